@@ -1,0 +1,48 @@
+"""Broadcasting sums, and the residual addition that is one.
+
+Derivation: DERIVATIONS.md, "add".
+"""
+
+import numpy as np
+
+from refqnn._types import Float
+
+
+def sum_to(g: Float, shape: tuple[int, ...]) -> Float:
+    """Sum ``g`` over the axes along which ``shape`` was broadcast to reach it.
+
+    Accumulates in float64 and returns the dtype of ``g``.
+
+    g: (...)  ->  shape
+
+    >>> sum_to(np.ones((2, 3)), (1, 3))
+    array([[2., 2., 2.]])
+    """
+    lead = g.ndim - len(shape)
+    own = tuple(range(lead, g.ndim))
+    axes = tuple(range(lead)) + tuple(
+        a for a, size in zip(own, shape, strict=True) if size == 1 and g.shape[a] != 1
+    )
+    if not axes:
+        return g.copy()
+    return g.sum(axis=axes, dtype=np.float64).astype(g.dtype).reshape(shape)
+
+
+def add(x: Float, y: Float) -> tuple[Float, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """x + y, broadcast; the residual addition of a block.
+
+    x: (...), y: (...)  ->  (...)
+
+    >>> add(np.ones((2, 1)), np.array([1.0, 2.0]))[0]
+    array([[2., 3.],
+           [2., 3.]])
+    """
+    return x + y, (x.shape, y.shape)
+
+
+def add_backward(
+    dz: Float, cache: tuple[tuple[int, ...], tuple[int, ...]]
+) -> tuple[Float, Float]:
+    """Return dz summed back to the shape of each operand."""
+    x_shape, y_shape = cache
+    return sum_to(dz, x_shape), sum_to(dz, y_shape)

@@ -1,0 +1,34 @@
+"""Hypothesis profiles, and what the compiled and the uncompiled run share."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("dev", max_examples=20, deadline=None)
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
+settings.register_profile(
+    "thorough",
+    max_examples=1000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("uncompiled", max_examples=5, deadline=None, derandomize=True)
+UNCOMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") == "1"
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE", "uncompiled" if UNCOMPILED else "ci")
+)
+
+
+def pytest_collection_modifyitems(items):
+    if UNCOMPILED:
+        reason = pytest.mark.skip(reason="about compiled kernels (NUMBA_DISABLE_JIT=1)")
+        for item in items:
+            if "compiled" in item.keywords:
+                item.add_marker(reason)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20240607)

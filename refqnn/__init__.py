@@ -1,4 +1,4 @@
-"""refqnn: the arithmetic of quantized convolutional networks, to read and to test against.
+"""refqnn: the arithmetic of quantized convolutional networks, to read and test against.
 
 Subpackages load when first used, so ``import refqnn`` imports nothing but itself.
 

@@ -21,7 +21,8 @@ class Param:
 
     value: Float
     grad: Float = field(init=False, repr=False)
-    #: "weight" is decayed, "affine" (bias, gamma, beta) is not, "quantizer" has a learning rate of its own
+    #: "weight" is decayed, "affine" (bias, gamma, beta) is not, "quantizer" has its own
+    #: learning rate
     group: str = "weight"
     #: puts the value back into its domain after an optimiser step
     project: Callable[[Float], Float] | None = field(default=None, repr=False)
@@ -41,8 +42,8 @@ class Buffer:
 class Run:
     """The settings of one pass: training or not, randomness, and which side computes.
 
-    ``backend`` is the package whose ``ops``, ``integer`` and ``quantizers`` layers call:
-    ``refqnn`` (the definition) or ``refqnn.fast`` (its Numba twins).
+    ``backend`` is the package whose ``ops``, ``integer`` and ``quantizers`` layers
+    call: ``refqnn`` (the definition) or ``refqnn.fast`` (its Numba twins).
 
     ``tape`` makes a straight-through network checkable by finite differences: a run
     from ``recording()`` stores the cache of each straight-through op in call order, and
@@ -76,7 +77,6 @@ class Run:
             self.tape.append(cache)
         return y, cache
 
-
     def see(self, module: Any, x: Array, y: Array) -> None:
         """Show what ``module`` computed to the observer, if there is one."""
         if self.observe is not None:
@@ -96,7 +96,7 @@ class Module(Protocol):
 def walk(module: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield ``(dotted name, leaf)`` for every Param and Buffer, in field order.
 
-    Fields of dataclasses, entries of lists and tuples, and values of dicts are followed.
+    Fields of dataclasses, entries of lists and tuples and values of dicts are followed.
     """
     if isinstance(module, Param | Buffer):
         yield prefix, module

@@ -105,6 +105,6 @@ def windows(x_padded: Array, at: Window) -> Array:
     x_padded: (N, C, Hp, Wp)  ->  (N, C, Ho, Wo, Kh, Kw)
     """
     reach = [d * (k - 1) + 1 for d, k in zip(at.dilation, at.kernel, strict=True)]
-    every = sliding_window_view(x_padded, reach, axis=(2, 3))  # type: ignore[call-overload]
+    every = sliding_window_view(x_padded, reach, axis=(2, 3))
     (sh, sw), (dh, dw) = at.stride, at.dilation
     return every[:, :, ::sh, ::sw, ::dh, ::dw]

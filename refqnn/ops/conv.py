@@ -80,7 +80,7 @@ def conv2d_backward(dy: Float, cache: Conv2dCache) -> Conv2dGrads:
 
 def correlate(x: Float, w: Float, at: Window, groups: int) -> Float:
     """Equation (1) without the bias."""
-    n, c, h, width = x.shape
+    n, _, h, width = x.shape
     o, cg, kh, kw = w.shape
     ho, wo = output_size((h, width), at)
     seen = view_windows(pad_planes(x, at), at)
@@ -92,7 +92,7 @@ def correlate(x: Float, w: Float, at: Window, groups: int) -> Float:
 
 
 def conv2d_weight_grad(dy: Float, x: Float, at: Window, groups: int) -> Float:
-    """dw[o, c, i, j] = sum over n, p, q of dy[n, o, p, q] x_padded[n, c, ps + id, qs + jd]
+    """dw[o, c, i, j] = sum over n, p, q of dy[n, o, p, q] x_padded[n, c, ps+id, qs+jd]
 
     dy: (N, O, Ho, Wo), x: (N, C, H, W)  ->  dw: (O, C // G, Kh, Kw)
     """
@@ -148,4 +148,6 @@ def check_conv2d(x: Float, w: Float, b: Float | None, *, groups: int) -> None:
             f"x{x.shape}, w{w.shape}, G = {groups}"
         )
     if b is not None and b.shape != (o,):
-        raise ValueError(f"b (O,) and w (O, C // G, Kh, Kw) disagree on O: b{b.shape}, w{w.shape}")
+        raise ValueError(
+            f"b (O,) and w (O, C // G, Kh, Kw) disagree on O: b{b.shape}, w{w.shape}"
+        )

@@ -1,0 +1,309 @@
+"""Numba twin of ``refqnn.ops.conv``: register tiles over flat planes.
+
+Error bound, forward and backward: each result is a sum of K products added one by one,
+so it differs from the exact sum by at most ``K eps sum |a| |b|``.
+"""
+
+import numpy as np
+from numba import get_num_threads, njit, prange
+
+from refqnn._types import Array, Float, Int
+from refqnn.fast.planes import (
+    Axis,
+    Layout,
+    forward_axis,
+    input_grad_axis,
+    layout,
+    taps,
+    tile_weights,
+    tile_width,
+)
+from refqnn.fast.tiles import dot_1x9, dot_4x6, lanes_of, outer_1x8, outer_8x3
+from refqnn.geometry import Padding, Pair, Window, output_size, window
+from refqnn.ops.conv import Conv2dCache, Conv2dGrads, check_conv2d
+
+
+def conv2d(
+    x: Float,
+    w: Float,
+    b: Float | None = None,
+    *,
+    stride: int | Pair = 1,
+    padding: Padding = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+) -> tuple[Float, Conv2dCache]:
+    """See ``refqnn.ops.conv2d``."""
+    check_conv2d(x, w, b, groups=groups)
+    kh, kw = w.shape[2:]
+    at = window((kh, kw), stride=stride, padding=padding, dilation=dilation)
+    n, _, h, width = x.shape
+    ho, wo = output_size((h, width), at)
+    y = np.empty((n, w.shape[0], ho, wo), x.dtype)
+    bias = np.zeros(w.shape[0], x.dtype) if b is None else b
+    rows, cols = forward_axis(h, ho, 0, at), forward_axis(width, wo, 1, at)
+    correlate(x, w, bias, y, rows, cols, groups=groups)
+    return y, Conv2dCache(x, w, b is not None, at, groups)
+
+
+def conv2d_backward(dy: Float, cache: Conv2dCache) -> Conv2dGrads:
+    """See ``refqnn.ops.conv2d_backward``."""
+    x, w, has_bias, at, groups = cache
+    return Conv2dGrads(
+        conv2d_input_grad(dy, w, x.shape, at, groups),
+        conv2d_weight_grad(dy, x, at, groups),
+        dy.sum(axis=(0, 2, 3)) if has_bias else None,
+    )
+
+
+def conv2d_input_grad(
+    dy: Float, w: Float, x_shape: tuple[int, ...], at: Window, groups: int
+) -> Float:
+    """See ``refqnn.ops.conv2d_input_grad``."""
+    c, h, width = x_shape[1:]
+    dx = np.zeros(x_shape, dy.dtype)
+    o, cg = w.shape[:2]
+    per_group = w.reshape(groups, o // groups, cg, *at.kernel)
+    turned = per_group.swapaxes(1, 2).reshape(c, o // groups, *at.kernel)
+    none = np.zeros(c, dy.dtype)
+    for a in range(min(at.stride[0], h)):
+        rows = input_grad_axis(h, dy.shape[2], 0, at, a)
+        for b in range(min(at.stride[1], width)):
+            cols = input_grad_axis(width, dy.shape[3], 1, at, b)
+            correlate(
+                dy,
+                turned,
+                none,
+                dx,
+                rows,
+                cols,
+                groups=groups,
+                corner=(a, b),
+                step=at.stride,
+            )
+    return dx
+
+
+def conv2d_weight_grad(dy: Float, x: Float, at: Window, groups: int) -> Float:
+    """See ``refqnn.ops.conv2d_weight_grad``."""
+    x, dy = np.ascontiguousarray(x), np.ascontiguousarray(dy)
+    n, o, ho, wo = dy.shape
+    c, h, width = x.shape[1:]
+    og, cg = o // groups, c // groups
+    rows, cols = forward_axis(h, ho, 0, at), forward_axis(width, wo, 1, at)
+    lie = layout(rows, cols, channels=cg, images=n, tile=lanes_of(dy.dtype))
+    wide = og >= 4
+    step = 6 if wide else 9
+    offsets = lie.offsets.reshape(-1)
+    k = offsets.size
+    padded = np.concatenate([offsets, np.repeat(offsets[-1:], -k % step)])
+    lines = -(-og // 4) * 4 if wide else og
+    blocks = -(-n // lie.images) if n else 0
+    partial = np.zeros((blocks, groups, lines * padded.size), dy.dtype)
+    _weight_grads(x, dy, partial, padded, lie, lines, wide, get_num_threads())
+    total = partial.sum(axis=0, dtype=np.float64).reshape(groups, lines, -1)
+    return np.ascontiguousarray(
+        total[:, :og, :k].reshape(o, cg, *at.kernel).astype(dy.dtype)
+    )
+
+
+def correlate(
+    x: Array,
+    w: Array,
+    bias: Array,
+    y: Array,
+    rows: Axis,
+    cols: Axis,
+    *,
+    groups: int,
+    zero_point: int = 0,
+    corner: Pair = (0, 0),
+    step: Pair = (1, 1),
+) -> None:
+    """Write ``bias[o] + sum over c and taps of w (x - zero_point)`` into ``y``.
+
+    x: (N, C, H, W), w: (O, C // G, Kh, Kw), bias: (O,)  ->  y: (N, O, ...), written
+
+    Sums are carried in the dtype of w. Outputs go to every ``step``-th row and column
+    of y from ``corner`` on.
+    """
+    n, c = x.shape[:2]
+    o = w.shape[0]
+    wide = o // groups >= 4
+    width = tile_width(3 if wide else 8, w.dtype)
+    lie = layout(rows, cols, channels=c // groups, images=n, tile=width)
+    at = taps(rows, cols)
+    if y.size == 0 or lie.offsets.size == 0:
+        y[:, :, corner[0] :: step[0], corner[1] :: step[1]] = bias[:, None, None]
+        return
+    flat = w[:, :, at.rows, at.cols].reshape(groups, o // groups, -1)
+    tiles = np.stack([tile_weights(group, 8 if wide else 1) for group in flat])
+    into = np.array([rows.out, cols.out, *corner, *step])
+    offsets = lie.offsets.reshape(-1)
+    x, workers = np.ascontiguousarray(x), get_num_threads()
+    _correlate(x, zero_point, tiles, bias, y, offsets, lie, into, wide, workers)
+
+
+@njit(cache=True, parallel=True)
+def _correlate(
+    x: Array,
+    zero_point: int,
+    tiles: Array,
+    bias: Array,
+    y: Array,
+    offsets: Int,
+    lie: Layout,
+    into: Int,
+    wide: bool,
+    workers: int,
+) -> None:
+    groups, count = tiles.shape[:2]
+    cg, og = x.shape[1] // groups, y.shape[1] // groups
+    rows, width = (8, 3 * 64) if wide else (1, 8 * 64)
+    width //= tiles.itemsize
+    size = tiles.shape[2] * tiles.shape[3]
+    jobs = -(-x.shape[0] // lie.images) * groups
+    for worker in prange(workers):
+        planes = np.zeros(cg * lie.remainders.shape[0] * lie.channel, tiles.dtype)
+        out = np.empty(count * rows * lie.span, tiles.dtype)
+        for job in range(worker, jobs, workers):
+            first, group = job // groups * lie.images, job % groups
+            _pack(x, first, group * cg, cg, zero_point, planes, lie)
+            w = tiles[group].reshape(-1)
+            for p in range(0, lie.span, width):
+                for t in range(count):
+                    at, start = t * rows * lie.span + p, lie.margin + p
+                    if wide:
+                        outer_8x3(
+                            out, at, lie.span, planes, start, offsets, w, t * size
+                        )
+                    else:
+                        outer_1x8(
+                            out, at, lie.span, planes, start, offsets, w, t * size
+                        )
+            _unpack(out, first, group * og, og, bias, y, lie, into)
+
+
+@njit(cache=True, parallel=True)
+def _weight_grads(
+    x: Float,
+    dy: Float,
+    partial: Float,
+    offsets: Int,
+    lie: Layout,
+    lines: int,
+    wide: bool,
+    workers: int,
+) -> None:
+    blocks, groups = partial.shape[:2]
+    cg, og = x.shape[1] // groups, dy.shape[1] // groups
+    k = offsets.size
+    for worker in prange(workers):
+        planes = np.zeros(cg * lie.remainders.shape[0] * lie.channel, x.dtype)
+        rows = np.zeros(lines * lie.span, x.dtype)
+        for job in range(worker, blocks * groups, workers):
+            block, group = job // groups, job % groups
+            first = block * lie.images
+            if first + lie.images > x.shape[0]:
+                rows[:] = 0
+            _pack(x, first, group * cg, cg, 0, planes, lie)
+            _pack_rows(dy, first, group * og, og, rows, lie)
+            sums = partial[block, group]
+            for o in range(0, lines, 4 if wide else 1):
+                row = o * lie.span
+                for t in range(0, k, 6 if wide else 9):
+                    at = o * k + t
+                    if wide:
+                        dot_4x6(
+                            sums,
+                            at,
+                            k,
+                            rows,
+                            row,
+                            lie.span,
+                            planes,
+                            lie.margin,
+                            offsets[t : t + 6],
+                            lie.span,
+                        )
+                    else:
+                        dot_1x9(
+                            sums,
+                            at,
+                            k,
+                            rows,
+                            row,
+                            lie.span,
+                            planes,
+                            lie.margin,
+                            offsets[t : t + 9],
+                            lie.span,
+                        )
+
+
+@njit(cache=True)
+def _pack(
+    x: Array,
+    first: int,
+    c0: int,
+    channels: int,
+    zero_point: int,
+    planes: Array,
+    lie: Layout,
+) -> None:
+    number = planes.dtype.type
+    zero = number(zero_point)
+    last = min(first + lie.images, x.shape[0])
+    for n in range(first, last):
+        for c in range(channels):
+            for r in range(lie.remainders.shape[0]):
+                a, b = lie.remainders[r]
+                plane = (c * lie.remainders.shape[0] + r) * lie.channel + lie.margin
+                plane += (n - first) * lie.image
+                for i, h in enumerate(range(a, x.shape[2], lie.row_stride)):
+                    at = plane + i * lie.row
+                    if lie.col_stride == 1:
+                        for j in range(x.shape[3]):
+                            planes[at + j] = number(x[n, c0 + c, h, j]) - zero
+                    else:
+                        for j, v in enumerate(range(b, x.shape[3], lie.col_stride)):
+                            planes[at + j] = number(x[n, c0 + c, h, v]) - zero
+
+
+@njit(cache=True)
+def _pack_rows(
+    dy: Float, first: int, o0: int, count: int, rows: Float, lie: Layout
+) -> None:
+    last = min(first + lie.images, dy.shape[0])
+    for n in range(first, last):
+        for o in range(count):
+            for p in range(dy.shape[2]):
+                at = o * lie.span + (n - first) * lie.image + p * lie.row
+                for q in range(dy.shape[3]):
+                    rows[at + q] = dy[n, o0 + o, p, q]
+
+
+@njit(cache=True)
+def _unpack(
+    out: Float,
+    first: int,
+    o0: int,
+    count: int,
+    bias: Array,
+    y: Array,
+    lie: Layout,
+    into: Int,
+) -> None:
+    ho, wo, top, left, down, right = into
+    last = min(first + lie.images, y.shape[0])
+    for n in range(first, last):
+        for o in range(count):
+            b = bias[o0 + o]
+            for p in range(ho):
+                at = o * lie.span + (n - first) * lie.image + p * lie.row
+                if right == 1:
+                    for q in range(wo):
+                        y[n, o0 + o, top + p * down, left + q] = out[at + q] + b
+                else:
+                    for q in range(wo):
+                        y[n, o0 + o, top + p * down, left + q * right] = out[at + q] + b

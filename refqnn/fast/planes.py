@@ -1,0 +1,168 @@
+"""Flat planes: the memory layout on which every tap of a convolution is one offset.
+
+A block of images is stored channel by channel. Within a channel all images, and within
+an image all rows, lie one behind the other with gaps of zeros between them, so that
+
+    value of tap (i, j) for the output at p  =  plane[margin + p + offset(i, j)]     (1)
+
+for every output p of the block at once, borders included: an offset that leaves the
+image lands in a gap. One gap serves the end of a row and the beginning of the next.
+A stride s splits an image into s * s planes, one for each remainder of row and column,
+which turns strided taps into unit steps.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refqnn._types import Array, Int
+from refqnn.fast.tiles import lanes_of
+from refqnn.geometry import Window
+
+
+class Axis(NamedTuple):
+    """One axis of a correlation whose taps read a plane at ``position + shift``."""
+
+    stride: int  # entries of the image from one entry of a plane to the next
+    plane: int  # entries of the plane along this axis
+    out: int  # outputs along this axis
+    taps: tuple[tuple[int, int, int], ...]  # (index of the tap, remainder, shift)
+
+    @property
+    def before(self) -> int:
+        """Entries read before the first of the plane."""
+        return max([0, *(-shift for _, _, shift in self.taps)])
+
+    @property
+    def reach(self) -> int:
+        """The furthest that a tap reads ahead of its output."""
+        return max([0, *(shift for _, _, shift in self.taps)])
+
+    @property
+    def after(self) -> int:
+        """Entries read behind the last of the plane."""
+        return max(0, self.out - 1 + self.reach - (self.plane - 1))
+
+    @property
+    def pitch(self) -> int:
+        """Entries from one plane (or row) to the next."""
+        return max(self.plane + max(self.before, self.after), self.out)
+
+
+def forward_axis(size: int, out: int, axis: int, at: Window) -> Axis:
+    """Tap i of output p reads entry ``p s + i d - pad = s (p + shift) + remainder``.
+
+    >>> at = Window((3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1))
+    >>> forward_axis(8, 4, 0, at).taps
+    ((0, 1, -1), (1, 0, 0), (2, 1, 0))
+    """
+    stride, dilation, before = at.stride[axis], at.dilation[axis], at.padding[axis][0]
+    taps = []
+    for i in range(at.kernel[axis]):
+        shift, remainder = divmod(i * dilation - before, stride)
+        taps.append((i, remainder, shift))
+    return Axis(stride, -(-size // stride), out, tuple(taps))
+
+
+def input_grad_axis(size: int, out: int, axis: int, at: Window, remainder: int) -> Axis:
+    """Entry ``s m + remainder`` of dx reads dy at ``m - (i d - pad - remainder) / s``.
+
+    Only the taps for which the division has no rest take part.
+
+    >>> at = Window((3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1))
+    >>> input_grad_axis(8, 4, 0, at, 0).taps, input_grad_axis(8, 4, 0, at, 1).taps
+    (((1, 0, 0),), ((0, 0, 1), (2, 0, 0)))
+    """
+    stride, dilation, before = at.stride[axis], at.dilation[axis], at.padding[axis][0]
+    taps = []
+    for i in range(at.kernel[axis]):
+        shift, rest = divmod(i * dilation - before - remainder, stride)
+        if rest == 0:
+            taps.append((i, 0, -shift))
+    return Axis(1, out, -(-(size - remainder) // stride), tuple(taps))
+
+
+class Layout(NamedTuple):
+    """Where a block of images lies in memory, and what each tap's offset is."""
+
+    images: int  # images of a block
+    row_stride: int  # entries of the image from one row of a plane to the next
+    col_stride: int
+    row: int  # entries from one row to the next
+    image: int  # entries from one image to the next
+    margin: int  # zeros before the first image
+    span: int  # outputs of a block, gaps included, whole tiles
+    channel: int  # entries from one plane of the block to the next
+    remainders: Int  # (planes of a channel, 2): which rows and columns each holds
+    offsets: Int  # (channels, taps): where tap t of channel c reads, relative to p
+
+
+class Taps(NamedTuple):
+    """The taps of a window that take part, in the order of ``Layout.offsets``."""
+
+    rows: Int
+    cols: Int
+
+
+def taps(rows: Axis, cols: Axis) -> Taps:
+    """Return the kernel row and column of every tap, row by row."""
+    pairs = np.array(
+        [(i, j) for i, _, _ in rows.taps for j, _, _ in cols.taps], np.int64
+    ).reshape(-1, 2)
+    return Taps(pairs[:, 0], pairs[:, 1])
+
+
+_PLANES, _OUTPUTS = 65_536, 4_096
+
+
+def layout(rows: Axis, cols: Axis, *, channels: int, images: int, tile: int) -> Layout:
+    """Lay out blocks of images for the taps of two axes.
+
+    A block holds as many images as fit ``_PLANES`` inputs and ``_OUTPUTS`` outputs of
+    one channel, which keeps it in the second-level cache and short of the TLB's reach.
+    ``tile`` is the number of neighbouring outputs that are computed together.
+    """
+    row, image = cols.pitch, rows.pitch * cols.pitch
+    keys = sorted({(a, b) for _, a, _ in rows.taps for _, b, _ in cols.taps})
+    plane_of = {key: index for index, key in enumerate(keys)}
+    fits = min(_PLANES // max(1, channels * len(keys)), _OUTPUTS) // image
+    block = min(images, max(1, fits))
+    span = -(-block * image // tile) * tile
+    margin = rows.before * row + cols.before
+    end = margin + span + rows.reach * row + cols.reach
+    channel = (end // 16 + 1 | 1) * 16  # odd in cache lines: channels share no set
+    shifts = [
+        plane_of[a, b] * channel + u * row + v
+        for _, a, u in rows.taps
+        for _, b, v in cols.taps
+    ]
+    first = np.arange(channels)[:, None] * (len(keys) * channel)
+    return Layout(
+        images=block,
+        row_stride=rows.stride,
+        col_stride=cols.stride,
+        row=row,
+        image=image,
+        margin=margin,
+        span=span,
+        channel=channel,
+        remainders=np.array(keys, np.int64).reshape(-1, 2),
+        offsets=first + np.array(shifts, np.int64),
+    )
+
+
+def tile_weights(w: Array, rows: int) -> Array:
+    """Order weights as the outer tiles read them, the last tile filled with zeros.
+
+    w: (O, K)  ->  (ceil(O / rows), K, rows)
+    """
+    o, k = w.shape
+    tiles = -(-o // rows)
+    padded = np.zeros((tiles * rows, k), w.dtype)
+    padded[:o] = w
+    return np.ascontiguousarray(padded.reshape(tiles, rows, k).transpose(0, 2, 1))
+
+
+def tile_width(vectors: int, dtype: np.dtype[Any]) -> int:
+    """Return how many neighbouring outputs a tile of ``vectors`` vectors holds."""
+    return vectors * lanes_of(dtype)

@@ -1,0 +1,275 @@
+"""Register tiles: the innermost loops of the convolutions, over flat planes.
+
+    outer   out[r, j]      = sum_k w[k, r] * planes[start + offsets[k] + j]         (1)
+    dot     partial[r, t] += sum_j dy[r, j] * planes[start + offsets[t] + j]        (2)
+
+Each tile is written twice: as NumPy, which is its meaning and what runs uncompiled, and
+as the LLVM loop that Numba compiles in its place, which keeps every accumulator in a
+64-byte vector register from the first term to the last. Terms are added in the order
+of k (1), or lane by lane and then across the lanes (2); nothing depends on threads.
+
+``outer_8x3`` computes 8 rows of 3 vectors: 24 independent sums hide the latency of the
+multiply-add, and 11 loads feed 24 of them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+
+from refqnn._types import Float, Int
+
+VECTOR_BYTES = 64
+
+Tile = Callable[..., None]
+
+
+def lanes_of(dtype: np.dtype[Any]) -> int:
+    """Return how many numbers one vector holds.
+
+    >>> lanes_of(np.dtype(np.float32))
+    16
+    """
+    return VECTOR_BYTES // dtype.itemsize
+
+
+def _outer(rows: int, vectors: int) -> Tile:
+    """Return the tile of equation (1) with ``rows`` outputs of ``vectors`` vectors."""
+
+    def outer(
+        out: Float,
+        at: int,
+        pitch: int,
+        planes: Float,
+        start: int,
+        offsets: Int,
+        w: Float,
+        w_at: int,
+    ) -> None:
+        width = vectors * lanes_of(planes.dtype)
+        w_rows = w[w_at : w_at + offsets.size * rows].reshape(offsets.size, rows)
+        seen = np.stack([planes[start + k : start + k + width] for k in offsets])
+        for r in range(rows):
+            out[at + r * pitch : at + r * pitch + width] = w_rows[:, r] @ seen  # (1)
+
+    @intrinsic
+    def emit(typingctx, out, at, pitch, planes, start, offsets, w, w_at):
+        signature = types.void(out, at, pitch, planes, start, offsets, w, w_at)
+        return signature, _outer_loop(rows, vectors)
+
+    @overload(outer)
+    def compiled(out, at, pitch, planes, start, offsets, w, w_at):
+        def call(out, at, pitch, planes, start, offsets, w, w_at):
+            # Numba passes the typing context
+            emit(out, at, pitch, planes, start, offsets, w, w_at)  # type: ignore[call-arg]
+
+        return call
+
+    return outer
+
+
+def _outer_loop(rows: int, vectors: int) -> Tile:
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, at, pitch, _, start, _, _, w_at = args
+        ll = _Vectors(context, builder, sig, args)
+        planes = builder.gep(ll.data(3), [start])
+        w = builder.gep(ll.data(6), [w_at])
+
+        def term(k: Any, sums: list[Any]) -> list[Any]:
+            offset = builder.load(builder.gep(ll.data(5), [k]))
+            x = ll.loads(builder.gep(planes, [offset]), vectors)
+            w_k = builder.gep(w, [builder.mul(k, ll.whole(rows))])
+            w_rows = [ll.splat(builder.gep(w_k, [ll.whole(r)])) for r in range(rows)]
+            pairs = [(w_r, x_v) for w_r in w_rows for x_v in x]
+            return [ll.fma(*p, s) for p, s in zip(pairs, sums, strict=True)]
+
+        sums = ll.loop(ll.size(5), ll.whole(1), rows * vectors, term)
+        for i, total in enumerate(sums):
+            row, v = divmod(i, vectors)
+            place = builder.add(at, builder.mul(pitch, ll.whole(row)))
+            ll.store(total, builder.gep(ll.data(0), [place]), v)
+        return context.get_dummy_value()
+
+    return build
+
+
+def _dot(rows: int, taps: int) -> Tile:
+    """Return the tile of equation (2) with ``rows`` rows of dy and ``taps`` offsets."""
+
+    def dot(
+        partial: Float,
+        at: int,
+        pitch: int,
+        dy: Float,
+        dy_at: int,
+        dy_pitch: int,
+        planes: Float,
+        start: int,
+        offsets: Int,
+        length: int,
+    ) -> None:
+        seen = np.stack([planes[start + k : start + k + length] for k in offsets])
+        for r in range(rows):
+            row = dy[dy_at + r * dy_pitch : dy_at + r * dy_pitch + length]
+            partial[at + r * pitch : at + r * pitch + taps] += seen @ row  # (2)
+
+    @intrinsic
+    def emit(
+        typingctx,
+        partial,
+        at,
+        pitch,
+        dy,
+        dy_at,
+        dy_pitch,
+        planes,
+        start,
+        offsets,
+        length,
+    ):
+        signature = types.void(
+            partial, at, pitch, dy, dy_at, dy_pitch, planes, start, offsets, length
+        )
+        return signature, _dot_loop(rows, taps)
+
+    @overload(dot)
+    def compiled(
+        partial, at, pitch, dy, dy_at, dy_pitch, planes, start, offsets, length
+    ):
+        def call(
+            partial, at, pitch, dy, dy_at, dy_pitch, planes, start, offsets, length
+        ):
+            emit(  # type: ignore[call-arg]  # Numba passes the typing context
+                partial, at, pitch, dy, dy_at, dy_pitch, planes, start, offsets, length
+            )
+
+        return call
+
+    return dot
+
+
+def _dot_loop(rows: int, taps: int) -> Tile:
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, at, pitch, _, dy_at, dy_pitch, _, start, _, length = args
+        ll = _Vectors(context, builder, sig, args)
+
+        def at_row(first: Any, row_pitch: Any, r: int) -> Any:
+            return builder.add(first, builder.mul(row_pitch, ll.whole(r)))
+
+        planes = builder.gep(ll.data(6), [start])
+        starts = [
+            builder.load(builder.gep(ll.data(8), [ll.whole(t)])) for t in range(taps)
+        ]
+        lines = [
+            builder.gep(ll.data(3), [at_row(dy_at, dy_pitch, r)]) for r in range(rows)
+        ]
+
+        def term(j: Any, sums: list[Any]) -> list[Any]:
+            dy = [ll.loads(builder.gep(line, [j]), 1)[0] for line in lines]
+            new = list(sums)
+            for t, first in enumerate(starts):
+                x = ll.loads(builder.gep(planes, [builder.add(first, j)]), 1)[0]
+                for r in range(rows):
+                    new[r * taps + t] = ll.fma(dy[r], x, sums[r * taps + t])
+            return new
+
+        sums = ll.loop(length, ll.whole(ll.lanes), rows * taps, term)
+        for i, total in enumerate(sums):
+            row, t = divmod(i, taps)
+            place = builder.add(at_row(at, pitch, row), ll.whole(t))
+            place = builder.gep(ll.data(0), [place])
+            builder.store(ll.across(total, builder.load(place)), place)
+        return context.get_dummy_value()
+
+    return build
+
+
+class _Vectors:
+    """The few LLVM sentences the tiles are written in."""
+
+    def __init__(self, context: Any, builder: Any, sig: Any, args: Any) -> None:
+        self.context, self.builder, self.sig, self.args = context, builder, sig, args
+        number = context.get_value_type(sig.args[0].dtype)
+        self.bytes = 4 if isinstance(number, ir.FloatType) else 8
+        self.lanes = VECTOR_BYTES // self.bytes
+        self.vector = ir.VectorType(number, self.lanes)
+        self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
+        suffix = f"v{self.lanes}f{8 * self.bytes}"
+        self._fma = self._declare(f"llvm.fma.{suffix}", self.vector, [self.vector] * 3)
+        self._sum = self._declare(
+            f"llvm.vector.reduce.fadd.{suffix}", number, [number, self.vector]
+        )
+
+    def _declare(self, name: str, result: Any, arguments: list[Any]) -> Any:
+        kind = ir.FunctionType(result, arguments)
+        return cgutils.get_or_insert_function(self.builder.module, kind, name)
+
+    def _array(self, i: int) -> Any:
+        make = self.context.make_array(self.sig.args[i])
+        return make(self.context, self.builder, self.args[i])
+
+    def data(self, i: int) -> Any:
+        return self._array(i).data
+
+    def size(self, i: int) -> Any:
+        return self.builder.extract_value(self._array(i).shape, 0)
+
+    def whole(self, value: int) -> Any:
+        return ir.Constant(ir.IntType(64), value)
+
+    def _place(self, pointer: Any, v: int) -> Any:
+        moved = self.builder.gep(pointer, [self.whole(v * self.lanes)])
+        return self.builder.bitcast(moved, self.vector.as_pointer())
+
+    def loads(self, pointer: Any, count: int) -> list[Any]:
+        return [
+            self.builder.load(self._place(pointer, v), align=self.bytes)
+            for v in range(count)
+        ]
+
+    def store(self, value: Any, pointer: Any, v: int) -> None:
+        self.builder.store(value, self._place(pointer, v), align=self.bytes)
+
+    def splat(self, pointer: Any) -> Any:
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = ir.Constant(ir.IntType(32), 0)
+        one = self.builder.insert_element(undefined, self.builder.load(pointer), first)
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(one, undefined, mask)
+
+    def fma(self, a: Any, b: Any, total: Any) -> Any:
+        return self.builder.call(self._fma, [a, b, total])
+
+    def across(self, vector: Any, start: Any) -> Any:
+        return self.builder.call(self._sum, [start, vector], fastmath=("reassoc",))
+
+    def loop(self, stop: Any, step: Any, count: int, term: Any) -> list[Any]:
+        """``sums = term(i, sums)`` for i in range(0, stop, step), from zeros."""
+        builder, entry = self.builder, self.builder.block
+        body = builder.append_basic_block("tile")
+        after = builder.append_basic_block("tile.end")
+        builder.branch(body)
+        builder.position_at_end(body)
+        i = builder.phi(ir.IntType(64))
+        i.add_incoming(self.whole(0), entry)
+        sums = [builder.phi(self.vector) for _ in range(count)]
+        for total in sums:
+            total.add_incoming(self.zero, entry)
+        new = term(i, sums)
+        following = builder.add(i, step)
+        i.add_incoming(following, builder.block)
+        for total, updated in zip(sums, new, strict=True):
+            total.add_incoming(updated, builder.block)
+        builder.cbranch(builder.icmp_signed("<", following, stop), body, after)
+        builder.position_at_end(after)
+        return new
+
+
+outer_8x3 = _outer(8, 3)
+outer_1x8 = _outer(1, 8)
+dot_4x6 = _dot(4, 6)
+dot_1x9 = _dot(1, 9)

@@ -1,1 +1,24 @@
-"""TODO"""
+"""One published quantizer a file; README.md tables them.
+
+Functions ``name(v, ...) -> (y, cache)`` with ``name_backward(dy, cache)``, and one
+module class a method.
+"""
+
+from refqnn.quantizers.affine import Affine as Affine
+from refqnn.quantizers.affine import affine as affine
+from refqnn.quantizers.affine import affine_backward as affine_backward
+from refqnn.quantizers.affine import batch_range as batch_range
+from refqnn.quantizers.binary import Binary as Binary
+from refqnn.quantizers.binary import binary as binary
+from refqnn.quantizers.binary import binary_backward as binary_backward
+from refqnn.quantizers.fixed_point import FixedPoint as FixedPoint
+from refqnn.quantizers.fixed_point import fixed_point as fixed_point
+from refqnn.quantizers.fixed_point import fixed_point_backward as fixed_point_backward
+from refqnn.quantizers.fixed_point import gaussian_clip as gaussian_clip
+from refqnn.quantizers.fixed_point import gaussian_mse as gaussian_mse
+from refqnn.quantizers.lsq import LSQ as LSQ
+from refqnn.quantizers.lsq import lsq as lsq
+from refqnn.quantizers.lsq import lsq_backward as lsq_backward
+from refqnn.quantizers.ternary import Ternary as Ternary
+from refqnn.quantizers.ternary import ternary as ternary
+from refqnn.quantizers.ternary import ternary_backward as ternary_backward

@@ -11,3 +11,239 @@ Esser, McKinstry, Bablani, Appuswamy, Modha. ICLR 2020, arXiv:1902.08153.
 
 Left open by the paper: how ties round. Here: half to even, as ``np.rint``.
 """
+
+import math
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, final
+
+import numpy as np
+
+from refqnn._types import Bool, Float, Int
+from refqnn.core import Buffer, Param, Run
+from refqnn.ops.broadcast import sum_to
+from refqnn.quantizers.checks import (
+    as_codes,
+    boundaries,
+    check_bits,
+    check_float,
+    codebook,
+    parameter,
+)
+
+
+class LSQCache(NamedTuple):
+    """What ``lsq_backward`` needs, and what freezes rounding and mask."""
+
+    u: Float  # v / s, shape of v
+    q: Float  # integer codes, shape of v
+    s_shape: tuple[int, ...]
+    q_n: int
+    q_p: int
+    grad_scale: float
+
+    def inside(self) -> Bool:
+        """Return where v / s is not saturated; an end of the grid is saturated."""
+        return (-self.q_n < self.u) & (self.u < self.q_p)
+
+
+def lsq(
+    v: Float,
+    s: Float,
+    *,
+    q_n: int,
+    q_p: int,
+    grad_scale: float = 1.0,
+    frozen: LSQCache | None = None,
+) -> tuple[Float, LSQCache]:
+    """v_hat = s * round(clip(v / s, -q_n, q_p))
+
+    v: (...), s: broadcasts to v, s > 0  ->  v_hat: (...), dtype of v
+
+    q_n + q_p + 1 levels, ties to even. Raises ValueError for s below the smallest
+    normal number, for NaN or infinity in v or s, and for a grid without a positive
+    level.
+
+    With ``frozen``, the residual ``q - u`` recorded there is added instead of rounding,
+    and what was saturated stays so: the smooth function whose exact gradient
+    ``lsq_backward`` is.
+
+    >>> lsq(np.array([-9.0, 0.3, 0.6]), np.array(0.5), q_n=4, q_p=3)[0]
+    array([-2. ,  0.5,  0.5])
+    """
+    check_float(v, name="v")
+    s = check_step(v, s, q_n, q_p)
+    with np.errstate(over="ignore"):  # infinite where |v| / s is: saturated
+        u = v / s
+    if frozen is not None:
+        was = frozen
+        return s * np.where(was.inside(), u + (was.q - was.u), was.q), frozen
+    q = np.rint(np.clip(u, -q_n, q_p)) + 0.0  # (1); + 0.0: a code has one zero
+    return s * q, LSQCache(u, q, s.shape, q_n, q_p, grad_scale)  # (2)
+
+
+def lsq_backward(dv_hat: Float, cache: LSQCache) -> tuple[Float, Float]:
+    """Straight through the rounding, exact through everything else.
+
+    dv_hat: (...)  ->  dv: (...), ds: shape of s, times ``grad_scale``
+
+    >>> v, s = np.array([-9.0, 0.3, 0.6]), np.array(0.5)
+    >>> dv, ds = lsq_backward(np.ones(3), lsq(v, s, q_n=4, q_p=3)[1])
+    >>> dv, round(float(ds), 6)  # -4 + (1 - 0.6) + (1 - 1.2)
+    (array([0., 1., 1.]), -3.8)
+    """
+    inside = cache.inside()
+    dv = np.where(inside, dv_hat, 0)  # (5)
+    by_s = np.where(inside, cache.q - cache.u, cache.q)  # (3)
+    ds = sum_to((dv_hat * by_s).astype(np.float64), cache.s_shape)
+    return dv, np.asarray(cache.grad_scale * ds, dv_hat.dtype)
+
+
+def check_step(v: Float, s: Float, q_n: int, q_p: int) -> Float:
+    """Return s in the dtype of v; raise for a step or a grid that is none."""
+    for name, value in (("q_n", q_n), ("q_p", q_p)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise ValueError(f"{name} must be an int, got {value!r}")  # noqa: TRY004 -
+            bad values are ValueErrors in this house
+    if not (0 <= q_n <= 2**15 and 1 <= q_p < 2**16):
+        raise ValueError(
+            f"q_n must lie in [0, 2^15] and q_p in [1, 2^16), got {q_n} and {q_p}"
+        )
+    s = parameter(s, v, name="s", of="v")
+    if not np.all(s >= np.finfo(v.dtype).tiny):
+        raise ValueError(f"step size s must be positive and normal, got {s}")
+    return s
+
+
+def lsq_levels(bits: int, *, signed: bool) -> tuple[int, int]:
+    """Return ``(Q_N, Q_P)``, section 2; signed needs two bits or more.
+
+    >>> lsq_levels(4, signed=True), lsq_levels(4, signed=False)
+    ((8, 7), (0, 15))
+    """
+    check_bits(bits, least=2 if signed else 1)
+    if signed:
+        return 2 ** (bits - 1), 2 ** (bits - 1) - 1
+    return 0, 2**bits - 1
+
+
+def lsq_step(v: Float, *, q_p: int) -> float:
+    """s = 2 mean|v| / sqrt(Q_P): the first step, section 2.1.
+
+    Values that are all zero have no step: warns and returns eps of the dtype.
+
+    v: (...)  ->  ()
+
+    >>> lsq_step(np.array([1.0, -3.0]), q_p=4)
+    2.0
+    """
+    check_float(v, name="v")
+    s = 2 * float(np.abs(v).mean(dtype=np.float64)) / math.sqrt(q_p)
+    if s < np.finfo(v.dtype).tiny:
+        warnings.warn("v is all zero: step size s starts at eps", stacklevel=2)
+        return float(np.finfo(v.dtype).eps)
+    return s
+
+
+def positive(s: Float) -> Float:
+    """Return the step with entries that left its domain put back to float32's smallest.
+
+    >>> positive(np.array(-0.5)) > 0
+    np.True_
+    """
+    return np.maximum(s, np.finfo(np.float32).tiny)
+
+
+@final
+@dataclass(eq=False)
+class LSQ:
+    """A quantizer with one learned step for a whole tensor.
+
+    ``of="weight"``: the signed grid, ds divided by sqrt(N Q_P) with N the number of
+    weights. ``of="activation"``: the unsigned grid, N the features of one example.
+    The first training pass sets the step.
+    """
+
+    bits: int = 4
+    of: Literal["weight", "activation"] = "weight"
+    s: Param = field(init=False)
+    #: 1 once the step is known
+    known: Buffer = field(
+        init=False, default_factory=lambda: Buffer(np.zeros((), np.int64))
+    )
+
+    def __post_init__(self) -> None:
+        if self.of not in {"weight", "activation"}:
+            raise ValueError(f"of must be 'weight' or 'activation', got {self.of!r}")
+        self.ends()
+        self.s = Param(np.ones(()), group="quantizer", project=positive)
+
+    def forward(
+        self, v: Float, run: Run, *, bits: int | None = None
+    ) -> tuple[Float, Any]:
+        """Quantize ``v: (...)``.
+
+        Raises ValueError in evaluation before the step is known.
+        """
+        q_n, q_p = self.ends(bits)
+        if run.training and run.replay is None and v.size and not self.known.value:
+            self.set_step(lsq_step(v, q_p=q_p))
+        if v.size and not self.known.value:
+            raise ValueError("the step is unknown: train, or call set_step(s)")
+        q = run.backend.quantizers
+        y, cache = run.straight_through(
+            q.lsq,
+            v,
+            self.s.value,
+            q_n=q_n,
+            q_p=q_p,
+            grad_scale=self.grad_scale(v, q_p),
+        )
+        run.see(self, v, y)
+        return y, (q, cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """Return dv and add ds."""
+        q, recorded = cache
+        dv, ds = q.lsq_backward(dy, recorded)
+        self.s.grad += ds
+        return dv
+
+    def ends(self, bits: int | None = None) -> tuple[int, int]:
+        """Return ``(Q_N, Q_P)``."""
+        bits = self.bits if bits is None else bits
+        return lsq_levels(bits, signed=self.of == "weight")
+
+    def grad_scale(self, v: Float, q_p: int) -> float:
+        """g = 1 / sqrt(N Q_P), section 2.2; the batch does not count in N."""
+        n = v.size if self.of == "weight" else math.prod(v.shape[1:])
+        return 1 / math.sqrt(max(n, 1) * q_p)
+
+    def set_step(self, s: float) -> None:
+        """Set the step: calibration without training."""
+        check_step(np.zeros(1), np.asarray(s), *self.ends())
+        self.s.value[...] = s
+        self.known.value = np.asarray(1)
+
+    def grid(self) -> Int:
+        """Return the integer codes ``-Q_N .. Q_P``."""
+        q_n, q_p = self.ends()
+        return np.arange(-q_n, q_p + 1)
+
+    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
+        """Return codes, scale () and zero-point 0 of ``v: (...)``."""
+        q_n, q_p = self.ends()
+        _, cache = lsq(v, self.s.value, q_n=q_n, q_p=q_p)
+        return as_codes(cache.q, self.grid()), self.scale_of(v), np.zeros((), np.int32)
+
+    def scale_of(self, v: Float) -> Float:
+        """Return the step in the dtype of ``v``."""
+        return check_step(v, self.s.value, *self.ends())
+
+    def encode(self, v: Float) -> tuple[Int, Float]:
+        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
+        return codebook(*self.quantize(v), self.grid())
+
+    def decision_boundaries(self, v: Float) -> Float:
+        """Return the values where the code changes: (1, Q_N + Q_P)."""
+        return boundaries(self.scale_of(v), np.zeros((), np.int32), self.grid())

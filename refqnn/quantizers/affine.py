@@ -1,0 +1,301 @@
+r"""Affine quantization with an integer zero-point and a running range.
+
+Jacob, Kligys, Chen, Zhu, Tang, Howard, Adam, Kalenichenko. Quantization and Training of
+Neural Networks for Efficient Integer-Arithmetic-Only Inference. CVPR 2018,
+arXiv:1712.05877.
+
+    paper                          code                 where
+    r = S (q - Z), eq. (1)         y                    affine
+    S, eq. (12): s(a, b, n)        scale                affine_grid
+    clamp, eq. (12)                clipped              affine
+    Z, section 3.1: nudged to an   zero_point           affine_grid
+      integer so that 0 is exact
+    [a; b], section 3.1            lo, hi               batch_range, Affine.observe
+    EMA with smoothing near 1      decay                Affine.observe
+
+Left open by the paper: ties (``rounding``; released code rounds half up, here half to
+even), whether x / S is rounded before or after Z is added (here before: Z is an
+integer), what follows a range without width (one level, 0), and the gradient: one where
+the clamp does not act, no gradient for the range.
+
+The scale is computed in float64 and rounded once to the dtype of x.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, final
+
+import numpy as np
+
+from refqnn._types import Bool, Float, Int
+from refqnn.core import Buffer, Run
+from refqnn.quantizers.checks import (
+    as_codes,
+    boundaries,
+    check_bits,
+    check_float,
+    codebook,
+    parameter,
+)
+
+Rounding = Literal["half_even", "half_away", "half_up"]
+
+
+class AffineCache(NamedTuple):
+    """What the backward needs, and what freezes rounding, mask and range."""
+
+    x: Float
+    y: Float
+    inside: Bool  # where the clamp does not act
+
+
+class AffineGrid(NamedTuple):
+    """The levels ``scale * (q - zero_point)``, q_min <= q <= q_max."""
+
+    scale: Float
+    zero_point: Float  # integers, in the dtype of x
+    q_min: Float
+    q_max: Float
+
+    def ends(self) -> tuple[Float, Float]:
+        """Return the lowest and the highest level: the nudged range."""
+        return (
+            self.scale * (self.q_min - self.zero_point),
+            self.scale * (self.q_max - self.zero_point),
+        )
+
+
+def affine(
+    x: Float,
+    lo: Float | float,
+    hi: Float | float,
+    *,
+    bits: int,
+    narrow_range: bool = False,
+    rounding: Rounding = "half_even",
+    frozen: AffineCache | None = None,
+) -> tuple[Float, AffineCache]:
+    """y = S (q - Z),  q = round(clamp(x) / S) + Z,  S = (hi - lo) / (2^b - 1)
+
+    x: (...), lo, hi: broadcast to x  ->  y: (...), dtype of x
+
+    The range is widened to hold 0, then nudged so that 0 is a level. 2^b levels, with
+    ``narrow_range`` one fewer; bits in [1, 16] (narrow [2, 16]). A range whose step is
+    below the smallest normal number has the single level 0. Raises ValueError for lo >
+    hi, and for NaN or infinity in x or the range.
+
+    With ``frozen``, rounding residual, mask and range are those recorded: the smooth
+    function whose exact gradient ``affine_backward`` is. (A recorded cache refers to
+    the ``x`` it was given: perturb a copy.)
+
+    >>> affine(np.array([-1.0, 0.4, 0.6, 9.0]), 0.0, 3.0, bits=2)[0]
+    array([0., 0., 1., 3.])
+    """
+    check_float(x, name="x")
+    if frozen is not None:
+        residual = frozen.y - np.where(frozen.inside, frozen.x, 0)
+        return np.where(frozen.inside, x, 0) + residual, frozen
+    grid = affine_grid(
+        x, lo, hi, bits=bits, narrow_range=narrow_range, rounding=rounding
+    )
+    clipped = np.clip(x, *grid.ends())
+    q = ROUND[rounding](clipped / grid.scale) + grid.zero_point  # (12)
+    y = grid.scale * (q - grid.zero_point)  # (1)
+    return y, AffineCache(x, y, clipped == x)
+
+
+def affine_backward(dy: Float, cache: AffineCache) -> Float:
+    """dx = dy where x lies within the nudged range, its ends included, else 0.
+
+    dy: (...)  ->  dx: (...)
+
+    >>> x = np.array([-1.0, 0.0, 0.4, 3.0, 9.0])
+    >>> affine_backward(np.ones(5), affine(x, 0.0, 3.0, bits=2)[1])
+    array([0., 1., 1., 1., 0.])
+    """
+    return np.where(cache.inside, dy, 0)
+
+
+def affine_grid(
+    x: Float,
+    lo: Float | float,
+    hi: Float | float,
+    *,
+    bits: int,
+    narrow_range: bool = False,
+    rounding: Rounding = "half_even",
+) -> AffineGrid:
+    """S = (hi - lo) / (q_max - q_min),  Z = round(q_min - lo / S) within [q_min, q_max]
+
+    lo, hi: broadcast to x  ->  four arrays of their shape, dtype of x
+
+    >>> affine_grid(np.zeros(1), -1.0, 2.0, bits=2)
+    AffineGrid(scale=array(1.), zero_point=array(1.), q_min=array(0.), q_max=array(3.))
+    """
+    check_bits(bits, least=2 if narrow_range else 1)
+    if rounding not in ROUND:
+        raise ValueError(f"rounding must be one of {list(ROUND)}, got {rounding!r}")
+    lo = parameter(lo, x, name="lo", of="x").astype(np.float64)
+    hi = parameter(hi, x, name="hi", of="x").astype(np.float64)
+    if np.any(lo > hi):
+        raise ValueError(f"lo must not exceed hi, got lo = {lo}, hi = {hi}")
+    lo, hi = np.minimum(lo, 0), np.maximum(hi, 0)
+    q_min, q_max = int(narrow_range), 2**bits - 1
+    wide = (hi - lo) / (q_max - q_min)
+    live = wide.astype(x.dtype) >= np.finfo(x.dtype).tiny
+    scale = np.where(live, wide, 1)
+    z = np.clip(ROUND[rounding](q_min - lo / scale), q_min, q_max)
+    entries = (scale, np.where(live, z, q_min), q_min, np.where(live, q_max, q_min))
+    return AffineGrid(
+        *(np.broadcast_to(e, wide.shape).astype(x.dtype) for e in entries)
+    )
+
+
+def round_half_up(t: Float) -> Float:
+    """Round to the nearest integer, ties towards +infinity.
+
+    Not floor(t + 0.5), which takes the float just below 0.5 to 1.
+
+    >>> round_half_up(np.array([-1.5, -0.5, 0.5, 0.49999999999999994]))
+    array([-1.,  0.,  1.,  0.])
+    """
+    down = np.floor(t)
+    return down + (t - down >= 0.5)
+
+
+def round_half_away(t: Float) -> Float:
+    """Round to the nearest integer, ties away from 0.
+
+    >>> round_half_away(np.array([-1.5, -0.5, 0.5, 1.5]))
+    array([-2., -1.,  1.,  2.])
+    """
+    return np.copysign(round_half_up(np.abs(t)), t)
+
+
+ROUND: dict[str, Callable[[Float], Float]] = {
+    "half_even": np.rint,
+    "half_away": round_half_away,
+    "half_up": round_half_up,
+}
+
+
+def batch_range(x: Float) -> tuple[float, float]:
+    """Return ``(min(x, 0), max(x, 0))`` over everything: a range that holds 0.
+
+    x: (...)  ->  lo: (), hi: ()
+
+    Raises ValueError for NaN or infinity in x. An empty array gives (0, 0).
+
+    >>> batch_range(np.array([0.5, 2.0]))
+    (0.0, 2.0)
+    """
+    check_float(x, name="x")
+    return float(x.min(initial=0)), float(x.max(initial=0))
+
+
+@final
+@dataclass(eq=False)
+class Affine:
+    """An activation quantizer: running range in training, the same range in evaluation.
+
+    The running mean of the batch ranges is debiased: after t updates it is ``sum_i
+    decay^(t - i) range_i`` divided by ``sum_i decay^(t - i)``, so that the first update
+    sets it to the first range exactly.
+    """
+
+    bits: int = 4
+    #: weight of the past; 1 - decay is the weight of a batch after many
+    decay: float = 0.95
+    narrow_range: bool = False
+    rounding: Rounding = "half_even"
+    lo: Buffer = field(init=False, default_factory=lambda: Buffer(np.zeros(())))
+    hi: Buffer = field(init=False, default_factory=lambda: Buffer(np.zeros(())))
+    updates: Buffer = field(
+        init=False, default_factory=lambda: Buffer(np.zeros((), np.int64))
+    )
+
+    def __post_init__(self) -> None:
+        self.grid_of(np.zeros(1))
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"decay must lie in [0, 1), got {self.decay}")
+
+    def forward(
+        self, v: Float, run: Run, *, bits: int | None = None
+    ) -> tuple[Float, Any]:
+        """Quantize ``v: (...)``; in training its range joins the running range first.
+
+        Raises ValueError in evaluation before any range is known.
+        """
+        q = run.backend.quantizers
+        if run.training and run.replay is None and v.size:
+            self.observe(*q.batch_range(v))
+        if v.size and not self.updates.value:
+            raise ValueError("the range is unknown: train, or call set_range(lo, hi)")
+        y, cache = run.straight_through(
+            q.affine,
+            v,
+            self.lo.value,
+            self.hi.value,
+            bits=self.bits if bits is None else bits,
+            narrow_range=self.narrow_range,
+            rounding=self.rounding,
+        )
+        run.see(self, v, y)
+        return y, (q, cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """Return dv."""
+        q, recorded = cache
+        return q.affine_backward(dy, recorded)
+
+    def observe(self, lo: float, hi: float) -> None:
+        """Let the range of one batch join the running range."""
+        t = int(self.updates.value) + 1
+        share = (1 - self.decay) / (1 - self.decay**t)  # 1 at t = 1
+        was_lo, was_hi = self.lo.value, self.hi.value
+        self.lo.value = np.asarray(was_lo + share * (min(lo, 0.0) - was_lo))
+        self.hi.value = np.asarray(was_hi + share * (max(hi, 0.0) - was_hi))
+        self.updates.value = np.asarray(t)
+
+    def set_range(self, lo: float, hi: float) -> None:
+        """Set the range, widened to hold 0: calibration without training.
+
+        Raises ValueError for lo > hi and for what is not finite.
+        """
+        affine_grid(np.zeros(1), lo, hi, bits=self.bits, narrow_range=self.narrow_range)
+        self.lo.value = np.asarray(min(float(lo), 0.0))
+        self.hi.value = np.asarray(max(float(hi), 0.0))
+        self.updates.value = np.asarray(1)
+
+    def grid_of(self, v: Float) -> AffineGrid:
+        """Return the grid of the running range in the dtype of ``v``."""
+        return affine_grid(
+            v,
+            self.lo.value,
+            self.hi.value,
+            bits=self.bits,
+            narrow_range=self.narrow_range,
+            rounding=self.rounding,
+        )
+
+    def grid(self) -> Int:
+        """Return the integer codes of the running range: 0 or 1 .. 2^b - 1."""
+        at = self.grid_of(np.zeros(1))
+        return np.arange(int(at.q_min), int(at.q_max) + 1)
+
+    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
+        """Return unsigned codes, scale () and zero-point () of ``v: (...)``."""
+        check_float(v, name="v")
+        at = self.grid_of(v)
+        t = np.clip(v, *at.ends()) / at.scale
+        q = as_codes(ROUND[self.rounding](t) + at.zero_point, self.grid())
+        return q, at.scale, at.zero_point.astype(np.int32)
+
+    def encode(self, v: Float) -> tuple[Int, Float]:
+        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
+        return codebook(*self.quantize(v), self.grid())
+
+    def decision_boundaries(self, v: Float) -> Float:
+        """Return the values where the code changes: (1, 2^b - 1)."""
+        at = self.grid_of(v)
+        return boundaries(at.scale, at.zero_point.astype(np.int64), self.grid())

@@ -1,0 +1,130 @@
+r"""Binary weights: the sign, times the mean magnitude.
+
+Chin, Chuang, Chandra, Marculescu. One Weight Bitwidth to Rule Them All. ECCV Workshops
+2020, arXiv:2008.09916 ("Pareto").
+
+    paper                    code        where
+    mean |W_i|, eq. (2)      m           binary, by checks.mean_abs
+    Q(W_i), eq. (4)          y           binary
+    dQ/dW = I, eq. (5)       dw          binary_backward
+
+The paper credits DoReFa (Zhou et al. 2016), whose scale is one per layer:
+``group="layer"``. The printed scale per filter is that of XNOR-Net (Rastegari et al.
+2016). Left open by the paper: the sign of 0. Here: +1, so that there are two levels.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, final
+
+import numpy as np
+
+from refqnn._types import Float, Int
+from refqnn.core import Run
+from refqnn.quantizers.checks import (
+    as_codes,
+    check_bits,
+    check_float,
+    codebook,
+    group_axes,
+    mean_abs,
+)
+
+Group = Literal["filter", "layer"]
+
+
+class BinaryCache(NamedTuple):
+    """What freezes the rounding; the backward is the identity."""
+
+    residual: Float  # y - w
+
+
+def binary(
+    w: Float, *, group: Group = "filter", frozen: BinaryCache | None = None
+) -> tuple[Float, BinaryCache]:
+    """y = m_i * sgn(w),  m_i = mean|w_i|,  sgn(0) = +1
+
+    w: (O, ...)  ->  y: (O, ...), dtype of w
+
+    A group of zeros gives zeros. Raises ValueError for NaN or infinity in w.
+
+    With ``frozen``, the recorded residual is added to w: the smooth function whose
+    exact gradient ``binary_backward`` is.
+
+    >>> binary(np.array([[3.0, -1.0], [0.0, 4.0]]))[0]
+    array([[ 2., -2.],
+           [ 2.,  2.]])
+    """
+    check_float(w, name="w")
+    if frozen is not None:
+        return w + frozen.residual, frozen
+    m = mean_abs(w, group=group)  # (2)
+    y = m * binary_codes(w, m)  # (4)
+    return y, BinaryCache(y - w)
+
+
+def binary_backward(dy: Float, cache: BinaryCache) -> Float:  # noqa: ARG001 - every
+backward takes its cache
+    """dw = dy (5); the scale is treated as a constant.
+
+    dy: (O, ...)  ->  dw: (O, ...)
+
+    >>> binary_backward(np.array([[3.0]]), binary(np.array([[2.0]]))[1])
+    array([[3.]])
+    """
+    return dy.copy()  # (5)
+
+
+def binary_codes(w: Float, m: Float) -> Float:
+    """q = sgn(w), as floats; +1 where the scale m is 0.
+
+    w: (O, ...), m: broadcasts to w  ->  q: (O, ...) in {-1, 1}
+    """
+    one = np.ones((), w.dtype)
+    return np.where((w >= 0) | (m == 0), one, -one)
+
+
+@final
+@dataclass(eq=False)
+class Binary:
+    """Equation (4) with the scale recomputed at every pass."""
+
+    group: Group = "filter"
+    bits: int = 1
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits, least=1, most=1)
+        group_axes(np.zeros((1, 1)), self.group)
+
+    def forward(
+        self, v: Float, run: Run, *, bits: int | None = None
+    ) -> tuple[Float, Any]:
+        """Quantize the filters ``v: (O, ...)``; ``bits`` can only be 1."""
+        check_bits(self.bits if bits is None else bits, least=1, most=1)
+        q = run.backend.quantizers
+        y, cache = run.straight_through(q.binary, v, group=self.group)
+        run.see(self, v, y)
+        return y, (q, cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """Return dv."""
+        q, recorded = cache
+        return q.binary_backward(dy, recorded)
+
+    def grid(self) -> Int:
+        """Return the integer codes -1 and 1: odd codes, no zero."""
+        return np.array([-1, 1])
+
+    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
+        """Return codes +-1, scale (O, 1, ...) or (1, 1, ...) and zero-point 0."""
+        check_float(v, name="v")
+        m = mean_abs(v, group=self.group)
+        q = as_codes(binary_codes(v, m), self.grid())
+        return q, m, np.zeros(m.shape, np.int32)
+
+    def encode(self, v: Float) -> tuple[Int, Float]:
+        """Return ``(codes, levels)``, one codebook a group, ``levels[codes] == y``."""
+        return codebook(*self.quantize(v), self.grid())
+
+    def decision_boundaries(self, v: Float) -> Float:
+        """Return 0, the value where the code changes: (O, 1), or (1, 1) of a layer."""
+        return np.zeros((mean_abs(v, group=self.group).size, 1), v.dtype)

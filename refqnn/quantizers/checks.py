@@ -1,0 +1,162 @@
+"""What all quantizers share: bits, finite values, mean|w| and codebooks.
+
+Values must be finite and at most the square root of the largest number of their dtype
+(1.8e19 in float32): within that bound no sum of squares here overflows.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Array, Float, Int
+
+MOST_BITS = 16
+
+
+def check_bits(bits: int, *, least: int, most: int = MOST_BITS) -> None:
+    """Raise unless ``least <= bits <= most``; a bool is not a number of bits.
+
+    >>> check_bits(4, least=2)
+    """
+    known = isinstance(bits, int | np.integer) and not isinstance(bits, bool)
+    if not known or not least <= bits <= most:
+        raise ValueError(f"bits must be an int in [{least}, {most}], got {bits!r}")
+
+
+def check_float(v: Array, *, name: str) -> None:
+    """Raise unless ``v`` is a float32 or float64 array of finite, bounded values.
+
+    >>> check_float(np.array([1.0, -2.0]), name="w")
+    """
+    if not isinstance(v, np.ndarray) or v.dtype not in (np.float32, np.float64):
+        got = getattr(v, "dtype", type(v).__name__)
+        raise ValueError(f"{name} must be a float32 or float64 array, got {got}")
+    bound = largest(v.dtype)
+    fine = np.abs(v) <= bound  # False for NaN, too
+    if not fine.all():
+        worst = v[~fine].flat[0]
+        raise ValueError(
+            f"{name} must be finite with magnitudes up to {bound:.3g}, got {worst}"
+        )
+
+
+def largest(dtype: Any) -> float:
+    """Return the square root of the largest finite number of a dtype."""
+    return math.sqrt(np.finfo(dtype).max)
+
+
+def parameter(p: Any, v: Float, *, name: str, of: str) -> Float:
+    """Return the parameter ``p`` of ``v`` in the dtype of ``v``.
+
+    p: broadcasts to v  ->  shape of p
+
+    >>> parameter(2.0, np.zeros((3, 4), np.float32), name="a", of="w")
+    array(2., dtype=float32)
+    """
+    p = np.asarray(p)
+    if np.broadcast_shapes(p.shape, v.shape) != v.shape:
+        raise ValueError(
+            f"{name} must broadcast to {of}: {name}{p.shape}, {of}{v.shape}"
+        )
+    if not np.all(np.abs(p) <= largest(v.dtype)):
+        raise ValueError(
+            f"{name} must be finite and at most {largest(v.dtype):.3g}: {p}"
+        )
+    return p.astype(v.dtype)
+
+
+def mean_abs(w: Float, *, group: str = "filter") -> Float:
+    """m_i = mean of |w_ij| over j, in float64; 0 below the smallest normal number.
+
+    w: (O, ...)  ->  m: (O, 1, ...), or (1, 1, ...) with ``group="layer"``
+
+    >>> mean_abs(np.array([[1.0, -3.0], [0.0, 0.0]]))
+    array([[2.],
+           [0.]])
+    """
+    return mean_kept(np.abs(w), np.ones(w.shape, bool), group=group)
+
+
+def mean_kept(magnitude: Float, keep: Array, *, group: str = "filter") -> Float:
+    """Return the mean over the kept entries of every group; 0 where none is kept.
+
+    magnitude: (O, ...), keep: (O, ...)  ->  (O, 1, ...) or (1, 1, ...)
+
+    >>> mean_kept(np.array([[1.0, 3.0, 5.0]]), np.array([[False, True, True]]))
+    array([[4.]])
+    """
+    axes = group_axes(magnitude, group)
+    total = magnitude.sum(axes, np.float64, keepdims=True, where=keep)
+    count = keep.sum(axes, keepdims=True)
+    mean = (total / np.maximum(count, 1)).astype(magnitude.dtype)
+    return flush(mean)
+
+
+def flush(scale: Float) -> Float:
+    """Return ``scale`` with everything below the smallest normal number set to 0.
+
+    >>> flush(np.array([1e-310, 0.5]))
+    array([0. , 0.5])
+    """
+    smallest = np.finfo(scale.dtype).tiny
+    return np.where(scale < smallest, np.zeros_like(scale), scale)
+
+
+def group_axes(w: Array, group: str) -> tuple[int, ...]:
+    """Return the axes a statistic runs over: all but the first, or all.
+
+    >>> group_axes(np.zeros((8, 3, 3, 3)), "filter")
+    (1, 2, 3)
+    """
+    if group not in {"filter", "layer"}:
+        raise ValueError(f"group must be 'filter' or 'layer', got {group!r}")
+    if w.ndim == 0:
+        raise ValueError("w must have an axis of filters, got shape ()")
+    return tuple(range(1 if group == "filter" else 0, w.ndim))
+
+
+def code_dtype(q_min: int, q_max: int) -> np.dtype[Any]:
+    """Return the smallest integer dtype that holds ``[q_min, q_max]``.
+
+    >>> code_dtype(-7, 7), code_dtype(0, 255), code_dtype(-128, 128)
+    (dtype('int8'), dtype('uint8'), dtype('int16'))
+    """
+    return np.min_scalar_type(q_max if q_min >= 0 else min(q_min, -1 - q_max))
+
+
+def as_codes(q: Array, grid: Int) -> Int:
+    """Return integer-valued ``q`` in the smallest dtype that holds the whole grid."""
+    return q.astype(code_dtype(int(grid[0]), int(grid[-1])))
+
+
+def codebook(q: Int, scale: Float, zero_point: Int, grid: Int) -> tuple[Int, Float]:
+    """Return ``(codes, levels)`` with ``levels[codes] == scale * (q - zero_point)``.
+
+    q: (...), scale: broadcasts to q, grid: (L,)  ->  codes: (...), levels: (groups *
+    L,)
+
+    The codebooks of the groups stand one after another: group g starts at ``g * L``.
+
+    >>> codebook(np.array([[-1, 1], [0, 1]]), np.array([[0.5], [2.0]]), np.array(0),
+    ...          np.array([-1, 0, 1]))
+    (array([[0, 2],
+           [4, 5]]), array([-0.5,  0. ,  0.5, -2. ,  0. ,  2. ]))
+    """
+    steps = (grid - zero_point.reshape(-1, 1)).astype(scale.dtype)
+    levels = scale.reshape(-1, 1) * steps
+    start = np.arange(scale.size).reshape(scale.shape) * grid.size
+    return np.searchsorted(grid, q) + start, levels.ravel()
+
+
+def boundaries(scale: Float, zero_point: Int, grid: Int) -> Float:
+    """Return the midpoints between neighbouring levels of every group.
+
+    scale: (groups, 1, ...)  ->  (groups, L - 1)
+
+    >>> boundaries(np.array([[0.5], [2.0]]), np.array(0), np.array([-1, 0, 1]))
+    array([[-0.25,  0.25],
+           [-1.  ,  1.  ]])
+    """
+    middle = (grid[:-1] + grid[1:]) / 2 - zero_point.reshape(-1, 1)
+    return scale.reshape(-1, 1) * middle.astype(scale.dtype)

@@ -1,0 +1,219 @@
+r"""Fixed-point weights with a clip that suits a Gaussian.
+
+Chin, Chuang, Chandra, Marculescu. One Weight Bitwidth to Rule Them All. ECCV Workshops
+2020, arXiv:2008.09916 ("Pareto").
+
+    paper                    code        where
+    Q(W_i), s_i, eq. (1)     y, s        fixed_point
+    mean |W_i|, eq. (2)      m           gaussian_clip, by checks.mean_abs
+    dQ/dW = I, eq. (5)       dw          fixed_point_backward
+    c, a_i*, appendix B      c, a        gaussian_clip, GAUSSIAN_CLIP, gaussian_mse
+
+Left open by the paper: how ties round (here half to even), what a filter of zeros gives
+(zeros), the constants c (derived below), whether (5) ignores the clip (as printed: yes;
+``clip_grad=True`` masks it). Equation (1) needs two bits or more: one bit divides by 0.
+
+Appendix B finds ``a* = argmin E (Q_a(w) - w)^2`` by simulation. In closed form: with
+unit sigma, L = 2^(b-1) - 1 and the thresholds t_k = (k - 1/2) s, phi and Phi the
+Gaussian's,
+
+    E w Q = 2 s sum_k phi(t_k),      E Q^2 = 2 s^2 sum_k (2 k - 1) Phi(-t_k)     (B1)
+
+At the best step moving a threshold changes nothing to first order, so E w Q = E Q^2
+there, one equation for s. The ratio ``c = E|w| / a*`` does not depend on sigma.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from scipy.special import ndtr
+
+from refqnn._types import Bool, Float, Int
+from refqnn.core import Run
+from refqnn.quantizers.checks import (
+    as_codes,
+    boundaries,
+    check_bits,
+    check_float,
+    codebook,
+    flush,
+    mean_abs,
+    parameter,
+)
+
+#: a* / sigma of a Gaussian, by bits; the root of E w Q = E Q^2 with (B1)
+GAUSSIAN_CLIP = {
+    2: 1.224006,
+    3: 1.952309,
+    4: 2.473879,
+    5: 2.898728,
+    6: 3.270115,
+    7: 3.607461,
+    8: 3.920501,
+    9: 4.214679,
+    10: 4.493382,
+    11: 4.758930,
+    12: 5.013034,
+    13: 5.257027,
+    14: 5.491986,
+    15: 5.718805,
+    16: 5.938239,
+}
+
+
+class FixedPointCache(NamedTuple):
+    """What the backward needs, and what freezes the rounding and the clip."""
+
+    inside: Bool  # where the gradient passes
+    residual: Float  # y - w inside, y outside
+
+
+def fixed_point(
+    w: Float,
+    a: Float,
+    *,
+    bits: int,
+    clip_grad: bool = False,
+    frozen: FixedPointCache | None = None,
+) -> tuple[Float, FixedPointCache]:
+    """y = s * round(clip(w, -a, a) / s),  s = a / (2^(b-1) - 1)
+
+    w: (...), a: broadcasts to w, a >= 0  ->  y: (...), dtype of w
+
+    2^b - 1 levels, ties to even, bits in [2, 16]. Where ``a`` is 0 the result is 0.
+    Raises ValueError for bits out of range, a < 0, and NaN or infinity in w or a.
+
+    With ``frozen``, the recorded residual is added to w instead of rounding it: the
+    smooth function whose exact gradient ``fixed_point_backward`` is.
+
+    >>> fixed_point(np.array([-9.0, 0.4, 0.6]), np.array(3.0), bits=3)[0]
+    array([-3.,  0.,  1.])
+    """
+    check_float(w, name="w")
+    if frozen is not None:
+        return np.where(frozen.inside, w, 0) + frozen.residual, frozen
+    a, s = clip_and_step(w, a, bits)
+    y = s * fixed_point_codes(w, a, s)  # (1)
+    inside = np.abs(w) <= a if clip_grad else np.ones(w.shape, bool)
+    return y, FixedPointCache(inside, y - np.where(inside, w, 0))
+
+
+def fixed_point_backward(dy: Float, cache: FixedPointCache) -> Float:
+    """dw = dy (5), or dy * 1{|w| <= a} with ``clip_grad``; a is treated as a constant.
+
+    dy: (...)  ->  dw: (...)
+
+    >>> w, a = np.array([-9.0, 0.4]), np.array(3.0)
+    >>> fixed_point_backward(np.ones(2), fixed_point(w, a, bits=3, clip_grad=True)[1])
+    array([0., 1.])
+    """
+    return np.where(cache.inside, dy, 0)  # (5)
+
+
+def clip_and_step(w: Float, a: Float, bits: int) -> tuple[Float, Float]:
+    """Return a and s = a / (2^(b-1) - 1) in the dtype of w.
+
+    A step below the smallest normal number is 0.
+    """
+    check_bits(bits, least=2)
+    a = parameter(a, w, name="a", of="w")
+    if np.any(a < 0):
+        raise ValueError(f"clip a must not be negative, got {a.min()}")
+    return a, flush(a / (2 ** (bits - 1) - 1))
+
+
+def fixed_point_codes(w: Float, a: Float, s: Float) -> Float:
+    """q = round(clip(w, -a, a) / s), as floats; 0 where s is 0.
+
+    w: (...), a, s: broadcast to w  ->  q: (...)
+    """
+    t = np.clip(w, -a, a) / np.where(s > 0, s, 1)
+    return np.where(s > 0, np.rint(t), 0)
+
+
+def gaussian_clip(w: Float, *, bits: int) -> Float:
+    """a_i = mean|w_i| / c_b: the clip that is best for a Gaussian filter (appendix B).
+
+    w: (O, ...)  ->  a: (O, 1, ...), dtype of w
+
+    A solver: it has no backward. Raises ValueError for bits outside [2, 16].
+
+    >>> gaussian_clip(np.full((1, 4), math.sqrt(2 / math.pi)), bits=4).round(4)
+    array([[2.4739]])
+    """
+    check_bits(bits, least=2)
+    check_float(w, name="w")
+    m = mean_abs(w)  # (2)
+    c = math.sqrt(2 / math.pi) / GAUSSIAN_CLIP[bits]
+    return flush(m / c)
+
+
+def gaussian_mse(a: float, *, bits: int) -> float:
+    """E (Q_a(w) - w)^2 of (1) for w ~ N(0, 1), from the moments (B1).
+
+    a: ()  ->  ()
+
+    >>> round(gaussian_mse(1.224, bits=2), 5)
+    0.19017
+    """
+    check_bits(bits, least=2)
+    steps = 2 ** (bits - 1) - 1
+    s = a / steps
+    k = np.arange(1, steps + 1)
+    t = (k - 0.5) * s
+    density = np.exp(-t * t / 2) / math.sqrt(2 * math.pi)
+    e_wq = 2 * s * density.sum()
+    e_qq = 2 * s * s * ((2 * k - 1) * ndtr(-t)).sum()
+    return float(1 - 2 * e_wq + e_qq)
+
+
+@final
+@dataclass(eq=False)
+class FixedPoint:
+    """Equation (1) with the clip of appendix B recomputed at every pass."""
+
+    bits: int = 4
+    clip_grad: bool = False
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits, least=2)
+
+    def forward(
+        self, v: Float, run: Run, *, bits: int | None = None
+    ) -> tuple[Float, Any]:
+        """Quantize the filters ``v: (O, ...)``; ``bits`` overrides the module's."""
+        bits = self.bits if bits is None else bits
+        q = run.backend.quantizers
+        a = q.gaussian_clip(v, bits=bits)
+        y, cache = run.straight_through(
+            q.fixed_point, v, a, bits=bits, clip_grad=self.clip_grad
+        )
+        run.see(self, v, y)
+        return y, (q, cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """Return dv."""
+        q, recorded = cache
+        return q.fixed_point_backward(dy, recorded)
+
+    def grid(self) -> Int:
+        """Return the integer codes ``-(2^(b-1) - 1) .. 2^(b-1) - 1``."""
+        most = 2 ** (self.bits - 1) - 1
+        return np.arange(-most, most + 1)
+
+    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
+        """Return codes, scale (O, 1, ...) and zero-point 0 of ``v: (O, ...)``."""
+        a, s = clip_and_step(v, gaussian_clip(v, bits=self.bits), self.bits)
+        q = as_codes(fixed_point_codes(v, a, s), self.grid())
+        return q, s, np.zeros(s.shape, np.int32)
+
+    def encode(self, v: Float) -> tuple[Int, Float]:
+        """Return ``(codes, levels)``, one codebook a filter, ``levels[codes] == y``."""
+        return codebook(*self.quantize(v), self.grid())
+
+    def decision_boundaries(self, v: Float) -> Float:
+        """Return the values where the code changes: (O, 2^b - 2)."""
+        _, s, z = self.quantize(v)
+        return boundaries(s, z, self.grid())

@@ -1,0 +1,167 @@
+r"""Ternary weights at 0.7 of the mean magnitude: the "2 bit" of Pareto, and TWN.
+
+Chin, Chuang, Chandra, Marculescu. One Weight Bitwidth to Rule Them All. ECCV Workshops
+2020, arXiv:2008.09916 ("Pareto"). Li, Zhang, Liu. Ternary Weight Networks.
+arXiv:1605.04711 ("TWN").
+
+    paper                    code        where
+    mean |W_i|, eq. (2)      m           ternary_statistics, by checks.mean_abs
+    M_ij, eq. (3)            keep        ternary_codes
+    Q(W_i), eq. (3)          y           ternary
+    dQ/dW = I, eq. (5)       dw          ternary_backward
+
+Equation (3) as printed compares the *signed* weight with 0.7 mean|W_i|: every negative
+weight is masked, two levels {0, +m} remain, and a Gaussian filter keeps 0.64 of its
+energy as error. Its scale is printed |W_i| without the bar; read elementwise the result
+is W * M, which is pruned and not quantized. Three readings:
+
+    variant      keep                   scale                    Gaussian MSE
+    resolved     |w| >= 0.7 mean|w|     mean|w| of all           0.2776
+    printed       w  >= 0.7 mean|w|     mean|w| of all           0.6388
+    twn          |w| >  0.7 mean|w|     mean|w| of the kept      0.1916
+
+The paper credits trained ternary quantization (Zhu et al. 2017), whose scales are
+learned and whose threshold is a share of max|w|; the rule it prints is TWN's, with
+another scale.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, final
+
+import numpy as np
+
+from refqnn._types import Float, Int
+from refqnn.core import Run
+from refqnn.quantizers.checks import (
+    as_codes,
+    check_bits,
+    check_float,
+    codebook,
+    mean_abs,
+    mean_kept,
+)
+
+Variant = Literal["resolved", "printed", "twn"]
+
+
+class TernaryCache(NamedTuple):
+    """What freezes the rounding; the backward is the identity."""
+
+    residual: Float  # y - w
+
+
+def ternary(
+    w: Float, *, variant: Variant = "resolved", frozen: TernaryCache | None = None
+) -> tuple[Float, TernaryCache]:
+    """y = m_i * sgn(w) where |w| >= 0.7 m_i, else 0,  m_i = mean|w_i|
+
+    w: (O, ...)  ->  y: (O, ...), dtype of w
+
+    Variants are tabled at the top of this file. A filter of zeros gives zeros.
+    Raises ValueError for NaN or infinity in w and for an unknown variant.
+
+    With ``frozen``, the recorded residual is added to w: the smooth function whose
+    exact gradient ``ternary_backward`` is.
+
+    >>> ternary(np.array([[4.0, -3.0, 1.0, 0.0]]))[0]
+    array([[ 2., -2.,  0.,  0.]])
+    >>> ternary(np.array([[4.0, -3.0, 1.0, 0.0]]), variant="twn")[0]
+    array([[ 3.5, -3.5,  0. ,  0. ]])
+    """
+    check_float(w, name="w")
+    if frozen is not None:
+        return w + frozen.residual, frozen
+    threshold, scale = ternary_statistics(w, variant)
+    y = scale * ternary_codes(w, threshold, variant)  # (3)
+    return y, TernaryCache(y - w)
+
+
+def ternary_backward(dy: Float, cache: TernaryCache) -> Float:  # noqa: ARG001 - every
+backward takes its cache
+    """dw = dy (5); the threshold and the scale are treated as constants.
+
+    dy: (O, ...)  ->  dw: (O, ...)
+
+    >>> ternary_backward(np.array([[3.0]]), ternary(np.array([[2.0]]))[1])
+    array([[3.]])
+    """
+    return dy.copy()  # (5)
+
+
+def ternary_statistics(w: Float, variant: Variant) -> tuple[Float, Float]:
+    """Return threshold 0.7 m_i and scale, in the dtype of w.
+
+    w: (O, ...)  ->  threshold: (O, 1, ...), scale: (O, 1, ...)
+    """
+    if variant not in {"resolved", "printed", "twn"}:
+        raise ValueError(f"variant must be resolved, printed or twn, got {variant!r}")
+    m = mean_abs(w)  # (2)
+    threshold = 0.7 * m
+    if variant == "twn":
+        return threshold, mean_kept(np.abs(w), np.abs(w) > threshold)
+    return threshold, m
+
+
+def ternary_codes(w: Float, threshold: Float, variant: Variant) -> Float:
+    """q = sgn(w) M, as floats; 0 where the threshold is 0.
+
+    w: (O, ...), threshold: (O, 1, ...)  ->  q: (O, ...) in {-1, 0, 1}
+    """
+    keep = {
+        "resolved": np.abs(w) >= threshold,
+        "printed": w >= threshold,
+        "twn": np.abs(w) > threshold,
+    }[variant]
+    return np.where(keep & (threshold > 0), np.sign(w), 0)
+
+
+@final
+@dataclass(eq=False)
+class Ternary:
+    """Equation (3) with threshold and scale recomputed at every pass."""
+
+    variant: Variant = "resolved"
+    bits: int = 2
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits, least=2, most=2)
+        ternary_statistics(np.zeros((1, 1)), self.variant)
+
+    def forward(
+        self, v: Float, run: Run, *, bits: int | None = None
+    ) -> tuple[Float, Any]:
+        """Quantize the filters ``v: (O, ...)``; ``bits`` can only be 2."""
+        check_bits(self.bits if bits is None else bits, least=2, most=2)
+        q = run.backend.quantizers
+        y, cache = run.straight_through(q.ternary, v, variant=self.variant)
+        run.see(self, v, y)
+        return y, (q, cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """Return dv."""
+        q, recorded = cache
+        return q.ternary_backward(dy, recorded)
+
+    def grid(self) -> Int:
+        """Return the integer codes -1, 0, 1 (as printed: 0, 1)."""
+        return np.array([0, 1] if self.variant == "printed" else [-1, 0, 1])
+
+    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
+        """Return codes, scale (O, 1, ...) and zero-point 0 of ``v: (O, ...)``."""
+        check_float(v, name="v")
+        threshold, scale = ternary_statistics(v, self.variant)
+        q = as_codes(ternary_codes(v, threshold, self.variant), self.grid())
+        return q, scale, np.zeros(scale.shape, np.int32)
+
+    def encode(self, v: Float) -> tuple[Int, Float]:
+        """Return ``(codes, levels)``, one codebook a filter, ``levels[codes] == y``."""
+        return codebook(*self.quantize(v), self.grid())
+
+    def decision_boundaries(self, v: Float) -> Float:
+        """Return the values where the code changes: -0.7 m_i (if any) and 0.7 m_i.
+
+        v: (O, ...)  ->  (O, 2), as printed (O, 1)
+        """
+        check_float(v, name="v")
+        t = ternary_statistics(v, self.variant)[0].reshape(-1, 1)
+        return t if self.variant == "printed" else np.hstack([-t, t])

@@ -34,6 +34,7 @@ from refqnn.quantizers.checks import (
     boundaries,
     check_bits,
     check_float,
+    check_gradient,
     codebook,
     parameter,
 )
@@ -113,6 +114,7 @@ def affine_backward(dy: Float, cache: AffineCache) -> Float:
     >>> affine_backward(np.ones(5), affine(x, 0.0, 3.0, bits=2)[1])
     array([0., 1., 1., 1., 0.])
     """
+    check_gradient(dy, cache.inside.shape)
     return np.where(cache.inside, dy, 0)
 
 

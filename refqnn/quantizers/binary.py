@@ -24,6 +24,7 @@ from refqnn.quantizers.checks import (
     as_codes,
     check_bits,
     check_float,
+    check_gradient,
     codebook,
     group_axes,
     mean_abs,
@@ -62,8 +63,7 @@ def binary(
     return y, BinaryCache(y - w)
 
 
-def binary_backward(dy: Float, cache: BinaryCache) -> Float:  # noqa: ARG001 - every
-backward takes its cache
+def binary_backward(dy: Float, cache: BinaryCache) -> Float:
     """dw = dy (5); the scale is treated as a constant.
 
     dy: (O, ...)  ->  dw: (O, ...)
@@ -71,6 +71,7 @@ backward takes its cache
     >>> binary_backward(np.array([[3.0]]), binary(np.array([[2.0]]))[1])
     array([[3.]])
     """
+    check_gradient(dy, cache.residual.shape)
     return dy.copy()  # (5)
 
 

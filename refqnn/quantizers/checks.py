@@ -41,6 +41,12 @@ def check_float(v: Array, *, name: str) -> None:
         )
 
 
+def check_gradient(dy: Float, shape: tuple[int, ...]) -> None:
+    """Raise unless ``dy`` has the shape of the output it is the gradient of."""
+    if dy.shape != shape:
+        raise ValueError(f"dy and the output disagree: dy{dy.shape}, y{shape}")
+
+
 def largest(dtype: Any) -> float:
     """Return the square root of the largest finite number of a dtype."""
     return math.sqrt(np.finfo(dtype).max)

@@ -37,6 +37,7 @@ from refqnn.quantizers.checks import (
     boundaries,
     check_bits,
     check_float,
+    check_gradient,
     codebook,
     flush,
     mean_abs,
@@ -109,6 +110,7 @@ def fixed_point_backward(dy: Float, cache: FixedPointCache) -> Float:
     >>> fixed_point_backward(np.ones(2), fixed_point(w, a, bits=3, clip_grad=True)[1])
     array([0., 1.])
     """
+    check_gradient(dy, cache.inside.shape)
     return np.where(cache.inside, dy, 0)  # (5)
 
 

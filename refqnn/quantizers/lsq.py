@@ -27,6 +27,7 @@ from refqnn.quantizers.checks import (
     boundaries,
     check_bits,
     check_float,
+    check_gradient,
     codebook,
     parameter,
 )
@@ -92,6 +93,7 @@ def lsq_backward(dv_hat: Float, cache: LSQCache) -> tuple[Float, Float]:
     >>> dv, round(float(ds), 6)  # -4 + (1 - 0.6) + (1 - 1.2)
     (array([0., 1., 1.]), -3.8)
     """
+    check_gradient(dv_hat, cache.u.shape)
     inside = cache.inside()
     dv = np.where(inside, dv_hat, 0)  # (5)
     by_s = np.where(inside, cache.q - cache.u, cache.q)  # (3)
@@ -103,8 +105,7 @@ def check_step(v: Float, s: Float, q_n: int, q_p: int) -> Float:
     """Return s in the dtype of v; raise for a step or a grid that is none."""
     for name, value in (("q_n", q_n), ("q_p", q_p)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise ValueError(f"{name} must be an int, got {value!r}")  # noqa: TRY004 -
-            bad values are ValueErrors in this house
+            raise ValueError(f"{name} must be an int, got {value!r}")  # noqa: TRY004 - bad values are ValueErrors in this house
     if not (0 <= q_n <= 2**15 and 1 <= q_p < 2**16):
         raise ValueError(
             f"q_n must lie in [0, 2^15] and q_p in [1, 2^16), got {q_n} and {q_p}"

@@ -36,6 +36,7 @@ from refqnn.quantizers.checks import (
     as_codes,
     check_bits,
     check_float,
+    check_gradient,
     codebook,
     mean_abs,
     mean_kept,
@@ -76,8 +77,7 @@ def ternary(
     return y, TernaryCache(y - w)
 
 
-def ternary_backward(dy: Float, cache: TernaryCache) -> Float:  # noqa: ARG001 - every
-backward takes its cache
+def ternary_backward(dy: Float, cache: TernaryCache) -> Float:
     """dw = dy (5); the threshold and the scale are treated as constants.
 
     dy: (O, ...)  ->  dw: (O, ...)
@@ -85,6 +85,7 @@ backward takes its cache
     >>> ternary_backward(np.array([[3.0]]), ternary(np.array([[2.0]]))[1])
     array([[3.]])
     """
+    check_gradient(dy, cache.residual.shape)
     return dy.copy()  # (5)
 
 

@@ -1,0 +1,206 @@
+"""What a network costs: size, multiply-adds, memory, accumulators, layer by layer.
+
+Chin, Chuang, Chandra, Marculescu. One Weight Bitwidth to Rule Them All. ECCV Workshops
+2020, arXiv:2008.09916 ("Pareto").
+
+    paper                    code                              where
+    C_size, eq. (6)          weights * weight_bits             LayerCost.c_size_bits
+    footprint, appendix F    largest maps + all weights        Cost.footprint_bits_...
+
+C_size counts the weights of convolutions and linear layers, in bits; not biases, not
+batch norms, not the scales of the quantizers. What is not quantized has 32 bits.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple, final
+
+import numpy as np
+
+from refqnn._types import Array
+from refqnn.core import Run, named_modules
+from refqnn.nn import (
+    Conv2d,
+    ImageInput,
+    Linear,
+    MaxPool2d,
+    PadShortcut,
+)
+
+FLOAT_BITS = 32
+IMAGE_BITS = 8
+#: layers whose output has the codes of their input
+KEEP_CODES = (MaxPool2d, PadShortcut)
+
+
+class LayerCost(NamedTuple):
+    """One convolution or linear layer, for one image; shapes without the batch."""
+
+    name: str
+    kind: str
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    weights: int
+    weight_bits: int
+    input_bits: int
+    macs: int
+    accumulator_bits: int | None  # None where a factor is not quantized
+
+    @property
+    def c_size_bits(self) -> int:
+        """Equation (6) for one layer: weights * weight_bits, in bits."""
+        return self.weights * self.weight_bits
+
+    @property
+    def bit_operations(self) -> int:
+        """Return macs * weight_bits * input_bits."""
+        return self.macs * self.weight_bits * self.input_bits
+
+
+@final
+@dataclass(frozen=True)
+class Cost:
+    """The layers of a network in the order in which they run."""
+
+    layers: tuple[LayerCost, ...]
+
+    @property
+    def c_size_bits(self) -> int:
+        """Equation (6): the sum over all layers, in bits."""
+        return sum(layer.c_size_bits for layer in self.layers)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one image."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def bit_operations(self) -> int:
+        """Multiply-adds, each times the bits of both factors."""
+        return sum(layer.bit_operations for layer in self.layers)
+
+    def footprint_bits_separate_maxima(self, *, map_bits: int = 8) -> int:
+        """The largest input + the largest output, of any two layers, + all weights."""
+        largest_in = max(math.prod(layer.input_shape) for layer in self.layers)
+        largest_out = max(math.prod(layer.output_shape) for layer in self.layers)
+        return (largest_in + largest_out) * map_bits + self.c_size_bits
+
+    def footprint_bits_joint_maximum(self, *, map_bits: int = 8) -> int:
+        """The largest input + output of one layer, + all weights."""
+        largest = max(
+            math.prod(layer.input_shape) + math.prod(layer.output_shape)
+            for layer in self.layers
+        )
+        return largest * map_bits + self.c_size_bits
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers, for JSON."""
+        rows = [
+            layer._asdict()
+            | {
+                "c_size_bits": layer.c_size_bits,
+                "bit_operations": layer.bit_operations,
+            }
+            for layer in self.layers
+        ]
+        return {
+            "c_size_bits": self.c_size_bits,
+            "macs": self.macs,
+            "bit_operations": self.bit_operations,
+            "footprint_bits_separate_maxima": self.footprint_bits_separate_maxima(),
+            "footprint_bits_joint_maximum": self.footprint_bits_joint_maximum(),
+            "layers": rows,
+        }
+
+
+class Watcher:
+    """Follows one forward pass: which layer ran, on a map of how many bits.
+
+    Maps are recognized by identity, and kept so that no identity is used twice.
+    """
+
+    def __init__(self, network: Any) -> None:
+        """Note the dotted name of every module."""
+        self.names = {id(module): name for name, module in named_modules(network)}
+        self.bits: dict[int, int] = {}
+        self.kept: list[Array] = []
+        self.layers: list[LayerCost] = []
+
+    def observe(self, module: Any, x: Array, y: Array) -> None:
+        """Note the bits of ``y``; what a layer costs, if it has weights."""
+        input_bits = self.bits.get(id(x), FLOAT_BITS)
+        self.kept += [x, y]
+        if isinstance(module, Conv2d | Linear):
+            name = self.names[id(module)]
+            self.layers.append(layer_cost(name, module, x, y, input_bits))
+        elif isinstance(module, ImageInput):
+            self.bits[id(y)] = IMAGE_BITS
+        elif isinstance(module, KEEP_CODES):
+            self.bits[id(y)] = input_bits
+        elif hasattr(module, "bits"):
+            self.bits[id(y)] = module.bits
+
+
+def cost(network: Any, input_shape: tuple[int, int, int]) -> Cost:
+    """Return the cost of a network for one image of shape (C, H, W).
+
+    One image of zeros passes through a copy of the network, so that shapes are those
+    that really occur; in training mode, which needs no calibrated ranges.
+
+    >>> from refqnn.networks import resnet
+    >>> network = resnet(8, width=0.25, weight_bits=4, rng=np.random.default_rng(0))
+    >>> cost(network, (1, 8, 8)).layers[0].c_size_bits  # 4 filters of 3x3 at 8 bits
+    288
+    """
+    copied = copy.deepcopy(network)
+    watcher = Watcher(copied)
+    run = Run(training=True, rng=np.random.default_rng(0), observe=watcher.observe)
+    copied.forward(np.zeros((1, *input_shape), np.uint8), run)
+    return Cost(tuple(watcher.layers))
+
+
+def layer_cost(
+    name: str, layer: Conv2d | Linear, x: Array, y: Array, input_bits: int
+) -> LayerCost:
+    """Return the cost of one layer that turned ``x`` into ``y``.
+
+    Every weight is used once for each output pixel of its channel.
+    """
+    w = layer.w.value
+    quant = layer.weight_quant
+    return LayerCost(
+        name=name,
+        kind=type(layer).__name__,
+        input_shape=x.shape[1:],
+        output_shape=y.shape[1:],
+        weights=w.size,
+        weight_bits=FLOAT_BITS if quant is None else quant.bits,
+        input_bits=input_bits,
+        macs=w.size * math.prod(y.shape[2:]),
+        accumulator_bits=accumulator_bits(layer, input_bits),
+    )
+
+
+def accumulator_bits(layer: Conv2d | Linear, input_bits: int) -> int | None:
+    """Bits of the signed integer that holds every possible sum of w_code * x_code.
+
+    |sum| <= max over filters of sum|w_code - zero_point| times (2^input_bits - 1), with
+    the weights as they are and any zero-point of the input. Biases are not in it. None
+    where weights or inputs are not integers.
+    """
+    if layer.weight_quant is None or input_bits == FLOAT_BITS:
+        return None
+    q, _, zero_point = layer.weight_quant.quantize(layer.w.value)
+    codes = np.abs(q.astype(np.int64) - zero_point)
+    largest = int(codes.reshape(len(codes), -1).sum(axis=1).max())
+    return signed_bits(largest * (2**input_bits - 1))
+
+
+def signed_bits(magnitude: int) -> int:
+    """Return the smallest b with magnitude <= 2^(b - 1) - 1.
+
+    >>> signed_bits(127), signed_bits(128)
+    (8, 9)
+    """
+    return magnitude.bit_length() + 1

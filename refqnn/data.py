@@ -1,0 +1,330 @@
+"""Readers of image data sets, the embedded subset, synthetic textures, augmentation.
+
+Images are ``(N, C, H, W)``, uint8 where they come from files; labels are int64. No
+reader unpickles anything.
+"""
+
+import gzip
+import math
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from refqnn._types import Array, Float, Int
+
+StrPath = str | os.PathLike[str]
+
+#: type code of the IDX header -> big-endian dtype
+IDX_DTYPES = {
+    0x08: ">u1",
+    0x09: ">i1",
+    0x0B: ">i2",
+    0x0C: ">i4",
+    0x0D: ">f4",
+    0x0E: ">f8",
+}
+FASHION_MNIST_CLASSES = (
+    "T-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
+
+
+class Dataset(NamedTuple):
+    """Images to train on and images to judge by."""
+
+    train_images: Array  # (N, C, H, W)
+    train_labels: Int  # (N,)
+    test_images: Array
+    test_labels: Int
+
+
+def read_bytes(path: StrPath) -> bytes:
+    """Return the content of a file, decompressed if it is gzip; ValueError if cut."""
+    content = Path(path).read_bytes()
+    if content[:2] != b"\x1f\x8b":
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is not a whole gzip file: {error}") from error
+
+
+def read_idx(path: StrPath) -> Array:
+    """Return the array of an IDX file, gzip or not, in the machine's byte order.
+
+    Header: 0, 0, type code, number of dimensions, then each size as big-endian int32
+    (yann.lecun.com, MNIST page). Raises ValueError for a wrong magic number or a length
+    that differs from what the header announces.
+    """
+    content = read_bytes(path)
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_DTYPES:
+        raise ValueError(
+            f"{path} is not an IDX file: wrong magic number 0x{content[:4].hex()}"
+        )
+    dtype, ndim = np.dtype(IDX_DTYPES[content[2]]), content[3]
+    start = 4 + 4 * ndim
+    if len(content) < start:
+        raise ValueError(f"{path} ends within its header of {start} bytes")
+    shape = tuple(int(size) for size in np.frombuffer(content, ">u4", ndim, offset=4))
+    expected = start + math.prod(shape) * dtype.itemsize
+    if len(content) != expected:
+        raise ValueError(
+            f"{path} announces {shape} of {dtype.itemsize} bytes, {expected} bytes in "
+            f"all, but holds {len(content)}"
+        )
+    values = np.frombuffer(content, dtype, offset=start).reshape(shape)
+    return values.astype(dtype.newbyteorder("="))
+
+
+def fashion_mnist(folder: StrPath) -> Dataset:
+    """Read the four IDX files of Fashion-MNIST (or MNIST), with or without ``.gz``.
+
+    train: 60 000, test: 10 000 images of (1, 28, 28), labels in 0..9
+    """
+    train, test = (
+        labelled_idx(Path(folder), part, classes=10) for part in ("train", "t10k")
+    )
+    return Dataset(*train, *test)
+
+
+def labelled_idx(folder: Path, part: str, *, classes: int) -> tuple[Array, Int]:
+    """Return the images, with a channel axis, and the labels of one part."""
+    images = read_idx(idx_file(folder, f"{part}-images-idx3-ubyte"))
+    labels = read_idx(idx_file(folder, f"{part}-labels-idx1-ubyte"))
+    if images.ndim != 3 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"{part} images (N, H, W) and labels (N,) disagree: "
+            f"images{images.shape}, labels{labels.shape}"
+        )
+    return images[:, None], checked_labels(labels, classes, name=f"{part} labels")
+
+
+def idx_file(folder: Path, name: str) -> Path:
+    """Return the file, plain or ``.gz``; FileNotFoundError if neither is there."""
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.exists():
+            return path
+    raise FileNotFoundError(f"{folder} holds neither {name} nor {name}.gz")
+
+
+def checked_labels(labels: Int, classes: int, *, name: str = "labels") -> Int:
+    """Return the labels as int64; ValueError if one is not in 0..classes - 1.
+
+    >>> checked_labels(np.array([0, 9], np.uint8), 10)
+    array([0, 9])
+    """
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ValueError(
+            f"{name} must be in 0..{classes - 1}, got {labels.min()}..{labels.max()}"
+        )
+    return labels.astype(np.int64)
+
+
+def read_cifar10(paths: StrPath | Sequence[StrPath]) -> tuple[Array, Int]:
+    """Read binary batches of CIFAR-10: records of 1 label and 3072 pixels.
+
+    Krizhevsky, cs.toronto.edu/~kriz/cifar.html, "binary version".
+
+    ->  images: (N, 3, 32, 32) uint8, labels: (N,)
+    """
+    records = cifar_records(paths, label_bytes=1)
+    return cifar_images(records), checked_labels(records[:, 0], 10)
+
+
+def read_cifar100(
+    paths: StrPath | Sequence[StrPath], *, coarse: bool = False
+) -> tuple[Array, Int]:
+    """Read binary files of CIFAR-100: records of 2 labels and 3072 pixels.
+
+    The labels are the 100 fine classes, or the 20 coarse ones.
+
+    ->  images: (N, 3, 32, 32) uint8, labels: (N,)
+    """
+    records = cifar_records(paths, label_bytes=2)
+    coarse_labels = checked_labels(records[:, 0], 20, name="coarse labels")
+    fine_labels = checked_labels(records[:, 1], 100, name="fine labels")
+    return cifar_images(records), coarse_labels if coarse else fine_labels
+
+
+def cifar_records(paths: StrPath | Sequence[StrPath], *, label_bytes: int) -> Array:
+    """Return all records: (N, label_bytes + 3072); ValueError if one is cut."""
+    every = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    size = label_bytes + 3072
+    records = []
+    for path in every:
+        content = read_bytes(path)
+        if not content or len(content) % size:
+            raise ValueError(
+                f"{path} must hold records of {size} bytes, but its {len(content)} "
+                f"bytes are {len(content) / size:.3f} records"
+            )
+        records.append(np.frombuffer(content, np.uint8).reshape(-1, size))
+    return np.concatenate(records)
+
+
+def cifar_images(records: Array) -> Array:
+    """Return the pixels, which end each record: (N, ...)  ->  (N, 3, 32, 32)"""
+    return np.ascontiguousarray(records[:, -3072:]).reshape(-1, 3, 32, 32)
+
+
+def read_npz(path: StrPath) -> dict[str, Array]:
+    """Return the arrays of an npz file; ValueError for pickles and damaged files."""
+    content = Path(path).read_bytes()
+    if content[:2] != b"PK":
+        kind = "a pickle" if content[:1] == b"\x80" else "another kind of file"
+        raise ValueError(
+            f"{path} is not an npz file but {kind}; pickles are never read"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # zipfile, zlib and struct each raise their own kinds
+        raise ValueError(
+            f"{path} is not a whole npz file of plain arrays: {error}"
+        ) from error
+
+
+def embedded() -> Dataset:
+    """Return the subset of Fashion-MNIST inside the package, the same in every process.
+
+    train: 4 000, test: 1 000 images of (1, 28, 28) uint8; as many of each class
+
+    >>> embedded().test_images.shape
+    (1000, 1, 28, 28)
+    """
+    source = resources.files("refqnn") / "_embedded" / "fashion_mnist.npz"
+    with resources.as_file(source) as path:
+        return Dataset(**read_npz(path))
+
+
+def balanced_subset(labels: Int, per_class: int, *, rng: np.random.Generator) -> Int:
+    """Choose ``per_class`` indices of every class, in random order.
+
+    labels: (N,)  ->  (classes * per_class,)
+
+    >>> balanced_subset(np.array([0, 1, 0, 1]), 2, rng=np.random.default_rng(0)).size
+    4
+    """
+    counts = np.bincount(labels)
+    if counts.min() < per_class:
+        raise ValueError(
+            f"class {counts.argmin()} has {counts.min()} images, fewer than {per_class}"
+        )
+    chosen = [
+        rng.choice(np.flatnonzero(labels == k), per_class, replace=False)
+        for k in range(len(counts))
+    ]
+    return rng.permutation(np.concatenate(chosen))
+
+
+def batches(
+    images: Array, labels: Int, *, size: int, rng: np.random.Generator | None = None
+) -> Iterator[tuple[Array, Int]]:
+    """Yield batches of ``size`` images (the last may be smaller), shuffled by ``rng``.
+
+    images: (N, ...), labels: (N,)  ->  (B, ...), (B,)
+
+    >>> [y.tolist() for _, y in batches(np.zeros((3, 1)), np.arange(3), size=2)]
+    [[0, 1], [2]]
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
+    n = len(images)
+    order = np.arange(n) if rng is None else rng.permutation(n)
+    for i in range(0, n, size):
+        chosen = order[i : i + size]
+        yield images[chosen], labels[chosen]
+
+
+def crop_and_flip(
+    images: Array,
+    rng: np.random.Generator,
+    *,
+    padding: int = 4,
+    flip: bool = True,
+    value: float = 0,
+) -> Array:
+    """Pad with ``value``, crop at random to the old size, mirror every second image.
+
+    images: (N, C, H, W)  ->  (N, C, H, W)
+
+    >>> x = np.ones((1, 1, 2, 2), np.uint8)
+    >>> crop_and_flip(x, np.random.default_rng(0), padding=0)[0, 0]
+    array([[1, 1],
+           [1, 1]], dtype=uint8)
+    """
+    n, _, h, w = images.shape
+    sides = ((0, 0), (0, 0), (padding, padding), (padding, padding))
+    padded = np.pad(images, sides, constant_values=value)
+    top = rng.integers(0, 2 * padding + 1, (n, 1))
+    left = rng.integers(0, 2 * padding + 1, (n, 1))
+    rows = top + np.arange(h)  # (N, H)
+    cols = left + np.arange(w)  # (N, W)
+    if flip:
+        cols = np.where(rng.random((n, 1)) < 0.5, cols[:, ::-1], cols)
+    every = np.arange(n)[:, None, None]
+    picked = padded[every, :, rows[:, :, None], cols[:, None]]  # (N, H, W, C)
+    return np.ascontiguousarray(picked.transpose(0, 3, 1, 2))
+
+
+def textures(
+    train: int,
+    test: int,
+    *,
+    rng: np.random.Generator,
+    classes: int = 10,
+    per_class: int = 3,
+    size: int = 10,
+    smoothness: float = 1.5,
+    gains: Sequence[float] = (0.7, 1.0, 1.3),
+    noise: float = 1.1,
+) -> Dataset:
+    """Crops of smooth random textures, some for each class, with random gain and noise.
+
+    image = gain * (a crop of unit variance from a periodic plane) + noise * N(0, 1)
+
+    train, test: numbers of images  ->  images: (N, 1, size, size) float32, labels: (N,)
+    """
+    planes = smooth_planes(classes * per_class, 4 * size, smoothness, rng)
+
+    def draw(count: int) -> tuple[Float, Int]:
+        labels = rng.integers(0, classes, count)
+        plane = labels * per_class + rng.integers(0, per_class, count)
+        top, left = rng.integers(0, 4 * size, (2, count))
+        rows = (top[:, None] + np.arange(size)) % (4 * size)
+        cols = (left[:, None] + np.arange(size)) % (4 * size)
+        crops = planes[plane[:, None, None], rows[:, :, None], cols[:, None]]
+        gain = rng.choice(np.asarray(gains), count)[:, None, None]
+        images = gain * crops + noise * rng.standard_normal(crops.shape)
+        return images[:, None].astype(np.float32), labels
+
+    return Dataset(*draw(train), *draw(test))
+
+
+def smooth_planes(
+    count: int, size: int, smoothness: float, rng: np.random.Generator
+) -> Float:
+    """White noise blurred by a Gaussian of ``smoothness`` pixels; unit variance.
+
+    ->  (count, size, size)
+    """
+    frequency = np.fft.fftfreq(size)
+    squared = frequency[:, None] ** 2 + frequency**2
+    blur = np.exp(-2 * (np.pi * smoothness) ** 2 * squared)
+    white = rng.standard_normal((count, size, size))
+    planes = np.fft.ifft2(np.fft.fft2(white) * blur).real
+    planes -= planes.mean(axis=(1, 2), keepdims=True)
+    return planes / planes.std(axis=(1, 2), keepdims=True)

@@ -1,0 +1,34 @@
+"""Build a network from the configuration that a checkpoint carries."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from refqnn.networks.resnet import resnet
+from refqnn.nn import Sequential
+
+BUILDERS: Mapping[str, Callable[..., Sequential]] = {"resnet": resnet}
+
+
+def build(
+    config: Mapping[str, Any], *, rng: np.random.Generator | None = None
+) -> Sequential:
+    """Return the network whose ``config`` this is; initial values are from ``rng``.
+
+    Without ``rng`` the values are arbitrary, to be replaced by those of a checkpoint.
+
+    >>> build({"network": "resnet", "depth": 8, "width": 0.1}).config["classes"]
+    10
+    """
+    options = dict(config)
+    name = options.pop("network", None)
+    if name not in BUILDERS:
+        raise ValueError(f"network must be one of {sorted(BUILDERS)}, got {name!r}")
+    rng = np.random.default_rng(0) if rng is None else rng
+    try:
+        return BUILDERS[name](**options, rng=rng)
+    except TypeError as error:
+        raise ValueError(
+            f"the configuration of {name} does not fit: {error}"
+        ) from error

@@ -1,0 +1,180 @@
+"""Checkpoints: flat ``.npz`` files without pickle, replaced atomically.
+
+entry             holds
+param/NAME        a parameter's value
+buffer/NAME       a buffer's value (running statistics)
+velocity/NAME     the optimiser's velocity of a parameter
+progress/NAME     an array of the training loop
+json              one string: format, network configuration, steps, generator state
+"""
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Array
+from refqnn.core import named_buffers, named_params
+
+FORMAT = "refqnn checkpoint 1"
+
+
+@dataclass
+class Checkpoint:
+    """The content of a checkpoint file.
+
+    ``state`` is anything JSON can hold: steps done, generator state, running sums.
+    """
+
+    params: dict[str, Array]
+    buffers: dict[str, Array]
+    velocity: dict[str, Array] = field(default_factory=dict)
+    progress: dict[str, Array] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+def of_network(network: Any) -> Checkpoint:
+    """Return the parameters, buffers and configuration of a network, not copied."""
+    return Checkpoint(
+        params={name: p.value for name, p in named_params(network).items()},
+        buffers={name: b.value for name, b in named_buffers(network).items()},
+        config=dict(getattr(network, "config", {})),
+    )
+
+
+def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """Write the file whole or not at all: an earlier file stays intact on any failure.
+
+    Raises OSError, naming the path, where the file cannot be written.
+    """
+    kinds = {
+        "param": checkpoint.params,
+        "buffer": checkpoint.buffers,
+        "velocity": checkpoint.velocity,
+        "progress": checkpoint.progress,
+    }
+    entries = {f"{kind}/{name}": a for kind in kinds for name, a in kinds[kind].items()}
+    header = {"format": FORMAT, "config": checkpoint.config, "state": checkpoint.state}
+    entries["json"] = np.array(json.dumps(header))
+    write_npz(path, entries)
+
+
+def write_npz(path: str | os.PathLike[str], entries: Mapping[str, Array]) -> None:
+    """Write a temporary file beside ``path``, flush it to disk, move it into place."""
+    target = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(
+            prefix=f".{target.name}.", suffix=".part", dir=target.parent
+        )
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, **entries)  # type: ignore[arg-type]
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot write, an earlier file is intact: {error.strerror}",
+            str(target),
+        ) from error
+    flush_directory(target.parent)
+
+
+def flush_directory(folder: Path) -> None:
+    """Make a rename in ``folder`` last through a power cut, where the system can."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def load(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint, nothing unpickled.
+
+    Raises ValueError for a file that is damaged or no checkpoint.
+    """
+    entries = read_entries(path)
+    try:
+        header = json.loads(str(entries.pop("json")))
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not a {FORMAT!r}: no header") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a {FORMAT!r}")
+    kinds: dict[str, dict[str, Array]] = {
+        kind: {} for kind in ("param", "buffer", "velocity", "progress")
+    }
+    for entry, array in entries.items():
+        kind, _, name = entry.partition("/")
+        if kind not in kinds:
+            raise ValueError(f"{path} holds an unknown entry {entry!r}")
+        kinds[kind][name] = array
+    return Checkpoint(
+        kinds["param"],
+        kinds["buffer"],
+        kinds["velocity"],
+        kinds["progress"],
+        header["config"],
+        header["state"],
+    )
+
+
+def read_entries(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """Return every array of an npz file, checksums verified."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not a whole npz file of plain arrays: {error}"
+        ) from error
+
+
+def restore(network: Any, checkpoint: Checkpoint) -> None:
+    """Put the values of a checkpoint into a network of the same names and shapes.
+
+    Raises ValueError saying which names or shapes differ, the network unchanged.
+    """
+    params, buffers = named_params(network), named_buffers(network)
+    complaints = differences(
+        {name: p.value for name, p in params.items()}, checkpoint.params
+    ) + differences({name: b.value for name, b in buffers.items()}, checkpoint.buffers)
+    if complaints:
+        more = f" and {len(complaints) - 3} more" if len(complaints) > 3 else ""
+        raise ValueError(
+            "the checkpoint is of another network: " + "; ".join(complaints[:3]) + more
+        )
+    for name, param in params.items():
+        param.value = checkpoint.params[name].astype(param.value.dtype)
+        param.grad = np.zeros_like(param.value)
+    for name, buffer in buffers.items():
+        buffer.value = checkpoint.buffers[name].copy()
+
+
+def differences(want: Mapping[str, Array], have: Mapping[str, Array]) -> list[str]:
+    """Say, one line each, what ``have`` lacks, adds, or holds in another shape.
+
+    >>> differences({"w": np.ones(2)}, {"w": np.ones(3), "b": np.ones(1)})
+    ['w is (2,) in the network, (3,) in the file', 'b is only in the file']
+    """
+    lines = []
+    for name, array in want.items():
+        if name not in have:
+            lines.append(f"{name} is only in the network")
+        elif array.shape != have[name].shape:
+            there = have[name].shape
+            lines.append(f"{name} is {array.shape} in the network, {there} in the file")
+    return lines + [f"{name} is only in the file" for name in have if name not in want]

@@ -1,0 +1,297 @@
+"""The layers a convolutional network is wired from.
+
+A layer holds parameters and settings; the mathematics is in ``refqnn.ops``. The cache
+of every forward begins with the backend that computed it, and backward uses the same.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+
+from refqnn._types import Array, Float
+from refqnn.core import Buffer, Module, Param, Run
+from refqnn.geometry import Padding, Pair
+
+
+@final
+@dataclass(eq=False)
+class ImageInput:
+    """y = scale * (x - zero_point): 8-bit pixels become numbers around zero.
+
+    A pixel equal to ``zero_point`` is exactly 0.0, so the zero padding of the first
+    convolution is that pixel. Integers become float32, float pixels keep their dtype.
+    """
+
+    scale: float
+    zero_point: int = 0
+
+    def forward(self, x: Array, run: Run) -> tuple[Float, Any]:
+        """x: (N, C, H, W)  ->  y: (N, C, H, W)
+
+        >>> x = np.array([[[[0, 128, 255]]]], np.uint8)
+        >>> ImageInput(scale=0.5, zero_point=128).forward(x, Run())[0]
+        array([[[[-64. ,   0. ,  63.5]]]], dtype=float32)
+        """
+        if x.dtype.kind not in "uif":
+            raise ValueError(f"images must be numbers, got dtype {x.dtype}")
+        dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float32)
+        scale = dtype.type(self.scale)
+        y = scale * (x.astype(dtype) - dtype.type(self.zero_point))
+        run.see(self, x, y)
+        return y, scale
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """dy: (N, C, H, W)  ->  dx = scale * dy: (N, C, H, W)"""
+        return cache * dy
+
+
+@final
+@dataclass(eq=False)
+class Conv2d:
+    """A convolution whose weights, and the gradient that reaches it, may be quantized.
+
+    ``weight_quant`` is applied to ``w`` in every forward. ``grad_quant`` leaves the
+    output as it is and acts on the incoming gradient.
+    """
+
+    w: Param
+    b: Param | None = None
+    stride: int | Pair = 1
+    padding: Padding = 0
+    dilation: int | Pair = 1
+    groups: int = 1
+    weight_quant: Any = None
+    grad_quant: Any = None
+
+    def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
+        """x: (N, C, H, W)  ->  y: (N, O, Ho, Wo)"""
+        w, quant_cache = forward_or_same(self.weight_quant, self.w.value, run)
+        y, cache = run.backend.ops.conv2d(
+            x,
+            w,
+            None if self.b is None else self.b.value,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+        y, grad_cache = forward_or_same(self.grad_quant, y, run)
+        run.see(self, x, y)
+        return y, (run.backend, cache, quant_cache, grad_cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """dy: (N, O, Ho, Wo)  ->  dx: (N, C, H, W)"""
+        backend, conv_cache, quant_cache, grad_cache = cache
+        dy = backward_or_same(self.grad_quant, dy, grad_cache)
+        dx, dw, db = backend.ops.conv2d_backward(dy, conv_cache)
+        self.w.grad += backward_or_same(self.weight_quant, dw, quant_cache)
+        if self.b is not None:
+            self.b.grad += db
+        return dx
+
+
+@final
+@dataclass(eq=False)
+class Linear:
+    """y = x w^T + b, the weights quantized by ``weight_quant`` if there is one."""
+
+    w: Param
+    b: Param | None = None
+    weight_quant: Any = None
+
+    def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
+        """x: (N, I)  ->  y: (N, O)"""
+        w, quant_cache = forward_or_same(self.weight_quant, self.w.value, run)
+        b = None if self.b is None else self.b.value
+        y, cache = run.backend.ops.linear(x, w, b)
+        run.see(self, x, y)
+        return y, (run.backend, cache, quant_cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """dy: (N, O)  ->  dx: (N, I)"""
+        backend, linear_cache, quant_cache = cache
+        dx, dw, db = backend.ops.linear_backward(dy, linear_cache)
+        self.w.grad += backward_or_same(self.weight_quant, dw, quant_cache)
+        if self.b is not None:
+            self.b.grad += db
+        return dx
+
+
+@final
+@dataclass(eq=False)
+class BatchNorm2d:
+    """Normalize each channel by the batch in training, by running statistics in eval.
+
+    running <- (1 - momentum) * running + momentum * batch, with the *unbiased* batch
+    variance (M / (M - 1) times the one that normalizes, M = N H W), as PyTorch does.
+    A replayed pass leaves the running statistics alone.
+    """
+
+    gamma: Param
+    beta: Param
+    mean: Buffer
+    var: Buffer
+    eps: float = 1e-5
+    momentum: float = 0.1
+
+    def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
+        """x: (N, C, H, W)  ->  y: (N, C, H, W)"""
+        ops, gamma, beta = run.backend.ops, self.gamma.value, self.beta.value
+        if run.training:
+            y, cache = ops.batch_norm(x, gamma, beta, eps=self.eps)
+            if run.replay is None:
+                self.update(cache.mean, cache.var, count=x.size // x.shape[1])
+        else:
+            mean, var = self.mean.value, self.var.value
+            y, cache = ops.batch_norm_inference(x, gamma, beta, mean, var, eps=self.eps)
+        run.see(self, x, y)
+        return y, (ops, run.training, cache)
+
+    def update(self, mean: Float, var: Float, *, count: int) -> None:
+        """Move the running statistics towards those of a batch of ``count`` values."""
+        unbiased = var * (count / max(count - 1, 1))
+        for running, batch in ((self.mean, mean), (self.var, unbiased)):
+            moved = (1 - self.momentum) * running.value + self.momentum * batch
+            running.value = moved.astype(running.value.dtype)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """dy: (N, C, H, W)  ->  dx: (N, C, H, W)"""
+        ops, training, norm_cache = cache
+        undo = (
+            ops.batch_norm_backward if training else ops.batch_norm_inference_backward
+        )
+        dx, dgamma, dbeta = undo(dy, norm_cache)[:3]
+        self.gamma.grad += dgamma
+        self.beta.grad += dbeta
+        return dx
+
+
+@final
+@dataclass(eq=False)
+class ReLU:
+    """y = max(x, 0)"""
+
+    def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
+        """x: (...)  ->  y: (...)"""
+        y, cache = run.backend.ops.relu(x)
+        run.see(self, x, y)
+        return y, (run.backend, cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """dy: (...)  ->  dx: (...)"""
+        backend, relu_cache = cache
+        return backend.ops.relu_backward(dy, relu_cache)
+
+
+@final
+@dataclass(eq=False)
+class GlobalAvgPool2d:
+    """The mean of every plane."""
+
+    def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
+        """x: (N, C, H, W)  ->  y: (N, C)"""
+        y, cache = run.backend.ops.global_avg_pool2d(x)
+        run.see(self, x, y)
+        return y, (run.backend, cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """dy: (N, C)  ->  dx: (N, C, H, W)"""
+        backend, pool_cache = cache
+        return backend.ops.global_avg_pool2d_backward(dy, pool_cache)
+
+
+@final
+@dataclass(eq=False)
+class MaxPool2d:
+    """The largest value under a sliding window; ``stride=None`` is the kernel."""
+
+    kernel: int | Pair
+    stride: int | Pair | None = None
+    padding: Padding = 0
+
+    def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
+        """x: (N, C, H, W)  ->  y: (N, C, Ho, Wo)"""
+        y, cache = run.backend.ops.max_pool2d(
+            x, kernel=self.kernel, stride=self.stride, padding=self.padding
+        )
+        run.see(self, x, y)
+        return y, (run.backend, cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """dy: (N, C, Ho, Wo)  ->  dx: (N, C, H, W)"""
+        backend, pool_cache = cache
+        return backend.ops.max_pool2d_backward(dy, pool_cache)
+
+
+@final
+@dataclass(eq=False)
+class AvgPool2d:
+    """The mean under a sliding window; ``stride=None`` is the kernel."""
+
+    kernel: int | Pair
+    stride: int | Pair | None = None
+    padding: Padding = 0
+    count_include_pad: bool = True
+
+    def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
+        """x: (N, C, H, W)  ->  y: (N, C, Ho, Wo)"""
+        y, cache = run.backend.ops.avg_pool2d(
+            x,
+            kernel=self.kernel,
+            stride=self.stride,
+            padding=self.padding,
+            count_include_pad=self.count_include_pad,
+        )
+        run.see(self, x, y)
+        return y, (run.backend, cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """dy: (N, C, Ho, Wo)  ->  dx: (N, C, H, W)"""
+        backend, pool_cache = cache
+        return backend.ops.avg_pool2d_backward(dy, pool_cache)
+
+
+@final
+@dataclass(eq=False)
+class Sequential:
+    """Layers by name, each fed with the output of the one before.
+
+    ``config`` is what ``refqnn.networks.build`` needs to build the network again; it is
+    empty for networks wired by hand.
+    """
+
+    layers: dict[str, Module]
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[tuple[str, Module]]:
+        return iter(self.layers.items())
+
+    def forward(self, x: Array, run: Run) -> tuple[Float, Any]:
+        """x: input of the first layer  ->  y: output of the last"""
+        caches = []
+        y = x
+        for layer in self.layers.values():
+            y, cache = layer.forward(y, run)
+            caches.append(cache)
+        run.see(self, x, y)
+        return y, caches
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """dy: output of the last layer  ->  dx: input of the first"""
+        for layer, layer_cache in zip(
+            reversed(self.layers.values()), reversed(cache), strict=True
+        ):
+            dy = layer.backward(dy, layer_cache)
+        return dy
+
+
+def forward_or_same(module: Module | None, x: Float, run: Run) -> tuple[Float, Any]:
+    """Return ``module.forward(x, run)``, or ``x`` itself where there is no module."""
+    return (x, None) if module is None else module.forward(x, run)
+
+
+def backward_or_same(module: Module | None, dy: Float, cache: Any) -> Float:
+    """Undo ``forward_or_same``."""
+    return dy if module is None else module.backward(dy, cache)

@@ -1,0 +1,120 @@
+"""Stochastic gradient descent with momentum, in PyTorch's order of operations.
+
+Sutskever, Martens, Dahl, Hinton. On the importance of initialization and momentum in
+deep learning. ICML 2013, for Nesterov's form; the velocity here is not scaled by the
+learning rate, so a change of the rate acts at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import final
+
+import numpy as np
+
+from refqnn._types import Float
+from refqnn.core import Param
+
+
+def sgd_step(
+    value: Float,
+    grad: Float,
+    velocity: Float | None,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    dampening: float = 0.0,
+) -> tuple[Float, Float]:
+    """Return ``value - lr * direction`` and the new velocity.
+
+        g = grad + weight_decay * value                                             (1)
+        v = momentum * velocity + (1 - dampening) * g                               (2)
+        direction = g + momentum * v if nesterov else v                             (3)
+
+    At the first step ``velocity`` is None, and v = g without dampening.
+
+    value, grad, velocity: (...)  ->  value, velocity: (...)
+
+    >>> w, grad, velocity = np.array([1.0]), np.array([2.0]), np.array([4.0])
+    >>> sgd_step(w, grad, velocity, lr=0.1, momentum=0.5)
+    (array([0.6]), array([4.]))
+    """
+    check_sgd(value, grad, velocity, momentum, dampening, nesterov=nesterov)
+    g = grad + weight_decay * value if weight_decay else grad  # (1)
+    v = (
+        g.copy()
+        if velocity is None
+        else momentum * velocity + (1 - dampening) * g  # (2)
+    )
+    direction = g + momentum * v if nesterov else v  # (3)
+    return value - lr * direction, v
+
+
+def check_sgd(
+    value: Float,
+    grad: Float,
+    velocity: Float | None,
+    momentum: float,
+    dampening: float,
+    *,
+    nesterov: bool,
+) -> None:
+    """Raise where shapes differ or the three settings contradict each other."""
+    v_shape = value.shape if velocity is None else velocity.shape
+    if not value.shape == grad.shape == v_shape:
+        raise ValueError(
+            f"value, grad and velocity must have one shape: value{value.shape}, "
+            f"grad{grad.shape}, velocity{v_shape}"
+        )
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+    if nesterov and (momentum == 0 or dampening != 0):
+        raise ValueError(
+            "nesterov needs momentum > 0 and dampening = 0, "
+            f"got momentum {momentum}, dampening {dampening}"
+        )
+
+
+@final
+@dataclass(eq=False)
+class SGD:
+    """``sgd_step`` for every parameter of a network.
+
+    Only parameters of ``decayed`` groups decay. ``lr_factors`` multiplies the learning
+    rate of a group, by 1 where it says nothing. ``project`` of a parameter is applied
+    after its step.
+    """
+
+    params: Mapping[str, Param]
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    dampening: float = 0.0
+    decayed: tuple[str, ...] = ("weight",)
+    lr_factors: Mapping[str, float] = field(default_factory=dict)
+    velocity: dict[str, Float] = field(default_factory=dict)
+
+    def step(self, lr: float) -> None:
+        """Replace every value (the old arrays stay as they are) and every velocity.
+
+        >>> p = Param(np.array([1.0]))
+        >>> p.grad[:] = 2.0
+        >>> SGD({"p": p}).step(lr=0.25)
+        >>> p.value
+        array([0.5])
+        """
+        for name, param in self.params.items():
+            decay = self.weight_decay if param.group in self.decayed else 0.0
+            value, self.velocity[name] = sgd_step(
+                param.value,
+                param.grad,
+                self.velocity.get(name),
+                lr=lr * self.lr_factors.get(param.group, 1.0),
+                momentum=self.momentum,
+                nesterov=self.nesterov,
+                weight_decay=decay,
+                dampening=self.dampening,
+            )
+            value = value if param.project is None else param.project(value)
+            param.value = np.asarray(value, param.value.dtype)

@@ -1,0 +1,56 @@
+"""Each paper's training settings, by name."""
+
+from dataclasses import dataclass
+from typing import final
+
+from refqnn.core import named_params
+from refqnn.nn.layers import Sequential
+from refqnn.nn.optim import SGD
+from refqnn.nn.schedules import Schedule, cosine
+
+
+@final
+@dataclass(frozen=True)
+class Preset:
+    """SGD with a cosine schedule; lengths in epochs, ``batch`` in images."""
+
+    lr: float
+    warmup_epochs: float
+    epochs: int
+    batch: int
+    momentum: float
+    nesterov: bool
+    weight_decay: float
+    label_smoothing: float = 0.0
+
+    def schedule(self, steps_per_epoch: int, *, epochs: int | None = None) -> Schedule:
+        """Return the learning rate per step; fewer ``epochs`` shrink the warm-up too.
+
+        >>> rate = PARETO_CIFAR.schedule(10)
+        >>> round(rate(0), 6), rate(49)
+        (0.001, 0.05)
+        """
+        length = self.epochs if epochs is None else epochs
+        warmup = round(self.warmup_epochs * length / self.epochs * steps_per_epoch)
+        return cosine(self.lr, steps=length * steps_per_epoch, warmup=warmup)
+
+    def optimiser(self, network: Sequential) -> SGD:
+        """Return the optimiser of a network; biases and batch norms do not decay."""
+        return SGD(
+            named_params(network),
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+        )
+
+
+#: Pareto paper (Chin, Chuang, Chandra, Marculescu, arXiv:2008.09916), appendix A, CIFAR
+PARETO_CIFAR = Preset(
+    lr=0.05,
+    warmup_epochs=5,
+    epochs=300,
+    batch=128,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=5e-4,
+)

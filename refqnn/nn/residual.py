@@ -1,0 +1,107 @@
+"""The basic residual block of ResNets, and its shortcuts.
+
+He, Zhang, Ren, Sun. Deep Residual Learning for Image Recognition. CVPR 2016,
+arXiv:1512.03385, section 3.3 (options A and B) and section 4.2 (CIFAR).
+"""
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from refqnn._types import Float
+from refqnn.core import Run
+from refqnn.nn.layers import (
+    BatchNorm2d,
+    Conv2d,
+    ReLU,
+    backward_or_same,
+    forward_or_same,
+)
+
+
+@final
+@dataclass(eq=False)
+class PadShortcut:
+    """Option A: every ``stride``-th pixel, and zeros for the channels that are new.
+
+    Half of the new channels come first (one fewer if their number is odd). No
+    parameters.
+    """
+
+    channels: int
+    stride: int
+
+    def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
+        """x: (N, C, H, W)  ->  y: (N, O, ceil(H / stride), ceil(W / stride))
+
+        >>> x = np.arange(4.0).reshape(1, 1, 2, 2)
+        >>> PadShortcut(channels=3, stride=2).forward(x, Run())[0].ravel()
+        array([0., 0., 0.])
+        >>> PadShortcut(channels=2, stride=1).forward(x + 1, Run())[0][0, :, 0, 0]
+        array([1., 0.])
+        """
+        c = x.shape[1]
+        if self.channels < c:
+            raise ValueError(f"channels must be at least C = {c}, got {self.channels}")
+        before = (self.channels - c) // 2
+        kept = x[:, :, :: self.stride, :: self.stride]
+        y = np.zeros((x.shape[0], self.channels, *kept.shape[2:]), x.dtype)
+        y[:, before : before + c] = kept
+        run.see(self, x, y)
+        return y, (x.shape, before)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """dy: (N, O, Ho, Wo)  ->  dx: (N, C, H, W), zero at the pixels left out"""
+        x_shape, before = cache
+        dx = np.zeros(x_shape, dy.dtype)
+        kept = dy[:, before : before + x_shape[1]]
+        dx[:, :, :: self.stride, :: self.stride] = kept
+        return dx
+
+
+@final
+@dataclass(eq=False)
+class BasicBlock:
+    """y = quant2(relu(norm2(conv2(quant1(relu(norm1(conv1(x)))))) + shortcut(x)))
+
+    ``shortcut=None`` is the identity; ``quant1`` and ``quant2`` are activation
+    quantizers or None. Both branches read the same, already quantized ``x``.
+    """
+
+    conv1: Conv2d
+    norm1: BatchNorm2d
+    relu1: ReLU
+    quant1: Any
+    conv2: Conv2d
+    norm2: BatchNorm2d
+    shortcut: Any
+    relu2: ReLU
+    quant2: Any
+
+    def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
+        """x: (N, C, H, W)  ->  y: (N, O, Ho, Wo)"""
+        h, c1 = self.conv1.forward(x, run)
+        h, c2 = self.norm1.forward(h, run)
+        h, c3 = self.relu1.forward(h, run)
+        h, c4 = forward_or_same(self.quant1, h, run)
+        h, c5 = self.conv2.forward(h, run)
+        h, c6 = self.norm2.forward(h, run)
+        skip, c7 = forward_or_same(self.shortcut, x, run)
+        h, c8 = self.relu2.forward(h + skip, run)
+        y, c9 = forward_or_same(self.quant2, h, run)
+        run.see(self, x, y)
+        return y, (c1, c2, c3, c4, c5, c6, c7, c8, c9)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """dy: (N, O, Ho, Wo)  ->  dx: (N, C, H, W)"""
+        c1, c2, c3, c4, c5, c6, c7, c8, c9 = cache
+        dh = backward_or_same(self.quant2, dy, c9)
+        dsum = self.relu2.backward(dh, c8)
+        dskip = backward_or_same(self.shortcut, dsum, c7)
+        dh = self.norm2.backward(dsum, c6)
+        dh = self.conv2.backward(dh, c5)
+        dh = backward_or_same(self.quant1, dh, c4)
+        dh = self.relu1.backward(dh, c3)
+        dh = self.norm1.backward(dh, c2)
+        return self.conv1.backward(dh, c1) + dskip

@@ -1,0 +1,265 @@
+"""The training loop: one seed, the same bits, also after a kill.
+
+The state of a training is its parameters, buffers and velocities, the number of steps
+done, the order of the current epoch, and the state of the generator. Everything random
+(the order, augmentation, quantizers) draws from that one generator.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import tqdm
+from threadpoolctl import threadpool_limits
+
+import refqnn
+from refqnn._types import Array, Float, Int
+from refqnn.core import Run, zero_grads
+from refqnn.nn import checkpoint as checkpoints
+from refqnn.nn.layers import Sequential
+from refqnn.nn.optim import SGD
+from refqnn.nn.schedules import Schedule
+
+Augment = Callable[[Array, np.random.Generator], Array]
+
+
+class Score(NamedTuple):
+    """Mean loss, and the share of images whose largest logit is their label."""
+
+    loss: float
+    accuracy: float
+
+
+def predict(
+    network: Any, images: Array, *, batch: int = 250, backend: Any = refqnn
+) -> Float:
+    """Return the logits in eval mode.
+
+    images: (N, C, H, W)  ->  logits: (N, K)
+    """
+    run = Run(backend=backend)
+    with threadpool_limits(1, user_api="blas"):
+        parts = [
+            network.forward(images[i : i + batch], run)[0]
+            for i in range(0, len(images), batch)
+        ]
+    return np.concatenate(parts)
+
+
+def evaluate(
+    network: Any,
+    images: Array,
+    labels: Int,
+    *,
+    batch: int = 250,
+    backend: Any = refqnn,
+) -> Score:
+    """Return mean cross-entropy and accuracy in eval mode.
+
+    images: (N, C, H, W), labels: (N,)  ->  loss: (), accuracy: () in [0, 1]
+    """
+    check_images(images, labels)
+    logits = predict(network, images, batch=batch, backend=backend)
+    loss, _ = backend.ops.softmax_cross_entropy(logits, labels)
+    return Score(float(loss), float(np.mean(logits.argmax(axis=1) == labels)))
+
+
+@final
+@dataclass(eq=False)
+class Training:
+    """A training in progress: make one, then ``fit`` it.
+
+    ``order`` is the permutation of the current epoch, ``sums`` the loss and the number
+    of right answers of its batches so far. The incomplete last batch of an epoch is
+    left out; the next shuffle brings its images back.
+    """
+
+    network: Sequential
+    optimiser: SGD
+    schedule: Schedule
+    rng: np.random.Generator
+    batch: int = 128
+    augment: Augment | None = None
+    label_smoothing: float = 0.0
+    backend: Any = refqnn
+    steps: int = 0
+    order: Int | None = None
+    sums: tuple[float, int] = (0.0, 0)
+
+    def step(self, images: Array, labels: Int) -> Score:
+        """Take one optimiser step on one batch.
+
+        images: (B, C, H, W), labels: (B,)  ->  loss: (), accuracy: ()
+        """
+        if self.augment is not None:
+            images = self.augment(images, self.rng)
+        run = Run(training=True, rng=self.rng, backend=self.backend)
+        ops = self.backend.ops
+        zero_grads(self.network)
+        logits, cache = self.network.forward(images, run)
+        loss, loss_cache = ops.softmax_cross_entropy(
+            logits, labels, label_smoothing=self.label_smoothing
+        )
+        if not np.isfinite(loss):
+            raise ValueError(
+                f"the loss is {loss} at step {self.steps}: training diverged"
+            )
+        self.network.backward(
+            ops.softmax_cross_entropy_backward(1.0, loss_cache), cache
+        )
+        self.optimiser.step(self.schedule(self.steps))
+        self.steps += 1
+        return Score(float(loss), float(np.mean(logits.argmax(axis=1) == labels)))
+
+    def next_batch(self, images: Array, labels: Int) -> Score:
+        """Take a step on the batch whose turn it is, shuffling first in a new epoch."""
+        batches = len(images) // self.batch
+        i = self.steps % batches
+        if i == 0 or self.order is None:
+            self.order, self.sums = self.rng.permutation(len(images)), (0.0, 0)
+        chosen = self.order[i * self.batch : (i + 1) * self.batch]
+        score = self.step(images[chosen], labels[chosen])
+        right = round(score.accuracy * self.batch)
+        self.sums = self.sums[0] + score.loss, self.sums[1] + right
+        return score
+
+    def save(self, path: str | Path) -> None:
+        """Write everything that ``resume`` needs to continue to the same bits."""
+        content = checkpoints.of_network(self.network)
+        content.velocity = dict(self.optimiser.velocity)
+        if self.order is not None:
+            content.progress = {"order": self.order}
+        content.state = {
+            "steps": self.steps,
+            "sums": self.sums,
+            "batch": self.batch,
+            "rng": self.rng.bit_generator.state,
+        }
+        checkpoints.save(path, content)
+
+    def resume(self, path: str | Path) -> None:
+        """Continue where the training that wrote ``path`` was.
+
+        Raises ValueError for a checkpoint of another network or another batch size.
+        """
+        content = checkpoints.load(path)
+        state = content.state
+        if state.get("batch") != self.batch:
+            raise ValueError(
+                f"{path} was written with batch {state.get('batch')}, not {self.batch}"
+            )
+        checkpoints.restore(self.network, content)
+        self.optimiser.velocity = dict(content.velocity)
+        self.rng.bit_generator.state = state["rng"]
+        self.steps = state["steps"]
+        self.sums = (state["sums"][0], state["sums"][1])
+        self.order = content.progress.get("order")
+
+
+def fit(
+    training: Training,
+    train: tuple[Array, Int],
+    *,
+    epochs: int,
+    test: tuple[Array, Int] | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    metrics: str | Path | None = None,
+    progress: bool | None = None,
+) -> list[dict[str, Any]]:
+    """Train until ``epochs`` are done; return one record of metrics per epoch.
+
+    An existing ``checkpoint`` is resumed. It is written after every epoch, and every
+    ``checkpoint_every`` steps. ``metrics`` is a file of JSON lines, one per epoch.
+    ``progress=None`` shows a bar only where standard error is a terminal.
+
+    train, test: (images (N, C, H, W), labels (N,))
+    """
+    images, labels = train
+    check_images(images, labels)
+    per_epoch = steps_per_epoch(len(images), training.batch)
+    if checkpoint is not None and Path(checkpoint).exists():
+        training.resume(checkpoint)
+    records = earlier_records(metrics, training.steps)
+    with threadpool_limits(1, user_api="blas"):
+        for _ in bar(training.steps, per_epoch * epochs, progress):
+            training.next_batch(images, labels)
+            if training.steps % per_epoch == 0:
+                records.append(record(training, per_epoch, test))
+                write_lines(metrics, records)
+            elif checkpoint_every is None or training.steps % checkpoint_every:
+                continue
+            if checkpoint is not None:
+                training.save(checkpoint)
+    return records
+
+
+def steps_per_epoch(images: int, batch: int) -> int:
+    """Return the number of whole batches.
+
+    >>> steps_per_epoch(4000, 128)
+    31
+    """
+    if not 1 <= batch <= images:
+        raise ValueError(f"batch must be in [1, N = {images}], got {batch}")
+    return images // batch
+
+
+def record(
+    training: Training, per_epoch: int, test: tuple[Array, Int] | None
+) -> dict[str, Any]:
+    """Return the metrics of the epoch that has just ended."""
+    loss, right = training.sums
+    found = {
+        "epoch": training.steps // per_epoch,
+        "steps": training.steps,
+        "lr": training.schedule(training.steps - 1),
+        "train_loss": loss / per_epoch,
+        "train_accuracy": right / (per_epoch * training.batch),
+    }
+    if test is not None:
+        score = evaluate(training.network, *test, backend=training.backend)
+        found |= {"test_loss": score.loss, "test_accuracy": score.accuracy}
+    return found | {"time": time.time()}
+
+
+def earlier_records(path: str | Path | None, steps: int) -> list[dict[str, Any]]:
+    """Return the records of a metrics file up to ``steps``, those of a resumed run."""
+    if path is None or not Path(path).exists() or steps == 0:
+        return []
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    return [line for line in map(json.loads, lines) if line["steps"] <= steps]
+
+
+def write_lines(path: str | Path | None, records: Iterable[dict[str, Any]]) -> None:
+    """Write the metrics file anew, whole or not at all."""
+    if path is None:
+        return
+    temporary = Path(f"{path}.part")
+    text = "".join(json.dumps(line) + "\n" for line in records)
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def bar(done: int, total: int, progress: bool | None) -> Iterable[int]:
+    """Count steps on a progress bar; silent when asked, or when nobody is watching."""
+    shown = sys.stderr.isatty() if progress is None else progress
+    return tqdm.tqdm(
+        range(done, total), initial=done, total=total, unit="step", disable=not shown
+    )
+
+
+def check_images(images: Array, labels: Int) -> None:
+    """Raise a ValueError where images and labels do not fit together."""
+    if images.ndim != 4:
+        raise ValueError(f"images must be (N, C, H, W): images{images.shape}")
+    if labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"images (N, C, H, W) and labels (N,) disagree on N: "
+            f"images{images.shape}, labels{labels.shape}"
+        )

@@ -5,6 +5,7 @@ reader unpickles anything.
 """
 
 import gzip
+import io
 import math
 import os
 import zlib
@@ -189,7 +190,7 @@ def read_npz(path: StrPath) -> dict[str, Array]:
             f"{path} is not an npz file but {kind}; pickles are never read"
         )
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # zipfile, zlib and struct each raise their own kinds
         raise ValueError(

@@ -11,7 +11,6 @@ json              one string: format, network configuration, steps, generator st
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 
 from refqnn._types import Array
 from refqnn.core import named_buffers, named_params
+from refqnn.data import read_npz
 
 FORMAT = "refqnn checkpoint 1"
 
@@ -107,7 +107,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
 
     Raises ValueError for a file that is damaged or no checkpoint.
     """
-    entries = read_entries(path)
+    entries = read_npz(path)
     try:
         header = json.loads(str(entries.pop("json")))
     except (KeyError, ValueError) as error:
@@ -130,17 +130,6 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         header["config"],
         header["state"],
     )
-
-
-def read_entries(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """Return every array of an npz file, checksums verified."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise ValueError(
-            f"{path} is not a whole npz file of plain arrays: {error}"
-        ) from error
 
 
 def restore(network: Any, checkpoint: Checkpoint) -> None:

@@ -1,0 +1,307 @@
+"""Readers refuse what is damaged; augmentation and textures are what they say."""
+
+import gzip
+import importlib.util
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refqnn import data
+
+ROOT = Path(__file__).parents[1]
+IDX_CODES = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}
+
+
+def idx(array):
+    """Write an array as an IDX file's content."""
+    header = struct.pack(
+        f">HBB{array.ndim}I",
+        0,
+        IDX_CODES[array.dtype.str[1:]],
+        array.ndim,
+        *array.shape,
+    )
+    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+def write(path, content):
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("dtype", IDX_CODES)
+@pytest.mark.parametrize("shape", [(6,), (2, 3), (2, 1, 3), (0, 4), ()])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_idx_round_trip(tmp_path, rng, dtype, shape, pack):
+    array = rng.integers(0, 100, shape).astype(dtype) * (-1 if dtype != "u1" else 1)
+    array = np.asarray(array, dtype)
+    read = data.read_idx(write(tmp_path / "a", pack(idx(array))))
+    np.testing.assert_array_equal(read, array)
+    assert read.dtype == array.dtype
+    assert read.dtype.isnative
+
+
+CONTENT = idx(np.arange(6, dtype=np.int16).reshape(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "magic"),
+        (b"\0\0\x08", "magic"),
+        (b"\0\1" + CONTENT[2:], "magic"),
+        (b"\1\0" + CONTENT[2:], "magic"),
+        (b"\0\0\x0a" + CONTENT[3:], "magic number 0x00000a02"),
+        (CONTENT[:10], "within its header of 12 bytes"),
+        (CONTENT[:-1], "24 bytes in all, but holds 23"),
+        (CONTENT + b"\0", "24 bytes in all, but holds 25"),
+        (gzip.compress(CONTENT)[:-9], "gzip"),
+        (gzip.compress(CONTENT)[:12], "gzip"),
+        (gzip.compress(CONTENT)[:12] + b"\xff" * 20, "gzip"),
+    ],
+)
+def test_damaged_idx_is_refused(tmp_path, content, message):
+    with pytest.raises(ValueError, match=message):
+        data.read_idx(write(tmp_path / "a", content))
+
+
+def mnist_folder(folder, *, images=4, labels=4, largest=9, pack=bytes, suffix=""):
+    for part in ("train", "t10k"):
+        pixels = np.arange(images * 6, dtype=np.uint8).reshape(images, 2, 3)
+        classes = np.full(labels, largest, np.uint8)
+        write(folder / f"{part}-images-idx3-ubyte{suffix}", pack(idx(pixels)))
+        write(folder / f"{part}-labels-idx1-ubyte{suffix}", pack(idx(classes)))
+    return folder
+
+
+@pytest.mark.parametrize(("pack", "suffix"), [(bytes, ""), (gzip.compress, ".gz")])
+def test_fashion_mnist_folder(tmp_path, pack, suffix):
+    read = data.fashion_mnist(mnist_folder(tmp_path, pack=pack, suffix=suffix))
+    assert read.train_images.shape == read.test_images.shape == (4, 1, 2, 3)
+    np.testing.assert_array_equal(read.train_images.ravel(), np.arange(24))
+    np.testing.assert_array_equal(read.test_labels, [9, 9, 9, 9])
+    assert read.train_labels.dtype == np.int64
+
+
+def test_fashion_mnist_folder_refuses(tmp_path):
+    with pytest.raises(FileNotFoundError, match="train-images-idx3-ubyte"):
+        data.fashion_mnist(tmp_path)
+    with pytest.raises(ValueError, match=r"disagree: images\(4, 2, 3\), labels\(5,\)"):
+        data.fashion_mnist(mnist_folder(tmp_path, labels=5))
+    with pytest.raises(ValueError, match=r"train labels must be in 0\.\.9, got 10"):
+        data.fashion_mnist(mnist_folder(tmp_path, largest=10))
+    write(tmp_path / "train-images-idx3-ubyte", idx(np.zeros((4, 6), np.uint8)))
+    with pytest.raises(ValueError, match="disagree"):
+        data.fashion_mnist(tmp_path)
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_out_of_range(label):
+    with pytest.raises(ValueError, match=r"labels must be in 0\.\.2"):
+        data.checked_labels(np.array([0, label]), 3)
+
+
+def cifar(labels, rng):
+    pixels = rng.integers(0, 256, (len(labels), 3, 32, 32), dtype=np.uint8)
+    records = [bytes(ls) + p.tobytes() for ls, p in zip(labels, pixels, strict=True)]
+    return b"".join(records), pixels
+
+
+def test_cifar10(tmp_path, rng):
+    first, a = cifar([[3], [9]], rng)
+    second, b = cifar([[0]], rng)
+    paths = [write(tmp_path / "1.bin", first), write(tmp_path / "2.bin", second)]
+    images, labels = data.read_cifar10(paths)
+    np.testing.assert_array_equal(images, np.concatenate([a, b]))
+    np.testing.assert_array_equal(labels, [3, 9, 0])
+    np.testing.assert_array_equal(data.read_cifar10(paths[0])[1], [3, 9])
+
+
+def test_cifar100(tmp_path, rng):
+    content, pixels = cifar([[19, 99], [0, 7]], rng)
+    path = write(tmp_path / "train.bin", content)
+    images, fine = data.read_cifar100(path)
+    np.testing.assert_array_equal(images, pixels)
+    np.testing.assert_array_equal(fine, [99, 7])
+    np.testing.assert_array_equal(data.read_cifar100(path, coarse=True)[1], [19, 0])
+
+
+@pytest.mark.parametrize(
+    ("read", "labels", "cut", "message"),
+    [
+        (data.read_cifar10, [[1], [2]], 1, "records of 3073 bytes.* 6145 bytes"),
+        (data.read_cifar10, [[1]], 3073, "records of 3073 bytes"),
+        (data.read_cifar10, [[10]], 0, r"labels must be in 0\.\.9, got 10\.\.10"),
+        (data.read_cifar100, [[1, 2]], 1, "records of 3074 bytes"),
+        (data.read_cifar100, [[20, 2]], 0, r"coarse labels must be in 0\.\.19"),
+        (data.read_cifar100, [[1, 100]], 0, r"fine labels must be in 0\.\.99"),
+    ],
+)
+def test_damaged_cifar_is_refused(tmp_path, rng, read, labels, cut, message):
+    content, _ = cifar(labels, rng)
+    path = write(tmp_path / "a.bin", content[: len(content) - cut])
+    with pytest.raises(ValueError, match=message):
+        read(path)
+
+
+def test_npz_round_trip(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.arange(3), y=np.ones((2, 2)))
+    read = data.read_npz(tmp_path / "a.npz")
+    assert list(read) == ["x", "y"]
+    np.testing.assert_array_equal(read["x"], [0, 1, 2])
+
+
+class Trap:
+    """Unpickling this would touch a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_pickle_is_never_read(tmp_path, inside):
+    trap = Trap(tmp_path / "sprung")
+    path = tmp_path / "a.npz"
+    if inside:
+        np.savez(path, x=np.array([trap], object))
+    else:
+        write(path, pickle.dumps(trap))
+    with pytest.raises(ValueError, match="pickle"):
+        data.read_npz(path)
+    assert not trap.path.exists()
+
+
+def test_damaged_npz_is_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.arange(100))
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[200] ^= 1
+    for content in (whole[:150], whole[:-30], bytes(flipped), b"", b"PK", b"text"):
+        with pytest.raises(ValueError, match="is not a"):
+            data.read_npz(write(path, content))
+
+
+def test_embedded_is_balanced_and_whole():
+    subset = data.embedded()
+    assert subset.train_images.shape == (4000, 1, 28, 28)
+    assert subset.train_images.dtype == subset.test_images.dtype == np.uint8
+    np.testing.assert_array_equal(np.bincount(subset.train_labels), [400] * 10)
+    np.testing.assert_array_equal(np.bincount(subset.test_labels), [100] * 10)
+    assert len(data.FASHION_MNIST_CLASSES) == 10
+    assert len(np.unique(subset.train_images, axis=0)) > 3990
+
+
+def recipe():
+    path = ROOT / "examples" / "embed_fashion_mnist.py"
+    spec = importlib.util.spec_from_file_location("embed_fashion_mnist", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_recipe_refuses_other_sources(tmp_path):
+    with pytest.raises(ValueError, match="train-images-idx3-ubyte has sha256"):
+        recipe().main(mnist_folder(tmp_path), tmp_path / "out.npz")
+
+
+def test_recipe_chooses_the_same_number_of_each_class(rng):
+    images = np.arange(40)[:, None]
+    labels = rng.permutation(np.arange(40) % 4)
+    full = data.Dataset(images, labels, images, labels)
+    chosen = recipe().subset(full, train_per_class=3, test_per_class=2, seed=1)
+    np.testing.assert_array_equal(np.bincount(chosen.train_labels), [3] * 4)
+    np.testing.assert_array_equal(np.bincount(chosen.test_labels), [2] * 4)
+    np.testing.assert_array_equal(
+        labels[chosen.train_images[:, 0]], chosen.train_labels
+    )
+    again = recipe().subset(full, train_per_class=3, test_per_class=2, seed=1)
+    np.testing.assert_array_equal(again.train_images, chosen.train_images)
+
+
+def test_balanced_subset(rng):
+    labels = rng.permutation(np.arange(30) % 3)
+    chosen = data.balanced_subset(labels, 4, rng=rng)
+    assert len(set(chosen.tolist())) == 12
+    np.testing.assert_array_equal(np.bincount(labels[chosen]), [4, 4, 4])
+    assert np.any(np.diff(labels[chosen]) < 0)  # classes are mixed
+    with pytest.raises(ValueError, match="class 1 has 1 images, fewer than 2"):
+        data.balanced_subset(np.array([0, 1, 0]), 2, rng=rng)
+
+
+def test_batches_cover_everything_once():
+    images, labels = np.arange(7)[:, None], np.arange(7) * 10
+    for seed in (None, 3):
+        source = None if seed is None else np.random.default_rng(seed)
+        parts = list(data.batches(images, labels, size=3, rng=source))
+        assert [len(y) for _, y in parts] == [3, 3, 1]
+        x, y = (np.concatenate(side) for side in zip(*parts, strict=True))
+        np.testing.assert_array_equal(x[:, 0] * 10, y)
+        np.testing.assert_array_equal(np.sort(y), labels)
+    want = np.random.default_rng(3).permutation(7) * 10
+    np.testing.assert_array_equal(y, want)
+    with pytest.raises(ValueError, match="size must be at least 1, got 0"):
+        next(data.batches(images, labels, size=0))
+
+
+def test_crop_and_flip_against_a_loop(rng):
+    images = rng.integers(1, 200, (20, 2, 5, 4), dtype=np.uint8)
+    got = data.crop_and_flip(images, np.random.default_rng(5), padding=2, value=7)
+    draws = np.random.default_rng(5)
+    top, left = draws.integers(0, 5, (20, 1)), draws.integers(0, 5, (20, 1))
+    mirrored = draws.random((20, 1)) < 0.5
+    for n in range(20):
+        padded = np.full((2, 9, 8), 7, np.uint8)
+        padded[:, 2:7, 2:6] = images[n]
+        t, s = int(top[n, 0]), int(left[n, 0])
+        want = padded[:, t : t + 5, s : s + 4]
+        want = want[:, :, ::-1] if mirrored[n, 0] else want
+        np.testing.assert_array_equal(got[n], want)
+    assert got.dtype == np.uint8
+    assert 0 < mirrored.sum() < 20
+    assert {0, 4} <= set(top.ravel().tolist())
+
+
+def test_crop_without_flip_or_padding_is_the_image(rng):
+    images = rng.random((3, 1, 4, 4))
+    before = images.copy()
+    got = data.crop_and_flip(images, rng, padding=0, flip=False)
+    np.testing.assert_array_equal(got, images)
+    assert not np.shares_memory(got, images)
+    np.testing.assert_array_equal(images, before)
+
+
+def test_textures(rng):
+    made = data.textures(600, 20, rng=rng, noise=0.0, gains=(2.0,), per_class=2)
+    assert made.train_images.shape == (600, 1, 10, 10)
+    assert made.test_images.shape == (20, 1, 10, 10)
+    assert made.train_images.dtype == np.float32
+    assert set(made.train_labels.tolist()) == set(range(10))
+    np.testing.assert_allclose(made.train_images.std(), 2.0, rtol=0.05)
+
+
+def test_textures_are_seeded_and_noise_has_its_size():
+    plain, noisy, again = (
+        data.textures(200, 10, rng=np.random.default_rng(1), noise=noise)
+        for noise in (0.0, 1.1, 1.1)
+    )
+    np.testing.assert_array_equal(noisy.train_images, again.train_images)
+    np.testing.assert_array_equal(plain.train_labels, noisy.train_labels)
+    added = noisy.train_images - plain.train_images
+    np.testing.assert_allclose(added.std(), 1.1, rtol=0.03)
+    np.testing.assert_allclose(added.mean(), 0.0, atol=0.03)
+
+
+def test_texture_classes_share_planes_and_planes_are_smooth(rng):
+    planes = data.smooth_planes(8, 32, 1.5, rng)
+    np.testing.assert_allclose(planes.std(axis=(1, 2)), 1.0)
+    np.testing.assert_allclose(planes.mean(axis=(1, 2)), 0.0, atol=1e-12)
+    # white noise blurred by exp(-r^2 / (2 s^2)) correlates as exp(-r^2 / (4 s^2))
+    neighbours = np.mean(planes * np.roll(planes, 3, axis=2))
+    np.testing.assert_allclose(neighbours, np.exp(-9 / (4 * 1.5**2)), atol=0.05)

@@ -6,6 +6,7 @@ Derivation: DERIVATIONS.md, "add".
 import numpy as np
 
 from refqnn._types import Float
+from refqnn.ops.checks import check_float, check_gradient
 
 
 def sum_to(g: Float, shape: tuple[int, ...]) -> Float:
@@ -29,20 +30,30 @@ def sum_to(g: Float, shape: tuple[int, ...]) -> Float:
 
 
 def add(x: Float, y: Float) -> tuple[Float, tuple[tuple[int, ...], tuple[int, ...]]]:
-    """x + y, broadcast; the residual addition of a block.
+    """z = x + y, broadcast; the residual addition of a block.
 
-    x: (...), y: (...)  ->  (...)
+    x: (...), y: (...)  ->  z: (...)
+
+    The result has the dtype of x. Raises ValueError where the shapes do not broadcast.
 
     >>> add(np.ones((2, 1)), np.array([1.0, 2.0]))[0]
     array([[2., 3.],
            [2., 3.]])
     """
-    return x + y, (x.shape, y.shape)
+    check_float(x=x, y=y)
+    return (x + y).astype(x.dtype, copy=False), (x.shape, y.shape)
 
 
 def add_backward(
     dz: Float, cache: tuple[tuple[int, ...], tuple[int, ...]]
 ) -> tuple[Float, Float]:
-    """Return dz summed back to the shape of each operand."""
+    """dx = dz, dy = dz, each summed over the axes along which it was broadcast.
+
+    dz: (...)  ->  dx: shape of x, dy: shape of y
+
+    >>> add_backward(np.ones((2, 2)), add(np.ones((2, 1)), np.ones(2))[1])[1]
+    array([2., 2.])
+    """
     x_shape, y_shape = cache
+    check_gradient(dz, np.broadcast_shapes(x_shape, y_shape), name="dz")
     return sum_to(dz, x_shape), sum_to(dz, y_shape)

@@ -13,6 +13,7 @@ import numpy as np
 from refqnn._types import Float
 from refqnn.geometry import Padding, Pair, Window, output_size, pad_planes, window
 from refqnn.geometry import windows as view_windows
+from refqnn.ops.checks import check_float, check_gradient
 
 
 class Conv2dCache(NamedTuple):
@@ -71,10 +72,11 @@ def conv2d_backward(dy: Float, cache: Conv2dCache) -> Conv2dGrads:
     dy: (N, O, Ho, Wo)  ->  dx: (N, C, H, W), dw: (O, C // G, Kh, Kw), db: (O,)
     """
     x, w, has_bias, at, groups = cache
+    check_gradient(dy, (x.shape[0], w.shape[0], *output_size(x.shape[2:], at)))
     return Conv2dGrads(
         conv2d_input_grad(dy, w, x.shape, at, groups),
         conv2d_weight_grad(dy, x, at, groups),
-        dy.sum(axis=(0, 2, 3)) if has_bias else None,
+        dy.sum(axis=(0, 2, 3), dtype=np.float64).astype(dy.dtype) if has_bias else None,
     )
 
 
@@ -133,6 +135,7 @@ def conv2d_input_grad(
 
 def check_conv2d(x: Float, w: Float, b: Float | None, *, groups: int) -> None:
     """Raise a ValueError that names the arrays and the letter they disagree on."""
+    check_float(x=x, w=w, b=b)
     if x.ndim != 4 or w.ndim != 4:
         raise ValueError(
             f"x must be (N, C, H, W) and w (O, C // G, Kh, Kw): x{x.shape}, w{w.shape}"

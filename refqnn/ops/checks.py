@@ -1,0 +1,52 @@
+"""What every pair checks: floating dtypes, and gradients of the shape of the output."""
+
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Array
+
+
+def check_float(**arrays: Array | None) -> None:
+    """Raise unless every array is float32 or float64; None is an absent bias.
+
+    >>> check_float(x=np.zeros(3), b=None)
+    """
+    for name, array in arrays.items():
+        dtype = getattr(array, "dtype", type(array).__name__)
+        if array is not None and dtype not in (np.float32, np.float64):
+            raise ValueError(f"{name} must be a float32 or float64 array, got {dtype}")
+
+
+def check_gradient(dy: Array, shape: tuple[int, ...], *, name: str = "dy") -> None:
+    """Raise unless ``dy`` is a float array of the shape of the output it belongs to.
+
+    >>> check_gradient(np.zeros((2, 3)), (2, 3))
+    """
+    check_float(**{name: dy})
+    if dy.shape != shape:
+        raise ValueError(
+            f"{name} must have the shape {shape} of {name[1:]}: {dy.shape}"
+        )
+
+
+def check_vectors(length: int, letter: str, **vectors: Array) -> None:
+    """Raise unless every vector has ``length`` entries, one per ``letter`` of x.
+
+    >>> check_vectors(3, "C", gamma=np.ones(3))
+    """
+    for name, vector in vectors.items():
+        if vector.shape != (length,):
+            raise ValueError(
+                f"{name} ({letter},) and x disagree on {letter}: "
+                f"{name}{vector.shape}, {letter} = {length}"
+            )
+
+
+def check_real(value: Any, *, name: str, low: float, high: float = np.inf) -> None:
+    """Raise unless ``low <= value <= high``; NaN is never inside.
+
+    >>> check_real(1e-5, name="eps", low=0)
+    """
+    if not low <= value <= high:
+        raise ValueError(f"{name} must lie in [{low}, {high}], got {value}")

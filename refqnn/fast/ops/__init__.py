@@ -24,10 +24,11 @@ from refqnn.ops.linear import LinearCache as LinearCache
 from refqnn.ops.linear import LinearGrads as LinearGrads
 from refqnn.ops.linear import linear as linear
 from refqnn.ops.linear import linear_backward as linear_backward
-from refqnn.ops.loss import (
 from refqnn.ops.loss import SoftmaxCrossEntropyCache as SoftmaxCrossEntropyCache
 from refqnn.ops.loss import softmax_cross_entropy as softmax_cross_entropy
-from refqnn.ops.norm import (
+from refqnn.ops.loss import (
+    softmax_cross_entropy_backward as softmax_cross_entropy_backward,
+)
 from refqnn.ops.norm import BatchNormCache as BatchNormCache
 from refqnn.ops.norm import BatchNormGrads as BatchNormGrads
 from refqnn.ops.norm import BatchNormInferenceGrads as BatchNormInferenceGrads
@@ -35,6 +36,9 @@ from refqnn.ops.norm import RangeBatchNormCache as RangeBatchNormCache
 from refqnn.ops.norm import batch_norm as batch_norm
 from refqnn.ops.norm import batch_norm_backward as batch_norm_backward
 from refqnn.ops.norm import batch_norm_inference as batch_norm_inference
+from refqnn.ops.norm import (
+    batch_norm_inference_backward as batch_norm_inference_backward,
+)
 from refqnn.ops.norm import range_batch_norm as range_batch_norm
 from refqnn.ops.norm import range_batch_norm_backward as range_batch_norm_backward
 from refqnn.ops.pool import AvgPoolCache as AvgPoolCache
@@ -53,11 +57,17 @@ from refqnn.ops.recurrent import lstm_cell_backward as lstm_cell_backward
 from refqnn.ops.softmax import SoftmaxCache as SoftmaxCache
 from refqnn.ops.softmax import softmax as softmax
 from refqnn.ops.softmax import softmax_backward as softmax_backward
-from refqnn.ops.straight_through import (
-from refqnn.ops.straight_through import (
-from refqnn.ops.straight_through import (
 from refqnn.ops.straight_through import StraightThroughCache as StraightThroughCache
 from refqnn.ops.straight_through import residual as residual
 from refqnn.ops.straight_through import straight_through_clip as straight_through_clip
+from refqnn.ops.straight_through import (
+    straight_through_clip_backward as straight_through_clip_backward,
+)
 from refqnn.ops.straight_through import straight_through_round as straight_through_round
+from refqnn.ops.straight_through import (
+    straight_through_round_backward as straight_through_round_backward,
+)
 from refqnn.ops.straight_through import straight_through_sign as straight_through_sign
+from refqnn.ops.straight_through import (
+    straight_through_sign_backward as straight_through_sign_backward,
+)

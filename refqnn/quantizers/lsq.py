@@ -38,7 +38,7 @@ class LSQCache(NamedTuple):
 
     u: Float  # v / s, shape of v
     q: Float  # integer codes, shape of v
-    s_shape: tuple[int, ...]
+    s: Float  # in the dtype of v
     q_n: int
     q_p: int
     grad_scale: float
@@ -46,6 +46,10 @@ class LSQCache(NamedTuple):
     def inside(self) -> Bool:
         """Return where v / s is not saturated; an end of the grid is saturated."""
         return (-self.q_n < self.u) & (self.u < self.q_p)
+
+    def residual(self) -> Float:
+        """Return d v_hat / d s (3): q - u where not saturated, else q."""
+        return np.where(self.inside(), self.q - self.u, self.q)
 
 
 def lsq(
@@ -65,22 +69,22 @@ def lsq(
     normal number, for NaN or infinity in v or s, and for a grid without a positive
     level.
 
-    With ``frozen``, the residual ``q - u`` recorded there is added instead of rounding,
-    and what was saturated stays so: the smooth function whose exact gradient
-    ``lsq_backward`` is.
+    With ``frozen``, the residual recorded there is added instead of rounding, what was
+    saturated stays so, and s moves by ``grad_scale`` times its change: the smooth
+    function whose exact gradient ``lsq_backward`` is.
 
     >>> lsq(np.array([-9.0, 0.3, 0.6]), np.array(0.5), q_n=4, q_p=3)[0]
     array([-2. ,  0.5,  0.5])
     """
     check_float(v, name="v")
     s = check_step(v, s, q_n, q_p)
+    if frozen is not None:
+        s = frozen.s + frozen.grad_scale * (s - frozen.s)
+        return np.where(frozen.inside(), v, 0) + s * frozen.residual(), frozen
     with np.errstate(over="ignore"):  # infinite where |v| / s is: saturated
         u = v / s
-    if frozen is not None:
-        was = frozen
-        return s * np.where(was.inside(), u + (was.q - was.u), was.q), frozen
     q = np.rint(np.clip(u, -q_n, q_p)) + 0.0  # (1); + 0.0: a code has one zero
-    return s * q, LSQCache(u, q, s.shape, q_n, q_p, grad_scale)  # (2)
+    return s * q, LSQCache(u, q, s, q_n, q_p, grad_scale)  # (2)
 
 
 def lsq_backward(dv_hat: Float, cache: LSQCache) -> tuple[Float, Float]:
@@ -94,10 +98,8 @@ def lsq_backward(dv_hat: Float, cache: LSQCache) -> tuple[Float, Float]:
     (array([0., 1., 1.]), -3.8)
     """
     check_gradient(dv_hat, cache.u.shape)
-    inside = cache.inside()
-    dv = np.where(inside, dv_hat, 0)  # (5)
-    by_s = np.where(inside, cache.q - cache.u, cache.q)  # (3)
-    ds = sum_to((dv_hat * by_s).astype(np.float64), cache.s_shape)
+    dv = np.where(cache.inside(), dv_hat, 0)  # (5)
+    ds = sum_to((dv_hat * cache.residual()).astype(np.float64), cache.s.shape)  # (3)
     return dv, np.asarray(cache.grad_scale * ds, dv_hat.dtype)
 
 

@@ -116,6 +116,7 @@ def correlate(
     cols: Axis,
     *,
     groups: int,
+    channels: Pair | None = None,
     zero_point: int = 0,
     corner: Pair = (0, 0),
     step: Pair = (1, 1),
@@ -125,28 +126,32 @@ def correlate(
     x: (N, C, H, W), w: (O, C // G, Kh, Kw), bias: (O,)  ->  y: (N, O, ...), written
 
     Sums are carried in the dtype of w. Outputs go to every ``step``-th row and column
-    of y from ``corner`` on.
+    of y from ``corner`` on. With ``channels = (c0, c1)`` only those channels of each
+    group are summed, and from c0 > 0 on they are added to what ``y`` holds.
     """
     n, c = x.shape[:2]
     o = w.shape[0]
     wide = o // groups >= 4
     width = tile_width(3 if wide else 8, w.dtype)
-    lie = layout(rows, cols, channels=c // groups, images=n, tile=width)
+    c0, c1 = (0, c // groups) if channels is None else channels
+    lie = layout(rows, cols, channels=c1 - c0, images=n, tile=width)
     at = taps(rows, cols)
     if y.size == 0 or lie.offsets.size == 0:
         y[:, :, corner[0] :: step[0], corner[1] :: step[1]] = bias[:, None, None]
         return
-    flat = w[:, :, at.rows, at.cols].reshape(groups, o // groups, -1)
+    flat = w[:, c0:c1][:, :, at.rows, at.cols].reshape(groups, o // groups, -1)
     tiles = np.stack([tile_weights(group, 8 if wide else 1) for group in flat])
-    into = np.array([rows.out, cols.out, *corner, *step])
+    into = np.array([rows.out, cols.out, *corner, *step, c0 > 0])
     offsets = lie.offsets.reshape(-1)
     x, workers = np.ascontiguousarray(x), get_num_threads()
-    _correlate(x, zero_point, tiles, bias, y, offsets, lie, into, wide, workers)
+    _correlate(x, c0, c1, zero_point, tiles, bias, y, offsets, lie, into, wide, workers)
 
 
 @njit(cache=True, parallel=True)
 def _correlate(
     x: Array,
+    c0: int,
+    c1: int,
     zero_point: int,
     tiles: Array,
     bias: Array,
@@ -164,11 +169,13 @@ def _correlate(
     size = tiles.shape[2] * tiles.shape[3]
     jobs = -(-x.shape[0] // lie.images) * groups
     for worker in prange(workers):
-        planes = np.zeros(cg * lie.remainders.shape[0] * lie.channel, tiles.dtype)
+        planes = np.zeros(
+            (c1 - c0) * lie.remainders.shape[0] * lie.channel, tiles.dtype
+        )
         out = np.empty(count * rows * lie.span, tiles.dtype)
         for job in range(worker, jobs, workers):
             first, group = job // groups * lie.images, job % groups
-            _pack(x, first, group * cg, cg, zero_point, planes, lie)
+            _pack(x, first, group * cg + c0, c1 - c0, zero_point, planes, lie)
             w = tiles[group].reshape(-1)
             for p in range(0, lie.span, width):
                 for t in range(count):
@@ -294,16 +301,21 @@ def _unpack(
     lie: Layout,
     into: Int,
 ) -> None:
-    ho, wo, top, left, down, right = into
+    ho, wo, top, left, down, right, add = into
+    number = y.dtype.type
     last = min(first + lie.images, y.shape[0])
     for n in range(first, last):
         for o in range(count):
             b = bias[o0 + o]
             for p in range(ho):
                 at = o * lie.span + (n - first) * lie.image + p * lie.row
-                if right == 1:
+                row = y[n, o0 + o, top + p * down]
+                if add:
                     for q in range(wo):
-                        y[n, o0 + o, top + p * down, left + q] = out[at + q] + b
+                        row[left + q * right] += number(out[at + q])
+                elif right == 1:
+                    for q in range(wo):
+                        row[left + q] = number(out[at + q]) + b
                 else:
                     for q in range(wo):
-                        y[n, o0 + o, top + p * down, left + q * right] = out[at + q] + b
+                        row[left + q * right] = number(out[at + q]) + b

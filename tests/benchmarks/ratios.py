@@ -1,0 +1,277 @@
+"""Print the ratio table of the README: our twins against PyTorch and onnxruntime.
+
+Every pair computes the same thing, is compared before it is timed, runs in turn within
+one process and on the same number of threads. A ratio is the median over rounds of
+our time divided by theirs; above 1 we are slower.
+
+    python tests/benchmarks/ratios.py [--threads 2] [--rounds 15] [--json]
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+import numba
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+import refqnn
+from refqnn import fast, ops
+from refqnn.core import Run, named_params, zero_grads
+from refqnn.networks import resnet
+from refqnn.nn import SGD
+
+N = 128
+
+
+def ratio(ours, theirs, *, rounds):
+    """Return the median over rounds of time(ours) / time(theirs), and its quartiles."""
+    for warm in (ours, theirs, ours, theirs):
+        warm()
+    seen = sorted(clock(ours) / clock(theirs) for _ in range(rounds))
+    return statistics.median(seen), seen[rounds // 4], seen[-rounds // 4 - 1]
+
+
+def clock(call):
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def convolutions(rounds):
+    """Float 3x3 convolutions of ResNet-20, forward and both backwards."""
+    import torch
+
+    rng = np.random.default_rng(0)
+    for c, size in ((16, 32), (32, 16), (64, 8)):
+        x = rng.standard_normal((N, c, size, size), np.float32)
+        w = rng.standard_normal((c, c, 3, 3), np.float32)
+        y, cache = fast.ops.conv2d(x, w, padding=1)
+        tx, tw, tdy = (torch.tensor(a) for a in (x, w, y))
+        close(y, torch.conv2d(tx, tw, padding=1), 1e-3)
+        settings = (None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+        masks = [True, True, False]
+
+        def theirs(a=(tdy, tx, tw, *settings, masks)):
+            return torch.ops.aten.convolution_backward(*a)
+
+        grads = fast.ops.conv2d_backward(y, cache)
+        for mine, other in zip(grads[:2], theirs()[:2], strict=True):
+            close(mine, other, 1e-3 * float(other.abs().max()))
+        yield (
+            f"conv 3x3, {c} channels, {size}x{size}, forward",
+            ratio(
+                lambda x=x, w=w: fast.ops.conv2d(x, w, padding=1),
+                lambda tx=tx, tw=tw: torch.conv2d(tx, tw, padding=1),
+                rounds=rounds,
+            ),
+        )
+        yield (
+            f"conv 3x3, {c} channels, {size}x{size}, backward",
+            ratio(
+                lambda y=y, cache=cache: fast.ops.conv2d_backward(y, cache),
+                theirs,
+                rounds=rounds,
+            ),
+        )
+
+
+def training_step(rounds, bits):
+    """One ResNet-20 step, batch 128 at 32x32: forward, loss, backward, SGD."""
+    import torch
+    from torch_mirror import Mirror
+
+    rng = np.random.default_rng(0)
+    network = resnet(20, in_channels=3, weight_bits=bits, activation_bits=bits, rng=rng)
+    images = rng.integers(0, 256, (N, 3, 32, 32), dtype=np.uint8)
+    labels = rng.integers(0, 10, N)
+    mirror = Mirror(network)
+    t_images, t_labels = torch.tensor(images), torch.tensor(labels)
+    optimiser = SGD(
+        named_params(network), momentum=0.9, nesterov=True, weight_decay=5e-4
+    )
+    t_optimiser = torch.optim.SGD(
+        mirror.params.values(), lr=1e-4, momentum=0.9, nesterov=True, weight_decay=5e-4
+    )
+
+    def forward_backward():
+        zero_grads(network)
+        logits, cache = network.forward(images, Run(training=True, backend=fast))
+        loss, loss_cache = fast.ops.softmax_cross_entropy(logits, labels)
+        network.backward(
+            fast.ops.softmax_cross_entropy_backward(1.0, loss_cache), cache
+        )
+        return loss
+
+    def ours():
+        forward_backward()
+        optimiser.step(1e-4)
+
+    def t_forward_backward():
+        t_optimiser.zero_grad()
+        loss = torch.nn.functional.cross_entropy(mirror(t_images), t_labels)
+        loss.backward()
+        return loss
+
+    def theirs():
+        t_forward_backward()
+        t_optimiser.step()
+
+    loss, t_loss = forward_backward(), t_forward_backward()
+    np.testing.assert_allclose(loss, t_loss.item(), rtol=1e-3 if bits is None else 2e-2)
+    if bits is None:
+        for name, param in named_params(network).items():
+            grad = mirror.params[name].grad.numpy()
+            off = np.linalg.norm(param.grad - grad)
+            assert off <= 1e-2 * np.linalg.norm(grad), (name, off)
+    label = "float" if bits is None else f"{bits}-bit quantization-aware"
+    yield f"training step, ResNet-20, {label}", ratio(ours, theirs, rounds=rounds)
+
+
+def integer_convolution(rounds, threads):
+    """Integer 3x3 convolution with requantization against QLinearConv."""
+    rng = np.random.default_rng(0)
+    for c, size in ((16, 32), (32, 16), (64, 8), (64, 32)):
+        x = rng.integers(0, 256, (N, c, size, size), dtype=np.uint8)
+        w = rng.integers(-127, 128, (c, c, 3, 3), dtype=np.int8)
+        real = 1 / (64 * np.sqrt(c * 9) * 64)
+        multiplier, shift = refqnn.integer.quantize_multiplier(real)
+
+        def ours(x=x, w=w, multiplier=multiplier, shift=shift):
+            acc = fast.integer.conv2d(x, w, x_zero_point=128, padding=1)
+            return fast.integer.requantize(
+                acc, multiplier, shift, 128, q_min=0, q_max=255, rounding="half_even"
+            )
+
+        session = qlinear_conv(x, w, real, threads)
+
+        def theirs(session=session, x=x):
+            return session.run(None, {"x": x})[0]
+
+        off = np.abs(ours().astype(int) - theirs().astype(int))
+        assert off.max() <= 1, off.max()
+        assert np.mean(off > 0) < 1e-3, np.mean(off > 0)
+        yield (
+            f"integer conv 3x3, {c} channels, {size}x{size}, requantized",
+            ratio(ours, theirs, rounds=rounds),
+        )
+
+
+def qlinear_conv(x, w, real, threads):
+    """Return an onnxruntime session of one QLinearConv."""
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    constants = {
+        "x_scale": np.float32(1),
+        "x_zero": np.uint8(128),
+        "w": w,
+        "w_scale": np.float32(1),
+        "w_zero": np.int8(0),
+        "y_scale": np.float32(1 / real),
+        "y_zero": np.uint8(128),
+    }
+    node = helper.make_node("QLinearConv", ["x", *constants], ["y"], pads=[1, 1, 1, 1])
+    kind = TensorProto.UINT8
+    graph = helper.make_graph(
+        [node],
+        "conv",
+        [helper.make_tensor_value_info("x", kind, x.shape)],
+        [helper.make_tensor_value_info("y", kind, None)],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def binary_convolution(rounds):
+    """Packed binary convolution against our float one on the same +-1 values."""
+    rng = np.random.default_rng(0)
+    for c, size in ((64, 32), (128, 16), (256, 16)):
+        x = rng.choice(np.array([-1, 1], np.int8), (64, c, size, size))
+        w = rng.choice(np.array([-1, 1], np.int8), (c, c, 3, 3))
+        xb, wb = refqnn.integer.pack_bits(x), refqnn.integer.pack_bits(w)
+        xf, wf = x.astype(np.float32), w.astype(np.float32)
+
+        def packed(xb=xb, wb=wb, c=c):
+            return fast.integer.xnor_conv2d(xb, wb, channels=c)
+
+        def plain(xf=xf, wf=wf):
+            return fast.ops.conv2d(xf, wf)[0]
+
+        np.testing.assert_array_equal(packed(), plain())
+        yield (
+            f"packed binary conv 3x3, {c} channels, against our float",
+            ratio(packed, plain, rounds=rounds),
+        )
+
+
+def definition_and_twin(rounds):
+    """The NumPy definition against its Numba twin."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((32, 32, 16, 16), np.float32)
+    w = rng.standard_normal((32, 32, 3, 3), np.float32)
+    close(fast.ops.conv2d(x, w, padding=1)[0], ops.conv2d(x, w, padding=1)[0], 1e-3)
+    yield (
+        "conv 3x3, 32 channels, twin against definition",
+        ratio(
+            lambda: fast.ops.conv2d(x, w, padding=1),
+            lambda: ops.conv2d(x, w, padding=1),
+            rounds=rounds,
+        ),
+    )
+
+
+def close(mine, other, tolerance):
+    np.testing.assert_allclose(mine, np.asarray(other), atol=tolerance, rtol=1e-3)
+
+
+def table(rounds, threads):
+    """Yield ``(what, median, lower quartile, upper quartile)`` of every comparison."""
+    cases = [
+        *(lambda b=b: training_step(rounds, b) for b in (None, 4)),
+        lambda: convolutions(rounds),
+        lambda: integer_convolution(rounds, threads),
+        lambda: binary_convolution(rounds),
+        lambda: definition_and_twin(rounds),
+    ]
+    for case in cases:
+        try:
+            yield from ((what, *seen) for what, seen in case())
+        except ImportError as missing:
+            print(f"left out: {missing}")
+
+
+def main():
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    numba.set_num_threads(options.threads)
+    try:
+        import torch
+
+        torch.set_num_threads(options.threads)
+    except ImportError:
+        pass
+    with threadpool_limits(options.threads, user_api="blas"):
+        rows = []
+        for row in table(options.rounds, options.threads):
+            rows.append(row)
+            if not options.json:
+                what, middle, low, high = row
+                print(f"| {what} | {middle:.2f} | {low:.2f} - {high:.2f} |", flush=True)
+        if options.json:
+            print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -185,6 +185,7 @@ def fit(
     per_epoch = steps_per_epoch(len(images), training.batch)
     if checkpoint is not None and Path(checkpoint).exists():
         training.resume(checkpoint)
+        check_order(training.order, len(images), checkpoint)
     records = earlier_records(metrics, training.steps)
     with threadpool_limits(1, user_api="blas"):
         for _ in bar(training.steps, per_epoch * epochs, progress):
@@ -208,6 +209,12 @@ def steps_per_epoch(images: int, batch: int) -> int:
     if not 1 <= batch <= images:
         raise ValueError(f"batch must be in [1, N = {images}], got {batch}")
     return images // batch
+
+
+def check_order(order: Int | None, n: int, path: str | Path) -> None:
+    """Raise where a checkpoint is of a training on another number of images."""
+    if order is not None and len(order) != n:
+        raise ValueError(f"{path} was written with {len(order)} images, not {n}")
 
 
 def record(

@@ -61,7 +61,8 @@ def parameter(p: Any, v: Float, *, name: str, of: str) -> Float:
     array(2., dtype=float32)
     """
     p = np.asarray(p)
-    if np.broadcast_shapes(p.shape, v.shape) != v.shape:
+    pairs = zip(reversed(p.shape), reversed(v.shape), strict=False)
+    if p.ndim > v.ndim or any(own not in {1, size} for own, size in pairs):
         raise ValueError(
             f"{name} must broadcast to {of}: {name}{p.shape}, {of}{v.shape}"
         )

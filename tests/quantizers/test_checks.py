@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+
+from refqnn.quantizers.checks import (
+    boundaries,
+    check_float,
+    code_dtype,
+    codebook,
+    flush,
+    group_axes,
+    mean_abs,
+    mean_kept,
+    parameter,
+)
+
+
+def test_means_are_summed_in_float64_and_rounded_once():
+    w = np.array([[2**25, 1, -1, 1]], np.float32)  # float32 sums stay at 2^25
+    m = mean_abs(w)
+    assert m.dtype == np.float32
+    np.testing.assert_array_equal(m, np.float32((2**25 + 3) / 4))
+
+
+def test_a_mean_runs_over_a_filter_or_the_layer():
+    w = np.arange(16.0).reshape(2, 2, 2, 2)
+    np.testing.assert_array_equal(mean_abs(-w).ravel(), [3.5, 11.5])
+    assert mean_abs(w).shape == (2, 1, 1, 1)
+    np.testing.assert_array_equal(mean_abs(w, group="layer"), np.full((1,) * 4, 7.5))
+    np.testing.assert_array_equal(mean_abs(np.array([-1.0, 2.0])), [1, 2])
+
+
+def test_nothing_kept_has_mean_zero():
+    np.testing.assert_array_equal(mean_kept(np.ones((1, 3)), np.zeros((1, 3), bool)), 0)
+    assert mean_abs(np.zeros((3, 0))).shape == (3, 1)
+    assert mean_abs(np.zeros((0, 3))).shape == (0, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_scales_below_the_smallest_normal_number_are_zero(dtype):
+    tiny = np.finfo(dtype).tiny
+    scales = np.array([tiny, np.nextafter(tiny, dtype(0)), 0, 1])
+    np.testing.assert_array_equal(flush(scales.astype(dtype)), [tiny, 0, 0, 1])
+
+
+def test_groups_are_filters_or_the_layer():
+    with pytest.raises(
+        ValueError, match="group must be 'filter' or 'layer', got 'row'"
+    ):
+        group_axes(np.zeros((1, 1)), "row")
+    with pytest.raises(ValueError, match="axis of filters"):
+        group_axes(np.zeros(()), "filter")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_bound_on_magnitudes_is_the_root_of_the_largest_number(dtype):
+    bound = dtype(np.sqrt(np.float64(np.finfo(dtype).max)))
+    below, above = np.nextafter(bound, dtype(0)), np.nextafter(bound, dtype(np.inf))
+    check_float(np.array([below, -below]), name="w")
+    for bad in (above, -above, np.inf, np.nan):
+        with pytest.raises(ValueError, match="w must be finite"):
+            check_float(np.array([0.0, bad], dtype), name="w")
+
+
+@pytest.mark.parametrize("bad", [1.0, [1.0], np.ones(2, int), np.ones(2, bool)])
+def test_only_float32_and_float64_arrays_are_values(bad):
+    with pytest.raises(ValueError, match="v must be a float32 or float64 array"):
+        check_float(bad, name="v")
+
+
+def test_parameters_broadcast_and_take_the_dtype():
+    v = np.zeros((2, 3), np.float32)
+    assert parameter(np.ones((2, 1)), v, name="a", of="w").dtype == np.float32
+    with pytest.raises(
+        ValueError, match=r"a must broadcast to w: a\(3, 1\), w\(2, 3\)"
+    ):
+        parameter(np.ones((3, 1)), v, name="a", of="w")
+    with pytest.raises(ValueError, match=r"a must broadcast to w"):
+        parameter(np.ones((1, 2, 3)), v, name="a", of="w")
+    for bad in (np.nan, np.inf, 1e20):
+        with pytest.raises(ValueError, match="a must be finite and at most"):
+            parameter(bad, v, name="a", of="w")
+
+
+def test_code_dtypes_are_the_smallest_that_hold_the_range():
+    ends = [-(2**15), -129, -128, -1, 0, 127, 128, 255, 256, 2**15, 2**16 - 1]
+    kinds = [np.uint8, np.int8, np.uint16, np.int16, np.int32]
+    for q_min in (e for e in ends if e <= 0):
+        for q_max in (e for e in ends if e >= q_min):
+            held = [
+                k
+                for k in kinds
+                if np.iinfo(k).min <= q_min <= q_max <= np.iinfo(k).max
+                and (q_min < 0) == (np.iinfo(k).min < 0)
+            ]
+            assert code_dtype(q_min, q_max) == held[0], (q_min, q_max)
+
+
+def test_a_codebook_holds_the_groups_one_after_another():
+    grid, scale = np.array([0, 1, 2]), np.array([[1.0], [10.0]])
+    codes, levels = codebook(np.array([[0, 2], [1, 1]]), scale, np.array(1), grid)
+    np.testing.assert_array_equal(levels, [-1, 0, 1, -10, 0, 10])
+    np.testing.assert_array_equal(codes, [[0, 2], [4, 4]])
+    np.testing.assert_array_equal(
+        boundaries(scale, np.array(1), grid), [[-0.5, 0.5], [-5, 5]]
+    )

@@ -84,7 +84,7 @@ def max_pool2d(
     at = covering(x.shape[2:], at, ceil_mode=ceil_mode)
     window_count(x.shape[2:], at)  # raises where a window sees padding only
     seen = windows(pad_planes(x, at, -np.inf), at)
-    seen = seen.reshape(*seen.shape[:4], -1)  # (N, C, Ho, Wo, Kh Kw)
+    seen = seen.reshape(*seen.shape[:4], at.kernel[0] * at.kernel[1])
     tap = seen.argmax(axis=4, keepdims=True)  # the first maximum; NaN is a maximum
     y = np.take_along_axis(seen, tap, axis=4)[..., 0]  # (1)
     smallest = np.min_scalar_type(seen.shape[4] - 1)

@@ -1,6 +1,7 @@
 """Readers refuse what is damaged; augmentation and textures are what they say."""
 
 import gzip
+import hashlib
 import importlib.util
 import pickle
 import struct
@@ -196,6 +197,22 @@ def test_embedded_is_balanced_and_whole():
     np.testing.assert_array_equal(np.bincount(subset.test_labels), [100] * 10)
     assert len(data.FASHION_MNIST_CLASSES) == 10
     assert len(np.unique(subset.train_images, axis=0)) > 3990
+
+
+EMBEDDED = {
+    "train_images": "3354ecca8a10d0c89ff55258c2d34716b1981042dd959c6a55b01659013c3f2e",
+    "train_labels": "389b12a7863a425b9c4c18544b7d08284a16b571d43f4a114a028854f829abe9",
+    "test_images": "d8e9bacea4ee7b1be0bcd33bedb41e370e1bca9a96f2171a27448cd7efe3b741",
+    "test_labels": "f122fe01a95c663920715432f0da058297f880bff8dc1abf547ff976d9dff22b",
+}
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_embedded_has_the_bytes_that_its_readme_lists(name):
+    array = getattr(data.embedded(), name)
+    found = hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+    assert found == EMBEDDED[name]
+    assert found in (ROOT / "refqnn/_embedded/README.md").read_text(encoding="utf-8")
 
 
 def recipe():

@@ -396,3 +396,31 @@ def test_sequential_names_and_iterates(rng):
 def test_wrong_channels_raise(rng):
     with pytest.raises(ValueError, match="disagree on C // G"):
         LAYERS["conv"][0](rng).forward(np.zeros((1, 3, 4, 4)), Run())
+
+
+def test_variance_of_two_values_doubles_and_of_one_stays_zero(rng):
+    for x, want in (([[[[1.0, 3.0]]]], 2.0), ([[[[5.0]]]], 0.0)):
+        layer = norm(rng, 1, momentum=1.0)
+        layer.forward(np.array(x), Run(training=True))
+        np.testing.assert_array_equal(layer.var.value, [want])
+
+
+DEFAULTS = {
+    Conv2d: {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "b": None},
+    BatchNorm2d: {"eps": 1e-5, "momentum": 0.1},
+    MaxPool2d: {"stride": None, "padding": 0},
+    AvgPool2d: {"stride": None, "padding": 0, "count_include_pad": True},
+    ImageInput: {"zero_point": 0},
+}
+
+
+@pytest.mark.parametrize("kind", DEFAULTS)
+def test_defaults(kind):
+    assert {name: getattr(kind, name) for name in DEFAULTS[kind]} == DEFAULTS[kind]
+
+
+def test_average_pool_counts_padding_by_default():
+    x = np.full((1, 1, 2, 2), 4.0)
+    for count, want in ((True, 1.0), (False, 4.0)):
+        layer = AvgPool2d(2, padding=1, count_include_pad=count)
+        assert layer.forward(x, Run())[0][0, 0, 0, 0] == want

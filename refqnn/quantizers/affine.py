@@ -192,7 +192,7 @@ def batch_range(x: Float) -> tuple[float, float]:
     (0.0, 2.0)
     """
     check_float(x, name="x")
-    return float(x.min(initial=0)), float(x.max(initial=0))
+    return float(x.min(initial=0)) + 0.0, float(x.max(initial=0)) + 0.0  # no -0.0
 
 
 @final

@@ -132,7 +132,7 @@ def fixed_point_codes(w: Float, a: Float, s: Float) -> Float:
     w: (...), a, s: broadcast to w  ->  q: (...)
     """
     t = np.clip(w, -a, a) / np.where(s > 0, s, 1)
-    return np.where(s > 0, np.rint(t), 0)
+    return np.where(s > 0, np.rint(t) + 0.0, 0)  # + 0.0: a code has one zero
 
 
 def gaussian_clip(w: Float, *, bits: int) -> Float:

@@ -200,6 +200,7 @@ def test_unknown_roundings_and_bits_raise():
 )
 def test_the_range_of_a_batch_holds_zero(x, want):
     assert batch_range(np.array(x)) == want
+    assert not np.signbit(batch_range(-np.array([0.0]))).any()
 
 
 def test_the_range_of_a_batch_is_finite():

@@ -1,0 +1,22 @@
+"""Numba twins of ``refqnn.quantizers``; a name without a twin is the definition."""
+
+from refqnn.fast.quantizers.affine import affine as affine
+from refqnn.fast.quantizers.affine import affine_backward as affine_backward
+from refqnn.fast.quantizers.affine import batch_range as batch_range
+from refqnn.fast.quantizers.binary import binary as binary
+from refqnn.fast.quantizers.fixed_point import fixed_point as fixed_point
+from refqnn.fast.quantizers.fixed_point import (
+    fixed_point_backward as fixed_point_backward,
+)
+from refqnn.fast.quantizers.lsq import lsq as lsq
+from refqnn.fast.quantizers.lsq import lsq_backward as lsq_backward
+from refqnn.fast.quantizers.ternary import ternary as ternary
+from refqnn.quantizers import LSQ as LSQ
+from refqnn.quantizers import Affine as Affine
+from refqnn.quantizers import Binary as Binary
+from refqnn.quantizers import FixedPoint as FixedPoint
+from refqnn.quantizers import Ternary as Ternary
+from refqnn.quantizers import binary_backward as binary_backward
+from refqnn.quantizers import gaussian_clip as gaussian_clip
+from refqnn.quantizers import gaussian_mse as gaussian_mse
+from refqnn.quantizers import ternary_backward as ternary_backward

@@ -1,16 +1,30 @@
 """Numba twins of ``refqnn.ops``; a name without a twin is the definition."""
 
+from refqnn.fast.ops.activation import relu as relu
+from refqnn.fast.ops.activation import relu6 as relu6
+from refqnn.fast.ops.activation import relu6_backward as relu6_backward
+from refqnn.fast.ops.activation import relu_backward as relu_backward
 from refqnn.fast.ops.conv import conv2d as conv2d
 from refqnn.fast.ops.conv import conv2d_backward as conv2d_backward
 from refqnn.fast.ops.conv import conv2d_input_grad as conv2d_input_grad
 from refqnn.fast.ops.conv import conv2d_weight_grad as conv2d_weight_grad
+from refqnn.fast.ops.norm import batch_norm as batch_norm
+from refqnn.fast.ops.norm import batch_norm_backward as batch_norm_backward
+from refqnn.fast.ops.norm import batch_norm_inference as batch_norm_inference
+from refqnn.fast.ops.norm import (
+    batch_norm_inference_backward as batch_norm_inference_backward,
+)
+from refqnn.fast.ops.pool import avg_pool2d as avg_pool2d
+from refqnn.fast.ops.pool import avg_pool2d_backward as avg_pool2d_backward
+from refqnn.fast.ops.pool import global_avg_pool2d as global_avg_pool2d
+from refqnn.fast.ops.pool import (
+    global_avg_pool2d_backward as global_avg_pool2d_backward,
+)
+from refqnn.fast.ops.pool import max_pool2d as max_pool2d
+from refqnn.fast.ops.pool import max_pool2d_backward as max_pool2d_backward
 from refqnn.ops.activation import ReLUCache as ReLUCache
 from refqnn.ops.activation import SigmoidCache as SigmoidCache
 from refqnn.ops.activation import TanhCache as TanhCache
-from refqnn.ops.activation import relu as relu
-from refqnn.ops.activation import relu6 as relu6
-from refqnn.ops.activation import relu6_backward as relu6_backward
-from refqnn.ops.activation import relu_backward as relu_backward
 from refqnn.ops.activation import sigmoid as sigmoid
 from refqnn.ops.activation import sigmoid_backward as sigmoid_backward
 from refqnn.ops.activation import tanh as tanh
@@ -33,23 +47,11 @@ from refqnn.ops.norm import BatchNormCache as BatchNormCache
 from refqnn.ops.norm import BatchNormGrads as BatchNormGrads
 from refqnn.ops.norm import BatchNormInferenceGrads as BatchNormInferenceGrads
 from refqnn.ops.norm import RangeBatchNormCache as RangeBatchNormCache
-from refqnn.ops.norm import batch_norm as batch_norm
-from refqnn.ops.norm import batch_norm_backward as batch_norm_backward
-from refqnn.ops.norm import batch_norm_inference as batch_norm_inference
-from refqnn.ops.norm import (
-    batch_norm_inference_backward as batch_norm_inference_backward,
-)
 from refqnn.ops.norm import range_batch_norm as range_batch_norm
 from refqnn.ops.norm import range_batch_norm_backward as range_batch_norm_backward
 from refqnn.ops.pool import AvgPoolCache as AvgPoolCache
 from refqnn.ops.pool import GlobalAvgPoolCache as GlobalAvgPoolCache
 from refqnn.ops.pool import MaxPoolCache as MaxPoolCache
-from refqnn.ops.pool import avg_pool2d as avg_pool2d
-from refqnn.ops.pool import avg_pool2d_backward as avg_pool2d_backward
-from refqnn.ops.pool import global_avg_pool2d as global_avg_pool2d
-from refqnn.ops.pool import global_avg_pool2d_backward as global_avg_pool2d_backward
-from refqnn.ops.pool import max_pool2d as max_pool2d
-from refqnn.ops.pool import max_pool2d_backward as max_pool2d_backward
 from refqnn.ops.recurrent import LSTMCache as LSTMCache
 from refqnn.ops.recurrent import LSTMGrads as LSTMGrads
 from refqnn.ops.recurrent import lstm_cell as lstm_cell

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from refqnn import plots
+
+
+def records(last):
+    return [
+        {"epoch": k, "test_accuracy": last - 0.1 / k, "train_accuracy": last}
+        for k in (1, 2, 3)
+    ]
+
+
+def layer(name, largest, rng):
+    codes = rng.integers(-largest, largest + 1, (4, 2, 3, 3)).astype(np.int8)
+    return plots.LayerCodes(name, codes, largest)
+
+
+@pytest.fixture
+def decisions():
+    """Image 0: same class; 1: float right; 2: integer right; 3: both wrong."""
+    float_logits = np.array([[5.0, 1, 0], [2, 1, 0], [2, 1, 0], [3, 0, 0]])
+    integer_logits = np.array([[50, 10, 0], [10, 15, 0], [0, 30, 0], [0, 20, 0]])
+    return plots.Decisions(float_logits, integer_logits, np.array([0, 0, 1, 2]))
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_training_curves_carry_the_accuracies_and_their_names():
+    axes = plots.training_curves({"float": records(0.9), "4-bit": records(0.8)}).axes[0]
+    thick = [line for line in axes.lines if line.get_linewidth() > 1]
+    np.testing.assert_allclose(thick[0].get_ydata(), [0.8, 0.85, 0.9 - 0.1 / 3])
+    assert sorted(texts(axes)) == ["4-bit", "float"]
+
+
+def test_one_epoch_is_a_figure_too(tmp_path):
+    figure = plots.training_curves({"float": records(0.9)[:1]})
+    plots.save(figure, tmp_path / "one.png")
+
+
+def test_names_of_lines_that_end_together_stand_apart():
+    figure = plots.training_curves({"a": records(0.9), "b": records(0.9)})
+    heights = [text.xy[1] for text in figure.axes[0].texts]
+    assert abs(heights[0] - heights[1]) > 0.001
+
+
+def test_codes_are_counted():
+    one = plots.LayerCodes("conv", np.array([-1, 0, 0, 0, 1, 1], np.int8), 1)
+    bars = plots.weight_codes([one]).axes[0].patches
+    np.testing.assert_allclose([bar.get_x() + bar.get_width() / 2 for bar in bars],
+                               [-1, 0, 1])  # fmt: skip
+    heights = np.array([bar.get_height() for bar in bars])
+    np.testing.assert_allclose(heights / heights.max(), [1 / 3, 1, 2 / 3])
+
+
+def test_the_first_layer_is_on_top(rng):
+    layers = [layer("stem", 127, rng), layer("conv", 7, rng)]
+    axes = plots.weight_codes(layers).axes[0]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["conv", "stem"]
+
+
+def test_margins_are_of_the_float_choice(decisions):
+    axes = plots.decision_margins(decisions).axes[0]
+    points = {c.get_label(): np.asarray(c.get_offsets()) for c in axes.collections}
+    np.testing.assert_allclose(points["same class (1)"], [[4, 40]])
+    np.testing.assert_allclose(points["float right (1)"], [[1, -5]])
+    np.testing.assert_allclose(points["integer right (1)"], [[1, -30]])
+    np.testing.assert_allclose(points["both wrong (1)"], [[3, -20]])
+
+
+def test_the_clearest_disagreement_comes_first(decisions):
+    np.testing.assert_array_equal(plots.most_parted(decisions, 8), [3, 2, 1])
+    np.testing.assert_array_equal(plots.most_parted(decisions, 1), [3])
+
+
+def test_margins_against_a_loop(rng):
+    logits = rng.standard_normal((20, 4))
+    choice = rng.integers(0, 4, 20)
+    want = [z[k] - max(np.delete(z, k)) for z, k in zip(logits, choice, strict=True)]
+    np.testing.assert_allclose(plots.margins(logits, choice), want)
+
+
+@pytest.mark.parametrize("agree", [True, False])
+def test_the_demo_page(decisions, rng, tmp_path, agree):
+    if agree:
+        decisions = decisions._replace(integer_logits=decisions.float_logits)
+    figure = plots.demo(
+        {"float": records(0.9), "4-bit": records(0.88)},
+        [layer("stem", 127, rng), layer("conv", 7, rng), layer("end", 127, rng)],
+        decisions,
+        rng.integers(0, 256, (4, 1, 8, 8)).astype(np.uint8),
+        classes=("boot", "coat", "bag"),
+        title="A network",
+        summary="what it does",
+    )
+    shown = [text for axes in figure.axes for text in texts(axes)]
+    assert ("float: boot" in shown) == (not agree)
+    assert isinstance(figure, Figure)
+    first, again = tmp_path / "a.png", tmp_path / "b.png"
+    plots.save(figure, first, dpi=40)
+    plots.save(figure, again, dpi=40)
+    assert first.read_bytes() == again.read_bytes()
+    assert first.read_bytes()[:4] == b"\x89PNG"

@@ -29,12 +29,12 @@ import numpy as np
 
 from refqnn._types import Bool, Float, Int
 from refqnn.core import Buffer, Run
+from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
     as_codes,
     boundaries,
     check_bits,
-    check_float,
-    check_gradient,
+    check_finite,
     codebook,
     parameter,
 )
@@ -92,7 +92,7 @@ def affine(
     >>> affine(np.array([-1.0, 0.4, 0.6, 9.0]), 0.0, 3.0, bits=2)[0]
     array([0., 0., 1., 3.])
     """
-    check_float(x, name="x")
+    check_finite(x, name="x")
     if frozen is not None:
         residual = frozen.y - np.where(frozen.inside, frozen.x, 0)
         return np.where(frozen.inside, x, 0) + residual, frozen
@@ -191,7 +191,7 @@ def batch_range(x: Float) -> tuple[float, float]:
     >>> batch_range(np.array([0.5, 2.0]))
     (0.0, 2.0)
     """
-    check_float(x, name="x")
+    check_finite(x, name="x")
     return float(x.min(initial=0)) + 0.0, float(x.max(initial=0)) + 0.0  # no -0.0
 
 
@@ -287,7 +287,7 @@ class Affine:
 
     def quantize(self, v: Float) -> tuple[Int, Float, Int]:
         """Return unsigned codes, scale () and zero-point () of ``v: (...)``."""
-        check_float(v, name="v")
+        check_finite(v, name="v")
         at = self.grid_of(v)
         t = np.clip(v, *at.ends()) / at.scale
         q = as_codes(ROUND[self.rounding](t) + at.zero_point, self.grid())

@@ -20,11 +20,11 @@ import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.core import Run
+from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
     as_codes,
     check_bits,
-    check_float,
-    check_gradient,
+    check_finite,
     codebook,
     group_axes,
     mean_abs,
@@ -55,7 +55,7 @@ def binary(
     array([[ 2., -2.],
            [ 2.,  2.]])
     """
-    check_float(w, name="w")
+    check_finite(w, name="w")
     if frozen is not None:
         return w + frozen.residual, frozen
     m = mean_abs(w, group=group)  # (2)
@@ -117,7 +117,7 @@ class Binary:
 
     def quantize(self, v: Float) -> tuple[Int, Float, Int]:
         """Return codes +-1, scale (O, 1, ...) or (1, 1, ...) and zero-point 0."""
-        check_float(v, name="v")
+        check_finite(v, name="v")
         m = mean_abs(v, group=self.group)
         q = as_codes(binary_codes(v, m), self.grid())
         return q, m, np.zeros(m.shape, np.int32)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Array, Float, Int
+from refqnn.ops.checks import check_float
 
 MOST_BITS = 16
 
@@ -24,14 +25,12 @@ def check_bits(bits: int, *, least: int, most: int = MOST_BITS) -> None:
         raise ValueError(f"bits must be an int in [{least}, {most}], got {bits!r}")
 
 
-def check_float(v: Array, *, name: str) -> None:
+def check_finite(v: Array, *, name: str) -> None:
     """Raise unless ``v`` is a float32 or float64 array of finite, bounded values.
 
-    >>> check_float(np.array([1.0, -2.0]), name="w")
+    >>> check_finite(np.array([1.0, -2.0]), name="w")
     """
-    if not isinstance(v, np.ndarray) or v.dtype not in (np.float32, np.float64):
-        got = getattr(v, "dtype", type(v).__name__)
-        raise ValueError(f"{name} must be a float32 or float64 array, got {got}")
+    check_float(**{name: v})
     bound = largest(v.dtype)
     fine = np.abs(v) <= bound  # False for NaN, too
     if not fine.all():
@@ -39,12 +38,6 @@ def check_float(v: Array, *, name: str) -> None:
         raise ValueError(
             f"{name} must be finite with magnitudes up to {bound:.3g}, got {worst}"
         )
-
-
-def check_gradient(dy: Float, shape: tuple[int, ...]) -> None:
-    """Raise unless ``dy`` has the shape of the output it is the gradient of."""
-    if dy.shape != shape:
-        raise ValueError(f"dy and the output disagree: dy{dy.shape}, y{shape}")
 
 
 def largest(dtype: Any) -> float:
@@ -82,7 +75,10 @@ def mean_abs(w: Float, *, group: str = "filter") -> Float:
     array([[2.],
            [0.]])
     """
-    return mean_kept(np.abs(w), np.ones(w.shape, bool), group=group)
+    axes = group_axes(w, group)
+    total = np.abs(w).sum(axes, np.float64, keepdims=True)
+    count = w.size // max(total.size, 1)
+    return flush((total / max(count, 1)).astype(w.dtype))
 
 
 def mean_kept(magnitude: Float, keep: Array, *, group: str = "filter") -> Float:
@@ -94,10 +90,9 @@ def mean_kept(magnitude: Float, keep: Array, *, group: str = "filter") -> Float:
     array([[4.]])
     """
     axes = group_axes(magnitude, group)
-    total = magnitude.sum(axes, np.float64, keepdims=True, where=keep)
+    total = np.where(keep, magnitude, 0).sum(axes, np.float64, keepdims=True)
     count = keep.sum(axes, keepdims=True)
-    mean = (total / np.maximum(count, 1)).astype(magnitude.dtype)
-    return flush(mean)
+    return flush((total / np.maximum(count, 1)).astype(magnitude.dtype))
 
 
 def flush(scale: Float) -> Float:

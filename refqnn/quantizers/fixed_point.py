@@ -32,12 +32,12 @@ from scipy.special import ndtr
 
 from refqnn._types import Bool, Float, Int
 from refqnn.core import Run
+from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
     as_codes,
     boundaries,
     check_bits,
-    check_float,
-    check_gradient,
+    check_finite,
     codebook,
     flush,
     mean_abs,
@@ -92,7 +92,7 @@ def fixed_point(
     >>> fixed_point(np.array([-9.0, 0.4, 0.6]), np.array(3.0), bits=3)[0]
     array([-3.,  0.,  1.])
     """
-    check_float(w, name="w")
+    check_finite(w, name="w")
     if frozen is not None:
         return np.where(frozen.inside, w, 0) + frozen.residual, frozen
     a, s = clip_and_step(w, a, bits)
@@ -146,7 +146,7 @@ def gaussian_clip(w: Float, *, bits: int) -> Float:
     array([[2.4739]])
     """
     check_bits(bits, least=2)
-    check_float(w, name="w")
+    check_finite(w, name="w")
     m = mean_abs(w)  # (2)
     c = math.sqrt(2 / math.pi) / GAUSSIAN_CLIP[bits]
     return flush(m / c)

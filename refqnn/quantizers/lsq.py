@@ -22,12 +22,12 @@ import numpy as np
 from refqnn._types import Bool, Float, Int
 from refqnn.core import Buffer, Param, Run
 from refqnn.ops.broadcast import sum_to
+from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
     as_codes,
     boundaries,
     check_bits,
-    check_float,
-    check_gradient,
+    check_finite,
     codebook,
     parameter,
 )
@@ -76,7 +76,7 @@ def lsq(
     >>> lsq(np.array([-9.0, 0.3, 0.6]), np.array(0.5), q_n=4, q_p=3)[0]
     array([-2. ,  0.5,  0.5])
     """
-    check_float(v, name="v")
+    check_finite(v, name="v")
     s = check_step(v, s, q_n, q_p)
     if frozen is not None:
         s = frozen.s + frozen.grad_scale * (s - frozen.s)
@@ -140,7 +140,7 @@ def lsq_step(v: Float, *, q_p: int) -> float:
     >>> lsq_step(np.array([1.0, -3.0]), q_p=4)
     2.0
     """
-    check_float(v, name="v")
+    check_finite(v, name="v")
     s = 2 * float(np.abs(v).mean(dtype=np.float64)) / math.sqrt(q_p)
     if s < np.finfo(v.dtype).tiny:
         warnings.warn("v is all zero: step size s starts at eps", stacklevel=2)

@@ -32,11 +32,11 @@ import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.core import Run
+from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
     as_codes,
     check_bits,
-    check_float,
-    check_gradient,
+    check_finite,
     codebook,
     mean_abs,
     mean_kept,
@@ -69,7 +69,7 @@ def ternary(
     >>> ternary(np.array([[4.0, -3.0, 1.0, 0.0]]), variant="twn")[0]
     array([[ 3.5, -3.5,  0. ,  0. ]])
     """
-    check_float(w, name="w")
+    check_finite(w, name="w")
     if frozen is not None:
         return w + frozen.residual, frozen
     threshold, scale = ternary_statistics(w, variant)
@@ -149,7 +149,7 @@ class Ternary:
 
     def quantize(self, v: Float) -> tuple[Int, Float, Int]:
         """Return codes, scale (O, 1, ...) and zero-point 0 of ``v: (O, ...)``."""
-        check_float(v, name="v")
+        check_finite(v, name="v")
         threshold, scale = ternary_statistics(v, self.variant)
         q = as_codes(ternary_codes(v, threshold, self.variant), self.grid())
         return q, scale, np.zeros(scale.shape, np.int32)
@@ -163,6 +163,6 @@ class Ternary:
 
         v: (O, ...)  ->  (O, 2), as printed (O, 1)
         """
-        check_float(v, name="v")
+        check_finite(v, name="v")
         t = ternary_statistics(v, self.variant)[0].reshape(-1, 1)
         return t if self.variant == "printed" else np.hstack([-t, t])

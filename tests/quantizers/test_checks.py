@@ -3,7 +3,7 @@ import pytest
 
 from refqnn.quantizers.checks import (
     boundaries,
-    check_float,
+    check_finite,
     code_dtype,
     codebook,
     flush,
@@ -55,16 +55,16 @@ def test_groups_are_filters_or_the_layer():
 def test_the_bound_on_magnitudes_is_the_root_of_the_largest_number(dtype):
     bound = dtype(np.sqrt(np.float64(np.finfo(dtype).max)))
     below, above = np.nextafter(bound, dtype(0)), np.nextafter(bound, dtype(np.inf))
-    check_float(np.array([below, -below]), name="w")
+    check_finite(np.array([below, -below, bound, -bound]), name="w")
     for bad in (above, -above, np.inf, np.nan):
         with pytest.raises(ValueError, match="w must be finite"):
-            check_float(np.array([0.0, bad], dtype), name="w")
+            check_finite(np.array([0.0, bad], dtype), name="w")
 
 
 @pytest.mark.parametrize("bad", [1.0, [1.0], np.ones(2, int), np.ones(2, bool)])
 def test_only_float32_and_float64_arrays_are_values(bad):
     with pytest.raises(ValueError, match="v must be a float32 or float64 array"):
-        check_float(bad, name="v")
+        check_finite(bad, name="v")
 
 
 def test_parameters_broadcast_and_take_the_dtype():

@@ -14,7 +14,7 @@ import numpy as np
 
 from refqnn import quantizers as qz
 from refqnn.quantizers.binary import binary_codes
-from refqnn.quantizers.checks import boundaries, check_float, codebook, mean_abs
+from refqnn.quantizers.checks import boundaries, check_finite, codebook, mean_abs
 from refqnn.quantizers.fixed_point import clip_and_step, fixed_point_codes
 from refqnn.quantizers.ternary import ternary_codes, ternary_statistics
 
@@ -45,7 +45,7 @@ def only(when, *counterexample):
 
 @dataclass(frozen=True)
 class Row:
-    """One quantizer with its options; ``held`` parameters do not depend on the input."""
+    """One quantizer with its options; held parameters do not depend on the input."""
 
     name: str
     file: str
@@ -127,7 +127,7 @@ class HeldClip:
         return qz.fixed_point(v, 0.9, bits=bits or 4)
 
     def quantize(self, v):
-        check_float(v, name="v")
+        check_finite(v, name="v")
         a, s = clip_and_step(v, 0.9, 4)
         q = fixed_point_codes(v, a, s).astype(np.int8)
         return q, s, np.zeros(s.shape, np.int32)

@@ -8,9 +8,10 @@ import numpy as np
 from numba import njit, prange
 
 from refqnn._types import Bool, Float, Int
+from refqnn.ops.checks import check_float, check_gradient
 from refqnn.quantizers import affine as definition
 from refqnn.quantizers.affine import AffineCache, Rounding, affine_grid
-from refqnn.quantizers.checks import check_float, check_gradient, largest
+from refqnn.quantizers.checks import check_finite, largest
 
 BLOCK = 1 << 14
 
@@ -36,7 +37,7 @@ def affine(
             rounding=rounding,
             frozen=frozen,
         )
-    check_float(x[:0], name="x")  # the dtype; the kernel looks at the values
+    check_float(x=x)
     grid = affine_grid(x, lo, hi, bits=bits, narrow_range=narrow_range)
     at = (*grid.ends(), grid.scale, grid.zero_point, largest(x.dtype))
     flat = np.ascontiguousarray(x).reshape(-1)
@@ -44,7 +45,7 @@ def affine(
     if not _affine(
         flat, np.hstack([np.ravel(p) for p in at]).astype(x.dtype), y, inside
     ):
-        check_float(x, name="x")
+        check_finite(x, name="x")
     out = y.reshape(x.shape)
     return out, AffineCache(x, out, inside.reshape(x.shape))
 
@@ -102,12 +103,12 @@ def batch_range(x: Float) -> tuple[float, float]:
     Reads the bits as integers: those of positive numbers are ordered as the numbers,
     infinity and NaN above all; with the sign bit flipped so are those of negative ones.
     """
-    check_float(x[:0], name="x")
+    check_float(x=x)
     bits = np.ascontiguousarray(x).reshape(-1).view(f"i{x.itemsize}")
     sign = bits.dtype.type(np.iinfo(bits.dtype).min)
     below, above = _extremes(bits, sign).view(x.dtype)
     if not (below <= largest(x.dtype) and above <= largest(x.dtype)):
-        check_float(x, name="x")
+        check_finite(x, name="x")
     return 0.0 - float(below), float(above)
 
 

@@ -10,7 +10,7 @@ from numba import njit, prange
 from refqnn._types import Float
 from refqnn.quantizers import binary as definition
 from refqnn.quantizers.binary import BinaryCache, Group
-from refqnn.quantizers.checks import check_float, mean_abs
+from refqnn.quantizers.checks import check_finite, mean_abs
 
 
 def binary(
@@ -19,7 +19,7 @@ def binary(
     """See ``refqnn.quantizers.binary``."""
     if frozen is not None:
         return definition(w, group=group, frozen=frozen)
-    check_float(w, name="w")
+    check_finite(w, name="w")
     m = mean_abs(w, group=group).reshape(-1)
     rows = np.ascontiguousarray(w).reshape(m.size, -1 if w.size else 0)
     y, residual = np.empty_like(rows), np.empty_like(rows)

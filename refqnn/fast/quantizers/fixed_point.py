@@ -9,8 +9,9 @@ from numba import njit, prange
 
 from refqnn._types import Bool, Float
 from refqnn.fast.quantizers.affine import masked
+from refqnn.ops.checks import check_gradient
 from refqnn.quantizers import fixed_point as definition
-from refqnn.quantizers.checks import check_float, check_gradient
+from refqnn.quantizers.checks import check_finite
 from refqnn.quantizers.fixed_point import FixedPointCache, clip_and_step
 
 
@@ -26,7 +27,7 @@ def fixed_point(
     one_a_filter = w.ndim > 0 and np.shape(a) == (w.shape[0],) + (1,) * (w.ndim - 1)
     if frozen is not None or not (one_a_filter or np.size(a) == 1):
         return definition(w, a, bits=bits, clip_grad=clip_grad, frozen=frozen)
-    check_float(w, name="w")
+    check_finite(w, name="w")
     a, s = clip_and_step(w, a, bits)
     rows = np.ascontiguousarray(w).reshape(a.size, -1 if w.size else 0)
     y, residual = np.empty_like(rows), np.empty_like(rows)

@@ -9,7 +9,7 @@ from numba import njit, prange
 
 from refqnn._types import Float
 from refqnn.quantizers import ternary as definition
-from refqnn.quantizers.checks import check_float
+from refqnn.quantizers.checks import check_finite
 from refqnn.quantizers.ternary import TernaryCache, Variant, ternary_statistics
 
 
@@ -19,7 +19,7 @@ def ternary(
     """See ``refqnn.quantizers.ternary``."""
     if frozen is not None:
         return definition(w, variant=variant, frozen=frozen)
-    check_float(w, name="w")
+    check_finite(w, name="w")
     threshold, scale = ternary_statistics(w, variant)
     rows = np.ascontiguousarray(w).reshape(scale.size, -1 if w.size else 0)
     y, residual = np.empty_like(rows), np.empty_like(rows)

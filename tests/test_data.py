@@ -263,6 +263,7 @@ def test_batches_cover_everything_once():
         np.testing.assert_array_equal(np.sort(y), labels)
     want = np.random.default_rng(3).permutation(7) * 10
     np.testing.assert_array_equal(y, want)
+    assert len(list(data.batches(images, labels, size=1))) == 7
     with pytest.raises(ValueError, match="size must be at least 1, got 0"):
         next(data.batches(images, labels, size=0))
 
@@ -292,6 +293,15 @@ def test_crop_without_flip_or_padding_is_the_image(rng):
     np.testing.assert_array_equal(got, images)
     assert not np.shares_memory(got, images)
     np.testing.assert_array_equal(images, before)
+
+
+def test_crop_and_flip_pads_4_zeros_and_flips_unless_told(rng):
+    images = rng.integers(1, 200, (40, 1, 6, 6), dtype=np.uint8)
+    plain, told = (
+        data.crop_and_flip(images, np.random.default_rng(2), **options)
+        for options in ({}, {"padding": 4, "value": 0, "flip": True})
+    )
+    np.testing.assert_array_equal(plain, told)
 
 
 def test_textures(rng):

@@ -10,7 +10,6 @@ json              one string: format, network configuration, steps, generator st
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,18 +68,16 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
 def write_npz(path: str | os.PathLike[str], entries: Mapping[str, Array]) -> None:
     """Write a temporary file beside ``path``, flush it to disk, move it into place."""
     target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        handle, temporary = tempfile.mkstemp(
-            prefix=f".{target.name}.", suffix=".part", dir=target.parent
-        )
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("wb") as file:
                 np.savez(file, **entries)  # type: ignore[arg-type]
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(target)
+            temporary.replace(target)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise OSError(

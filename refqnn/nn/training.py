@@ -42,6 +42,8 @@ def predict(
 
     images: (N, C, H, W)  ->  logits: (N, K)
     """
+    if not len(images):
+        raise ValueError("images must hold at least one image, got none")
     run = Run(backend=backend)
     with threadpool_limits(1, user_api="blas"):
         parts = [
@@ -142,17 +144,15 @@ class Training:
         }
         checkpoints.save(path, content)
 
-    def resume(self, path: str | Path) -> None:
+    def resume(self, path: str | Path, *, images: int | None = None) -> None:
         """Continue where the training that wrote ``path`` was.
 
-        Raises ValueError for a checkpoint of another network or another batch size.
+        Raises ValueError for a checkpoint of another network, another batch size or
+        another number of images, and for one that holds no training; nothing changes.
         """
         content = checkpoints.load(path)
         state = content.state
-        if state.get("batch") != self.batch:
-            raise ValueError(
-                f"{path} was written with batch {state.get('batch')}, not {self.batch}"
-            )
+        check_resumable(content, self.batch, images, path)
         checkpoints.restore(self.network, content)
         self.optimiser.velocity = dict(content.velocity)
         self.rng.bit_generator.state = state["rng"]
@@ -184,8 +184,7 @@ def fit(
     check_images(images, labels)
     per_epoch = steps_per_epoch(len(images), training.batch)
     if checkpoint is not None and Path(checkpoint).exists():
-        training.resume(checkpoint)
-        check_order(training.order, len(images), checkpoint)
+        training.resume(checkpoint, images=len(images))
     records = earlier_records(metrics, training.steps)
     with threadpool_limits(1, user_api="blas"):
         for _ in bar(training.steps, per_epoch * epochs, progress):
@@ -211,10 +210,18 @@ def steps_per_epoch(images: int, batch: int) -> int:
     return images // batch
 
 
-def check_order(order: Int | None, n: int, path: str | Path) -> None:
-    """Raise where a checkpoint is of a training on another number of images."""
-    if order is not None and len(order) != n:
-        raise ValueError(f"{path} was written with {len(order)} images, not {n}")
+def check_resumable(
+    content: checkpoints.Checkpoint, batch: int, images: int | None, path: str | Path
+) -> None:
+    """Raise where a checkpoint does not continue this training."""
+    if "steps" not in content.state:
+        raise ValueError(f"{path} holds a network, but no training to resume")
+    before = content.state["batch"]
+    if before != batch:
+        raise ValueError(f"{path} was written with batch {before}, not {batch}")
+    order = content.progress.get("order")
+    if images is not None and order is not None and len(order) != images:
+        raise ValueError(f"{path} was written with {len(order)} images, not {images}")
 
 
 def record(

@@ -248,8 +248,23 @@ def test_checkpoint_of_another_training_is_refused(tmp_path, change, message):
 
 def test_checkpoint_of_another_data_set_is_refused(tmp_path):
     fit(start(), toy(), epochs=1, checkpoint=tmp_path / "c.npz")
+    other = start(seed=4)
+    before = state_of(other.network)
     with pytest.raises(ValueError, match="40 images, not 48"):
-        fit(start(), toy(n=48), epochs=2, checkpoint=tmp_path / "c.npz")
+        fit(other, toy(n=48), epochs=2, checkpoint=tmp_path / "c.npz")
+    check_same_state(state_of(other.network), before)
+
+
+def test_checkpoint_without_a_training_is_refused(tmp_path):
+    training = start()
+    checkpoints.save(tmp_path / "c.npz", checkpoints.of_network(training.network))
+    with pytest.raises(ValueError, match="no training to resume"):
+        training.resume(tmp_path / "c.npz")
+
+
+def test_nothing_to_predict():
+    with pytest.raises(ValueError, match="at least one image"):
+        predict(start().network, np.zeros((0, 1, 8, 8), np.uint8))
 
 
 def test_divergence_stops_before_the_checkpoint(tmp_path):

@@ -344,12 +344,12 @@ def test_textures_start_from_the_published_settings():
 
 
 def test_textures_of_a_class_are_alike(rng):
-    settings = {"classes": 4, "per_class": 2, "size": 6, "noise": 0.0, "gains": (1.0,)}
+    settings = {"classes": 4, "per_class": 1, "noise": 0.0, "gains": (1.0,)}
     made = data.textures(3000, 100, rng=rng, **settings)
     train, test = made.train_images[:, 0], made.test_images[:, 0]
     far = ((train[None] - test[:, None]) ** 2).sum(axis=(2, 3))
     nearest = made.train_labels[far.argmin(axis=1)]
-    assert np.mean(nearest == made.test_labels) > 0.8
+    assert np.mean(nearest == made.test_labels) > 0.85
 
 
 def test_planes_are_smooth(rng):

@@ -1,0 +1,226 @@
+"""From int32 accumulators back to codes: multiply by a real number with integers.
+
+    real = multiplier 2^(shift - 31),   2^30 <= multiplier < 2^31                   (1)
+    q = clip(zero_point + round(acc * real), q_min, q_max)                          (2)
+
+Twelve ways to read "round(acc * real)", all of them in use (``REQUANTIZATIONS``):
+
+    one rounding     round(acc * multiplier / 2^(31 - shift)), the exact product    (3)
+    two roundings    high = half_up(acc * 2^max(shift, 0) * multiplier / 2^31)      (4)
+                     round(high / 2^max(-shift, 0))                                 (5)
+    floating point   half_even(float(acc) * float(real))                            (6)
+
+|acc * multiplier| < 2^62 because acc is an int32 value and the multiplier lies in
+[0, 2^31); a wider dtype is accepted while its values are int32 values. Shifts lie in
+[-31, 31]. One rounding is off by at most 0.5, two with a right shift by at most 0.75,
+which acc = 1 times 1/4 attains.
+
+The two-stage form is Jacob et al. (arXiv:1712.05877, section 2.2 and appendix B) as
+released in gemmlowp, fixedpoint.h. Its first stage saturates where both factors are
+-2^31; a multiplier is never negative, so here that cannot happen.
+"""
+
+from typing import NamedTuple, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from refqnn._types import Float, Int
+from refqnn.integer.checks import (
+    INT32_MAX,
+    as_int32_values,
+    as_integers,
+    check_broadcasts,
+    code_dtype,
+)
+from refqnn.integer.rounding import ROUNDINGS, shift_right
+
+MAX_SHIFT = 31
+
+
+class Requantization(NamedTuple):
+    """What a form computes, where it is met, and the inputs that give it away."""
+
+    formula: str
+    users: str
+    #: (acc, multiplier, shift): the fewest, then smallest, that no other form answers so
+    reveals: tuple[tuple[int, int, int], ...]
+
+
+TWO_STAGE = {
+    "two_stage_half_away": "half_away",
+    "two_stage_half_up": "half_up",
+    "two_stage_half_even": "half_even",
+}
+FLOATING = {"float32_half_even": np.float32, "float64_half_even": np.float64}
+FORMS = (*ROUNDINGS, *TWO_STAGE, *FLOATING)
+
+
+@overload
+def quantize_multiplier(real: float) -> tuple[int, int]: ...
+@overload
+def quantize_multiplier(real: Float) -> tuple[Int, Int]: ...
+def quantize_multiplier(real: float | Float) -> tuple[int | Int, int | Int]:
+    """real = multiplier * 2^(shift - 31), to the nearest of 31 bits, ties away from 0
+
+    real: (...)  ->  multiplier, shift: (...) int32 (two ints for a number)
+
+    2^30 <= multiplier < 2^31; a positive shift multiplies. Zero, and numbers so small
+    that the shift falls below -31, give (0, 0). Raises ValueError for negative, NaN and
+    infinite numbers and for those of 2^31 and more.
+
+    >>> quantize_multiplier(0.25), quantize_multiplier(3.0), quantize_multiplier(0.0)
+    ((1073741824, -1), (1610612736, 2), (0, 0))
+    """
+    reals = np.asarray(real, np.float64)
+    if not np.all((reals >= 0) & (reals < np.inf)):
+        raise ValueError(f"real must be finite and not negative, got {real}")
+    fraction, exponent = np.frexp(reals)  # fraction in [1/2, 1)
+    multiplier = np.floor(fraction * 2**31 + 0.5).astype(np.int64)  # exact in float64
+    full = multiplier == 1 << 31
+    multiplier, shift = np.where(full, 1 << 30, multiplier), exponent + full
+    if np.any(shift > MAX_SHIFT):
+        raise ValueError(f"real must be below 2^31, got {reals.max()}")
+    zero = (shift < -MAX_SHIFT) | (multiplier == 0)
+    multiplier, shift = np.where(zero, 0, multiplier), np.where(zero, 0, shift)
+    if reals.ndim == 0:
+        return int(multiplier), int(shift)
+    return multiplier.astype(np.int32), shift.astype(np.int32)
+
+
+def quantize_multipliers(
+    real: npt.ArrayLike, skip_real: npt.ArrayLike
+) -> tuple[Int, Int, Int]:
+    """Write two real numbers with one shift, that of the larger: (1) twice.
+
+    real, skip_real: broadcast to (...)  ->  multiplier, skip_multiplier, shift: (...)
+
+    For ``requantize_add``. Both are rounded to the nearest, ties away from 0; raises as
+    ``quantize_multiplier``.
+
+    >>> quantize_multipliers(0.5, 0.125)
+    (array(1073741824), array(268435456), array(0))
+    """
+    both = np.stack(np.broadcast_arrays(real, skip_real)).astype(np.float64)
+    shift = np.max(quantize_multiplier(both.max(axis=0, keepdims=True))[1], axis=0)
+    first, second = np.floor(np.ldexp(both, 31 - shift) + 0.5).astype(np.int64)
+    return np.asarray(first), np.asarray(second), np.asarray(shift, np.int64)
+
+
+def requantize(
+    acc: Int,
+    multiplier: npt.ArrayLike,
+    shift: npt.ArrayLike,
+    zero_point: npt.ArrayLike,
+    *,
+    q_min: int,
+    q_max: int,
+    rounding: str = "half_up",
+) -> Int:
+    """q = clip(zero_point + round(acc * multiplier * 2^(shift - 31)), q_min, q_max)
+
+    acc: (...), multiplier, shift, zero_point: broadcast to acc  ->  (...), the smallest
+    signed or unsigned dtype that holds [q_min, q_max]
+
+    For channels of (N, C, H, W) pass multiplier and shift of shape (C, 1, 1).
+    ``rounding`` is one of the seven of (3), ``two_stage_half_away``,
+    ``two_stage_half_up``, ``two_stage_half_even`` (4, 5), ``float32_half_even`` or
+    ``float64_half_even`` (6).
+
+    Raises ValueError for accumulators that are not int32 values, multipliers outside
+    [0, 2^31), shifts outside [-31, 31], zero-points outside [q_min, q_max], and, with
+    two roundings, where acc * 2^shift is not an int32 value.
+
+    >>> requantize(np.array([1, 2, 3, 600]), 2**30, -1, 0, q_min=-128, q_max=127)
+    array([  0,   1,   1, 127], dtype=int8)
+    """
+    dtype = code_dtype(q_min, q_max)
+    check_form(rounding)
+    acc, m, e, z = as_requantize_operands(
+        acc, multiplier, shift, zero_point, q_min, q_max
+    )
+    if rounding in FLOATING:
+        scaled = floating(acc, m, e, rounding)
+    elif rounding in TWO_STAGE:
+        scaled = two_stage(acc, m, e, rounding)
+    else:
+        scaled = shift_right(acc * m, 31 - e, rounding=rounding)  # (3)
+    return np.asarray(np.clip(scaled + z, q_min, q_max).astype(dtype))  # (2)
+
+
+def two_stage(acc: Int, multiplier: Int, shift: Int, rounding: str) -> Int:
+    """Round to the high half of the doubled product, then to the right shift."""
+    left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
+    raised = as_int32_values("acc * 2^shift", acc << left)
+    high = shift_right(raised * multiplier, 31, rounding="half_up")  # (4)
+    return shift_right(high, right, rounding=TWO_STAGE[rounding])  # (5)
+
+
+def floating(acc: Int, multiplier: Int, shift: Int, rounding: str) -> Int:
+    """Multiply in floating point; |product| <= 2^62 as |acc| and real are <= 2^31."""
+    real = np.ldexp(multiplier.astype(np.float64), shift - 31)  # (1), exact
+    dtype = FLOATING[rounding]
+    product = np.rint(acc.astype(dtype) * real.astype(dtype))  # (6)
+    return product.astype(np.int64)
+
+
+def requantize_add(
+    acc: Int,
+    multiplier: npt.ArrayLike,
+    skip: Int,
+    skip_multiplier: npt.ArrayLike,
+    shift: npt.ArrayLike,
+    zero_point: npt.ArrayLike,
+    *,
+    q_min: int,
+    q_max: int,
+    rounding: str = "half_up",
+) -> Int:
+    """zero_point + round((acc * multiplier + skip * skip_multiplier) * 2^(shift - 31))
+
+    acc, skip: (...), the others broadcast to acc  ->  (...), dtype as ``requantize``
+
+    A residual addition with one rounding, saturated to [q_min, q_max]; ``skip`` is
+    codes minus their zero-point. Both products and their sum stay below 2^63: acc and
+    skip are int32 values, the multipliers lie in [0, 2^31). ``rounding`` is one of the
+    seven; raises as ``requantize``.
+
+    >>> half = 2**30
+    >>> requantize_add(np.array([1, 2]), half, np.array([0, 3]), half, 0, 0, q_min=0,
+    ...                q_max=15)
+    array([1, 3], dtype=uint8)
+    """
+    dtype = code_dtype(q_min, q_max)
+    acc, m, e, z = as_requantize_operands(
+        acc, multiplier, shift, zero_point, q_min, q_max
+    )
+    skip = as_int32_values("skip", skip)
+    skip_m = as_integers("skip_multiplier", skip_multiplier, low=0, high=INT32_MAX)
+    if skip.shape != acc.shape:
+        raise ValueError(f"acc and skip must agree: acc{acc.shape}, skip{skip.shape}")
+    check_broadcasts(acc, to="acc", skip_multiplier=skip_m)
+    scaled = shift_right(acc * m + skip * skip_m, 31 - e, rounding=rounding)
+    return np.asarray(np.clip(scaled + z, q_min, q_max).astype(dtype))
+
+
+def as_requantize_operands(
+    acc: Int,
+    multiplier: npt.ArrayLike,
+    shift: npt.ArrayLike,
+    zero_point: npt.ArrayLike,
+    q_min: int,
+    q_max: int,
+) -> tuple[Int, Int, Int, Int]:
+    """Return acc, multiplier, shift and zero-point in int64; raise if unfit."""
+    acc = as_int32_values("acc", acc)
+    m = as_integers("multiplier", multiplier, low=0, high=INT32_MAX)
+    e = as_integers("shift", shift, low=-MAX_SHIFT, high=MAX_SHIFT)
+    z = as_integers("zero_point", zero_point, low=q_min, high=q_max)
+    check_broadcasts(acc, to="acc", multiplier=m, shift=e, zero_point=z)
+    return acc, m, e, z
+
+
+def check_form(rounding: str) -> None:
+    """Raise unless ``rounding`` is one of the twelve names."""
+    if rounding not in FORMS:
+        raise ValueError(f"rounding must be one of {list(FORMS)}, got {rounding!r}")

@@ -1,0 +1,170 @@
+"""Seven ways to an integer, on floats and on exact quotients of integers.
+
+    n / d  =  q + r / d,   q = floor(n / d),   0 <= r < d                           (1)
+
+Every rounding is q or q + 1: which of the two is decided by r / d against 0 and 1/2, by
+the parity of q and by its sign (2). Nothing is added before the division, so nothing
+can overflow, and the float functions decide the same way: one name is one function of
+the real number, whether it arrives as a float, a quotient or a shifted product.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from refqnn._types import Array, Bool, Float, Int
+
+
+class Rounding(NamedTuple):
+    """What a rounding is, where it is met, and what gives it away."""
+
+    formula: str
+    users: str
+    #: the fewest and then smallest quarters whose results no other rounding gives
+    reveals: tuple[float, ...]
+
+
+ROUNDINGS = {
+    "half_even": Rounding(
+        "nearest, ties to the even neighbour",
+        "IEEE 754, NumPy and PyTorch round, ONNX QuantizeLinear, AP_RND_CONV",
+        (0.5, 1.5),
+    ),
+    "half_away": Rounding(
+        "sign(t) floor(|t| + 1/2)",
+        "C round, gemmlowp's division by a power of two, AP_RND_INF",
+        (0.5, -0.5),
+    ),
+    "half_up": Rounding(
+        "floor(t + 1/2)",
+        "add half and shift: TensorFlow fake quantization, AP_RND",
+        (-0.75, -1.5),
+    ),
+    "half_down": Rounding(
+        "ceil(t - 1/2)",
+        "half_up of a negated number, AP_RND_MIN_INF",
+        (0.75, 1.5),
+    ),
+    "floor": Rounding(
+        "floor(t)",
+        "arithmetic right shift, Python //, AP_TRN",
+        (-0.25,),
+    ),
+    "ceil": Rounding(
+        "ceil(t)",
+        "floor of a negated number",
+        (0.25,),
+    ),
+    "trunc": Rounding(
+        "sign(t) floor(|t|)",
+        "C casts and C integer division, AP_TRN_ZERO",
+        (0.25, -0.75),
+    ),
+}
+
+
+def check_rounding(rounding: str) -> None:
+    """Raise unless ``rounding`` is one of the seven names."""
+    if rounding not in ROUNDINGS:
+        raise ValueError(f"rounding must be one of {list(ROUNDINGS)}, got {rounding!r}")
+
+
+def round_half_even(t: Float) -> Float:
+    """Round to the nearest integer, ties to the even one.  (...) -> (...)
+
+    >>> round_half_even(np.array([-1.5, -0.5, 0.5, 1.5, 2.5]))
+    array([-2., -0.,  0.,  2.,  2.])
+    """
+    return np.rint(t)
+
+
+def round_half_away(t: Float) -> Float:
+    """Round to the nearest integer, ties away from 0.  (...) -> (...)
+
+    >>> round_half_away(np.array([-1.5, -0.5, 0.5, 1.5]))
+    array([-2., -1.,  1.,  2.])
+    """
+    return np.copysign(round_half_up(np.abs(t)), t)
+
+
+def round_half_up(t: Float) -> Float:
+    """Round to the nearest integer, ties towards +infinity.  (...) -> (...)
+
+    Not ``floor(t + 0.5)`` in floating point, where the sum may round: the float just
+    below 0.5 would go to 1. Infinities stay.
+
+    >>> round_half_up(np.array([-1.5, -0.5, 0.49999999999999994, 0.5]))
+    array([-1.,  0.,  0.,  1.])
+    """
+    down = np.floor(t)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        return down + (t - down >= 0.5)
+
+
+def round_half_down(t: Float) -> Float:
+    """Round to the nearest integer, ties towards -infinity.  (...) -> (...)
+
+    >>> round_half_down(np.array([-1.5, -0.5, 0.5, 1.5]))
+    array([-2., -1., -0.,  1.])
+    """
+    return -round_half_up(-t)
+
+
+ROUND: dict[str, Callable[[Float], Float]] = {
+    "half_even": round_half_even,
+    "half_away": round_half_away,
+    "half_up": round_half_up,
+    "half_down": round_half_down,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "trunc": np.trunc,
+}
+
+# (2): whether q + 1 is taken, from q, 2 r and d
+CARRY: dict[str, Callable[[Array, Array, Array], Bool]] = {
+    "half_even": lambda q, r2, d: (r2 > d) | ((r2 == d) & (q % 2 == 1)),
+    "half_away": lambda q, r2, d: (r2 > d) | ((r2 == d) & (q >= 0)),
+    "half_up": lambda _, r2, d: r2 >= d,
+    "half_down": lambda _, r2, d: r2 > d,
+    "floor": lambda _, r2, __: r2 < 0,
+    "ceil": lambda _, r2, __: r2 > 0,
+    "trunc": lambda q, r2, _: (r2 > 0) & (q < 0),
+}
+
+
+def divide(n: Int, d: Int | int, *, rounding: str) -> Int:
+    """round(n / d), exactly
+
+    n: (...), d: broadcasts to n  ->  (...) int64
+
+    Raises ValueError unless 1 <= d <= 2^62.
+
+    >>> divide(np.array([-3, -1, 1, 3]), 2, rounding="half_even")
+    array([-2,  0,  0,  2])
+    """
+    check_rounding(rounding)
+    n, d = np.asarray(n, np.int64), np.asarray(d, np.int64)
+    if np.any(d < 1) or np.any(d > 1 << 62):
+        raise ValueError(f"d must lie in [1, 2^62], got {d}")
+    q, r = np.divmod(n, d)  # (1)
+    return np.asarray(q + CARRY[rounding](q, 2 * r, d))
+
+
+def shift_right(n: Int, shift: Int | int, *, rounding: str) -> Int:
+    """round(n / 2^shift), exactly
+
+    n: (...), shift: broadcasts to n  ->  (...) int64
+
+    Raises ValueError unless 0 <= shift <= 62.
+
+    >>> shift_right(np.array([-6, -5, 5, 6]), 2, rounding="half_up")
+    array([-1, -1,  1,  2])
+    """
+    check_rounding(rounding)
+    n, shift = np.asarray(n, np.int64), np.asarray(shift, np.int64)
+    if np.any(shift < 0) or np.any(shift > 62):
+        raise ValueError(f"shift must lie in [0, 62], got {shift}")
+    d = np.int64(1) << shift
+    q, r = n >> shift, n & (d - 1)  # (1)
+    return np.asarray(q + CARRY[rounding](q, 2 * r, d))

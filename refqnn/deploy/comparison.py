@@ -1,0 +1,98 @@
+"""Where two computations of one network give the same, array by array or decision.
+
+(b) The float64 network that uses the same integer multipliers and biases is equal, code
+    by code: ``refqnn.deploy.float64`` states the bound under which it must be.
+
+(c) End to end a code that differs may change later ones; how many decisions of float
+    and integer network differ is measured, not claimed.
+"""
+
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import refqnn
+from refqnn._types import Array
+from refqnn.core import Run
+from refqnn.deploy import float64
+from refqnn.deploy.network import IntegerNetwork
+
+Values = dict[str, Array]
+
+
+class Comparison(NamedTuple):
+    """How many elements of one array two computations give differently."""
+
+    name: str
+    elements: int
+    different: int
+
+
+class Decisions(NamedTuple):
+    """Claim (c): what the two networks decide."""
+
+    images: int
+    same: int
+    #: the images on which they part
+    different: Array
+    largest_logit_difference: float
+
+
+def fake_quantized(integer_network: IntegerNetwork, images: Array) -> Values:
+    """Return what ``trace`` returns, computed in float64: network (b).
+
+    Raises ValueError where float64 would not be exact.
+    """
+    return integer_network.trace(images, SimpleNamespace(integer=float64))
+
+
+def compare_float64(network: IntegerNetwork, images: Array) -> list[Comparison]:
+    """Compare the definition with the float64 network, array by array: claim (b)."""
+    return compare(network.trace(images), fake_quantized(network, images))
+
+
+def compare_backends(network: IntegerNetwork, images: Array) -> list[Comparison]:
+    """Compare the definition with its twins, bit for bit, dtypes included."""
+    twin = network.trace(images, refqnn.fast)
+    want = network.trace(images)
+    return [
+        found
+        if twin[found.name].dtype == want[found.name].dtype
+        else found._replace(different=found.elements)
+        for found in compare(want, twin)
+    ]
+
+
+def compare(want: Values, got: Values) -> list[Comparison]:
+    """Count the elements that differ, by name; all of them where shapes differ.
+
+    >>> compare({"conv": np.array([1, 2, 3])}, {"conv": np.array([1, 2, 4])})
+    [Comparison(name='conv', elements=3, different=1)]
+    """
+    return [
+        Comparison(
+            name,
+            array.size,
+            int(np.sum(array != got[name]))
+            if array.shape == got[name].shape
+            else array.size,
+        )
+        for name, array in want.items()
+    ]
+
+
+def compare_decisions(
+    network: Any, integer_network: IntegerNetwork, images: Array, backend: Any = refqnn
+) -> Decisions:
+    """Compare what the trained network and its integer form decide: report (c)."""
+    logits, _ = network.forward(images, Run(backend=backend))
+    codes = integer_network.forward(images, backend)
+    parted = logits.argmax(axis=1) != codes.argmax(axis=1)
+    gap = np.abs(logits - integer_network.logit_scale * codes.astype(np.float64))
+    return Decisions(
+        len(images),
+        int(np.sum(~parted)),
+        np.flatnonzero(parted),
+        float(gap.max(initial=0)),
+    )

@@ -1,0 +1,100 @@
+"""A network of integers: runs, explains itself, is written to a file and read back."""
+
+import os
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+import refqnn
+from refqnn._types import Array, Float, Int
+from refqnn.deploy.listing import listing
+from refqnn.deploy.steps import ImageStep, LayerStep, Shape, Step
+from refqnn.deploy.store import read_steps, write_steps
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class IntegerNetwork:
+    """Steps in the order in which they run, from 8-bit pixels to 16-bit logit codes.
+
+    ``backend`` is the package whose ``integer`` functions compute: ``refqnn`` (the
+    definition) or ``refqnn.fast`` (its twins). Both give the same bits.
+    """
+
+    steps: tuple[Step, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.steps) < 2 or not isinstance(self.steps[0], ImageStep):
+            raise ValueError("an integer network starts with its image, then layers")
+        if not isinstance(self.steps[-1], LayerStep):
+            raise ValueError("an integer network ends with its classifier")  # noqa: TRY004 - bad values are ValueErrors in this house
+
+    @property
+    def image_shape(self) -> Shape:
+        """The (C, H, W) of the images it runs on."""
+        return self.steps[0].shape
+
+    @property
+    def logit_scale(self) -> float:
+        """What one logit code is worth: logits = logit_scale * codes."""
+        return self.steps[-1].grid.scale
+
+    def forward(self, images: Array, backend: Any = refqnn) -> Int:
+        """images: (N, C, H, W) uint8  ->  logit codes: (N, K) int16"""
+        return self.trace(images, backend)[self.steps[-1].name]
+
+    def trace(self, images: Array, backend: Any = refqnn) -> dict[str, Array]:
+        """Return every array of integers on the way, by name.
+
+        The codes of a step carry its name, accumulators ``.accumulator`` in addition.
+        """
+        self.check_images(images)
+        values = {self.steps[0].name: images}
+        for step in self.steps:
+            values |= step.forward(values, backend.integer)
+        return values
+
+    def predict(self, images: Array, *, batch: int = 250, backend: Any = refqnn) -> Int:
+        """Return the class of the largest logit code; the first of equals.
+
+        images: (N, C, H, W) uint8  ->  classes: (N,)
+        """
+        self.check_images(images)
+        parts = [
+            self.forward(images[i : i + batch], backend).argmax(axis=1)
+            for i in range(0, len(images), batch)
+        ]
+        return np.concatenate([np.zeros(0, np.int64), *parts])
+
+    def logits(self, images: Array, backend: Any = refqnn) -> Float:
+        """images: (N, C, H, W) uint8  ->  real logits: (N, K) float64"""
+        return self.logit_scale * self.forward(images, backend).astype(np.float64)
+
+    def check_images(self, images: Array) -> None:
+        """Raise unless the images are uint8 and of the size it was deployed for."""
+        if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+            got = getattr(images, "dtype", type(images).__name__)
+            raise ValueError(f"images must be a uint8 array, got {got}")
+        if images.ndim != 4 or images.shape[1:] != self.image_shape:
+            c, h, w = self.image_shape
+            raise ValueError(
+                f"images must be (N, {c}, {h}, {w}), the size that the network was "
+                f"deployed for: images{images.shape}"
+            )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a flat ``.npz`` file, whole or not at all."""
+        write_steps(path, self.steps)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> "IntegerNetwork":
+        """Read what ``save`` wrote; raise ValueError for anything else."""
+        return IntegerNetwork(read_steps(path))
+
+    def listing(self) -> str:
+        """Return a readable table: a line per step, its channels in ranges."""
+        return listing(self.steps)
+
+    def __str__(self) -> str:
+        return self.listing()

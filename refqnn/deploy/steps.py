@@ -1,0 +1,220 @@
+"""The steps of an integer network: read-only integers and what is done with them.
+
+``forward(values, integer)`` takes the codes stored so far by name and a module with the
+functions of ``refqnn.integer``, and returns the codes that it stores, with the
+accumulators that they were made from, by name. No step computes with a real number; the
+scales beside the integers say what these mean.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from refqnn._types import Array, Int
+from refqnn.deploy.fold import Grid
+from refqnn.geometry import Pair
+
+Values = Mapping[str, Array]
+Shape = tuple[int, ...]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """2^f sum w (x - x_zero_point) + bias: the accumulators of one layer
+
+    A convolution where ``w`` is (O, C / groups, Kh, Kw), a product where it is (O, I).
+    """
+
+    name: str
+    w: Int  # int8
+    bias: Int  # (O,) int32
+    fraction_bits: Int  # f, (O,) int32
+    x_zero_point: int
+    stride: Pair
+    padding: tuple[Pair, Pair]
+    dilation: Pair
+    groups: int
+    weight_bits: int
+    #: signed bits that hold every accumulator
+    accumulator_bits: int
+    #: what one step of the accumulator of a channel is worth, (O,) float64
+    scale: Array
+
+    def forward(self, x: Array, integer: Any) -> Array:
+        """x: (N, C, H, W) or (N, I)  ->  (N, O, Ho, Wo) or (N, O)"""
+        if self.w.ndim == 2:
+            acc = integer.linear(x, self.w, x_zero_point=self.x_zero_point)
+        else:
+            acc = integer.conv2d(
+                x,
+                self.w,
+                x_zero_point=self.x_zero_point,
+                stride=self.stride,
+                padding=self.padding,
+                dilation=self.dilation,
+                groups=self.groups,
+            )
+        factor = np.left_shift(np.int32(1), self.fraction_bits)
+        return acc * lift(factor, acc) + lift(self.bias, acc)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Shortcut:
+    """What passes a block by: codes minus their zero-point, option A of ResNets.
+
+    Every ``stride``-th pixel, channels of zeros around. The identity has stride 1.
+    """
+
+    name: str
+    x_zero_point: int
+    channels: int
+    stride: int
+    #: what one step is worth: the scale of the codes
+    scale: float
+
+    def forward(self, x: Array, _integer: Any) -> Array:
+        """x: (N, C, H, W)  ->  (N, channels, ceil(H / stride), ceil(W / stride))"""
+        kept = x[:, :, :: self.stride, :: self.stride]
+        wide = np.result_type(x.dtype, np.int32)
+        new = self.channels - x.shape[1]
+        around = ((0, 0), (new // 2, new - new // 2), (0, 0), (0, 0))
+        return np.pad(kept.astype(wide) - self.x_zero_point, around)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ImageStep:
+    """The 8-bit pixels themselves."""
+
+    name: str
+    shape: Shape
+    grid: Grid
+
+    def forward(self, values: Values, _integer: Any) -> dict[str, Array]:
+        """Return the pixels: (N, C, H, W) uint8."""
+        return {self.name: values[self.name]}
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LayerStep:
+    """codes = clamp(zero_point + round(acc multiplier 2^(shift - 31)))
+
+    Of a convolution, whose clamp at the zero-point is the ReLU, or of the classifier,
+    whose codes are logits on one scale: the largest possible one is 32 767.
+    """
+
+    name: str
+    source: str
+    shape: Shape
+    sum: Sum
+    multiplier: Int  # (O,) int32
+    shift: Int  # (O,) int32
+    grid: Grid
+
+    def forward(self, values: Values, integer: Any) -> dict[str, Array]:
+        """source: (N, C, H, W) or (N, I)  ->  codes: (N, O, Ho, Wo) or (N, O)"""
+        acc = self.sum.forward(values[self.source], integer)
+        codes = integer.requantize(
+            acc,
+            lift(self.multiplier, acc),
+            lift(self.shift, acc),
+            self.grid.zero_point,
+            q_min=self.grid.q_min,
+            q_max=self.grid.q_max,
+        )
+        return {f"{self.name}.accumulator": acc, self.name: codes}
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ResidualStep:
+    """codes = clamp(zero_point + round((acc m_1 + skip m_2) 2^(shift - 31)))
+
+    One rounding for both branches. ``skip`` holds codes, or in option B the
+    accumulators of a 1x1 convolution.
+    """
+
+    name: str
+    source: str
+    skip_source: str
+    shape: Shape
+    sum: Sum
+    skip: Sum | Shortcut
+    multiplier: Int  # (O,) int32
+    skip_multiplier: Int  # (O,) int32
+    shift: Int  # (O,) int32
+    grid: Grid
+
+    def forward(self, values: Values, integer: Any) -> dict[str, Array]:
+        """source: (N, C, H, W), skip_source: (N, S, ...)  ->  (N, O, Ho, Wo)"""
+        acc = self.sum.forward(values[self.source], integer)
+        skip = self.skip.forward(values[self.skip_source], integer)
+        codes = integer.requantize_add(
+            acc,
+            lift(self.multiplier, acc),
+            skip,
+            lift(self.skip_multiplier, acc),
+            lift(self.shift, acc),
+            self.grid.zero_point,
+            q_min=self.grid.q_min,
+            q_max=self.grid.q_max,
+        )
+        return {
+            f"{self.name}.accumulator": acc,
+            f"{self.skip.name}.accumulator": skip,
+            self.name: codes,
+        }
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class PoolStep:
+    """The sum of every plane, requantized by a multiplier that divides by H W."""
+
+    name: str
+    source: str
+    shape: Shape
+    x_zero_point: int
+    accumulator_bits: int
+    #: what one step of the accumulator is worth, 1 / (H W) included
+    scale: float
+    multiplier: Int  # (1,) int32
+    shift: Int  # (1,) int32
+    grid: Grid
+
+    def forward(self, values: Values, integer: Any) -> dict[str, Array]:
+        """source: (N, C, H, W)  ->  codes: (N, C)"""
+        x = values[self.source]
+        acc = integer.sum_pool2d(x, zero_point=self.x_zero_point)
+        codes = integer.requantize(
+            acc,
+            self.multiplier,
+            self.shift,
+            self.grid.zero_point,
+            q_min=self.grid.q_min,
+            q_max=self.grid.q_max,
+        )
+        return {f"{self.name}.accumulator": acc, self.name: codes}
+
+
+def read_only(values: Array, dtype: Any) -> Array:
+    """Return a copy in this dtype that cannot be written."""
+    copy = np.array(values, dtype, order="C")
+    copy.flags.writeable = False
+    return copy
+
+
+Step = ImageStep | LayerStep | ResidualStep | PoolStep
+
+
+def lift(v: Array, x: Array) -> Array:
+    """View a value per channel so that it broadcasts against x.
+
+    v: (O,)  ->  (O, 1, 1) for x: (N, O, Ho, Wo), (O,) for x: (N, O)
+    """
+    return v.reshape(-1, *(1,) * (x.ndim - 2))

@@ -1,0 +1,108 @@
+"""Integer networks as flat ``.npz`` files without pickle.
+
+entry               holds
+STEP/FIELD          an array of a step
+STEP/sum/FIELD      an array of its accumulators; STEP/skip/FIELD those of its skip
+json                one string: format, SHA-256 of the arrays, and every other field
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Array
+from refqnn.data import read_npz
+from refqnn.deploy.fold import Grid
+from refqnn.deploy.steps import (
+    ImageStep,
+    LayerStep,
+    PoolStep,
+    ResidualStep,
+    Shortcut,
+    Step,
+    Sum,
+    read_only,
+)
+from refqnn.nn.checkpoint import write_npz
+
+FORMAT = "refqnn integer network 1"
+KINDS = {
+    kind.__name__: kind
+    for kind in (ImageStep, LayerStep, ResidualStep, PoolStep, Sum, Shortcut)
+}
+
+
+def write_steps(path: str | os.PathLike[str], steps: tuple[Step, ...]) -> None:
+    """Write the file whole or not at all: an earlier file stays intact on any failure.
+
+    Raises OSError, naming the path, where the file cannot be written.
+    """
+    arrays: dict[str, Array] = {}
+    described = [describe(step, step.name, arrays) for step in steps]
+    text = json.dumps(described)
+    header = {"format": FORMAT, "sha256": digest(text, arrays), "steps": text}
+    write_npz(path, arrays | {"json": np.array(json.dumps(header))})
+
+
+def read_steps(path: str | os.PathLike[str]) -> tuple[Step, ...]:
+    """Read the steps of an integer network, nothing unpickled.
+
+    Raises ValueError for a file that is damaged, changed, or something else.
+    """
+    arrays = read_npz(path)
+    try:
+        header = json.loads(str(arrays.pop("json")))
+        known = header["format"] == FORMAT
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a {FORMAT!r}: no header") from error
+    if not known:
+        raise ValueError(f"{path} is not a {FORMAT!r}")
+    if header.get("sha256") != digest(str(header.get("steps")), arrays):
+        raise ValueError(
+            f"{path} is damaged: its arrays are not those it was saved with"
+        )
+    return tuple(restored(step, arrays) for step in json.loads(header["steps"]))
+
+
+def describe(value: Any, path: str, arrays: dict[str, Array]) -> Any:
+    """Return what JSON can hold of a step, its arrays put under their paths."""
+    if isinstance(value, np.ndarray):
+        arrays[path] = value
+        return {"array": path}
+    if isinstance(value, Grid):
+        return {"grid": list(value)}
+    if dataclasses.is_dataclass(value):
+        fields = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
+        held = {name: describe(v, f"{path}/{name}", arrays) for name, v in fields}
+        return {"kind": type(value).__name__, "fields": held}
+    return value
+
+
+def restored(value: Any, arrays: Mapping[str, Array]) -> Any:
+    """Undo ``describe``."""
+    if isinstance(value, list):
+        return tuple(restored(entry, arrays) for entry in value)
+    if not isinstance(value, dict):
+        return value
+    if "array" in value:
+        array = arrays[value["array"]]
+        return read_only(array, array.dtype)
+    if "grid" in value:
+        return Grid(*value["grid"])
+    fields = {name: restored(v, arrays) for name, v in value["fields"].items()}
+    return KINDS[value["kind"]](**fields)
+
+
+def digest(text: str, arrays: Mapping[str, Array]) -> str:
+    """Return the SHA-256 of the description and of every array with its type."""
+    total = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        total.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()

@@ -21,14 +21,14 @@ the clamp does not act, no gradient for the range.
 The scale is computed in float64 and rounded once to the dtype of x.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
 from refqnn._types import Bool, Float, Int
 from refqnn.core import Buffer, Run
+from refqnn.integer.rounding import ROUND, check_rounding
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
     as_codes,
@@ -38,8 +38,6 @@ from refqnn.quantizers.checks import (
     codebook,
     parameter,
 )
-
-Rounding = Literal["half_even", "half_away", "half_up"]
 
 
 class AffineCache(NamedTuple):
@@ -73,7 +71,7 @@ def affine(
     *,
     bits: int,
     narrow_range: bool = False,
-    rounding: Rounding = "half_even",
+    rounding: str = "half_even",
     frozen: AffineCache | None = None,
 ) -> tuple[Float, AffineCache]:
     """y = S (q - Z),  q = round(clamp(x) / S) + Z,  S = (hi - lo) / (2^b - 1)
@@ -125,7 +123,7 @@ def affine_grid(
     *,
     bits: int,
     narrow_range: bool = False,
-    rounding: Rounding = "half_even",
+    rounding: str = "half_even",
 ) -> AffineGrid:
     """S = (hi - lo) / (q_max - q_min),  Z = round(q_min - lo / S) within [q_min, q_max]
 
@@ -135,8 +133,7 @@ def affine_grid(
     AffineGrid(scale=array(1.), zero_point=array(1.), q_min=array(0.), q_max=array(3.))
     """
     check_bits(bits, least=2 if narrow_range else 1)
-    if rounding not in ROUND:
-        raise ValueError(f"rounding must be one of {list(ROUND)}, got {rounding!r}")
+    check_rounding(rounding)
     lo = parameter(lo, x, name="lo", of="x").astype(np.float64)
     hi = parameter(hi, x, name="hi", of="x").astype(np.float64)
     if np.any(lo > hi):
@@ -153,46 +150,19 @@ def affine_grid(
     )
 
 
-def round_half_up(t: Float) -> Float:
-    """Round to the nearest integer, ties towards +infinity.
-
-    Not floor(t + 0.5), which takes the float just below 0.5 to 1.
-
-    >>> round_half_up(np.array([-1.5, -0.5, 0.5, 0.49999999999999994]))
-    array([-1.,  0.,  1.,  0.])
-    """
-    down = np.floor(t)
-    return down + (t - down >= 0.5)
-
-
-def round_half_away(t: Float) -> Float:
-    """Round to the nearest integer, ties away from 0.
-
-    >>> round_half_away(np.array([-1.5, -0.5, 0.5, 1.5]))
-    array([-2., -1.,  1.,  2.])
-    """
-    return np.copysign(round_half_up(np.abs(t)), t)
-
-
-ROUND: dict[str, Callable[[Float], Float]] = {
-    "half_even": np.rint,
-    "half_away": round_half_away,
-    "half_up": round_half_up,
-}
-
-
-def batch_range(x: Float) -> tuple[float, float]:
+def batch_range(x: Float) -> tuple[Float, Float]:
     """Return ``(min(x, 0), max(x, 0))`` over everything: a range that holds 0.
 
-    x: (...)  ->  lo: (), hi: ()
+    x: (...)  ->  lo: (), hi: (), dtype of x
 
     Raises ValueError for NaN or infinity in x. An empty array gives (0, 0).
 
     >>> batch_range(np.array([0.5, 2.0]))
-    (0.0, 2.0)
+    (array(0.), array(2.))
     """
     check_finite(x, name="x")
-    return float(x.min(initial=0)) + 0.0, float(x.max(initial=0)) + 0.0  # no -0.0
+    ends = x.min(initial=0), x.max(initial=0)
+    return np.asarray(ends[0] + 0.0), np.asarray(ends[1] + 0.0)  # 0.0, never -0.0
 
 
 @final
@@ -209,7 +179,7 @@ class Affine:
     #: weight of the past; 1 - decay is the weight of a batch after many
     decay: float = 0.95
     narrow_range: bool = False
-    rounding: Rounding = "half_even"
+    rounding: str = "half_even"
     lo: Buffer = field(init=False, default_factory=lambda: Buffer(np.zeros(())))
     hi: Buffer = field(init=False, default_factory=lambda: Buffer(np.zeros(())))
     updates: Buffer = field(
@@ -250,16 +220,16 @@ class Affine:
         q, recorded = cache
         return q.affine_backward(dy, recorded)
 
-    def observe(self, lo: float, hi: float) -> None:
+    def observe(self, lo: Float | float, hi: Float | float) -> None:
         """Let the range of one batch join the running range."""
         t = int(self.updates.value) + 1
         share = (1 - self.decay) / (1 - self.decay**t)  # 1 at t = 1
         was_lo, was_hi = self.lo.value, self.hi.value
-        self.lo.value = np.asarray(was_lo + share * (min(lo, 0.0) - was_lo))
-        self.hi.value = np.asarray(was_hi + share * (max(hi, 0.0) - was_hi))
+        self.lo.value = np.asarray(was_lo + share * (min(float(lo), 0.0) - was_lo))
+        self.hi.value = np.asarray(was_hi + share * (max(float(hi), 0.0) - was_hi))
         self.updates.value = np.asarray(t)
 
-    def set_range(self, lo: float, hi: float) -> None:
+    def set_range(self, lo: Float | float, hi: Float | float) -> None:
         """Set the range, widened to hold 0: calibration without training.
 
         Raises ValueError for lo > hi and for what is not finite.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Array, Float, Int
+from refqnn.integer.checks import code_dtype
 from refqnn.ops.checks import check_float
 
 MOST_BITS = 16
@@ -59,7 +60,7 @@ def parameter(p: Any, v: Float, *, name: str, of: str) -> Float:
         raise ValueError(
             f"{name} must broadcast to {of}: {name}{p.shape}, {of}{v.shape}"
         )
-    if not np.all(np.abs(p) <= largest(v.dtype)):
+    if not np.all(np.abs(p.astype(np.float64)) <= largest(v.dtype)):
         raise ValueError(
             f"{name} must be finite and at most {largest(v.dtype):.3g}: {p}"
         )
@@ -116,15 +117,6 @@ def group_axes(w: Array, group: str) -> tuple[int, ...]:
     if w.ndim == 0:
         raise ValueError("w must have an axis of filters, got shape ()")
     return tuple(range(1 if group == "filter" else 0, w.ndim))
-
-
-def code_dtype(q_min: int, q_max: int) -> np.dtype[Any]:
-    """Return the smallest integer dtype that holds ``[q_min, q_max]``.
-
-    >>> code_dtype(-7, 7), code_dtype(0, 255), code_dtype(-128, 128)
-    (dtype('int8'), dtype('uint8'), dtype('int16'))
-    """
-    return np.min_scalar_type(q_max if q_min >= 0 else min(q_min, -1 - q_max))
 
 
 def as_codes(q: Array, grid: Int) -> Int:

@@ -179,9 +179,9 @@ def test_ranges_that_are_none_raise(lo, hi, message):
 
 def test_unknown_roundings_and_bits_raise():
     with pytest.raises(ValueError, match="rounding must be one of"):
-        affine(np.ones(1), 0.0, 1.0, bits=4, rounding="floor")
+        affine(np.ones(1), 0.0, 1.0, bits=4, rounding="nearest")
     with pytest.raises(ValueError, match="rounding must be one of"):
-        Affine(rounding="floor")
+        Affine(rounding="nearest")
     for bits in (0, 17, True):
         with pytest.raises(ValueError, match=r"bits must be an int in \[1, 16\]"):
             affine(np.ones(1), 0.0, 1.0, bits=bits)

@@ -4,7 +4,6 @@ import pytest
 from refqnn.quantizers.checks import (
     boundaries,
     check_finite,
-    code_dtype,
     codebook,
     flush,
     group_axes,
@@ -79,20 +78,6 @@ def test_parameters_broadcast_and_take_the_dtype():
     for bad in (np.nan, np.inf, 1e20):
         with pytest.raises(ValueError, match="a must be finite and at most"):
             parameter(bad, v, name="a", of="w")
-
-
-def test_code_dtypes_are_the_smallest_that_hold_the_range():
-    ends = [-(2**15), -129, -128, -1, 0, 127, 128, 255, 256, 2**15, 2**16 - 1]
-    kinds = [np.uint8, np.int8, np.uint16, np.int16, np.int32]
-    for q_min in (e for e in ends if e <= 0):
-        for q_max in (e for e in ends if e >= q_min):
-            held = [
-                k
-                for k in kinds
-                if np.iinfo(k).min <= q_min <= q_max <= np.iinfo(k).max
-                and (q_min < 0) == (np.iinfo(k).min < 0)
-            ]
-            assert code_dtype(q_min, q_max) == held[0], (q_min, q_max)
 
 
 def test_a_codebook_holds_the_groups_one_after_another():

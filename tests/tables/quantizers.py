@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from tables.ops import backward_draw, forward_draw
+from tables.twin import Twin
 
 from refqnn import quantizers as qz
+from refqnn.fast import quantizers as fast
 from refqnn.quantizers.binary import binary_codes
 from refqnn.quantizers.checks import boundaries, check_finite, codebook, mean_abs
 from refqnn.quantizers.fixed_point import clip_and_step, fixed_point_codes
@@ -110,6 +113,9 @@ class RangeOfInput:
     def quantize(self, v):
         return self.of(v).quantize(v)
 
+    def grid(self):
+        return self.module.grid()
+
     def encode(self, v):
         return self.of(v).encode(v)
 
@@ -126,6 +132,9 @@ class HeldClip:
     def forward(self, v, run, *, bits=None):
         return qz.fixed_point(v, 0.9, bits=bits or 4)
 
+    def grid(self):
+        return self.module.grid()
+
     def quantize(self, v):
         check_finite(v, name="v")
         a, s = clip_and_step(v, 0.9, 4)
@@ -133,11 +142,11 @@ class HeldClip:
         return q, s, np.zeros(s.shape, np.int32)
 
     def encode(self, v):
-        return codebook(*self.quantize(v), self.module.grid())
+        return codebook(*self.quantize(v), self.grid())
 
     def decision_boundaries(self, v):
         _, s, z = self.quantize(v)
-        return boundaries(s, z, self.module.grid())
+        return boundaries(s, z, self.grid())
 
 
 def fixed_point_row(bits):
@@ -322,19 +331,38 @@ class Pair:
     learned: int = 1
 
 
-def weights(rng, dtype=np.float64):
-    return rng.normal(size=(3, 5)).astype(dtype)
+def weights(rng):
+    """Filters of some shape, with ties and zeros at times."""
+    shapes = [(3, 5), (2, 2, 3, 3), (1, 1), (2, 40), (4,)]
+    w = rng.normal(size=shapes[rng.integers(len(shapes))])
+    return w if rng.random() < 0.7 else np.round(w * 4) / 4
+
+
+def clipped_weights(rng, *, clip_grad):
+    w = weights(rng)
+    a = rng.uniform(0.3, 2, (w.shape[0], *(1,) * (w.ndim - 1)))
+    a = [a, np.array(0.6), np.full((1,) * w.ndim, 0.6)][rng.integers(3)]
+    return (w, a), {"bits": int(rng.integers(2, 9)), "clip_grad": clip_grad}
+
+
+def ranged(rng):
+    ends = [(-0.5, 1.0), (0.0, 2.0), (-1.0, 0.0), (0.0, 0.0), (-0.9, 1.6)]
+    lo, hi = ends[rng.integers(len(ends))]
+    options = {"bits": int(rng.integers(2, 9)), "narrow_range": rng.random() < 0.5}
+    options["rounding"] = ["half_even", "half_up", "half_away"][rng.integers(3)]
+    return (weights(rng), np.array(lo), np.array(hi)), options
 
 
 def lsq_weights(rng):
     v = weights(rng)
-    v[0, :3] = (0.6, -0.8, 2.0)  # on and beyond both ends of the grid
+    v.flat[:3] = (0.6, -0.8, 2.0)[: v.size]  # on and beyond both ends of the grid
     return (v, np.array(0.2)), {"q_n": 4, "q_p": 3, "grad_scale": 0.5}
 
 
 def per_filter_step(rng):
-    s = np.array([[0.2], [0.5], [0.1]])
-    return (weights(rng), s), {"q_n": 4, "q_p": 3}
+    v = weights(rng)
+    s = rng.uniform(0.1, 0.5, (v.shape[0], *(1,) * (v.ndim - 1)))
+    return (v, s), {"q_n": 4, "q_p": 3}
 
 
 PAIRS = [
@@ -342,13 +370,13 @@ PAIRS = [
         "fixed_point",
         qz.fixed_point,
         qz.fixed_point_backward,
-        lambda rng: ((weights(rng), np.array([[0.5], [1.0], [2.0]])), {"bits": 3}),
+        lambda rng: clipped_weights(rng, clip_grad=False),
     ),
     Pair(
         "fixed_point, clip_grad",
         qz.fixed_point,
         qz.fixed_point_backward,
-        lambda rng: ((weights(rng), np.array(0.6)), {"bits": 3, "clip_grad": True}),
+        lambda rng: clipped_weights(rng, clip_grad=True),
     ),
     *(
         Pair(
@@ -368,12 +396,42 @@ PAIRS = [
         )
         for group in ("filter", "layer")
     ),
-    Pair(
-        "affine",
-        qz.affine,
-        qz.affine_backward,
-        lambda rng: ((weights(rng), -0.5, 1.0), {"bits": 3}),
-    ),
+    Pair("affine", qz.affine, qz.affine_backward, ranged),
     Pair("lsq", qz.lsq, qz.lsq_backward, lsq_weights, learned=2),
     Pair("lsq, a step a filter", qz.lsq, qz.lsq_backward, per_filter_step, learned=2),
+]
+
+
+def ds_bound(args, _, want):
+    """Roundings of q - u, of its product with dv_hat, of the sum and of its scaling."""
+    dv_hat, cache = args
+    dv, _ = want
+    terms = np.abs(dv_hat * cache.residual(), dtype=np.float64)
+    thin = np.finfo(dv_hat.dtype)
+    share = cache.grad_scale * (4 * float(thin.eps) + 2 * terms.size * 2.0**-53)
+    return np.zeros_like(dv), share * terms.sum() + terms.size * float(thin.tiny)
+
+
+def twins_of(pair):
+    """The forward, and the backward on what a forward of the definition recorded."""
+    name = pair.op.__name__
+    forward = Twin(name, pair.op, getattr(fast, name), forward_draw(pair.draw))
+    back, bound = f"{name}_backward", ds_bound if name == "lsq" else None
+    draw = backward_draw(pair.op, pair.draw)
+    return [forward, Twin(back, pair.backward, getattr(fast, back), draw, bound)]
+
+
+TWINS = [
+    *(
+        twin
+        for pair in PAIRS
+        for twin in twins_of(pair)
+        if twin.definition is not twin.twin
+    ),
+    Twin(
+        "batch_range",
+        qz.batch_range,
+        fast.batch_range,
+        forward_draw(lambda rng: ((weights(rng),), {})),
+    ),
 ]

@@ -10,7 +10,7 @@ from numba import njit, prange
 from refqnn._types import Bool, Float, Int
 from refqnn.ops.checks import check_float, check_gradient
 from refqnn.quantizers import affine as definition
-from refqnn.quantizers.affine import AffineCache, Rounding, affine_grid
+from refqnn.quantizers.affine import AffineCache, affine_grid
 from refqnn.quantizers.checks import check_finite, largest
 
 BLOCK = 1 << 14
@@ -23,7 +23,7 @@ def affine(
     *,
     bits: int,
     narrow_range: bool = False,
-    rounding: Rounding = "half_even",
+    rounding: str = "half_even",
     frozen: AffineCache | None = None,
 ) -> tuple[Float, AffineCache]:
     """See ``refqnn.quantizers.affine``."""
@@ -97,7 +97,7 @@ def _masked(dy: Float, inside: Bool, dx: Float) -> None:
             out[i] = g[i] if mask[i] else zero
 
 
-def batch_range(x: Float) -> tuple[float, float]:
+def batch_range(x: Float) -> tuple[Float, Float]:
     """See ``refqnn.quantizers.batch_range``.
 
     Reads the bits as integers: those of positive numbers are ordered as the numbers,
@@ -109,7 +109,7 @@ def batch_range(x: Float) -> tuple[float, float]:
     below, above = _extremes(bits, sign).view(x.dtype)
     if not (below <= largest(x.dtype) and above <= largest(x.dtype)):
         check_finite(x, name="x")
-    return 0.0 - float(below), float(above)
+    return np.asarray(0 - below), np.asarray(above)
 
 
 @njit(cache=True, parallel=True)

@@ -1,0 +1,354 @@
+"""The whole way on one page: train, quantize, deploy to integers, check, report.
+
+A float and a 4-bit residual network (weights and activations; 8 bits at both ends) are
+trained on the embedded Fashion-MNIST subset by the compiled side, the 4-bit one becomes
+a network of integers, and every claim about that network is checked on the way.
+"""
+
+import functools
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from refqnn import fast, plots
+from refqnn._types import Array, Float
+from refqnn.core import named_modules
+from refqnn.cost import cost
+from refqnn.data import FASHION_MNIST_CLASSES, Dataset, crop_and_flip, embedded
+from refqnn.deploy import (
+    Comparison,
+    IntegerNetwork,
+    compare_backends,
+    compare_float64,
+    compare_layers,
+    deploy,
+)
+from refqnn.networks import resnet
+from refqnn.nn import (
+    Preset,
+    Sequential,
+    Training,
+    fit,
+    predict,
+    steps_per_epoch,
+)
+from refqnn.nn import checkpoint as checkpoints
+
+SHAPE = (1, 28, 28)
+Say = Callable[[str], None]
+#: half of the images mirrored; none shifted, because all are centred already
+mirror = functools.partial(crop_and_flip, padding=0)
+
+
+class Settings(NamedTuple):
+    """How much the demo does."""
+
+    depth: int
+    width: float
+    bits: int
+    epochs: int
+    batch: int
+    lr: float
+    warmup: float  # epochs
+    weight_decay: float
+    train: int  # images
+    test: int
+    slice: int  # images on which every layer is compared
+
+
+FULL = Settings(8, 1.0, 4, 7, 50, 0.1, 1.0, 1e-3, 4000, 1000, 64)
+QUICK = Settings(8, 0.25, 4, 3, 50, 0.1, 0.5, 1e-3, 1000, 200, 16)
+
+
+class Claim(NamedTuple):
+    """One checked statement."""
+
+    name: str
+    text: str
+    #: None where something is reported and nothing claimed
+    holds: bool | None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What the demo found; ``columns`` are the networks, as plain numbers."""
+
+    columns: dict[str, dict[str, float]]
+    claims: tuple[Claim, ...]
+    files: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Return whether every claim does."""
+        return all(claim.holds is not False for claim in self.claims)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, for JSON."""
+        return {
+            "holds": self.holds,
+            "networks": self.columns,
+            "claims": [claim._asdict() for claim in self.claims],
+            "files": list(self.files),
+        }
+
+    def __str__(self) -> str:
+        verdicts = {True: "holds", False: "FAILS", None: "told"}
+        claims = [f"{verdicts[c.holds]:<6} {c.name}: {c.text}" for c in self.claims]
+        return "\n\n".join(
+            (
+                table(self.columns),
+                "\n".join(claims),
+                "wrote " + "\n      ".join(self.files),
+            )
+        )
+
+
+def run(
+    output: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    settings: Settings = FULL,
+    progress: bool | None = None,
+    say: Say = print,
+) -> Report:
+    """Train, deploy, check; write figure, networks, listing and report to a folder.
+
+    ``say`` is called with each line of progress. Raises OSError where the folder cannot
+    be written.
+    """
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    data = subset(embedded(), settings)
+    low = f"{settings.bits}-bit"
+    networks, records = {}, {}
+    for name, bits in {"float": None, low: settings.bits}.items():
+        say(f"training the {name} network on {len(data.train_images):,} images")
+        networks[name], records[name] = train(data, bits, settings, seed, progress)
+    say("deploying the quantized network: integers only")
+    integer = deploy(networks[low], image_size=SHAPE[1:])
+    say(f"comparing every layer on {settings.slice} images")
+    claims = check(networks[low], integer, data.test_images[: settings.slice])
+    say(f"running all three networks on {len(data.test_images):,} test images")
+    logits = all_logits(networks, integer, data.test_images)
+    claims += (end_to_end(logits[low], logits["integers"]),)
+    columns = compare_networks(networks, logits, data)
+    figure = page(records, networks[low], logits, data, columns)
+    files = write(folder, networks, integer, figure)
+    report = Report(columns, claims, files)
+    write_text(folder / "report.json", json.dumps(report.as_dict(), indent=2) + "\n")
+    return report
+
+
+def subset(data: Dataset, settings: Settings) -> Dataset:
+    """Return the first images of each part."""
+    train, test = settings.train, settings.test
+    return Dataset(
+        data.train_images[:train],
+        data.train_labels[:train],
+        data.test_images[:test],
+        data.test_labels[:test],
+    )
+
+
+def train(
+    data: Dataset,
+    bits: int | None,
+    settings: Settings,
+    seed: int,
+    progress: bool | None,
+) -> tuple[Sequential, list[dict[str, Any]]]:
+    """Return a trained network and its metrics, one record an epoch."""
+    rng = np.random.default_rng(seed)
+    network = resnet(
+        settings.depth,
+        width=settings.width,
+        weight_bits=bits,
+        activation_bits=bits,
+        rng=rng,
+    )
+    preset = Preset(
+        settings.lr,
+        settings.warmup,
+        settings.epochs,
+        settings.batch,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=settings.weight_decay,
+    )
+    schedule = preset.schedule(steps_per_epoch(len(data.train_images), preset.batch))
+    training = Training(
+        network,
+        preset.optimiser(network),
+        schedule,
+        rng,
+        batch=preset.batch,
+        augment=mirror,
+        backend=fast,
+    )
+    records = fit(
+        training,
+        (data.train_images, data.train_labels),
+        epochs=preset.epochs,
+        test=(data.test_images, data.test_labels),
+        progress=progress,
+    )
+    return network, records
+
+
+def check(
+    quantized: Sequential, integer: IntegerNetwork, images: Array
+) -> tuple[Claim, ...]:
+    """Check that definition and twin agree, and equalities (a) and (b)."""
+    layers = compare_layers(quantized, integer, images, fast)
+    return (
+        equal("definition = twin, bit for bit", compare_backends(integer, images)),
+        Claim(
+            "(a) float32 = integers but for ties",
+            f"{sum(layer.different for layer in layers):,} of "
+            f"{sum(layer.codes for layer in layers):,} codes differ, by at most "
+            f"{max(layer.largest_difference for layer in layers)}",
+            all(layer.holds for layer in layers),
+        ),
+        equal("(b) float64 = integers, exactly", compare_float64(integer, images)),
+    )
+
+
+def equal(name: str, comparisons: Sequence[Comparison]) -> Claim:
+    """Claim that nothing differs."""
+    different = sum(c.different for c in comparisons)
+    elements = sum(c.elements for c in comparisons)
+    text = f"{different:,} of {elements:,} integers in {len(comparisons)} arrays differ"
+    return Claim(name, text, different == 0)
+
+
+def end_to_end(quantized: Float, integers: Float) -> Claim:
+    """Report (c): how many decisions are the same.
+
+    quantized, integers: logits (N, K)
+    """
+    same = int(np.sum(quantized.argmax(axis=1) == integers.argmax(axis=1)))
+    text = f"the same class for {same:,} of {len(integers):,} test images"
+    return Claim("(c) end to end", text, None)
+
+
+def all_logits(
+    networks: dict[str, Sequential], integer: IntegerNetwork, images: Array
+) -> dict[str, Float]:
+    """Return the logits of every network: name -> (N, K)."""
+    found = {
+        name: predict(network, images, backend=fast)
+        for name, network in networks.items()
+    }
+    parts = [
+        integer.logits(images[i : i + 250], fast) for i in range(0, len(images), 250)
+    ]
+    return found | {"integers": np.concatenate(parts)}
+
+
+def compare_networks(
+    networks: dict[str, Sequential], logits: dict[str, Float], data: Dataset
+) -> dict[str, dict[str, float]]:
+    """Return accuracy, size in bits and work of every network.
+
+    The integer network has the size and the work of the quantized one, the last.
+    """
+    columns = {}
+    for name, z in logits.items():
+        counted = cost(networks.get(name, list(networks.values())[-1]), SHAPE)
+        columns[name] = {
+            "accuracy": float(np.mean(z.argmax(axis=1) == data.test_labels)),
+            "c_size_bits": counted.c_size_bits,
+            "macs": counted.macs,
+        }
+    return columns
+
+
+def page(
+    records: dict[str, list[dict[str, Any]]],
+    quantized: Sequential,
+    logits: dict[str, Float],
+    data: Dataset,
+    columns: dict[str, dict[str, float]],
+) -> Figure:
+    """Draw the figure."""
+    depth = quantized.config["depth"]
+    return plots.demo(
+        records,
+        weight_codes(quantized),
+        plots.Decisions(logits["float"], logits["integers"], data.test_labels),
+        data.test_images,
+        classes=FASHION_MNIST_CLASSES,
+        title=f"ResNet-{depth} on Fashion-MNIST, from training to integers",
+        summary=summary(columns),
+    )
+
+
+def write(
+    folder: Path,
+    networks: dict[str, Sequential],
+    integer: IntegerNetwork,
+    figure: Figure,
+) -> tuple[str, ...]:
+    """Write the figure, the networks and the listing; return the paths."""
+    plots.save(figure, folder / "demo.png")
+    write_text(folder / "listing.txt", f"{integer}\n")
+    integer.save(folder / "integers.npz")
+    for name, network in networks.items():
+        checkpoints.save(folder / f"{name}.npz", checkpoints.of_network(network))
+    names = ("demo.png", "listing.txt", "integers.npz", *(f"{n}.npz" for n in networks))
+    return tuple(str(folder / name) for name in names)
+
+
+def summary(columns: dict[str, dict[str, float]]) -> str:
+    """Return the line under the title of the figure."""
+    accuracies = [f"{name} {100 * c['accuracy']:.1f} %" for name, c in columns.items()]
+    sizes = [f"{c['c_size_bits'] / 8000:.0f} kB" for c in columns.values()]
+    return (
+        f"test accuracy: {', '.join(accuracies)};   "
+        f"weights: {sizes[0]} of 32 bits, {sizes[-1]} quantized"
+    )
+
+
+def weight_codes(network: Sequential) -> list[plots.LayerCodes]:
+    """Return the integer weights of every layer that has them, in running order."""
+    found = []
+    for name, module in named_modules(network):
+        quant = getattr(module, "weight_quant", None)
+        if quant is not None:
+            codes = quant.quantize(module.w.value)[0]
+            short = name.removeprefix("layers.").replace("_block", ".")
+            found.append(plots.LayerCodes(short, codes, int(quant.grid()[-1])))
+    return found
+
+
+def table(columns: dict[str, dict[str, float]]) -> str:
+    """Return accuracy, size and work side by side.
+
+    >>> print(table({"float": {"accuracy": 0.9, "c_size_bits": 3200, "macs": 50}}))
+                         float
+    test accuracy       90.0 %
+    C_size, bits         3,200
+    multiply-adds           50
+    """
+    rows: Sequence[tuple[str, Callable[[dict[str, float]], str]]] = (
+        ("test accuracy", lambda c: f"{100 * c['accuracy']:.1f} %"),
+        ("C_size, bits", lambda c: f"{c['c_size_bits']:,}"),
+        ("multiply-adds", lambda c: f"{c['macs']:,}"),
+    )
+    lines = [" " * 14 + "".join(f"{name:>12}" for name in columns)]
+    for title, show in rows:
+        cells = "".join(f"{show(column):>12}" for column in columns.values())
+        lines.append(f"{title:<14}{cells}")
+    return "\n".join(lines)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file."""
+    path.write_text(text, encoding="utf-8")

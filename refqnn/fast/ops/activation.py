@@ -46,11 +46,11 @@ def clamped(x: Float, top: float) -> tuple[Float, ReLUCache]:
 
 @njit(cache=True, parallel=True)
 def _clamp(x: Float, top: np.floating[Any], y: Float, inside: Bool) -> None:
-    zero = x.dtype.type(0)
+    zero, endless = x.dtype.type(0), top == np.inf
     for i in prange(x.size):
         v = zero if x[i] <= zero else x[i]  # noqa: FURB136 - max would lose NaN
         y[i] = top if v >= top else v  # noqa: FURB136 - min would lose NaN
-        inside[i] = (x[i] > zero) & (x[i] < top)
+        inside[i] = (x[i] > zero) & ((x[i] < top) | endless)
 
 
 @njit(cache=True, parallel=True)

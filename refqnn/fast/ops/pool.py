@@ -51,6 +51,7 @@ def max_pool2d_backward(dy: Float, cache: MaxPoolCache) -> Float:
     tap, x_shape, at = cache
     check_gradient(dy, tap.shape)
     dx = np.empty(x_shape, dy.dtype)
+    tap = np.ascontiguousarray(tap)
     _max_backward(np.ascontiguousarray(dy), tap, dx, steps(at))
     return dx
 
@@ -80,6 +81,7 @@ def avg_pool2d_backward(dy: Float, cache: AvgPoolCache) -> Float:
     count, x_shape, at = cache
     check_gradient(dy, (*x_shape[:2], *count.shape))
     dx = np.empty(x_shape, dy.dtype)
+    count = np.ascontiguousarray(count)
     _mean_backward(np.ascontiguousarray(dy), count, dx, steps(at))
     return dx
 

@@ -21,14 +21,7 @@ from refqnn._types import Array, Float, Int
 StrPath = str | os.PathLike[str]
 
 #: type code of the IDX header -> big-endian dtype
-IDX_DTYPES = {
-    0x08: ">u1",
-    0x09: ">i1",
-    0x0B: ">i2",
-    0x0C: ">i4",
-    0x0D: ">f4",
-    0x0E: ">f8",
-}
+IDX_DTYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 FASHION_MNIST_CLASSES = (
     "T-shirt",
     "trouser",

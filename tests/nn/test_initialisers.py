@@ -42,3 +42,4 @@ def test_batch_norm_starts_as_identity_and_does_not_decay():
     np.testing.assert_array_equal(norm.var.value, [1, 1])
     assert norm.gamma.group == norm.beta.group == "affine"
     assert norm.momentum == 0.3
+    assert batch_norm2d(1).momentum == 0.1

@@ -48,6 +48,7 @@ def test_pareto_preset():
     np.testing.assert_allclose(rate(391 * 305 // 2), 0.025, rtol=1e-2)
     assert rate(300 * 391) == 0
     assert PARETO_CIFAR.batch == 128
+    assert PARETO_CIFAR.label_smoothing == 0
     short = PARETO_CIFAR.schedule(steps_per_epoch=30, epochs=10)  # 1/30 of everything
     np.testing.assert_allclose([short(4), short(300)], [0.05, 0.0])
 

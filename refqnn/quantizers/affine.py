@@ -134,8 +134,8 @@ def affine_grid(
     """
     check_bits(bits, least=2 if narrow_range else 1)
     check_rounding(rounding)
-    lo = parameter(lo, x, name="lo", of="x").astype(np.float64)
-    hi = parameter(hi, x, name="hi", of="x").astype(np.float64)
+    lo = parameter(lo, x, name="lo", of="x")
+    hi = parameter(hi, x, name="hi", of="x")
     if np.any(lo > hi):
         raise ValueError(f"lo must not exceed hi, got lo = {lo}, hi = {hi}")
     lo, hi = np.minimum(lo, 0), np.maximum(hi, 0)

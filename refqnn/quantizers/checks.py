@@ -47,24 +47,24 @@ def largest(dtype: Any) -> float:
 
 
 def parameter(p: Any, v: Float, *, name: str, of: str) -> Float:
-    """Return the parameter ``p`` of ``v`` in the dtype of ``v``.
+    """Return the parameter ``p`` of ``v``, checked, in float64.
 
     p: broadcasts to v  ->  shape of p
 
-    >>> parameter(2.0, np.zeros((3, 4), np.float32), name="a", of="w")
-    array(2., dtype=float32)
+    >>> parameter(2, np.zeros((3, 4), np.float32), name="a", of="w")
+    array(2.)
     """
-    p = np.asarray(p)
+    p = np.asarray(p).astype(np.float64)
     pairs = zip(reversed(p.shape), reversed(v.shape), strict=False)
     if p.ndim > v.ndim or any(own not in {1, size} for own, size in pairs):
         raise ValueError(
             f"{name} must broadcast to {of}: {name}{p.shape}, {of}{v.shape}"
         )
-    if not np.all(np.abs(p.astype(np.float64)) <= largest(v.dtype)):
+    if not np.all(np.abs(p) <= largest(v.dtype)):
         raise ValueError(
             f"{name} must be finite and at most {largest(v.dtype):.3g}: {p}"
         )
-    return p.astype(v.dtype)
+    return p
 
 
 def mean_abs(w: Float, *, group: str = "filter") -> Float:

@@ -120,7 +120,7 @@ def clip_and_step(w: Float, a: Float, bits: int) -> tuple[Float, Float]:
     A step below the smallest normal number is 0.
     """
     check_bits(bits, least=2)
-    a = parameter(a, w, name="a", of="w")
+    a = parameter(a, w, name="a", of="w").astype(w.dtype)
     if np.any(a < 0):
         raise ValueError(f"clip a must not be negative, got {a.min()}")
     return a, flush(a / (2 ** (bits - 1) - 1))

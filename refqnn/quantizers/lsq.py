@@ -112,7 +112,7 @@ def check_step(v: Float, s: Float, q_n: int, q_p: int) -> Float:
         raise ValueError(
             f"q_n must lie in [0, 2^15] and q_p in [1, 2^16), got {q_n} and {q_p}"
         )
-    s = parameter(s, v, name="s", of="v")
+    s = parameter(s, v, name="s", of="v").astype(v.dtype)
     if not np.all(s >= np.finfo(v.dtype).tiny):
         raise ValueError(f"step size s must be positive and normal, got {s}")
     return s

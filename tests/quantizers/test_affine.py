@@ -65,10 +65,14 @@ def test_the_zero_point_stays_on_the_grid():
 
 
 def test_the_scale_is_float64_rounded_once():
-    lo, hi = np.float32(-0.1), np.float32(0.7)
-    scale = affine_grid(np.zeros(1, np.float32), lo, hi, bits=4).scale
-    assert scale.dtype == np.float32
-    assert scale == np.float32((float(hi) - float(lo)) / 15)
+    once_not_twice = 0
+    for hi in np.arange(1, 400) / 1000:
+        scale = affine_grid(np.zeros(1, np.float32), -0.1, hi, bits=4).scale
+        assert scale.dtype == np.float32
+        assert scale == np.float32((hi + 0.1) / 15)
+        twice = (np.float32(hi) + np.float32(0.1)) / np.float32(15)
+        once_not_twice += scale != twice
+    assert once_not_twice > 0
 
 
 @given(st.floats(-8, 0), st.floats(0, 8), st.integers(2, 8), st.booleans())

@@ -66,9 +66,10 @@ def test_only_float32_and_float64_arrays_are_values(bad):
         check_finite(bad, name="v")
 
 
-def test_parameters_broadcast_and_take_the_dtype():
+def test_parameters_broadcast_and_keep_their_precision():
     v = np.zeros((2, 3), np.float32)
-    assert parameter(np.ones((2, 1)), v, name="a", of="w").dtype == np.float32
+    third = parameter(np.full((2, 1), 1 / 3), v, name="a", of="w")
+    np.testing.assert_array_equal(third, np.full((2, 1), 1 / 3), strict=True)
     with pytest.raises(
         ValueError, match=r"a must broadcast to w: a\(3, 1\), w\(2, 3\)"
     ):

@@ -1,0 +1,85 @@
+"""Twins on planes longer than a vector register, which the tables' draws are not."""
+
+import numba
+import numpy as np
+import pytest
+from tables import ops as table
+from tables.twin import check_threads, check_twin, leaves
+
+from refqnn import fast, ops
+
+ROWS = {row.name: row for row in table.TWINS}
+SHAPE = (3, 2, 37, 29)
+
+
+def planes(rng, dtype, offset=0.0):
+    return (offset + rng.normal(size=SHAPE)).astype(dtype)
+
+
+def backward_args(rng, name, *args, **options):
+    y, cache = getattr(ops, name)(*args, **options)
+    return rng.normal(size=y.shape).astype(y.dtype), cache
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_batch_norm_and_its_backward_keep_their_bounds(rng, dtype, offset):
+    x = planes(rng, dtype, offset)
+    gamma, beta = rng.normal(size=(2, 2)).astype(dtype)
+    check_twin(ROWS["batch_norm"], (x, gamma, beta), {"eps": 1e-5})
+    args = backward_args(rng, "batch_norm", x, gamma, beta)
+    check_twin(ROWS["batch_norm_backward"], args, {})
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_statistics_are_those_of_the_definition(rng, dtype):
+    x = planes(rng, dtype, 1e4)
+    one = np.ones(2, dtype)
+    _, got = fast.ops.batch_norm(x, one, one)
+    _, want = ops.batch_norm(x, one, one)
+    np.testing.assert_allclose(got.mean, want.mean, rtol=1e-14)
+    np.testing.assert_allclose(got.var, want.var, rtol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("max_pool2d", {"kernel": 2}),
+        ("max_pool2d", {"kernel": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
+        ("avg_pool2d", {"kernel": 2}),
+        ("avg_pool2d", {"kernel": 3, "stride": 1, "padding": 1}),
+        ("global_avg_pool2d", {}),
+    ],
+)
+def test_pooling_and_its_backward_keep_their_bounds(rng, name, options, dtype):
+    x = planes(rng, dtype)
+    check_twin(ROWS[name], (x,), options)
+    args = backward_args(rng, name, x, **options)
+    check_twin(ROWS[f"{name}_backward"], args, {})
+
+
+@pytest.mark.parametrize("name", ["relu", "relu6"])
+def test_activations_equal_their_definition(rng, name):
+    x = 4 * planes(rng, np.float32)
+    x.flat[::50] = np.nan
+    check_twin(ROWS[name], (x,), {})
+    check_twin(ROWS[f"{name}_backward"], backward_args(rng, name, x), {})
+
+
+@pytest.mark.compiled
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
+def test_threads_change_no_bit_of_batch_norm(rng):
+    x, one = planes(rng, np.float32), np.ones(2, np.float32)
+    check_threads(ROWS["batch_norm"], (x, one, one), {})
+    args = backward_args(rng, "batch_norm", x, one, one)
+    check_threads(ROWS["batch_norm_backward"], args, {})
+
+
+def test_a_window_of_more_than_256_taps_remembers_its_tap(rng):
+    x = rng.normal(size=(1, 1, 17, 17))
+    x[0, 0, 16, 15] = 9.0
+    _, cache = fast.ops.max_pool2d(x, kernel=17)
+    assert [a.dtype for a in leaves(cache, caches=True)] == [np.uint16]
+    dx = fast.ops.max_pool2d_backward(np.ones((1, 1, 1, 1)), cache)
+    assert np.argwhere(dx[0, 0]).tolist() == [[16, 15]]

@@ -48,12 +48,15 @@ def as_codes(name: str, array: npt.ArrayLike) -> Int:
 
 
 def as_int32_values(name: str, array: npt.ArrayLike) -> Int:
-    """Return ``array`` in int64; raise unless integers, every one an int32 value.
+    """Return ``array`` as it is; raise unless integers, every one an int32 value.
 
     >>> as_int32_values("acc", np.array([2**31 - 1]))
     array([2147483647])
     """
-    return as_integers(name, array, low=INT32_MIN, high=INT32_MAX)
+    values = np.asarray(array)
+    if not np.can_cast(values.dtype, np.int32) or values.dtype == bool:
+        as_integers(name, values, low=INT32_MIN, high=INT32_MAX)
+    return values
 
 
 def as_integers(name: str, array: npt.ArrayLike, *, low: int, high: int) -> Int:

@@ -103,13 +103,7 @@ def sum_pool2d(x: Int, *, zero_point: npt.ArrayLike = 0) -> Int:
     """
     x = as_planes(x)
     z = one_zero_point(zero_point, x)
-    info = np.iinfo(x.dtype)
-    bound = x.shape[2] * x.shape[3] * max(info.max - z, z - info.min)
-    if bound > INT32_MAX:
-        raise ValueError(
-            f"a sum could reach H * W * max|x - zero_point| = {bound}, "
-            f"int32 holds {INT32_MAX}"
-        )
+    check_sum(x, z)
     return (x.astype(np.int64) - z).sum(axis=(2, 3)).astype(np.int32)  # (3)
 
 
@@ -138,6 +132,18 @@ def one_zero_point(zero_point: npt.ArrayLike, x: Int) -> int:
     if z.ndim != 0:
         raise ValueError(f"zero_point must be one integer, got shape {z.shape}")
     return int(z)
+
+
+def check_sum(x: Int, zero_point: int) -> None:
+    """Raise where the sum over a plane could exceed int32."""
+    info = np.iinfo(x.dtype)
+    reach = max(info.max - zero_point, zero_point - info.min)
+    bound = x.shape[2] * x.shape[3] * reach
+    if bound > INT32_MAX:
+        raise ValueError(
+            f"a sum could reach H * W * max|x - zero_point| = {bound}, "
+            f"int32 holds {INT32_MAX}"
+        )
 
 
 def check_covered(at: Window) -> None:

@@ -43,7 +43,7 @@ class Requantization(NamedTuple):
 
     formula: str
     users: str
-    #: (acc, multiplier, shift): the fewest, then smallest, that no other form answers so
+    #: (acc, multiplier, shift): few and small inputs that no other form answers so
     reveals: tuple[tuple[int, int, int], ...]
 
 
@@ -139,6 +139,7 @@ def requantize(
     acc, m, e, z = as_requantize_operands(
         acc, multiplier, shift, zero_point, q_min, q_max
     )
+    acc = acc.astype(np.int64)
     if rounding in FLOATING:
         scaled = floating(acc, m, e, rounding)
     elif rounding in TWO_STAGE:
@@ -151,7 +152,7 @@ def requantize(
 def two_stage(acc: Int, multiplier: Int, shift: Int, rounding: str) -> Int:
     """Round to the high half of the doubled product, then to the right shift."""
     left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
-    raised = as_int32_values("acc * 2^shift", acc << left)
+    raised = as_int32_values("acc * 2^shift", acc << left)  # int64
     high = shift_right(raised * multiplier, 31, rounding="half_up")  # (4)
     return shift_right(high, right, rounding=TWO_STAGE[rounding])  # (5)
 
@@ -194,12 +195,9 @@ def requantize_add(
     acc, m, e, z = as_requantize_operands(
         acc, multiplier, shift, zero_point, q_min, q_max
     )
-    skip = as_int32_values("skip", skip)
-    skip_m = as_integers("skip_multiplier", skip_multiplier, low=0, high=INT32_MAX)
-    if skip.shape != acc.shape:
-        raise ValueError(f"acc and skip must agree: acc{acc.shape}, skip{skip.shape}")
-    check_broadcasts(acc, to="acc", skip_multiplier=skip_m)
-    scaled = shift_right(acc * m + skip * skip_m, 31 - e, rounding=rounding)
+    skip, skip_m = as_skip_operands(acc, skip, skip_multiplier)
+    total = acc.astype(np.int64) * m + skip.astype(np.int64) * skip_m
+    scaled = shift_right(total, 31 - e, rounding=rounding)
     return np.asarray(np.clip(scaled + z, q_min, q_max).astype(dtype))
 
 
@@ -211,13 +209,25 @@ def as_requantize_operands(
     q_min: int,
     q_max: int,
 ) -> tuple[Int, Int, Int, Int]:
-    """Return acc, multiplier, shift and zero-point in int64; raise if unfit."""
+    """Return acc, and multiplier, shift and zero-point in int64; raise if unfit."""
     acc = as_int32_values("acc", acc)
     m = as_integers("multiplier", multiplier, low=0, high=INT32_MAX)
     e = as_integers("shift", shift, low=-MAX_SHIFT, high=MAX_SHIFT)
     z = as_integers("zero_point", zero_point, low=q_min, high=q_max)
     check_broadcasts(acc, to="acc", multiplier=m, shift=e, zero_point=z)
     return acc, m, e, z
+
+
+def as_skip_operands(
+    acc: Int, skip: Int, skip_multiplier: npt.ArrayLike
+) -> tuple[Int, Int]:
+    """Return skip, and its multiplier in int64; raise if they do not fit acc."""
+    skip = as_int32_values("skip", skip)
+    m = as_integers("skip_multiplier", skip_multiplier, low=0, high=INT32_MAX)
+    if skip.shape != acc.shape:
+        raise ValueError(f"acc and skip must agree: acc{acc.shape}, skip{skip.shape}")
+    check_broadcasts(acc, to="acc", skip_multiplier=m)
+    return skip, m
 
 
 def check_form(rounding: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 from numba.extending import overload
 
-from refqnn._types import Int
+from refqnn._types import Array, Bool, Int
 from refqnn.fast.ops.conv import _pack, _unpack
 from refqnn.fast.planes import Layout, forward_axis, layout
 from refqnn.geometry import (
@@ -22,9 +22,33 @@ from refqnn.geometry import (
     window,
     windows,
 )
-from refqnn.integer.bits import check_xnor_conv2d
+from refqnn.integer.bits import WORD, as_packable, check_xnor_conv2d
 
 _WIDTH = 512
+
+
+def pack_bits(x: Array) -> Int:
+    """See ``refqnn.integer.pack_bits``."""
+    x = as_packable(x)
+    positive = np.ascontiguousarray(x if x.dtype == bool else x >= 0)
+    n, c, h, w = x.shape
+    words = np.zeros((n, -(-c // WORD), h, w), np.uint64)
+    _pack_signs(positive, words)
+    return words
+
+
+@njit(cache=True, parallel=True)
+def _pack_signs(positive: Bool, words: Int) -> None:
+    n, c, h, w = positive.shape
+    per_image = words.shape[1]
+    for task in prange(n * per_image):
+        image, word = task // per_image, task % per_image
+        for channel in range(word * WORD, min((word + 1) * WORD, c)):
+            place = np.uint64(channel - word * WORD)
+            for i in range(h):
+                for j in range(w):
+                    bit = np.uint64(positive[image, channel, i, j])
+                    words[image, word, i, j] |= bit << place
 
 
 def xnor_conv2d(

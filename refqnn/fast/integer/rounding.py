@@ -1,0 +1,57 @@
+"""Seven roundings without a branch, for kernels.
+
+    n / d = q + r / d:   q + 1 is taken where  r + a + b (q odd) + c (q < 0) >= d   (1)
+    u = down + f:        down + 1 is taken where  f >= t[down odd, down < 0]        (2)
+
+The first stays below 2 d, which is below 2^63 for every d up to 2^62.
+"""
+
+import numpy as np
+from numba import njit
+
+from refqnn._types import Float, Int
+
+
+def carry_terms(rounding: str, d: Int) -> Int:
+    """Return a, b, c of (1).  d: (...) -> (3, ...) int64
+
+    >>> carry_terms("half_even", np.array([1, 3, 8]))
+    array([[0, 1, 3],
+           [0, 0, 1],
+           [0, 0, 0]])
+    """
+    d, none, even = np.asarray(d, np.int64), np.zeros_like(d, np.int64), 1 - d % 2
+    half, below = d // 2, (d + 1) // 2 - 1
+    terms = {
+        "half_up": (half, none, none),
+        "half_down": (below, none, none),
+        "half_even": (below, even, none),
+        "half_away": (half, none, -even),
+        "floor": (none, none, none),
+        "ceil": (d - 1, none, none),
+        "trunc": (none, none, d - 1),
+    }
+    return np.stack(terms[rounding])
+
+
+@njit(cache=True)
+def carried(q: int, r: int, d: int, a: int, b: int, c: int) -> int:
+    """Equation (1) of the quotient q with remainder r."""
+    return q + np.int64(r + a + b * (q & 1) + c * (q < 0) >= d)
+
+
+def thresholds(rounding: str, dtype: np.dtype[np.floating]) -> Float:
+    """Return t of (2): (2, 2), first index odd, second negative."""
+    half, never = dtype.type(0.5), dtype.type(2)
+    above = np.nextafter(half, never)
+    least = np.finfo(dtype).smallest_subnormal
+    t = {
+        "half_up": ((half, half), (half, half)),
+        "half_down": ((above, above), (above, above)),
+        "half_even": ((above, above), (half, half)),
+        "half_away": ((half, above), (half, above)),
+        "floor": ((never, never), (never, never)),
+        "ceil": ((least, least), (least, least)),
+        "trunc": ((never, least), (never, least)),
+    }
+    return np.array(t[rounding], dtype)

@@ -206,6 +206,21 @@ def test_accumulators_hold_every_input_and_are_tight(name, seed):
     assert accumulator_bits(layer, 2) == signed_bits(int(worst))
 
 
+class Shifted:
+    """Codes 0..3 whose zero is 1."""
+
+    bits = 2
+
+    def quantize(self, v):
+        return v.astype(np.uint8), np.ones(()), np.array(1)
+
+
+def test_accumulators_count_from_the_zero_point():
+    w = Param(np.array([[0.0, 3.0, 1.0], [1.0, 0.0, 0.0]]))  # 1 + 2 + 0, 0 + 1 + 1
+    found = accumulator_bits(Linear(w, weight_quant=Shifted()), 3)
+    assert found == signed_bits(3 * 7)
+
+
 def test_accumulators_need_integers():
     w = Param(np.ones((1, 1, 1, 1)))
     assert accumulator_bits(Conv2d(w), 8) is None

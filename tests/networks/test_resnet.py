@@ -130,11 +130,22 @@ def test_any_input_size(size):
     assert y.dtype == np.float32
 
 
+@pytest.mark.parametrize("shortcut", ["A", "B"])
+def test_one_channel_everywhere_still_has_strides(shortcut):
+    network = make(8, width=0.01, shortcut=shortcut)
+    shapes = []
+    run = Run(observe=lambda _, x, y: shapes.append(y.shape))  # noqa: ARG005 - the observer's signature
+    network.forward(np.zeros((1, 1, 8, 8), np.uint8), run)
+    assert (1, 1, 2, 2) in shapes
+
+
 def test_pixels_enter_around_the_zero_point():
     network = make(8, width=0.1, image_scale=0.5, image_zero_point=7)
     image = network.layers["image"]
     y, _ = image.forward(np.array([[[[7, 9]]]], np.uint8), Run())
     np.testing.assert_array_equal(y, [[[[0, 1]]]])
+    image = make(8, width=0.1).layers["image"]
+    assert (image.scale, image.zero_point) == (1 / 64, 128)
 
 
 @pytest.mark.parametrize("name", TINY)

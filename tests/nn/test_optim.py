@@ -29,6 +29,14 @@ def test_three_steps_by_hand():
     np.testing.assert_array_equal([value[0], velocity[0]], [-1.125, 1.5])
 
 
+def test_dampening_by_hand():
+    one = np.array([1.0])
+    first = sgd_step(one, np.array([4.0]), None, lr=0.25, dampening=0.5)
+    np.testing.assert_array_equal(first, [[0.0], [4.0]])
+    later = sgd_step(one, np.array([4.0]), one, lr=0.25, momentum=0.5, dampening=0.5)
+    np.testing.assert_array_equal(later, [[1 - 2.5 / 4], [2.5]])
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_agrees_with_pytorch(name, rng):
     torch = pytest.importorskip("torch")

@@ -10,7 +10,7 @@ compare_decisions   what float and integer network decide
 
 from refqnn.deploy.agreement import LayerAgreement as LayerAgreement
 from refqnn.deploy.agreement import compare_layers as compare_layers
-from refqnn.deploy.calibrate import calibrate as calibrate
+from refqnn.deploy.calibration import calibrate as calibrate
 from refqnn.deploy.comparison import Comparison as Comparison
 from refqnn.deploy.comparison import Decisions as Decisions
 from refqnn.deploy.comparison import compare_backends as compare_backends

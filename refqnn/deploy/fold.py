@@ -14,7 +14,7 @@ accumulator, or of a 2^f-th of it:
 and what the next codes, of scale s_y, are computed with is the ratio M = A / (2^f s_y),
 a 31-bit multiplier and a shift (refqnn.integer.quantize_multiplier).
 
-A channel with A = 0 is its bias: its weights become 0, its steps s_y / 64.
+A channel with A = 0 is its bias: its weights become 0, its steps 2^-16 s_y.
 
 The steps are those of Jacob et al., arXiv:1712.05877, sections 2.2 to 2.4, but for f:
 there f = 0. Where one step of the accumulator is a large part of a code (few levels, or
@@ -34,6 +34,8 @@ from refqnn.nn import BatchNorm2d
 INT32_MAX = 2**31 - 1
 #: the bias of a channel is wrong by at most this part of a code, where int32 has room
 BIAS_ERROR = 1 / 64
+#: the step of a channel whose scale is 0, in codes
+ZERO_STEP = 2.0**-16
 #: ratios that a shift in [-31, 31] reaches; below, no int32 moves by half a code
 LEAST_RATIO, MOST_RATIO = 2.0**-32, 2.0**31
 
@@ -186,7 +188,7 @@ def place_bias(
     Raises ValueError, naming layer and channel, where a bias or an accumulator with
     its bias does not fit int32.
     """
-    step = np.where(folded.step == 0, output_scale * BIAS_ERROR, folded.step)
+    step = np.where(folded.step == 0, output_scale * ZERO_STEP, folded.step)
     with np.errstate(over="ignore"):  # infinite where the step is tiny: too large
         offset = folded.offset / step
     peak = np.maximum(np.abs(folded.low), np.abs(folded.high)) + np.abs(offset) + 1

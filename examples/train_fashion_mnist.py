@@ -12,11 +12,14 @@ FOLDER holds the four IDX files (Debian's package dataset-fashion-mnist installs
 import argparse
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from refqnn import data, fast
+from refqnn._types import Array
 from refqnn.networks import resnet
 from refqnn.nn import Preset, Training, fit, steps_per_epoch
 
@@ -37,12 +40,12 @@ PUBLISHED = {
 }
 
 
-def augment(images, rng):
+def augment(images: Array, rng: np.random.Generator) -> Array:
     """Crop from 2 pixels of padding and flip."""
     return data.crop_and_flip(images, rng, padding=2)
 
 
-def load(folder):
+def load(folder: Path) -> data.Dataset:
     """Return Fashion-MNIST; say so where the files are not the published ones."""
     for name, part in (("train_images", "train"), ("test_images", "t10k")):
         content = data.read_bytes(data.idx_file(folder, f"{part}-images-idx3-ubyte"))
@@ -51,7 +54,15 @@ def load(folder):
     return data.fashion_mnist(folder)
 
 
-def train(dataset, *, bits, seed, epochs, depth, runs):
+def train(
+    dataset: data.Dataset,
+    *,
+    bits: int | None,
+    seed: int,
+    epochs: int,
+    depth: int,
+    runs: Path,
+) -> list[dict[str, Any]]:
     """Train one network and return the records of its epochs."""
     rng = np.random.default_rng(seed)
     network = resnet(depth, weight_bits=bits, activation_bits=bits, rng=rng)
@@ -78,7 +89,7 @@ def train(dataset, *, bits, seed, epochs, depth, runs):
     )
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> dict[str, list[float]]:
     """Train float and 4-bit networks and print their accuracies."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)

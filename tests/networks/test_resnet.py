@@ -139,6 +139,10 @@ def test_one_channel_everywhere_still_has_strides(shortcut):
     assert (1, 1, 2, 2) in shapes
 
 
+def test_two_classes_are_enough():
+    assert make(8, width=0.1, classes=2).layers["classifier"].b.value.shape == (2,)
+
+
 def test_pixels_enter_around_the_zero_point():
     network = make(8, width=0.1, image_scale=0.5, image_zero_point=7)
     image = network.layers["image"]

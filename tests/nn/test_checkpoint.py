@@ -75,6 +75,17 @@ def test_another_network_is_refused_and_unchanged(saved, rng, options, message):
     check_same_state(state_of(other), before)
 
 
+@pytest.mark.parametrize(
+    ("extra", "more"), [(1, ""), (3, ""), (4, " and 1 more"), (10, " and 7 more")]
+)
+def test_three_complaints_are_enough(extra, more, rng):
+    content = checkpoints.of_network(tiny(rng))
+    content.params |= {f"p{i}": np.ones(1) for i in range(extra)}
+    listed = "; ".join(f"p{i} is only in the file" for i in range(min(extra, 3)))
+    with pytest.raises(ValueError, match=f"another network: {listed}{more}$"):
+        checkpoints.restore(tiny(rng), content)
+
+
 def test_names_that_only_the_file_has(rng, tmp_path):
     checkpoints.save(
         tmp_path / "b.npz", checkpoints.of_network(tiny(rng, shortcut="B"))

@@ -24,6 +24,29 @@ Answer = tuple[dict[str, Any], str]
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
 
+def whole_number(text: str) -> int:
+    """Return an int of at least 0, which is what seeds a generator."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """Return an int of at least 1."""
+    if whole_number(text) == 0:
+        raise argparse.ArgumentTypeError("must be at least 1, got 0")
+    return int(text)
+
+
+SEED = ("--seed", whole_number, 0, "of everything random")
+DATA = (
+    "--data",
+    Path,
+    None,
+    "folder of IDX or CIFAR binary files; none: the embedded Fashion-MNIST subset",
+)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -94,18 +117,8 @@ def add_command(commands: Any, name: str, run: Callable[[Options], Answer]) -> A
 def add_demo(commands: Any) -> None:
     """Add ``refqnn demo``."""
     add = add_command(commands, "demo", demo).add_argument
-    add(
-        "--output",
-        type=Path,
-        default=Path("runs/demo"),
-        help="folder for the results (%(default)s)",
-    )
-    add(
-        "--seed",
-        type=whole_number,
-        default=0,
-        help="of everything random (%(default)s)",
-    )
+    add_options(add, ("--output", Path, Path("runs/demo"), "folder for the results"))
+    add_options(add, SEED)
     add("--quick", action="store_true", help="smaller networks, fewer images")
 
 
@@ -113,47 +126,23 @@ def add_train(commands: Any) -> None:
     """Add ``refqnn train``."""
     add = add_command(commands, "train", train).add_argument
     add("checkpoint", type=Path, help="file to write after every epoch (.npz)")
-    add("--depth", type=int, default=20, help="6n + 2 (%(default)s)")
-    add(
-        "--width",
-        type=float,
-        default=1.0,
-        help="multiplies the channels 16, 32, 64 (%(default)s)",
+    add_options(
+        add,
+        ("--depth", int, 20, "6n + 2"),
+        ("--width", float, 1.0, "multiplies the channels 16, 32, 64"),
+        ("--weight-bits", int, None, "none: float weights"),
+        ("--activation-bits", int, None, "none: float activations"),
+        ("--bits", int, None, "sets both"),
+        ("--epochs", count, 15, "all, those before a resume included"),
+        ("--batch", count, 100, "images in a step"),
+        ("--lr", float, 0.1, "highest learning rate; cosine schedule"),
+        ("--warmup", float, 0.5, "epochs of linear warm-up"),
+        ("--weight-decay", float, 5e-4, "of weights only"),
+        SEED,
+        ("--metrics", Path, None, "file of JSON lines, one an epoch"),
+        DATA,
     )
-    add("--weight-bits", type=int, help="none: float weights")
-    add("--activation-bits", type=int, help="none: float activations")
-    add("--bits", type=int, help="sets both")
-    add(
-        "--epochs",
-        type=int,
-        default=15,
-        help="all, those before a resume included (%(default)s)",
-    )
-    add("--batch", type=int, default=100, help="images in a step (%(default)s)")
-    add(
-        "--lr",
-        type=float,
-        default=0.1,
-        help="highest learning rate; cosine schedule (%(default)s)",
-    )
-    add(
-        "--warmup",
-        type=float,
-        default=0.5,
-        help="epochs of linear warm-up (%(default)s)",
-    )
-    add(
-        "--weight-decay", type=float, default=5e-4, help="of weights only (%(default)s)"
-    )
-    add(
-        "--seed",
-        type=whole_number,
-        default=0,
-        help="of everything random (%(default)s)",
-    )
-    add("--metrics", type=Path, help="file of JSON lines, one an epoch")
     add("--resume", action="store_true", help="continue what CHECKPOINT holds")
-    add_data(add)
 
 
 def add_deploy(commands: Any) -> None:
@@ -161,36 +150,26 @@ def add_deploy(commands: Any) -> None:
     add = add_command(commands, "deploy", deploy).add_argument
     add("checkpoint", type=Path, help="what refqnn train has written")
     add("output", type=Path, help="file of the integer network (.npz)")
-    add("--image-size", type=int, nargs=2, default=(28, 28), metavar=("H", "W"))
-    add("--listing", type=Path, help="write the listing to this file, too")
+    size = "of the images it will run on (28 28)"
+    names = ("H", "W")
+    add("--image-size", type=count, nargs=2, default=(28, 28), metavar=names, help=size)
+    add_options(add, ("--listing", Path, None, "write the listing to this file, too"))
 
 
 def add_evaluate(commands: Any) -> None:
     """Add ``refqnn evaluate``."""
     add = add_command(commands, "evaluate", evaluate).add_argument
     add("network", type=Path, help="a checkpoint or an integer network (.npz)")
-    add(
-        "--backend",
-        choices=("fast", "definition"),
-        default="fast",
-        help="which side (%(default)s)",
-    )
-    add_data(add)
+    sides = ("fast", "definition")
+    add("--backend", choices=sides, default="fast", help="which side computes (fast)")
+    add_options(add, DATA)
 
 
-def add_data(add: Any) -> None:
-    """Add the choice of images."""
-    help_ = (
-        "folder of IDX or CIFAR binary files; none: the embedded Fashion-MNIST subset"
-    )
-    add("--data", type=Path, help=help_)
-
-
-def whole_number(text: str) -> int:
-    """Return an int of at least 0, which is what seeds a generator."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(text)
+def add_options(add: Any, *options: tuple[str, Callable[[str], Any], Any, str]) -> None:
+    """Add options of the form (flag, type, default, help)."""
+    for flag, kind, default, text in options:
+        shown = text if default is None else f"{text} ({default})"
+        add(flag, type=kind, default=default, help=shown)
 
 
 def demo(options: Options) -> Answer:
@@ -262,7 +241,8 @@ def start(options: Options, dataset: Any) -> Any:
     rng = generator(options.seed)
     network = refqnn.networks.resnet(
         options.depth,
-        classes=int(dataset.train_labels.max()) + 1,
+        classes=1
+        + max(int(dataset.train_labels.max()), int(dataset.test_labels.max())),
         in_channels=dataset.train_images.shape[1],
         width=options.width,
         weight_bits=either(options.weight_bits, options.bits),

@@ -62,7 +62,7 @@ class Settings(NamedTuple):
     slice: int  # images on which every layer is compared
 
 
-FULL = Settings(8, 1.0, 4, 7, 50, 0.1, 1.0, 1e-3, 4000, 1000, 64)
+FULL = Settings(8, 0.5, 4, 15, 40, 0.1, 1.0, 1e-3, 4000, 1000, 64)
 QUICK = Settings(8, 0.25, 4, 3, 50, 0.1, 0.5, 1e-3, 1000, 200, 16)
 
 

@@ -1,0 +1,318 @@
+"""What the command line answers, refuses, and never does: print a traceback."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import refqnn
+from refqnn import cli, data, nn
+
+ROOT = Path(__file__).parent.parent
+SMALL = ["--depth", "8", "--width", "0.1", "--batch", "10"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder of IDX files: 20 images to train on, 10 to judge by."""
+    path = tmp_path_factory.mktemp("images")
+    chosen = data.embedded()
+    for part, images, labels in (
+        ("train", chosen.train_images[:20], chosen.train_labels[:20]),
+        ("t10k", chosen.test_images[:10], chosen.test_labels[:10]),
+    ):
+        write_idx(path / f"{part}-images-idx3-ubyte", images[:, 0, ::3, ::3])
+        write_idx(path / f"{part}-labels-idx1-ubyte", labels.astype(np.uint8))
+    return path
+
+
+def write_idx(path, array):
+    header = bytes([0, 0, 8, array.ndim])
+    sizes = np.array(array.shape, ">u4").tobytes()
+    path.write_bytes(header + sizes + np.ascontiguousarray(array).tobytes())
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory):
+    """A 4-bit network after one epoch."""
+    path = tmp_path_factory.mktemp("trained") / "network.npz"
+    options = [*SMALL, "--bits", "4", "--epochs", "1", "--data", str(folder)]
+    assert cli.main(["train", str(path), *options]) == 0
+    return path
+
+
+def answer(capsys, *argv, code=0):
+    """Run a command; return its JSON answer, the only thing on standard output."""
+    assert cli.main([*map(str, argv), "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def refusal(capsys, *argv):
+    """Run a command that is refused; return the line on standard error."""
+    assert cli.main(list(map(str, argv))) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("refqnn: error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_train_writes_a_checkpoint_and_its_metrics(folder, tmp_path, capsys):
+    path, metrics = tmp_path / "a.npz", tmp_path / "a.jsonl"
+    argv = [
+        "train",
+        path,
+        *SMALL,
+        "--epochs",
+        2,
+        "--metrics",
+        metrics,
+        "--data",
+        folder,
+    ]
+    found = answer(capsys, *argv)
+    assert [record["epoch"] for record in found["epochs"]] == [1, 2]
+    lines = metrics.read_text().splitlines()
+    assert [json.loads(line) for line in lines] == found["epochs"]
+    assert nn.checkpoint.load(path).state["steps"] == 4
+    assert nn.checkpoint.load(path).config["weight_bits"] is None
+
+
+def test_bits_set_both_and_each_may_be_set(folder, tmp_path, capsys):
+    path = tmp_path / "a.npz"
+    argv = [*SMALL, "--bits", 4, "--weight-bits", 2, "--epochs", 1, "--data", folder]
+    answer(capsys, "train", path, *argv)
+    config = nn.checkpoint.load(path).config
+    assert (config["weight_bits"], config["activation_bits"]) == (2, 4)
+
+
+def test_the_seed_decides(folder, tmp_path, capsys):
+    def weights(name, seed):
+        path = tmp_path / name
+        argv = [*SMALL, "--epochs", 1, "--seed", seed, "--data", folder]
+        answer(capsys, "train", path, *argv)
+        return nn.checkpoint.load(path).params["layers.stem.w"]
+
+    np.testing.assert_array_equal(weights("a.npz", 1), weights("b.npz", 1))
+    assert np.any(weights("c.npz", 1) != weights("d.npz", 2))
+
+
+def test_resume_continues_to_the_same_bits(folder, tmp_path, capsys, monkeypatch):
+    argv = [*SMALL, "--bits", 4, "--epochs", 2, "--data", folder]
+    answer(capsys, "train", tmp_path / "whole.npz", *argv)
+    cut = tmp_path / "cut.npz"
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.Training, "step", killed_after(nn.Training.step, 3))
+        assert cli.main(["train", str(cut), *map(str, argv)]) == 130
+    assert nn.checkpoint.load(cut).state["steps"] == 2
+    answer(capsys, "train", cut, *argv, "--resume")
+    want = nn.checkpoint.load(tmp_path / "whole.npz").params
+    got = nn.checkpoint.load(cut).params
+    for name in want:
+        np.testing.assert_array_equal(got[name], want[name])
+
+
+def killed_after(step, count):
+    taken = []
+
+    def killed(*args):
+        taken.append(1)
+        if len(taken) > count:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    return killed
+
+
+def test_deploy_and_evaluate_agree_on_what_they_hold(trained, folder, tmp_path, capsys):
+    integers, listing = tmp_path / "integers.npz", tmp_path / "listing.txt"
+    size = ["--image-size", 10, 10]
+    found = answer(capsys, "deploy", trained, integers, *size, "--listing", listing)
+    assert found["steps"][0] == "layers.image"
+    assert "layers.classifier" in listing.read_text()
+    fast = answer(capsys, "evaluate", integers, "--data", folder)
+    slow = answer(capsys, "evaluate", integers, "--data", folder,
+                  "--backend", "definition")  # fmt: skip
+    assert fast == slow
+    assert (fast["network"], fast["images"]) == ("integers", 10)
+    network = refqnn.deploy.IntegerNetwork.load(integers)
+    test = data.fashion_mnist(folder)
+    right = network.predict(test.test_images) == test.test_labels
+    assert fast["test_accuracy"] == right.mean()
+
+
+def test_evaluate_a_checkpoint(trained, folder, capsys):
+    found = answer(capsys, "evaluate", trained, "--data", folder)
+    assert found["network"] == "checkpoint"
+    assert 0 <= found["test_accuracy"] <= 1
+
+
+def test_without_json_people_read_it(trained, folder, tmp_path, capsys):
+    argv = ["deploy", trained, tmp_path / "i.npz", "--image-size", "10", "10"]
+    assert cli.main(list(map(str, argv))) == 0
+    assert "layers.stage1_block1.conv1" in capsys.readouterr().out
+    assert cli.main(["evaluate", str(trained), "--data", str(folder)]) == 0
+    assert "% of 10 test images" in capsys.readouterr().out
+
+
+def test_cifar_folders_are_recognized(tmp_path, rng):
+    ten = rng.integers(0, 10, (4, 3073)).astype(np.uint8)
+    for name in ("data_batch_1.bin", "data_batch_2.bin", "test_batch.bin"):
+        (tmp_path / name).write_bytes(ten.tobytes())
+    found = cli.load_data(tmp_path)
+    assert found.train_images.shape == (8, 3, 32, 32)
+    np.testing.assert_array_equal(found.test_labels, ten[:, 0])
+    hundred = rng.integers(0, 20, (4, 3074)).astype(np.uint8)
+    for name in ("train.bin", "test.bin"):
+        (tmp_path / name).write_bytes(hundred.tobytes())
+    np.testing.assert_array_equal(cli.load_data(tmp_path).test_labels, hundred[:, 1])
+
+
+REFUSED_OPTIONS = (
+    (["--depth", "9"], "depth must be 6n"),
+    (["--width", "0"], "width must be positive"),
+    (["--width", "nan"], "width must be positive"),
+    (["--bits", "17"], "bits must be an int in"),
+    (["--activation-bits", "0"], "bits must be an int in"),
+    (["--warmup", "inf"], "infinity"),
+    (["--batch", "21"], "batch must be in"),
+    (["--lr", "nan"], "loss is nan"),
+    (["--resume"], "does not exist"),
+    (["--data", "absent"], "absent is not a folder"),
+)
+
+
+@pytest.mark.parametrize(("options", "told"), REFUSED_OPTIONS)
+def test_train_refuses(folder, tmp_path, capsys, options, told):
+    argv = ["train", tmp_path / "a.npz", *SMALL, "--epochs", 1, "--data", folder]
+    assert told in refusal(capsys, *argv, *options)
+
+
+def test_train_does_not_overwrite(trained, folder, capsys):
+    before = trained.read_bytes()
+    argv = ["train", trained, *SMALL, "--epochs", 1, "--data", folder]
+    assert "exists: --resume continues it" in refusal(capsys, *argv)
+    assert trained.read_bytes() == before
+
+
+def test_train_does_not_resume_another_network(trained, folder, capsys):
+    argv = ["train", trained, *SMALL, "--epochs", 2, "--data", folder, "--resume"]
+    line = refusal(capsys, *argv, "--bits", 8)
+    assert "another network: activation_bits 4, not 8, weight_bits 4, not 8" in line
+
+
+def test_unwritable_folders_are_refused_before_training(folder, tmp_path, capsys):
+    argv = ["train", tmp_path / "absent" / "a.npz", *SMALL, "--data", folder]
+    assert "cannot write" in refusal(capsys, *argv)
+
+
+def damaged(kind, trained, tmp_path):
+    path = tmp_path / f"{kind}.npz"
+    content = trained.read_bytes()
+    if kind == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "pickle":
+        path.write_bytes(b"\x80\x04K\x01.")
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "arrays":
+        np.savez(path, w=np.zeros(3))
+    return path
+
+
+@pytest.mark.parametrize("command", ["evaluate", "deploy"])
+@pytest.mark.parametrize("kind", ["cut", "pickle", "empty", "arrays", "absent"])
+def test_damaged_files_are_refused(command, kind, trained, tmp_path, capsys):
+    path = damaged(kind, trained, tmp_path)
+    more = [tmp_path / "out.npz"] if command == "deploy" else []
+    assert path.name in refusal(capsys, command, path, *more)
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_a_float_network_is_not_deployed(folder, tmp_path, capsys):
+    path = tmp_path / "float.npz"
+    answer(capsys, "train", path, *SMALL, "--epochs", 1, "--data", folder)
+    line = refusal(capsys, "deploy", path, tmp_path / "integers.npz")
+    assert "layers.stem" in line
+
+
+def test_images_of_another_size_are_refused(trained, folder, tmp_path, capsys):
+    answer(capsys, "deploy", trained, tmp_path / "i.npz")
+    line = refusal(capsys, "evaluate", tmp_path / "i.npz", "--data", folder)
+    assert "28" in line
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [[], ["fly"], ["demo", "--seed", "-1"], ["train"], ["train", "a", "--epochs", "0"]],
+)
+def test_argparse_refuses_with_the_same_code(argv, capsys):
+    with pytest.raises(SystemExit) as refused:
+        cli.main(argv)
+    assert refused.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["deploy"], ["evaluate"]])
+def test_help_explains(command, capsys):
+    with pytest.raises(SystemExit) as helped:
+        cli.main([*command, "--help"])
+    assert helped.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(" ".join(["usage: refqnn", *command]))
+    assert ("--json" in shown) == bool(command)
+
+
+def started(*argv, **environment):
+    """Run the command in a process of its own."""
+    command = [sys.executable, *argv]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | environment,
+    )
+
+
+def test_help_imports_no_third_party_package():
+    ran = started("-X", "importtime", "-m", "refqnn", "--help")
+    assert ran.returncode == 0
+    for package in ("numpy", "numba", "matplotlib", "tqdm"):
+        assert f"{package}\n" not in ran.stderr
+
+
+def test_the_module_runs_as_a_program():
+    ran = started("-m", "refqnn", "--version")
+    assert ran.stdout == f"refqnn {refqnn.__version__}\n"
+    ran = started("-m", "refqnn", "evaluate", "absent.npz")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("refqnn: error: ")
+
+
+def test_nothing_is_coloured(trained, folder):
+    argv = ["-m", "refqnn", "evaluate", str(trained), "--data", str(folder)]
+    ran = started(*argv, FORCE_COLOR="1")
+    assert ran.returncode == 0
+    assert "\x1b" not in ran.stdout + ran.stderr
+
+
+def test_a_reader_that_leaves_is_no_error(trained, folder):
+    """As in ``refqnn evaluate ... | head -0``."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "refqnn", "evaluate", str(trained)]
+    ran = subprocess.run(
+        [*command, "--data", str(folder)],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+        cwd=ROOT,
+    )
+    os.close(write)
+    assert (ran.returncode, ran.stderr) == (1, b"")

@@ -356,6 +356,10 @@ def test_bits_are_an_int_in_the_range_of_the_method(make, bits):
             make().forward(np.ones((1, 2)), Run(training=True), bits=bits)
 
 
+def test_four_bits_are_the_default_where_there_is_a_choice():
+    assert [make().bits for make in MADE_WITH_BITS] == [4, 2, 1, 4, 4]
+
+
 def test_a_numpy_integer_is_a_number_of_bits():
     assert qz.Affine(bits=np.int64(3)).bits == 3
 

@@ -111,6 +111,13 @@ def test_a_range_without_width_is_the_level_zero(dtype, narrow):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_smallest_normal_number_is_a_scale(dtype):
+    tiny = float(np.finfo(dtype).tiny)
+    grid = affine_grid(np.zeros(1, dtype), 0.0, 15 * tiny, bits=4)
+    assert (grid.scale, grid.q_max) == (tiny, 15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_gradient_stops_one_ulp_beyond_the_nudged_range(dtype):
     low, high = affine_grid(np.zeros(1, dtype), -0.9, 1.6, bits=4).ends()
     up, down = dtype(np.inf), -dtype(np.inf)

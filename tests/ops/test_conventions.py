@@ -56,6 +56,15 @@ def test_the_first_maximum_takes_the_gradient():
     np.testing.assert_array_equal(dx[0, 0], [[1, 0], [0, 0]])
 
 
+@pytest.mark.parametrize("taps", [255, 256, 257])
+def test_every_tap_of_a_long_window_has_a_number(taps):
+    x = np.zeros((1, 1, 1, taps))
+    x[..., -1] = 1
+    _, cache = ops.max_pool2d(x, kernel=(1, taps))
+    assert cache.tap.dtype == (np.uint8 if taps <= 256 else np.uint16)
+    np.testing.assert_array_equal(cache.tap, [[[[taps - 1]]]])
+
+
 def test_padding_is_below_every_number():
     y, _ = ops.max_pool2d(-np.ones((1, 1, 1, 1)), kernel=3, padding=1)
     np.testing.assert_array_equal(y, -1)

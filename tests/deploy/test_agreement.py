@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import refqnn
-from refqnn.core import Run
+from refqnn.core import Run, named_modules
 from refqnn.deploy import (
     compare_backends,
     compare_decisions,
@@ -16,8 +16,9 @@ from refqnn.deploy import (
     fake_quantized,
     float64,
 )
-from refqnn.deploy.agreement import agreement
+from refqnn.deploy.agreement import agreement, gamma
 from refqnn.deploy.comparison import compare
+from refqnn.deploy.steps import PoolStep, ResidualStep
 from refqnn.nn import PadShortcut, ReLU
 from refqnn.quantizers import LSQ, Affine
 
@@ -79,6 +80,60 @@ def test_float64_networks_agree_to_the_same_law(make, images):
     network = make(dtype="float64")
     records = assert_layers_hold(network, deploy(network, image_size=SIZE), images)
     assert all(r.bound < 1 / 16 for r in records)
+
+
+@pytest.mark.parametrize("shortcut", "AB")
+def test_bounds_are_those_derived(make, images, shortcut):
+    """The three terms, written out channel by channel."""
+    network = make(shortcut=shortcut, signs=SIGNS)
+    network.layers["classifier"].b.value[...] = np.linspace(-1, 1, 10)
+    integer = deploy(network, image_size=SIZE)
+    values, steps = integer.trace(images), {s.name: s for s in integer.steps}
+    modules = dict(named_modules(network))
+
+    def largest(name):
+        return np.abs(values[name].astype(int) - steps[name].grid.zero_point).max()
+
+    def branch(total, norm, source, o):
+        """Terms (1) and (3) of one channel."""
+        n = total.w[o].size
+        step = total.scale[o] * 2.0 ** total.fraction_bits[o]
+        real = step * np.abs(total.w[o].astype(int)).sum() * largest(source)
+        if norm is None:
+            extra = abs(float(network.layers["classifier"].b.value[o]))
+        else:
+            gain = norm.gamma.value[o] / np.sqrt(float(norm.var.value[o]) + norm.eps)
+            extra = abs(gain * norm.mean.value[o]) + abs(norm.beta.value[o])
+        return gamma(n + 16, 2.0**-24) * (real + extra) + total.scale[o] / 2
+
+    for record in compare_layers(network, integer, images):
+        step = steps[record.name]
+        place, _, layer = record.name.rpartition(".")
+        norms = {"stem": "stem_norm", "conv1": "norm1", "conv2": "norm2"}
+        norm = modules[f"{place}.{norms[layer]}"] if layer in norms else None
+        peak = np.abs(values[f"{record.name}.accumulator"].astype(float))
+        if isinstance(step, ResidualStep):
+            peak = peak + np.abs(values[f"{step.skip.name}.accumulator"].astype(float))
+        bounds = []
+        for o in range(len(step.shift)):
+            if isinstance(step, PoolStep):
+                pixels = values[step.source][0, 0].size
+                real = step.scale * pixels * largest(step.source)
+                bound = gamma(pixels + 16, 2.0**-24) * real
+                size = peak.max()
+            else:
+                bound = branch(step.sum, norm, step.source, o)
+                size = peak[:, o].max()
+            if isinstance(step, ResidualStep):
+                source = step.skip_source
+                if hasattr(step.skip, "w"):
+                    skip_norm = modules[f"{place}.shortcut.layers.norm"]
+                    bound += branch(step.skip, skip_norm, source, o)
+                else:
+                    reach = steps[source].grid.scale * largest(source)
+                    bound += gamma(16, 2.0**-24) * reach
+            bounds.append(bound / step.grid.scale + size * 2.0 ** (step.shift[o] - 32))
+        assert record.bound == pytest.approx(max(bounds), rel=1e-6)
 
 
 def test_bounds_are_not_idle(make, images):
@@ -229,6 +284,14 @@ def test_float64_refuses_what_it_cannot_hold(make, images):
         float64.linear(np.array([[2**30]]), np.array([[2**23]]))
     largest = float64.linear(np.array([[2**30 - 1]]), np.array([[2**23]]))
     np.testing.assert_array_equal(largest, 2**53 - 2**23)
+
+
+def test_float64_counts_both_products_of_a_sum():
+    acc, m, options = np.array([2.0**22]), 2**30, {"q_min": 0, "q_max": 1}
+    float64.requantize_add(acc, m, acc - 1, m, 0, 0, **options)
+    for skip in (acc, -acc):
+        with pytest.raises(ValueError, match=r"below 2\^53 to be exact"):
+            float64.requantize_add(acc, m, skip, m, 0, 0, **options)
 
 
 def test_float64_requantize_equals_the_definition_exhaustively():

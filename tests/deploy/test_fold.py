@@ -133,6 +133,14 @@ def test_batch_norms_must_be_sound(rng, name, value, message):
 def test_weights_must_be_int8_codes_around_zero(rng):
     with pytest.raises(ValueError, match="conv: weight codes must fit int8"):
         fold(weighted(rng, FixedPoint(9)), GRID)
+    layer = weighted(rng, LSQ(bits=9), norm=False)
+    layer.layer.weight_quant.set_step(1.0)
+    layer.layer.w.value[0, 0, 0, 0] = -128.0
+    assert fold(layer, GRID).w.min() == -128
+    for beyond in (-129.0, 128.0):
+        layer.layer.w.value[0, 0, 0, 0] = beyond
+        with pytest.raises(ValueError, match="conv: weight codes must fit int8, rea"):
+            fold(layer, GRID)
     affine = Affine(bits=4)
     affine.set_range(-1.0, 2.0)
     with pytest.raises(ValueError, match="conv: weights need zero-point 0, got 5"):

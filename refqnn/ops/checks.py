@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from refqnn._types import Array
+from refqnn._types import Array, Float
 
 
 def check_float(**arrays: Array | None) -> None:
@@ -50,3 +50,21 @@ def check_real(value: Any, *, name: str, low: float, high: float = np.inf) -> No
     """
     if not low <= value <= high:
         raise ValueError(f"{name} must lie in [{low}, {high}], got {value}")
+
+
+def check_norm(x: Float, eps: float, **vectors: Float) -> None:
+    """Raise a ValueError that names the arrays and the letter they disagree on."""
+    check_float(x=x, **vectors)
+    if x.ndim < 2 or x.shape[1] == 0:
+        raise ValueError(f"x must be (N, C, H, W) or (N, C) with C >= 1: x{x.shape}")
+    check_vectors(x.shape[1], "C", **vectors)
+    check_real(eps, name="eps", low=0)
+
+
+def check_variance(var: Float, eps: float) -> None:
+    """Raise unless every channel can be divided by its standard deviation."""
+    if np.any(var + eps <= 0):
+        c = int(np.argmax(var + eps <= 0))
+        raise ValueError(
+            f"var + eps must be positive, is {var[c] + eps} in channel {c}"
+        )

@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from refqnn._types import Float, Int
-from refqnn.ops.checks import check_float, check_gradient, check_real, check_vectors
+from refqnn.ops.checks import check_gradient, check_norm, check_real, check_variance
 
 
 class BatchNormCache(NamedTuple):
@@ -287,21 +287,3 @@ def lift(v: Float, x: Float) -> Float:
     v: (C,)  ->  (C, 1, 1) for x: (N, C, H, W)
     """
     return v.reshape(-1, *(1,) * (x.ndim - 2))
-
-
-def check_norm(x: Float, eps: float, **vectors: Float) -> None:
-    """Raise a ValueError that names the arrays and the letter they disagree on."""
-    check_float(x=x, **vectors)
-    if x.ndim < 2 or x.shape[1] == 0:
-        raise ValueError(f"x must be (N, C, H, W) or (N, C) with C >= 1: x{x.shape}")
-    check_vectors(x.shape[1], "C", **vectors)
-    check_real(eps, name="eps", low=0)
-
-
-def check_variance(var: Float, eps: float) -> None:
-    """Raise unless every channel can be divided by its standard deviation."""
-    if np.any(var + eps <= 0):
-        c = int(np.argmax(var + eps <= 0))
-        raise ValueError(
-            f"var + eps must be positive, is {var[c] + eps} in channel {c}"
-        )

@@ -11,14 +11,8 @@ import numpy as np
 from numba import njit, prange
 
 from refqnn._types import Float
-from refqnn.ops.checks import check_gradient
-from refqnn.ops.norm import (
-    BatchNormCache,
-    BatchNormGrads,
-    BatchNormInferenceGrads,
-    check_norm,
-    check_variance,
-)
+from refqnn.ops.checks import check_gradient, check_norm, check_variance
+from refqnn.ops.norm import BatchNormCache, BatchNormGrads, BatchNormInferenceGrads
 
 
 def batch_norm(

@@ -66,7 +66,10 @@ def read_steps(path: str | os.PathLike[str]) -> tuple[Step, ...]:
         raise ValueError(
             f"{path} is damaged: its arrays are not those it was saved with"
         )
-    return tuple(restored(step, arrays) for step in json.loads(header["steps"]))
+    try:
+        return tuple(restored(step, arrays) for step in json.loads(header["steps"]))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds no steps of a network: {error!r}") from error
 
 
 def describe(value: Any, path: str, arrays: dict[str, Array]) -> Any:

@@ -14,6 +14,7 @@ from refqnn.core import Run
 from refqnn.data import read_npz
 from refqnn.deploy import IntegerNetwork, deploy
 from refqnn.deploy.steps import LayerStep, PoolStep, ResidualStep
+from refqnn.deploy.store import FORMAT, digest
 from refqnn.nn.checkpoint import write_npz
 
 SIZE = (8, 8)
@@ -298,6 +299,27 @@ def test_changed_files_are_refused(make, tmp_path):
             IntegerNetwork.load(path)
     write_npz(path, entries)
     IntegerNetwork.load(path)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "{",
+        "3",
+        "[3]",
+        '[{"kind": "Unknown", "fields": {}}]',
+        '[{"kind": "Sum", "fields": {}}]',
+        '[{"kind": "Sum"}]',
+        '[{"array": "nowhere"}]',
+        '[{"grid": [1]}]',
+    ],
+)
+def test_files_without_steps_are_refused(tmp_path, steps):
+    path = tmp_path / "network.npz"
+    header = {"format": FORMAT, "sha256": digest(steps, {}), "steps": steps}
+    write_npz(path, {"json": np.array(json.dumps(header))})
+    with pytest.raises(ValueError, match=r"holds no steps|an integer network starts"):
+        IntegerNetwork.load(path)
 
 
 def test_other_files_are_refused(make, tmp_path):

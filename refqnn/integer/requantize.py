@@ -33,7 +33,7 @@ from refqnn.integer.checks import (
     check_broadcasts,
     code_dtype,
 )
-from refqnn.integer.rounding import ROUNDINGS, shift_right
+from refqnn.integer.rounding import shift_right
 
 MAX_SHIFT = 31
 
@@ -53,7 +53,74 @@ TWO_STAGE = {
     "two_stage_half_even": "half_even",
 }
 FLOATING = {"float32_half_even": np.float32, "float64_half_even": np.float64}
-FORMS = (*ROUNDINGS, *TWO_STAGE, *FLOATING)
+
+HALF, ABOVE_HALF, THREE_QUARTERS = 1 << 30, (1 << 30) + 1, 3 << 29
+#: a product beyond 2^53, one beside a tie: float64 drops the one
+BEYOND_FLOAT64 = (4_200_103, 2_144_874_775, 0)
+
+REQUANTIZATIONS = {
+    "half_even": Requantization(
+        "round(acc multiplier / 2^(31 - shift)), ties to even",
+        "datapaths that round to even (AP_RND_CONV)",
+        ((1, HALF, 0), (-1, HALF, 0), BEYOND_FLOAT64),
+    ),
+    "half_away": Requantization(
+        "the same, ties away from 0",
+        "XNNPACK rndna",
+        ((1, HALF, 0), (-1, HALF, 0)),
+    ),
+    "half_up": Requantization(
+        "(acc multiplier + 2^(30 - shift)) >> (31 - shift)",
+        "TFLite and CMSIS-NN built for single rounding, TOSA RESCALE, XNNPACK rndnu",
+        ((1, HALF, -1), (-1, HALF, 0), (2, HALF, -1)),
+    ),
+    "half_down": Requantization(
+        "half_up of the negated accumulator, negated",
+        "datapaths that round towards minus infinity on ties (AP_RND_MIN_INF)",
+        ((1, ABOVE_HALF, 0), (2, THREE_QUARTERS, 0)),
+    ),
+    "floor": Requantization(
+        "(acc multiplier) >> (31 - shift)",
+        "a shift without rounding (AP_TRN)",
+        ((-1, HALF, -1),),
+    ),
+    "ceil": Requantization(
+        "floor of the negated accumulator, negated",
+        "datapaths that negate before a shift",
+        ((2, ABOVE_HALF, 0),),
+    ),
+    "trunc": Requantization(
+        "acc multiplier / 2^(31 - shift) with C's integer division",
+        "C code that divides in place of shifting (AP_TRN_ZERO)",
+        ((1, THREE_QUARTERS, 0), (-1, HALF, 0)),
+    ),
+    "two_stage_half_away": Requantization(
+        "(4), then divided by 2^-shift, ties away from 0",
+        "gemmlowp, TFLite and CMSIS-NN by default",
+        ((1, HALF, 0), (-1, ABOVE_HALF, -1)),
+    ),
+    "two_stage_half_up": Requantization(
+        "(4), then divided by 2^-shift, ties up",
+        "Arm SQRDMULH followed by SRSHL",
+        ((1, HALF, -1), (-1, ABOVE_HALF, 0), (-1, ABOVE_HALF, -1)),
+    ),
+    "two_stage_half_even": Requantization(
+        "(4), then divided by 2^-shift, ties to even",
+        "models of the two stages that call rint",
+        ((1, HALF, 0), (2, HALF, -1)),
+    ),
+    "float32_half_even": Requantization(
+        "rint(float32(acc) * float32(real)) in float32",
+        "onnxruntime QLinearConv, FBGEMM, XNNPACK fp32",
+        ((1, ABOVE_HALF, 0), (1, THREE_QUARTERS, 0)),
+    ),
+    "float64_half_even": Requantization(
+        "rint(acc * real) in float64",
+        "models in NumPy and plain Python",
+        ((1, ABOVE_HALF, 0), BEYOND_FLOAT64),
+    ),
+}
+FORMS = tuple(REQUANTIZATIONS)
 
 
 @overload
@@ -73,8 +140,7 @@ def quantize_multiplier(real: float | Float) -> tuple[int | Int, int | Int]:
     ((1073741824, -1), (1610612736, 2), (0, 0))
     """
     reals = np.asarray(real, np.float64)
-    if not np.all((reals >= 0) & (reals < np.inf)):
-        raise ValueError(f"real must be finite and not negative, got {real}")
+    check_reals(reals)
     fraction, exponent = np.frexp(reals)  # fraction in [1/2, 1)
     multiplier = np.floor(fraction * 2**31 + 0.5).astype(np.int64)  # exact in float64
     full = multiplier == 1 << 31
@@ -102,6 +168,7 @@ def quantize_multipliers(
     (array(1073741824), array(268435456), array(0))
     """
     both = np.stack(np.broadcast_arrays(real, skip_real)).astype(np.float64)
+    check_reals(both)
     shift = np.max(quantize_multiplier(both.max(axis=0, keepdims=True))[1], axis=0)
     first, second = np.floor(np.ldexp(both, 31 - shift) + 0.5).astype(np.int64)
     return np.asarray(first), np.asarray(second), np.asarray(shift, np.int64)
@@ -199,6 +266,12 @@ def requantize_add(
     total = acc.astype(np.int64) * m + skip.astype(np.int64) * skip_m
     scaled = shift_right(total, 31 - e, rounding=rounding)
     return np.asarray(np.clip(scaled + z, q_min, q_max).astype(dtype))
+
+
+def check_reals(real: Float) -> None:
+    """Raise unless every number is finite and not negative."""
+    if not np.all((real >= 0) & (real < np.inf)):
+        raise ValueError(f"real must be finite and not negative, got {real}")
 
 
 def as_requantize_operands(

@@ -59,7 +59,7 @@ ROUNDINGS = {
     "trunc": Rounding(
         "sign(t) floor(|t|)",
         "C casts and C integer division, AP_TRN_ZERO",
-        (0.25, -0.75),
+        (-0.25, 0.75),
     ),
 }
 

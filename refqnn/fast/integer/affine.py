@@ -1,6 +1,6 @@
 """Numba twin of ``refqnn.integer.affine``: the same codes, equal bit for bit."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -107,23 +107,51 @@ def _quantize(
     blocks = missing.shape[1]
     for task in prange(x.shape[0] * blocks):
         row, block = task // blocks, task % blocks
+        start, stop = block * BLOCK, min((block + 1) * BLOCK, x.shape[1])
         sooner, later = kind(z[row] if early else 0), np.int64(0 if early else z[row])
-        least, most = np.float64(low - later), np.float64(high - later)
-        for j in range(block * BLOCK, min((block + 1) * BLOCK, x.shape[1])):
-            v = x[row, j]
-            u = (v / s[row] if divide else v * s[row]) + sooner
-            down = np.floor(u)
-            odd = down - kind(2) * np.floor(down * kind(0.5)) == kind(1)
-            if down < kind(0):
-                limit = t[1, 1] if odd else t[0, 1]
-            else:
-                limit = t[1, 0] if odd else t[0, 0]
-            rounded = np.float64(down + kind(u - down >= limit))
-            if v != v:  # noqa: PLR0124 - NaN
-                missing[row, block] += 1
-                q[row, j] = instead[row]
-            else:
-                q[row, j] = np.int64(min(max(rounded, least), most)) + later
+        missing[row, block] = _codes(
+            x[row, start:stop],
+            s[row],
+            divide,
+            sooner,
+            t,
+            np.float64(low - later),
+            np.float64(high - later),
+            later,
+            instead[row],
+            q[row, start:stop],
+        )
+
+
+@njit(cache=True)
+def _codes(
+    x: Float,
+    s: np.floating[Any],
+    divide: bool,
+    sooner: np.floating[Any],
+    t: Float,
+    least: float,
+    most: float,
+    later: int,
+    instead: int,
+    q: Int,
+) -> int:
+    """Quantize one block without a branch; return how many NaN it holds."""
+    kind, missing = x.dtype.type, 0
+    one, two, half, zero = kind(1), kind(2), kind(0.5), kind(0)
+    for j in range(x.size):
+        u = (x[j] / s if divide else x[j] * s) + sooner
+        down = np.floor(u)
+        odd = down - two * np.floor(down * half) == one
+        above = t[1, 0] if odd else t[0, 0]
+        below = t[1, 1] if odd else t[0, 1]
+        carry = u - down >= (below if down < zero else above)
+        rounded = np.float64(down + one if carry else down)
+        code = np.int64(min(max(least, rounded), most)) + later
+        absent = x[j] != x[j]  # noqa: PLR0124 - NaN
+        missing += absent
+        q[j] = instead if absent else code
+    return missing
 
 
 @njit(cache=True, parallel=True)

@@ -37,7 +37,7 @@ def carry_terms(rounding: str, d: Int) -> Int:
 @njit(cache=True)
 def carried(q: int, r: int, d: int, a: int, b: int, c: int) -> int:
     """Equation (1) of the quotient q with remainder r."""
-    return q + np.int64(r + a + b * (q & 1) + c * (q < 0) >= d)
+    return q + int(r + a + b * (q & 1) + c * (q < 0) >= d)
 
 
 def thresholds(rounding: str, dtype: np.dtype[np.floating]) -> Float:

@@ -66,6 +66,10 @@ def test_the_clip_constants_are_those_of_an_independent_optimisation(bits):
     assert abs(math.sqrt(2 / math.pi) / GAUSSIAN_CLIP[bits] - c) < 1e-5
 
 
+def test_every_number_of_bits_has_a_clip_constant():
+    assert list(GAUSSIAN_CLIP) == list(range(2, 17))
+
+
 @pytest.mark.parametrize("bits", GAUSSIAN_CLIP)
 def test_the_clip_constants_are_optimal(bits):
     best = GAUSSIAN_CLIP[bits]

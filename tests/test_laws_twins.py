@@ -35,8 +35,6 @@ TABLES = [
     for name in PACKAGES
     if importlib.util.find_spec(f"tables.{name}") is not None
 ]
-#: the convolution twin trusts the shape of dy
-CHECKED = [pair for pair in ops_table.PAIRS if pair.name != "conv2d"]
 TWINS = [twin for table in TABLES for twin in getattr(table, "TWINS", [])]
 every_twin = pytest.mark.parametrize("twin", TWINS, ids=str)
 drawn = given(seed=st.integers(0, 2**32 - 1))
@@ -101,7 +99,7 @@ def test_wrong_inputs_raise_as_in_the_definition(pair, message, args, options):
         getattr(fast.ops, pair.name)(*args, **options)
 
 
-@pytest.mark.parametrize("pair", CHECKED, ids=str)
+@pytest.mark.parametrize("pair", ops_table.PAIRS, ids=str)
 def test_wrong_gradients_raise_as_in_the_definition(pair):
     forward = getattr(fast.ops, pair.name)
     backward = getattr(fast.ops, f"{pair.name}_backward")

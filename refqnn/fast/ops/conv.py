@@ -20,6 +20,7 @@ from refqnn.fast.planes import (
 )
 from refqnn.fast.tiles import dot_1x9, dot_4x6, lanes_of, outer_1x8, outer_8x3
 from refqnn.geometry import Padding, Pair, Window, output_size, window
+from refqnn.ops.checks import check_gradient
 from refqnn.ops.conv import Conv2dCache, Conv2dGrads, check_conv2d
 
 
@@ -40,7 +41,7 @@ def conv2d(
     n, _, h, width = x.shape
     ho, wo = output_size((h, width), at)
     y = np.empty((n, w.shape[0], ho, wo), x.dtype)
-    bias = np.zeros(w.shape[0], x.dtype) if b is None else b
+    bias = np.zeros(w.shape[0], x.dtype) if b is None else b.astype(x.dtype)
     rows, cols = forward_axis(h, ho, 0, at), forward_axis(width, wo, 1, at)
     correlate(x, w, bias, y, rows, cols, groups=groups)
     return y, Conv2dCache(x, w, b is not None, at, groups)
@@ -49,10 +50,11 @@ def conv2d(
 def conv2d_backward(dy: Float, cache: Conv2dCache) -> Conv2dGrads:
     """See ``refqnn.ops.conv2d_backward``."""
     x, w, has_bias, at, groups = cache
+    check_gradient(dy, (x.shape[0], w.shape[0], *output_size(x.shape[2:], at)))
     return Conv2dGrads(
         conv2d_input_grad(dy, w, x.shape, at, groups),
         conv2d_weight_grad(dy, x, at, groups),
-        dy.sum(axis=(0, 2, 3)) if has_bias else None,
+        dy.sum(axis=(0, 2, 3), dtype=np.float64).astype(dy.dtype) if has_bias else None,
     )
 
 

@@ -52,7 +52,9 @@ def max_pool2d_backward(dy: Float, cache: MaxPoolCache) -> Float:
     check_gradient(dy, tap.shape)
     dx = np.empty(x_shape, dy.dtype)
     tap = np.ascontiguousarray(tap)
-    _max_backward(np.ascontiguousarray(dy), tap, dx, steps(at))
+    i, j = np.divmod(np.arange(at.kernel[0] * at.kernel[1]), at.kernel[1])
+    down, right = i * at.dilation[0], j * at.dilation[1]  # of each tap
+    _max_backward(np.ascontiguousarray(dy), tap, dx, steps(at), down, right)
     return dx
 
 
@@ -90,7 +92,8 @@ def global_avg_pool2d(x: Float) -> tuple[Float, GlobalAvgPoolCache]:
     """See ``refqnn.ops.global_avg_pool2d``."""
     check_planes(x)
     y = np.empty(x.shape[:2], x.dtype)
-    _plane_means(np.ascontiguousarray(x), y)
+    n, c, h, w = x.shape
+    _plane_means(np.ascontiguousarray(x).reshape(n, c, h * w), y)
     return y, GlobalAvgPoolCache(x.shape)
 
 
@@ -134,17 +137,19 @@ def _max(x: Float, y: Float, tap: Int, at: Int) -> None:
 
 
 @njit(cache=True, parallel=True)
-def _max_backward(dy: Float, tap: Int, dx: Float, at: Int) -> None:
+def _max_backward(
+    dy: Float, tap: Int, dx: Float, at: Int, down: Int, right: Int
+) -> None:
     n, c, h, w = dx.shape
     ho, wo = dy.shape[2:]
-    kw, (sh, sw), (dh, dw), (top, left) = at[0, 1], at[1], at[2], at[3]
+    (sh, sw), (top, left) = at[1], at[3]
     for k in prange(n * c):
         image, channel = k // c, k % c
         total = np.zeros((h, w))
         for p in range(ho):
             for q in range(wo):
                 t = np.int64(tap[image, channel, p, q])
-                row, col = p * sh + t // kw * dh - top, q * sw + t % kw * dw - left
+                row, col = p * sh - top + down[t], q * sw - left + right[t]
                 if 0 <= row < h and 0 <= col < w:
                     total[row, col] += np.float64(dy[image, channel, p, q])
         dx[image, channel] = total
@@ -187,14 +192,13 @@ def _mean_backward(dy: Float, count: Float, dx: Float, at: Int) -> None:
 
 @njit(cache=True, parallel=True, fastmath={"reassoc", "contract"})
 def _plane_means(x: Float, y: Float) -> None:
-    n, c, h, w = x.shape
+    n, c, size = x.shape
     for k in prange(n * c):
         image, channel = k // c, k % c
         total = 0.0
-        for row in range(h):
-            for col in range(w):
-                total += np.float64(x[image, channel, row, col])
-        y[image, channel] = total / (h * w)
+        for i in range(size):
+            total += np.float64(x[image, channel, i])
+        y[image, channel] = total / size
 
 
 @njit(cache=True, parallel=True)

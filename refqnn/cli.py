@@ -2,7 +2,8 @@
 
 Whatever the library refuses becomes one line on standard error and exit code 2. With
 ``--json`` standard output is one JSON object and nothing else. Nothing is coloured.
-Subpackages load when a command first uses them, so ``--help`` answers at once.
+What a command does is in ``refqnn.commands``, loaded when one runs, so that ``--help``
+answers at once.
 """
 
 import argparse
@@ -11,40 +12,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import refqnn
 
-Options = argparse.Namespace
-#: a result as plain values, and the same for people
-Answer = tuple[dict[str, Any], str]
-
+#: exit codes: a claim does not hold; wrong input; Ctrl-C
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
-
-
-def whole_number(text: str) -> int:
-    """Return an int of at least 0, which is what seeds a generator."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def count(text: str) -> int:
-    """Return an int of at least 1."""
-    if whole_number(text) == 0:
-        raise argparse.ArgumentTypeError("must be at least 1, got 0")
-    return int(text)
-
-
-SEED = ("--seed", whole_number, 0, "of everything random")
-DATA = (
-    "--data",
-    Path,
-    None,
-    "folder of IDX or CIFAR binary files; none: the embedded Fashion-MNIST subset",
-)
+Option = tuple[str, Callable[[str], Any], Any, str]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(argv)
     try:
-        found, text = options.command(options)
+        commands = importlib.import_module("refqnn.commands")
+        found, text = getattr(commands, options.command)(options)
         print(json.dumps(found) if options.json else text, flush=True)
     except BrokenPipeError:
         return broken_pipe()
@@ -85,6 +61,29 @@ def broken_pipe() -> int:
     return FAILED
 
 
+def whole_number(text: str) -> int:
+    """Return an int of at least 0, which is what seeds a generator."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """Return an int of at least 1."""
+    if whole_number(text) == 0:
+        raise argparse.ArgumentTypeError("must be at least 1, got 0")
+    return int(text)
+
+
+SEED: Option = ("--seed", whole_number, 0, "of everything random")
+DATA: Option = (
+    "--data",
+    Path,
+    None,
+    "folder of IDX or CIFAR binary files; none: the embedded Fashion-MNIST subset",
+)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     whole = argparse.ArgumentParser(
@@ -99,24 +98,14 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-def add_command(commands: Any, name: str, run: Callable[[Options], Answer]) -> Any:
-    """Add a command that says of itself what its function says."""
-    lines = (run.__doc__ or "").splitlines()
-    command = commands.add_parser(
-        name,
-        help=lines[0].rstrip("."),
-        description=" ".join(line.strip() for line in lines if line.strip()),
-    )
-    command.set_defaults(command=run)
-    command.add_argument(
-        "--json", action="store_true", help="answer as one JSON object"
-    )
-    return command
-
-
 def add_demo(commands: Any) -> None:
     """Add ``refqnn demo``."""
-    add = add_command(commands, "demo", demo).add_argument
+    add = add_command(
+        commands,
+        "demo",
+        "train a float and a 4-bit ResNet, deploy to integers, check every claim",
+        "Writes a figure, the networks, a listing and a report.",
+    )
     add_options(add, ("--output", Path, Path("runs/demo"), "folder for the results"))
     add_options(add, SEED)
     add("--quick", action="store_true", help="smaller networks, fewer images")
@@ -124,7 +113,13 @@ def add_demo(commands: Any) -> None:
 
 def add_train(commands: Any) -> None:
     """Add ``refqnn train``."""
-    add = add_command(commands, "train", train).add_argument
+    add = add_command(
+        commands,
+        "train",
+        "train a residual network, in floating point or in few bits",
+        "Killed at any moment, it goes on from the last epoch with --resume, to the "
+        "same bits, if the other options are the same.",
+    )
     add("checkpoint", type=Path, help="file to write after every epoch (.npz)")
     add_options(
         add,
@@ -147,7 +142,13 @@ def add_train(commands: Any) -> None:
 
 def add_deploy(commands: Any) -> None:
     """Add ``refqnn deploy``."""
-    add = add_command(commands, "deploy", deploy).add_argument
+    add = add_command(
+        commands,
+        "deploy",
+        "turn a trained low-bit network into one that computes with integers only",
+        "Prints a listing, layer by layer: shapes, scales, multipliers, shifts, widths "
+        "of accumulators.",
+    )
     add("checkpoint", type=Path, help="what refqnn train has written")
     add("output", type=Path, help="file of the integer network (.npz)")
     size = "of the images it will run on (28 28)"
@@ -158,197 +159,34 @@ def add_deploy(commands: Any) -> None:
 
 def add_evaluate(commands: Any) -> None:
     """Add ``refqnn evaluate``."""
-    add = add_command(commands, "evaluate", evaluate).add_argument
+    add = add_command(
+        commands,
+        "evaluate",
+        "measure the test accuracy of a checkpoint or of an integer network",
+        "",
+    )
     add("network", type=Path, help="a checkpoint or an integer network (.npz)")
     sides = ("fast", "definition")
     add("--backend", choices=sides, default="fast", help="which side computes (fast)")
     add_options(add, DATA)
 
 
-def add_options(add: Any, *options: tuple[str, Callable[[str], Any], Any, str]) -> None:
+def add_command(
+    commands: Any, name: str, summary: str, more: str
+) -> Callable[..., argparse.Action]:
+    """Add a command; return the function that adds its arguments."""
+    said = f"{summary[0].upper()}{summary[1:]}. {more}"
+    command = commands.add_parser(name, help=summary, description=said)
+    command.set_defaults(command=name)
+    command.add_argument(
+        "--json", action="store_true", help="answer as one JSON object"
+    )
+    add: Callable[..., argparse.Action] = command.add_argument
+    return add
+
+
+def add_options(add: Callable[..., argparse.Action], *options: Option) -> None:
     """Add options of the form (flag, type, default, help)."""
     for flag, kind, default, text in options:
         shown = text if default is None else f"{text} ({default})"
         add(flag, type=kind, default=default, help=shown)
-
-
-def demo(options: Options) -> Answer:
-    """Train a float and a 4-bit ResNet, deploy to integers, check every claim.
-
-    Writes a figure, the networks, a listing and a report.
-    """
-    room = importlib.import_module("refqnn.demo")
-    report = room.run(
-        options.output,
-        seed=options.seed,
-        settings=room.QUICK if options.quick else room.FULL,
-        say=partial(print, file=sys.stderr if options.json else sys.stdout, flush=True),
-    )
-    return report.as_dict(), f"\n{report}"
-
-
-def train(options: Options) -> Answer:
-    """Train a residual network, in floating point or with low-bit weights and maps.
-
-    Killed at any moment, it goes on from the last epoch with --resume, to the same
-    bits, if the other options are the same.
-    """
-    refuse_surprise(options)
-    nn, dataset = refqnn.nn, load_data(options.data)
-    training = start(options, dataset)
-    if not options.resume:
-        training.save(options.checkpoint)  # a folder that refuses does so at once
-    records = nn.fit(
-        training,
-        (dataset.train_images, dataset.train_labels),
-        epochs=options.epochs,
-        test=(dataset.test_images, dataset.test_labels),
-        checkpoint=options.checkpoint,
-        metrics=options.metrics,
-    )
-    found = {"checkpoint": str(options.checkpoint), "epochs": records}
-    lines = [
-        f"epoch {r['epoch']:3d}   loss {r['train_loss']:.4f}   "
-        f"test accuracy {100 * r['test_accuracy']:.2f} %"
-        for r in records
-    ]
-    return found, "\n".join([*lines, f"wrote {options.checkpoint}"])
-
-
-def refuse_surprise(options: Options) -> None:
-    """Raise where a checkpoint would be overwritten, or resumed as another network."""
-    there = options.checkpoint.exists()
-    if there and not options.resume:
-        raise ValueError(
-            f"{options.checkpoint} exists: --resume continues it, or name another file"
-        )
-    if options.resume and not there:
-        raise ValueError(f"{options.checkpoint} does not exist: nothing to resume")
-
-
-def start(options: Options, dataset: Any) -> Any:
-    """Return the training that the options ask for, before its first step."""
-    nn = refqnn.nn
-    preset = nn.Preset(
-        options.lr,
-        options.warmup,
-        options.epochs,
-        options.batch,
-        momentum=0.9,
-        nesterov=True,
-        weight_decay=options.weight_decay,
-    )
-    rng = generator(options.seed)
-    network = refqnn.networks.resnet(
-        options.depth,
-        classes=1
-        + max(int(dataset.train_labels.max()), int(dataset.test_labels.max())),
-        in_channels=dataset.train_images.shape[1],
-        width=options.width,
-        weight_bits=either(options.weight_bits, options.bits),
-        activation_bits=either(options.activation_bits, options.bits),
-        rng=rng,
-    )
-    if options.resume:
-        check_same(nn.checkpoint.load(options.checkpoint).config, network.config)
-    steps = nn.steps_per_epoch(len(dataset.train_images), options.batch)
-    return nn.Training(
-        network,
-        preset.optimiser(network),
-        preset.schedule(steps),
-        rng,
-        batch=options.batch,
-        augment=partial(refqnn.data.crop_and_flip, padding=2),
-        backend=refqnn.fast,
-    )
-
-
-def generator(seed: int) -> Any:
-    """Return the random generator of a seed."""
-    return importlib.import_module("numpy").random.default_rng(seed)
-
-
-def either(value: int | None, otherwise: int | None) -> int | None:
-    """Return the first that is given.
-
-    >>> either(None, 4), either(0, 4)
-    (4, 0)
-    """
-    return otherwise if value is None else value
-
-
-def check_same(there: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Raise where a checkpoint is of another network than the options describe."""
-    keys = sorted(there.keys() | asked.keys())
-    other = [k for k in keys if there.get(k) != asked.get(k)]
-    if other:
-        told = ", ".join(f"{k} {there.get(k)}, not {asked.get(k)}" for k in other)
-        raise ValueError(f"the checkpoint is of another network: {told}")
-
-
-def deploy(options: Options) -> Answer:
-    """Turn a trained low-bit network into one that computes with integers only.
-
-    Prints a listing, layer by layer: shapes, scales, multipliers, shifts, widths.
-    """
-    integer = refqnn.deploy.deploy(
-        load_network(options.checkpoint), image_size=tuple(options.image_size)
-    )
-    integer.save(options.output)
-    if options.listing is not None:
-        options.listing.write_text(f"{integer}\n", encoding="utf-8")
-    found = {
-        "output": str(options.output),
-        "steps": [step.name for step in integer.steps],
-        "logit_scale": integer.logit_scale,
-    }
-    return found, f"{integer}\nwrote {options.output}"
-
-
-def evaluate(options: Options) -> Answer:
-    """Measure the test accuracy of a checkpoint or of an integer network."""
-    dataset = load_data(options.data)
-    images, labels = dataset.test_images, dataset.test_labels
-    backend = refqnn.fast if options.backend == "fast" else refqnn
-    kind, network = load_either(options.network)
-    if kind == "integers":
-        chosen = network.predict(images, backend=backend)
-    else:
-        chosen = refqnn.nn.predict(network, images, backend=backend).argmax(axis=1)
-    accuracy = float((chosen == labels).mean())
-    found = {"network": kind, "images": len(images), "test_accuracy": accuracy}
-    return found, f"{kind}: {100 * accuracy:.2f} % of {len(images):,} test images"
-
-
-def load_either(path: Path) -> tuple[str, Any]:
-    """Return what a file holds, an integer network or one in floating point."""
-    header = str(refqnn.data.read_npz(path).get("json", ""))
-    if "refqnn integer network" in header[:100]:
-        return "integers", refqnn.deploy.IntegerNetwork.load(path)
-    return "checkpoint", load_network(path)
-
-
-def load_network(path: Path) -> Any:
-    """Return the network of a checkpoint."""
-    content = refqnn.nn.checkpoint.load(path)
-    network = refqnn.networks.build(content.config)
-    refqnn.nn.checkpoint.restore(network, content)
-    return network
-
-
-def load_data(folder: Path | None) -> Any:
-    """Return the images of a folder, told by its files; without one those embedded."""
-    data = refqnn.data
-    if folder is None:
-        return data.embedded()
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder")
-    if (folder / "train.bin").exists():
-        parts = (
-            data.read_cifar100(folder / name) for name in ("train.bin", "test.bin")
-        )
-    elif batches := sorted(folder.glob("data_batch_*.bin")):
-        parts = (data.read_cifar10(b) for b in (batches, folder / "test_batch.bin"))
-    else:
-        return data.fashion_mnist(folder)
-    return data.Dataset(*next(parts), *next(parts))

@@ -63,7 +63,7 @@ class Settings(NamedTuple):
 
 
 FULL = Settings(8, 0.5, 4, 15, 40, 0.1, 1.0, 1e-3, 4000, 1000, 64)
-QUICK = Settings(8, 0.25, 4, 3, 50, 0.1, 0.5, 1e-3, 1000, 200, 16)
+QUICK = Settings(8, 0.25, 4, 8, 25, 0.1, 1.0, 1e-3, 1000, 200, 16)
 
 
 class Claim(NamedTuple):
@@ -141,7 +141,7 @@ def run(
     columns = compare_networks(networks, logits, data)
     figure = page(records, networks[low], logits, data, columns)
     files = write(folder, networks, integer, figure)
-    report = Report(columns, claims, files)
+    report = Report(columns, claims, (*files, str(folder / "report.json")))
     write_text(folder / "report.json", json.dumps(report.as_dict(), indent=2) + "\n")
     return report
 

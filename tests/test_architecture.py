@@ -35,13 +35,14 @@ RANK = {
     "papers": 9,
     "conformance": 10,
     "demo": 11,
-    "cli": 12,
-    "__main__": 13,
+    "commands": 12,
+    "cli": 13,
+    "__main__": 14,
 }
 LEAVES = ("data", "plots")
 DEFINITIONS = ("ops", "integer", "quantizers")
 #: rooms that may choose the compiled side
-CHOOSERS = ("deploy", "papers", "demo", "cli")
+CHOOSERS = ("deploy", "papers", "demo", "commands", "cli")
 MAY_FAST_IMPORT = ("_types", "core", "geometry", "fast", *DEFINITIONS)
 MOST_STATEMENTS = 40
 

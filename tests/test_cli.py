@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import refqnn
-from refqnn import cli, data, nn
+from refqnn import cli, commands, data, nn
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--depth", "8", "--width", "0.1", "--batch", "10"]
@@ -163,13 +163,15 @@ def test_cifar_folders_are_recognized(tmp_path, rng):
     ten = rng.integers(0, 10, (4, 3073)).astype(np.uint8)
     for name in ("data_batch_1.bin", "data_batch_2.bin", "test_batch.bin"):
         (tmp_path / name).write_bytes(ten.tobytes())
-    found = cli.load_data(tmp_path)
+    found = commands.load_data(tmp_path)
     assert found.train_images.shape == (8, 3, 32, 32)
     np.testing.assert_array_equal(found.test_labels, ten[:, 0])
     hundred = rng.integers(0, 20, (4, 3074)).astype(np.uint8)
     for name in ("train.bin", "test.bin"):
         (tmp_path / name).write_bytes(hundred.tobytes())
-    np.testing.assert_array_equal(cli.load_data(tmp_path).test_labels, hundred[:, 1])
+    np.testing.assert_array_equal(
+        commands.load_data(tmp_path).test_labels, hundred[:, 1]
+    )
 
 
 REFUSED_OPTIONS = (

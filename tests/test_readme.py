@@ -1,0 +1,42 @@
+"""The README's Python blocks run, and what it points to is there."""
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+
+
+def missing(text):
+    """Return links into the project that lead nowhere."""
+    links = re.findall(r"\]\(([^)#]+)\)", text)
+    inside = [link for link in links if "://" not in link]
+    return [link for link in inside if not (ROOT / link).exists()]
+
+
+@pytest.mark.compiled
+def test_the_readme_runs():
+    ran = doctest.testfile(
+        str(ROOT / "README.md"), module_relative=False, optionflags=FLAGS
+    )
+    assert ran.failed == 0
+    assert ran.attempted > 20
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    assert missing((ROOT / page).read_text("utf-8")) == []
+
+
+def test_a_link_to_nowhere_is_found():
+    assert missing("[a](LICENSE) [b](absent.md) [c](https://x.org)") == ["absent.md"]
+
+
+def test_the_two_commands_are_there():
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert "python -m pip install . && refqnn demo" in text
+    assert "python -m pip install '.[test]' && pytest" in text

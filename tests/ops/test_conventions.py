@@ -19,6 +19,12 @@ def test_gradients_at_the_kinks_are_zero():
     np.testing.assert_array_equal(ops.relu6_backward(dy, ops.relu6(x)[1]), [0, 0])
 
 
+def test_relu6_and_its_gradient_between_and_beyond_the_kinks():
+    y, cache = ops.relu6(np.array([-0.5, 0.5, 5.5, 6.5]))
+    np.testing.assert_array_equal(y, [0, 0.5, 5.5, 6])
+    np.testing.assert_array_equal(ops.relu6_backward(np.ones(4), cache), [0, 1, 1, 0])
+
+
 @pytest.mark.parametrize("closed", [False, True])
 def test_closed_lets_the_gradient_pass_at_the_bounds(closed):
     x = np.array([-1.0, 1.0])

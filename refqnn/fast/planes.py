@@ -86,6 +86,7 @@ class Layout(NamedTuple):
     """Where a block of images lies in memory, and what each tap's offset is."""
 
     images: int  # images of a block
+    per: int  # channels that share an entry
     row_stride: int  # entries of the image from one row of a plane to the next
     col_stride: int
     row: int  # entries from one row to the next
@@ -93,8 +94,20 @@ class Layout(NamedTuple):
     margin: int  # zeros before the first image
     span: int  # outputs of a block, gaps included, whole tiles
     channel: int  # entries from one plane of the block to the next
+    size: int  # entries of a block
     remainders: Int  # (planes of a channel, 2): which rows and columns each holds
     offsets: Int  # (channels, taps): where tap t of channel c reads, relative to p
+
+
+class Outputs(NamedTuple):
+    """Which entries of y a correlation writes."""
+
+    rows: int
+    cols: int
+    top: int = 0  # the first row and column
+    left: int = 0
+    down: int = 1  # from one row to the next
+    right: int = 1
 
 
 class Taps(NamedTuple):
@@ -115,12 +128,15 @@ def taps(rows: Axis, cols: Axis) -> Taps:
 _PLANES, _OUTPUTS = 65_536, 4_096
 
 
-def layout(rows: Axis, cols: Axis, *, channels: int, images: int, tile: int) -> Layout:
+def layout(
+    rows: Axis, cols: Axis, *, channels: int, images: int, tile: int, per: int = 1
+) -> Layout:
     """Lay out blocks of images for the taps of two axes.
 
     A block holds as many images as fit ``_PLANES`` inputs and ``_OUTPUTS`` outputs of
     one channel, which keeps it in the second-level cache and short of the TLB's reach.
-    ``tile`` is the number of neighbouring outputs that are computed together.
+    ``tile`` is the number of neighbouring outputs that are computed together; ``per``
+    real channels share each of the ``channels``.
     """
     row, image = cols.pitch, rows.pitch * cols.pitch
     keys = sorted({(a, b) for _, a, _ in rows.taps for _, b, _ in cols.taps})
@@ -139,6 +155,7 @@ def layout(rows: Axis, cols: Axis, *, channels: int, images: int, tile: int) -> 
     first = np.arange(channels)[:, None] * (len(keys) * channel)
     return Layout(
         images=block,
+        per=per,
         row_stride=rows.stride,
         col_stride=cols.stride,
         row=row,
@@ -146,6 +163,7 @@ def layout(rows: Axis, cols: Axis, *, channels: int, images: int, tile: int) -> 
         margin=margin,
         span=span,
         channel=channel,
+        size=channels * len(keys) * channel,
         remainders=np.array(keys, np.int64).reshape(-1, 2),
         offsets=first + np.array(shifts, np.int64),
     )

@@ -8,6 +8,10 @@ as the LLVM loop that Numba compiles in its place, which keeps every accumulator
 64-byte vector register from the first term to the last. Terms are added in the order
 of k (1), or lane by lane and then across the lanes (2); nothing depends on threads.
 
+In (1) a number may also be a pair of int16 held by an int32, on both sides, and then
+the product is ``w_low x_low + w_high x_high`` in an int32: twice the terms in one step.
+(It must fit, as must the sums.)
+
 ``outer_8x3`` computes 8 rows of 3 vectors: 24 independent sums hide the latency of the
 multiply-add, and 11 loads feed 24 of them.
 """
@@ -21,7 +25,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from refqnn._types import Float, Int
+from refqnn._types import Array, Float, Int
 
 VECTOR_BYTES = 64
 
@@ -51,10 +55,11 @@ def _outer(rows: int, vectors: int) -> Tile:
         w_at: int,
     ) -> None:
         width = vectors * lanes_of(planes.dtype)
-        w_rows = w[w_at : w_at + offsets.size * rows].reshape(offsets.size, rows)
         seen = np.stack([planes[start + k : start + k + width] for k in offsets])
+        w_rows = w[w_at : w_at + offsets.size * rows].reshape(offsets.size, rows)
         for r in range(rows):
-            out[at + r * pitch : at + r * pitch + width] = w_rows[:, r] @ seen  # (1)
+            line = out[at + r * pitch : at + r * pitch + width]
+            line[:] = multiplied(w_rows[:, r], seen)  # (1)
 
     @intrinsic
     def emit(typingctx, out, at, pitch, planes, start, offsets, w, w_at):
@@ -72,6 +77,22 @@ def _outer(rows: int, vectors: int) -> Tile:
     return outer
 
 
+def multiplied(w: Array, seen: Array) -> Array:
+    """Return w @ seen, where int32 numbers are pairs of int16.
+
+    w: (K,), seen: (K, J)  ->  (J,)
+
+    >>> pair = np.array([3, 10], np.int16).view(np.int32)
+    >>> multiplied(pair, pair[None])
+    array([109], dtype=int32)
+    """
+    if w.dtype != np.int32:
+        return w @ seen
+    low, high = (w.view(np.int16).astype(np.int32)[i::2] for i in (0, 1))
+    pairs = np.ascontiguousarray(seen).view(np.int16).astype(np.int32)
+    return low @ pairs[:, 0::2] + high @ pairs[:, 1::2]
+
+
 def _outer_loop(rows: int, vectors: int) -> Tile:
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, at, pitch, _, start, _, _, w_at = args
@@ -85,7 +106,7 @@ def _outer_loop(rows: int, vectors: int) -> Tile:
             w_k = builder.gep(w, [builder.mul(k, ll.whole(rows))])
             w_rows = [ll.splat(builder.gep(w_k, [ll.whole(r)])) for r in range(rows)]
             pairs = [(w_r, x_v) for w_r in w_rows for x_v in x]
-            return [ll.fma(*p, s) for p, s in zip(pairs, sums, strict=True)]
+            return [ll.add_product(*p, s) for p, s in zip(pairs, sums, strict=True)]
 
         sums = ll.loop(ll.size(5), ll.whole(1), rows * vectors, term)
         for i, total in enumerate(sums):
@@ -174,7 +195,7 @@ def _dot_loop(rows: int, taps: int) -> Tile:
             for t, first in enumerate(starts):
                 x = ll.loads(builder.gep(planes, [builder.add(first, j)]), 1)[0]
                 for r in range(rows):
-                    new[r * taps + t] = ll.fma(dy[r], x, sums[r * taps + t])
+                    new[r * taps + t] = ll.add_product(dy[r], x, sums[r * taps + t])
             return new
 
         sums = ll.loop(length, ll.whole(ll.lanes), rows * taps, term)
@@ -193,20 +214,20 @@ class _Vectors:
 
     def __init__(self, context: Any, builder: Any, sig: Any, args: Any) -> None:
         self.context, self.builder, self.sig, self.args = context, builder, sig, args
-        number = context.get_value_type(sig.args[0].dtype)
-        self.bytes = 4 if isinstance(number, ir.FloatType) else 8
+        self.number = context.get_value_type(sig.args[0].dtype)
+        self.pairs = isinstance(self.number, ir.IntType)
+        self.bytes = 8 if isinstance(self.number, ir.DoubleType) else 4
         self.lanes = VECTOR_BYTES // self.bytes
-        self.vector = ir.VectorType(number, self.lanes)
-        self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
-        suffix = f"v{self.lanes}f{8 * self.bytes}"
-        self._fma = self._declare(f"llvm.fma.{suffix}", self.vector, [self.vector] * 3)
-        self._sum = self._declare(
-            f"llvm.vector.reduce.fadd.{suffix}", number, [number, self.vector]
-        )
+        self.vector = ir.VectorType(self.number, self.lanes)
+        self.zero = ir.Constant(self.vector, [0 if self.pairs else 0.0] * self.lanes)
 
-    def _declare(self, name: str, result: Any, arguments: list[Any]) -> Any:
-        kind = ir.FunctionType(result, arguments)
-        return cgutils.get_or_insert_function(self.builder.module, kind, name)
+    def _float_call(
+        self, name: str, result: Any, arguments: list[Any], **how: Any
+    ) -> Any:
+        kind = ir.FunctionType(result, [a.type for a in arguments])
+        full = f"llvm.{name}.v{self.lanes}f{8 * self.bytes}"
+        function = cgutils.get_or_insert_function(self.builder.module, kind, full)
+        return self.builder.call(function, arguments, **how)
 
     def _array(self, i: int) -> Any:
         make = self.context.make_array(self.sig.args[i])
@@ -241,11 +262,28 @@ class _Vectors:
         mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(one, undefined, mask)
 
-    def fma(self, a: Any, b: Any, total: Any) -> Any:
-        return self.builder.call(self._fma, [a, b, total])
+    def add_product(self, a: Any, b: Any, total: Any) -> Any:
+        if self.pairs:
+            return self.builder.add(total, self._pair_products(a, b))
+        return self._float_call("fma", self.vector, [a, b, total])
+
+    def _pair_products(self, a: Any, b: Any) -> Any:
+        build, twice = self.builder, 2 * self.lanes
+        halves = ir.VectorType(ir.IntType(16), twice)
+        wide = ir.VectorType(ir.IntType(32), twice)
+        a, b = (build.sext(build.bitcast(v, halves), wide) for v in (a, b))
+        low, high = (ir.Constant(self.vector, [*range(i, twice, 2)]) for i in (0, 1))
+        products, none = build.mul(a, b), ir.Constant(wide, ir.Undefined)
+        return build.add(
+            build.shuffle_vector(products, none, low),
+            build.shuffle_vector(products, none, high),
+        )
 
     def across(self, vector: Any, start: Any) -> Any:
-        return self.builder.call(self._sum, [start, vector], fastmath=("reassoc",))
+        how = {"fastmath": ("reassoc",)}
+        return self._float_call(
+            "vector.reduce.fadd", self.number, [start, vector], **how
+        )
 
     def loop(self, stop: Any, step: Any, count: int, term: Any) -> list[Any]:
         """``sums = term(i, sums)`` for i in range(0, stop, step), from zeros."""

@@ -42,7 +42,7 @@ def test_planes_show_every_window(geometry, images, channels):
     rows, cols = forward_axis(h, ho, 0, at), forward_axis(w, wo, 1, at)
     lie = layout(rows, cols, channels=channels, images=images, tile=16)
     x = 1.0 + np.arange(images * channels * h * w).reshape(images, channels, h, w)
-    planes = np.zeros(channels * lie.remainders.shape[0] * lie.channel)
+    planes = np.zeros(lie.size)
     count = min(lie.images, images)
     _pack(x, 0, 0, channels, 0, planes, lie)
     want = windows(pad_planes(x, at), at)

@@ -12,7 +12,7 @@ from numba.extending import overload
 
 from refqnn._types import Array, Bool, Int
 from refqnn.fast.ops.conv import _pack, _unpack
-from refqnn.fast.planes import Layout, forward_axis, layout
+from refqnn.fast.planes import Layout, Outputs, forward_axis, layout
 from refqnn.geometry import (
     Padding,
     Pair,
@@ -70,7 +70,7 @@ def xnor_conv2d(
     lie = layout(rows, cols, channels=words, images=n, tile=_WIDTH)
     y = np.empty((n, o, ho, wo), np.int32)
     every = np.full(o, channels * kh * kw, np.int32)
-    into = np.array([ho, wo, 0, 0, 1, 1, 0])
+    into = Outputs(ho, wo)
     offsets, flat = lie.offsets.reshape(-1), w_bits.reshape(o, -1)
     if y.size:
         x = np.ascontiguousarray(x_bits)
@@ -97,13 +97,13 @@ def _xnor(
     y: Int,
     offsets: Int,
     lie: Layout,
-    into: Int,
+    into: Outputs,
     workers: int,
 ) -> None:
     words, o = x.shape[1], w.shape[0]
     blocks = -(-x.shape[0] // lie.images)
     for worker in prange(workers):
-        planes = np.zeros(words * lie.remainders.shape[0] * lie.channel, np.uint64)
+        planes = np.zeros(lie.size, np.uint64)
         out = np.empty(o * lie.span, np.int64)
         for block in range(worker, blocks, workers):
             first = block * lie.images

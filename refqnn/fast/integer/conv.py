@@ -1,12 +1,11 @@
-"""Numba twin of ``refqnn.integer.conv``: exact integer sums carried by floating point.
+"""Numba twin of ``refqnn.integer.conv``: exact sums of pairs of int16.
 
-float32 holds every integer up to 2^24 and float64 up to 2^53. While the sum of
-``|w - w_zero_point| max|x - x_zero_point|`` stays below that, every product and every
-partial sum is such an integer, so the sum is exact in any order. Input channels are
-cut into runs that keep the bound; the runs are added as integers.
+While both factors fit int16 and the bound of the definition fits int32, two channels
+share an int32 and one step multiplies and adds both. Wider codes are carried by
+float64, which holds every integer up to 2^53; beyond that the definition computes. A
+sum of integers that fit is exact in any order.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -48,78 +47,55 @@ def conv2d(
     at = window(w.shape[2:], stride=stride, padding=padding, dilation=dilation)
     ho, wo = output_size(x.shape[2:], at)
     centred = w.astype(np.int64) - wz[:, None, None, None]
-    check_accumulator(x.dtype, xz, centred, b, accumulator)
+    bound = check_accumulator(x.dtype, xz, centred, b, accumulator)
     if padding_value == "raw_zero":
         x, at = pad_planes(x, at), at._replace(padding=((0, 0), (0, 0)))
     y = np.empty((x.shape[0], w.shape[0], ho, wo), accumulator)
     bias = np.zeros(len(w), y.dtype) if b is None else b.astype(y.dtype)
-    sum_exactly(x, xz, centred, bias, y, at, groups)
+    sum_exactly(x, xz, centred, bias, y, at, groups, bound)
     return y
 
 
 def sum_exactly(
-    x: Int, x_zero_point: int, w: Int, bias: Int, y: Int, at: Window, groups: int
+    x: Int,
+    x_zero_point: int,
+    w: Int,
+    bias: Int,
+    y: Int,
+    at: Window,
+    groups: int,
+    bound: int,
 ) -> None:
-    """Write ``bias + sum of w (x - x_zero_point)`` into ``y``, run by run.
+    """Write ``bias + sum of w (x - x_zero_point)`` into ``y``.
 
     x: (N, C, H, W), w: (O, C // G, Kh, Kw), bias: (O,)  ->  y: (N, O, Ho, Wo), written
     """
-    info = np.iinfo(x.dtype)
-    largest = max(info.max - x_zero_point, x_zero_point - info.min)
-    number = carrier(w, largest)
-    if number is None:
+    number = carrier(x.dtype, x_zero_point, w, bound)
+    if number == np.int64:
         padded = pad_planes(x.astype(np.int64), at, x_zero_point) - x_zero_point
-        y[...] = correlate_definition(padded, w, at, groups, np.dtype(np.int64))
+        y[...] = correlate_definition(padded, w, at, groups, number)
         y += bias[:, None, None]
         return
     rows = forward_axis(x.shape[2], y.shape[2], 0, at)
     cols = forward_axis(x.shape[3], y.shape[3], 1, at)
-    for channels in exact_runs(w, largest, EXACT[number]):
-        correlate(
-            x,
-            w.astype(number),
-            bias,
-            y,
-            rows,
-            cols,
-            groups=groups,
-            channels=channels,
-            zero_point=x_zero_point,
-        )
+    zero = x_zero_point
+    correlate(x, w.astype(number), bias, y, rows, cols, groups=groups, zero_point=zero)
 
 
-#: below this, the sums of integers are integers in floating point
-EXACT: dict[np.dtype[Any], int] = {
-    np.dtype(np.float32): 2**24,
-    np.dtype(np.float64): 2**53,
-}
+def carrier(
+    x_dtype: np.dtype[Any], x_zero_point: int, w: Int, bound: int
+) -> np.dtype[Any]:
+    """Return the dtype of the weights that carries sums up to ``bound`` exactly.
 
+    w: (O, ...), less their zero-point  ->  int16, float64 or int64
 
-def carrier(w: Int, largest: int) -> np.dtype[Any] | None:
-    """Return the float that holds the sums of any one input channel exactly.
-
-    w: (O, C, Kh, Kw), largest: |x - x_zero_point| at most  ->  None where none does
-
-    >>> w = np.full((1, 2, 3, 3), 127)
-    >>> carrier(w, 255), carrier(w, 65_535), carrier(w, 2**50)
-    (dtype('float32'), dtype('float64'), None)
+    >>> w, x_dtype = np.array([-128, 127]), np.dtype(np.uint8)
+    >>> carrier(x_dtype, 0, w, 65_025), carrier(x_dtype, 0, w, 2**40)
+    (dtype('int16'), dtype('float64'))
     """
-    most = int(np.abs(w).sum(axis=(2, 3)).max(initial=0)) * largest
-    return next((number for number, limit in EXACT.items() if most < limit), None)
-
-
-def exact_runs(w: Int, largest: int, limit: int) -> Iterator[Pair]:
-    """Cut the input channels into runs whose sums stay below ``limit``.
-
-    w: (O, C, Kh, Kw), one channel alone below the limit  ->  (c0, c1) of every run
-
-    >>> list(exact_runs(np.full((1, 5, 1, 1), 3), largest=2, limit=13))
-    [(0, 2), (2, 4), (4, 5)]
-    """
-    sums = np.abs(w).sum(axis=(2, 3)).astype(object) * largest  # (O, C), any size
-    first, channels = 0, max(w.shape[1], 1)
-    while first < channels:
-        total = np.cumsum(sums[:, first:], axis=1).max(axis=0, initial=0)
-        last = first + max(1, int((total < limit).sum()))
-        yield first, last
-        first = last
+    info = np.iinfo(x_dtype)
+    reach = max(info.max - x_zero_point, x_zero_point - info.min)
+    factor = max(reach, int(np.abs(w).max(initial=0)))
+    if factor < 2**15 and bound < 2**31:
+        return np.dtype(np.int16)
+    return np.dtype(np.float64 if bound <= 2**53 else np.int64)

@@ -11,6 +11,7 @@ from refqnn._types import Array, Float, Int
 from refqnn.fast.planes import (
     Axis,
     Layout,
+    Outputs,
     forward_axis,
     input_grad_axis,
     layout,
@@ -118,7 +119,6 @@ def correlate(
     cols: Axis,
     *,
     groups: int,
-    channels: Pair | None = None,
     zero_point: int = 0,
     corner: Pair = (0, 0),
     step: Pair = (1, 1),
@@ -127,70 +127,91 @@ def correlate(
 
     x: (N, C, H, W), w: (O, C // G, Kh, Kw), bias: (O,)  ->  y: (N, O, ...), written
 
-    Sums are carried in the dtype of w. Outputs go to every ``step``-th row and column
-    of y from ``corner`` on. With ``channels = (c0, c1)`` only those channels of each
-    group are summed, and from c0 > 0 on they are added to what ``y`` holds.
+    Sums are carried in the dtype of w; int16 weights are taken in pairs of channels and
+    carried in int32. Outputs go to every ``step``-th row and column of y from
+    ``corner`` on.
     """
-    n, c = x.shape[:2]
     o = w.shape[0]
-    wide = o // groups >= 4
-    width = tile_width(3 if wide else 8, w.dtype)
-    c0, c1 = (0, c // groups) if channels is None else channels
-    lie = layout(rows, cols, channels=c1 - c0, images=n, tile=width)
     at = taps(rows, cols)
+    flat = w[:, :, at.rows, at.cols]
+    per = 2 if w.dtype == np.int16 else 1
+    flat = flat if per == 1 else pair_channels(flat)
+    wide = o // groups >= 4
+    lie = layout(
+        rows,
+        cols,
+        channels=flat.shape[1],
+        per=per,
+        images=x.shape[0],
+        tile=tile_width(3 if wide else 8, flat.dtype),
+    )
     if y.size == 0 or lie.offsets.size == 0:
         y[:, :, corner[0] :: step[0], corner[1] :: step[1]] = bias[:, None, None]
         return
-    flat = w[:, c0:c1][:, :, at.rows, at.cols].reshape(groups, o // groups, -1)
+    flat = flat.reshape(groups, o // groups, -1)
     tiles = np.stack([tile_weights(group, 8 if wide else 1) for group in flat])
-    into = np.array([rows.out, cols.out, *corner, *step, c0 > 0])
+    into = Outputs(rows.out, cols.out, *corner, *step)
     offsets = lie.offsets.reshape(-1)
     x, workers = np.ascontiguousarray(x), get_num_threads()
-    _correlate(x, c0, c1, zero_point, tiles, bias, y, offsets, lie, into, wide, workers)
+    _correlate(x, zero_point, tiles, bias, y, offsets, lie, into, wide, workers)
+
+
+def pair_channels(w: Int) -> Int:
+    """Put the weights of neighbouring channels into one int32; a last one gets a 0.
+
+    w: (O, C, T) int16  ->  (O, ceil(C / 2), T) int32
+
+    >>> pair_channels(np.array([[[1], [2], [3]]], np.int16)).ravel()
+    array([131073,      3], dtype=int32)
+    """
+    o, c, t = w.shape
+    even = np.zeros((o, c + c % 2, t), np.int16)
+    even[:, :c] = w
+    pairs = even.reshape(o, -1, 2, t).swapaxes(2, 3)
+    return np.ascontiguousarray(pairs).view(np.int32)[..., 0]
 
 
 @njit(cache=True, parallel=True)
 def _correlate(
     x: Array,
-    c0: int,
-    c1: int,
     zero_point: int,
     tiles: Array,
     bias: Array,
     y: Array,
     offsets: Int,
     lie: Layout,
-    into: Int,
+    into: Outputs,
     wide: bool,
     workers: int,
 ) -> None:
     groups, count = tiles.shape[:2]
     cg, og = x.shape[1] // groups, y.shape[1] // groups
-    rows, width = (8, 3 * 64) if wide else (1, 8 * 64)
-    width //= tiles.itemsize
-    size = tiles.shape[2] * tiles.shape[3]
+    rows = 8 if wide else 1
     jobs = -(-x.shape[0] // lie.images) * groups
     for worker in prange(workers):
-        planes = np.zeros(
-            (c1 - c0) * lie.remainders.shape[0] * lie.channel, tiles.dtype
-        )
+        planes = np.zeros(lie.size, tiles.dtype)
         out = np.empty(count * rows * lie.span, tiles.dtype)
         for job in range(worker, jobs, workers):
             first, group = job // groups * lie.images, job % groups
-            _pack(x, first, group * cg + c0, c1 - c0, zero_point, planes, lie)
-            w = tiles[group].reshape(-1)
-            for p in range(0, lie.span, width):
-                for t in range(count):
-                    at, start = t * rows * lie.span + p, lie.margin + p
-                    if wide:
-                        outer_8x3(
-                            out, at, lie.span, planes, start, offsets, w, t * size
-                        )
-                    else:
-                        outer_1x8(
-                            out, at, lie.span, planes, start, offsets, w, t * size
-                        )
+            _pack(x, first, group * cg, cg, zero_point, planes, lie)
+            _tiles(out, planes, offsets, tiles[group], lie, wide)
             _unpack(out, first, group * og, og, bias, y, lie, into)
+
+
+@njit(cache=True)
+def _tiles(
+    out: Array, planes: Array, offsets: Int, tiles: Array, lie: Layout, wide: bool
+) -> None:
+    w, size = tiles.reshape(-1), tiles.shape[1] * tiles.shape[2]
+    width = (3 if wide else 8) * 64 // planes.itemsize
+    for p in range(0, lie.span, width):
+        start = lie.margin + p
+        for t in range(tiles.shape[0]):
+            at = t * tiles.shape[2] * lie.span + p
+            if wide:
+                outer_8x3(out, at, lie.span, planes, start, offsets, w, t * size)
+            else:
+                outer_1x8(out, at, lie.span, planes, start, offsets, w, t * size)
 
 
 @njit(cache=True, parallel=True)
@@ -208,7 +229,7 @@ def _weight_grads(
     cg, og = x.shape[1] // groups, dy.shape[1] // groups
     k = offsets.size
     for worker in prange(workers):
-        planes = np.zeros(cg * lie.remainders.shape[0] * lie.channel, x.dtype)
+        planes = np.zeros(lie.size, x.dtype)
         rows = np.zeros(lines * lie.span, x.dtype)
         for job in range(worker, blocks * groups, workers):
             block, group = job // groups, job % groups
@@ -260,23 +281,50 @@ def _pack(
     planes: Array,
     lie: Layout,
 ) -> None:
-    number = planes.dtype.type
-    zero = number(zero_point)
-    last = min(first + lie.images, x.shape[0])
-    for n in range(first, last):
-        for c in range(channels):
+    """Copy a block of images into planes, one channel or a pair in each entry."""
+    for n in range(first, min(first + lie.images, x.shape[0])):
+        for c in range(0, channels, lie.per):
+            both = c + 1 < channels
             for r in range(lie.remainders.shape[0]):
                 a, b = lie.remainders[r]
-                plane = (c * lie.remainders.shape[0] + r) * lie.channel + lie.margin
-                plane += (n - first) * lie.image
+                plane = (c // lie.per * lie.remainders.shape[0] + r) * lie.channel
+                plane += lie.margin + (n - first) * lie.image
                 for i, h in enumerate(range(a, x.shape[2], lie.row_stride)):
-                    at = plane + i * lie.row
-                    if lie.col_stride == 1:
-                        for j in range(x.shape[3]):
-                            planes[at + j] = number(x[n, c0 + c, h, j]) - zero
+                    row = planes[plane + i * lie.row : plane + (i + 1) * lie.row]
+                    if lie.per == 1:
+                        _copy(x[n, c0 + c, h], b, lie.col_stride, zero_point, row)
                     else:
-                        for j, v in enumerate(range(b, x.shape[3], lie.col_stride)):
-                            planes[at + j] = number(x[n, c0 + c, h, v]) - zero
+                        low, high = x[n, c0 + c, h], x[n, c0 + c + both, h]
+                        _copy_pair(low, high, both, b, lie.col_stride, zero_point, row)
+
+
+@njit(cache=True)
+def _copy(x: Array, first: int, stride: int, zero_point: int, row: Array) -> None:
+    number = row.dtype.type
+    zero = number(zero_point)
+    if stride == 1:
+        for j in range(x.size):
+            row[j] = number(x[j]) - zero
+    else:
+        for j, v in enumerate(range(first, x.size, stride)):
+            row[j] = number(x[v]) - zero
+
+
+@njit(cache=True)
+def _copy_pair(
+    low: Array,
+    high: Array,
+    both: bool,
+    first: int,
+    stride: int,
+    zero_point: int,
+    row: Array,
+) -> None:
+    """Put low - zero_point into the lower 16 bits, high - zero_point into the upper."""
+    number, upper = row.dtype.type, np.int64(65_536) * both
+    for j, v in enumerate(range(first, low.size, stride)):
+        lower = (np.int64(low[v]) - zero_point) & 65_535
+        row[j] = number(lower + (np.int64(high[v]) - zero_point) * upper)
 
 
 @njit(cache=True)
@@ -301,23 +349,19 @@ def _unpack(
     bias: Array,
     y: Array,
     lie: Layout,
-    into: Int,
+    into: Outputs,
 ) -> None:
-    ho, wo, top, left, down, right, add = into
     number = y.dtype.type
     last = min(first + lie.images, y.shape[0])
     for n in range(first, last):
         for o in range(count):
             b = bias[o0 + o]
-            for p in range(ho):
+            for p in range(into.rows):
                 at = o * lie.span + (n - first) * lie.image + p * lie.row
-                row = y[n, o0 + o, top + p * down]
-                if add:
-                    for q in range(wo):
-                        row[left + q * right] += number(out[at + q])
-                elif right == 1:
-                    for q in range(wo):
-                        row[left + q] = number(out[at + q]) + b
+                row = y[n, o0 + o, into.top + p * into.down, into.left :]
+                if into.right == 1:
+                    for q in range(into.cols):
+                        row[q] = number(out[at + q]) + b
                 else:
-                    for q in range(wo):
-                        row[left + q * right] = number(out[at + q]) + b
+                    for q in range(into.cols):
+                        row[q * into.right] = number(out[at + q]) + b

@@ -11,7 +11,7 @@ Subpackages load when first used: ``fast.ops`` does not load ``fast.quantizers``
 import importlib
 from types import ModuleType
 
-_SUBMODULES = ("fused", "integer", "ops", "quantizers")
+_SUBMODULES = ("integer", "ops", "quantizers")
 
 
 def __getattr__(name: str) -> ModuleType:

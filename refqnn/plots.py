@@ -181,15 +181,13 @@ def draw_codes(axes: Axes, layers: Sequence[LayerCodes]) -> None:
         codes = np.arange(-layer.largest, layer.largest + 1)
         from_zero = layer.codes.ravel().astype(np.int64) + layer.largest
         counts = np.bincount(from_zero, minlength=codes.size)
-        colour = GREY if layer.largest > 15 else BLUE
-        axes.bar(
-            codes / layer.largest,
-            0.86 * counts / counts.max(),
-            width=0.86 / layer.largest if layer.largest < 16 else 1 / layer.largest,
-            bottom=row,
-            color=colour,
-            linewidth=0,
-        )
+        heights = 0.86 * counts / counts.max()
+        if layer.largest > 15:
+            edges = (np.arange(codes.size + 1) - codes.size / 2) / layer.largest
+            axes.stairs(row + heights, edges, baseline=row, fill=True, color=GREY)
+        else:
+            width = 0.86 / layer.largest
+            axes.bar(codes / layer.largest, heights, width, bottom=row, color=BLUE)
         axes.axhline(row, color=PALE, linewidth=0.6, zorder=0)
     axes.set_yticks(
         np.arange(len(layers)) + 0.3, [layer.name for layer in reversed(layers)]

@@ -8,7 +8,9 @@ import pytest
 import refqnn
 from refqnn import cli, data, demo, nn
 
-TINY = demo.QUICK._replace(width=0.1, epochs=1, batch=20, train=40, test=12, slice=3)
+TINY = demo.QUICK._replace(
+    width=0.1, epochs=1, batch=20, warmup=0.5, train=40, test=12, slice=3
+)
 
 
 @pytest.fixture(scope="module")

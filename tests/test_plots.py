@@ -104,3 +104,12 @@ def test_the_demo_page(decisions, rng, tmp_path, agree):
     plots.save(figure, again, dpi=40)
     assert first.read_bytes() == again.read_bytes()
     assert first.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_eight_bits_are_a_silhouette(rng):
+    stairs = plots.weight_codes([layer("stem", 127, rng)]).axes[0].patches[0].get_data()
+    codes = layer("stem", 127, np.random.default_rng(20240607)).codes
+    counts = [np.sum(codes == k) for k in range(-127, 128)]
+    np.testing.assert_allclose(stairs.values, 0.86 * np.array(counts) / max(counts))
+    np.testing.assert_allclose((stairs.edges[:-1] + stairs.edges[1:]) / 2 * 127,
+                               np.arange(-127, 128), atol=1e-9)  # fmt: skip

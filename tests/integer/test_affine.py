@@ -161,11 +161,20 @@ def test_a_scale_and_a_zero_point_for_each_channel():
 
 def test_dtypes_of_codes():
     ranges = {
-        (0, 1): np.uint8, (0, 255): np.uint8, (0, 256): np.uint16, (0, 65_535): np.uint16,
-        (0, 65_536): np.uint32, (0, 2**32 - 1): np.uint32, (-1, 0): np.int8,
-        (-128, 127): np.int8, (-128, 128): np.int16, (-129, 0): np.int16,
-        (-32_768, 32_767): np.int16, (-1, 32_768): np.int32, (-(2**31), 2**31 - 1): np.int32,
-    }  # fmt: skip
+        (0, 1): np.uint8,
+        (0, 255): np.uint8,
+        (0, 256): np.uint16,
+        (0, 65_535): np.uint16,
+        (0, 65_536): np.uint32,
+        (0, 2**32 - 1): np.uint32,
+        (-1, 0): np.int8,
+        (-128, 127): np.int8,
+        (-128, 128): np.int16,
+        (-129, 0): np.int16,
+        (-32_768, 32_767): np.int16,
+        (-1, 32_768): np.int32,
+        (-(2**31), 2**31 - 1): np.int32,
+    }
     for (q_min, q_max), dtype in ranges.items():
         assert code_dtype(q_min, q_max) == dtype
         got = quantize(np.array([1e30, -1e30]), 1.0, q_min, q_min=q_min, q_max=q_max)

@@ -39,7 +39,7 @@ def answer(form, probe):
 
 
 def test_the_forms():
-    assert FORMS == (*ROUNDINGS, *TWO_STAGE, *FLOATING)
+    assert [*ROUNDINGS, *TWO_STAGE, *FLOATING] == list(FORMS)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -77,7 +77,7 @@ def conv2d(x, w, b, xz, wz, at, groups, fill):
 
     x: (N, C, H, W), w: (O, C // G, Kh, Kw), wz: (O,)  ->  (N, O, Ho, Wo) object
     """
-    (n, c, h, width), (o, cg, kh, kw) = x.shape, w.shape
+    (n, _, h, width), (o, cg, kh, kw) = x.shape, w.shape
     (top, bottom), (left, right) = at.padding
     (sh, sw), (dh, dw) = at.stride, at.dilation
     ho = (h + top + bottom - dh * (kh - 1) - 1) // sh + 1

@@ -117,7 +117,7 @@ def _quantize(
             t,
             np.float64(low - later),
             np.float64(high - later),
-            later,
+            int(later),
             instead[row],
             q[row, start:stop],
         )
@@ -148,7 +148,7 @@ def _codes(
         carry = u - down >= (below if down < zero else above)
         rounded = np.float64(down + one if carry else down)
         code = np.int64(min(max(least, rounded), most)) + later
-        absent = x[j] != x[j]  # noqa: PLR0124 - NaN
+        absent = x[j] != x[j]
         missing += absent
         q[j] = instead if absent else code
     return missing

@@ -2,7 +2,7 @@
 
 The accumulators are cut into rows along which no parameter changes, so that a kernel
 reads multiplier, shift and zero-point once a row, and rows into blocks, which run in
-parallel and vectorise.
+parallel and vectorise. Accumulators of every dtype are int32 values and read as int32.
 """
 
 import math
@@ -42,7 +42,7 @@ def requantize(
     acc, *given = as_requantize_operands(
         acc, multiplier, shift, zero_point, q_min, q_max
     )
-    flat, m, e, z = as_rows(acc, *given)
+    flat, m, e, z = as_rows(acc.astype(np.int32, copy=False), *given)
     q = np.empty(flat.shape, dtype)
     if rounding in FLOATING:
         real = np.ldexp(m.astype(np.float64), e - 31).astype(FLOATING[rounding])
@@ -78,8 +78,8 @@ def requantize_add(
     )
     skip, skip_m = as_skip_operands(acc, skip, skip_multiplier)
     check_rounding(rounding)
-    flat, m, e, z, skip_m = as_rows(acc, *given, skip_m)
-    skip = np.ascontiguousarray(skip).reshape(flat.shape)
+    flat, m, e, z, skip_m = as_rows(acc.astype(np.int32, copy=False), *given, skip_m)
+    skip = np.ascontiguousarray(skip, np.int32).reshape(flat.shape)
     terms = carry_terms(rounding, np.int64(1) << (31 - e))
     q = np.empty(flat.shape, dtype)
     _add(flat, m, skip, skip_m, 31 - e, terms, z, q_min, q_max, q)

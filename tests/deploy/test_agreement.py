@@ -282,6 +282,9 @@ def test_float64_refuses_what_it_cannot_hold(make, images):
         fake_quantized(changed(integer, 1, sum=large), images)
     with pytest.raises(ValueError, match="below 2\\^53"):
         float64.linear(np.array([[2**30]]), np.array([[2**23]]))
+    with pytest.raises(ValueError, match=r"sums of products must stay below 2\^53"):
+        float64.linear(np.array([[2**52, 2**52]]), np.array([[1, 1]]))
+    assert float64.linear(np.array([[2**53]]), np.array([[0]])) == 0
     largest = float64.linear(np.array([[2**30 - 1]]), np.array([[2**23]]))
     np.testing.assert_array_equal(largest, 2**53 - 2**23)
 

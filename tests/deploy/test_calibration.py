@@ -106,6 +106,11 @@ def test_mse_is_the_best_part_of_the_range(seed, bits):
     assert error(part) == pytest.approx(min(errors), rel=1e-9)
 
 
+def test_mse_tries_the_smallest_part():
+    y = np.append(np.ones(10_000), 40.0)
+    assert mse_range(y, 1, 99.9) == (0.0, 1.0)
+
+
 def test_mse_looks_at_evenly_spaced_values(monkeypatch):
     monkeypatch.setattr("refqnn.deploy.calibration.MOST_VALUES", 4)
     y = np.array([0, 9, 9, 1, 9, 9, 1, 9, 9, 1, 9, 9.0])  # looks at 0, 1, 1, 1

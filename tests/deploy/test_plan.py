@@ -161,6 +161,12 @@ def test_images_are_uint8(make, scale, zero):
         deploy(network, image_size=SIZE)
 
 
+@pytest.mark.parametrize("zero", [0, 255])
+def test_every_pixel_may_be_zero(make, zero):
+    integer = deploy(make(image_zero_point=zero), image_size=SIZE)
+    assert integer.steps[0].grid == (1 / 64, zero, 0, 255)
+
+
 def test_activations_are_uint8(make):
     network = make(activation_bits=9)
     with pytest.raises(ValueError, match=r"after layers.stem has codes 0 .. 511"):

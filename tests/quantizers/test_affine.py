@@ -1,3 +1,4 @@
+from dataclasses import fields
 from fractions import Fraction
 from math import floor
 
@@ -177,6 +178,7 @@ def test_agrees_with_pytorch_off_the_ties(rng, narrow):
         (1.0, -1.0, "lo must not exceed hi"),
         (np.nan, 1.0, "lo must be finite"),
         (0.0, np.inf, "hi must be finite"),
+        (np.array([0.0, 2.0]), 1.0, "lo must not exceed hi"),
         (np.zeros(3), 1.0, "lo must broadcast to x"),
     ],
 )
@@ -260,6 +262,11 @@ def test_observed_ranges_are_widened_to_hold_zero():
     assert (module.lo.value, module.hi.value) == (0, 2)
     module.set_range(-3.0, -1.0)
     assert (module.lo.value, module.hi.value) == (-3, 0)
+
+
+def test_the_range_is_no_argument_of_the_module():
+    options = [field.name for field in fields(Affine) if field.init]
+    assert options == ["bits", "decay", "narrow_range", "rounding"]
 
 
 def state(module):

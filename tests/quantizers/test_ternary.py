@@ -117,6 +117,15 @@ def test_decision_boundaries_are_the_thresholds():
     np.testing.assert_allclose(printed.decision_boundaries(v), [[1.4]])
 
 
+@pytest.mark.parametrize("variant", ["resolved", "printed", "twn"])
+def test_a_filter_below_the_normal_numbers_has_codes_0(variant):
+    w = np.array([[1e-310, -3e-311]])
+    q, scale, _ = Ternary(variant=variant).quantize(w)
+    np.testing.assert_array_equal(q, 0)
+    np.testing.assert_array_equal(scale, 0)
+    assert not np.signbit(ternary(w, variant=variant)[0]).any()
+
+
 def test_unknown_variants_raise():
     for call in (lambda: ternary(np.ones((1, 1)), variant="ttq"), lambda: Ternary("x")):
         with pytest.raises(

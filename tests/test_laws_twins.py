@@ -5,7 +5,6 @@ checker is shown to reject a wrong implementation.
 """
 
 import importlib
-import importlib.util
 import inspect
 from dataclasses import replace
 
@@ -30,12 +29,8 @@ from tables.twin import (
 from refqnn import fast
 
 PACKAGES = ("ops", "integer", "quantizers")
-TABLES = [
-    importlib.import_module(f"tables.{name}")
-    for name in PACKAGES
-    if importlib.util.find_spec(f"tables.{name}") is not None
-]
-TWINS = [twin for table in TABLES for twin in getattr(table, "TWINS", [])]
+TABLES = [importlib.import_module(f"tables.{name}") for name in PACKAGES]
+TWINS = [twin for table in TABLES for twin in table.TWINS]
 every_twin = pytest.mark.parametrize("twin", TWINS, ids=str)
 drawn = given(seed=st.integers(0, 2**32 - 1))
 fewer = settings(max_examples=max(settings.default.max_examples // 4, 2))

@@ -1,4 +1,4 @@
-"""Twins on planes longer than a vector register, which the tables' draws are not."""
+"""Twins on planes longer than a vector register, and on planes of one value."""
 
 import numba
 import numpy as np
@@ -84,3 +84,17 @@ def test_every_tap_of_a_long_window_has_a_number(taps):
     _, cache = fast.ops.max_pool2d(x, kernel=(1, taps))
     dx = fast.ops.max_pool2d_backward(np.ones((1, 1, 1, 1)), cache)
     np.testing.assert_array_equal(dx, x)
+
+
+def test_a_single_value_per_channel_has_no_gradient(rng):
+    x, gamma, beta = np.array([[3.0]]), np.ones(1), np.ones(1)
+    check_twin(ROWS["batch_norm"], (x, gamma, beta), {"eps": 0.1})
+    args = backward_args(rng, "batch_norm", x, gamma, beta, eps=0.1)
+    check_twin(ROWS["batch_norm_backward"], args, {})
+    np.testing.assert_array_equal(fast.ops.batch_norm_backward(*args).dx, 0)
+
+
+def test_the_first_tap_wins_where_all_are_minus_infinity():
+    x = np.full((1, 1, 2, 2), -np.inf)
+    check_twin(ROWS["max_pool2d"], (x,), {"kernel": 2})
+    check_twin(ROWS["max_pool2d"], (x,), {"kernel": 2, "padding": 1})

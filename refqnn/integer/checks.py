@@ -100,7 +100,7 @@ def check_broadcasts(x: Array, *, to: str = "x", **others: Array) -> None:
     """
     for name, other in others.items():
         lead = x.ndim - other.ndim
-        pairs = zip(other.shape, x.shape[max(lead, 0) :], strict=lead >= 0)
+        pairs = zip(other.shape, x.shape[lead:], strict=True)
         if lead < 0 or any(mine not in (1, size) for mine, size in pairs):
             raise ValueError(
                 f"{name} must broadcast to {to}: {name}{other.shape}, {to}{x.shape}"

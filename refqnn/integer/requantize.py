@@ -33,7 +33,7 @@ from refqnn.integer.checks import (
     check_broadcasts,
     code_dtype,
 )
-from refqnn.integer.rounding import shift_right
+from refqnn.integer.rounding import round_half_away, shift_right
 
 MAX_SHIFT = 31
 
@@ -141,13 +141,13 @@ def quantize_multiplier(real: float | Float) -> tuple[int | Int, int | Int]:
     """
     reals = np.asarray(real, np.float64)
     check_reals(reals)
-    fraction, exponent = np.frexp(reals)  # fraction in [1/2, 1)
-    multiplier = np.floor(fraction * 2**31 + 0.5).astype(np.int64)  # exact in float64
+    fraction, exponent = np.frexp(reals)  # fraction in [1/2, 1), or 0 and 0
+    multiplier = round_half_away(fraction * 2**31).astype(np.int64)  # exact
     full = multiplier == 1 << 31
     multiplier, shift = np.where(full, 1 << 30, multiplier), exponent + full
     if np.any(shift > MAX_SHIFT):
         raise ValueError(f"real must be below 2^31, got {reals.max()}")
-    zero = (shift < -MAX_SHIFT) | (multiplier == 0)
+    zero = shift < -MAX_SHIFT
     multiplier, shift = np.where(zero, 0, multiplier), np.where(zero, 0, shift)
     if reals.ndim == 0:
         return int(multiplier), int(shift)
@@ -169,8 +169,8 @@ def quantize_multipliers(
     """
     both = np.stack(np.broadcast_arrays(real, skip_real)).astype(np.float64)
     check_reals(both)
-    shift = np.max(quantize_multiplier(both.max(axis=0, keepdims=True))[1], axis=0)
-    first, second = np.floor(np.ldexp(both, 31 - shift) + 0.5).astype(np.int64)
+    shift = quantize_multiplier(both.max(axis=0, keepdims=True))[1][0]
+    first, second = round_half_away(np.ldexp(both, 31 - shift)).astype(np.int64)
     return np.asarray(first), np.asarray(second), np.asarray(shift, np.int64)
 
 

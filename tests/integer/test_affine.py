@@ -111,11 +111,13 @@ def test_infinities_and_huge_numbers_saturate(rounding):
         np.testing.assert_array_equal(got, [2**32 - 1, 2**32 - 1, 0, 0])
 
 
-@pytest.mark.parametrize(("q_min", "q_max"), [(-128, 127), (0, 255), (-8, 7), (2, 5)])
+@pytest.mark.parametrize(
+    ("q_min", "q_max"), [(-128, 127), (0, 255), (-8, 7), (1, 4), (5, 5)]
+)
 def test_wrap_keeps_the_low_bits(q_min, q_max):
     codes = q_max - q_min + 1
     x = np.arange(-600.0, 600.0)
-    for z in (q_min, q_max, q_min + 1):
+    for z in (q_min, q_max, (q_min + q_max) // 2):
         for when in ("after_rounding", "before_rounding"):
             got = quantize(
                 x, 1.0, z, q_min=q_min, q_max=q_max, overflow="wrap",
@@ -124,6 +126,17 @@ def test_wrap_keeps_the_low_bits(q_min, q_max):
             assert got.min() >= q_min
             assert got.max() <= q_max
             np.testing.assert_array_equal((x + z - got) % codes, 0)
+
+
+def test_codes_of_32_bits_are_exact():
+    x = np.array([2.0**32 - 2, 2.0**31 + 1, 2.0**24 + 1])
+    got = quantize(x, 1.0, 0, q_min=0, q_max=2**32 - 1)
+    np.testing.assert_array_equal(got, x.astype(np.uint32), strict=True)
+
+
+def test_the_smallest_scale_with_a_reciprocal():
+    x = np.array([2.0**-1022])
+    assert quantize(x, 2.0**-1023, 0, **INT8, scaling="reciprocal") == 2
 
 
 def test_wrap_of_a_large_number():

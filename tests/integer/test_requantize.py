@@ -245,6 +245,8 @@ def test_two_multipliers_with_one_shift(real, skip_real):
 
 
 def test_two_multipliers_a_channel():
+    below_half = 0.5 * 2**-30 * (1 - 2**-53)  # plus a half it is 1
+    assert quantize_multipliers(1.0, below_half)[1] == 0
     m, skip_m, shift = quantize_multipliers(np.array([0.5, 3.0]), 1.0)
     np.testing.assert_array_equal(m, [HALF >> 1, THREE_QUARTERS])
     np.testing.assert_array_equal(skip_m, [HALF, HALF >> 1])
@@ -281,6 +283,7 @@ BAD = [
     ({"acc": np.array([-(2**31) - 1])}, "acc must lie in"),
     ({"acc": np.array([2**31], np.uint32)}, "acc must lie in"),
     ({"multiplier": -1}, "multiplier must lie in"),
+    ({"multiplier": np.array([-1, 1])}, "multiplier must lie in"),
     ({"multiplier": 2**31}, "multiplier must lie in"),
     ({"multiplier": 0.5}, "multiplier must be integer"),
     ({"shift": 32}, r"shift must lie in \[-31, 31\]"),

@@ -9,7 +9,7 @@ from refqnn.integer.affine import NANS, OVERFLOWS, SCALINGS, ZERO_POINT_WHEN
 from refqnn.integer.requantize import FORMS
 from refqnn.integer.rounding import ROUNDINGS
 
-#: the uncompiled run draws every dtype, the compiled one two: kernels take long to compile
+#: the uncompiled run draws every dtype, the compiled one two: kernels compile slowly
 FEW = not numba.config.DISABLE_JIT
 RANGES = [(0, 255), (3, 15), (-(2**31), 2**31 - 1), (-99_999, 0)]
 RANGES += [] if FEW else [(-128, 127), (-8, 7), (0, 2**32 - 1), (0, 999), (-999, 0)]
@@ -53,14 +53,15 @@ def code_in(rng, ends):
 
 
 def quantize(rng):
-    like, ends = shape(rng), code_range(rng)
+    """Draw any numbers, ties, the neighbours of ties, and NaN."""
+    like, ends, kind = shape(rng), code_range(rng), pick(rng, (np.float32, np.float64))
     unit = 10.0 ** rng.integers(-3, 9)
-    x = rng.normal(size=like) * unit
-    ties = np.rint(rng.normal(size=like) * 5) / 2
-    x = np.where(rng.integers(2, size=like), x, ties).astype(
-        pick(rng, (np.float32, float))
-    )
-    x = np.where(rng.integers(40, size=like), x, np.nan).astype(x.dtype)
+    ties = (np.rint(rng.normal(size=like) * 5) / 2).astype(kind)
+    beside = np.nextafter(ties, rng.choice([-np.inf, np.inf], like).astype(kind))
+    any_ = (rng.normal(size=like) * unit).astype(kind)
+    nan = np.full(like, np.nan, kind)
+    x = rng.choice(4, like, p=[0.4, 0.3, 0.28, 0.02])
+    x = np.choose(x, [any_, ties, beside, nan]).astype(kind)
     scale = parameter(
         rng, like, lambda s: pick(rng, (1.0, 0.5, unit)) * rng.choice([1, 0.3], s)
     )

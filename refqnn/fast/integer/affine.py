@@ -141,13 +141,13 @@ def _codes(
     one, two, half, zero = kind(1), kind(2), kind(0.5), kind(0)
     for j in range(x.size):
         u = (x[j] / s if divide else x[j] * s) + sooner
-        down = np.floor(u)
+        down = np.floor(abs(u))
         odd = down - two * np.floor(down * half) == one
         above = t[1, 0] if odd else t[0, 0]
         below = t[1, 1] if odd else t[0, 1]
-        carry = u - down >= (below if down < zero else above)
-        rounded = np.float64(down + one if carry else down)
-        code = np.int64(min(max(least, rounded), most)) + later
+        carry = abs(u) - down >= (below if u < zero else above)
+        size = np.float64(down + one if carry else down)
+        code = np.int64(min(max(least, -size if u < zero else size), most)) + later
         absent = x[j] != x[j]
         missing += absent
         q[j] = instead if absent else code

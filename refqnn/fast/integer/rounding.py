@@ -1,9 +1,10 @@
 """Seven roundings without a branch, for kernels.
 
     n / d = q + r / d:   q + 1 is taken where  r + a + b (q odd) + c (q < 0) >= d   (1)
-    u = down + f:        down + 1 is taken where  f >= t[down odd, down < 0]        (2)
+    |u| = down + f:      down + 1 is taken where  f >= t[down odd, u < 0]           (2)
 
-The first stays below 2 d, which is below 2^63 for every d up to 2^62.
+The sum in (1) stays below 2 d, which is at most 2^63. The difference f = |u| - down is
+exact in floating point; u - floor(u) of a negative u is not.
 """
 
 import numpy as np
@@ -46,12 +47,12 @@ def thresholds(rounding: str, dtype: np.dtype[np.floating]) -> Float:
     above = np.nextafter(half, never)
     least = np.finfo(dtype).smallest_subnormal
     t = {
-        "half_up": ((half, half), (half, half)),
-        "half_down": ((above, above), (above, above)),
+        "half_up": ((half, above), (half, above)),
+        "half_down": ((above, half), (above, half)),
         "half_even": ((above, above), (half, half)),
-        "half_away": ((half, above), (half, above)),
-        "floor": ((never, never), (never, never)),
-        "ceil": ((least, least), (least, least)),
-        "trunc": ((never, least), (never, least)),
+        "half_away": ((half, half), (half, half)),
+        "floor": ((never, least), (never, least)),
+        "ceil": ((least, never), (least, never)),
+        "trunc": ((never, never), (never, never)),
     }
     return np.array(t[rounding], dtype)

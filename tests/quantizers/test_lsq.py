@@ -80,6 +80,11 @@ def test_steps_that_are_none_raise(s):
         LSQ().set_step(s)
 
 
+def test_one_bad_step_among_good_ones_raises():
+    with pytest.raises(ValueError, match="step size s must be positive"):
+        lsq(np.ones((2, 1)), np.array([[1.0], [0.0]]), q_n=4, q_p=3)
+
+
 @pytest.mark.parametrize(
     "ends", [(-1, 3), (4, 0), (2**15 + 1, 3), (0, 2**16), (True, 3), (4, 3.0)]
 )
@@ -125,6 +130,14 @@ def test_evaluation_before_the_step_is_known_raises():
 def test_values_that_are_all_zero_warn_and_leave_a_step(value):
     with pytest.warns(UserWarning, match="v is all zero"):
         assert lsq_step(np.full(3, value), q_p=7) == np.finfo(np.float64).eps
+
+
+def test_small_values_that_are_normal_have_a_step_of_their_own():
+    tiny = float(np.finfo(np.float64).tiny)
+    for value in (tiny, 1e-30):  # 2 mean|v| / sqrt(4)
+        np.testing.assert_allclose(
+            lsq_step(np.full(2, value), q_p=4), value, rtol=1e-15
+        )
 
 
 def test_the_gradient_scale_counts_weights_or_features():

@@ -76,7 +76,9 @@ def test_parameters_broadcast_and_keep_their_precision():
         parameter(np.ones((3, 1)), v, name="a", of="w")
     with pytest.raises(ValueError, match=r"a must broadcast to w"):
         parameter(np.ones((1, 2, 3)), v, name="a", of="w")
-    for bad in (np.nan, np.inf, 1e20):
+    bound = float(np.sqrt(np.float64(np.finfo(np.float32).max)))
+    assert parameter(bound, v, name="a", of="w") == bound
+    for bad in (np.nan, np.inf, bound * 1.001):
         with pytest.raises(ValueError, match="a must be finite and at most"):
             parameter(bad, v, name="a", of="w")
 

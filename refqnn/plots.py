@@ -236,7 +236,7 @@ def draw_margins(axes: Axes, decisions: Decisions) -> None:
         size = 9 if colour == LIGHT else 24
         label = f"{name} ({which.sum()})"
         axes.scatter(x[which], y[which], size, colour, linewidth=0, label=label)
-    axes.legend(frameon=False, loc="lower right", handletextpad=0.1, borderaxespad=0.2)
+    axes.legend(loc="upper left", frameon=True, edgecolor="none", handletextpad=0.1)
     axes.set_ylim(min(y.min(), 0) * 1.1 - 0.5, None)
     axes.set_xlim(0, None)
     axes.set_xlabel("float network: margin of its choice (logits)")

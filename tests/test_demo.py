@@ -64,6 +64,7 @@ def test_people_read_the_report(done):
     assert str(folder / "demo.png") in shown
 
 
+@pytest.mark.compiled
 def test_the_seed_decides(done, tmp_path):
     report, folder, _ = done
     again = demo.run(tmp_path / "a", settings=TINY, say=str)
@@ -77,11 +78,39 @@ def test_the_seed_decides(done, tmp_path):
     assert np.any(other != ours)
 
 
+GOOD = refqnn.deploy.LayerAgreement("conv", 10, 1, 1, 0.1, 0.1, 0.2, within=True)
+EQUAL = refqnn.deploy.Comparison("conv", 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("checker", "found", "verdicts"),
+    [
+        ("compare_backends", [EQUAL, EQUAL], [True, True, True]),
+        ("compare_backends", [EQUAL, EQUAL._replace(different=1)], [False, True, True]),
+        ("compare_float64", [EQUAL._replace(different=1)], [True, True, False]),
+        ("compare_layers", [GOOD._replace(within=False), GOOD], [True, False, True]),
+        ("compare_layers", [GOOD._replace(largest_difference=2)], [True, False, True]),
+    ],
+)
+def test_one_difference_is_enough(monkeypatch, checker, found, verdicts):
+    for name, harmless in (
+        ("compare_backends", EQUAL),
+        ("compare_float64", EQUAL),
+        ("compare_layers", GOOD),
+    ):
+        answer = found if name == checker else [harmless]
+        monkeypatch.setattr(demo, name, lambda *_, answer=answer: answer)
+    claims = demo.check(None, None, None)
+    assert [claim.holds for claim in claims] == verdicts
+    assert demo.Report({}, claims, ()).holds == all(verdicts)
+
+
 def run_command(monkeypatch, tmp_path, *argv):
     monkeypatch.setattr(demo, "QUICK", TINY)
     return cli.main(["demo", "--quick", "--output", str(tmp_path), *argv])
 
 
+@pytest.mark.compiled
 def test_the_command_answers_in_json(monkeypatch, tmp_path, capsys):
     assert run_command(monkeypatch, tmp_path, "--json") == 0
     captured = capsys.readouterr()
@@ -89,6 +118,7 @@ def test_the_command_answers_in_json(monkeypatch, tmp_path, capsys):
     assert "training the float network" in captured.err
 
 
+@pytest.mark.compiled
 def test_a_claim_that_fails_is_told(monkeypatch, tmp_path, capsys):
     def lying(network, images):
         found = refqnn.deploy.compare_float64(network, images)

@@ -20,7 +20,7 @@ def layer(name, largest, rng):
 @pytest.fixture
 def decisions():
     """Image 0: same class; 1: float right; 2: integer right; 3: both wrong."""
-    float_logits = np.array([[5.0, 1, 0], [2, 1, 0], [2, 1, 0], [3, 0, 0]])
+    float_logits = np.array([[5.0, 1, 0], [9, 1, 0], [2, 1, 0], [3, 0, 0]])
     integer_logits = np.array([[50, 10, 0], [10, 15, 0], [0, 30, 0], [0, 20, 0]])
     return plots.Decisions(float_logits, integer_logits, np.array([0, 0, 1, 2]))
 
@@ -60,13 +60,16 @@ def test_the_first_layer_is_on_top(rng):
     layers = [layer("stem", 127, rng), layer("conv", 7, rng)]
     axes = plots.weight_codes(layers).axes[0]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["conv", "stem"]
+    assert len(axes.patches) == 15 + 1
+    assert all(bar.get_y() == 0 for bar in axes.patches[:15])
+    np.testing.assert_array_equal(axes.patches[15].get_data().baseline, 1)
 
 
 def test_margins_are_of_the_float_choice(decisions):
     axes = plots.decision_margins(decisions).axes[0]
     points = {c.get_label(): np.asarray(c.get_offsets()) for c in axes.collections}
     np.testing.assert_allclose(points["same class (1)"], [[4, 40]])
-    np.testing.assert_allclose(points["float right (1)"], [[1, -5]])
+    np.testing.assert_allclose(points["float right (1)"], [[8, -5]])
     np.testing.assert_allclose(points["integer right (1)"], [[1, -30]])
     np.testing.assert_allclose(points["both wrong (1)"], [[3, -20]])
 

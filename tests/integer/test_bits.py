@@ -64,6 +64,16 @@ def test_xnor_is_the_convolution(
     np.testing.assert_array_equal(got, want, strict=True)
 
 
+def test_padding_is_minus_one_unless_said_otherwise():
+    one = np.ones((1, 1, 1, 1), np.uint64)
+    assert (
+        xnor_conv2d(
+            one, np.ones((1, 1, 1, 3), np.uint64), channels=1, padding=((0, 0), (1, 1))
+        )
+        == -1
+    )
+
+
 def test_all_pairs_of_eight_signs():
     every = np.arange(256, dtype=np.uint64)
     got = xnor_conv2d(
@@ -99,7 +109,9 @@ def test_bad_arguments_raise(wrong, message):
 
 
 def test_the_bound_is_exact():
-    """2^31 - 1 is prime: one word less than 2^25 of them is the last kernel."""
+    """2^31 - 1 is prime: one pixel of as many channels, or a little less than 2^31."""
+    deep = np.lib.stride_tricks.as_strided(BITS, (1, 2**25, 1, 1), (0, 0, 0, 0))
+    check_xnor_conv2d(deep, deep, channels=2**31 - 1, padding_value=-1)
     words = np.lib.stride_tricks.as_strided(BITS, (1, 1, 2**25, 1), (0, 0, 0, 0))
     good = {"channels": 63, "padding_value": -1}
     check_xnor_conv2d(words, words, **good)

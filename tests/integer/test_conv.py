@@ -8,6 +8,7 @@ from tables import integer_exact
 
 from refqnn.geometry import window
 from refqnn.integer import accumulator_bound, conv2d, linear
+from refqnn.integer.conv import carrier
 
 SMALL = [np.int8, np.uint8]
 
@@ -145,6 +146,13 @@ def test_int64_sums_beyond_float64_are_exact_and_bounded():
     far = np.full((1, 4), -(2**31), np.int32)
     with pytest.raises(ValueError, match=r"= 18446744073709551616, int64 holds"):
         linear(far, far, accumulator="int64")
+
+
+def test_float64_carries_up_to_2_to_the_53():
+    assert carrier(0) == carrier(2**53) == np.float64
+    assert carrier(2**53 + 1) == np.int64
+    x, w = np.full((1, 3), 2**12 + 1, np.int16), np.full((1, 3), 2**12 + 1, np.int16)
+    assert linear(x, w) == 3 * (2**12 + 1) ** 2  # odd and beyond 2^24
 
 
 def test_int64_sums_at_2_to_the_53():

@@ -107,6 +107,14 @@ def test_the_stride_is_the_kernel_unless_given():
     assert avg_pool2d(x, kernel=2, stride=1).shape == (1, 1, 3, 3)
 
 
+def test_padding_is_counted_unless_said_otherwise():
+    x = np.full((1, 1, 1, 2), 8, np.uint8)
+    options = {"kernel": (1, 2), "stride": 1, "padding": ((0, 0), (1, 0))}
+    np.testing.assert_array_equal(avg_pool2d(x, **options)[0, 0], [[4, 8]])
+    apart = avg_pool2d(x, **options, count_include_pad=False)
+    np.testing.assert_array_equal(apart[0, 0], [[8, 8]])
+
+
 def test_outputs_do_not_alias():
     x = np.ones((1, 1, 2, 2), np.int8)
     for y in (max_pool2d(x, kernel=1), avg_pool2d(x, kernel=1)):
@@ -129,6 +137,11 @@ def test_the_bound_of_sums_is_exact():
     assert sum_pool2d(x[..., :65_535], zero_point=-1) == 65_535 * 32_768
     with pytest.raises(ValueError, match=r"= 2147483648, int32 holds 2147483647"):
         sum_pool2d(x, zero_point=-1)
+    for plane in (x, x.swapaxes(2, 3)):
+        with pytest.raises(ValueError, match="= 2147483648"):
+            sum_pool2d(plane, zero_point=-1)
+    assert sum_pool2d(x.swapaxes(0, 3), zero_point=-1).shape == (65_536, 1)
+    assert sum_pool2d(x.swapaxes(1, 3), zero_point=-1).shape == (1, 65_536)
     with pytest.raises(ValueError, match="int32 holds"):
         sum_pool2d(x)  # -32 768 is the farther end
     flat = np.array([[[[-(2**31) + 1]]]], np.int32)
@@ -143,6 +156,8 @@ BAD = [
     (POOLS, {"x": X * 1.0}, "x must have an integer dtype"),
     (POOLS, {"x": X > 0}, "x must have an integer dtype"),
     (POOLS, {"kernel": 5}, "does not fit"),
+    (POOLS, {"x": X[:, :, :2], "kernel": (3, 1)}, "does not fit: H = 2"),
+    (POOLS, {"x": X[..., :2], "kernel": (1, 3)}, "does not fit: W = 2"),
     (POOLS, {"kernel": 0}, "kernel must be at least 1"),
     (POOLS, {"stride": 0}, "stride must be at least 1"),
     (POOLS, {"padding": -1}, "padding must be at least 0"),

@@ -1,0 +1,3 @@
+"""The mirror and the ratio table are programs beside the cases, not tests."""
+
+collect_ignore = ["ratios.py", "torch_mirror.py"]

@@ -31,8 +31,9 @@ def test_all_files_are_written_and_readable(done):
     assert (folder / "demo.png").read_bytes()[:4] == b"\x89PNG"
     integer = refqnn.deploy.IntegerNetwork.load(folder / "integers.npz")
     assert (folder / "listing.txt").read_text() == f"{integer}\n"
-    for name in ("float", "4-bit"):
-        assert nn.checkpoint.load(folder / f"{name}.npz").config["depth"] == 8
+    for name, bits in (("float", None), ("4-bit", 4)):
+        config = nn.checkpoint.load(folder / f"{name}.npz").config
+        assert (config["weight_bits"], config["activation_bits"]) == (bits, bits)
     assert json.loads((folder / "report.json").read_text()) == report.as_dict()
     assert all(str(folder) in file for file in report.files)
 
@@ -103,6 +104,15 @@ def test_one_difference_is_enough(monkeypatch, checker, found, verdicts):
     claims = demo.check(None, None, None)
     assert [claim.holds for claim in claims] == verdicts
     assert demo.Report({}, claims, ()).holds == all(verdicts)
+
+
+def test_decisions_are_counted():
+    ours, theirs = (
+        np.array([[1, 0], [1, 0], [0, 1]]),
+        np.array([[5, 3], [2, 3], [0, 9]]),
+    )
+    claim = demo.end_to_end(ours, theirs)
+    assert (claim.text, claim.holds) == ("the same class for 2 of 3 test images", None)
 
 
 def run_command(monkeypatch, tmp_path, *argv):

@@ -12,6 +12,7 @@ FOLDER holds the four IDX files (Debian's package dataset-fashion-mnist installs
 import argparse
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def load(folder: Path) -> data.Dataset:
     for name, part in (("train_images", "train"), ("test_images", "t10k")):
         content = data.read_bytes(data.idx_file(folder, f"{part}-images-idx3-ubyte"))
         if hashlib.sha256(content).hexdigest() != PUBLISHED[name]:
-            print(f"note: the {part} images are not those of Fashion-MNIST")
+            note = f"note: the {part} images are not those of Fashion-MNIST"
+            print(note, file=sys.stderr)
     return data.fashion_mnist(folder)
 
 

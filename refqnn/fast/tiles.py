@@ -88,7 +88,8 @@ def multiplied(w: Array, seen: Array) -> Array:
     """
     if w.dtype != np.int32:
         return w @ seen
-    low, high = (w.view(np.int16).astype(np.int32)[i::2] for i in (0, 1))
+    both = np.ascontiguousarray(w).view(np.int16).astype(np.int32)
+    low, high = both[0::2], both[1::2]
     pairs = np.ascontiguousarray(seen).view(np.int16).astype(np.int32)
     return low @ pairs[:, 0::2] + high @ pairs[:, 1::2]
 

@@ -40,6 +40,26 @@ def test_outer_tile_is_a_sum_of_shifted_planes(name, dtype, rng):
     np.testing.assert_array_equal(out, want)  # small integers: exact in any order
 
 
+@pytest.mark.parametrize("name", OUTER)
+def test_outer_tile_takes_int32_as_pairs_of_int16(name, rng):
+    tile, rows, vectors = OUTER[name]
+    width = 16 * vectors
+    planes = rng.integers(-300, 300, (400 + width, 2)).astype(np.int16)
+    offsets = rng.integers(0, 300, 5)
+    w = rng.integers(-300, 300, (offsets.size * rows, 2)).astype(np.int16)
+    out = np.zeros(rows * width, np.int32)
+    numbers = (a.view(np.int32).ravel() for a in (planes, w))
+    planes_32, w_32 = numbers
+    jitted(tile)(out, 0, width, planes_32, 0, offsets, w_32, 0)
+    for r in range(rows):
+        for j in range(width):
+            total = 0
+            for k, offset in enumerate(offsets):
+                x = planes[offset + j].astype(int)
+                total += int(w[k * rows + r].astype(int) @ x)
+            assert out[r * width + j] == total
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", DOT)
 def test_dot_tile_adds_to_what_is_there(name, dtype, rng):

@@ -1,0 +1,62 @@
+"""Binary weights of Pareto, equation 4, a scale a filter or a layer."""
+
+from tables.quantizers.row import (
+    HOLDS,
+    NOT_ASKED,
+    Pair,
+    Row,
+    filters,
+    laws,
+    layer,
+    nowhere_zero,
+    only,
+    weights,
+)
+
+from refqnn import quantizers as qz
+from refqnn.quantizers.binary import binary_codes
+from refqnn.quantizers.checks import mean_abs
+
+BITS = {qz.Binary: range(1, 2)}
+
+
+def binary_row(group, groups, paper, equation):
+    return Row(
+        name=f"binary, {group}",
+        paper=paper,
+        equation=equation,
+        file="binary.py",
+        levels="2",
+        bits=1,
+        groups=groups,
+        apply=lambda v, k=1: qz.binary(v, group=group)[0],  # noqa: ARG005 - nothing is held
+        module=lambda: qz.Binary(group=group),
+        codes=lambda v, x: binary_codes(x, mean_abs(v, group=group)),
+        laws=laws(
+            IDEM=HOLDS,
+            ODD=only(nowhere_zero, [0, 1]),
+            SE=HOLDS,
+            JSE=NOT_ASKED,
+            INV=NOT_ASKED,
+            MONO=HOLDS,
+            ORTH=HOLDS,
+            BND=HOLDS,
+            NEAR=HOLDS,
+            ZERO=HOLDS,
+        ),
+    )
+
+
+ROWS = [
+    binary_row("filter", filters, "Pareto", "2, 4"),
+    binary_row("layer", layer, "DoReFa", "1-bit weights"),
+]
+PAIRS = [
+    Pair(
+        f"binary, {group}",
+        qz.binary,
+        qz.binary_backward,
+        lambda rng, group=group: ((weights(rng),), {"group": group}),
+    )
+    for group in ("filter", "layer")
+]

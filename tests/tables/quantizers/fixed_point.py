@@ -1,0 +1,132 @@
+"""Fixed point of Pareto, equation 1."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from tables.quantizers.row import (
+    HOLDS,
+    NOT_ASKED,
+    Pair,
+    Row,
+    fails,
+    laws,
+    layer,
+    weights,
+)
+
+from refqnn import quantizers as qz
+from refqnn.quantizers.checks import boundaries, check_finite, codebook
+from refqnn.quantizers.fixed_point import clip_and_step, fixed_point_codes
+
+BITS = {qz.FixedPoint: range(2, 17)}
+
+
+@dataclass
+class HeldClip:
+    """Fixed point with a clip that does not depend on the input: 0.9."""
+
+    module: qz.FixedPoint = field(default_factory=lambda: qz.FixedPoint(bits=4))
+
+    def forward(self, v, run, *, bits=None):  # noqa: ARG002 - the signature of a module
+        return qz.fixed_point(v, 0.9, bits=bits or 4)
+
+    def grid(self):
+        return self.module.grid()
+
+    def quantize(self, v):
+        check_finite(v, name="v")
+        a, s = clip_and_step(v, 0.9, 4)
+        q = fixed_point_codes(v, a, s).astype(np.int8)
+        return q, s, np.zeros(s.shape, np.int32)
+
+    def encode(self, v):
+        return codebook(*self.quantize(v), self.grid())
+
+    def decision_boundaries(self, v):
+        _, s, z = self.quantize(v)
+        return boundaries(s, z, self.grid())
+
+
+def clipped_by_its_statistics(bits):
+    def apply(v, k=1):  # noqa: ARG001 - nothing is held
+        return qz.fixed_point(v, qz.gaussian_clip(v, bits=bits), bits=bits)[0]
+
+    def codes(v, x):
+        a, s = clip_and_step(v, qz.gaussian_clip(v, bits=bits), bits)
+        return fixed_point_codes(x, a, s)
+
+    return Row(
+        name=f"fixed_point, {bits} bits",
+        paper="Pareto",
+        equation="1, appendix B",
+        file="fixed_point.py",
+        levels="2^b - 1",
+        bits=bits,
+        apply=apply,
+        module=lambda: qz.FixedPoint(bits=bits),
+        codes=codes,
+        laws=laws(
+            IDEM=fails([1]),
+            ODD=HOLDS,
+            SE=HOLDS,
+            JSE=NOT_ASKED,
+            INV=NOT_ASKED,
+            MONO=HOLDS,
+            ORTH=fails([1]),
+            BND=HOLDS,
+            NEAR=HOLDS,
+            ZERO=HOLDS,
+        ),
+    )
+
+
+ROWS = [
+    *(clipped_by_its_statistics(bits) for bits in (2, 4, 8)),
+    Row(
+        name="fixed_point, a held",
+        paper="Pareto",
+        equation="1",
+        file="fixed_point.py",
+        levels="2^b - 1",
+        bits=4,
+        groups=layer,
+        apply=lambda v, k=1: qz.fixed_point(v, 0.9 * k, bits=4)[0],
+        module=HeldClip,
+        codes=lambda _, x: fixed_point_codes(x, *clip_and_step(x, 0.9, 4)),
+        laws=laws(
+            IDEM=HOLDS,
+            ODD=HOLDS,
+            SE=fails([1]),
+            JSE=HOLDS,
+            INV=fails([1]),
+            MONO=HOLDS,
+            ORTH=fails([0.5]),
+            BND=HOLDS,
+            NEAR=HOLDS,
+            ZERO=HOLDS,
+        ),
+    ),
+]
+
+
+def clipped_weights(rng, *, clip_grad):
+    w = weights(rng)
+    a = rng.uniform(0.3, 2, (w.shape[0], *(1,) * (w.ndim - 1)))
+    a = [a, np.array(0.6), np.full((1,) * w.ndim, 0.6)][rng.integers(3)]
+    return (w, a), {"bits": int(rng.integers(2, 9)), "clip_grad": clip_grad}
+
+
+PAIRS = [
+    Pair(
+        "fixed_point",
+        qz.fixed_point,
+        qz.fixed_point_backward,
+        lambda rng: clipped_weights(rng, clip_grad=False),
+    ),
+    Pair(
+        "fixed_point, clip_grad",
+        qz.fixed_point,
+        qz.fixed_point_backward,
+        lambda rng: clipped_weights(rng, clip_grad=True),
+    ),
+]

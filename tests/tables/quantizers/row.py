@@ -1,0 +1,126 @@
+"""What a row of the table of quantizers is made of, and what rows are drawn from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+LEVELS = {
+    "2": lambda b: 2,  # noqa: ARG005 - every label answers one signature
+    "3": lambda b: 3,  # noqa: ARG005 - every label answers one signature
+    "2^b": lambda b: 2**b,
+    "2^b - 1": lambda b: 2**b - 1,
+    "M + 1": lambda m: m + 1,
+    "N": lambda n: n,
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """y holds, n fails, c holds on inputs where ``when`` does, - not asked."""
+
+    mark: str
+    counterexample: Any = None
+    when: Callable[[Any], bool] = lambda v: True  # noqa: ARG005 - holds everywhere
+
+
+HOLDS = Verdict("y")
+NOT_ASKED = Verdict("-")
+
+
+def fails(*counterexample):
+    return Verdict("n", np.array(counterexample, np.float32))
+
+
+def only(when, *counterexample):
+    return Verdict("c", np.array(counterexample, np.float32), when)
+
+
+def nowhere_zero(v):
+    return bool(np.all(v != 0))
+
+
+def filters(v):
+    """Each filter is a group: levels, order and projection are judged within it."""
+    return list(v)
+
+
+def layer(v):
+    """All of v is one group."""
+    return [v.reshape(-1)]
+
+
+def spread():
+    """From -1 024 to 1 024, densest around 0: reaches every level of a grid."""
+    return np.linspace(-4, 4, 20001)[None] ** 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quantizer with its options; held parameters do not depend on the input."""
+
+    name: str
+    paper: str
+    equation: str
+    file: str
+    #: a label of LEVELS, and the number it is about: bits, bases or levels
+    levels: str
+    bits: int
+    #: (v, k=1) -> y; k multiplies the held parameters
+    apply: Callable[..., Any]
+    #: a module that is ready to evaluate and does what ``apply`` does
+    module: Callable[[], Any]
+    #: (v, x) -> numbers that increase with the code of x, by the statistics of v
+    codes: Callable[[Any, Any], Any]
+    laws: dict[str, Verdict]
+    groups: Callable[[Any], list[Any]] = filters
+    #: has quantize() and grid(): y == scale * (q - zero_point)
+    uniform: bool = True
+    #: an input on which every level occurs
+    spread: Callable[[], Any] = spread
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def most_levels(self):
+        return LEVELS[self.levels](self.bits)
+
+
+def laws(*, IDEM, ODD, SE, JSE, INV, MONO, ORTH, BND, NEAR, ZERO):
+    return {
+        "IDEM": IDEM,
+        "ODD": ODD,
+        "SE": SE,
+        "JSE": JSE,
+        "INV": INV,
+        "MONO": MONO,
+        "ORTH": ORTH,
+        "BND": BND,
+        "NEAR": NEAR,
+        "ZERO": ZERO,
+    }
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A quantizer with its backward; the first ``learned`` arguments get gradients."""
+
+    name: str
+    op: Callable[..., Any]
+    backward: Callable[..., Any]
+    draw: Callable[[np.random.Generator], tuple[tuple, dict]]
+    learned: int = 1
+    #: (part of the message, args, options) of calls that must raise
+    wrong: tuple[tuple[str, tuple, dict], ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def weights(rng):
+    """Filters of some shape, with ties and zeros at times."""
+    shapes = [(3, 5), (2, 2, 3, 3), (1, 1), (2, 40), (4,)]
+    w = rng.normal(size=shapes[rng.integers(len(shapes))])
+    return w if rng.random() < 0.7 else np.round(w * 4) / 4

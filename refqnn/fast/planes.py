@@ -11,12 +11,11 @@ A stride s splits an image into s * s planes, one for each remainder of row and 
 which turns strided taps into unit steps.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from refqnn._types import Array, Int
-from refqnn.fast.tiles import lanes_of
 from refqnn.geometry import Window
 
 
@@ -179,8 +178,3 @@ def tile_weights(w: Array, rows: int) -> Array:
     padded = np.zeros((tiles * rows, k), w.dtype)
     padded[:o] = w
     return np.ascontiguousarray(padded.reshape(tiles, rows, k).transpose(0, 2, 1))
-
-
-def tile_width(vectors: int, dtype: np.dtype[Any]) -> int:
-    """Return how many neighbouring outputs a tile of ``vectors`` vectors holds."""
-    return vectors * lanes_of(dtype)

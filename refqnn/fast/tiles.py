@@ -5,38 +5,64 @@
 
 Each tile is written twice: as NumPy, which is its meaning and what runs uncompiled, and
 as the LLVM loop that Numba compiles in its place, which keeps every accumulator in a
-64-byte vector register from the first term to the last. Terms are added in the order
-of k (1), or lane by lane and then across the lanes (2); nothing depends on threads.
+vector register from the first term to the last. Terms are added in the order of k (1),
+or lane by lane and then across the lanes (2); nothing depends on threads.
 
 In (1) a number may also be a pair of int16 held by an int32, on both sides, and then
 the product is ``w_low x_low + w_high x_high`` in an int32: twice the terms in one step.
 (It must fit, as must the sums.)
 
-``outer_8x3`` computes 8 rows of 3 vectors: 24 independent sums hide the latency of the
-multiply-add, and 11 loads feed 24 of them.
+The wide tiles of a CPU with 32 registers of 64 bytes (AVX-512) hold 24 sums: enough
+to hide the latency of the multiply-add, and 11 loads feed 24 of them. Other CPUs have
+16 registers of 32 bytes, which hold 12 sums and what those are made of.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
 
 from refqnn._types import Array, Float, Int
 
-VECTOR_BYTES = 64
-
 Tile = Callable[..., None]
+
+
+class Outer(NamedTuple):
+    """The size of a tile of equation (1)."""
+
+    rows: int
+    vectors: int
+
+
+class Dot(NamedTuple):
+    """The size of a tile of equation (2)."""
+
+    rows: int
+    taps: int
+
+
+def has_avx512() -> bool:
+    """Return whether Numba compiles for AVX-512."""
+    return "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2]
+
+
+VECTOR_BYTES = 64 if has_avx512() else 32
+OUTER_WIDE = Outer(8, 3) if has_avx512() else Outer(4, 3)
+OUTER_NARROW = Outer(1, 8)
+DOT_WIDE = Dot(4, 6) if has_avx512() else Dot(4, 3)
+DOT_NARROW = Dot(1, 9)
 
 
 def lanes_of(dtype: np.dtype[Any]) -> int:
     """Return how many numbers one vector holds.
 
-    >>> lanes_of(np.dtype(np.float32))
-    16
+    >>> lanes_of(np.dtype(np.float32)) == VECTOR_BYTES // 4
+    True
     """
     return VECTOR_BYTES // dtype.itemsize
 
@@ -308,7 +334,7 @@ class _Vectors:
         return new
 
 
-outer_8x3 = _outer(8, 3)
-outer_1x8 = _outer(1, 8)
-dot_4x6 = _dot(4, 6)
-dot_1x9 = _dot(1, 9)
+outer_wide = _outer(*OUTER_WIDE)
+outer_narrow = _outer(*OUTER_NARROW)
+dot_wide = _dot(*DOT_WIDE)
+dot_narrow = _dot(*DOT_NARROW)

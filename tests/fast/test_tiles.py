@@ -7,8 +7,14 @@ from numba import njit
 from refqnn.fast import tiles
 from refqnn.fast.tiles import lanes_of
 
-OUTER = {"8x3": (tiles.outer_8x3, 8, 3), "1x8": (tiles.outer_1x8, 1, 8)}
-DOT = {"4x6": (tiles.dot_4x6, 4, 6), "1x9": (tiles.dot_1x9, 1, 9)}
+OUTER = {
+    "wide": (tiles.outer_wide, *tiles.OUTER_WIDE),
+    "narrow": (tiles.outer_narrow, *tiles.OUTER_NARROW),
+}
+DOT = {
+    "wide": (tiles.dot_wide, *tiles.DOT_WIDE),
+    "narrow": (tiles.dot_narrow, *tiles.DOT_NARROW),
+}
 DTYPES = [np.float32, np.float64]
 
 
@@ -43,7 +49,7 @@ def test_outer_tile_is_a_sum_of_shifted_planes(name, dtype, rng):
 @pytest.mark.parametrize("name", OUTER)
 def test_outer_tile_takes_int32_as_pairs_of_int16(name, rng):
     tile, rows, vectors = OUTER[name]
-    width = 16 * vectors
+    width = vectors * lanes_of(np.dtype(np.int32))
     planes = rng.integers(-300, 300, (400 + width, 2)).astype(np.int16)
     offsets = rng.integers(0, 300, 5)
     w = rng.integers(-300, 300, (offsets.size * rows, 2)).astype(np.int16)
@@ -82,7 +88,7 @@ def test_dot_tile_adds_to_what_is_there(name, dtype, rng):
 @pytest.mark.compiled
 def test_the_compiled_tile_is_not_its_numpy_form():
     """The overload is in place: compiled code holds fused multiply-adds."""
-    call = jitted(tiles.outer_8x3)
+    call = jitted(tiles.outer_wide)
     one = np.ones(500, np.float32)
-    call(one.copy(), 0, 48, one, 0, np.zeros(2, np.int64), one, 0)
+    call(one.copy(), 0, 60, one, 0, np.zeros(2, np.int64), one, 0)
     assert any("tile" in text for text in call.inspect_llvm().values())

@@ -17,9 +17,19 @@ from refqnn.fast.planes import (
     layout,
     taps,
     tile_weights,
-    tile_width,
 )
-from refqnn.fast.tiles import dot_1x9, dot_4x6, lanes_of, outer_1x8, outer_8x3
+from refqnn.fast.tiles import (
+    DOT_NARROW,
+    DOT_WIDE,
+    OUTER_NARROW,
+    OUTER_WIDE,
+    VECTOR_BYTES,
+    dot_narrow,
+    dot_wide,
+    lanes_of,
+    outer_narrow,
+    outer_wide,
+)
 from refqnn.geometry import Padding, Pair, Window, output_size, window
 from refqnn.ops.checks import check_gradient
 from refqnn.ops.conv import Conv2dCache, Conv2dGrads, check_conv2d
@@ -95,12 +105,12 @@ def conv2d_weight_grad(dy: Float, x: Float, at: Window, groups: int) -> Float:
     og, cg = o // groups, c // groups
     rows, cols = forward_axis(h, ho, 0, at), forward_axis(width, wo, 1, at)
     lie = layout(rows, cols, channels=cg, images=n, tile=lanes_of(dy.dtype))
-    wide = og >= 4
-    step = 6 if wide else 9
+    wide = og >= DOT_WIDE.rows
+    tile = DOT_WIDE if wide else DOT_NARROW
     offsets = lie.offsets.reshape(-1)
     k = offsets.size
-    padded = np.concatenate([offsets, np.repeat(offsets[-1:], -k % step)])
-    lines = -(-og // 4) * 4 if wide else og
+    padded = np.concatenate([offsets, np.repeat(offsets[-1:], -k % tile.taps)])
+    lines = -(-og // tile.rows) * tile.rows
     blocks = -(-n // lie.images) if n else 0
     partial = np.zeros((blocks, groups, lines * padded.size), dy.dtype)
     _weight_grads(x, dy, partial, padded, lie, lines, wide, get_num_threads())
@@ -137,19 +147,20 @@ def correlate(
     per = 2 if w.dtype == np.int16 else 1
     flat = flat if per == 1 else pair_channels(flat)
     wide = o // groups >= 4
+    tile = OUTER_WIDE if wide else OUTER_NARROW
     lie = layout(
         rows,
         cols,
         channels=flat.shape[1],
         per=per,
         images=x.shape[0],
-        tile=tile_width(3 if wide else 8, flat.dtype),
+        tile=tile.vectors * lanes_of(flat.dtype),
     )
     if y.size == 0 or lie.offsets.size == 0:
         y[:, :, corner[0] :: step[0], corner[1] :: step[1]] = bias[:, None, None]
         return
     flat = flat.reshape(groups, o // groups, -1)
-    tiles = np.stack([tile_weights(group, 8 if wide else 1) for group in flat])
+    tiles = np.stack([tile_weights(group, tile.rows) for group in flat])
     into = Outputs(rows.out, cols.out, *corner, *step)
     offsets = lie.offsets.reshape(-1)
     x, workers = np.ascontiguousarray(x), get_num_threads()
@@ -186,7 +197,7 @@ def _correlate(
 ) -> None:
     groups, count = tiles.shape[:2]
     cg, og = x.shape[1] // groups, y.shape[1] // groups
-    rows = 8 if wide else 1
+    rows = OUTER_WIDE.rows if wide else OUTER_NARROW.rows
     jobs = -(-x.shape[0] // lie.images) * groups
     for worker in prange(workers):
         planes = np.zeros(lie.size, tiles.dtype)
@@ -203,15 +214,16 @@ def _tiles(
     out: Array, planes: Array, offsets: Int, tiles: Array, lie: Layout, wide: bool
 ) -> None:
     w, size = tiles.reshape(-1), tiles.shape[1] * tiles.shape[2]
-    width = (3 if wide else 8) * 64 // planes.itemsize
+    vectors = OUTER_WIDE.vectors if wide else OUTER_NARROW.vectors
+    width = vectors * VECTOR_BYTES // planes.itemsize
     for p in range(0, lie.span, width):
         start = lie.margin + p
         for t in range(tiles.shape[0]):
             at = t * tiles.shape[2] * lie.span + p
             if wide:
-                outer_8x3(out, at, lie.span, planes, start, offsets, w, t * size)
+                outer_wide(out, at, lie.span, planes, start, offsets, w, t * size)
             else:
-                outer_1x8(out, at, lie.span, planes, start, offsets, w, t * size)
+                outer_narrow(out, at, lie.span, planes, start, offsets, w, t * size)
 
 
 @njit(cache=True, parallel=True)
@@ -239,12 +251,12 @@ def _weight_grads(
             _pack(x, first, group * cg, cg, 0, planes, lie)
             _pack_rows(dy, first, group * og, og, rows, lie)
             sums = partial[block, group]
-            for o in range(0, lines, 4 if wide else 1):
+            for o in range(0, lines, DOT_WIDE.rows if wide else DOT_NARROW.rows):
                 row = o * lie.span
-                for t in range(0, k, 6 if wide else 9):
+                for t in range(0, k, DOT_WIDE.taps if wide else DOT_NARROW.taps):
                     at = o * k + t
                     if wide:
-                        dot_4x6(
+                        dot_wide(
                             sums,
                             at,
                             k,
@@ -253,11 +265,11 @@ def _weight_grads(
                             lie.span,
                             planes,
                             lie.margin,
-                            offsets[t : t + 6],
+                            offsets[t : t + DOT_WIDE.taps],
                             lie.span,
                         )
                     else:
-                        dot_1x9(
+                        dot_narrow(
                             sums,
                             at,
                             k,
@@ -266,7 +278,7 @@ def _weight_grads(
                             lie.span,
                             planes,
                             lie.margin,
-                            offsets[t : t + 9],
+                            offsets[t : t + DOT_NARROW.taps],
                             lie.span,
                         )
 

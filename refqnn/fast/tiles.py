@@ -54,7 +54,7 @@ def has_avx512() -> bool:
 VECTOR_BYTES = 64 if has_avx512() else 32
 OUTER_WIDE = Outer(8, 3) if has_avx512() else Outer(4, 3)
 OUTER_NARROW = Outer(1, 8)
-DOT_WIDE = Dot(4, 6) if has_avx512() else Dot(4, 3)
+DOT_WIDE = Dot(4, 6) if has_avx512() else Dot(2, 6)
 DOT_NARROW = Dot(1, 9)
 
 

@@ -19,6 +19,15 @@ from refqnn.quantizers.fixed_point import gaussian_mse as gaussian_mse
 from refqnn.quantizers.lsq import LSQ as LSQ
 from refqnn.quantizers.lsq import lsq as lsq
 from refqnn.quantizers.lsq import lsq_backward as lsq_backward
+from refqnn.quantizers.qil import QILActivation as QILActivation
+from refqnn.quantizers.qil import QILWeight as QILWeight
+from refqnn.quantizers.qil import clipping_ratio as clipping_ratio
+from refqnn.quantizers.qil import pruning_ratio as pruning_ratio
+from refqnn.quantizers.qil import qil_activation as qil_activation
+from refqnn.quantizers.qil import qil_activation_backward as qil_activation_backward
+from refqnn.quantizers.qil import qil_thresholds as qil_thresholds
+from refqnn.quantizers.qil import qil_weight as qil_weight
+from refqnn.quantizers.qil import qil_weight_backward as qil_weight_backward
 from refqnn.quantizers.ternary import Ternary as Ternary
 from refqnn.quantizers.ternary import ternary as ternary
 from refqnn.quantizers.ternary import ternary_backward as ternary_backward

@@ -15,8 +15,17 @@ from refqnn.quantizers import LSQ as LSQ
 from refqnn.quantizers import Affine as Affine
 from refqnn.quantizers import Binary as Binary
 from refqnn.quantizers import FixedPoint as FixedPoint
+from refqnn.quantizers import QILActivation as QILActivation
+from refqnn.quantizers import QILWeight as QILWeight
 from refqnn.quantizers import Ternary as Ternary
 from refqnn.quantizers import binary_backward as binary_backward
+from refqnn.quantizers import clipping_ratio as clipping_ratio
 from refqnn.quantizers import gaussian_clip as gaussian_clip
 from refqnn.quantizers import gaussian_mse as gaussian_mse
+from refqnn.quantizers import pruning_ratio as pruning_ratio
+from refqnn.quantizers import qil_activation as qil_activation
+from refqnn.quantizers import qil_activation_backward as qil_activation_backward
+from refqnn.quantizers import qil_thresholds as qil_thresholds
+from refqnn.quantizers import qil_weight as qil_weight
+from refqnn.quantizers import qil_weight_backward as qil_weight_backward
 from refqnn.quantizers import ternary_backward as ternary_backward

@@ -1,0 +1,510 @@
+r"""Quantization Interval Learning (QIL): a learned interval prunes, clips and bends.
+
+Jung, Son, Lee, Son, Han, Kwak, Hwang, Choi. Learning to Quantize Deep Networks by
+Optimizing Quantization Intervals with Task Loss. CVPR 2019, arXiv:1808.05779.
+
+    paper                         code      where
+    c, delta (half width)         c, d      QILWeight, QILActivation
+    alpha |w| + beta              u         interval; alpha = 1/2d, beta = 1/2 - c/2d
+    T_W, transformer, (T)         bent      bend
+    Q, discretizer, (D)           y         qil_weight, qil_activation
+    p, pruning threshold c - d    t_1       qil_thresholds, after rounding
+    gamma                         gamma     weights only; activations hold it at 1
+
+(T) and (D) are names of this file, not numbers of the paper. The transformed values lie
+in [-1, 1] (weights) or [0, 1] (activations) and are not scaled back: a batch norm or a
+scale of its own must follow.
+
+One bit of a weight is its sign, so 2^(b-1) - 1 steps are left for the magnitude: "2
+bit" weights are ternary, and one bit has no step. Rounding moves the pruning threshold
+from c - d to ``c - d + 2 d (1 / (2 n))^(1 / gamma)``; at 2 bits and gamma = 1 that is
+c, and d shapes the gradient only.
+
+Left open by the paper, and chosen here: how ties round (half to even); the gradient at
+the ends of the interval (none: for gamma < 1 the slope at the lower end is infinite);
+the first interval (c = d = max/2: nothing pruned, nothing clipped; gamma = 1); whether
+the half width may exceed the centre. If it does, T_W jumps at 0 and zeros of an
+activation may become a positive level, so the modules project d <= c after each step:
+``Param.project`` sees one parameter, and the modules give d a projection that reads the
+c of the same module, which the optimiser has stepped before it (fields are stepped in
+order). No release of the authors was found. The paper trains the interval at a smaller
+learning rate than the weights: give the optimiser a factor for the group "quantizer".
+"""
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, final
+
+import numpy as np
+
+from refqnn._types import Bool, Float, Int
+from refqnn.core import Buffer, Param, Run
+from refqnn.ops.broadcast import sum_to
+from refqnn.ops.checks import check_gradient
+from refqnn.quantizers.checks import (
+    as_codes,
+    check_bits,
+    check_finite,
+    codebook,
+    parameter,
+)
+
+
+class QILWeightCache(NamedTuple):
+    """What the backward needs, and what freezes rounding and interval."""
+
+    sign: Float  # sgn(w), 0 at 0
+    u: Float  # alpha |w| + beta, shape of w
+    c: Float
+    d: Float
+    gamma: Float
+    residual: Float  # y - T_W inside, y outside
+
+    def inside(self) -> Bool:
+        """Return where gradients pass: inside the open interval, except at w = 0."""
+        return (self.u > 0) & (self.u < 1) & (self.sign != 0)
+
+
+class QILActivationCache(NamedTuple):
+    """What the backward needs, and what freezes rounding and interval."""
+
+    u: Float  # alpha x + beta, shape of x
+    c: Float
+    d: Float
+    residual: Float  # y - u inside, y outside
+
+    def inside(self) -> Bool:
+        """Return where gradients pass: inside the open interval."""
+        return (self.u > 0) & (self.u < 1)
+
+
+def qil_weight(
+    w: Float,
+    c: Float,
+    d: Float,
+    gamma: Float,
+    *,
+    bits: int,
+    frozen: QILWeightCache | None = None,
+) -> tuple[Float, QILWeightCache]:
+    """y = round(n T) / n,  T = sgn(w) clip(1/2 + (|w| - c) / 2d, 0, 1)^gamma
+
+    w: (...), c, d, gamma: broadcast to w, d, gamma > 0  ->  y: (...), dtype of w
+
+    2^b - 1 levels from -1 to 1, n = 2^(b-1) - 1, ties to even, sgn(0) = 0, bits in [2,
+    16]. Raises ValueError for d or gamma below the smallest normal number, and for NaN
+    or infinity in w or a parameter.
+
+    With ``frozen``, the recorded residual is added to T instead of rounding and what
+    was pruned or clipped stays so: the smooth function whose exact gradient
+    ``qil_weight_backward`` is.
+
+    >>> w = np.array([-9.0, -0.7, 0.2, 0.3, 0.45])
+    >>> qil_weight(w, np.array(0.5), np.array(0.5), np.array(1.0), bits=3)[0] * 3
+    array([-3., -2.,  1.,  1.,  1.])
+    """
+    n = weight_steps(bits)
+    check_finite(w, name="w")
+    c, d = check_interval(w, c, d, of="w")
+    gamma = check_positive(w, gamma, name="gamma", of="w")
+    sign = np.sign(w) if frozen is None else frozen.sign
+    u = interval(sign * w, c, d)
+    if frozen is not None:
+        bent = bend(np.where(frozen.inside(), u, 1), gamma)
+        return np.where(frozen.inside(), sign * bent, 0) + frozen.residual, frozen
+    bent = sign * bend(u, gamma)  # (T)
+    y = one_over(n, w) * rounded(bent, n)  # (D)
+    cache = QILWeightCache(sign, u, c, d, gamma, y)
+    return y, cache._replace(residual=y - np.where(cache.inside(), bent, 0))
+
+
+def qil_weight_backward(
+    dy: Float, cache: QILWeightCache
+) -> tuple[Float, Float, Float, Float]:
+    """Straight through the rounding, exact through T; nothing passes outside.
+
+    dy: (...)  ->  dw: (...), dc: shape of c, dd: shape of d, dgamma: shape of gamma
+
+    dc = -sum sgn(w) dw, and <w, dw> + c dc + d dd = 0 (T has degree 0 in w, c, d).
+    dgamma vanishes where u does: u^gamma ln u -> 0.
+
+    >>> w, half, one = np.array([-9.0, 0.25]), np.array(0.5), np.array(1.0)
+    >>> qil_weight_backward(np.ones(2), qil_weight(w, half, half, one, bits=3)[1])[:3]
+    (array([0., 1.]), array(-1.), array(0.5))
+    """
+    check_gradient(dy, cache.u.shape)
+    d_bent = np.where(cache.inside(), dy, 0)
+    u = np.where(cache.inside(), cache.u, 1)
+    slope = cache.gamma * u ** (cache.gamma - 1) / (2 * cache.d)
+    dw = d_bent * slope
+    d_centre = -cache.sign * dw
+    d_gamma = d_bent * cache.sign * u**cache.gamma * np.log(u)
+    return (
+        dw.astype(dy.dtype, copy=False),
+        total(d_centre, cache.c),
+        total(d_centre * (2 * u - 1), cache.d),  # 2 u - 1 = (|w| - c) / d
+        total(d_gamma, cache.gamma),
+    )
+
+
+def qil_activation(
+    x: Float,
+    c: Float,
+    d: Float,
+    *,
+    bits: int,
+    frozen: QILActivationCache | None = None,
+) -> tuple[Float, QILActivationCache]:
+    """y = round(n T) / n,  T = clip(1/2 + (x - c) / 2d, 0, 1)
+
+    x: (...), c, d: broadcast to x, d > 0  ->  y: (...), dtype of x
+
+    2^b levels from 0 to 1, n = 2^b - 1, ties to even, bits in [1, 16]. Zeros become 0
+    if d <= c. Raises ValueError for d below the smallest normal number, and for NaN or
+    infinity in x, c or d.
+
+    With ``frozen``, the recorded residual is added to T instead of rounding and what
+    was pruned or clipped stays so: the smooth function whose exact gradient
+    ``qil_activation_backward`` is.
+
+    >>> x = np.array([-9.0, 0.3, 0.6, 9.0])
+    >>> qil_activation(x, np.array(0.5), np.array(0.5), bits=2)[0] * 3
+    array([0., 1., 2., 3.])
+    """
+    n = activation_steps(bits)
+    check_finite(x, name="x")
+    c, d = check_interval(x, c, d, of="x")
+    u = interval(x, c, d)
+    if frozen is not None:
+        return np.where(frozen.inside(), u, 0) + frozen.residual, frozen
+    y = one_over(n, x) * rounded(np.clip(u, 0, 1), n)  # (D)
+    cache = QILActivationCache(u, c, d, y)
+    return y, cache._replace(residual=y - np.where(cache.inside(), u, 0))
+
+
+def qil_activation_backward(
+    dy: Float, cache: QILActivationCache
+) -> tuple[Float, Float, Float]:
+    """dx = dy / 2d inside the interval, dc = -sum dx, dd = -sum dx (x - c) / d
+
+    dy: (...)  ->  dx: (...), dc: shape of c, dd: shape of d
+
+    >>> x, half = np.array([-9.0, 0.25]), np.array(0.5)
+    >>> qil_activation_backward(np.ones(2), qil_activation(x, half, half, bits=2)[1])
+    (array([0., 1.]), array(-1.), array(0.5))
+    """
+    check_gradient(dy, cache.u.shape)
+    dx = np.where(cache.inside(), dy, 0) / (2 * cache.d)
+    u = np.where(cache.inside(), cache.u, 1)
+    return (
+        dx.astype(dy.dtype, copy=False),
+        total(-dx, cache.c),
+        total(-dx * (2 * u - 1), cache.d),  # 2 u - 1 = (x - c) / d
+    )
+
+
+def interval(magnitude: Float, c: Float, d: Float) -> Float:
+    """u = 1/2 + (|w| - c) / 2d: 0 at c - d, 1 at c + d.
+
+    magnitude: (...), c, d: broadcast to it  ->  u: (...)
+
+    >>> interval(np.array([1.0, 3.0, 5.0]), np.array(3.0), np.array(2.0))
+    array([0. , 0.5, 1. ])
+    """
+    with np.errstate(over="ignore"):  # infinite where far outside: pruned or clipped
+        return 0.5 + 0.5 * ((magnitude - c) / d)
+
+
+def bend(u: Float, gamma: Float) -> Float:
+    """clip(u, 0, 1)^gamma
+
+    >>> bend(np.array([-1.0, 0.5, 7.0]), np.array(2.0))
+    array([0.  , 0.25, 1.  ])
+    """
+    bent: Float = np.clip(u, 0, 1) ** gamma
+    return bent
+
+
+def rounded(transformed: Float, n: int) -> Float:
+    """q = round(n T), as floats, ties to even."""
+    return np.rint(n * transformed) + 0.0  # + 0.0: a code has one zero
+
+
+def one_over(n: int, v: Float) -> Float:
+    """Return the scale 1 / n in the dtype of ``v``; n / n is 1 for every n here."""
+    return np.asarray(1 / n, v.dtype)
+
+
+def total(terms: Float, p: Float) -> Float:
+    """Return the sum over what ``p`` broadcasts over, accumulated in float64."""
+    return np.asarray(sum_to(terms.astype(np.float64), p.shape), terms.dtype)
+
+
+def weight_steps(bits: int) -> int:
+    """n = 2^(b-1) - 1; 1 bit has no step."""
+    check_bits(bits, least=2)
+    return int(2 ** (bits - 1) - 1)
+
+
+def activation_steps(bits: int) -> int:
+    """n = 2^b - 1"""
+    check_bits(bits, least=1)
+    return int(2**bits - 1)
+
+
+def check_interval(v: Float, c: Float, d: Float, *, of: str) -> tuple[Float, Float]:
+    """Return c and d in the dtype of v; raise unless d > 0."""
+    c = parameter(c, v, name="c", of=of).astype(v.dtype)
+    return c, check_positive(v, d, name="d", of=of)
+
+
+def check_positive(v: Float, p: Float, *, name: str, of: str) -> Float:
+    """Return p in the dtype of v; raise unless it is positive and normal."""
+    p = parameter(p, v, name=name, of=of).astype(v.dtype)
+    if not np.all(p >= np.finfo(v.dtype).tiny):
+        raise ValueError(f"{name} must be positive and normal, got {p}")
+    return p
+
+
+def qil_thresholds(c: Float, d: Float, gamma: Float, *, steps: int) -> Float:
+    """t_k = c - d + 2d ((k - 1/2) / n)^(1 / gamma): the magnitudes where codes change.
+
+    c, d, gamma: ()  ->  (n,), k = 1 .. n, ascending
+
+    What is at most t_1 (the effective pruning threshold) becomes 0.
+
+    >>> qil_thresholds(np.array(0.5), np.array(0.25), np.array(1.0), steps=1)
+    array([0.5])
+    """
+    share = (np.arange(1, steps + 1) - 0.5) / steps
+    t: Float = c - d + 2 * d * share ** (1 / gamma)
+    return t
+
+
+def pruning_ratio(w: Float, c: Float, d: Float, gamma: Float, *, bits: int) -> float:
+    """Return the share of weights that become exactly 0; 0 of no weights.
+
+    >>> w, half = np.array([0.1, -0.4, 0.6, 9.0]), np.array(0.5)
+    >>> pruning_ratio(w, half, half, np.array(1.0), bits=2)
+    0.5
+    """
+    y, _ = qil_weight(w, c, d, gamma, bits=bits)
+    return float(np.count_nonzero(y == 0) / max(w.size, 1))
+
+
+def clipping_ratio(w: Float, c: Float, d: Float) -> float:
+    """Return the share of weights with |w| > c + d; 0 of no weights.
+
+    >>> clipping_ratio(np.array([0.1, -0.4, 0.6, 9.0]), np.array(0.5), np.array(0.5))
+    0.25
+    """
+    check_finite(w, name="w")
+    c, d = check_interval(w, c, d, of="w")
+    return float(np.count_nonzero(np.abs(w) > c + d) / max(w.size, 1))
+
+
+def half_of_largest(v: Float) -> float:
+    """c = d = max v / 2: the first interval; v of no positive entry warns, gives eps.
+
+    >>> half_of_largest(np.array([0.5, 3.0]))
+    1.5
+    """
+    check_finite(v, name="v")
+    half = float(v.max(initial=0)) / 2
+    if half < np.finfo(v.dtype).tiny:
+        warnings.warn("v has no positive entry: c and d start at eps", stacklevel=2)
+        return float(np.finfo(v.dtype).eps)
+    return half
+
+
+def positive(p: Float) -> Float:
+    """Return the parameter, at least the smallest normal number of float32.
+
+    >>> positive(np.array(-0.5)) > 0
+    np.True_
+    """
+    return np.maximum(p, np.finfo(np.float32).tiny)
+
+
+@final
+@dataclass(eq=False)
+class QILWeight:
+    """One learned interval and one exponent for a whole weight tensor.
+
+    The first training pass sets the interval. Progressive training (full precision, 5,
+    4, 3, 2 bits): build the next module with fewer bits and give it the parameters of
+    the last, or lower ``bits``; the interval does not depend on them.
+    """
+
+    bits: int = 4
+    #: False holds gamma where it is: backward adds nothing to its gradient
+    learn_gamma: bool = True
+    c: Param = field(init=False)
+    d: Param = field(init=False)
+    gamma: Param = field(init=False)
+    #: 1 once the interval is known
+    known: Buffer = field(
+        init=False, default_factory=lambda: Buffer(np.zeros((), np.int64))
+    )
+
+    def __post_init__(self) -> None:
+        weight_steps(self.bits)
+        self.c = Param(np.ones(()), group="quantizer", project=positive)
+        self.d = Param(np.ones(()), group="quantizer", project=self.at_most_centre)
+        self.gamma = Param(np.ones(()), group="quantizer", project=positive)
+
+    def at_most_centre(self, d: Float) -> Float:
+        """Return the half width put back into (0, c]; c is stepped before d."""
+        return np.minimum(positive(d), self.c.value)
+
+    def forward(
+        self, v: Float, run: Run, *, bits: int | None = None
+    ) -> tuple[Float, Any]:
+        """Quantize ``v: (...)``.
+
+        Raises ValueError in evaluation before the interval is known.
+        """
+        bits = self.bits if bits is None else bits
+        weight_steps(bits)
+        if run.training and run.replay is None and v.size and not self.known.value:
+            half = half_of_largest(np.abs(v))
+            self.set_interval(half, half)
+        check_known(v, self.known)
+        q = run.backend.quantizers
+        at = (self.c.value, self.d.value, self.gamma.value)
+        y, cache = run.straight_through(q.qil_weight, v, *at, bits=bits)
+        run.see(self, v, y)
+        return y, (q, cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """Return dv and add dc, dd and, if it is learned, dgamma."""
+        q, recorded = cache
+        dv, dc, dd, dgamma = q.qil_weight_backward(dy, recorded)
+        self.c.grad += dc
+        self.d.grad += dd
+        if self.learn_gamma:
+            self.gamma.grad += dgamma
+        return dv
+
+    def set_interval(self, c: float, d: float, gamma: float = 1.0) -> None:
+        """Set centre, half width and exponent.
+
+        Raises ValueError for d or gamma that is not positive.
+        """
+        qil_weight(np.zeros(1), *np.array([c, d, gamma]), bits=self.bits)
+        for param, value in ((self.c, c), (self.d, d), (self.gamma, gamma)):
+            param.value = np.asarray(value, param.value.dtype)
+        self.known.value = np.asarray(1)
+
+    def grid(self) -> Int:
+        """Return the integer codes ``-n .. n``."""
+        n = weight_steps(self.bits)
+        return np.arange(-n, n + 1)
+
+    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
+        """Return codes, scale 1 / n () and zero-point 0 of ``v: (...)``."""
+        check_known(v, self.known)
+        at = (self.c.value, self.d.value, self.gamma.value)
+        y, _ = qil_weight(v, *at, bits=self.bits)
+        n = weight_steps(self.bits)
+        q = as_codes(np.rint(n * y), self.grid())
+        return q, one_over(n, v), np.zeros((), np.int32)
+
+    def encode(self, v: Float) -> tuple[Int, Float]:
+        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
+        return codebook(*self.quantize(v), self.grid())
+
+    def decision_boundaries(self, v: Float) -> Float:
+        """Return the values where the code changes: (1, 2n); with d > c some are 0."""
+        at = (self.c.value, self.d.value, self.gamma.value)
+        t = np.maximum(qil_thresholds(*at, steps=weight_steps(self.bits)), 0)
+        return np.hstack([-t[::-1], t])[None].astype(v.dtype)
+
+
+@final
+@dataclass(eq=False)
+class QILActivation:
+    """One learned interval for the activations of a layer.
+
+    The first training batch sets the interval; gamma is 1, for activations are
+    transformed at run time.
+    """
+
+    bits: int = 4
+    c: Param = field(init=False)
+    d: Param = field(init=False)
+    #: 1 once the interval is known
+    known: Buffer = field(
+        init=False, default_factory=lambda: Buffer(np.zeros((), np.int64))
+    )
+
+    def __post_init__(self) -> None:
+        activation_steps(self.bits)
+        self.c = Param(np.ones(()), group="quantizer", project=positive)
+        self.d = Param(np.ones(()), group="quantizer", project=self.at_most_centre)
+
+    def at_most_centre(self, d: Float) -> Float:
+        """Return the half width put back into (0, c]; c is stepped before d."""
+        return np.minimum(positive(d), self.c.value)
+
+    def forward(
+        self, v: Float, run: Run, *, bits: int | None = None
+    ) -> tuple[Float, Any]:
+        """Quantize ``v: (...)``.
+
+        Raises ValueError in evaluation before the interval is known.
+        """
+        bits = self.bits if bits is None else bits
+        activation_steps(bits)
+        if run.training and run.replay is None and v.size and not self.known.value:
+            half = half_of_largest(v)
+            self.set_interval(half, half)
+        check_known(v, self.known)
+        q = run.backend.quantizers
+        at = (self.c.value, self.d.value)
+        y, cache = run.straight_through(q.qil_activation, v, *at, bits=bits)
+        run.see(self, v, y)
+        return y, (q, cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """Return dv and add dc and dd."""
+        q, recorded = cache
+        dv, dc, dd = q.qil_activation_backward(dy, recorded)
+        self.c.grad += dc
+        self.d.grad += dd
+        return dv
+
+    def set_interval(self, c: float, d: float) -> None:
+        """Set centre and half width; raises ValueError for d that is not positive."""
+        qil_activation(np.zeros(1), *np.array([c, d]), bits=self.bits)
+        for param, value in ((self.c, c), (self.d, d)):
+            param.value = np.asarray(value, param.value.dtype)
+        self.known.value = np.asarray(1)
+
+    def grid(self) -> Int:
+        """Return the integer codes ``0 .. 2^b - 1``."""
+        return np.arange(activation_steps(self.bits) + 1)
+
+    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
+        """Return codes, scale 1 / n () and zero-point 0 of ``v: (...)``."""
+        check_known(v, self.known)
+        y, _ = qil_activation(v, self.c.value, self.d.value, bits=self.bits)
+        n = activation_steps(self.bits)
+        q = as_codes(np.rint(n * y), self.grid())
+        return q, one_over(n, v), np.zeros((), np.int32)
+
+    def encode(self, v: Float) -> tuple[Int, Float]:
+        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
+        return codebook(*self.quantize(v), self.grid())
+
+    def decision_boundaries(self, v: Float) -> Float:
+        """Return the values where the code changes: (1, 2^b - 1)."""
+        n, one = activation_steps(self.bits), np.ones(())
+        t = qil_thresholds(self.c.value, self.d.value, one, steps=n)
+        return t[None].astype(v.dtype)
+
+
+def check_known(v: Float, known: Buffer) -> None:
+    """Raise unless the interval is known or there is nothing to quantize."""
+    if v.size and not known.value:
+        raise ValueError("the interval is unknown: train, or call set_interval(c, d)")

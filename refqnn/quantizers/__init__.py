@@ -19,6 +19,9 @@ from refqnn.quantizers.fixed_point import gaussian_mse as gaussian_mse
 from refqnn.quantizers.lsq import LSQ as LSQ
 from refqnn.quantizers.lsq import lsq as lsq
 from refqnn.quantizers.lsq import lsq_backward as lsq_backward
+from refqnn.quantizers.pact import PACT as PACT
+from refqnn.quantizers.pact import pact as pact
+from refqnn.quantizers.pact import pact_backward as pact_backward
 from refqnn.quantizers.qil import QILActivation as QILActivation
 from refqnn.quantizers.qil import QILWeight as QILWeight
 from refqnn.quantizers.qil import clipping_ratio as clipping_ratio

@@ -12,6 +12,7 @@ from refqnn.fast.quantizers.lsq import lsq as lsq
 from refqnn.fast.quantizers.lsq import lsq_backward as lsq_backward
 from refqnn.fast.quantizers.ternary import ternary as ternary
 from refqnn.quantizers import LSQ as LSQ
+from refqnn.quantizers import PACT as PACT
 from refqnn.quantizers import Affine as Affine
 from refqnn.quantizers import Binary as Binary
 from refqnn.quantizers import FixedPoint as FixedPoint
@@ -22,6 +23,8 @@ from refqnn.quantizers import binary_backward as binary_backward
 from refqnn.quantizers import clipping_ratio as clipping_ratio
 from refqnn.quantizers import gaussian_clip as gaussian_clip
 from refqnn.quantizers import gaussian_mse as gaussian_mse
+from refqnn.quantizers import pact as pact
+from refqnn.quantizers import pact_backward as pact_backward
 from refqnn.quantizers import pruning_ratio as pruning_ratio
 from refqnn.quantizers import qil_activation as qil_activation
 from refqnn.quantizers import qil_activation_backward as qil_activation_backward

@@ -1,0 +1,221 @@
+r"""PACT: activations clipped at a learned level.
+
+Choi, Wang, Venkataramani, Chuang, Srinivasan, Gopalakrishnan. PACT: Parameterized
+Clipping Activation for Quantized Neural Networks. 2018, arXiv:1805.06085.
+
+    paper                         code           where
+    alpha, the clipping level     alpha          pact
+    clipped y, (C)                clipped        pact
+    y_q, (Q)                      y              pact
+    d y_q / d alpha, (G)          slope          pact, summed in pact_backward
+    lambda alpha^2, regulariser   decay          PACT.backward
+
+(C), (Q) and (G) are names of this file, not numbers of the paper.
+
+``scope="whole"`` is the paper: straight through rounding *and* scaling, so inside the
+range alpha has no gradient. ``scope="rounding"`` (PACT+ in released code) passes
+through the rounding only: the step alpha / n depends on alpha, and inside the range
+each element adds (round(t) - t) / n, t = x n / alpha.
+
+The regulariser is lambda alpha^2, its gradient 2 lambda alpha. As the weight decay of
+an optimiser, which adds lambda alpha, the same lambda acts half as strong.
+
+Left open by the paper: ties (half to even) and the ends of the range (x = alpha counts
+as clipped; released code passes the gradient to x *and* to alpha there). Choices of
+this file, unconfirmed by the paper: alpha starts at 8 (as in released code), decay at
+0, and the projection keeps alpha above 2^-10. Released code that decays alpha has been
+seen to push it below 0, where (C) clips the wrong way round. Without an x >= alpha only
+decay moves alpha.
+
+The step is alpha / n, rounded down by one unit where n steps would exceed alpha: no
+output is above alpha, and every output is exactly step times code.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, final
+
+import numpy as np
+
+from refqnn._types import Bool, Float, Int
+from refqnn.core import Param, Run
+from refqnn.ops.broadcast import sum_to
+from refqnn.ops.checks import check_gradient, check_real
+from refqnn.quantizers.checks import (
+    as_codes,
+    boundaries,
+    check_bits,
+    check_finite,
+    codebook,
+    parameter,
+)
+
+Scope = Literal["whole", "rounding"]
+
+
+class PACTCache(NamedTuple):
+    """What the backward needs, and what freezes rounding and masks."""
+
+    inside: Bool  # 0 <= x < alpha, shape of x
+    slope: Float  # d y / d alpha, shape of x
+    alpha: Float
+    residual: Float  # y - x 1{inside} - alpha slope
+
+
+def pact(
+    x: Float,
+    alpha: Float,
+    *,
+    bits: int,
+    scope: Scope = "whole",
+    frozen: PACTCache | None = None,
+) -> tuple[Float, PACTCache]:
+    """y = s * round(clip(x, 0, alpha) / s),  s = alpha / (2^b - 1)
+
+    x: (...), alpha: broadcasts to x, alpha > 0  ->  y: (...), dtype of x
+
+    2^b levels from 0 to alpha, ties to even, bits in [1, 16]. Raises ValueError for a
+    step below the smallest normal number, for an unknown scope, and for NaN or infinity
+    in x or alpha.
+
+    With ``frozen``, rounding residual and masks are those recorded: the smooth function
+    whose exact gradient ``pact_backward`` is.
+
+    >>> pact(np.array([-1.0, 0.4, 1.6, 9.0]), np.array(3.0), bits=2)[0]
+    array([0., 0., 2., 3.])
+    """
+    check_finite(x, name="x")
+    alpha, step = clip_and_step(x, alpha, bits)
+    if frozen is not None:
+        moving = np.where(frozen.inside, x, 0) + alpha * frozen.slope
+        return moving + frozen.residual, frozen
+    clipped = np.clip(x, 0, alpha)  # (C)
+    q = pact_codes(x, alpha, step)
+    y = step * q  # (Q)
+    inside = (x >= 0) & (x < alpha)
+    slope = (x >= alpha).astype(x.dtype)
+    if check_scope(scope) == "rounding":
+        share = (q - clipped / step) / (2**bits - 1)
+        slope = np.where(inside, share, slope)  # (G)
+    return y, PACTCache(
+        inside, slope, alpha, y - np.where(inside, x, 0) - alpha * slope
+    )
+
+
+def pact_backward(dy: Float, cache: PACTCache) -> tuple[Float, Float]:
+    """dx = dy 1{0 <= x < alpha},  dalpha = sum dy 1{x >= alpha} (+ the inside's share)
+
+    dy: (...)  ->  dx: (...), dalpha: shape of alpha
+
+    >>> x = np.array([-1.0, 0.25, 1.0, 9.0])
+    >>> pact_backward(np.ones(4), pact(x, np.array(1.0), bits=1)[1])
+    (array([0., 1., 0., 0.]), array(2.))
+    >>> pact_backward(np.ones(4), pact(x, np.array(1.0), bits=1, scope="rounding")[1])
+    (array([0., 1., 0., 0.]), array(1.75))
+    """
+    check_gradient(dy, cache.inside.shape)
+    dx = np.where(cache.inside, dy, 0)
+    total = sum_to((dy * cache.slope).astype(np.float64), cache.alpha.shape)  # (G)
+    return dx, np.asarray(total, dy.dtype)
+
+
+def pact_codes(x: Float, alpha: Float, step: Float) -> Float:
+    """q = round(clip(x, 0, alpha) / s), as floats.
+
+    x: (...), alpha, step: broadcast to x  ->  q: (...)
+    """
+    return np.rint(np.clip(x, 0, alpha) / step) + 0.0  # + 0.0: a code has one zero
+
+
+def clip_and_step(x: Float, alpha: Float, bits: int) -> tuple[Float, Float]:
+    """Return alpha and s = alpha / (2^b - 1), n s <= alpha, in the dtype of x."""
+    check_bits(bits, least=1)
+    alpha = parameter(alpha, x, name="alpha", of="x").astype(x.dtype)
+    n = 2**bits - 1
+    step = alpha / n
+    if not np.all(step >= np.finfo(x.dtype).tiny):
+        raise ValueError(f"alpha must be positive, its step normal, got {alpha}")
+    step = np.where(n * step > alpha, np.nextafter(step, np.zeros_like(step)), step)
+    return alpha, step
+
+
+def check_scope(scope: Scope) -> Scope:
+    """Return the scope; raise for one that is not known."""
+    if scope not in {"whole", "rounding"}:
+        raise ValueError(f"scope must be 'whole' or 'rounding', got {scope!r}")
+    return scope
+
+
+@final
+@dataclass(eq=False)
+class PACT:
+    """A clipping level for the activations of a layer.
+
+    Every backward adds 2 * decay * alpha to the gradient of alpha: once a pass, if a
+    layer runs once a pass.
+    """
+
+    bits: int = 4
+    scope: Scope = "whole"
+    #: lambda of the regulariser lambda alpha^2
+    decay: float = 0.0
+    #: where alpha starts, and how far it may fall
+    start: float = 8.0
+    alpha_min: float = 2.0**-10
+    alpha: Param = field(init=False)
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits, least=1)
+        check_scope(self.scope)
+        check_real(self.decay, name="decay", low=0)
+        check_real(
+            self.alpha_min, name="alpha_min", low=float(np.finfo(np.float32).eps)
+        )
+        check_real(self.start, name="start", low=self.alpha_min)
+        value = np.asarray(self.start, np.float64)
+        self.alpha = Param(value, group="quantizer", project=self.at_least_minimum)
+
+    def at_least_minimum(self, alpha: Float) -> Float:
+        """Return alpha, put back to ``alpha_min`` where it fell below."""
+        return np.maximum(alpha, self.alpha_min)
+
+    def forward(
+        self, v: Float, run: Run, *, bits: int | None = None
+    ) -> tuple[Float, Any]:
+        """Quantize ``v: (...)``; ``bits`` overrides the module's."""
+        q = run.backend.quantizers
+        y, cache = run.straight_through(
+            q.pact,
+            v,
+            self.alpha.value,
+            bits=self.bits if bits is None else bits,
+            scope=self.scope,
+        )
+        run.see(self, v, y)
+        return y, (q, cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """Return dv and add dalpha + 2 decay alpha."""
+        q, recorded = cache
+        dv, dalpha = q.pact_backward(dy, recorded)
+        self.alpha.grad += dalpha + 2 * self.decay * self.alpha.value
+        return dv
+
+    def grid(self) -> Int:
+        """Return the integer codes ``0 .. 2^b - 1``."""
+        return np.arange(2**self.bits)
+
+    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
+        """Return codes, scale alpha / n () and zero-point 0 of ``v: (...)``."""
+        check_finite(v, name="v")
+        alpha, step = clip_and_step(v, self.alpha.value, self.bits)
+        q = as_codes(pact_codes(v, alpha, step), self.grid())
+        return q, step, np.zeros((), np.int32)
+
+    def encode(self, v: Float) -> tuple[Int, Float]:
+        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
+        return codebook(*self.quantize(v), self.grid())
+
+    def decision_boundaries(self, v: Float) -> Float:
+        """Return the values where the code changes: (1, 2^b - 1)."""
+        step = clip_and_step(v, self.alpha.value, self.bits)[1]
+        return boundaries(step, np.zeros((), np.int64), self.grid())

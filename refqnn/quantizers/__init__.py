@@ -31,6 +31,11 @@ from refqnn.quantizers.qil import qil_activation_backward as qil_activation_back
 from refqnn.quantizers.qil import qil_thresholds as qil_thresholds
 from refqnn.quantizers.qil import qil_weight as qil_weight
 from refqnn.quantizers.qil import qil_weight_backward as qil_weight_backward
+from refqnn.quantizers.sawb import SAWB as SAWB
+from refqnn.quantizers.sawb import SAWB_COEFFICIENTS as SAWB_COEFFICIENTS
+from refqnn.quantizers.sawb import sawb as sawb
+from refqnn.quantizers.sawb import sawb_backward as sawb_backward
+from refqnn.quantizers.sawb import sawb_clip as sawb_clip
 from refqnn.quantizers.ternary import Ternary as Ternary
 from refqnn.quantizers.ternary import ternary as ternary
 from refqnn.quantizers.ternary import ternary_backward as ternary_backward

@@ -13,6 +13,8 @@ from refqnn.fast.quantizers.lsq import lsq_backward as lsq_backward
 from refqnn.fast.quantizers.ternary import ternary as ternary
 from refqnn.quantizers import LSQ as LSQ
 from refqnn.quantizers import PACT as PACT
+from refqnn.quantizers import SAWB as SAWB
+from refqnn.quantizers import SAWB_COEFFICIENTS as SAWB_COEFFICIENTS
 from refqnn.quantizers import Affine as Affine
 from refqnn.quantizers import Binary as Binary
 from refqnn.quantizers import FixedPoint as FixedPoint
@@ -31,4 +33,7 @@ from refqnn.quantizers import qil_activation_backward as qil_activation_backward
 from refqnn.quantizers import qil_thresholds as qil_thresholds
 from refqnn.quantizers import qil_weight as qil_weight
 from refqnn.quantizers import qil_weight_backward as qil_weight_backward
+from refqnn.quantizers import sawb as sawb
+from refqnn.quantizers import sawb_backward as sawb_backward
+from refqnn.quantizers import sawb_clip as sawb_clip
 from refqnn.quantizers import ternary_backward as ternary_backward

@@ -16,6 +16,15 @@ from refqnn.quantizers.fixed_point import fixed_point as fixed_point
 from refqnn.quantizers.fixed_point import fixed_point_backward as fixed_point_backward
 from refqnn.quantizers.fixed_point import gaussian_clip as gaussian_clip
 from refqnn.quantizers.fixed_point import gaussian_mse as gaussian_mse
+from refqnn.quantizers.haq import HAQLinear as HAQLinear
+from refqnn.quantizers.haq import KMeansWeight as KMeansWeight
+from refqnn.quantizers.haq import cluster_means as cluster_means
+from refqnn.quantizers.haq import haq_linear as haq_linear
+from refqnn.quantizers.haq import haq_linear_backward as haq_linear_backward
+from refqnn.quantizers.haq import haq_threshold as haq_threshold
+from refqnn.quantizers.haq import kmeans as kmeans
+from refqnn.quantizers.haq import kmeans_weight as kmeans_weight
+from refqnn.quantizers.haq import kmeans_weight_backward as kmeans_weight_backward
 from refqnn.quantizers.lsq import LSQ as LSQ
 from refqnn.quantizers.lsq import lsq as lsq
 from refqnn.quantizers.lsq import lsq_backward as lsq_backward

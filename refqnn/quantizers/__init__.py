@@ -11,6 +11,16 @@ from refqnn.quantizers.affine import batch_range as batch_range
 from refqnn.quantizers.binary import Binary as Binary
 from refqnn.quantizers.binary import binary as binary
 from refqnn.quantizers.binary import binary_backward as binary_backward
+from refqnn.quantizers.dorefa import DoReFaActivation as DoReFaActivation
+from refqnn.quantizers.dorefa import DoReFaGradient as DoReFaGradient
+from refqnn.quantizers.dorefa import DoReFaWeight as DoReFaWeight
+from refqnn.quantizers.dorefa import dorefa_activation as dorefa_activation
+from refqnn.quantizers.dorefa import (
+    dorefa_activation_backward as dorefa_activation_backward,
+)
+from refqnn.quantizers.dorefa import dorefa_gradient as dorefa_gradient
+from refqnn.quantizers.dorefa import dorefa_weight as dorefa_weight
+from refqnn.quantizers.dorefa import dorefa_weight_backward as dorefa_weight_backward
 from refqnn.quantizers.fixed_point import FixedPoint as FixedPoint
 from refqnn.quantizers.fixed_point import fixed_point as fixed_point
 from refqnn.quantizers.fixed_point import fixed_point_backward as fixed_point_backward

@@ -17,6 +17,9 @@ from refqnn.quantizers import SAWB as SAWB
 from refqnn.quantizers import SAWB_COEFFICIENTS as SAWB_COEFFICIENTS
 from refqnn.quantizers import Affine as Affine
 from refqnn.quantizers import Binary as Binary
+from refqnn.quantizers import DoReFaActivation as DoReFaActivation
+from refqnn.quantizers import DoReFaGradient as DoReFaGradient
+from refqnn.quantizers import DoReFaWeight as DoReFaWeight
 from refqnn.quantizers import FixedPoint as FixedPoint
 from refqnn.quantizers import HAQLinear as HAQLinear
 from refqnn.quantizers import KMeansWeight as KMeansWeight
@@ -26,6 +29,11 @@ from refqnn.quantizers import Ternary as Ternary
 from refqnn.quantizers import binary_backward as binary_backward
 from refqnn.quantizers import clipping_ratio as clipping_ratio
 from refqnn.quantizers import cluster_means as cluster_means
+from refqnn.quantizers import dorefa_activation as dorefa_activation
+from refqnn.quantizers import dorefa_activation_backward as dorefa_activation_backward
+from refqnn.quantizers import dorefa_gradient as dorefa_gradient
+from refqnn.quantizers import dorefa_weight as dorefa_weight
+from refqnn.quantizers import dorefa_weight_backward as dorefa_weight_backward
 from refqnn.quantizers import gaussian_clip as gaussian_clip
 from refqnn.quantizers import gaussian_mse as gaussian_mse
 from refqnn.quantizers import haq_linear as haq_linear

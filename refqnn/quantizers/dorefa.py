@@ -1,0 +1,387 @@
+r"""DoReFa-Net: weights through tanh, activations in [0, 1], stochastic gradients.
+
+Zhou, Wu, Ni, Zhou, Wen, Zou. DoReFa-Net: Training Low Bitwidth Convolutional Neural
+Networks with Low Bitwidth Gradients. arXiv:1606.06160.
+
+    paper                            code       where
+    quantize_k, section 2.2          R(n u)/n   n = 2^k - 1, ties to even
+    1-bit weights, section 2.3       y          dorefa_weight, by binary
+    f_w^k, section 2.3               y          dorefa_weight
+    chain rule of f_w^k              dw         dorefa_weight_backward
+    f_alpha^k, section 2.4           y          dorefa_activation
+    f_gamma^k, section 2.5           g_q        dorefa_gradient
+    N(k) = sigma / (2^k - 1), 2.5    noise / n  sigma = noise in [-1/2, 1/2)
+
+Left open by the paper: whether the chain
+rule goes through max|tanh(w)|. The released code differentiates it
+(``max_grad=True``, with equal shares where several weights attain the maximum);
+``max_grad=False`` holds it. Weights that are all zero divide 0 by 0; here they give
+zeros, which are no level of the grid, and no gradient.
+
+The levels of weights and gradients are the odd multiples of 1/n: none is 0. A weight
+of 0 sits on a tie, and half to even gives +1/n for every k >= 2.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, final
+
+import numpy as np
+
+from refqnn._types import Bool, Float, Int
+from refqnn.core import Run
+from refqnn.ops.checks import check_gradient
+from refqnn.quantizers.binary import Binary, BinaryCache, binary, binary_backward
+from refqnn.quantizers.checks import (
+    as_codes,
+    boundaries,
+    check_bits,
+    check_finite,
+    codebook,
+    flush,
+)
+
+
+class DoReFaWeightCache(NamedTuple):
+    """What the backward needs, and what freezes the rounding."""
+
+    t: Float  # tanh(w), float64
+    M: float  # max|t|, 0 where all weights are
+    at_max: Float  # sgn(t) / |A| on the set A where |t| = M, else 0
+    residual: Float  # y - t / M
+    max_grad: bool
+
+    def ratio(self, w: Float) -> Float:
+        """t / M of other weights, the set A held; with M itself held if it is so."""
+        t = np.tanh(w.astype(np.float64))
+        M = np.sum(self.at_max * t) if self.max_grad else self.M
+        return t / M if self.M else np.zeros_like(t)
+
+
+class DoReFaActivationCache(NamedTuple):
+    """Where the clip does not act, and what freezes the rounding."""
+
+    inside: Bool
+    residual: Float  # y - x inside, else y
+
+
+def dorefa_weight(
+    w: Float,
+    *,
+    bits: int,
+    max_grad: bool = True,
+    frozen: DoReFaWeightCache | BinaryCache | None = None,
+) -> tuple[Float, DoReFaWeightCache | BinaryCache]:
+    """y = 2 quantize_k(tanh(w) / (2 max|tanh(w)|) + 1/2) - 1;  1 bit: mean|w| sgn(w)
+
+    w: (O, ...)  ->  y: (O, ...), dtype of w
+
+    The maximum, and for one bit the mean, run over the whole layer. bits in [1, 16].
+    Raises ValueError for NaN or infinity in w.
+
+    With ``frozen``, the residual behind tanh(w) / max|tanh(w)| and the place of the
+    maximum are those recorded: the smooth function whose exact gradient
+    ``dorefa_weight_backward`` is.
+
+    >>> dorefa_weight(np.array([[9.0, -9.0, 0.5, 0.0]]), bits=2)[0] * 3
+    array([[ 3., -3.,  1.,  1.]])
+    """
+    check_bits(bits, least=1)
+    if isinstance(frozen, BinaryCache) or bits == 1:
+        held = frozen if isinstance(frozen, BinaryCache) else None
+        return binary(w, group="layer", frozen=held)  # section 2.3, 1 bit
+    check_finite(w, name="w")
+    if frozen is not None:
+        return (frozen.ratio(w) + frozen.residual).astype(w.dtype), frozen
+    t, M, scale = tanh_scale(w, bits)
+    y = scale * dorefa_weight_codes(w, M, bits)  # f_w^k
+    attained = (np.abs(t) == M) * np.sign(t)
+    at_max = attained / max(np.count_nonzero(attained), 1)
+    cache = DoReFaWeightCache(t, M, at_max, np.zeros_like(t), max_grad)
+    return y, cache._replace(residual=y - cache.ratio(w))
+
+
+def dorefa_weight_backward(dy: Float, cache: DoReFaWeightCache | BinaryCache) -> Float:
+    """dw = (1 - t^2) (dy / M - s sum(dy t) / M^2),  s = sgn(t) / |A| where |t| = M
+
+    dy: (O, ...)  ->  dw: (O, ...)
+
+    Straight through the rounding, exact through tanh and maximum; the second term
+    is missing with ``max_grad=False``. One bit: dw = dy.
+
+    >>> _, cache = dorefa_weight(np.ones((1, 1)), bits=2)  # t / M = 1 whatever w is
+    >>> dorefa_weight_backward(np.ones((1, 1)), cache)
+    array([[0.]])
+    """
+    if isinstance(cache, BinaryCache):
+        return binary_backward(dy, cache)
+    t, M, at_max, _, max_grad = cache
+    check_gradient(dy, t.shape)
+    if not M:
+        return np.zeros_like(dy)
+    dt = dy / M
+    if max_grad:
+        dt = dt - at_max * np.sum(dy * t) / M**2
+    return ((1 - t**2) * dt).astype(dy.dtype)
+
+
+def tanh_scale(w: Float, bits: int) -> tuple[Float, float, Float]:
+    """Return tanh(w), M = max|tanh(w)| in float64, and the scale 1/n, 0 where M is 0.
+
+    w: (...)  ->  t: (...), M, scale: () in the dtype of w
+    """
+    t = np.tanh(w.astype(np.float64))
+    M = np.abs(t).max(initial=0)
+    live = flush(np.asarray(M, w.dtype)) > 0
+    scale = np.asarray(live / (2**bits - 1), w.dtype)
+    return t, float(M) if live else 0.0, scale
+
+
+def dorefa_weight_codes(w: Float, M: float, bits: int) -> Float:
+    """q = 2 R(n u) - n with u = tanh(w) / (2 M) + 1/2: the odd number next to n t / M
+
+    w: (...)  ->  q: (...) in {-n, 2 - n, ..., n}, dtype of w
+
+    n is odd, so R(n u) is floor(n t / (2 M)) + (n + 1) / 2 except on ties. Without the
+    sum, weights near 0 keep their sign; of the ties only w = 0 exists, and gives +1.
+
+    >>> dorefa_weight_codes(np.array([-9.0, -1e-20, 0.0, 9.0]), 1.0, 2)
+    array([-3., -1.,  1.,  3.])
+    """
+    n = 2**bits - 1
+    half = n * (np.tanh(w.astype(np.float64)) / (M or 1.0)) / 2
+    q = 2 * np.floor(half) + 1
+    return np.clip(q, -n, n).astype(w.dtype)
+
+
+def dorefa_activation(
+    x: Float, *, bits: int, frozen: DoReFaActivationCache | None = None
+) -> tuple[Float, DoReFaActivationCache]:
+    """y = quantize_k(clip(x, 0, 1)) = round(n clip(x, 0, 1)) / n,  n = 2^k - 1
+
+    x: (...)  ->  y: (...), dtype of x
+
+    2^k levels, ties to even; bits in [1, 16]. Raises ValueError for NaN or infinity.
+
+    With ``frozen``, residual and clip are held: the smooth function whose exact
+    gradient ``dorefa_activation_backward`` is.
+
+    >>> dorefa_activation(np.array([-1.0, 0.4, 0.6, 2.0]), bits=1)[0]
+    array([0., 0., 1., 1.])
+    """
+    check_bits(bits, least=1)
+    check_finite(x, name="x")
+    if frozen is not None:
+        return np.where(frozen.inside, x, 0) + frozen.residual, frozen
+    y = unit_scale(x, bits) * dorefa_activation_codes(x, bits)  # f_alpha^k
+    inside = (x >= 0) & (x <= 1)
+    return y, DoReFaActivationCache(inside, y - np.where(inside, x, 0))
+
+
+def dorefa_activation_backward(dy: Float, cache: DoReFaActivationCache) -> Float:
+    """dx = dy where 0 <= x <= 1, else 0
+
+    dy: (...)  ->  dx: (...)
+
+    >>> x = np.array([-0.1, 0.0, 0.3, 1.0, 1.1])
+    >>> dorefa_activation_backward(np.ones(5), dorefa_activation(x, bits=2)[1])
+    array([0., 1., 1., 1., 0.])
+    """
+    check_gradient(dy, cache.inside.shape)
+    return np.where(cache.inside, dy, 0)
+
+
+def unit_scale(x: Float, bits: int) -> Float:
+    """Return 1 / (2^k - 1) in the dtype of x; n times it is exactly 1."""
+    return np.asarray(1 / (2**bits - 1), x.dtype)
+
+
+def dorefa_activation_codes(x: Float, bits: int) -> Float:
+    """q = round(n clip(x, 0, 1)), as floats
+
+    x: (...)  ->  q: (...) in {0, ..., n}
+    """
+    return np.rint((2**bits - 1) * np.clip(x, 0, 1)) + 0.0  # + 0.0: one zero
+
+
+def dorefa_gradient(dy: Float, noise: Float, *, bits: int) -> Float:
+    """g_q = 2 m (quantize_k(dy / (2 m) + 1/2 + noise / n) - 1/2),  m = max|dy|
+
+    dy: (N, ...), noise: (N, ...) in [-1/2, 1/2)  ->  g_q: (N, ...), dtype of dy
+
+    The maximum runs over one sample. The mean over uniform noise is dy itself; |g_q|
+    never exceeds m; a sample of zeros gives zeros. The sum is clipped to [0, 1] before
+    it is rounded, as in the released code. A gradient transform: it acts on what flows
+    back, and has no backward. bits in [1, 16]. Raises ValueError for noise of another
+    shape or beyond its interval, and for NaN or infinity in dy.
+
+    >>> dorefa_gradient(np.array([[3.0, 0.5]]), np.array([[0.0, 0.4]]), bits=2)
+    array([[3., 1.]])
+    """
+    check_bits(bits, least=1)
+    check_finite(dy, name="dy")
+    check_noise(noise, dy)
+    n = 2**bits - 1
+    axes = tuple(range(1, dy.ndim))
+    m = flush(np.abs(dy).max(axes, keepdims=True, initial=0))
+    share = dy / np.where(m > 0, m, 1)  # 2 u - 1 lies in [-1, 1]
+    u = np.clip((share.astype(np.float64) + 1) / 2 + noise / n, 0, 1)
+    q = 2 * np.rint(n * u) - n
+    return m * (q / n).astype(dy.dtype)  # f_gamma^k
+
+
+def check_noise(noise: Float, dy: Float) -> None:
+    """Raise unless ``noise`` has the shape of ``dy`` and lies in [-1/2, 1/2).
+
+    >>> check_noise(np.array([-0.5, 0.4]), np.zeros(2))
+    """
+    if np.shape(noise) != dy.shape:
+        raise ValueError(
+            f"noise must have the shape of dy: noise{np.shape(noise)}, dy{dy.shape}"
+        )
+    inside = (noise >= -0.5) & (noise < 0.5)  # False for NaN
+    if not inside.all():
+        worst = noise[~inside].flat[0]
+        raise ValueError(f"noise must lie in [-1/2, 1/2), got {worst}")
+
+
+def draw_noise(shape: tuple[int, ...], run: Run) -> Float | None:
+    """Return noise uniform in [-1/2, 1/2) in a training pass, else None.
+
+    Raises ValueError for a training pass without a generator.
+    """
+    if not run.training or run.replay is not None:
+        return None
+    if run.rng is None:
+        raise ValueError("a stochastic gradient needs noise: pass Run(rng=...)")
+    return run.rng.random(shape) - 0.5
+
+
+@final
+@dataclass(eq=False)
+class DoReFaWeight:
+    """f_w^k of section 2.3, its maximum recomputed at every pass."""
+
+    bits: int = 4
+    max_grad: bool = True
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits, least=1)
+
+    def forward(
+        self, v: Float, run: Run, *, bits: int | None = None
+    ) -> tuple[Float, Any]:
+        """Quantize the weights ``v: (O, ...)`` of a layer."""
+        q = run.backend.quantizers
+        y, cache = run.straight_through(
+            q.dorefa_weight,
+            v,
+            bits=self.bits if bits is None else bits,
+            max_grad=self.max_grad,
+        )
+        run.see(self, v, y)
+        return y, (q, cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """Return dv."""
+        q, recorded = cache
+        return q.dorefa_weight_backward(dy, recorded)
+
+    def grid(self) -> Int:
+        """Return the odd integer codes -n, 2 - n, ..., n."""
+        n = 2**self.bits - 1
+        return np.arange(-n, n + 1, 2)
+
+    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
+        """Return odd codes, scale () (one bit: (1, 1, ...)) and zero-point 0."""
+        check_finite(v, name="v")
+        if self.bits == 1:
+            return Binary(group="layer").quantize(v)
+        _, M, scale = tanh_scale(v, self.bits)
+        q = as_codes(dorefa_weight_codes(v, M, self.bits), self.grid())
+        return q, scale, np.zeros((), np.int32)
+
+    def encode(self, v: Float) -> tuple[Int, Float]:
+        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
+        return codebook(*self.quantize(v), self.grid())
+
+    def decision_boundaries(self, v: Float) -> Float:
+        """Return artanh(2 j M / n), |j| < 2^(k-1), where the code changes: (1, n)."""
+        check_finite(v, name="v")
+        if self.bits == 1:
+            return Binary(group="layer").decision_boundaries(v)
+        M = tanh_scale(v, self.bits)[1]
+        even = self.grid()[:-1] + 1
+        return np.arctanh(M * even / (2**self.bits - 1)).astype(v.dtype)[None]
+
+
+@final
+@dataclass(eq=False)
+class DoReFaActivation:
+    """f_alpha^k of section 2.4: a layer that quantizes to k/n within [0, 1]."""
+
+    bits: int = 4
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits, least=1)
+
+    def forward(
+        self, v: Float, run: Run, *, bits: int | None = None
+    ) -> tuple[Float, Any]:
+        """Quantize ``v: (...)``."""
+        q = run.backend.quantizers
+        bits = self.bits if bits is None else bits
+        y, cache = run.straight_through(q.dorefa_activation, v, bits=bits)
+        run.see(self, v, y)
+        return y, (q, cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """Return dv."""
+        q, recorded = cache
+        return q.dorefa_activation_backward(dy, recorded)
+
+    def grid(self) -> Int:
+        """Return the integer codes 0 .. n."""
+        return np.arange(2**self.bits)
+
+    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
+        """Return codes, scale 1/n () and zero-point 0 of ``v: (...)``."""
+        check_finite(v, name="v")
+        q = as_codes(dorefa_activation_codes(v, self.bits), self.grid())
+        return q, unit_scale(v, self.bits), np.zeros((), np.int32)
+
+    def encode(self, v: Float) -> tuple[Int, Float]:
+        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
+        return codebook(*self.quantize(v), self.grid())
+
+    def decision_boundaries(self, v: Float) -> Float:
+        """Return (j + 1/2) / n, where the code changes: (1, n)."""
+        return boundaries(unit_scale(v, self.bits), np.zeros((), np.int32), self.grid())
+
+
+@final
+@dataclass(eq=False)
+class DoReFaGradient:
+    """f_gamma^k of section 2.5 on what flows back; the values themselves pass unchanged.
+
+    A training pass draws the noise from ``run.rng``; behind any other pass the gradient
+    flows back as it is.
+    """
+
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits, least=1)
+
+    def forward(
+        self, y: Float, run: Run, *, bits: int | None = None
+    ) -> tuple[Float, Any]:
+        """y: (N, ...)  ->  y itself"""
+        check_bits(self.bits if bits is None else bits, least=1)
+        noise = draw_noise(y.shape, run)
+        bits = self.bits if bits is None else bits
+        return y, (run.backend.quantizers, noise, bits)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """Return the quantized dy."""
+        q, noise, bits = cache
+        return dy if noise is None else q.dorefa_gradient(dy, noise, bits=bits)

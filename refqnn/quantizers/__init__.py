@@ -58,3 +58,10 @@ from refqnn.quantizers.sawb import sawb_clip as sawb_clip
 from refqnn.quantizers.ternary import Ternary as Ternary
 from refqnn.quantizers.ternary import ternary as ternary
 from refqnn.quantizers.ternary import ternary_backward as ternary_backward
+from refqnn.quantizers.xnor import XnorActivation as XnorActivation
+from refqnn.quantizers.xnor import XnorWeight as XnorWeight
+from refqnn.quantizers.xnor import scale_map as scale_map
+from refqnn.quantizers.xnor import xnor_activation as xnor_activation
+from refqnn.quantizers.xnor import xnor_activation_backward as xnor_activation_backward
+from refqnn.quantizers.xnor import xnor_weight as xnor_weight
+from refqnn.quantizers.xnor import xnor_weight_backward as xnor_weight_backward

@@ -361,7 +361,7 @@ class DoReFaActivation:
 @final
 @dataclass(eq=False)
 class DoReFaGradient:
-    """f_gamma^k of section 2.5 on what flows back; the values themselves pass unchanged.
+    """f_gamma^k of section 2.5 on what flows back; values pass unchanged.
 
     A training pass draws the noise from ``run.rng``; behind any other pass the gradient
     flows back as it is.

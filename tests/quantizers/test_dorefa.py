@@ -15,6 +15,7 @@ from refqnn.quantizers import (
     DoReFaWeight,
     binary,
     dorefa_activation,
+    dorefa_activation_backward,
     dorefa_gradient,
     dorefa_weight,
     dorefa_weight_backward,
@@ -101,11 +102,17 @@ def test_weights_that_share_the_maximum_share_its_gradient():
     np.testing.assert_allclose(dw[0], -(1 - M**2) * math.tanh(0.5) / M**2 / 3)
 
 
+def test_activations_pass_the_gradient_on_the_closed_unit_interval():
+    x = np.array([-1e-9, -0.0, 0.0, 0.5, 1.0, 1 + 1e-9])
+    dx = dorefa_activation_backward(np.full(6, 3.0), dorefa_activation(x, bits=2)[1])
+    np.testing.assert_array_equal(dx, [0, 3, 3, 3, 3, 0])
+
+
 # -- gradients ------------------------------------------------------------------------
 
 
 def over_all_noise(dy, bits, cells):
-    """Mean over noise at the centres of cells: exact where n u is a multiple of them."""
+    """Mean over noise at the centres of cells: exact where n u is on the cells."""
     noise = (np.arange(cells) + 0.5) / cells - 0.5
     draws = [dorefa_gradient(dy, np.full_like(dy, z), bits=bits) for z in noise]
     return np.mean(draws, axis=0)
@@ -140,6 +147,13 @@ def test_quantized_gradients_are_levels_within_the_maximum(dtype, seed, bits):
     np.testing.assert_allclose(odd, 2 * np.round((odd - 1) / 2) + 1, rtol=1e-5)
     step = 2 * m / (2**bits - 1)
     assert np.all(np.abs(g_q - dy) <= step * (1 + 1e-5))
+
+
+@pytest.mark.parametrize("bits", range(1, 17))
+def test_the_largest_noise_does_not_pass_the_maximum(bits):
+    dy = np.array([[1.0, -1.0]])
+    for z in (-0.5, np.nextafter(0.5, 0)):
+        assert np.abs(dorefa_gradient(dy, np.full((1, 2), z), bits=bits)).max() == 1
 
 
 def test_every_sample_has_a_maximum_of_its_own_and_zeros_stay_zeros():
@@ -226,6 +240,6 @@ def test_bits_of_a_call_override_those_of_the_modules():
 
 def test_the_module_hands_on_whether_the_maximum_is_held():
     w = np.array([[0.5, -1.0]])
-    held = DoReFaWeight(max_grad=False)
-    assert held.backward(w, held.forward(w, Run())[1])[0, 1] != 0
-    assert DoReFaWeight().forward(w, Run())[1][1].max_grad
+    for given in (True, False):
+        module = DoReFaWeight(max_grad=given)
+        assert module.forward(w, Run())[1][1].max_grad is given

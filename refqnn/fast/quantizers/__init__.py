@@ -26,6 +26,8 @@ from refqnn.quantizers import KMeansWeight as KMeansWeight
 from refqnn.quantizers import QILActivation as QILActivation
 from refqnn.quantizers import QILWeight as QILWeight
 from refqnn.quantizers import Ternary as Ternary
+from refqnn.quantizers import XnorActivation as XnorActivation
+from refqnn.quantizers import XnorWeight as XnorWeight
 from refqnn.quantizers import binary_backward as binary_backward
 from refqnn.quantizers import clipping_ratio as clipping_ratio
 from refqnn.quantizers import cluster_means as cluster_means
@@ -53,4 +55,9 @@ from refqnn.quantizers import qil_weight_backward as qil_weight_backward
 from refqnn.quantizers import sawb as sawb
 from refqnn.quantizers import sawb_backward as sawb_backward
 from refqnn.quantizers import sawb_clip as sawb_clip
+from refqnn.quantizers import scale_map as scale_map
 from refqnn.quantizers import ternary_backward as ternary_backward
+from refqnn.quantizers import xnor_activation as xnor_activation
+from refqnn.quantizers import xnor_activation_backward as xnor_activation_backward
+from refqnn.quantizers import xnor_weight as xnor_weight
+from refqnn.quantizers import xnor_weight_backward as xnor_weight_backward

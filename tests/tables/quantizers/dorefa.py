@@ -62,13 +62,13 @@ ROWS = [
     weight_row(
         1, "section 2.3", IDEM=HOLDS, SE=HOLDS, ORTH=HOLDS, BND=HOLDS, NEAR=HOLDS
     ),
-    weight_row(2, "f_w^k, section 2.3", IDEM=HOLDS, **BENT),
-    weight_row(3, "f_w^k, section 2.3", IDEM=HOLDS, **BENT),
-    weight_row(4, "f_w^k, section 2.3", IDEM=fails([1, 0.5]), **BENT),
+    weight_row(2, "f_w^k", IDEM=HOLDS, **BENT),
+    weight_row(3, "f_w^k", IDEM=HOLDS, **BENT),
+    weight_row(4, "f_w^k", IDEM=fails([1, 0.5]), **BENT),
     Row(
         name="dorefa_activation",
         paper="DoReFa",
-        equation="f_alpha^k, section 2.4",
+        equation="f_alpha^k",
         file="dorefa.py",
         levels="2^b",
         bits=4,

@@ -58,6 +58,12 @@ from refqnn.quantizers.sawb import sawb_clip as sawb_clip
 from refqnn.quantizers.ternary import Ternary as Ternary
 from refqnn.quantizers.ternary import ternary as ternary
 from refqnn.quantizers.ternary import ternary_backward as ternary_backward
+from refqnn.quantizers.ttq import TTQ as TTQ
+from refqnn.quantizers.ttq import ttq as ttq
+from refqnn.quantizers.ttq import ttq_backward as ttq_backward
+from refqnn.quantizers.twn import TWN as TWN
+from refqnn.quantizers.twn import twn as twn
+from refqnn.quantizers.twn import twn_backward as twn_backward
 from refqnn.quantizers.xnor import XnorActivation as XnorActivation
 from refqnn.quantizers.xnor import XnorWeight as XnorWeight
 from refqnn.quantizers.xnor import scale_map as scale_map

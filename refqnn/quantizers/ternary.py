@@ -89,17 +89,19 @@ def ternary_backward(dy: Float, cache: TernaryCache) -> Float:
     return dy.copy()  # (5)
 
 
-def ternary_statistics(w: Float, variant: Variant) -> tuple[Float, Float]:
+def ternary_statistics(
+    w: Float, variant: Variant, *, group: str = "filter"
+) -> tuple[Float, Float]:
     """Return threshold 0.7 m_i and scale, in the dtype of w.
 
-    w: (O, ...)  ->  threshold: (O, 1, ...), scale: (O, 1, ...)
+    w: (O, ...)  ->  threshold, scale: (O, 1, ...), or (1, 1, ...) with group="layer"
     """
     if variant not in {"resolved", "printed", "twn"}:
         raise ValueError(f"variant must be resolved, printed or twn, got {variant!r}")
-    m = mean_abs(w)  # (2)
+    m = mean_abs(w, group=group)  # (2)
     threshold = 0.7 * m
     if variant == "twn":
-        return threshold, mean_kept(np.abs(w), np.abs(w) > threshold)
+        return threshold, mean_kept(np.abs(w), np.abs(w) > threshold, group=group)
     return threshold, m
 
 

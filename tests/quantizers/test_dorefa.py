@@ -240,6 +240,6 @@ def test_bits_of_a_call_override_those_of_the_modules():
 
 def test_the_module_hands_on_whether_the_maximum_is_held():
     w = np.array([[0.5, -1.0]])
-    for given in (True, False):
-        module = DoReFaWeight(max_grad=given)
-        assert module.forward(w, Run())[1][1].max_grad is given
+    for asked in (True, False):
+        module = DoReFaWeight(max_grad=asked)
+        assert module.forward(w, Run())[1][1].max_grad is asked

@@ -15,6 +15,8 @@ from refqnn.quantizers import LSQ as LSQ
 from refqnn.quantizers import PACT as PACT
 from refqnn.quantizers import SAWB as SAWB
 from refqnn.quantizers import SAWB_COEFFICIENTS as SAWB_COEFFICIENTS
+from refqnn.quantizers import TTQ as TTQ
+from refqnn.quantizers import TWN as TWN
 from refqnn.quantizers import Affine as Affine
 from refqnn.quantizers import Binary as Binary
 from refqnn.quantizers import DoReFaActivation as DoReFaActivation
@@ -57,6 +59,10 @@ from refqnn.quantizers import sawb_backward as sawb_backward
 from refqnn.quantizers import sawb_clip as sawb_clip
 from refqnn.quantizers import scale_map as scale_map
 from refqnn.quantizers import ternary_backward as ternary_backward
+from refqnn.quantizers import ttq as ttq
+from refqnn.quantizers import ttq_backward as ttq_backward
+from refqnn.quantizers import twn as twn
+from refqnn.quantizers import twn_backward as twn_backward
 from refqnn.quantizers import xnor_activation as xnor_activation
 from refqnn.quantizers import xnor_activation_backward as xnor_activation_backward
 from refqnn.quantizers import xnor_weight as xnor_weight

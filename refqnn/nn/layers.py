@@ -53,7 +53,9 @@ class Conv2d:
     """A convolution whose weights, and the gradient that reaches it, may be quantized.
 
     ``weight_quant`` is applied to ``w`` in every forward. ``grad_quant`` leaves the
-    output as it is and acts on the incoming gradient.
+    output as it is and acts on the incoming gradient: with ``bifurcate`` only on the
+    way to the input, while w and b get the gradient that came in (Banner et al.,
+    arXiv:1805.11046).
     """
 
     w: Param
@@ -64,6 +66,7 @@ class Conv2d:
     groups: int = 1
     weight_quant: Any = None
     grad_quant: Any = None
+    bifurcate: bool = False
 
     def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
         """x: (N, C, H, W)  ->  y: (N, O, Ho, Wo)"""
@@ -84,8 +87,10 @@ class Conv2d:
     def backward(self, dy: Float, cache: Any) -> Float:
         """dy: (N, O, Ho, Wo)  ->  dx: (N, C, H, W)"""
         backend, conv_cache, quant_cache, grad_cache = cache
-        dy = backward_or_same(self.grad_quant, dy, grad_cache)
-        dx, dw, db = backend.ops.conv2d_backward(dy, conv_cache)
+        g = backward_or_same(self.grad_quant, dy, grad_cache)
+        dx, dw, db = backend.ops.conv2d_backward(g, conv_cache)
+        if self.bifurcate:
+            _, dw, db = backend.ops.conv2d_backward(dy, conv_cache)
         self.w.grad += backward_or_same(self.weight_quant, dw, quant_cache)
         if self.b is not None:
             self.b.grad += db

@@ -55,6 +55,13 @@ from refqnn.quantizers.sawb import SAWB_COEFFICIENTS as SAWB_COEFFICIENTS
 from refqnn.quantizers.sawb import sawb as sawb
 from refqnn.quantizers.sawb import sawb_backward as sawb_backward
 from refqnn.quantizers.sawb import sawb_clip as sawb_clip
+from refqnn.quantizers.min_max import MinMax as MinMax
+from refqnn.quantizers.min_max import MinMaxGradient as MinMaxGradient
+from refqnn.quantizers.min_max import min_max as min_max
+from refqnn.quantizers.min_max import min_max_backward as min_max_backward
+from refqnn.quantizers.min_max import min_max_gradient as min_max_gradient
+from refqnn.quantizers.min_max import sample_range as sample_range
+from refqnn.quantizers.min_max import whole_range as whole_range
 from refqnn.quantizers.ternary import Ternary as Ternary
 from refqnn.quantizers.ternary import ternary as ternary
 from refqnn.quantizers.ternary import ternary_backward as ternary_backward

@@ -1,4 +1,4 @@
-"""What all quantizers share: bits, finite values, mean|w| and codebooks.
+"""What all quantizers share: bits, finite values, mean|w|, codebooks and noise.
 
 Values must be finite and at most the square root of the largest number of their dtype
 (1.8e19 in float32): within that bound no sum of squares here overflows.
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Array, Float, Int
+from refqnn.core import Run
 from refqnn.integer.checks import code_dtype
 from refqnn.ops.checks import check_float
 
@@ -154,3 +155,30 @@ def boundaries(scale: Float, zero_point: Int, grid: Int) -> Float:
     """
     middle = (grid[:-1] + grid[1:]) / 2 - zero_point.reshape(-1, 1)
     return scale.reshape(-1, 1) * middle.astype(scale.dtype)
+
+
+def check_noise(noise: Float, dy: Float) -> None:
+    """Raise unless ``noise`` has the shape of ``dy`` and lies in [-1/2, 1/2).
+
+    >>> check_noise(np.array([-0.5, 0.4]), np.zeros(2))
+    """
+    if np.shape(noise) != dy.shape:
+        raise ValueError(
+            f"noise must have the shape of dy: noise{np.shape(noise)}, dy{dy.shape}"
+        )
+    inside = (noise >= -0.5) & (noise < 0.5)  # False for NaN
+    if not inside.all():
+        worst = noise[~inside].flat[0]
+        raise ValueError(f"noise must lie in [-1/2, 1/2), got {worst}")
+
+
+def draw_noise(shape: tuple[int, ...], run: Run) -> Float | None:
+    """Return noise uniform in [-1/2, 1/2) in a training pass, else None.
+
+    Raises ValueError for a training pass without a generator.
+    """
+    if not run.training or run.replay is not None:
+        return None
+    if run.rng is None:
+        raise ValueError("a stochastic gradient needs noise: pass Run(rng=...)")
+    return run.rng.random(shape) - 0.5

@@ -36,7 +36,9 @@ from refqnn.quantizers.checks import (
     boundaries,
     check_bits,
     check_finite,
+    check_noise,
     codebook,
+    draw_noise,
     flush,
 )
 
@@ -227,33 +229,6 @@ def dorefa_gradient(dy: Float, noise: Float, *, bits: int) -> Float:
     u = np.clip((share.astype(np.float64) + 1) / 2 + noise / n, 0, 1)
     q = 2 * np.rint(n * u) - n
     return m * (q / n).astype(dy.dtype)  # f_gamma^k
-
-
-def check_noise(noise: Float, dy: Float) -> None:
-    """Raise unless ``noise`` has the shape of ``dy`` and lies in [-1/2, 1/2).
-
-    >>> check_noise(np.array([-0.5, 0.4]), np.zeros(2))
-    """
-    if np.shape(noise) != dy.shape:
-        raise ValueError(
-            f"noise must have the shape of dy: noise{np.shape(noise)}, dy{dy.shape}"
-        )
-    inside = (noise >= -0.5) & (noise < 0.5)  # False for NaN
-    if not inside.all():
-        worst = noise[~inside].flat[0]
-        raise ValueError(f"noise must lie in [-1/2, 1/2), got {worst}")
-
-
-def draw_noise(shape: tuple[int, ...], run: Run) -> Float | None:
-    """Return noise uniform in [-1/2, 1/2) in a training pass, else None.
-
-    Raises ValueError for a training pass without a generator.
-    """
-    if not run.training or run.replay is not None:
-        return None
-    if run.rng is None:
-        raise ValueError("a stochastic gradient needs noise: pass Run(rng=...)")
-    return run.rng.random(shape) - 0.5
 
 
 @final

@@ -23,7 +23,14 @@ from refqnn.nn import (
     ReLU,
     Sequential,
 )
-from refqnn.quantizers import Affine, Binary, FixedPoint, Ternary
+from refqnn.quantizers import (
+    Affine,
+    Binary,
+    FixedPoint,
+    MinMaxGradient,
+    Ternary,
+    min_max_gradient,
+)
 
 
 def param(rng, *shape, group="weight"):
@@ -312,6 +319,28 @@ def test_slots_of_a_convolution_act_where_they_should(rng):
     np.testing.assert_allclose(dx, want.dx)
     np.testing.assert_allclose(conv.w.grad, 2 * want.dw)
     np.testing.assert_allclose(conv.b.grad, want.db)
+
+
+def test_a_bifurcated_gradient_reaches_the_weights_as_it_came(rng):
+    w, x = rng.standard_normal((3, 2, 3, 3)), rng.standard_normal(MAPS)
+    grads = []
+    for bits in (1, 8):
+        slots = {"grad_quant": MinMaxGradient(bits=bits), "bifurcate": True}
+        conv = Conv2d(Param(w), Param(np.ones(3)), **slots)
+        run = Run(training=True, rng=np.random.default_rng(1))
+        y, cache = conv.forward(x, run)
+        dy = np.random.default_rng(2).standard_normal(y.shape)
+        noise = np.random.default_rng(1).random(y.shape) - 0.5
+        dx = conv.backward(dy, cache)
+        _, plain = refqnn.ops.conv2d(x, w, np.ones(3))
+        g_q = min_max_gradient(dy, noise, bits=bits)
+        want = refqnn.ops.conv2d_backward(g_q, plain).dx
+        np.testing.assert_array_equal(dx, want)
+        grads.append((conv.w.grad, conv.b.grad))
+        exact = refqnn.ops.conv2d_backward(dy, plain)
+        np.testing.assert_array_equal(conv.w.grad, exact.dw)
+        np.testing.assert_array_equal(conv.b.grad, exact.db)
+    np.testing.assert_array_equal(grads[0][0], grads[1][0])
 
 
 def recording_backend(calls):

@@ -27,6 +27,8 @@ from refqnn.quantizers import HAQLinear as HAQLinear
 from refqnn.quantizers import KMeansWeight as KMeansWeight
 from refqnn.quantizers import QILActivation as QILActivation
 from refqnn.quantizers import QILWeight as QILWeight
+from refqnn.quantizers import MinMax as MinMax
+from refqnn.quantizers import MinMaxGradient as MinMaxGradient
 from refqnn.quantizers import Ternary as Ternary
 from refqnn.quantizers import XnorActivation as XnorActivation
 from refqnn.quantizers import XnorWeight as XnorWeight
@@ -57,12 +59,17 @@ from refqnn.quantizers import qil_weight_backward as qil_weight_backward
 from refqnn.quantizers import sawb as sawb
 from refqnn.quantizers import sawb_backward as sawb_backward
 from refqnn.quantizers import sawb_clip as sawb_clip
+from refqnn.quantizers import min_max as min_max
+from refqnn.quantizers import min_max_backward as min_max_backward
+from refqnn.quantizers import min_max_gradient as min_max_gradient
+from refqnn.quantizers import sample_range as sample_range
 from refqnn.quantizers import scale_map as scale_map
 from refqnn.quantizers import ternary_backward as ternary_backward
 from refqnn.quantizers import ttq as ttq
 from refqnn.quantizers import ttq_backward as ttq_backward
 from refqnn.quantizers import twn as twn
 from refqnn.quantizers import twn_backward as twn_backward
+from refqnn.quantizers import whole_range as whole_range
 from refqnn.quantizers import xnor_activation as xnor_activation
 from refqnn.quantizers import xnor_activation_backward as xnor_activation_backward
 from refqnn.quantizers import xnor_weight as xnor_weight

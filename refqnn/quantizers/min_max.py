@@ -1,0 +1,337 @@
+r"""A uniform grid from minimum to maximum, and stochastic gradients on it.
+
+Banner, Hubara, Hoffer, Soudry. Scalable Methods for 8-bit Training of Neural Networks.
+NeurIPS 2018, arXiv:1805.11046. Its grid is that of gemmlowp; range batch normalization
+is ``ops.range_batch_norm``, gradient bifurcation ``nn.Conv2d(bifurcate=True)``.
+
+    paper                            code       where
+    scale (max - min) / (2^b - 1)    scale      min_max_grid
+    gemmlowp rounding to the grid    y          min_max
+    straight through                 dx         min_max_backward
+    range of activations             lo, hi     sample_range, MinMax.observe
+    8-bit layer gradients            g_q        min_max_gradient
+
+Read in the released code, not confirmed in the paper: the floor 1e-8 of the scale, a
+gradient of one even where the clip acts, the mean over samples as the range of a
+batch, run <- 0.1 run + 0.9 new from 0, and noise in the gradient before it is clipped.
+The released quantizer also rounds activations stochastically, in evaluation too, by a
+misplaced argument; here they round to nearest, ties to even.
+
+``true_zero=True``: the range is widened to hold 0 and the zero-point rounded to an
+integer, so that 0 is a level (choices; a release cuts the zero-point and does not
+widen). ``true_zero=False``: the lowest level is the minimum itself.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, final
+
+import numpy as np
+
+from refqnn._types import Float, Int
+from refqnn.core import Buffer, Run
+from refqnn.ops.checks import check_gradient
+from refqnn.quantizers.checks import (
+    as_codes,
+    boundaries,
+    check_bits,
+    check_finite,
+    check_noise,
+    codebook,
+    draw_noise,
+    parameter,
+)
+
+SMALLEST_SCALE = 1e-8
+
+
+class MinMaxCache(NamedTuple):
+    """What freezes the rounding; the backward is the identity."""
+
+    residual: Float  # y - x
+
+
+class MinMaxGrid(NamedTuple):
+    """The levels ``scale * (q - zero_point) + offset``, q = 0 .. 2^b - 1."""
+
+    scale: Float
+    zero_point: Float  # integers, in the dtype of x
+    offset: Float  # 0 with a true zero
+
+
+def min_max(
+    x: Float,
+    lo: Float | float,
+    hi: Float | float,
+    *,
+    bits: int,
+    true_zero: bool = True,
+    frozen: MinMaxCache | None = None,
+) -> tuple[Float, MinMaxCache]:
+    """y = s (q - z) + offset,  s = max((hi - lo) / (2^b - 1), 1e-8)
+
+    x: (...), lo, hi: broadcast to x  ->  y: (...), dtype of x
+
+    With a true zero, offset = 0, z = round(-lo / s) and the range is widened to hold
+    0; without, z = 0 and offset = lo. 2^b levels, ties to even; bits in [1, 16].
+    Raises ValueError for lo > hi, and for NaN or infinity in x or the range.
+
+    With ``frozen``, the recorded residual is added to x: the smooth function whose
+    exact gradient ``min_max_backward`` is.
+
+    >>> min_max(np.array([-1.0, 0.4, 9.0]), -0.4, 2.6, bits=2)[0]
+    array([0., 0., 3.])
+    >>> min_max(np.array([-1.0, 0.4, 9.0]), -0.5, 2.5, bits=2, true_zero=False)[0]
+    array([-0.5,  0.5,  2.5])
+    """
+    check_finite(x, name="x")
+    if frozen is not None:
+        return x + frozen.residual, frozen
+    grid = min_max_grid(x, lo, hi, bits=bits, true_zero=true_zero)
+    q = min_max_codes(x, grid, bits)
+    y = grid.scale * (q - grid.zero_point) + grid.offset
+    return y, MinMaxCache(y - x)
+
+
+def min_max_backward(dy: Float, cache: MinMaxCache) -> Float:
+    """dx = dy, beyond the range, too.
+
+    dy: (...)  ->  dx: (...)
+
+    >>> min_max_backward(np.ones(1), min_max(np.array([9.0]), 0.0, 3.0, bits=2)[1])
+    array([1.])
+    """
+    check_gradient(dy, cache.residual.shape)
+    return dy.copy()
+
+
+def min_max_grid(
+    x: Float, lo: Float | float, hi: Float | float, *, bits: int, true_zero: bool = True
+) -> MinMaxGrid:
+    """s = max((hi - lo) / n, 1e-8),  z = round(-lo / s),  in the dtype of x
+
+    lo, hi: broadcast to x  ->  three arrays of their shape
+
+    >>> min_max_grid(np.zeros(1), -1.25, 1.75, bits=2)
+    MinMaxGrid(scale=array(1.), zero_point=array(1.), offset=array(0.))
+    """
+    check_bits(bits, least=1)
+    lo = parameter(lo, x, name="lo", of="x")
+    hi = parameter(hi, x, name="hi", of="x")
+    if np.any(lo > hi):
+        raise ValueError(f"lo must not exceed hi, got lo = {lo}, hi = {hi}")
+    if true_zero:
+        lo, hi = np.minimum(lo, 0), np.maximum(hi, 0)
+    scale = np.maximum((hi - lo) / (2**bits - 1), SMALLEST_SCALE)
+    zero_point = np.rint(-lo / scale) + 0.0 if true_zero else np.zeros(scale.shape)
+    offset = np.zeros(scale.shape) if true_zero else lo
+    entries = (scale, zero_point, offset)
+    return MinMaxGrid(
+        *(np.broadcast_to(e, scale.shape).astype(x.dtype) for e in entries)
+    )
+
+
+def min_max_codes(x: Float, grid: MinMaxGrid, bits: int) -> Float:
+    """q = z + round(clip((x - offset) / s, -z, n - z)), as floats
+
+    x: (...)  ->  q: (...) in {0, ..., n}
+    """
+    z = grid.zero_point
+    t = np.clip((x - grid.offset) / grid.scale, -z, 2**bits - 1 - z)
+    return z + np.rint(t)
+
+
+def whole_range(x: Float) -> tuple[Float, Float]:
+    """Return the minimum and the maximum over everything: the range of weights.
+
+    x: (...)  ->  lo: (), hi: (), float64; (0, 0) where x is empty
+
+    >>> whole_range(np.array([[1.0, 3.0], [-2.0, 5.0]]))
+    (array(-2.), array(5.))
+    """
+    return sample_range(x.reshape(1, -1))
+
+
+def sample_range(x: Float) -> tuple[Float, Float]:
+    """Return the means over samples of minimum and maximum: the range of activations.
+
+    x: (N, ...)  ->  lo: (), hi: (), float64; (0, 0) where x is empty
+
+    Raises ValueError for NaN or infinity in x.
+
+    >>> sample_range(np.array([[1.0, 3.0], [-2.0, 5.0]]))
+    (array(-0.5), array(4.))
+    """
+    check_finite(x, name="x")
+    if not x.size:
+        return np.zeros(()), np.zeros(())
+    rows = x.reshape(x.shape[0], -1)
+    ends = (rows.min(1), rows.max(1))
+    return np.asarray(ends[0].mean(dtype=float)), np.asarray(ends[1].mean(dtype=float))
+
+
+def min_max_gradient(dy: Float, noise: Float, *, bits: int) -> Float:
+    """g_q = s round(clip((dy - lo) / s + noise, 0, n)) + lo,  lo, hi = min dy, max dy
+
+    dy: (...), noise: (...) in [-1/2, 1/2)  ->  g_q: (...), dtype of dy
+
+    The range is that of the whole tensor, so nothing is clipped but the noise, and the
+    mean over uniform noise is dy itself. A gradient transform: it acts on what flows
+    back, and has no backward. bits in [1, 16]. Raises ValueError for noise of another
+    shape or beyond its interval, and for NaN or infinity in dy.
+
+    >>> min_max_gradient(np.array([0.0, 1.0, 3.0]), np.array([0.0, 0.4, 0.4]), bits=1)
+    array([0., 3., 3.])
+    """
+    check_noise(noise, dy)
+    lo, hi = whole_range(dy)
+    n = 2**bits - 1
+    s = min_max_grid(np.zeros(1), lo, hi, bits=bits, true_zero=False).scale
+    t = (dy.astype(np.float64) - lo) / s
+    return (s * np.rint(np.clip(t + noise, 0, n)) + lo).astype(dy.dtype)
+
+
+@final
+@dataclass(eq=False)
+class MinMax:
+    """A grid over the range of a batch, over a running range, or over that of weights.
+
+    Activations: run <- keep * run + (1 - keep) * range of the batch, from 0, read in
+    evaluation; a training pass takes the range of its own batch. Weights: their own
+    minimum and maximum at every pass.
+    """
+
+    bits: int = 4
+    of: Literal["weight", "activation"] = "activation"
+    true_zero: bool = True
+    #: share of the past, the "momentum" of the released code
+    keep: float = 0.1
+    lo: Buffer = field(init=False, default_factory=lambda: Buffer(np.zeros(())))
+    hi: Buffer = field(init=False, default_factory=lambda: Buffer(np.zeros(())))
+    #: 1 once a range is known
+    known: Buffer = field(
+        init=False, default_factory=lambda: Buffer(np.zeros((), np.int64))
+    )
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits, least=1)
+        if self.of not in {"weight", "activation"}:
+            raise ValueError(f"of must be 'weight' or 'activation', got {self.of!r}")
+        if not 0 <= self.keep < 1:
+            raise ValueError(f"keep must lie in [0, 1), got {self.keep}")
+
+    def forward(
+        self, v: Float, run: Run, *, bits: int | None = None
+    ) -> tuple[Float, Any]:
+        """Quantize ``v: (N, ...)``.
+
+        Raises ValueError in the evaluation of activations before a range is known.
+        """
+        q = run.backend.quantizers
+        y, cache = run.straight_through(
+            q.min_max,
+            v,
+            *self.range_of_pass(v, run),
+            bits=self.bits if bits is None else bits,
+            true_zero=self.true_zero,
+        )
+        run.see(self, v, y)
+        return y, (q, cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """Return dv."""
+        q, recorded = cache
+        return q.min_max_backward(dy, recorded)
+
+    def range_of_pass(self, v: Float, run: Run) -> tuple[Float, Float]:
+        """Return the range of this pass; a training pass joins the running range."""
+        if self.of == "weight" or not run.training:
+            return self.range_of(v)
+        lo, hi = sample_range(v)
+        if run.replay is None and v.size:
+            self.observe(lo, hi)
+        return lo, hi
+
+    def range_of(self, v: Float) -> tuple[Float, Float]:
+        """Return the range of the weights, or the running one of activations."""
+        if self.of == "weight":
+            return whole_range(v)
+        if v.size and not self.known.value:
+            raise ValueError("the range is unknown: train, or call set_range(lo, hi)")
+        return self.lo.value, self.hi.value
+
+    def observe(self, lo: Float | float, hi: Float | float) -> None:
+        """Let the range of one batch join the running range."""
+        for run, new in ((self.lo, lo), (self.hi, hi)):
+            run.value = np.asarray(self.keep * run.value + (1 - self.keep) * float(new))
+        self.known.value = np.asarray(1)
+
+    def set_range(self, lo: Float | float, hi: Float | float) -> None:
+        """Set the running range: calibration without training."""
+        min_max_grid(np.zeros(1), lo, hi, bits=self.bits)
+        self.lo.value, self.hi.value = np.asarray(float(lo)), np.asarray(float(hi))
+        self.known.value = np.asarray(1)
+
+    def grid_of(self, v: Float) -> MinMaxGrid:
+        """Return the levels for ``v`` in evaluation."""
+        check_finite(v, name="v")
+        ends = self.range_of(v)
+        return min_max_grid(v, *ends, bits=self.bits, true_zero=self.true_zero)
+
+    def grid(self) -> Int:
+        """Return the integer codes 0 .. 2^b - 1."""
+        return np.arange(2**self.bits)
+
+    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
+        """Return codes, scale () and zero-point () of ``v: (...)``.
+
+        Raises ValueError without a true zero: those levels have no integer zero-point.
+        """
+        if not self.true_zero:
+            raise ValueError("true_zero=False has no integer zero-point: use encode(v)")
+        at = self.grid_of(v)
+        q = as_codes(min_max_codes(v, at, self.bits), self.grid())
+        return q, at.scale, at.zero_point.astype(np.int32)
+
+    def encode(self, v: Float) -> tuple[Int, Float]:
+        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
+        at = self.grid_of(v)
+        q = as_codes(min_max_codes(v, at, self.bits), self.grid())
+        zero_point = at.zero_point.astype(np.int32)
+        codes, levels = codebook(q, at.scale, zero_point, self.grid())
+        return codes, levels + at.offset
+
+    def decision_boundaries(self, v: Float) -> Float:
+        """Return the midpoints between neighbouring levels: (1, 2^b - 1)."""
+        at = self.grid_of(v)
+        return (
+            boundaries(at.scale, at.zero_point.astype(np.int64), self.grid())
+            + at.offset
+        )
+
+
+@final
+@dataclass(eq=False)
+class MinMaxGradient:
+    """Stochastic rounding of what flows back; the values themselves pass unchanged.
+
+    A training pass draws the noise from ``run.rng``; behind any other pass the gradient
+    flows back as it is.
+    """
+
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits, least=1)
+
+    def forward(
+        self, y: Float, run: Run, *, bits: int | None = None
+    ) -> tuple[Float, Any]:
+        """y: (...)  ->  y itself"""
+        bits = self.bits if bits is None else bits
+        check_bits(bits, least=1)
+        return y, (run.backend.quantizers, draw_noise(y.shape, run), bits)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """Return the quantized dy."""
+        q, noise, bits = cache
+        return dy if noise is None else q.min_max_gradient(dy, noise, bits=bits)

@@ -1,0 +1,199 @@
+"""Banner's grid, its ranges, and the stochastic gradient."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refqnn.core import Run, named_buffers
+from refqnn.quantizers import (
+    MinMax,
+    MinMaxGradient,
+    min_max,
+    min_max_backward,
+    min_max_gradient,
+    sample_range,
+)
+
+seeds = st.integers(0, 2**32 - 1)
+every_zero = pytest.mark.parametrize("true_zero", [True, False])
+
+
+def as_released(x, lo, hi, bits):
+    """The grid without a true zero, entry by entry."""
+    n = 2**bits - 1
+    s = max((hi - lo) / n, 1e-8)
+    y = [s * round(min(max((v - lo) / s, 0), n)) + lo for v in x.ravel().tolist()]
+    return np.array(y).reshape(x.shape)
+
+
+def with_a_zero(x, lo, hi, bits):
+    """The grid with an integer zero-point, entry by entry."""
+    lo, hi = min(lo, 0), max(hi, 0)
+    n = 2**bits - 1
+    s = max((hi - lo) / n, 1e-8)
+    z = round(-lo / s)
+    y = [s * (min(max(round(v / s) + z, 0), n) - z) for v in x.ravel().tolist()]
+    return np.array(y).reshape(x.shape)
+
+
+@given(seeds, st.integers(1, 12))
+def test_both_grids_by_plain_loops(seed, bits):
+    rng = np.random.default_rng(seed)
+    x, ends = 2 * rng.normal(size=(3, 4)), np.sort(rng.normal(size=2))
+    got = [min_max(x, *ends, bits=bits, true_zero=z)[0] for z in (False, True)]
+    np.testing.assert_allclose(got[0], as_released(x, *ends, bits), atol=1e-13)
+    np.testing.assert_allclose(got[1], with_a_zero(x, *ends, bits), atol=1e-13)
+
+
+@given(seeds, st.integers(1, 12))
+def test_zero_is_a_level_with_a_true_zero_and_the_minimum_without(seed, bits):
+    lo, hi = np.sort(np.random.default_rng(seed).normal(size=2))
+    at = np.array([0.0, lo])
+    assert min_max(at, lo, hi, bits=bits)[0][0] == 0
+    assert min_max(at, lo, hi, bits=bits, true_zero=False)[0][1] == lo
+
+
+def test_without_a_true_zero_a_zero_moves():
+    y, _ = min_max(np.zeros(1), -0.9, 1.6, bits=2, true_zero=False)
+    np.testing.assert_allclose(y, -0.9 + 2.5 / 3)
+
+
+@every_zero
+def test_the_gradient_passes_beyond_the_range(true_zero, rng):
+    dy = rng.normal(size=3)
+    x = np.array([-9.0, 0.2, 9.0])
+    _, cache = min_max(x, 0.0, 1.0, bits=4, true_zero=true_zero)
+    np.testing.assert_array_equal(min_max_backward(dy, cache), dy)
+
+
+@given(seeds)
+def test_codes_move_with_the_input_and_its_range(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-64, 64, (2, 5)) / 16
+    at = {"bits": 4, "true_zero": False}
+    lo, hi = -4.0, 3.5  # s = 1/2: sums are exact
+    for c in (0.25, -8.0, 100.0):
+        moved, _ = min_max(x + c, lo + c, hi + c, **at)
+        np.testing.assert_array_equal(moved, min_max(x, lo, hi, **at)[0] + c)
+
+
+@every_zero
+def test_a_range_without_width_has_the_scale_of_the_floor(true_zero):
+    x = np.array([0.0, 1.4e-8, 1.0])
+    y, _ = min_max(x, 0.0, 0.0, bits=2, true_zero=true_zero)
+    np.testing.assert_allclose(y, [0, 1e-8, 3e-8], rtol=1e-12)
+    y, _ = min_max(np.array([2.0]), 2.0, 2.0, bits=4, true_zero=False)
+    np.testing.assert_array_equal(y, 2)
+
+
+def test_a_range_beside_zero_is_widened_to_hold_it():
+    x = np.array([1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(min_max(x, 1.0, 3.0, bits=2)[0], [1, 2, 3])
+    np.testing.assert_array_equal(min_max(-x, -3.0, -1.0, bits=2)[0], [-1, -2, -3])
+
+
+# -- ranges ---------------------------------------------------------------------------
+
+
+def test_the_range_of_a_batch_is_the_mean_over_its_samples(rng):
+    x = rng.normal(size=(4, 2, 3, 3)).astype(np.float32)
+    lo, hi = sample_range(x)
+    np.testing.assert_allclose(lo, np.mean([each.min() for each in x]), rtol=1e-6)
+    np.testing.assert_allclose(hi, np.mean([each.max() for each in x]), rtol=1e-6)
+    assert sample_range(np.zeros((0, 3))) == (0, 0)
+
+
+def test_training_takes_its_own_range_and_evaluation_the_running_one():
+    one, two = np.array([[-1.0, 2.0], [-3.0, 4.0]]), np.array([[-4.0, 8.0]])
+    module = MinMax(bits=3)
+    y, _ = module.forward(one, Run(training=True))
+    np.testing.assert_array_equal(y, min_max(one, -2.0, 3.0, bits=3)[0])
+    np.testing.assert_allclose((module.lo.value, module.hi.value), (-1.8, 2.7))
+    module.forward(two, Run(training=True))
+    ends = 0.1 * -1.8 - 0.9 * 4, 0.1 * 2.7 + 0.9 * 8
+    np.testing.assert_allclose((module.lo.value, module.hi.value), ends)
+    y, _ = module.forward(one, Run())
+    np.testing.assert_allclose(y, min_max(one, *ends, bits=3)[0])
+
+
+def test_weights_take_their_own_range_always():
+    w = np.array([[-1.0, 0.3], [2.0, 0.0]])
+    module = MinMax(of="weight", true_zero=False)
+    for run in (Run(), Run(training=True)):
+        y, _ = module.forward(w, run)
+        np.testing.assert_array_equal(y, as_released(w, -1.0, 2.0, 4))
+    assert not module.known.value
+
+
+def test_a_replay_and_an_empty_batch_change_no_state():
+    module = MinMax()
+    run = Run(training=True).recording()
+    module.forward(np.ones((1, 2)), run)
+    module.forward(9 * np.ones((1, 2)), run.replaying(run.tape))
+    module.forward(np.zeros((0, 2)), Run(training=True))
+    assert module.hi.value == 0.9
+    assert list(named_buffers(module)) == ["lo", "hi", "known"]
+
+
+def test_evaluation_before_a_range_is_known_raises():
+    with pytest.raises(ValueError, match="the range is unknown"):
+        MinMax().forward(np.ones((1, 2)), Run())
+    module = MinMax()
+    module.set_range(-1, 2)
+    module.forward(np.ones((1, 2)), Run())
+    with pytest.raises(ValueError, match="lo must not exceed hi"):
+        module.set_range(2, 1)
+
+
+def test_settings_that_are_none_raise():
+    with pytest.raises(ValueError, match="of must be"):
+        MinMax(of="bias")
+    with pytest.raises(ValueError, match="keep must lie in"):
+        MinMax(keep=1.0)
+    with pytest.raises(ValueError, match="no integer zero-point"):
+        MinMax(of="weight", true_zero=False).quantize(np.ones((1, 2)))
+
+
+# -- gradients ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", [1, 2, 5])
+@pytest.mark.parametrize("offset", [0.0, -3.0])
+def test_the_gradient_is_unbiased_over_all_noise(bits, offset):
+    n = 2**bits - 1  # the scale is 1, and dy lies on 64 cells a step
+    dy = np.arange(64 * n + 1) / 64 + offset
+    noise = (np.arange(64) + 0.5) / 64 - 0.5
+    draws = [min_max_gradient(dy, np.full_like(dy, z), bits=bits) for z in noise]
+    np.testing.assert_allclose(np.mean(draws, axis=0), dy, atol=1e-12)
+    assert np.unique(draws).size == 2**bits
+
+
+@given(seeds, st.integers(1, 8))
+def test_quantized_gradients_stay_within_the_range(seed, bits):
+    rng = np.random.default_rng(seed)
+    dy = rng.normal(size=(2, 3, 4)).astype(np.float32)
+    g_q = min_max_gradient(dy, rng.random(dy.shape) - 0.5, bits=bits)
+    assert g_q.dtype == np.float32
+    ends = np.array([dy.min(), dy.max()])
+    np.testing.assert_array_less(ends[0] - 1e-6, g_q)
+    np.testing.assert_array_less(g_q, ends[1] + 1e-6)
+    assert np.unique(g_q).size <= 2**bits
+
+
+def test_gradients_without_width_stay_as_they_are():
+    for value in (0.0, -0.25):
+        dy = np.full((2, 3), value)
+        np.testing.assert_array_equal(min_max_gradient(dy, 0 * dy, bits=8), dy)
+
+
+def test_the_gradient_module_draws_noise_in_training_only(rng):
+    y, dy = rng.normal(size=(2, 2, 50))
+    module = MinMaxGradient(bits=2)
+    out, cache = module.forward(y, Run(training=True, rng=rng))
+    np.testing.assert_array_equal(out, y)
+    assert np.unique(module.backward(dy, cache)).size == 4
+    _, cache = module.forward(y, Run())
+    np.testing.assert_array_equal(module.backward(dy, cache), dy)
+    with pytest.raises(ValueError, match="bits must be an int"):
+        MinMaxGradient(bits=0)

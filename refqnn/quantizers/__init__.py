@@ -35,6 +35,12 @@ from refqnn.quantizers.haq import haq_threshold as haq_threshold
 from refqnn.quantizers.haq import kmeans as kmeans
 from refqnn.quantizers.haq import kmeans_weight as kmeans_weight
 from refqnn.quantizers.haq import kmeans_weight_backward as kmeans_weight_backward
+from refqnn.quantizers.lq import LQActivation as LQActivation
+from refqnn.quantizers.lq import LQWeight as LQWeight
+from refqnn.quantizers.lq import lq as lq
+from refqnn.quantizers.lq import lq_backward as lq_backward
+from refqnn.quantizers.lq import qem as qem
+from refqnn.quantizers.lq import qem_step as qem_step
 from refqnn.quantizers.lsq import LSQ as LSQ
 from refqnn.quantizers.lsq import lsq as lsq
 from refqnn.quantizers.lsq import lsq_backward as lsq_backward

@@ -29,6 +29,8 @@ from refqnn.quantizers import QILActivation as QILActivation
 from refqnn.quantizers import QILWeight as QILWeight
 from refqnn.quantizers import MinMax as MinMax
 from refqnn.quantizers import MinMaxGradient as MinMaxGradient
+from refqnn.quantizers import LQActivation as LQActivation
+from refqnn.quantizers import LQWeight as LQWeight
 from refqnn.quantizers import Ternary as Ternary
 from refqnn.quantizers import XnorActivation as XnorActivation
 from refqnn.quantizers import XnorWeight as XnorWeight
@@ -64,6 +66,10 @@ from refqnn.quantizers import min_max_backward as min_max_backward
 from refqnn.quantizers import min_max_gradient as min_max_gradient
 from refqnn.quantizers import sample_range as sample_range
 from refqnn.quantizers import scale_map as scale_map
+from refqnn.quantizers import lq as lq
+from refqnn.quantizers import lq_backward as lq_backward
+from refqnn.quantizers import qem as qem
+from refqnn.quantizers import qem_step as qem_step
 from refqnn.quantizers import ternary_backward as ternary_backward
 from refqnn.quantizers import ttq as ttq
 from refqnn.quantizers import ttq_backward as ttq_backward

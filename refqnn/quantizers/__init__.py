@@ -4,10 +4,20 @@ Functions ``name(v, ...) -> (y, cache)`` with ``name_backward(dy, cache)``, and 
 module class a method.
 """
 
+from refqnn.quantizers.abc_net import ABCActivation as ABCActivation
+from refqnn.quantizers.abc_net import ABCWeight as ABCWeight
+from refqnn.quantizers.abc_net import abc_activation as abc_activation
+from refqnn.quantizers.abc_net import abc_activation_backward as abc_activation_backward
+from refqnn.quantizers.abc_net import abc_alpha as abc_alpha
+from refqnn.quantizers.abc_net import abc_weight as abc_weight
+from refqnn.quantizers.abc_net import abc_weight_backward as abc_weight_backward
 from refqnn.quantizers.affine import Affine as Affine
 from refqnn.quantizers.affine import affine as affine
 from refqnn.quantizers.affine import affine_backward as affine_backward
 from refqnn.quantizers.affine import batch_range as batch_range
+from refqnn.quantizers.balanced import Balanced as Balanced
+from refqnn.quantizers.balanced import balanced as balanced
+from refqnn.quantizers.balanced import balanced_backward as balanced_backward
 from refqnn.quantizers.binary import Binary as Binary
 from refqnn.quantizers.binary import binary as binary
 from refqnn.quantizers.binary import binary_backward as binary_backward

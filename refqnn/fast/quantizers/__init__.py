@@ -17,7 +17,10 @@ from refqnn.quantizers import SAWB as SAWB
 from refqnn.quantizers import SAWB_COEFFICIENTS as SAWB_COEFFICIENTS
 from refqnn.quantizers import TTQ as TTQ
 from refqnn.quantizers import TWN as TWN
+from refqnn.quantizers import ABCActivation as ABCActivation
+from refqnn.quantizers import ABCWeight as ABCWeight
 from refqnn.quantizers import Affine as Affine
+from refqnn.quantizers import Balanced as Balanced
 from refqnn.quantizers import Binary as Binary
 from refqnn.quantizers import DoReFaActivation as DoReFaActivation
 from refqnn.quantizers import DoReFaGradient as DoReFaGradient
@@ -34,6 +37,13 @@ from refqnn.quantizers import LQWeight as LQWeight
 from refqnn.quantizers import Ternary as Ternary
 from refqnn.quantizers import XnorActivation as XnorActivation
 from refqnn.quantizers import XnorWeight as XnorWeight
+from refqnn.quantizers import abc_activation as abc_activation
+from refqnn.quantizers import abc_activation_backward as abc_activation_backward
+from refqnn.quantizers import abc_alpha as abc_alpha
+from refqnn.quantizers import abc_weight as abc_weight
+from refqnn.quantizers import abc_weight_backward as abc_weight_backward
+from refqnn.quantizers import balanced as balanced
+from refqnn.quantizers import balanced_backward as balanced_backward
 from refqnn.quantizers import binary_backward as binary_backward
 from refqnn.quantizers import clipping_ratio as clipping_ratio
 from refqnn.quantizers import cluster_means as cluster_means

@@ -1,0 +1,184 @@
+"""Balanced Quantization: equal counts, invariance, and the roundings that are wrong."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refqnn.core import Run, named_buffers, named_params
+from refqnn.quantizers import Balanced, balanced, balanced_backward
+from refqnn.quantizers.balanced import balanced_codes, balanced_thresholds
+
+seeds = st.integers(0, 2**32 - 1)
+bits_ = st.integers(1, 5)
+
+
+def leaves(w, bits, split="median"):
+    return balanced_codes(w, balanced_thresholds(w, bits, split), split)
+
+
+def leaves_by_recursion(w, bits, split):
+    """Split sets of indices, as printed."""
+    code = np.zeros(w.size, int)
+
+    def go(index, level, base):
+        if index.size == 0:
+            return
+        if level == 0:
+            code[index] = base
+            return
+        part = w[index]
+        if split == "median":
+            left = part <= np.sort(part)[(part.size - 1) // 2]
+        else:
+            left = part < part.mean()
+        go(index[left], level - 1, 2 * base)
+        go(index[~left], level - 1, 2 * base + 1)
+
+    go(np.arange(w.size), bits, 0)
+    return code
+
+
+@pytest.mark.parametrize("split", ["median", "mean"])
+@given(seed=seeds, bits=bits_, n=st.integers(1, 50), ties=st.booleans())
+def test_codes_are_the_leaves_of_the_recursion(split, seed, bits, n, ties):
+    rng = np.random.default_rng(seed)
+    w = rng.integers(-8, 9, n) / 8 if ties else rng.normal(size=n)
+    want = leaves_by_recursion(w, bits, split)
+    np.testing.assert_array_equal(leaves(w, bits, split), want)
+    if np.ptp(w):
+        n = 2**bits - 1
+        y = balanced(w, bits=bits, split=split)[0]
+        even = 2 * np.abs(w).max() * (want / n - 0.5)
+        np.testing.assert_allclose(y, even, rtol=1e-14)
+
+
+@given(seed=seeds, bits=bits_, n=st.integers(1, 100))
+def test_counts_differ_by_at_most_one(seed, bits, n):
+    w = np.random.default_rng(seed).permutation(n) ** 3.0
+    counts = np.bincount(leaves(w, bits), minlength=2**bits)
+    assert counts.size == 2**bits
+    assert np.ptp(counts) <= 1
+
+
+@given(seed=seeds, bits=bits_, n=st.integers(1, 50))
+def test_increasing_maps_change_no_code(seed, bits, n):
+    w = np.random.default_rng(seed).integers(-20, 21, n).astype(float)
+    for grown in (w**3, np.exp(w), 3 * w - 100):
+        np.testing.assert_array_equal(leaves(grown, bits), leaves(w, bits))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(seed=seeds, bits=st.integers(1, 8), n=st.integers(1, 300))
+def test_a_second_pass_changes_nothing(dtype, seed, bits, n):
+    w = np.random.default_rng(seed).normal(size=n).astype(dtype)
+    w = np.round(w * 16) / 16 if seed % 2 else w
+    y = balanced(w, bits=bits)[0]
+    np.testing.assert_array_equal(balanced(y, bits=bits)[0], y)
+
+
+@given(seed=seeds, bits=bits_, each=st.integers(1, 5))
+def test_the_sign_passes_through_where_leaves_are_even(seed, bits, each):
+    w = np.random.default_rng(seed).normal(size=each * 2**bits)
+    y = balanced(w, bits=bits)[0]
+    np.testing.assert_array_equal(balanced(-w, bits=bits)[0], -y)
+
+
+def test_means_are_neither_balanced_nor_unchanged_by_increasing_maps():
+    w = np.array([1.0, 2.0, 3.0, 9.0])
+    np.testing.assert_array_equal(leaves(w, 1, "mean"), [0, 0, 0, 1])
+    np.testing.assert_array_equal(leaves(np.log(w), 1, "mean"), [0, 0, 1, 1])
+    np.testing.assert_array_equal(leaves(w, 1), [0, 0, 1, 1])
+
+
+def test_cutting_at_means_is_often_not_idempotent_from_four_bits(rng):
+    y = balanced(np.array([0, 0, 1, 0.25]), bits=4, split="mean")[0]
+    assert np.any(balanced(y, bits=4, split="mean")[0] != y)
+    changed = {}
+    for bits in (4, 5):
+        w = rng.normal(size=(50, 200))
+        y = [balanced(x, bits=bits, split="mean")[0] for x in w]
+        again = [balanced(x, bits=bits, split="mean")[0] for x in y]
+        changed[bits] = np.mean([np.any(a != b) for a, b in zip(y, again, strict=True)])
+    assert changed[4] > 0.2
+    assert changed[5] > 0.9
+
+
+def equalised(w, bits):
+    """W_e: bin l mapped onto [l / 2^b, (l + 1) / 2^b] by its own ends."""
+    code, out = leaves(w, bits), np.empty(w.shape)
+    for leaf in np.unique(code):
+        part = w[code == leaf]
+        share = (part - part.min()) / np.ptp(part)
+        out[code == leaf] = (leaf + share) / 2**bits
+    return out
+
+
+def test_plain_rounding_gives_the_end_levels_half_their_share():
+    """R(3 u) of u uniform: [0, 1/6), [1/6, 1/2), [1/2, 5/6), [5/6, 1]."""
+    u = (np.arange(1200) + 0.5) / 1200
+    counts = np.bincount(np.rint(3 * u).astype(int))
+    np.testing.assert_array_equal(counts, [200, 400, 400, 200])
+    np.testing.assert_array_equal(np.bincount(leaves(u, 2)), [300] * 4)
+    plain = np.bincount(np.rint(3 * equalised(u, 2)).astype(int)) / 1200
+    np.testing.assert_allclose(plain, [1 / 6, 1 / 3, 1 / 3, 1 / 6], atol=2e-3)
+
+
+def test_the_largest_of_a_bin_is_on_the_edge_of_the_next():
+    w = np.arange(16.0)
+    floored = np.minimum(np.floor(4 * equalised(w, 2)), 3)
+    np.testing.assert_array_equal(np.bincount(floored.astype(int)), [3, 4, 4, 5])
+    np.testing.assert_array_equal(np.bincount(leaves(w, 2)), [4] * 4)
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("value", [0.7, -0.7, 0.3, 1e-40, 0.0])
+@pytest.mark.parametrize("split", ["median", "mean"])
+def test_a_constant_is_itself(bits, value, split):
+    w = np.full((2, 3), value)
+    np.testing.assert_array_equal(balanced(w, bits=bits, split=split)[0], w)
+    twice = balanced(w, bits=bits, split=split, scale="2E")[0]
+    np.testing.assert_allclose(twice, 2 * w, rtol=1e-15)
+
+
+def test_scales():
+    w = np.array([-1.0, 0.5, 2.5, 4.0])
+    assert balanced(w, bits=2)[0].max() == 4
+    assert balanced(w, bits=2, scale="2E")[0].max() == 4
+    w = np.array([-1.0, 0.5, 2.0, 8.5])  # 2 E = 6
+    assert balanced(w, bits=2)[0].max() == 8.5
+    assert balanced(w, bits=2, scale="2E")[0].max() == 6
+
+
+def test_most_weights_equal_all_go_left():
+    y = balanced(np.array([1.0, 2.0, 2.0]), bits=2)[0]
+    np.testing.assert_allclose(y, [-2, -2, -2])
+
+
+def test_fewer_weights_than_levels_leave_gaps():
+    np.testing.assert_array_equal(leaves(np.array([5.0, 7.0]), 3), [0, 4])
+
+
+def test_all_filters_are_one_group(rng):
+    w = rng.normal(size=(4, 2, 3))
+    want = balanced(w.ravel(), bits=3)[0].reshape(w.shape)
+    np.testing.assert_array_equal(balanced(w, bits=3)[0], want)
+
+
+def test_the_module(rng):
+    w, dy = rng.normal(size=(2, 3, 8))
+    module = Balanced(bits=3, split="mean", scale="2E")
+    assert named_params(module) == named_buffers(module) == {}
+    y, cache = module.forward(w, Run())
+    want, pair = balanced(w, bits=3, split="mean", scale="2E")
+    np.testing.assert_array_equal(y, want)
+    np.testing.assert_array_equal(
+        module.backward(dy, cache), balanced_backward(dy, pair)
+    )
+    np.testing.assert_array_equal(module.grid(), [-7, -5, -3, -1, 1, 3, 5, 7])
+    fewer = module.forward(w, Run(), bits=1)[0]
+    assert np.unique(fewer).size == 2
+    with pytest.raises(ValueError, match="split must be"):
+        Balanced(split="mode")
+    with pytest.raises(ValueError, match="scale must be"):
+        Balanced(scale="min")

@@ -94,3 +94,12 @@ from refqnn.quantizers.xnor import xnor_activation as xnor_activation
 from refqnn.quantizers.xnor import xnor_activation_backward as xnor_activation_backward
 from refqnn.quantizers.xnor import xnor_weight as xnor_weight
 from refqnn.quantizers.xnor import xnor_weight_backward as xnor_weight_backward
+from refqnn.quantizers.weq import WEQActivation as WEQActivation
+from refqnn.quantizers.weq import WEQWeight as WEQWeight
+from refqnn.quantizers.weq import weq_activation as weq_activation
+from refqnn.quantizers.weq import weq_activation_backward as weq_activation_backward
+from refqnn.quantizers.weq import weq_boundaries as weq_boundaries
+from refqnn.quantizers.weq import weq_entropy as weq_entropy
+from refqnn.quantizers.weq import weq_log_search as weq_log_search
+from refqnn.quantizers.weq import weq_weight as weq_weight
+from refqnn.quantizers.weq import weq_weight_backward as weq_weight_backward

@@ -44,6 +44,8 @@ from refqnn.quantizers import abc_weight as abc_weight
 from refqnn.quantizers import abc_weight_backward as abc_weight_backward
 from refqnn.quantizers import balanced as balanced
 from refqnn.quantizers import balanced_backward as balanced_backward
+from refqnn.quantizers import WEQActivation as WEQActivation
+from refqnn.quantizers import WEQWeight as WEQWeight
 from refqnn.quantizers import binary_backward as binary_backward
 from refqnn.quantizers import clipping_ratio as clipping_ratio
 from refqnn.quantizers import cluster_means as cluster_means
@@ -90,3 +92,10 @@ from refqnn.quantizers import xnor_activation as xnor_activation
 from refqnn.quantizers import xnor_activation_backward as xnor_activation_backward
 from refqnn.quantizers import xnor_weight as xnor_weight
 from refqnn.quantizers import xnor_weight_backward as xnor_weight_backward
+from refqnn.quantizers import weq_activation as weq_activation
+from refqnn.quantizers import weq_activation_backward as weq_activation_backward
+from refqnn.quantizers import weq_boundaries as weq_boundaries
+from refqnn.quantizers import weq_entropy as weq_entropy
+from refqnn.quantizers import weq_log_search as weq_log_search
+from refqnn.quantizers import weq_weight as weq_weight
+from refqnn.quantizers import weq_weight_backward as weq_weight_backward

@@ -79,6 +79,8 @@ class Row:
     uniform: bool = True
     #: an input on which every level occurs
     spread: Callable[[], Any] = spread
+    #: the fewest values it is defined on; on less it raises, on none it is empty
+    fewest: int = 1
 
     def __str__(self) -> str:
         return self.name
@@ -86,6 +88,9 @@ class Row:
     @property
     def most_levels(self):
         return LEVELS[self.levels](self.bits)
+
+    def takes(self, v) -> bool:
+        return v.size == 0 or v.size >= self.fewest
 
 
 def laws(*, IDEM, ODD, SE, JSE, INV, MONO, ORTH, BND, NEAR, ZERO):

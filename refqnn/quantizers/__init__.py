@@ -94,6 +94,17 @@ from refqnn.quantizers.xnor import xnor_activation as xnor_activation
 from refqnn.quantizers.xnor import xnor_activation_backward as xnor_activation_backward
 from refqnn.quantizers.xnor import xnor_weight as xnor_weight
 from refqnn.quantizers.xnor import xnor_weight_backward as xnor_weight_backward
+from refqnn.quantizers.tsq import Transformation as Transformation
+from refqnn.quantizers.tsq import TSQActivation as TSQActivation
+from refqnn.quantizers.tsq import TSQWeight as TSQWeight
+from refqnn.quantizers.tsq import gaussian_delta as gaussian_delta
+from refqnn.quantizers.tsq import learn_transformation as learn_transformation
+from refqnn.quantizers.tsq import optimal_ternary as optimal_ternary
+from refqnn.quantizers.tsq import optimal_ternary_backward as optimal_ternary_backward
+from refqnn.quantizers.tsq import transformation_objective as transformation_objective
+from refqnn.quantizers.tsq import transformation_step as transformation_step
+from refqnn.quantizers.tsq import tsq_activation as tsq_activation
+from refqnn.quantizers.tsq import tsq_activation_backward as tsq_activation_backward
 from refqnn.quantizers.weq import WEQActivation as WEQActivation
 from refqnn.quantizers.weq import WEQWeight as WEQWeight
 from refqnn.quantizers.weq import weq_activation as weq_activation

@@ -44,6 +44,9 @@ from refqnn.quantizers import abc_weight as abc_weight
 from refqnn.quantizers import abc_weight_backward as abc_weight_backward
 from refqnn.quantizers import balanced as balanced
 from refqnn.quantizers import balanced_backward as balanced_backward
+from refqnn.quantizers import Transformation as Transformation
+from refqnn.quantizers import TSQActivation as TSQActivation
+from refqnn.quantizers import TSQWeight as TSQWeight
 from refqnn.quantizers import WEQActivation as WEQActivation
 from refqnn.quantizers import WEQWeight as WEQWeight
 from refqnn.quantizers import binary_backward as binary_backward
@@ -55,6 +58,7 @@ from refqnn.quantizers import dorefa_gradient as dorefa_gradient
 from refqnn.quantizers import dorefa_weight as dorefa_weight
 from refqnn.quantizers import dorefa_weight_backward as dorefa_weight_backward
 from refqnn.quantizers import gaussian_clip as gaussian_clip
+from refqnn.quantizers import gaussian_delta as gaussian_delta
 from refqnn.quantizers import gaussian_mse as gaussian_mse
 from refqnn.quantizers import haq_linear as haq_linear
 from refqnn.quantizers import haq_linear_backward as haq_linear_backward
@@ -92,6 +96,14 @@ from refqnn.quantizers import xnor_activation as xnor_activation
 from refqnn.quantizers import xnor_activation_backward as xnor_activation_backward
 from refqnn.quantizers import xnor_weight as xnor_weight
 from refqnn.quantizers import xnor_weight_backward as xnor_weight_backward
+from refqnn.quantizers import learn_transformation as learn_transformation
+from refqnn.quantizers import optimal_ternary as optimal_ternary
+from refqnn.quantizers import optimal_ternary_backward as optimal_ternary_backward
+from refqnn.quantizers import ternary_backward as ternary_backward
+from refqnn.quantizers import transformation_objective as transformation_objective
+from refqnn.quantizers import transformation_step as transformation_step
+from refqnn.quantizers import tsq_activation as tsq_activation
+from refqnn.quantizers import tsq_activation_backward as tsq_activation_backward
 from refqnn.quantizers import weq_activation as weq_activation
 from refqnn.quantizers import weq_activation_backward as weq_activation_backward
 from refqnn.quantizers import weq_boundaries as weq_boundaries

@@ -1,0 +1,122 @@
+"""TSQ: activations with a dead zone, and the optimal ternary weights."""
+
+import numpy as np
+from tables.quantizers.row import (
+    HOLDS,
+    NOT_ASKED,
+    Pair,
+    Row,
+    fails,
+    laws,
+    layer,
+    weights,
+)
+
+from refqnn import quantizers as qz
+from refqnn.quantizers.tsq import best_ternary, check_interval, kept_from, tsq_codes
+
+BITS = {qz.TSQActivation: range(1, 9), qz.TSQWeight: range(2, 3)}
+
+
+def activation_row(name, bits, eps, delta, **marks):
+    eps, delta = np.array(eps), np.array(delta)
+
+    def codes(_, x):
+        return tsq_codes(x, *check_interval(x, eps, delta), bits)
+
+    return Row(
+        name=f"tsq_activation, {name}",
+        paper="TSQ",
+        equation="sparse quantizer",
+        file="tsq.py",
+        levels="2^b",
+        bits=bits,
+        groups=layer,
+        apply=lambda v, k=1: qz.tsq_activation(v, k * eps, k * delta, bits=bits)[0],
+        module=lambda: qz.TSQActivation(bits, float(eps), float(delta)),
+        codes=codes,
+        laws=laws(
+            IDEM=HOLDS,
+            ODD=fails([1]),
+            SE=fails([1]),
+            JSE=HOLDS,
+            INV=fails([1]),
+            MONO=HOLDS,
+            ORTH=fails([1]),
+            ZERO=HOLDS,
+            **marks,
+        ),
+    )
+
+
+def optimal_ternary_codes(v, x):
+    threshold = kept_from(v)
+    alpha, _ = best_ternary(v, threshold)
+    return np.where((np.abs(x) >= threshold) & (alpha > 0), np.sign(x), 0)
+
+
+ROWS = [
+    activation_row(
+        "published", 2, 0.32, 0.6487, BND=fails([0.321]), NEAR=fails([0.321])
+    ),
+    activation_row("eps = delta / 2", 4, 0.15, 0.3, BND=HOLDS, NEAR=HOLDS),
+    Row(
+        name="optimal_ternary",
+        paper="TSQ",
+        equation="start of step 2",
+        file="tsq.py",
+        levels="3",
+        bits=2,
+        apply=lambda v, k=1: qz.optimal_ternary(v)[0],  # noqa: ARG005 - nothing is held
+        module=qz.TSQWeight,
+        codes=optimal_ternary_codes,
+        laws=laws(
+            IDEM=HOLDS,
+            ODD=HOLDS,
+            SE=HOLDS,
+            JSE=NOT_ASKED,
+            INV=NOT_ASKED,
+            MONO=HOLDS,
+            ORTH=HOLDS,
+            BND=HOLDS,
+            NEAR=HOLDS,
+            ZERO=HOLDS,
+        ),
+    ),
+]
+
+
+def some_activations(rng):
+    x = weights(rng)
+    delta = rng.uniform(0.2, 1)
+    eps = rng.choice([0, 0.3, 0.9]) * delta
+    return (x, np.array(eps), np.array(delta)), {"bits": int(rng.integers(1, 5))}
+
+
+V = np.ones((1, 2))
+PAIRS = [
+    Pair(
+        "tsq_activation",
+        qz.tsq_activation,
+        qz.tsq_activation_backward,
+        some_activations,
+        wrong=tuple(
+            (message, (V, np.array(eps), np.array(delta)), {"bits": bits})
+            for message, eps, delta, bits in (
+                ("eps must lie in [0, delta), got -0.1", -0.1, 1.0, 2),
+                ("eps must lie in [0, delta), got 1.0", 1.0, 1.0, 2),
+                ("eps must be finite", np.nan, 1.0, 2),
+                ("delta must be positive and normal, got 0.0", 0.0, 0.0, 2),
+                ("delta must be finite", 0.0, np.inf, 2),
+                ("delta must broadcast to x", 0.0, [1.0, 1.0, 1.0], 2),
+                ("bits must be an int in [1, 16], got 0", 0.0, 1.0, 0),
+            )
+        ),
+    ),
+    Pair(
+        "optimal_ternary",
+        qz.optimal_ternary,
+        qz.optimal_ternary_backward,
+        lambda rng: ((weights(rng),), {}),
+    ),
+]

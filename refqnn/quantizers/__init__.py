@@ -78,6 +78,10 @@ from refqnn.quantizers.min_max import min_max_backward as min_max_backward
 from refqnn.quantizers.min_max import min_max_gradient as min_max_gradient
 from refqnn.quantizers.min_max import sample_range as sample_range
 from refqnn.quantizers.min_max import whole_range as whole_range
+from refqnn.quantizers.syq import SYQ as SYQ
+from refqnn.quantizers.syq import syq as syq
+from refqnn.quantizers.syq import syq_backward as syq_backward
+from refqnn.quantizers.syq import syq_scale as syq_scale
 from refqnn.quantizers.ternary import Ternary as Ternary
 from refqnn.quantizers.ternary import ternary as ternary
 from refqnn.quantizers.ternary import ternary_backward as ternary_backward

@@ -19,6 +19,7 @@ from refqnn.quantizers import TTQ as TTQ
 from refqnn.quantizers import TWN as TWN
 from refqnn.quantizers import ABCActivation as ABCActivation
 from refqnn.quantizers import ABCWeight as ABCWeight
+from refqnn.quantizers import SYQ as SYQ
 from refqnn.quantizers import Affine as Affine
 from refqnn.quantizers import Balanced as Balanced
 from refqnn.quantizers import Binary as Binary
@@ -99,6 +100,9 @@ from refqnn.quantizers import xnor_weight_backward as xnor_weight_backward
 from refqnn.quantizers import learn_transformation as learn_transformation
 from refqnn.quantizers import optimal_ternary as optimal_ternary
 from refqnn.quantizers import optimal_ternary_backward as optimal_ternary_backward
+from refqnn.quantizers import syq as syq
+from refqnn.quantizers import syq_backward as syq_backward
+from refqnn.quantizers import syq_scale as syq_scale
 from refqnn.quantizers import ternary_backward as ternary_backward
 from refqnn.quantizers import transformation_objective as transformation_objective
 from refqnn.quantizers import transformation_step as transformation_step

@@ -1,0 +1,259 @@
+r"""Symmetric quantization (SYQ): binary or ternary codes, a learned scale a pixel.
+
+Faraone, Fraser, Blott, Leong. SYQ: Learning Symmetric Quantization For Efficient Deep
+Neural Networks. CVPR 2018, arXiv:1807.00301.
+
+    paper                        code         where
+    codes Q_l, masks             code         syq_codes
+    threshold eta max|W_l|       threshold    syq_threshold
+    scales alpha, diag(alpha)    alpha        syq
+    dE/dalpha                    dalpha       syq_backward
+    dE/dW                        dw           syq_backward
+    alpha at the start, mean|W|  m            syq_scale
+
+A group of weights that shares a scale is a pixel of the kernel (all filters and
+channels at one place), a row of the kernel, or the layer. The threshold is one for the
+layer. Weights without a kernel, (O, I), are a kernel of 1 x 1: one group.
+
+Left open, and chosen here. The slope in w is alpha where the code is not 0 and 1 in the
+dead zone, as in the published code; the printed gradient may not name the dead zone
+(unconfirmed). A weight exactly at the threshold is 0; in the published code it is +-1.
+Binary codes take eta = 0 and sgn(0) = 1, so weights that are all zero become alpha;
+with another eta the published code would give the dead zone the scale 1. A scale is not
+constrained: one that is not positive flips or drops its group, with a warning.
+"""
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, final
+
+import numpy as np
+
+from refqnn._types import Float, Int
+from refqnn.core import Buffer, Param, Run
+from refqnn.ops.broadcast import sum_to
+from refqnn.ops.checks import check_gradient
+from refqnn.quantizers.checks import (
+    as_codes,
+    check_finite,
+    codebook,
+    flush,
+    parameter,
+)
+
+Group = Literal["pixel", "row", "layer"]
+
+
+class SYQCache(NamedTuple):
+    """What ``syq_backward`` needs, and what freezes codes and slopes."""
+
+    code: Float  # -1, 0 or 1, shape of w
+    slope: Float  # dy / dw: alpha where the code is not 0, else 1
+    shift: Float  # slope * w
+    shape: tuple[int, ...]  # of alpha
+
+
+def syq(
+    w: Float,
+    alpha: Float,
+    *,
+    eta: float,
+    levels: int = 3,
+    group: Group = "pixel",
+    frozen: SYQCache | None = None,
+) -> tuple[Float, SYQCache]:
+    """y = alpha * sgn(w) * 1{|w| > eta max|w|}, or alpha * sgn(w) with two levels
+
+    w: (O, I, Kh, Kw), alpha: (Kh, Kw), (Kh, 1) or ()  ->  y: (O, I, Kh, Kw), dtype of w
+
+    The shapes of alpha are those of a pixel, a row and a layer, axes of length 1 before
+    them allowed; ``w`` of another rank is a kernel of 1 x 1. Raises ValueError for eta
+    outside [0, 1), for eta > 0 with two levels, for levels other than 2 and 3, for
+    alpha of another shape, and NaN or infinity. Warns where alpha <= 0.
+
+    With ``frozen``, codes and slopes are held: the smooth function whose exact gradient
+    ``syq_backward`` is.
+
+    >>> w = np.array([-4.0, 1.0, 2.0]).reshape(3, 1, 1, 1)
+    >>> syq(w, np.array(0.5), eta=0.25, group="layer")[0].ravel()
+    array([-0.5,  0. ,  0.5])
+    """
+    check_finite(w, name="w")
+    shape = np.shape(alpha)
+    alpha = check_alpha(alpha, w, group)
+    if frozen is not None:
+        return alpha * frozen.code + frozen.slope * w - frozen.shift, frozen
+    code = syq_codes(w, syq_threshold(w, eta, levels), levels)
+    slope = np.where(code != 0, alpha, w.dtype.type(1))
+    return alpha * code, SYQCache(code, slope, slope * w, shape)
+
+
+def syq_backward(dy: Float, cache: SYQCache) -> tuple[Float, Float]:
+    """dw = dy alpha where the code is not 0, else dy; dalpha = sum of dy * code
+
+    dy: (O, I, Kh, Kw)  ->  dw: (O, I, Kh, Kw), dalpha: shape of alpha
+
+    dalpha is the true gradient.
+
+    >>> w = np.array([-4.0, 1.0, 2.0]).reshape(3, 1, 1, 1)
+    >>> _, cache = syq(w, np.array(0.5), eta=0.25, group="layer")
+    >>> dw, dalpha = syq_backward(np.full(w.shape, 2.0), cache)
+    >>> dw.ravel(), dalpha  # -2 + 2
+    (array([1., 2., 1.]), array(0.))
+    """
+    check_gradient(dy, cache.code.shape)
+    dalpha = sum_to((dy * cache.code).astype(np.float64), cache.shape)
+    return dy * cache.slope, np.asarray(dalpha, dy.dtype)
+
+
+def syq_codes(w: Float, threshold: Float, levels: int) -> Float:
+    """Return the codes -1, 0, 1, or -1, 1 with sgn(0) = 1, as floats."""
+    sign = np.where(w < 0, -1, 1).astype(w.dtype)
+    return sign if levels == 2 else np.where(np.abs(w) > threshold, sign, 0)
+
+
+def syq_threshold(w: Float, eta: float, levels: int) -> Float:
+    """Return eta max|w|, (); raise for eta or levels that are none."""
+    if isinstance(levels, bool) or levels not in {2, 3}:
+        raise ValueError(f"levels must be 2 or 3, got {levels!r}")
+    if not 0 <= eta < 1:
+        raise ValueError(f"eta must lie in [0, 1), got {eta}")
+    if levels == 2 and eta != 0:
+        raise ValueError(f"eta must be 0 with 2 levels, got {eta}")
+    return np.asarray(eta * np.abs(w).max(initial=0), w.dtype)
+
+
+def check_alpha(alpha: Float, w: Float, group: Group) -> Float:
+    """Return alpha in the dtype of w; raise where it is not one scale a group."""
+    want = group_shape(w.shape, group)
+    shape = np.shape(alpha)
+    if (1,) * (w.ndim - len(shape)) + shape != want:
+        raise ValueError(
+            f"alpha must have the shape {want} of a {group} of w{w.shape}, got {shape}"
+        )
+    alpha = parameter(alpha, w, name="alpha", of="w").astype(w.dtype)
+    if np.any(alpha <= 0):
+        warnings.warn("alpha <= 0 flips or drops a group of weights", stacklevel=3)
+    return alpha
+
+
+def group_shape(shape: tuple[int, ...], group: Group) -> tuple[int, ...]:
+    """Return the shape of one scale a group, of the rank of w.
+
+    >>> group_shape((8, 4, 3, 5), "pixel"), group_shape((8, 4, 3, 5), "row")
+    ((1, 1, 3, 5), (1, 1, 3, 1))
+    """
+    if group not in {"pixel", "row", "layer"}:
+        raise ValueError(f"group must be 'pixel', 'row' or 'layer', got {group!r}")
+    own = {"pixel": (2, 3), "row": (2,), "layer": ()}[group] if len(shape) == 4 else ()
+    return tuple(size if axis in own else 1 for axis, size in enumerate(shape))
+
+
+def syq_scale(w: Float, *, group: Group) -> Float:
+    """alpha = mean|w| over the group, those in the dead zone too: the first scales.
+
+    w: (O, I, Kh, Kw)  ->  (1, 1, Kh, Kw), (1, 1, Kh, 1) or (1, 1, 1, 1)
+
+    >>> syq_scale(np.array([[1.0, -3.0]]), group="layer")
+    array([[2.]])
+    """
+    check_finite(w, name="w")
+    shape = group_shape(w.shape, group)
+    total = sum_to(np.abs(w).astype(np.float64), shape)
+    return flush((total / max(w.size // max(total.size, 1), 1)).astype(w.dtype))
+
+
+@final
+@dataclass(eq=False)
+class SYQ:
+    """Weights with learned scales of a kernel; the first training pass sets them.
+
+    ``eta`` is 0.05 with three levels and 0 with two, unless given.
+    """
+
+    kernel: tuple[int, int] = (1, 1)
+    levels: int = 3
+    group: Group = "pixel"
+    eta: float | None = None
+    alpha: Param = field(init=False)
+    #: 1 once the scales are known
+    known: Buffer = field(
+        init=False, default_factory=lambda: Buffer(np.zeros((), np.int64))
+    )
+
+    def __post_init__(self) -> None:
+        syq_threshold(np.zeros(1), self.share(), self.levels)
+        shape = group_shape((1, 1, *self.kernel), self.group)
+        # no projection: a scale may take any sign
+        self.alpha = Param(
+            np.ones(() if self.group == "layer" else shape[2:]), group="quantizer"
+        )
+
+    def forward(
+        self, v: Float, run: Run, *, bits: int | None = None
+    ) -> tuple[Float, Any]:
+        """Quantize ``v: (O, I, Kh, Kw)``; ``bits`` can only be 1 or 2, as levels are.
+
+        Raises ValueError in evaluation before the scales are known.
+        """
+        if bits is not None and (isinstance(bits, bool) or bits != self.levels - 1):
+            raise ValueError(f"bits must be {self.levels - 1}, got {bits!r}")
+        if run.training and run.replay is None and v.size and not self.known.value:
+            self.set_scale(syq_scale(v, group=self.group))
+        if v.size and not self.known.value:
+            raise ValueError("the scales are unknown: train, or call set_scale(alpha)")
+        q = run.backend.quantizers
+        y, cache = run.straight_through(
+            q.syq,
+            v,
+            self.alpha.value,
+            eta=self.share(),
+            levels=self.levels,
+            group=self.group,
+        )
+        run.see(self, v, y)
+        return y, (q, cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """Return dv and add dalpha."""
+        q, recorded = cache
+        dv, dalpha = q.syq_backward(dy, recorded)
+        self.alpha.grad += dalpha
+        return dv
+
+    def share(self) -> float:
+        """Return eta."""
+        return (0.05 if self.levels == 3 else 0.0) if self.eta is None else self.eta
+
+    def set_scale(self, alpha: Float) -> None:
+        """Set the scales: calibration without training."""
+        alpha, own = np.asarray(alpha, np.float64), self.alpha.value.shape
+        if alpha.shape != (1,) * (alpha.ndim - len(own)) + own:
+            raise ValueError(
+                f"alpha must have the shape {own} of a {self.group} of the kernel "
+                f"{self.kernel}, got {alpha.shape}"
+            )
+        self.alpha.value[...] = alpha.reshape(own)
+        self.known.value = np.asarray(1)
+
+    def grid(self) -> Int:
+        """Return the integer codes -1, 0, 1, or -1, 1."""
+        return np.array([-1, 1] if self.levels == 2 else [-1, 0, 1])
+
+    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
+        """Return codes, scale (shape of alpha) and zero-point 0 of ``v``."""
+        check_finite(v, name="v")
+        scale = check_alpha(self.alpha.value, v, self.group)
+        code = syq_codes(v, syq_threshold(v, self.share(), self.levels), self.levels)
+        return as_codes(code, self.grid()), scale, np.zeros(scale.shape, np.int32)
+
+    def encode(self, v: Float) -> tuple[Int, Float]:
+        """Return ``(codes, levels)``, one codebook a group, ``levels[codes] == y``."""
+        return codebook(*self.quantize(v), self.grid())
+
+    def decision_boundaries(self, v: Float) -> Float:
+        """Return the values where the code changes: (groups, levels - 1)."""
+        check_finite(v, name="v")
+        t = syq_threshold(v, self.share(), self.levels)
+        ends = np.array([0] if self.levels == 2 else [-t, t], v.dtype)
+        return np.tile(ends, (self.alpha.value.size, 1))

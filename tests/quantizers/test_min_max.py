@@ -93,6 +93,11 @@ def test_a_range_beside_zero_is_widened_to_hold_it():
     np.testing.assert_array_equal(min_max(-x, -3.0, -1.0, bits=2)[0], [-1, -2, -3])
 
 
+def test_the_zero_point_is_rounded_not_cut():
+    x = np.array([-9.0, 9.0])  # -lo / s = 0.6: the release keeps 0
+    np.testing.assert_array_equal(min_max(x, -0.6, 2.4, bits=2)[0], [-1, 2])
+
+
 # -- ranges ---------------------------------------------------------------------------
 
 

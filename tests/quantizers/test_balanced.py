@@ -92,7 +92,7 @@ def test_means_are_neither_balanced_nor_unchanged_by_increasing_maps():
 
 
 def test_cutting_at_means_is_often_not_idempotent_from_four_bits(rng):
-    y = balanced(np.array([0, 0, 1, 0.25]), bits=4, split="mean")[0]
+    y = balanced(np.array([1.0, -1.75, 0.8125]), bits=4, split="mean")[0]
     assert np.any(balanced(y, bits=4, split="mean")[0] != y)
     changed = {}
     for bits in (4, 5):

@@ -5,10 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from refqnn.networks.alexnet import alexnet
 from refqnn.networks.resnet import resnet
 from refqnn.nn import Sequential
 
-BUILDERS: Mapping[str, Callable[..., Sequential]] = {"resnet": resnet}
+BUILDERS: Mapping[str, Callable[..., Sequential]] = {
+    "alexnet": alexnet,
+    "resnet": resnet,
+}
 
 
 def build(

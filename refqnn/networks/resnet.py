@@ -4,9 +4,10 @@ He, Zhang, Ren, Sun. Deep Residual Learning for Image Recognition. CVPR 2016,
 arXiv:1512.03385, section 4.2: a 3x3 stem of 16 channels, n blocks each of 16, 32 and 64
 channels, stride 2 in the first block of stages 2 and 3, global pooling, a classifier.
 
-Quantized as in the Pareto paper (arXiv:2008.09916): the stem and the classifier keep
-8-bit weights. Activation quantizers follow every ReLU; the pooled features, which the
-classifier reads, have 8 bits.
+Quantized by default as in the Pareto paper (arXiv:2008.09916): the stem and the
+classifier keep 8-bit weights. Activation quantizers follow every ReLU; the pooled
+features, which the classifier reads, have 8 bits. Other methods keep both ends and the
+pooled features in floating point, as their papers do.
 """
 
 from typing import Any, NamedTuple
@@ -14,6 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn.core import Module, Param
+from refqnn.networks.methods import (
+    Method,
+    activation_quantizer,
+    method_of,
+    weight_quantizer,
+)
 from refqnn.nn import (
     BasicBlock,
     BatchNorm2d,
@@ -28,9 +35,6 @@ from refqnn.nn import (
     he_normal,
     uniform_fan_in,
 )
-from refqnn.quantizers import Affine, Binary, FixedPoint, Ternary
-
-END_BITS = 8
 
 
 class Choices(NamedTuple):
@@ -41,6 +45,7 @@ class Choices(NamedTuple):
     weight_bits: int | None
     activation_bits: int | None
     shortcut: str
+    method: Method
 
 
 def resnet(
@@ -52,6 +57,7 @@ def resnet(
     weight_bits: int | None = None,
     activation_bits: int | None = None,
     shortcut: str = "A",
+    method: str = "pareto",
     image_scale: float = 1 / 64,
     image_zero_point: int = 128,
     dtype: str = "float32",
@@ -61,7 +67,8 @@ def resnet(
 
     A stage of c channels has ``max(1, int(width * c))``. ``shortcut`` is "A" (no
     parameters) or "B" (1x1 convolution and batch norm where shapes change). ``None``
-    bits leave weights or activations in floating point.
+    bits leave weights or activations in floating point; ``method`` is a name of
+    ``refqnn.networks.methods``.
 
     x: (N, in_channels, H, W)  ->  logits: (N, classes)
 
@@ -78,12 +85,20 @@ def resnet(
         "weight_bits": weight_bits,
         "activation_bits": activation_bits,
         "shortcut": shortcut,
+        "method": method,
         "image_scale": image_scale,
         "image_zero_point": image_zero_point,
         "dtype": dtype,
     }
     check_resnet(depth, width, classes, in_channels, shortcut)
-    made = Choices(rng, np.dtype(dtype), weight_bits, activation_bits, shortcut)
+    made = Choices(
+        rng,
+        np.dtype(dtype),
+        weight_bits,
+        activation_bits,
+        shortcut,
+        method_of(method),
+    )
     c1, c2, c3 = (scaled(c, width) for c in (16, 32, 64))
     layers: dict[str, Module] = {"image": ImageInput(image_scale, image_zero_point)}
     layers |= stem(in_channels, c1, made)
@@ -120,29 +135,15 @@ def scaled(channels: int, width: float) -> int:
     return max(1, int(width * channels))
 
 
-def weight_quantizer(bits: int | None) -> Any:
-    """Return the Pareto paper's method: binary, ternary, fixed point from 3 bits."""
-    if bits is None:
-        return None
-    if bits == 1 and not isinstance(bits, bool):
-        return Binary()
-    return Ternary() if bits == 2 else FixedPoint(bits=bits)
-
-
-def activation_quantizer(bits: int | None) -> Any:
-    """Return a layer that quantizes to the affine grid, or None."""
-    return None if bits is None else Affine(bits=bits)
-
-
 def stem(in_channels: int, channels: int, made: Choices) -> dict[str, Module]:
     """Return the layers from the normalized image to the first quantized map."""
     layers: dict[str, Module] = {
-        "stem": conv(in_channels, channels, 3, 1, end_bits(made.weight_bits), made),
+        "stem": conv(in_channels, channels, 3, 1, end_bits(made), made),
         "stem_norm": norm(channels, made),
         "stem_relu": ReLU(),
     }
     if made.activation_bits is not None:
-        layers["stem_quant"] = activation_quantizer(made.activation_bits)
+        layers["stem_quant"] = activation_quantizer(made.method, made.activation_bits)
     return layers
 
 
@@ -165,12 +166,12 @@ def block(inputs: int, outputs: int, stride: int, made: Choices) -> BasicBlock:
         conv1=conv(inputs, outputs, 3, stride, bits, made),
         norm1=norm(outputs, made),
         relu1=ReLU(),
-        quant1=activation_quantizer(made.activation_bits),
+        quant1=activation_quantizer(made.method, made.activation_bits),
         conv2=conv(outputs, outputs, 3, 1, bits, made),
         norm2=norm(outputs, made),
         shortcut=shortcut_layer(inputs, outputs, stride, made),
         relu2=ReLU(),
-        quant2=activation_quantizer(made.activation_bits),
+        quant2=activation_quantizer(made.method, made.activation_bits),
     )
 
 
@@ -191,13 +192,13 @@ def shortcut_layer(inputs: int, outputs: int, stride: int, made: Choices) -> Any
 def head(channels: int, classes: int, made: Choices) -> dict[str, Module]:
     """Return global pooling and the classifier, whose weights start uniform."""
     layers: dict[str, Module] = {"pool": GlobalAvgPool2d()}
-    if made.activation_bits is not None:
-        layers["pool_quant"] = activation_quantizer(END_BITS)
+    if made.activation_bits is not None and made.method.ends is not None:
+        layers["pool_quant"] = activation_quantizer(made.method, made.method.ends)
     w = uniform_fan_in((classes, channels), rng=made.rng, dtype=made.dtype)
     layers["classifier"] = Linear(
         Param(w),
         Param(np.zeros(classes, made.dtype), group="affine"),
-        weight_quant=weight_quantizer(end_bits(made.weight_bits)),
+        weight_quant=weight_quantizer(made.method, end_bits(made), w.shape),
     )
     return layers
 
@@ -211,7 +212,7 @@ def conv(
         Param(he_normal(shape, rng=made.rng, dtype=made.dtype)),
         stride=stride,
         padding=kernel // 2,
-        weight_quant=weight_quantizer(bits),
+        weight_quant=weight_quantizer(made.method, bits, shape),
     )
 
 
@@ -220,6 +221,6 @@ def norm(channels: int, made: Choices) -> BatchNorm2d:
     return batch_norm2d(channels, dtype=made.dtype)
 
 
-def end_bits(weight_bits: int | None) -> int | None:
-    """Return 8 for the first and last layer of a quantized network."""
-    return None if weight_bits is None else END_BITS
+def end_bits(made: Choices) -> int | None:
+    """Return the bits of the first and last layer of a quantized network."""
+    return None if made.weight_bits is None else made.method.ends

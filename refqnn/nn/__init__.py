@@ -8,6 +8,7 @@ from refqnn.nn.initialisers import uniform_fan_in as uniform_fan_in
 from refqnn.nn.layers import AvgPool2d as AvgPool2d
 from refqnn.nn.layers import BatchNorm2d as BatchNorm2d
 from refqnn.nn.layers import Conv2d as Conv2d
+from refqnn.nn.layers import Flatten as Flatten
 from refqnn.nn.layers import GlobalAvgPool2d as GlobalAvgPool2d
 from refqnn.nn.layers import ImageInput as ImageInput
 from refqnn.nn.layers import Linear as Linear
@@ -24,7 +25,9 @@ from refqnn.nn.schedules import cosine as cosine
 from refqnn.nn.schedules import multistep as multistep
 from refqnn.nn.training import Score as Score
 from refqnn.nn.training import Training as Training
+from refqnn.nn.training import cross_entropy as cross_entropy
 from refqnn.nn.training import evaluate as evaluate
 from refqnn.nn.training import fit as fit
 from refqnn.nn.training import predict as predict
 from refqnn.nn.training import steps_per_epoch as steps_per_epoch
+from refqnn.nn.transfer import carry_over as carry_over

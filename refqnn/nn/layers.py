@@ -260,6 +260,26 @@ class AvgPool2d:
 
 @final
 @dataclass(eq=False)
+class Flatten:
+    """All entries of an image, channel by channel, as features."""
+
+    def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
+        """x: (N, C, H, W)  ->  y: (N, C H W)
+
+        >>> Flatten().forward(np.arange(4.0).reshape(1, 2, 1, 2), Run())[0]
+        array([[0., 1., 2., 3.]])
+        """
+        y = x.reshape(x.shape[0], -1).copy()
+        run.see(self, x, y)
+        return y, x.shape
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """dy: (N, C H W)  ->  dx: (N, C, H, W)"""
+        return dy.reshape(cache).copy()
+
+
+@final
+@dataclass(eq=False)
 class Sequential:
     """Layers by name, each fed with the output of the one before.
 

@@ -21,11 +21,12 @@ import refqnn
 from refqnn._types import Array, Float, Int
 from refqnn.core import Run, zero_grads
 from refqnn.nn import checkpoint as checkpoints
-from refqnn.nn.layers import Sequential
 from refqnn.nn.optim import SGD
 from refqnn.nn.schedules import Schedule
 
 Augment = Callable[[Array, np.random.Generator], Array]
+#: (network, images, labels, run) -> (loss, logits); adds the gradients of the loss
+Objective = Callable[[Any, Array, Int, Run], tuple[float, Float]]
 
 
 class Score(NamedTuple):
@@ -71,23 +72,41 @@ def evaluate(
     return Score(float(loss), float(np.mean(logits.argmax(axis=1) == labels)))
 
 
+def cross_entropy(
+    network: Any, images: Array, labels: Int, run: Run, *, label_smoothing: float = 0.0
+) -> tuple[float, Float]:
+    """Return the mean loss and the logits of a batch, the gradients added.
+
+    images: (B, C, H, W), labels: (B,)  ->  loss: (), logits: (B, K)
+    """
+    ops = run.backend.ops
+    logits, cache = network.forward(images, run)
+    loss, loss_cache = ops.softmax_cross_entropy(
+        logits, labels, label_smoothing=label_smoothing
+    )
+    if np.isfinite(loss):
+        network.backward(ops.softmax_cross_entropy_backward(1.0, loss_cache), cache)
+    return float(loss), logits
+
+
 @final
 @dataclass(eq=False)
 class Training:
     """A training in progress: make one, then ``fit`` it.
 
-    ``order`` is the permutation of the current epoch, ``sums`` the loss and the number
-    of right answers of its batches so far. The incomplete last batch of an epoch is
-    left out; the next shuffle brings its images back.
+    ``objective`` is what is minimised. ``order`` is the permutation of the current
+    epoch, ``sums`` the loss and the number of right answers of its batches so far. The
+    incomplete last batch of an epoch is left out; the next shuffle brings its images
+    back.
     """
 
-    network: Sequential
+    network: Any
     optimiser: SGD
     schedule: Schedule
     rng: np.random.Generator
     batch: int = 128
     augment: Augment | None = None
-    label_smoothing: float = 0.0
+    objective: Objective = cross_entropy
     backend: Any = refqnn
     steps: int = 0
     order: Int | None = None
@@ -101,19 +120,12 @@ class Training:
         if self.augment is not None:
             images = self.augment(images, self.rng)
         run = Run(training=True, rng=self.rng, backend=self.backend)
-        ops = self.backend.ops
         zero_grads(self.network)
-        logits, cache = self.network.forward(images, run)
-        loss, loss_cache = ops.softmax_cross_entropy(
-            logits, labels, label_smoothing=self.label_smoothing
-        )
+        loss, logits = self.objective(self.network, images, labels, run)
         if not np.isfinite(loss):
             raise ValueError(
                 f"the loss is {loss} at step {self.steps}: training diverged"
             )
-        self.network.backward(
-            ops.softmax_cross_entropy_backward(1.0, loss_cache), cache
-        )
         self.optimiser.step(self.schedule(self.steps))
         self.steps += 1
         return Score(float(loss), float(np.mean(logits.argmax(axis=1) == labels)))

@@ -303,6 +303,11 @@ def set_to(basis: Buffer, count: Buffer, v: Float, bits: int, *, axes: int) -> N
     basis.value, count.value = v, np.asarray(1)
 
 
+def moves(run: Run) -> bool:
+    """Return whether a pass moves the basis: training, not recorded, not replayed."""
+    return run.training and run.tape is None and run.replay is None
+
+
 @final
 @dataclass(eq=False)
 class LQWeight:
@@ -332,13 +337,14 @@ class LQWeight:
     ) -> tuple[Float, Any]:
         """Quantize the filters ``v: (O, ...)``; ``bits`` can only be the module's.
 
-        A training pass then moves the basis: it is used from the next pass on.
+        A training pass then moves the basis: it is used from the next pass on. One that
+        is recorded leaves it, so that its replay meets the same basis.
         """
         check_bases(self.bits if bits is None else bits, self.bits)
         q = run.backend.quantizers
         basis = self.basis_of(v)
         y, cache = run.straight_through(q.lq, v, basis, signed=True)
-        if run.training and run.replay is None and v.size:
+        if moves(run) and v.size:
             star = qem_step(v, basis, signed=True)
             t = int(self.count.value) + 1
             self.basis.value = moving_average(basis, star, t, ema=self.ema)
@@ -396,13 +402,14 @@ class LQActivation:
     ) -> tuple[Float, Any]:
         """Quantize ``v: (...)``; ``bits`` can only be the module's.
 
-        A training pass then moves the basis: it is used from the next pass on.
+        A training pass then moves the basis: it is used from the next pass on. One that
+        is recorded leaves it, so that its replay meets the same basis.
         """
         check_bases(self.bits if bits is None else bits, self.bits)
         q = run.backend.quantizers
         basis = self.basis.value
         y, cache = run.straight_through(q.lq, v, basis, signed=False)
-        if run.training and run.replay is None and v.size:
+        if moves(run) and v.size:
             star = qem_step(v, basis, signed=False)
             t = int(self.count.value) + 1
             self.basis.value = moving_average(basis, star, t, ema=self.ema)

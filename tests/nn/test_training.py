@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from refqnn import data
 from refqnn.core import Run, named_params
 from refqnn.nn import SGD, Training, cosine, evaluate, fit, predict, steps_per_epoch
 from refqnn.nn import checkpoint as checkpoints
-from refqnn.nn.training import bar
+from refqnn.nn.training import bar, cross_entropy
 
 
 def toy(seed=1, *, n=40):
@@ -92,7 +93,8 @@ def test_every_image_of_an_epoch_once_and_a_new_order_each_epoch():
 
 
 def test_a_step_is_forward_loss_backward_update():
-    training, (images, labels) = start(augment=None, label_smoothing=0.1), toy(n=8)
+    smoothed = partial(cross_entropy, label_smoothing=0.1)
+    training, (images, labels) = start(augment=None, objective=smoothed), toy(n=8)
     twin = start(augment=None)
     score = training.step(images, labels)
     run = Run(training=True)

@@ -1,0 +1,150 @@
+"""Which quantizers a network of each method is wired with, by bits.
+
+A method is a row of the comparison table of QIL (Jung et al., CVPR 2019,
+arXiv:1808.05779, supplement) or a companion of one. What a row leaves to others is
+filled in here: weight methods without activations of their own take those they were
+published with, or the affine grid.
+
+    method     weights (b bits)                 activations (b bits)
+    pareto     1 binary, 2 ternary, b eq. (1)   affine
+    qil        interval, 2^b - 1 levels         interval
+    lq         b bases a filter                 b bases
+    pact       tanh of DoReFa                   learned clip
+    sawb       clip from two moments            learned clip
+    dorefa     tanh                             clipped to [0, 1]
+    abc        b bases, b + 1 levels            b bases, b + 1 levels
+    balanced   equal counts                     clipped to [0, 1]
+    tsq        optimal ternary, only 2 bits     half-wave Gaussian, sparse
+    syq        ternary a pixel, only 2 bits     clipped to [0, 1]
+    weq        2^b clusters by entropy          log2
+    lsq        learned step                     learned step
+    xnor       sign times mean, only 1 bit      affine
+    twn, ttq   ternary, only 2 bits             affine
+    haq        linear                           learned clip
+    min_max    whole range                      whole range
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from refqnn import quantizers as q
+
+Shape = tuple[int, ...]
+
+
+class Method(NamedTuple):
+    """How a method quantizes: weights of a shape, activations, and the ends."""
+
+    weights: Callable[[int, Shape], Any]
+    activations: Callable[[int], Any]
+    #: bits of the first and the last layer's weights; None keeps them in floating point
+    ends: int | None = None
+
+
+def pareto_weights(bits: int, _: Shape = ()) -> Any:
+    """Return the Pareto paper's method: binary, ternary, fixed point from 3 bits."""
+    if bits == 1 and not isinstance(bits, bool):
+        return q.Binary()
+    return q.Ternary() if bits == 2 else q.FixedPoint(bits=bits)
+
+
+def dorefa_weights(bits: int, _: Shape) -> Any:
+    """Return the weights through tanh."""
+    return q.DoReFaWeight(bits=bits)
+
+
+def dorefa_activations(bits: int) -> Any:
+    """Return the activations clipped to [0, 1]."""
+    return q.DoReFaActivation(bits=bits)
+
+
+def affine(bits: int) -> Any:
+    """Return the affine grid with a running range."""
+    return q.Affine(bits=bits)
+
+
+def only(needed: int, method: str, make: Callable[[Shape], Any]) -> Any:
+    """Return a factory of weights that are defined for one number of bits."""
+
+    def weights(bits: int, shape: Shape) -> Any:
+        if bits != needed or isinstance(bits, bool):
+            raise ValueError(f"weight_bits of {method} must be {needed}, got {bits!r}")
+        return make(shape)
+
+    return weights
+
+
+def syq_weights(shape: Shape) -> Any:
+    """Return ternary weights, a scale a kernel position; one scale for a matrix."""
+    if len(shape) == 2:
+        return q.SYQ(group="layer")
+    return q.SYQ(kernel=(shape[2], shape[3]))
+
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        "pareto": Method(pareto_weights, affine, ends=8),
+        "qil": Method(
+            lambda bits, _: q.QILWeight(bits=bits),
+            lambda bits: q.QILActivation(bits=bits),
+        ),
+        "lq": Method(
+            lambda bits, shape: q.LQWeight(bits=bits, filters=shape[0]),
+            lambda bits: q.LQActivation(bits=bits),
+        ),
+        "pact": Method(dorefa_weights, lambda bits: q.PACT(bits=bits)),
+        "sawb": Method(
+            lambda bits, _: q.SAWB(bits=bits), lambda bits: q.PACT(bits=bits)
+        ),
+        "dorefa": Method(dorefa_weights, dorefa_activations),
+        "abc": Method(
+            lambda bits, _: q.ABCWeight(bases=bits),
+            lambda bits: q.ABCActivation(bases=bits),
+        ),
+        "balanced": Method(lambda bits, _: q.Balanced(bits=bits), dorefa_activations),
+        "tsq": Method(
+            only(2, "tsq", lambda _: q.TSQWeight()),
+            lambda bits: q.TSQActivation(bits=bits),
+        ),
+        "syq": Method(only(2, "syq", syq_weights), dorefa_activations),
+        "weq": Method(
+            lambda bits, _: q.WEQWeight(levels=2**bits),
+            lambda bits: q.WEQActivation(levels=2**bits),
+        ),
+        "lsq": Method(
+            lambda bits, _: q.LSQ(bits=bits),
+            lambda bits: q.LSQ(bits=bits, of="activation"),
+        ),
+        "xnor": Method(only(1, "xnor", lambda _: q.XnorWeight()), affine),
+        "twn": Method(only(2, "twn", lambda _: q.TWN()), affine),
+        "ttq": Method(only(2, "ttq", lambda _: q.TTQ()), affine),
+        "haq": Method(
+            lambda bits, _: q.HAQLinear(bits=bits), lambda bits: q.PACT(bits=bits)
+        ),
+        "min_max": Method(
+            lambda bits, _: q.MinMax(bits=bits), lambda bits: q.MinMax(bits=bits)
+        ),
+    }
+)
+
+
+def method_of(name: str) -> Method:
+    """Return the method of a name.
+
+    >>> method_of("pareto").ends
+    8
+    """
+    if name not in METHODS:
+        raise ValueError(f"method must be one of {sorted(METHODS)}, got {name!r}")
+    return METHODS[name]
+
+
+def weight_quantizer(method: Method, bits: int | None, shape: Shape) -> Any:
+    """Return the quantizer of a weight array, or None without bits."""
+    return None if bits is None else method.weights(bits, shape)
+
+
+def activation_quantizer(method: Method, bits: int | None) -> Any:
+    """Return the layer that quantizes activations, or None without bits."""
+    return None if bits is None else method.activations(bits)

@@ -1,0 +1,82 @@
+"""Networks of every method: gradients, levels, ends, and what is refused."""
+
+import numpy as np
+import pytest
+from tables.networks import calibrated, check_gradients, pixels, tiny
+
+from refqnn import quantizers as q
+from refqnn.core import Run, named_modules
+from refqnn.networks import METHODS, build, resnet
+
+#: the bits a method's weights are defined for, where not all are
+WEIGHT_BITS = {"tsq": 2, "syq": 2, "twn": 2, "ttq": 2, "xnor": 1}
+every_method = pytest.mark.parametrize("method", METHODS)
+
+
+def network_of(method, rng, **options):
+    bits = WEIGHT_BITS.get(method, 3)
+    network = tiny(rng, method=method, weight_bits=bits, activation_bits=3, **options)
+    for _, module in named_modules(network):
+        if isinstance(module, q.PACT):
+            module.alpha.value = np.asarray(0.8)  # some activations are clipped
+    return network
+
+
+@every_method
+def test_gradient_check_at_frozen_residuals(method, rng):
+    network = network_of(method, rng)
+    x = pixels(rng, dtype=np.float64)
+    calibrated(network, x)
+    check_gradients(network, x, Run(training=True, rng=rng), rng, bound=3e-6)
+
+
+@every_method
+def test_weights_and_activations_are_on_few_levels(method, rng):
+    network = network_of(method, rng, dtype="float32")
+    calibrated(network, pixels(rng))
+    seen = {}
+    run = Run(observe=lambda module, _, y: seen.setdefault(id(module), (module, y)))
+    network.forward(pixels(rng), run)
+    quantizers = [m for _, m in named_modules(network) if hasattr(m, "encode")]
+    assert len(quantizers) > 10
+    for module in quantizers:
+        y = seen[id(module)][1]
+        per_filter = isinstance(module, q.FixedPoint | q.Ternary | q.TSQWeight)
+        per_filter |= isinstance(module, q.LQWeight | q.XnorWeight | q.SYQ)
+        if not per_filter:
+            most = 256 if getattr(module, "bits", 0) == 8 else 8
+            assert np.unique(y).size <= most
+
+
+@every_method
+def test_both_ends_keep_the_bits_of_the_method(method, rng):
+    network = network_of(method, rng)
+    for name in ("stem", "classifier"):
+        quant = network.layers[name].weight_quant
+        if METHODS[method].ends is None:
+            assert quant is None
+        else:
+            assert quant.bits == METHODS[method].ends
+    assert ("pool_quant" in network.layers) == (METHODS[method].ends is not None)
+
+
+@every_method
+def test_the_configuration_builds_it_again(method, rng):
+    network = network_of(method, rng)
+    again = build(network.config)
+    assert [type(m) for _, m in named_modules(again)] == [
+        type(m) for _, m in named_modules(network)
+    ]
+
+
+@pytest.mark.parametrize("method", WEIGHT_BITS)
+def test_other_bits_of_a_ternary_or_binary_method_raise(method, rng):
+    with pytest.raises(ValueError, match=f"weight_bits of {method} must be"):
+        resnet(8, method=method, weight_bits=4, rng=rng)
+    with pytest.raises(ValueError, match=f"weight_bits of {method} must be"):
+        resnet(8, method=method, weight_bits=True, rng=rng)
+
+
+def test_an_unknown_method_raises(rng):
+    with pytest.raises(ValueError, match=r"method must be one of \['abc', .*got 'x'"):
+        resnet(8, method="x", rng=rng)

@@ -323,17 +323,20 @@ MODULES = pytest.mark.parametrize("make", [LQWeight, LQActivation])
 
 
 @MODULES
-def test_neither_evaluation_nor_a_replay_nor_no_values_change_the_state(make, rng):
+def test_neither_evaluation_nor_a_recorded_pass_nor_its_replay_change_the_state(
+    make, rng
+):
     v = rng.normal(size=(3, 5))
     module = make(bits=2)
     module.forward(v, Run())
     tape = TRAIN.recording()
     module.forward(np.zeros((3, 0)), TRAIN)
     assert module.count.value == 0
-    module.forward(v, tape)
+    module.forward(v, TRAIN)
     held = module.basis.value.copy()
     module.forward(v, Run())
-    module.forward(v, tape.replaying(tape.tape))
+    module.forward(2 * v, tape)
+    module.forward(2 * v, tape.replaying(tape.tape))
     np.testing.assert_array_equal(module.basis.value, held)
     assert module.count.value == 1
 

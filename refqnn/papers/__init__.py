@@ -1,0 +1,1 @@
+"""One system of the papers a file; README.md tables them."""

@@ -23,6 +23,8 @@ from refqnn.nn.residual import BasicBlock as BasicBlock
 from refqnn.nn.residual import PadShortcut as PadShortcut
 from refqnn.nn.schedules import cosine as cosine
 from refqnn.nn.schedules import multistep as multistep
+from refqnn.nn.staged import Stage as Stage
+from refqnn.nn.staged import fit_stages as fit_stages
 from refqnn.nn.training import Score as Score
 from refqnn.nn.training import Training as Training
 from refqnn.nn.training import cross_entropy as cross_entropy

@@ -167,6 +167,13 @@ def rowless(modules, text):
     return [file for file in files if file not in rows]
 
 
+def paperless(modules, text):
+    """Return paper files that no table row of the room's README names."""
+    rows = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+    files = [f"{name.split('.')[-1]}.py" for name in modules if room(name) == "papers"]
+    return [file for file in files if file != "__init__.py" and f"({file})" not in rows]
+
+
 def long_functions(modules):
     """Return functions of more than 40 statements, the docstring not counted."""
     found = []
@@ -377,3 +384,14 @@ def test_every_lazy_submodule_exists():
         assert getattr(refqnn, name).__name__ == f"refqnn.{name}"
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
         _ = refqnn.absent
+
+
+def test_every_paper_has_a_row():
+    text = (PACKAGE / "papers" / "README.md").read_text("utf-8")
+    assert paperless(sources(), text) == []
+
+
+def test_a_paper_without_a_row_is_found():
+    planted = {"refqnn.papers.x": "", "refqnn.papers.__init__": ""}
+    assert paperless(planted, "x.py is mentioned\n| [y.py](y.py) |") == ["x.py"]
+    assert paperless(planted, "| [x.py](x.py) |") == []

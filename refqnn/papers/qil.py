@@ -20,15 +20,16 @@ SYQ, four for the others, six for ABC-Net at five bases) differ; see ``levels``.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from refqnn._types import Array
+from refqnn._types import Array, Int
 from refqnn.core import Run, named_modules
-from refqnn.nn import Conv2d, Linear
+from refqnn.nn import Conv2d, Linear, Stage, fit_stages
 
 #: A/W bits of the stages, each started from the weights and intervals of the last
 PROGRESSIVE_BITS = (5, 4, 3, 2)
@@ -93,6 +94,26 @@ def weight_levels(method: str, bits: int) -> int:
     if method in TERNARY:
         return 3
     return bits + 1 if method == "abc" else int(2**bits)
+
+
+def progressive(
+    build: Callable[[int, np.random.Generator], Any],
+    begin: Any,
+    train: tuple[Array, Int],
+    *,
+    bits: Sequence[int] = PROGRESSIVE_BITS,
+    **settings: Any,
+) -> list[Stage]:
+    """Fine-tune at 5, 4, 3, 2 bits, each stage from the weights and intervals before.
+
+    ``build(bits, rng)`` is the network of a stage; ``begin`` and ``settings`` are those
+    of ``nn.fit_stages`` (``source=`` the full-precision network, ``epochs=``,
+    ``folder=``). Raises ValueError for bits that do not fall.
+    """
+    if any(later >= earlier for earlier, later in pairwise(bits)):
+        raise ValueError(f"bits must fall from stage to stage, got {tuple(bits)}")
+    stages = [(f"{b}bit", lambda rng, b=b: build(b, rng)) for b in bits]
+    return fit_stages(stages, begin, train, **settings)
 
 
 class Pruned(NamedTuple):

@@ -1,0 +1,240 @@
+"""The comparison table of QIL at a small scale: how much accuracy each method loses.
+
+Every method starts from one float ResNet-8, is fine-tuned on the embedded Fashion-MNIST
+subset with the same budget and settings, and is judged by the accuracy it loses against
+the float network fine-tuned with that budget, too. The paper's drops on ImageNet stand
+beside it. Every cell is recorded when it ends; a run that was cut off goes on.
+
+    python examples/qil_table.py [--methods qil lq ...] [--seeds 0] [--jobs 2] [--json]
+
+What cannot be compared: the images, the network and the length of training are not the
+paper's; its rows differ in their baselines and in what they leave in floating point,
+and "2 bits" are three levels in some rows and four in others (the column of levels).
+Methods with weights of one or two bits only also run with 4-bit activations (w/4).
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refqnn import data, fast
+from refqnn.networks import METHODS, resnet
+from refqnn.nn import Preset, Training, carry_over, checkpoint, fit, steps_per_epoch
+from refqnn.papers.qil import printed_drop, weight_levels
+from refqnn.sweep import Outcome, Sweep
+
+TABLE = ("qil", "lq", "pact", "dorefa", "abc", "balanced", "tsq", "syq", "weq")
+COMPANIONS = ("lsq", "sawb", "haq", "min_max", "pareto", "ttq", "twn", "xnor")
+#: bits of weights that are defined for one number only
+ONE_NUMBER = {"tsq": 2, "syq": 2, "twn": 2, "ttq": 2, "xnor": 1}
+BITS = (5, 4, 3, 2)
+FLOAT = Preset(
+    lr=0.1,
+    warmup_epochs=1,
+    epochs=12,
+    batch=64,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=5e-4,
+)
+FINE = Preset(
+    lr=0.02,
+    warmup_epochs=0.2,
+    epochs=4,
+    batch=64,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=5e-4,
+)
+#: learned intervals, clips, steps and bases move at this share of the learning rate
+QUANTIZER_RATE = 0.01
+
+
+def columns(method: str) -> list[tuple[int, int]]:
+    """Return the (weight, activation) bits that a method is trained at."""
+    if method in ONE_NUMBER:
+        weights = ONE_NUMBER[method]
+        return [(weights, 4), (2, 2)] if weights == 2 else [(weights, 4)]
+    return [(b, b) for b in BITS]
+
+
+def mirror(images: Any, rng: np.random.Generator) -> Any:
+    """Flip every second image."""
+    return data.crop_and_flip(images, rng, padding=0)
+
+
+def train(network: Any, preset: Preset, seed: int, images: int, path: Path) -> float:
+    """Train to the end, resuming, and return the test accuracy."""
+    dataset = data.embedded()
+    rng = np.random.default_rng([seed, 1])
+    train_images = dataset.train_images[:images]
+    steps = steps_per_epoch(len(train_images), preset.batch)
+    optimiser = preset.optimiser(network)
+    optimiser.lr_factors = {"quantizer": QUANTIZER_RATE}
+    training = Training(
+        network,
+        optimiser,
+        preset.schedule(steps),
+        rng,
+        batch=preset.batch,
+        augment=mirror,
+        backend=fast,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    records = fit(
+        training,
+        (train_images, dataset.train_labels[:images]),
+        epochs=preset.epochs,
+        test=(dataset.test_images, dataset.test_labels),
+        checkpoint=path,
+        metrics=path.with_suffix(".jsonl"),
+        progress=False,
+    )
+    return float(records[-1]["test_accuracy"])
+
+
+def small(seed: int, **options: Any) -> Any:
+    """Return the network of the table."""
+    return resnet(8, rng=np.random.default_rng(seed), **options)
+
+
+def shortened(preset: Preset, epochs: int | None) -> Preset:
+    """Return the preset with fewer epochs."""
+    return preset if epochs is None else Preset(**vars(preset) | {"epochs": epochs})
+
+
+def float_cell(*, seed: int, images: int, epochs: int | None, folder: str) -> float:
+    """Train the float network that all cells of a seed start from."""
+    path = Path(folder) / f"start_{seed}.npz"
+    return train(small(seed), shortened(FLOAT, epochs), seed, images, path)
+
+
+def cell(
+    *,
+    method: str | None,
+    weights: int | None,
+    activations: int | None,
+    seed: int,
+    images: int,
+    epochs: int | None,
+    folder: str,
+) -> float:
+    """Fine-tune one cell from the float network; without a method, the float one."""
+    source = small(seed)
+    checkpoint.restore(source, checkpoint.load(Path(folder) / f"start_{seed}.npz"))
+    options = {"weight_bits": weights, "activation_bits": activations}
+    network = small(seed, method=method or "pareto", **options)
+    carry_over(source, network)
+    path = Path(folder) / f"{method or 'float'}_{weights}_{activations}_{seed}.npz"
+    return train(network, shortened(FINE, epochs), seed, images, path)
+
+
+def described(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the runs: the float network and every cell, for every seed."""
+    common = {
+        "images": options.images,
+        "epochs": options.epochs,
+        "folder": str(options.runs),
+    }
+    cells = [(None, None, None)] + [
+        (method, *bits) for method in options.methods for bits in columns(method)
+    ]
+    return [
+        {"method": m, "weights": w, "activations": a, "seed": seed} | common
+        for seed in options.seeds
+        for m, w, a in cells
+    ]
+
+
+def outcomes(options: argparse.Namespace) -> list[Outcome]:
+    """Run everything that is not recorded yet."""
+    starts = [
+        {"seed": seed, "images": options.images, "folder": str(options.runs)}
+        | {"epochs": options.epochs}
+        for seed in options.seeds
+    ]
+    found = []
+    for function, runs, name in (
+        (float_cell, starts, "starts"),
+        (cell, described(options), "cells"),
+    ):
+        sweep = Sweep(function, runs, options.runs / f"{name}.jsonl")
+        if options.jobs == 1:
+            with ThreadPoolExecutor(1) as here:
+                found = sweep.outcomes(here)
+        else:
+            found = sweep.outcomes(workers=options.jobs)
+        failed = [o for o in found if o.error is not None]
+        if failed:
+            raise SystemExit(f"{failed[0].run} failed: {failed[0].error}")
+    return found
+
+
+def drops(found: Sequence[Outcome]) -> dict[str, dict[str, list[float]]]:
+    """Return ``{method: {W/A: points lost, one a seed}}``."""
+    base = {o.run["seed"]: o.result for o in found if o.run["method"] is None}
+    table: dict[str, dict[str, list[float]]] = {}
+    for run, accuracy, _ in found:
+        if run["method"] is not None:
+            label = f"{run['weights']}/{run['activations']}"
+            lost = 100 * (base[run["seed"]] - accuracy)
+            table.setdefault(run["method"], {}).setdefault(label, []).append(lost)
+    return table
+
+
+def printed(method: str, bits: int) -> str:
+    """Return the paper's drops, ResNet-18 and AlexNet, top-1 / top-5, or dashes."""
+    both = [printed_drop(method, net, bits) for net in ("ResNet-18", "AlexNet")]
+    return "  ".join("-" if d is None else f"{d[0]:.1f}/{d[1]:.1f}" for d in both)
+
+
+def lines(found: Sequence[Outcome]) -> list[str]:
+    """Return the table, one line a cell: mean, spread over the seeds, the paper's."""
+    base = [100 * o.result for o in found if o.run["method"] is None]
+    text = [
+        f"float, fine-tuned with the same budget: {np.mean(base):.1f} %",
+        f"{'method':10s} {'W/A':>4s} {'levels W':>8s} {'points lost':>14s}   "
+        "paper: ResNet-18  AlexNet (top-1/top-5)",
+    ]
+    for method, cells in drops(found).items():
+        for label, lost in cells.items():
+            bits = int(label.split("/")[0])
+            spread = f" ±{np.std(lost, ddof=1):.1f}" if len(lost) > 1 else ""
+            same = label == f"{bits}/{bits}"
+            paper = printed(method, bits) if same else "-  -"
+            text.append(
+                f"{method:10s} {label:>4s} {weight_levels(method, bits):8d} "
+                f"{np.mean(lost):9.1f}{spread:5s}   {paper}"
+            )
+    return text
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, list[float]]]:
+    """Train every cell and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--methods", nargs="+", choices=sorted(METHODS), default=[*TABLE]
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--jobs", type=int, default=2, help="processes, a thread each")
+    parser.add_argument("--images", type=int, default=4000, help="to train on")
+    parser.add_argument("--epochs", type=int, help="of every training")
+    parser.add_argument("--quick", action="store_true", help="256 images, 1 epoch")
+    parser.add_argument("--runs", type=Path, default=Path("runs/qil_table"))
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(argv)
+    if options.quick:
+        options.images, options.epochs = 256, 1
+    found = outcomes(options)
+    table = drops(found)
+    print(json.dumps(table) if options.json else "\n".join(lines(found)))
+    return table
+
+
+if __name__ == "__main__":
+    main()

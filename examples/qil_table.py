@@ -68,9 +68,17 @@ def mirror(images: Any, rng: np.random.Generator) -> Any:
     return data.crop_and_flip(images, rng, padding=0)
 
 
-def train(network: Any, preset: Preset, seed: int, images: int, path: Path) -> float:
+def train(
+    network: Any,
+    preset: Preset,
+    *,
+    seed: int,
+    images: int,
+    epochs: int | None,
+    path: Path,
+) -> float:
     """Train to the end, resuming, and return the test accuracy."""
-    dataset = data.embedded()
+    dataset, length = data.embedded(), epochs or preset.epochs
     rng = np.random.default_rng([seed, 1])
     train_images = dataset.train_images[:images]
     steps = steps_per_epoch(len(train_images), preset.batch)
@@ -79,7 +87,7 @@ def train(network: Any, preset: Preset, seed: int, images: int, path: Path) -> f
     training = Training(
         network,
         optimiser,
-        preset.schedule(steps),
+        preset.schedule(steps, epochs=length),
         rng,
         batch=preset.batch,
         augment=mirror,
@@ -89,7 +97,7 @@ def train(network: Any, preset: Preset, seed: int, images: int, path: Path) -> f
     records = fit(
         training,
         (train_images, dataset.train_labels[:images]),
-        epochs=preset.epochs,
+        epochs=length,
         test=(dataset.test_images, dataset.test_labels),
         checkpoint=path,
         metrics=path.with_suffix(".jsonl"),
@@ -103,15 +111,11 @@ def small(seed: int, **options: Any) -> Any:
     return resnet(8, rng=np.random.default_rng(seed), **options)
 
 
-def shortened(preset: Preset, epochs: int | None) -> Preset:
-    """Return the preset with fewer epochs."""
-    return preset if epochs is None else Preset(**vars(preset) | {"epochs": epochs})
-
-
 def float_cell(*, seed: int, images: int, epochs: int | None, folder: str) -> float:
     """Train the float network that all cells of a seed start from."""
     path = Path(folder) / f"start_{seed}.npz"
-    return train(small(seed), shortened(FLOAT, epochs), seed, images, path)
+    network = small(seed)
+    return train(network, FLOAT, seed=seed, images=images, epochs=epochs, path=path)
 
 
 def cell(
@@ -131,7 +135,7 @@ def cell(
     network = small(seed, method=method or "pareto", **options)
     carry_over(source, network)
     path = Path(folder) / f"{method or 'float'}_{weights}_{activations}_{seed}.npz"
-    return train(network, shortened(FINE, epochs), seed, images, path)
+    return train(network, FINE, seed=seed, images=images, epochs=epochs, path=path)
 
 
 def described(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -196,10 +200,10 @@ def printed(method: str, bits: int) -> str:
 def lines(found: Sequence[Outcome]) -> list[str]:
     """Return the table, one line a cell: mean, spread over the seeds, the paper's."""
     base = [100 * o.result for o in found if o.run["method"] is None]
+    head = f"{'method':10s} {'W/A':>4s} {'levels W':>8s} {'points lost':>14s}"
     text = [
         f"float, fine-tuned with the same budget: {np.mean(base):.1f} %",
-        f"{'method':10s} {'W/A':>4s} {'levels W':>8s} {'points lost':>14s}   "
-        "paper: ResNet-18  AlexNet (top-1/top-5)",
+        f"{head}   paper, top-1/top-5: ResNet-18  AlexNet",
     ]
     for method, cells in drops(found).items():
         for label, lost in cells.items():

@@ -561,6 +561,70 @@ def test_gradients_keep_the_dtype(pair, rng):
         assert array.dtype == np.float32
 
 
+# -- values that are not finite, let through -------------------------------------------
+
+ACTIVATIONS = [
+    pair
+    for pair in PAIRS
+    if pair.op.__name__.endswith("_activation")
+    or pair.op.__name__ in {"affine", "lsq", "lq", "min_max", "pact"}
+]
+
+
+def parts(grads):
+    return grads if isinstance(grads, tuple) else (grads,)
+
+
+def check_propagation(pair, forward, backward, rng):
+    """NaN stays where it is, without a gradient and without a share in any other."""
+    args, options = pair.draw(rng)
+    x, *rest = args
+    at = (0,) * x.ndim
+    spoiled, without = x.copy(), x.copy()
+    spoiled[at], without[at] = np.nan, 0
+    y, cache = forward(spoiled, *rest, **options)
+    want, want_cache = pair.op(without, *rest, **options)
+    want[at] = np.nan
+    np.testing.assert_array_equal(y, want)
+    dy = rng.normal(size=y.shape)
+    grads = parts(backward(dy, cache))
+    dy[at] = 0
+    for grad, other in zip(grads, parts(pair.backward(dy, want_cache)), strict=True):
+        np.testing.assert_array_equal(grad, other)
+    again = forward(spoiled, *rest, **options, frozen=cache)[0]
+    np.testing.assert_allclose(again, y, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("pair", ACTIVATIONS, ids=str)
+def test_nan_stays_at_its_position(pair, rng):
+    check_propagation(pair, *qz.propagating(pair.op, pair.backward), rng)
+
+
+def test_an_op_that_lets_nan_into_a_statistic_is_rejected(rng):
+    pair = next(pair for pair in ACTIVATIONS if pair.name == "lsq")
+    forward, _ = qz.propagating(pair.op, pair.backward)
+
+    def leaky(dy, cache):
+        return pair.backward(dy + 1, cache.cache)
+
+    with pytest.raises(AssertionError):
+        check_propagation(pair, forward, leaky, rng)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("pair", ACTIVATIONS, ids=str)
+def test_infinity_saturates(pair, sign, dtype, rng):
+    (x, *rest), options = pair.draw(rng)
+    x = x.astype(dtype)
+    forward, _ = qz.propagating(pair.op, pair.backward)
+    limit, beyond = x.copy(), x.copy()
+    limit.flat[0], beyond.flat[0] = sign * 1e18, sign * np.inf
+    y = forward(beyond, *rest, **options)[0]
+    assert np.isfinite(y).all()
+    np.testing.assert_array_equal(y, forward(limit, *rest, **options)[0])
+
+
 # -- modules --------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ from refqnn.quantizers.balanced import balanced_backward as balanced_backward
 from refqnn.quantizers.binary import Binary as Binary
 from refqnn.quantizers.binary import binary as binary
 from refqnn.quantizers.binary import binary_backward as binary_backward
+from refqnn.quantizers.checks import propagating as propagating
 from refqnn.quantizers.dorefa import DoReFaActivation as DoReFaActivation
 from refqnn.quantizers.dorefa import DoReFaGradient as DoReFaGradient
 from refqnn.quantizers.dorefa import DoReFaWeight as DoReFaWeight

@@ -5,14 +5,14 @@ Values must be finite and at most the square root of the largest number of their
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from refqnn._types import Array, Float, Int
 from refqnn.core import Run
 from refqnn.integer.checks import code_dtype
-from refqnn.ops.checks import check_float
+from refqnn.ops.checks import check_float, check_gradient
 
 MOST_BITS = 16
 
@@ -182,3 +182,50 @@ def draw_noise(shape: tuple[int, ...], run: Run) -> Float | None:
     if run.rng is None:
         raise ValueError("a stochastic gradient needs noise: pass Run(rng=...)")
     return run.rng.random(shape) - 0.5
+
+
+class Propagated(NamedTuple):
+    """The cache of a quantizer and where its input was NaN."""
+
+    cache: Any
+    nan: Array  # shape of x
+
+
+def propagating(op: Any, op_backward: Any) -> tuple[Any, Any]:
+    """Return the pair of an activation quantizer with NaN let through.
+
+    Quantizers raise on values that are not finite. Of this pair, the output is NaN
+    where x is, whose gradient is 0 and adds nothing to those of parameters; an infinite
+    value is the largest magnitude that the quantizer takes, which is beyond any clip.
+
+    x: (...)  ->  y: (...)
+
+    >>> from refqnn.quantizers import pact, pact_backward
+    >>> forward, backward = propagating(pact, pact_backward)
+    >>> x = np.array([np.nan, np.inf, -np.inf, 0.9])
+    >>> y, cache = forward(x, np.array(3.0), bits=2)
+    >>> y, backward(np.ones(4), cache)
+    (array([nan,  3.,  0.,  1.]), (array([0., 0., 0., 1.]), array(1.)))
+    """
+
+    def forward(
+        x: Float, *args: Any, frozen: Propagated | None = None, **options: Any
+    ) -> tuple[Float, Propagated]:
+        check_float(x=x)
+        nan, bound = np.isnan(x), x.dtype.type(largest(x.dtype))
+        bound = np.nextafter(bound, x.dtype.type(0))  # the cast may have rounded up
+        x_finite = np.clip(np.where(nan, 0, x), -bound, bound)
+        held = None if frozen is None else frozen.cache
+        y, cache = op(x_finite, *args, frozen=held, **options)
+        return np.where(nan, x, y), Propagated(cache, nan)
+
+    def backward(dy: Float, cache: Propagated) -> Any:
+        check_gradient(dy, cache.nan.shape)
+        grads = op_backward(np.where(cache.nan, 0, dy), cache.cache)
+        if not isinstance(grads, tuple):
+            return np.where(cache.nan, 0, grads)
+        dx = np.where(cache.nan, 0, grads[0])
+        rest = grads[1:]
+        return type(grads)(dx, *rest) if hasattr(grads, "_fields") else (dx, *rest)
+
+    return forward, backward

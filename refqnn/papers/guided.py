@@ -1,0 +1,426 @@
+r"""Two-stage, progressive and guided training of networks of few bits.
+
+Zhuang, Shen, Tan, Liu, Reid. Towards Effective Low-bitwidth Convolutional Neural
+Networks. CVPR 2018, arXiv:1711.00205. The quantizer is that of DoReFa-Net
+(arXiv:1606.06160): weights through tanh, activations in [0, 1].
+
+    paper                                    code            where
+    two-stage: weights, then activations     bits            two_stage_bits, two_stage
+    progressive: 32, 16, 8, 4, 2 bits        bits            progression, progressive
+    guided: networks full and low            full, low       Guided, guided
+    phi, the k-bit activation quantizer      phi             dorefa_activation
+    R = 1/2 sum_l ||phi(a_full) - a_low||^2  Rh              guidance (one l)
+    L_low = CE_low + lambda R    -> low      loss, lam       guided_objective
+    L_full = CE_full + lambda R  -> full     loss, lam       guided_objective
+
+Not confirmed from the paper's text, and so choices here: lambda, the layers that guide,
+the norm, the sequence of bits. With D = phi(a_full) - a_low the gradients are those of
+the one number CE_low + CE_full + lam Rh: no parameter is in both networks, so each gets
+the gradient of its own loss, with Rh once.
+
+Choices. The sum over a layer is divided by the number of images, as the cross-entropy
+is (``average=False``: the plain sum, the same as N times the lam). Guiding layers: the
+outputs of the stages of a ResNet, behind ReLU and quantizer. Both networks begin with
+the same values, are trained with one schedule, and see the same batches. Progressive
+training in two stages quantizes the weights at the new bits while the activations
+keep the bits of the step before, so that neither ever rises. lam has no default.
+
+Pitfalls of a public port (nowgood/QuantizeCNNModel, quantize/quantize_guided.py): the
+backward of the full network is commented out and the optimiser named after it holds the
+low network's parameters, so that the low one is stepped twice and the full one never;
+features are quantized to 8 bits between minimum and maximum; activations are mapped
+to [-1, 1] behind a ReLU, and zero is lost.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, final
+
+import numpy as np
+
+from refqnn._types import Array, Float, Int
+from refqnn.core import Run
+from refqnn.networks import build
+from refqnn.nn import Sequential, Stage, carry_over, fit_stages
+from refqnn.nn.staged import Begin, Builder
+from refqnn.nn.training import Objective
+from refqnn.quantizers import dorefa_activation, dorefa_activation_backward
+from refqnn.quantizers.checks import check_bits, check_finite
+from refqnn.quantizers.dorefa import DoReFaActivationCache
+
+#: bits of weights and of activations; None is floating point
+Bits = tuple[int | None, int | None]
+#: how floating point is called among bits
+FLOATING = 32
+Config = Mapping[str, Any]
+
+
+# The stages
+
+
+def two_stage_bits(weight_bits: int, activation_bits: int) -> list[Bits]:
+    """Return the two stages: quantized weights alone, then both.
+
+    >>> two_stage_bits(2, 4)
+    [(2, None), (2, 4)]
+    """
+    return [(weight_bits, None), (weight_bits, activation_bits)]
+
+
+def progression(
+    sequence: Sequence[int | None], *, weights_first: bool = False
+) -> list[Bits]:
+    """Return stages whose weights and activations go through the bits of a sequence.
+
+    With ``weights_first`` the weights go down a stage ahead of the activations. 32 and
+    None are floating point.
+
+    >>> progression((32, 4, 2))
+    [(None, None), (4, 4), (2, 2)]
+    >>> progression((4, 2), weights_first=True)
+    [(4, None), (4, 4), (2, 4), (2, 2)]
+    """
+    steps = [floating(bits) for bits in sequence]
+    if not weights_first:
+        return [(bits, bits) for bits in steps]
+    before = [None, *steps][: len(steps)]
+    pairs = [
+        pair
+        for last, bits in zip(before, steps, strict=True)
+        for pair in ((bits, last), (bits, bits))
+    ]
+    return [pair for i, pair in enumerate(pairs) if i == 0 or pair != pairs[i - 1]]
+
+
+def floating(bits: int | None) -> int | None:
+    """Return None for 32 bits."""
+    return None if bits == FLOATING else bits
+
+
+def check_falling(bits: Sequence[Bits]) -> None:
+    """Raise where the bits of weights or activations rise from one stage to the next.
+
+    >>> check_falling([(None, None), (4, None), (4, 4)])
+    """
+    for i, what in enumerate(("weight", "activation")):
+        widths = [pair[i] or FLOATING for pair in bits]
+        for before, after in itertools.pairwise(widths):
+            if after > before:
+                raise ValueError(
+                    f"{what} bits must not rise from stage to stage, got {widths}"
+                )
+
+
+def stages(
+    config: Config, bits: Sequence[Bits], *, make: Callable[..., Any] = build
+) -> list[tuple[str, Builder]]:
+    """Return ``(name, builder)`` of networks that differ only in their bits.
+
+    config: of a network, quantized by DoReFa unless it names another method. ``make``
+    is ``build``, or ``guided`` for guided training in every stage. Raises ValueError
+    for bits that rise.
+
+    >>> net = {"network": "resnet", "depth": 8}
+    >>> [name for name, _ in stages(net, [(2, None), (2, 2)])]
+    ['1_w2_a32', '2_w2_a2']
+    """
+    pairs = [(floating(w), floating(a)) for w, a in bits]
+    check_falling(pairs)
+    return [
+        (f"{i}_w{w or FLOATING}_a{a or FLOATING}", stage(config, w, a, make))
+        for i, (w, a) in enumerate(pairs, start=1)
+    ]
+
+
+def stage(
+    config: Config, w: int | None, a: int | None, make: Callable[..., Any]
+) -> Builder:
+    """Return the builder of one stage's network."""
+    own = {"method": "dorefa", **config, "weight_bits": w, "activation_bits": a}
+
+    def builder(rng: np.random.Generator) -> Any:
+        return make(own, rng=rng)
+
+    return builder
+
+
+def two_stage(
+    config: Config,
+    begin: Begin,
+    train: tuple[Array, Int],
+    *,
+    weight_bits: int,
+    activation_bits: int,
+    make: Callable[..., Any] = build,
+    **settings: Any,
+) -> list[Stage]:
+    """Train with quantized weights until done, then with both quantized.
+
+    ``begin`` and the settings are those of ``refqnn.nn.fit_stages``, among them
+    ``epochs``, ``seed``, ``source`` (a float network to start from) and ``folder``.
+    """
+    bits = two_stage_bits(weight_bits, activation_bits)
+    return fit_stages(stages(config, bits, make=make), begin, train, **settings)
+
+
+def progressive(
+    config: Config,
+    begin: Begin,
+    train: tuple[Array, Int],
+    *,
+    bits: Sequence[int | None],
+    weights_first: bool = False,
+    make: Callable[..., Any] = build,
+    **settings: Any,
+) -> list[Stage]:
+    """Train at each number of bits in turn; the weights of each first where asked.
+
+    ``begin`` and the settings are those of ``refqnn.nn.fit_stages``. Raises ValueError
+    for bits that rise.
+    """
+    pairs = progression(bits, weights_first=weights_first)
+    return fit_stages(stages(config, pairs, make=make), begin, train, **settings)
+
+
+# Guidance
+
+
+class GuidanceCache(NamedTuple):
+    """What the backward needs, and what freezes the rounding."""
+
+    D: Float  # phi(a_full) - a_low
+    phi: DoReFaActivationCache
+    share: float  # 1 / N, or 1 where the plain sum is asked for
+
+
+def guidance(
+    a_full: Float,
+    a_low: Float,
+    *,
+    bits: int,
+    average: bool = True,
+    frozen: GuidanceCache | None = None,
+) -> tuple[np.floating[Any], GuidanceCache]:
+    """Rh = 1/2 sum (phi(a_full) - a_low)^2 / N,  phi(a) = round(n clip(a, 0, 1)) / n
+
+    a_full, a_low: (N, ...)  ->  Rh: (), dtype of a_full
+
+    One layer's guidance. ``average=False`` leaves out the division by N. n = 2^k - 1
+    for k ``bits`` in [1, 16]. Raises ValueError for shapes or dtypes that differ,
+    batches without images, and NaN or infinity.
+
+    With ``frozen``, residual and clip of phi are held: the smooth function whose exact
+    gradient ``guidance_backward`` is.
+
+    >>> Rh, _ = guidance(np.array([[0.9, 5.0]]), np.array([[0.0, 1.0]]), bits=1)
+    >>> float(Rh)  # phi gives 1 and 1
+    0.5
+    """
+    check_finite(a_low, name="a_low")
+    phi, held = dorefa_activation(
+        a_full, bits=bits, frozen=None if frozen is None else frozen.phi
+    )
+    check_features(a_full, a_low)
+    D = phi - a_low
+    share = 1 / len(D) if average else 1.0
+    Rh = share * np.sum(D.astype(np.float64) ** 2) / 2
+    return a_full.dtype.type(Rh), GuidanceCache(D, held, share)
+
+
+def guidance_backward(dRh: float | Float, cache: GuidanceCache) -> tuple[Float, Float]:
+    """da_full = dRh D / N where 0 <= a_full <= 1, else 0;  da_low = -dRh D / N
+
+    dRh: ()  ->  da_full, da_low: (N, ...)
+
+    >>> _, cache = guidance(np.array([[0.9, 5.0]]), np.zeros((1, 2)), bits=1)
+    >>> guidance_backward(1.0, cache)
+    (array([[1., 0.]]), array([[-1., -1.]]))
+    """
+    if np.shape(dRh) != ():
+        raise ValueError(f"dRh must be one number, got shape {np.shape(dRh)}")
+    dD = (float(dRh) * cache.share * cache.D).astype(cache.D.dtype)
+    return dorefa_activation_backward(dD, cache.phi), -dD
+
+
+def check_features(a_full: Float, a_low: Float) -> None:
+    """Raise unless both are features of the same images, of one dtype."""
+    here, there = (f"{a.shape} {a.dtype}" for a in (a_full, a_low))
+    if here != there:
+        raise ValueError(
+            f"a_full and a_low must have one shape and dtype: {here}, {there}"
+        )
+    if a_full.ndim == 0 or not len(a_full):
+        raise ValueError(f"a_full must hold at least one image: a_full{a_full.shape}")
+
+
+# The two networks
+
+
+class GuidedCache(NamedTuple):
+    """What ``Guided.joint_backward`` needs."""
+
+    full: list[Any]
+    low: list[Any]
+    guidance: dict[str, GuidanceCache]
+
+
+@final
+@dataclass(eq=False)
+class Guided:
+    """A network ``low`` of few bits and the one in floating point that it learns with.
+
+    ``layers`` names the layers whose outputs are compared, and are in both; ``bits``
+    are those of phi. As a module it is ``low``: what it predicts is what ``low`` does.
+    ``config`` is what ``guided`` needs to make it again.
+    """
+
+    full: Sequential
+    low: Sequential
+    layers: tuple[str, ...]
+    bits: int
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits, least=1)
+        for which, network in (("full", self.full), ("low", self.low)):
+            for name in self.layers:
+                if name not in network.layers:
+                    raise ValueError(
+                        f"layers must be in both networks; {which} has no {name!r}"
+                    )
+
+    def forward(self, x: Array, run: Run) -> tuple[Float, Any]:
+        """x: (N, C, H, W)  ->  logits of ``low``: (N, K)"""
+        return self.low.forward(x, run)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """dy: (N, K)  ->  dx of ``low``: (N, C, H, W)"""
+        return self.low.backward(dy, cache)
+
+    def joint(
+        self, x: Array, run: Run, *, average: bool = True
+    ) -> tuple[tuple[Float, Float, float], GuidedCache]:
+        """x: (N, C, H, W)  ->  z_full, z_low: (N, K), Rh: (), summed over the layers"""
+        z_full, a_full, full = features(self.full, x, run, self.layers)
+        z_low, a_low, low = features(self.low, x, run, self.layers)
+        Rh, caches = 0.0, {}
+        for name in self.layers:
+            part, caches[name] = run.straight_through(
+                guidance, a_full[name], a_low[name], bits=self.bits, average=average
+            )
+            Rh += float(part)
+        return (z_full, z_low, Rh), GuidedCache(full, low, caches)
+
+    def joint_backward(
+        self, dz_full: Float, dz_low: Float, dRh: float, cache: GuidedCache
+    ) -> Float:
+        """dz_full, dz_low: (N, K), dRh: ()  ->  dx: (N, C, H, W)"""
+        da = {name: guidance_backward(dRh, c) for name, c in cache.guidance.items()}
+        da_full = {name: pair[0] for name, pair in da.items()}
+        da_low = {name: pair[1] for name, pair in da.items()}
+        dx = features_backward(self.full, dz_full, da_full, cache.full)
+        return dx + features_backward(self.low, dz_low, da_low, cache.low)
+
+
+def features(
+    network: Sequential, x: Array, run: Run, layers: Sequence[str]
+) -> tuple[Float, dict[str, Float], list[Any]]:
+    """Return the output, what the named layers gave, and the caches of all layers."""
+    y, found, caches = x, {}, []
+    for name, layer in network:
+        y, cache = layer.forward(y, run)
+        caches.append(cache)
+        if name in layers:
+            found[name] = y
+    run.see(network, x, y)
+    return y, found, caches
+
+
+def features_backward(
+    network: Sequential, dy: Float, da: Mapping[str, Float], caches: list[Any]
+) -> Float:
+    """Undo ``features``: what flows back gains ``da`` at the named layers."""
+    for (name, layer), cache in zip(
+        reversed([*network]), reversed(caches), strict=True
+    ):
+        dy = dy + da[name] if name in da else dy
+        dy = layer.backward(dy, cache)
+    return dy
+
+
+def guided(
+    low: Config,
+    *,
+    layers: Sequence[str] | None = None,
+    bits: int | None = None,
+    rng: np.random.Generator | None = None,
+) -> Guided:
+    """Return the network of the configuration ``low`` and the same one without bits.
+
+    Both begin with the same values. ``layers`` default to the outputs of the stages,
+    ``bits`` of phi to the activation bits of ``low``. Raises ValueError for a method
+    other than DoReFa, and where a default does not exist.
+
+    >>> net = {"network": "resnet", "depth": 8, "weight_bits": 2, "activation_bits": 2}
+    >>> pair = guided(net)
+    >>> pair.layers, pair.bits
+    (('stage1_block1', 'stage2_block1', 'stage3_block1'), 2)
+    """
+    low = {"method": "dorefa", **low}
+    if low["method"] != "dorefa":
+        raise ValueError(f"method must be 'dorefa', as phi is, got {low['method']!r}")
+    rng = np.random.default_rng(0) if rng is None else rng
+    full_network = build(low | {"weight_bits": None, "activation_bits": None}, rng=rng)
+    low_network = build(low, rng=rng)
+    carry_over(full_network, low_network)
+    names = stage_outputs(low_network) if layers is None else tuple(layers)
+    k = low_network.config["activation_bits"] if bits is None else bits
+    config = {"network": "guided", "low": low, "layers": list(names), "bits": k}
+    return Guided(full_network, low_network, names, k, config)
+
+
+def stage_outputs(network: Sequential) -> tuple[str, ...]:
+    """Return the name of the last block of every stage of a ResNet."""
+    last = {}
+    for name in network.layers:
+        stage_name, _, number = name.partition("_block")
+        if number:
+            last[stage_name] = name
+    if not last:
+        raise ValueError("layers must be given: the network has no stages of blocks")
+    return tuple(last.values())
+
+
+def guided_objective(
+    lam: float, *, average: bool = True, label_smoothing: float = 0.0
+) -> Objective:
+    """CE_low + CE_full + lam Rh, to be minimised by a ``Training`` of a ``Guided``.
+
+    Its gradient in ``low`` is that of CE_low + lam Rh, in ``full`` that of
+    CE_full + lam Rh. The logits it returns, and so the accuracy of a training, are
+    those of ``low``. lam = 0 trains each network as if it were alone. Raises ValueError
+    for a lam that is negative or not finite.
+    """
+    if not 0 <= lam < np.inf:
+        raise ValueError(f"lam must be finite and at least 0, got {lam}")
+
+    def objective(
+        network: Guided, images: Array, labels: Int, run: Run
+    ) -> tuple[float, Float]:
+        ops = run.backend.ops
+        (z_full, z_low, Rh), cache = network.joint(images, run, average=average)
+        full, full_cache = ops.softmax_cross_entropy(
+            z_full, labels, label_smoothing=label_smoothing
+        )
+        low, low_cache = ops.softmax_cross_entropy(
+            z_low, labels, label_smoothing=label_smoothing
+        )
+        loss = float(low) + float(full) + lam * Rh
+        if np.isfinite(loss):
+            dz_full = ops.softmax_cross_entropy_backward(1.0, full_cache)
+            dz_low = ops.softmax_cross_entropy_backward(1.0, low_cache)
+            network.joint_backward(dz_full, dz_low, lam, cache)
+        return loss, z_low
+
+    return objective

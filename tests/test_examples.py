@@ -66,6 +66,32 @@ def test_train_fashion_mnist_resumes(idx_folder, tmp_path, capsys):
     assert len(list((tmp_path / "runs").glob("*.npz"))) == 4
 
 
+def test_guided_training_resumes(tmp_path, capsys):
+    program = example("guided_training")
+    argv = ["--quick", "--seeds", "0", "3", "--runs", str(tmp_path)]
+    found = program.main([*argv, "--json"])
+    assert json.loads(capsys.readouterr().out) == found
+    assert set(found) == {"float", "plain", "two-stage", "progressive", "guided"}
+    assert all(len(scores) == 2 for scores in found.values())
+    for seed in (0, 3):
+        stages = [path.name for path in (tmp_path / f"seed{seed}").rglob("*.npz")]
+        assert sorted(stages) == [
+            "1_w2_a2.npz",
+            "1_w2_a2.npz",
+            "1_w2_a32.npz",
+            "1_w32_a32.npz",
+            "1_w8_a8.npz",
+            "2_w2_a2.npz",
+            "2_w4_a4.npz",
+            "3_w2_a2.npz",
+        ]
+    assert program.main(argv) == found
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(found)
+    with pytest.raises(ValueError, match="holds the stage"):
+        program.main([*argv, "--bits", "3"])
+
+
 def test_embed_fashion_mnist_checks_its_sources(idx_folder, tmp_path):
     program = example("embed_fashion_mnist")
     with pytest.raises(ValueError, match="has sha256"):

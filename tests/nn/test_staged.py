@@ -9,6 +9,7 @@ from tables.networks import check_same_state, pixels, state_of, tiny
 from refqnn import data
 from refqnn.core import named_params
 from refqnn.nn import SGD, Training, carry_over, cosine, fit, fit_stages
+from refqnn.nn import checkpoint as checkpoints
 
 STEPS = 3  # an epoch
 BITS = {"a": None, "b": 4, "c": 2}
@@ -146,6 +147,14 @@ def test_a_stage_that_is_cut_off_resumes_to_the_same_bits(tmp_path, steps):
     resumed = fit_stages(stages(), begin, toy(), epochs=2, **files)
     check_same_state(states(resumed), states(whole))
     assert untimed(resumed) == untimed(whole)
+
+
+def test_checkpoints_within_an_epoch(tmp_path):
+    options = {"epochs": 1, "folder": tmp_path, "checkpoint_every": 2}
+    with pytest.raises(CutOffError):
+        fit_stages(stages("ab"), cut_after(STEPS + 2), toy(), **options)
+    steps = [checkpoints.load(tmp_path / f"{x}.npz").state["steps"] for x in "ab"]
+    assert steps == [STEPS, 2]
 
 
 def test_the_folder_holds_a_checkpoint_and_metrics_a_stage(tmp_path):

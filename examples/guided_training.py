@@ -103,10 +103,11 @@ def falling(bits: int) -> list[int]:
 
 def train(plan: Plan, way: str, source: Any) -> list[Stage]:
     """Return the stages of one way, trained from the values of ``source``."""
+    folder = f"{way}_{plan.lam}" if way == "guided" else way
     settings = {
         "seed": plan.seed,
         "test": (plan.dataset.test_images, plan.dataset.test_labels),
-        "folder": plan.runs / f"seed{plan.seed}" / way,
+        "folder": plan.runs / f"seed{plan.seed}" / folder,
         "checkpoint_every": 50,
         "source": source,
     }
@@ -124,7 +125,8 @@ def train(plan: Plan, way: str, source: Any) -> list[Stage]:
         )
     if way == "guided":
         named = stages(plan.config, [pair], make=guided)
-        start = begin(plan, guided_objective(plan.lam))
+        objective = guided_objective(plan.lam, mean_over="elements")
+        start = begin(plan, objective)
         settings["source"] = both(plan, source)
     else:
         named = stages(plan.config, [(None, None) if way == "float" else pair])

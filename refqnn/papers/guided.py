@@ -19,11 +19,13 @@ the one number CE_low + CE_full + lam Rh: no parameter is in both networks, so e
 the gradient of its own loss, with Rh once.
 
 Choices. The sum over a layer is divided by the number of images, as the cross-entropy
-is (``average=False``: the plain sum, the same as N times the lam). Guiding layers: the
-outputs of the stages of a ResNet, behind ReLU and quantizer. Both networks begin with
-the same values, are trained with one schedule, and see the same batches. Progressive
-training in two stages quantizes the weights at the new bits while the activations
-keep the bits of the step before, so that neither ever rises. lam has no default.
+is (``mean_over="elements"``: by that of all elements; None: not at all). A lam means
+nothing without that choice: per image, thousands of elements add up. The layers that
+guide are the outputs of the stages of a ResNet, behind ReLU and quantizer. Both networks
+begin with the same values, are trained with one schedule, and see the same batches.
+Progressive training in two stages quantizes the weights at the new bits while the
+activations keep the bits of the step before, so that neither ever rises. lam has no
+default.
 
 Pitfalls of a public port (nowgood/QuantizeCNNModel, quantize/quantize_guided.py): the
 backward of the full network is commented out and the optimiser named after it holds the
@@ -191,7 +193,7 @@ class GuidanceCache(NamedTuple):
 
     D: Float  # phi(a_full) - a_low
     phi: DoReFaActivationCache
-    share: float  # 1 / N, or 1 where the plain sum is asked for
+    share: float  # 1 / N, or what mean_over asks for
 
 
 def guidance(
@@ -199,15 +201,16 @@ def guidance(
     a_low: Float,
     *,
     bits: int,
-    average: bool = True,
+    mean_over: str | None = "images",
     frozen: GuidanceCache | None = None,
 ) -> tuple[np.floating[Any], GuidanceCache]:
     """Rh = 1/2 sum (phi(a_full) - a_low)^2 / N,  phi(a) = round(n clip(a, 0, 1)) / n
 
     a_full, a_low: (N, ...)  ->  Rh: (), dtype of a_full
 
-    One layer's guidance. ``average=False`` leaves out the division by N. n = 2^k - 1
-    for k ``bits`` in [1, 16]. Raises ValueError for shapes or dtypes that differ,
+    One layer's guidance, n = 2^k - 1 for k ``bits`` in [1, 16]. N is the number of
+    images; ``mean_over="elements"`` divides by the number of all elements instead,
+    and None by nothing. Raises ValueError for shapes or dtypes that differ,
     batches without images, and NaN or infinity.
 
     With ``frozen``, residual and clip of phi are held: the smooth function whose exact
@@ -223,7 +226,7 @@ def guidance(
     )
     check_features(a_full, a_low)
     D = phi - a_low
-    share = 1 / len(D) if average else 1.0
+    share = 1 / divisor(D, mean_over)
     Rh = share * np.sum(D.astype(np.float64) ** 2) / 2
     return a_full.dtype.type(Rh), GuidanceCache(D, held, share)
 
@@ -243,6 +246,21 @@ def guidance_backward(dRh: float | Float, cache: GuidanceCache) -> tuple[Float, 
     return dorefa_activation_backward(dD, cache.phi), -dD
 
 
+def divisor(D: Float, mean_over: str | None) -> int:
+    """Return the number of images, of elements, or 1.
+
+    >>> D = np.zeros((2, 3))
+    >>> divisor(D, "images"), divisor(D, "elements"), divisor(D, None)
+    (2, 6, 1)
+    """
+    divisors = {"images": len(D), "elements": D.size, None: 1}
+    if mean_over not in divisors:
+        raise ValueError(
+            f"mean_over must be 'images', 'elements' or None, got {mean_over!r}"
+        )
+    return divisors[mean_over]
+
+
 def check_features(a_full: Float, a_low: Float) -> None:
     """Raise unless both are features of the same images, of one dtype."""
     here, there = (f"{a.shape} {a.dtype}" for a in (a_full, a_low))
@@ -250,8 +268,8 @@ def check_features(a_full: Float, a_low: Float) -> None:
         raise ValueError(
             f"a_full and a_low must have one shape and dtype: {here}, {there}"
         )
-    if a_full.ndim == 0 or not len(a_full):
-        raise ValueError(f"a_full must hold at least one image: a_full{a_full.shape}")
+    if a_full.ndim == 0 or not a_full.size:
+        raise ValueError(f"a_full must hold at least one number: a_full{a_full.shape}")
 
 
 # The two networks
@@ -299,7 +317,7 @@ class Guided:
         return self.low.backward(dy, cache)
 
     def joint(
-        self, x: Array, run: Run, *, average: bool = True
+        self, x: Array, run: Run, *, mean_over: str | None = "images"
     ) -> tuple[tuple[Float, Float, float], GuidedCache]:
         """x: (N, C, H, W)  ->  z_full, z_low: (N, K), Rh: (), summed over the layers"""
         z_full, a_full, full = features(self.full, x, run, self.layers)
@@ -307,7 +325,7 @@ class Guided:
         Rh, caches = 0.0, {}
         for name in self.layers:
             part, caches[name] = run.straight_through(
-                guidance, a_full[name], a_low[name], bits=self.bits, average=average
+                guidance, a_full[name], a_low[name], bits=self.bits, mean_over=mean_over
             )
             Rh += float(part)
         return (z_full, z_low, Rh), GuidedCache(full, low, caches)
@@ -393,7 +411,7 @@ def stage_outputs(network: Sequential) -> tuple[str, ...]:
 
 
 def guided_objective(
-    lam: float, *, average: bool = True, label_smoothing: float = 0.0
+    lam: float, *, mean_over: str | None = "images", label_smoothing: float = 0.0
 ) -> Objective:
     """CE_low + CE_full + lam Rh, to be minimised by a ``Training`` of a ``Guided``.
 
@@ -409,7 +427,7 @@ def guided_objective(
         network: Guided, images: Array, labels: Int, run: Run
     ) -> tuple[float, Float]:
         ops = run.backend.ops
-        (z_full, z_low, Rh), cache = network.joint(images, run, average=average)
+        (z_full, z_low, Rh), cache = network.joint(images, run, mean_over=mean_over)
         full, full_cache = ops.softmax_cross_entropy(
             z_full, labels, label_smoothing=label_smoothing
         )

@@ -39,6 +39,7 @@ from refqnn.quantizers import dorefa_activation
 
 NET = {"network": "resnet", "depth": 8, "width": 0.13, "classes": 3}
 LOW = NET | {"weight_bits": 2, "activation_bits": 2}
+MEANS = ("images", "elements", None)
 drawn = given(seed=st.integers(0, 2**32 - 1))
 
 
@@ -57,15 +58,15 @@ def features(rng, *, bits=2):
 
 def draw(rng):
     bits = int(rng.integers(1, 5))
-    options = {"bits": bits, "average": bool(rng.integers(2))}
+    options = {"bits": bits, "mean_over": MEANS[rng.integers(3)]}
     return features(rng, bits=bits), options
 
 
-def loop(a_full, a_low, *, bits, average):
+def loop(a_full, a_low, *, bits, mean_over):
     n, total = 2**bits - 1, 0.0
     for a, b in zip(a_full.flat, a_low.flat, strict=True):
         total += (round(n * min(max(a, 0.0), 1.0)) / n - b) ** 2 / 2
-    return total / len(a_full) if average else total
+    return total / {"images": len(a_full), "elements": a_full.size, None: 1}[mean_over]
 
 
 PAIR = Pair(
@@ -146,13 +147,15 @@ def test_the_ends_of_the_clip_let_the_gradient_through():
     np.testing.assert_array_equal(da_low, [[1, 1, -1, -1]])
 
 
-def test_the_average_is_over_images_alone(rng):
+def test_what_the_sum_is_divided_by(rng):
     a_full, a_low = features(rng)
     mean, _ = guidance(a_full, a_low, bits=2)
-    total, _ = guidance(a_full, a_low, bits=2, average=False)
+    total, _ = guidance(a_full, a_low, bits=2, mean_over=None)
+    each, _ = guidance(a_full, a_low, bits=2, mean_over="elements")
     parts = [guidance(a_full[i : i + 1], a_low[i : i + 1], bits=2)[0] for i in range(3)]
     np.testing.assert_allclose(mean, np.mean(parts), rtol=1e-14)
     np.testing.assert_allclose(total, np.sum(parts), rtol=1e-14)
+    np.testing.assert_allclose(each, np.sum(parts) / a_full.size, rtol=1e-14)
 
 
 def test_the_sum_is_rounded_once_in_float32(rng):
@@ -174,7 +177,7 @@ ONE = np.zeros((2, 3))
     [
         (ONE, np.zeros((2, 1)), 2, r"one shape and dtype: \(2, 3\) .*\(2, 1\)"),
         (ONE, ONE.astype(np.float32), 2, "one shape and dtype: .*float64.*float32"),
-        (ONE[:0], ONE[:0], 2, r"a_full must hold at least one image: a_full\(0, 3\)"),
+        (ONE[:0], ONE[:0], 2, r"a_full must hold at least one number: a_full\(0, 3\)"),
         (ONE + np.nan, ONE, 2, "x must be finite"),
         (ONE, ONE + np.inf, 2, "a_low must be finite"),
         (ONE, ONE, 0, r"bits must be an int in \[1, 16\], got 0"),
@@ -184,6 +187,11 @@ ONE = np.zeros((2, 3))
 def test_what_guidance_refuses(a_full, a_low, bits, message):
     with pytest.raises(ValueError, match=message):
         guidance(a_full, a_low, bits=bits)
+
+
+def test_a_mean_over_something_else_is_refused():
+    with pytest.raises(ValueError, match=r"mean_over must be .* got 'layers'"):
+        guidance(ONE, ONE, bits=2, mean_over="layers")
 
 
 def test_a_gradient_of_another_shape_is_refused():
@@ -217,11 +225,11 @@ def start(network, objective=cross_entropy, seed=3):
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("average", [True, False])
-def test_every_gradient_at_frozen_residuals(rng, training, average):
+@pytest.mark.parametrize("mean_over", MEANS)
+def test_every_gradient_at_frozen_residuals(rng, training, mean_over):
     pair = lively(guided(LOW | {"dtype": "float64"}, rng=rng), rng)
     x, labels = pixels(rng, n=3, size=8, dtype=np.float64), np.array([0, 1, 2])
-    objective = guided_objective(0.7, average=average, label_smoothing=0.1)
+    objective = guided_objective(0.7, mean_over=mean_over, label_smoothing=0.1)
     run = Run(training=training)
     recording = run.recording()
     zero_grads(pair)

@@ -2,12 +2,15 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from refqnn import data
+from refqnn.core import Run
+from refqnn.networks.methods import METHODS
 
 FOLDER = Path(__file__).parent.parent / "examples"
 pytestmark = pytest.mark.compiled
@@ -105,3 +108,140 @@ def test_the_subset_is_balanced():
     chosen = program.subset(full, train_per_class=2, test_per_class=1, seed=3)
     np.testing.assert_array_equal(np.bincount(chosen.train_labels), [2] * 10)
     np.testing.assert_array_equal(np.bincount(chosen.test_labels), [1] * 10)
+
+
+SMALL = ["--epochs", "1", "--images", "80", "--width", "0.1"]
+
+
+def test_quantizer_gallery(tmp_path, capsys):
+    program = example("quantizer_gallery")
+    argv = ["qil", "xnor", "--output", str(tmp_path / "first"), "--json"]
+    found = program.main(argv + SMALL)
+    assert json.loads(capsys.readouterr().out) == found
+    assert {name: page["bits"] for name, page in found.items()} == {"qil": 4, "xnor": 1}
+    assert found["qil"]["weights"]["levels"] == 15
+    pictures = [Path(page["file"]).read_bytes() for page in found.values()]
+    assert all(picture[:4] == b"\x89PNG" for picture in pictures)
+    trained = tmp_path / "first" / "float.npz"
+    content = trained.read_bytes()
+    assert program.main(argv + SMALL) == found
+    assert trained.read_bytes() == content
+    argv = ["qil", "--output", str(tmp_path / "again"), "--weights", str(trained)]
+    again = program.main(argv)
+    assert again["qil"]["weights"] == found["qil"]["weights"]
+    assert capsys.readouterr().out.splitlines()[-1] == again["qil"]["file"]
+    assert not (tmp_path / "again" / "float.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["nothing"], "method must be one of"),
+        (["qil", "nothing", "--bits", "4"], "method must be one of"),
+        (["xnor", "--bits", "3"], "xnor is not for 3 bits: weight_bits of xnor must"),
+        (["qil", "--bits", "1"], r"qil is not for 1 bits: bits must be an int in \[2,"),
+        (["--bits", "99"], "no method is defined for 99 bits"),
+        (["qil", "--weights", "absent.npz"], "absent.npz"),
+    ],
+)
+def test_the_gallery_refuses_in_one_line(tmp_path, capsys, argv, message):
+    with pytest.raises(SystemExit) as left:
+        example("quantizer_gallery").main([*argv, "--output", str(tmp_path)])
+    assert left.value.code == 2
+    assert re.search(message, capsys.readouterr().err.splitlines()[-1])
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_names_every_method_that_has_the_bits_is_drawn():
+    program = example("quantizer_gallery")
+    assert set(program.chosen_bits([], None)) == set(METHODS)
+    with_three = program.chosen_bits([], 3)
+    assert {"qil", "lsq", "abc"} < set(with_three)
+    assert not {"xnor", "tsq", "twn"} & set(with_three)
+    assert program.chosen_bits(["ttq"], None) == {"ttq": 2}
+
+
+@pytest.fixture
+def layer(rng):
+    program = example("quantizer_gallery")
+    inputs = np.maximum(rng.normal(size=(6, 3, 5, 5)), 0)
+    return program.Layer("conv", rng.normal(size=(4, 3, 3, 3)) / 3, inputs)
+
+
+@pytest.mark.parametrize("of", ["weights", "inputs"])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_page_shows_what_the_quantizer_does(name, of, layer):
+    program = example("quantizer_gallery")
+    v = getattr(layer, of)
+    bits = program.default_bits(name)
+    quantizer = program.quantizers(name, bits, v.shape)[of == "inputs"]
+    row = program.measure(of, quantizer, v)
+    run = Run().recording()
+    y, _ = quantizer.forward(v, run)
+    drawn = np.isin(v, row.values)
+    np.testing.assert_array_equal(np.sort(v[drawn]), np.sort(row.values))
+    inside = drawn & ~np.isin(v, row.boundaries)
+    steps = row.levels[np.searchsorted(row.boundaries, v[inside])]
+    np.testing.assert_array_equal(steps, y[inside])
+    for level in np.unique(row.levels):
+        share = row.shares[row.levels == level].sum()
+        np.testing.assert_allclose(share, np.mean(y[drawn] == level))
+    h = 1e-6
+    for point, slope in list(zip(row.points, row.slopes, strict=True))[::5]:
+        i = int(np.flatnonzero(v == point)[0])
+        ends = []
+        for step in (h, -h):
+            moved = v.copy()
+            moved.flat[i] += step
+            ends.append(quantizer.forward(moved, run.replaying(run.tape))[0].flat[i])
+        np.testing.assert_allclose((ends[0] - ends[1]) / (2 * h), slope, atol=1e-6)
+
+
+def test_the_page_of_qil_at_3_bits_is_the_one_on_paper():
+    """c = d = max |w| / 2 = 0.6: T = |w| / 1.2, boundaries at 1.2 (k - 1/2) / 3."""
+    program = example("quantizer_gallery")
+    w = np.array([[-1.2, -0.5, 0.1, 0.3, 0.9]])
+    row = program.measure("Weights", program.quantizers("qil", 3, w.shape)[0], w)
+    np.testing.assert_allclose(row.boundaries, [-1, -0.6, -0.2, 0.2, 0.6, 1])
+    np.testing.assert_allclose(row.levels * 3, [-3, -2, -1, 0, 1, 2, 3])
+    np.testing.assert_allclose(row.shares, [0.2, 0, 0.2, 0.2, 0.2, 0.2, 0])
+    np.testing.assert_allclose(row.points, np.sort(w[0]))
+    np.testing.assert_allclose(row.slopes, np.array([0, 1, 1, 1, 1]) / 1.2)
+    assert not row.coupled
+    # dc = -mean sgn(w) dw = -(3 - 1) / 1.2 / 5, dd = -mean sgn(w) dw (|w| - c) / d
+    dd = -sum(np.array([-1, 1, 1, 1]) * (np.array([5, 1, 3, 9]) - 6) / 6) / 1.2 / 5
+    t = np.array([5, 1, 3, 9]) / 12
+    dgamma = sum(np.array([-1, 1, 1, 1]) * t * np.log(t)) / 5
+    want = f"gradients of mean y: c {-1 / 3:.2g}, d {dd:.2g}, gamma {dgamma:.2g}"
+    assert row.learned == want
+    y = np.array([-3, -1, 0, 1, 2]) / 3
+    np.testing.assert_allclose(row.error, np.mean((y - w[0]) ** 2) / np.var(w))
+    k = np.sum(y * w) / np.sum(y * y)
+    np.testing.assert_allclose(row.scaled_error, np.mean((k * y - w) ** 2) / np.var(w))
+
+
+def test_a_group_of_middling_spread_is_drawn():
+    program = example("quantizer_gallery")
+    w = np.outer([5.0, 1.0, 3.0], [-2.0, -1.0, 0.5, 1.0])
+    row = program.measure("Weights", program.quantizers("twn", 2, w.shape)[0], w)
+    assert row.note == "12 values"
+    row = program.measure("Weights", program.quantizers("xnor", 1, w.shape)[0], w)
+    assert row.note == "filter 3 of 3: 4 values"
+    np.testing.assert_array_equal(row.values, [-6, -3, 1.5, 3])
+    assert row.coupled
+
+
+def test_quantizers_are_cited_in_short():
+    program = example("quantizer_gallery")
+    said = {
+        program.described(quantizer)
+        for name in METHODS
+        for quantizer in program.quantizers(
+            name, program.default_bits(name), program.ANY_SHAPE
+        )
+    }
+    short = r".+ \(\w+ et al\., ((20\d\d, )?arXiv:\d{4}\.\d{5}|2017|2018)\)"
+    assert all(re.fullmatch(short, text) for text in said)
+    assert any(text.endswith("(Jung et al., 2019, arXiv:1808.05779)") for text in said)
+    assert any(text.endswith("(Zhou et al., arXiv:1606.06160)") for text in said)
+    assert any(text.endswith("(Wang et al., 2018)") for text in said)

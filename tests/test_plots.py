@@ -116,3 +116,98 @@ def test_eight_bits_are_a_silhouette(rng):
     np.testing.assert_allclose(stairs.values, 0.86 * np.array(counts) / max(counts))
     np.testing.assert_allclose((stairs.edges[:-1] + stairs.edges[1:]) / 2 * 127,
                                np.arange(-127, 128), atol=1e-9)  # fmt: skip
+
+
+def transfer(**changes):
+    """Four values on a codebook whose levels do not ascend; beyond 1 nothing is."""
+    row = plots.Transfer(
+        kind="Weights",
+        source="a paper",
+        note="4 values",
+        values=np.array([-1.0, 0.0, 0.25, 1.0]),
+        boundaries=np.array([-0.5, 0.5, 7.0]),
+        levels=np.array([-1.0, 1.5, 0.5, 9.0]),
+        shares=np.array([0.25, 0.5, 0.25, 0.0]),
+        points=np.array([-1.0, 1.0]),
+        slopes=np.array([1.0, 0.25]),
+        coupled=False,
+        learned="gradients of mean y: s 2",
+        error=0.125,
+        scaled_error=0.0625,
+    )
+    return row._replace(**changes)
+
+
+def gallery(row):
+    """Return the axes of the page, those of the histograms left out."""
+    figure = plots.gallery_page(plots.GalleryPage("qil", "a layer", (row, row)))
+    return [axes for axes in figure.axes if axes.get_title("left")]
+
+
+def test_a_page_of_the_gallery_has_three_panels_a_row():
+    titles = [axes.get_title("left") for axes in gallery(transfer())]
+    row = ["Transfer function", "Surrogate gradient", "Codebook: 4 levels, 3 used"]
+    assert titles == row * 2
+
+
+def test_the_transfer_function_is_drawn_where_values_are():
+    axes = gallery(transfer())[0]
+    steps = axes.patches[0].get_data()
+    np.testing.assert_array_equal(steps.values, [-1, 1.5, 0.5])
+    np.testing.assert_allclose(steps.edges, [-1.06, -0.5, 0.5, 1.06])
+    drawn = [
+        line.get_xdata() for line in axes.lines if line.get_color() == plots.ORANGE
+    ]
+    np.testing.assert_array_equal(drawn, [[-0.5, -0.5], [0.5, 0.5]])
+
+
+def test_a_level_between_equal_boundaries_is_not_drawn():
+    row = transfer(boundaries=np.array([-0.5, 0.0, 0.0]))
+    steps = gallery(row)[0].patches[0].get_data()
+    np.testing.assert_array_equal(steps.values, [-1, 1.5, 9])
+    np.testing.assert_allclose(steps.edges, [-1.06, -0.5, 0, 1.06])
+
+
+def test_the_histogram_leaves_zeros_out():
+    figure = plots.gallery_page(plots.GalleryPage("qil", "", (transfer(),) * 2))
+    behind = next(axes for axes in figure.axes if not axes.axison)
+    assert sum(bar.get_height() for bar in behind.patches) == 3
+
+
+def test_slopes_of_a_coupled_backward_are_called_diagonal():
+    alone, coupled = (gallery(transfer(coupled=c))[1] for c in (False, True))
+    np.testing.assert_array_equal(alone.lines[-1].get_xydata(), [[-1, 1], [1, 0.25]])
+    assert alone.get_title("left") == "Surrogate gradient"
+    assert coupled.get_title("left") == "Surrogate gradient, diagonal"
+    assert texts(coupled) == ["gradients of mean y: s 2"]
+
+
+def test_the_codebook_ascends():
+    axes = gallery(transfer())[2]
+    np.testing.assert_allclose([bar.get_height() for bar in axes.patches],
+                               [0.25, 0.25, 0.5, 0])  # fmt: skip
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ["\N{MINUS SIGN}1", "0.5", "1.5", "9"]
+    assert texts(axes) == ["MSE / variance 0.125; with the best scale 0.0625"]
+
+
+def test_many_levels_are_a_silhouette_without_boundaries(tmp_path):
+    levels = np.linspace(-1, 1, 256)
+    many = transfer(
+        boundaries=(levels[1:] + levels[:-1]) / 2,
+        levels=levels,
+        shares=np.full(256, 1 / 256),
+    )
+    axes = gallery(many)
+    assert plots.ORANGE not in [line.get_color() for line in axes[0].lines]
+    np.testing.assert_array_equal(axes[2].patches[0].get_data().values, many.shares)
+    assert len(axes[2].get_xticks()) <= plots.MOST_TICKS
+    plots.save(axes[0].figure, tmp_path / "many.png", dpi=40)
+
+
+def test_a_constant_codebook_can_be_drawn(tmp_path):
+    flat = transfer(levels=np.zeros(4), slopes=np.zeros(2))
+    paths = tmp_path / "a.png", tmp_path / "b.png"
+    for path in paths:
+        plots.save(gallery(flat)[0].figure, path, dpi=40)
+    assert paths[0].read_bytes() == paths[1].read_bytes()

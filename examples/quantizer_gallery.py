@@ -138,7 +138,12 @@ def page(name: str, bits: int, layer: Layer, summary: str) -> plots.GalleryPage:
 
 
 def measure(kind: str, quantizer: Any, v: Float) -> plots.Transfer:
-    """Return what a quantizer does to ``v: (...)``, seen in one typical group of it."""
+    """Return what a quantizer does to ``v: (...)``, seen in one typical group of it.
+
+    Raises ValueError where all values are equal: no error has a share of no variance.
+    """
+    if not np.ptp(v):
+        raise ValueError(f"{kind.lower()} must differ, all are {v.flat[0]}")
     for _ in range(PASSES):
         quantizer.forward(v, Run(training=True))
     y, cache = quantizer.forward(v, Run())
@@ -293,6 +298,9 @@ def network_of(options: Any) -> tuple[Sequential, str]:
 def draw(options: Any) -> dict[str, dict[str, Any]]:
     """Draw every page; return what is on it in short, by method."""
     wanted = chosen_bits(options.methods, options.bits)
+    left_out = ", ".join(sorted(set(METHODS) - set(wanted)))
+    if left_out and not options.methods:
+        print(f"not defined for {options.bits} bits: {left_out}", file=sys.stderr)
     options.output.mkdir(parents=True, exist_ok=True)
     network, what = network_of(options)
     layer = largest_convolution(network, data.embedded().test_images[:IMAGES])

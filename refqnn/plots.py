@@ -44,7 +44,8 @@ STYLE: Any = {
 MOST_LINES, MOST_TICKS = 40, 6
 GALLERY_KEY = (
     "grey: how often a value occurs (0 left out)    orange: decision boundaries, if no "
-    "more than 40    dashed: y = v    dots: where the backward was asked    MSE: of all"
+    "more than 40    dashed: y = v    dots: where the backward was asked    "
+    "MSE: over all groups"
 )
 
 
@@ -373,7 +374,7 @@ def draw_transfer(axes: Axes, row: Transfer) -> None:
     """The steps y(v) over the histogram of the values that are not 0."""
     titled(axes, "Transfer function", row.note)
     lo, hi = float(row.values.min()), float(row.values.max())
-    margin = 0.03 * (hi - lo)
+    margin = 0.03 * (hi - lo) or 1.0
     lo, hi = lo - margin, hi + margin
     draw_histogram(axes, row.values[row.values != 0])
     within = row.boundaries[(row.boundaries > lo) & (row.boundaries < hi)]

@@ -129,8 +129,13 @@ def test_quantizer_gallery(tmp_path, capsys):
     argv = ["qil", "--output", str(tmp_path / "again"), "--weights", str(trained)]
     again = program.main(argv)
     assert again["qil"]["weights"] == found["qil"]["weights"]
-    assert capsys.readouterr().out.splitlines()[-1] == again["qil"]["file"]
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1] == again["qil"]["file"]
+    assert not said.err
     assert not (tmp_path / "again" / "float.npz").exists()
+    program.METHODS = {name: METHODS[name] for name in ("qil", "xnor", "twn")}
+    assert list(program.main([*argv[1:], "--bits", "3"])) == ["qil"]
+    assert capsys.readouterr().err == "not defined for 3 bits: twn, xnor\n"
 
 
 @pytest.mark.parametrize(
@@ -229,6 +234,13 @@ def test_a_group_of_middling_spread_is_drawn():
     assert row.note == "filter 3 of 3: 4 values"
     np.testing.assert_array_equal(row.values, [-6, -3, 1.5, 3])
     assert row.coupled
+
+
+def test_equal_values_are_refused():
+    program = example("quantizer_gallery")
+    w = np.ones((2, 3))
+    with pytest.raises(ValueError, match=r"weights must differ, all are 1\.0"):
+        program.measure("Weights", program.quantizers("twn", 2, w.shape)[0], w)
 
 
 def test_quantizers_are_cited_in_short():

@@ -205,8 +205,8 @@ def test_many_levels_are_a_silhouette_without_boundaries(tmp_path):
     plots.save(axes[0].figure, tmp_path / "many.png", dpi=40)
 
 
-def test_a_constant_codebook_can_be_drawn(tmp_path):
-    flat = transfer(levels=np.zeros(4), slopes=np.zeros(2))
+def test_equal_values_and_levels_can_be_drawn(tmp_path):
+    flat = transfer(values=np.ones(4), levels=np.zeros(4), slopes=np.zeros(2))
     paths = tmp_path / "a.png", tmp_path / "b.png"
     for path in paths:
         plots.save(gallery(flat)[0].figure, path, dpi=40)

@@ -25,11 +25,23 @@ import numpy as np
 from refqnn import data, fast
 from refqnn.networks import METHODS, resnet
 from refqnn.nn import Preset, Training, carry_over, checkpoint, fit, steps_per_epoch
+from refqnn.nn.training import Objective, cross_entropy
+from refqnn.papers.guided import guided, guided_objective
 from refqnn.papers.qil import printed_drop, weight_levels
 from refqnn.sweep import Outcome, Sweep
 
-TABLE = ("qil", "lq", "pact", "dorefa", "abc", "balanced", "tsq", "syq", "weq")
-COMPANIONS = ("lsq", "sawb", "haq", "min_max", "pareto", "ttq", "twn", "xnor")
+TABLE = (
+    "qil",
+    "lq",
+    "pact",
+    "dorefa",
+    "abc",
+    "balanced",
+    "tsq",
+    "syq",
+    "zhuang",
+    "weq",
+)
 #: bits of weights that are defined for one number only
 ONE_NUMBER = {"tsq": 2, "syq": 2, "twn": 2, "ttq": 2, "xnor": 1}
 BITS = (5, 4, 3, 2)
@@ -53,6 +65,8 @@ FINE = Preset(
 )
 #: learned intervals, clips, steps and bases move at this share of the learning rate
 QUANTIZER_RATE = 0.01
+#: weight of Zhuang's guidance, averaged over the elements of each stage's output
+LAM = 0.1
 
 
 def columns(method: str) -> list[tuple[int, int]]:
@@ -76,6 +90,7 @@ def train(
     images: int,
     epochs: int | None,
     path: Path,
+    objective: Objective = cross_entropy,
 ) -> float:
     """Train to the end, resuming, and return the test accuracy."""
     dataset, length = data.embedded(), epochs or preset.epochs
@@ -91,6 +106,7 @@ def train(
         rng,
         batch=preset.batch,
         augment=mirror,
+        objective=objective,
         backend=fast,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,10 +148,17 @@ def cell(
     source = small(seed)
     checkpoint.restore(source, checkpoint.load(Path(folder) / f"start_{seed}.npz"))
     options = {"weight_bits": weights, "activation_bits": activations}
+    path = Path(folder) / f"{method or 'float'}_{weights}_{activations}_{seed}.npz"
+    settings = {"seed": seed, "images": images, "epochs": epochs, "path": path}
+    if method == "zhuang":
+        pair = guided(small(seed, method="dorefa", **options).config)
+        carry_over(source, pair.full)
+        carry_over(source, pair.low)
+        objective = guided_objective(LAM, mean_over="elements")
+        return train(pair, FINE, objective=objective, **settings)
     network = small(seed, method=method or "pareto", **options)
     carry_over(source, network)
-    path = Path(folder) / f"{method or 'float'}_{weights}_{activations}_{seed}.npz"
-    return train(network, FINE, seed=seed, images=images, epochs=epochs, path=path)
+    return train(network, FINE, **settings)
 
 
 def described(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -222,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, list[float]]]
     """Train every cell and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--methods", nargs="+", choices=sorted(METHODS), default=[*TABLE]
+        "--methods", nargs="+", choices=sorted({*METHODS, *TABLE}), default=[*TABLE]
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--jobs", type=int, default=2, help="processes, a thread each")

@@ -263,10 +263,17 @@ def options_of(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, Any
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("methods", nargs="*", metavar="METHOD", help=", ".join(METHODS))
     parser.add_argument("--bits", type=int, help="none: 4, or what the method has")
-    parser.add_argument("--output", type=Path, default=Path("runs/gallery"))
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/gallery"),
+        help="folder (runs/gallery)",
+    )
     parser.add_argument("--weights", type=Path, help="checkpoint of a trained network")
-    parser.add_argument("--epochs", type=int, default=SETTINGS.epochs)
-    parser.add_argument("--width", type=float, default=0.5)
+    parser.add_argument(
+        "--epochs", type=int, default=SETTINGS.epochs, help="of ResNet-8"
+    )
+    parser.add_argument("--width", type=float, default=0.5, help="of ResNet-8")
     parser.add_argument("--images", type=int, help="train on the first ones only")
     parser.add_argument("--json", action="store_true")
     return parser, parser.parse_args(argv)

@@ -98,6 +98,16 @@ class GalleryPage(NamedTuple):
     rows: tuple[Transfer, Transfer]
 
 
+class LayerBars(NamedTuple):
+    """A number and a share for each layer of a network: how many values, how many 0."""
+
+    title: str
+    names: Sequence[str]
+    connected: Sequence[bool]  # fully connected, not a convolution
+    counts: Sequence[int]
+    shares: Sequence[float]
+
+
 def training_curves(records: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Draw the accuracy of each network over the epochs.
 
@@ -176,6 +186,17 @@ def gallery_page(page: GalleryPage) -> Figure:
             )
             draw_row([figure.add_subplot(cells[i]) for i in range(3)], row)
         figure.align_ylabels()
+    return figure
+
+
+def pruning(rows: Sequence[tuple[LayerBars, LayerBars]]) -> Figure:
+    """Draw figure 1 of QIL's supplement: a network a row, weights and activations."""
+    with mpl.rc_context(STYLE):
+        figure = Figure((10, 3.2 * len(rows)), layout="constrained")
+        panels = figure.subplots(len(rows), 2, squeeze=False)
+        for pair, both in zip(panels, rows, strict=True):
+            for axes, bars in zip(pair, both, strict=True):
+                draw_pruning(axes, bars)
     return figure
 
 
@@ -437,6 +458,23 @@ def draw_codebook(axes: Axes, row: Transfer) -> None:
     axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
     axes.set_xlabel("level")
     axes.set_ylabel("share of the values")
+
+
+def draw_pruning(axes: Axes, bars: LayerBars) -> None:
+    """Draw how many values a layer has, on a log scale, and which share is 0."""
+    at = np.arange(len(bars.names))
+    colours = [ORANGE if full else LIGHT for full in bars.connected]
+    axes.bar(at, bars.counts, color=colours, width=0.7)
+    axes.set_yscale("log")
+    axes.set_ylabel("values (bars)")
+    axes.set_xticks(at, bars.names)
+    axes.set_title(bars.title)
+    shares = axes.twinx()
+    shares.plot(at, bars.shares, color=BLUE, marker="o", clip_on=False)
+    shares.set_ylim(0, 1)
+    shares.set_ylabel("share of zeros (line)", color=BLUE)
+    shares.yaxis.set_major_formatter(PercentFormatter(1))
+    shares.spines["right"].set_visible(True)
 
 
 def short(levels: Float) -> Array:

@@ -95,6 +95,48 @@ def test_guided_training_resumes(tmp_path, capsys):
         program.main([*argv, "--bits", "3"])
 
 
+def test_qil_table_resumes(tmp_path, capsys):
+    program = example("qil_table")
+    argv = ["--quick", "--jobs", "1", "--runs", str(tmp_path)]
+    argv += ["--methods", "tsq", "zhuang"]
+    program.BITS = (2,)
+    found = program.main([*argv, "--json"])
+    assert json.loads(capsys.readouterr().out) == found
+    assert {method: list(cells) for method, cells in found.items()} == {
+        "tsq": ["2/4", "2/2"],
+        "zhuang": ["2/2"],
+    }
+    lines = (tmp_path / "cells.jsonl").read_text().splitlines()
+    assert program.main(argv) == found
+    assert (tmp_path / "cells.jsonl").read_text().splitlines() == lines
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].startswith("float, fine-tuned")
+    assert table[3].split()[:3] == ["tsq", "2/2", "3"]
+    assert table[3].endswith("-  3.8/3.0")
+
+
+def test_a_cell_that_fails_is_named(tmp_path):
+    program = example("qil_table")
+    argv = ["--images", "10", "--jobs", "1", "--runs", str(tmp_path)]
+    with pytest.raises(SystemExit, match=r"failed: ValueError: batch must be in"):
+        program.main(argv)
+
+
+def test_qil_pruning_counts_and_draws(tmp_path, capsys):
+    program = example("qil_pruning")
+    argv = ["--images", "128", "--epochs", "1", "--bits", "5", "--json"]
+    argv += ["--runs", str(tmp_path / "runs"), "--figure", str(tmp_path / "f.png")]
+    found = program.main(argv)
+    assert json.loads(capsys.readouterr().out) == found
+    assert set(found) == set(program.NETWORKS)
+    for result in found.values():
+        for layer in result["layers"][0]:
+            assert 0 <= layer["weight_ratio"] <= 1
+            assert 0 <= layer["activation_ratio"] <= 1
+    assert "linear_weights" in found["AlexNet, small"]["answers"][0]
+    assert (tmp_path / "f.png").stat().st_size > 10_000
+
+
 def test_embed_fashion_mnist_checks_its_sources(idx_folder, tmp_path):
     program = example("embed_fashion_mnist")
     with pytest.raises(ValueError, match="has sha256"):

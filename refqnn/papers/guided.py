@@ -21,10 +21,10 @@ the gradient of its own loss, with Rh once.
 Choices. The sum over a layer is divided by the number of images, as the cross-entropy
 is (``mean_over="elements"``: by that of all elements; None: not at all). A lam means
 nothing without that choice: per image, thousands of elements add up. The layers that
-guide are the outputs of the stages of a ResNet, behind ReLU and quantizer. Both networks
-begin with the same values, are trained with one schedule, and see the same batches.
-Progressive training in two stages quantizes the weights at the new bits while the
-activations keep the bits of the step before, so that neither ever rises. lam has no
+guide are the outputs of the stages of a ResNet, behind ReLU and quantizer. Both
+networks begin with the same values, are trained with one schedule, and see the same
+batches. Progressive training in two stages quantizes the weights at the new bits while
+the activations keep the bits of the step before, so that neither ever rises. lam has no
 default.
 
 Pitfalls of a public port (nowgood/QuantizeCNNModel, quantize/quantize_guided.py): the

@@ -1,0 +1,150 @@
+"""What QIL prunes, layer by layer: do fully connected layers prune more?
+
+Figure 1 of the supplement of QIL (Jung et al., CVPR 2019, arXiv:1808.05779) shows the
+share of zeros among weights and activations of AlexNet and says that layers 6 and 7,
+which are fully connected, are pruned more than the convolutions. Here a small AlexNet
+and a ResNet-8 are trained on the embedded Fashion-MNIST subset, fine-tuned with learned
+intervals from 5 bits down to --bits, and asked the same.
+
+    python examples/qil_pruning.py [--bits 3] [--seeds 0 1 2] [--figure pruning.png]
+
+Every stage is checkpointed under --runs; a run that was cut off resumes there.
+"""
+
+import argparse
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refqnn import data, fast, plots
+from refqnn.networks import alexnet, resnet
+from refqnn.nn import Preset, Training, fit_stages, steps_per_epoch
+from refqnn.papers.qil import PROGRESSIVE_BITS, Pruned, progressive, pruning_ratios
+
+FLOAT = Preset(
+    lr=0.05,
+    warmup_epochs=1,
+    epochs=8,
+    batch=64,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=5e-4,
+)
+#: the rate of fine-tuning, and the share of it at which intervals move
+FINE_RATE, INTERVAL_RATE = 0.02, 0.1
+NETWORKS = {
+    "AlexNet, small": functools.partial(alexnet, width=1 / 8),
+    "ResNet-8": functools.partial(resnet, 8),
+}
+
+
+def begin(
+    network: Any, rng: np.random.Generator, epochs: int, *, images: int, lr: float
+) -> Training:
+    """Return the training of one stage."""
+    preset = Preset(**vars(FLOAT) | {"lr": lr})
+    optimiser = preset.optimiser(network)
+    optimiser.lr_factors = {"quantizer": INTERVAL_RATE}
+    schedule = preset.schedule(steps_per_epoch(images, preset.batch), epochs=epochs)
+    return Training(network, optimiser, schedule, rng, preset.batch, backend=fast)
+
+
+def trained(name: str, seed: int, options: argparse.Namespace) -> Any:
+    """Return a network with learned intervals at the bits asked for."""
+    dataset = data.embedded()
+    train = tuple(part[: options.images] for part in dataset[:2])
+    folder = options.runs / f"{name.split(',', maxsplit=1)[0].lower()}_{seed}"
+    common = {"seed": seed, "test": dataset[2:]}
+    start = functools.partial(begin, images=options.images)
+    make = NETWORKS[name]
+    full = fit_stages(
+        [("float", lambda rng: make(rng=rng))],
+        functools.partial(start, lr=FLOAT.lr),
+        train,
+        epochs=options.epochs or FLOAT.epochs,
+        folder=folder / "float",
+        **common,
+    )
+    bits = [b for b in PROGRESSIVE_BITS if b >= options.bits]
+    stages = progressive(
+        lambda b, rng: make(method="qil", weight_bits=b, activation_bits=b, rng=rng),
+        functools.partial(start, lr=FINE_RATE),
+        train,
+        bits=bits,
+        epochs=options.epochs or 2,
+        source=full[-1].network,
+        folder=folder / "qil",
+        **common,
+    )
+    for stage in (*full, *stages):
+        accuracy = 100 * stage.records[-1]["test_accuracy"]
+        if not options.json:
+            print(f"{name}, seed {seed}, {stage.name}: {accuracy:.1f} %")
+    return stages[-1].network
+
+
+def bars(name: str, layers: Sequence[Pruned], what: str) -> plots.LayerBars:
+    """Return one panel of the figure."""
+    weights = what == "weights"
+    return plots.LayerBars(
+        f"{name}: {what}",
+        [layer.name.split("_", 1)[-1].removeprefix("layer") for layer in layers],
+        [layer.kind == "linear" for layer in layers],
+        [layer.weights if weights else layer.activations for layer in layers],
+        [layer.weight_ratio if weights else layer.activation_ratio for layer in layers],
+    )
+
+
+def answer(layers: Sequence[Pruned]) -> dict[str, float]:
+    """Return mean shares of zeros, of fully connected layers and of convolutions."""
+    found = {}
+    for kind in ("linear", "conv"):
+        chosen = [layer for layer in layers if layer.kind == kind]
+        if chosen:
+            found[f"{kind}_weights"] = float(np.mean([c.weight_ratio for c in chosen]))
+            found[f"{kind}_activations"] = float(
+                np.mean([c.activation_ratio for c in chosen])
+            )
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Train, count zeros, draw the figure, answer the question."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bits", type=int, choices=PROGRESSIVE_BITS, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--images", type=int, default=4000, help="to train on")
+    parser.add_argument("--epochs", type=int, help="of every stage")
+    parser.add_argument("--runs", type=Path, default=Path("runs/qil_pruning"))
+    parser.add_argument("--figure", type=Path, default=Path("qil_pruning.png"))
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(argv)
+    images = data.embedded().test_images[:250]
+    rows, found = [], {}
+    for name in NETWORKS:
+        seen = [
+            pruning_ratios(trained(name, seed, options), images, backend=fast)
+            for seed in options.seeds
+        ]
+        rows.append(tuple(bars(name, seen[0], w) for w in ("weights", "activations")))
+        found[name] = {
+            "layers": [[layer._asdict() for layer in layers] for layers in seen],
+            "answers": [answer(layers) for layers in seen],
+        }
+    plots.save(plots.pruning(rows), options.figure)
+    if options.json:
+        print(json.dumps(found))
+        return found
+    for name, result in found.items():
+        for seed, shares in zip(options.seeds, result["answers"], strict=True):
+            text = ", ".join(f"{k} {100 * v:.0f} %" for k, v in shares.items())
+            print(f"{name}, seed {seed}: zeros of {text}")
+    return found
+
+
+if __name__ == "__main__":
+    main()

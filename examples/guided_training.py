@@ -9,7 +9,8 @@ take the same number of epochs in all (Zhuang et al., CVPR 2018, arXiv:1711.0020
     plain        weights and activations quantized at once
     two-stage    weights first, then both
     progressive  8, 4, ... bits down to those asked for
-    guided       both at once, trained together with the float network
+    guided       both at once, trained together with the float network; --lam weighs
+                 the mean square by which their features differ
 
 Every stage is checkpointed under --runs; a run that was cut off resumes there. --quick
 is for a look at the program: its numbers mean nothing.
@@ -169,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[float]]:
     parser.add_argument("--bits", type=int, default=2)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--lam", type=float, default=0.1)
+    parser.add_argument("--lam", type=float, default=0.5)
     parser.add_argument("--depth", type=int, default=8)
     parser.add_argument("--width", type=float, default=0.5)
     parser.add_argument("--images", type=int, default=4000)

@@ -56,10 +56,11 @@ def fit_stages(
     train, test: (images (N, C, H, W), labels (N,))
 
     In ``folder`` every stage keeps NAME.npz, its checkpoint, and NAME.jsonl, its
-    metrics; stages.jsonl says what the stages are. Stages found there are resumed or,
-    where they have ended, read. Stages may be added at the end; ValueError where the
-    folder holds others, where a name is no file name or stands twice, and where two
-    networks have no name in common.
+    metrics; stages.jsonl says what the stages are: name, epochs, seed and configuration
+    (not ``source``, the data, or what ``begin`` chooses). Stages found there are
+    resumed or, where they have ended, read. Stages may be added at the end; ValueError
+    where the folder holds others, where a name is no file name or stands twice, and
+    where two networks have no name in common.
     """
     named = [*stages]
     lengths = lengths_of(epochs, len(named))

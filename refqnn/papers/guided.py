@@ -24,8 +24,8 @@ nothing without that choice: per image, thousands of elements add up. The layers
 guide are the outputs of the stages of a ResNet, behind ReLU and quantizer. Both
 networks begin with the same values, are trained with one schedule, and see the same
 batches. Progressive training in two stages quantizes the weights at the new bits while
-the activations keep the bits of the step before, so that neither ever rises. lam has no
-default.
+the activations keep the bits of the step before, so that neither ever rises. lam has
+no default.
 
 Pitfalls of a public port (nowgood/QuantizeCNNModel, quantize/quantize_guided.py): the
 backward of the full network is commented out and the optimiser named after it holds the

@@ -23,8 +23,10 @@ _SUBMODULES = (
     "networks",
     "nn",
     "ops",
+    "papers",
     "plots",
     "quantizers",
+    "sweep",
 )
 
 

@@ -135,29 +135,32 @@ LAWS = {
 }
 #: an answer may be missing where the method holds no parameter
 ABOUT_PARAMETERS = {"JSE", "INV"}
-CLAIMS = [
-    pytest.param(row, law, id=f"{row.name}-{law}") for row in ROWS for law in LAWS
+
+
+REFUTED = [
+    pytest.param(row, law, id=f"{row.name}-{law}")
+    for row in ROWS
+    for law, verdict in row.laws.items()
+    if verdict.mark in "nc"
 ]
 
 
-@pytest.mark.parametrize(("row", "law"), CLAIMS)
+@every_row
 @given(v=dyadic, seed=st.integers(0, 2**32 - 1))
-def test_laws_hold_where_the_row_says_so(row, law, v, seed):
-    verdict = row.laws[law]
-    if verdict.mark in "yc":
-        for x in (v, heavy_tailed(seed)):
-            if row.takes(x) and verdict.when(x):
+def test_laws_hold_where_the_row_says_so(row, v, seed):
+    for x in filter(row.takes, (v, heavy_tailed(seed))):
+        for law, verdict in row.laws.items():
+            if verdict.mark in "yc" and verdict.when(x):
                 LAWS[law](row, x)
 
 
-@pytest.mark.parametrize(("row", "law"), CLAIMS)
+@pytest.mark.parametrize(("row", "law"), REFUTED)
 def test_other_laws_fail_on_the_committed_counterexample(row, law):
     verdict = row.laws[law]
-    if verdict.mark in "nc":
-        example = np.atleast_2d(verdict.counterexample)
-        assert verdict.mark == "n" or not verdict.when(example)
-        with pytest.raises(AssertionError):
-            LAWS[law](row, example)
+    example = np.atleast_2d(verdict.counterexample)
+    assert verdict.mark == "n" or not verdict.when(example)
+    with pytest.raises(AssertionError):
+        LAWS[law](row, example)
 
 
 def test_every_row_judges_every_law():
@@ -419,7 +422,8 @@ def gradients_exact(op, backward, args, options, learned, rng):
     """<backward(dy), direction> is the slope of the frozen op (float64, 1e-6)."""
     y, cache = op(*args, **options)
     replayed, again = op(*args, **options, frozen=cache)
-    np.testing.assert_allclose(replayed, y, rtol=0, atol=1e-14)
+    largest = max(np.abs(part).max(initial=1) for part in (y, args[0]))
+    np.testing.assert_allclose(replayed, y, rtol=0, atol=1e-14 * largest)
     assert type(again) is type(cache)
     dy = rng.normal(size=y.shape)
     grads = backward(dy, cache)

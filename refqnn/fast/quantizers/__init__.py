@@ -77,6 +77,7 @@ from refqnn.quantizers import optimal_ternary as optimal_ternary
 from refqnn.quantizers import optimal_ternary_backward as optimal_ternary_backward
 from refqnn.quantizers import pact as pact
 from refqnn.quantizers import pact_backward as pact_backward
+from refqnn.quantizers import propagating as propagating
 from refqnn.quantizers import pruning_ratio as pruning_ratio
 from refqnn.quantizers import qem as qem
 from refqnn.quantizers import qem_step as qem_step

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+# processes of the suite share the cores: a thread that waits for another sleeps
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 settings.register_profile("dev", max_examples=20, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
 settings.register_profile(

@@ -149,6 +149,8 @@ def conv_stage(layers: Layers, source: str) -> ConvStage:
 
 def block_stages(name: str, block: BasicBlock, source: str) -> tuple[Stage, ...]:
     """Cut a residual block where its codes are stored."""
+    if block.quant0 is not None:
+        raise ValueError(f"{name}.quant0 must be None: both branches read the codes")
     for slot in ("quant1", "quant2"):
         check_quantizer(f"{name}.{slot}", getattr(block, slot))
     for slot in ("conv1", "conv2"):

@@ -22,6 +22,10 @@ published with, or the affine grid.
     twn, ttq   ternary, only 2 bits             affine
     haq        linear                           learned clip
     min_max    whole range                      whole range
+
+The levels of qil and abc do not have the scale of what they quantize (qil: [0, 1], abc:
+sums of signs). A batch norm takes that up behind a convolution, nothing does on a
+shortcut; there these two quantize only what convolutions read, as their papers do.
 """
 
 from collections.abc import Callable, Mapping
@@ -40,6 +44,8 @@ class Method(NamedTuple):
     activations: Callable[[int], Any]
     #: bits of the first and the last layer's weights; None keeps them in floating point
     ends: int | None = None
+    #: False: only what a convolution reads is quantized, a shortcut reads floats
+    quantized_shortcut: bool = True
 
 
 def pareto_weights(bits: int, _: Shape = ()) -> Any:
@@ -88,6 +94,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "qil": Method(
             lambda bits, _: q.QILWeight(bits=bits),
             lambda bits: q.QILActivation(bits=bits),
+            quantized_shortcut=False,
         ),
         "lq": Method(
             lambda bits, shape: q.LQWeight(bits=bits, filters=shape[0]),
@@ -101,6 +108,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "abc": Method(
             lambda bits, _: q.ABCWeight(bases=bits),
             lambda bits: q.ABCActivation(bases=bits),
+            quantized_shortcut=False,
         ),
         "balanced": Method(lambda bits, _: q.Balanced(bits=bits), dorefa_activations),
         "tsq": Method(

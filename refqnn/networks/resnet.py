@@ -142,7 +142,7 @@ def stem(in_channels: int, channels: int, made: Choices) -> dict[str, Module]:
         "stem_norm": norm(channels, made),
         "stem_relu": ReLU(),
     }
-    if made.activation_bits is not None:
+    if made.activation_bits is not None and made.method.quantized_shortcut:
         layers["stem_quant"] = activation_quantizer(made.method, made.activation_bits)
     return layers
 
@@ -161,7 +161,7 @@ def stage(
 
 def block(inputs: int, outputs: int, stride: int, made: Choices) -> BasicBlock:
     """Return one residual block."""
-    bits = made.weight_bits
+    bits, both = made.weight_bits, made.method.quantized_shortcut
     return BasicBlock(
         conv1=conv(inputs, outputs, 3, stride, bits, made),
         norm1=norm(outputs, made),
@@ -171,7 +171,8 @@ def block(inputs: int, outputs: int, stride: int, made: Choices) -> BasicBlock:
         norm2=norm(outputs, made),
         shortcut=shortcut_layer(inputs, outputs, stride, made),
         relu2=ReLU(),
-        quant2=activation_quantizer(made.method, made.activation_bits),
+        quant2=activation_quantizer(made.method, made.activation_bits if both else None),
+        quant0=activation_quantizer(made.method, None if both else made.activation_bits),
     )
 
 

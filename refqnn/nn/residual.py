@@ -66,7 +66,8 @@ class BasicBlock:
     """y = quant2(relu(norm2(conv2(quant1(relu(norm1(conv1(x)))))) + shortcut(x)))
 
     ``shortcut=None`` is the identity; ``quant1`` and ``quant2`` are activation
-    quantizers or None. Both branches read the same, already quantized ``x``.
+    quantizers or None. Both branches read the same, already quantized ``x``. With
+    ``quant0`` in place of ``quant2`` conv1 reads ``quant0(x)`` and the shortcut ``x``.
     """
 
     conv1: Conv2d
@@ -78,10 +79,12 @@ class BasicBlock:
     shortcut: Any
     relu2: ReLU
     quant2: Any
+    quant0: Any = None
 
     def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
         """x: (N, C, H, W)  ->  y: (N, O, Ho, Wo)"""
-        h, c1 = self.conv1.forward(x, run)
+        h, c0 = forward_or_same(self.quant0, x, run)
+        h, c1 = self.conv1.forward(h, run)
         h, c2 = self.norm1.forward(h, run)
         h, c3 = self.relu1.forward(h, run)
         h, c4 = forward_or_same(self.quant1, h, run)
@@ -91,11 +94,11 @@ class BasicBlock:
         h, c8 = self.relu2.forward(h + skip, run)
         y, c9 = forward_or_same(self.quant2, h, run)
         run.see(self, x, y)
-        return y, (c1, c2, c3, c4, c5, c6, c7, c8, c9)
+        return y, (c0, c1, c2, c3, c4, c5, c6, c7, c8, c9)
 
     def backward(self, dy: Float, cache: Any) -> Float:
         """dy: (N, O, Ho, Wo)  ->  dx: (N, C, H, W)"""
-        c1, c2, c3, c4, c5, c6, c7, c8, c9 = cache
+        c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 = cache
         dh = backward_or_same(self.quant2, dy, c9)
         dsum = self.relu2.backward(dh, c8)
         dskip = backward_or_same(self.shortcut, dsum, c7)
@@ -104,4 +107,5 @@ class BasicBlock:
         dh = backward_or_same(self.quant1, dh, c4)
         dh = self.relu1.backward(dh, c3)
         dh = self.norm1.backward(dh, c2)
-        return self.conv1.backward(dh, c1) + dskip
+        dh = self.conv1.backward(dh, c1)
+        return backward_or_same(self.quant0, dh, c0) + dskip

@@ -70,6 +70,14 @@ def test_blocks_need_their_quantizers(make, slot, message):
         plan(network)
 
 
+def test_a_shortcut_of_floats_is_refused(make):
+    network = make()
+    block = network.layers["stage2_block1"]
+    block.quant0 = block.quant1
+    with pytest.raises(ValueError, match=r"stage2_block1.quant0 must be None"):
+        plan(network)
+
+
 @pytest.mark.parametrize("slot", ["conv1", "conv2"])
 def test_blocks_need_quantized_weights(make, slot):
     network = make()

@@ -80,3 +80,10 @@ def test_other_bits_of_a_ternary_or_binary_method_raise(method, rng):
 def test_an_unknown_method_raises(rng):
     with pytest.raises(ValueError, match=r"method must be one of \['abc', .*got 'x'"):
         resnet(8, method="x", rng=rng)
+
+
+@every_method
+def test_codes_of_another_scale_stay_off_the_shortcut(method, rng):
+    block = network_of(method, rng).layers["stage2_block1"]
+    both = METHODS[method].quantized_shortcut
+    assert (block.quant2 is not None, block.quant0 is None) == (both, both)

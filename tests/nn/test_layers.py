@@ -46,7 +46,7 @@ def norm(rng, channels, **options):
     return BatchNorm2d(gamma, beta, mean, var, **options)
 
 
-def block(rng, inputs, outputs, stride=1, *, shortcut=None, quant=lambda: None):
+def block(rng, inputs, outputs, stride=1, *, shortcut=None, quant=lambda: None, **own):
     return BasicBlock(
         conv1=Conv2d(param(rng, outputs, inputs, 3, 3), stride=stride, padding=1),
         norm1=norm(rng, outputs),
@@ -56,7 +56,7 @@ def block(rng, inputs, outputs, stride=1, *, shortcut=None, quant=lambda: None):
         norm2=norm(rng, outputs),
         shortcut=shortcut,
         relu2=ReLU(),
-        quant2=quant(),
+        **{"quant2": quant()} | own,
     )
 
 
@@ -116,6 +116,10 @@ LAYERS = {
     ),
     "block, option B": (lambda g: block(g, 2, 4, 2, shortcut=projection(g)), MAPS),
     "block, quantized": (lambda g: block(g, 2, 2, quant=lambda: Affine(bits=3)), MAPS),
+    "block, float shortcut": (
+        lambda g: block(g, 2, 2, quant2=None, quant0=Affine(bits=3)),
+        MAPS,
+    ),
 }
 
 
@@ -408,6 +412,18 @@ def test_block_is_its_formula(rng):
     skip, _ = layer.shortcut.forward(x, run)
     h, _ = layer.quant2.forward(np.maximum(h + skip, 0), Run())
     np.testing.assert_array_equal(y, h)
+
+
+def test_a_shortcut_may_read_what_is_not_quantized(rng):
+    own = {"quant2": None, "quant0": Affine(bits=2)}
+    layer = block(rng, 2, 2, **own)
+    layer.quant0.set_range(-1.0, 2.0)
+    x, run = rng.standard_normal(MAPS), Run()
+    y, _ = layer.forward(x, run)
+    h, _ = layer.quant0.forward(x, run)
+    for part in (layer.conv1, layer.norm1, layer.relu1, layer.conv2, layer.norm2):
+        h, _ = part.forward(h, run)
+    np.testing.assert_array_equal(y, np.maximum(h + x, 0))
 
 
 def test_sequential_names_and_iterates(rng):

@@ -15,14 +15,15 @@ Read in the released code, not confirmed in the paper: the floor 1e-8 of the sca
 gradient of one even where the clip acts, the mean over samples as the range of a
 batch, run <- 0.1 run + 0.9 new from 0, and noise in the gradient before it is clipped.
 The released quantizer also rounds activations stochastically, in evaluation too, by a
-misplaced argument; here they round to nearest, ties to even.
+misplaced argument: ``MinMax(stochastic=True)``; here they round to nearest, ties to
+even.
 
 ``true_zero=True``: the range is widened to hold 0 and the zero-point rounded to an
 integer, so that 0 is a level (choices; a release cuts the zero-point and does not
 widen). ``true_zero=False``: the lowest level is the minimum itself.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
@@ -42,6 +43,8 @@ from refqnn.quantizers.checks import (
 )
 
 SMALLEST_SCALE = 1e-8
+#: float32 holds every code up to 2^24; DFS compares with networks of up to 22 bits
+MOST_BITS = 24
 
 
 class MinMaxCache(NamedTuple):
@@ -65,6 +68,7 @@ def min_max(
     *,
     bits: int,
     true_zero: bool = True,
+    noise: Float | None = None,
     frozen: MinMaxCache | None = None,
 ) -> tuple[Float, MinMaxCache]:
     """y = s (q - z) + offset,  s = max((hi - lo) / (2^b - 1), 1e-8)
@@ -72,8 +76,10 @@ def min_max(
     x: (...), lo, hi: broadcast to x  ->  y: (...), dtype of x
 
     With a true zero, offset = 0, z = round(-lo / s) and the range is widened to hold
-    0; without, z = 0 and offset = lo. 2^b levels, ties to even; bits in [1, 16].
-    Raises ValueError for lo > hi, and for NaN or infinity in x or the range.
+    0; without, z = 0 and offset = lo. 2^b levels, ties to even; bits in [1, 24].
+    ``noise``, the shape of x and in [-1/2, 1/2), is added to x / s before it is clipped
+    and rounded: stochastic rounding. Raises ValueError for lo > hi, for noise of
+    another shape or beyond its interval, and for NaN or infinity in x or the range.
 
     With ``frozen``, the recorded residual is added to x: the smooth function whose
     exact gradient ``min_max_backward`` is.
@@ -87,7 +93,7 @@ def min_max(
     if frozen is not None:
         return x + frozen.residual, frozen
     grid = min_max_grid(x, lo, hi, bits=bits, true_zero=true_zero)
-    q = min_max_codes(x, grid, bits)
+    q = min_max_codes(x, grid, bits, noise)
     y = grid.scale * (q - grid.zero_point) + grid.offset
     return y, MinMaxCache(y - x)
 
@@ -114,7 +120,7 @@ def min_max_grid(
     >>> min_max_grid(np.zeros(1), -1.25, 1.75, bits=2)
     MinMaxGrid(scale=array(1.), zero_point=array(1.), offset=array(0.))
     """
-    check_bits(bits, least=1)
+    check_bits(bits, least=1, most=MOST_BITS)
     lo = parameter(lo, x, name="lo", of="x")
     hi = parameter(hi, x, name="hi", of="x")
     if np.any(lo > hi):
@@ -130,14 +136,19 @@ def min_max_grid(
     )
 
 
-def min_max_codes(x: Float, grid: MinMaxGrid, bits: int) -> Float:
-    """q = z + round(clip((x - offset) / s, -z, n - z)), as floats
+def min_max_codes(
+    x: Float, grid: MinMaxGrid, bits: int, noise: Float | None = None
+) -> Float:
+    """q = z + round(clip((x - offset) / s + noise, -z, n - z)), as floats
 
     x: (...)  ->  q: (...) in {0, ..., n}
     """
     z = grid.zero_point
-    t = np.clip((x - grid.offset) / grid.scale, -z, 2**bits - 1 - z)
-    return z + np.rint(t)
+    t = (x - grid.offset) / grid.scale
+    if noise is not None:
+        check_noise(noise, x)
+        t = t + noise.astype(x.dtype)
+    return z + np.rint(np.clip(t, -z, 2**bits - 1 - z))
 
 
 def whole_range(x: Float) -> tuple[Float, Float]:
@@ -205,6 +216,8 @@ class MinMax:
     true_zero: bool = True
     #: share of the past, the "momentum" of the released code
     keep: float = 0.1
+    #: noise in every pass, also in evaluation, as released
+    stochastic: bool = False
     lo: Buffer = field(init=False, default_factory=lambda: Buffer(np.zeros(())))
     hi: Buffer = field(init=False, default_factory=lambda: Buffer(np.zeros(())))
     #: 1 once a range is known
@@ -213,7 +226,7 @@ class MinMax:
     )
 
     def __post_init__(self) -> None:
-        check_bits(self.bits, least=1)
+        check_bits(self.bits, least=1, most=MOST_BITS)
         if self.of not in {"weight", "activation"}:
             raise ValueError(f"of must be 'weight' or 'activation', got {self.of!r}")
         if not 0 <= self.keep < 1:
@@ -224,7 +237,8 @@ class MinMax:
     ) -> tuple[Float, Any]:
         """Quantize ``v: (N, ...)``.
 
-        Raises ValueError in the evaluation of activations before a range is known.
+        Raises ValueError in the evaluation of activations before a range is known, and
+        for a stochastic pass without a generator.
         """
         q = run.backend.quantizers
         y, cache = run.straight_through(
@@ -233,6 +247,7 @@ class MinMax:
             *self.range_of_pass(v, run),
             bits=self.bits if bits is None else bits,
             true_zero=self.true_zero,
+            noise=self.noise(v.shape, run),
         )
         run.see(self, v, y)
         return y, (q, cache)
@@ -241,6 +256,12 @@ class MinMax:
         """Return dv."""
         q, recorded = cache
         return q.min_max_backward(dy, recorded)
+
+    def noise(self, shape: tuple[int, ...], run: Run) -> Float | None:
+        """Return the noise of a stochastic pass."""
+        if not self.stochastic or run.replay is not None:
+            return None
+        return draw_noise(shape, replace(run, training=True))
 
     def range_of_pass(self, v: Float, run: Run) -> tuple[Float, Float]:
         """Return the range of this pass; a training pass joins the running range."""

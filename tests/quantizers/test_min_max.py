@@ -202,3 +202,27 @@ def test_the_gradient_module_draws_noise_in_training_only(rng):
     np.testing.assert_array_equal(module.backward(dy, cache), dy)
     with pytest.raises(ValueError, match="bits must be an int"):
         MinMaxGradient(bits=0)
+
+
+def test_noise_rounds_up_as_often_as_the_rest_is_large():
+    x, rng = np.full(40_000, 0.3), np.random.default_rng(0)
+    y, _ = min_max(x, 0.0, 3.0, bits=2, noise=rng.random(x.shape) - 0.5)
+    assert set(np.unique(y)) == {0.0, 1.0}
+    assert abs(y.mean() - 0.3) < 4 * np.sqrt(0.3 * 0.7 / x.size)
+
+
+def test_a_stochastic_grid_is_noisy_in_evaluation_too():
+    module = MinMax(bits=2, stochastic=True)
+    module.set_range(0.0, 3.0)
+    x = np.full((1, 50), 0.5)
+    y, _ = module.forward(x, Run(rng=np.random.default_rng(0)))
+    assert set(np.unique(y)) == {0.0, 1.0}
+    with pytest.raises(ValueError, match="needs noise"):
+        module.forward(x, Run())
+
+
+def test_noise_beyond_its_interval_raises():
+    with pytest.raises(ValueError, match=r"noise must lie in \[-1/2, 1/2\), got 0.5"):
+        min_max(np.zeros(2), 0.0, 1.0, bits=2, noise=np.array([0.0, 0.5]))
+    with pytest.raises(ValueError, match="noise must have the shape"):
+        min_max(np.zeros(2), 0.0, 1.0, bits=2, noise=np.zeros(3))

@@ -16,7 +16,7 @@ from tables.quantizers.row import (
 from refqnn import quantizers as qz
 from refqnn.quantizers.min_max import min_max_codes
 
-BITS = {qz.MinMax: range(1, 17)}
+BITS = {qz.MinMax: range(1, 25)}
 
 
 def ranged(lo, hi, true_zero):

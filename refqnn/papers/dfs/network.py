@@ -1,0 +1,332 @@
+"""The ResNet whose blocks are skipped, quantized or kept, sample by sample.
+
+DFS, arXiv:2001.00705, section 3.
+
+    x_i = sum_(k >= 1) m_ik C_i^(b_k)(x_(i-1)) + m_i0 prev_i(x_(i-1))        equation 1
+
+The masks m come from the gate's probabilities p. ``soft``: m = p, as equation 1 is
+printed. ``straight_through``, the default and the released code: the largest p wins the
+whole sample, m = onehot(argmax p) - sg(p) + p, so that equation 1 as a mixture is only
+the gradient; the first of equal probabilities wins (the release marks all of them).
+
+Block 1 always runs at 32 bits. Every candidate sees the whole batch in training, also
+the samples that do not take it: batch norms and ranges are shared, and move once for
+every candidate.
+
+The backward pass, g = dL/dx_i, is the forward from bottom to top:
+
+    dm_k = <g, candidate_k> + alpha sigma c_k                                      (a)
+    dz = p (dm - sum_j p_j dm_j), the gate's logits, in both modes                 (b)
+    g_k = m_k g, what reaches candidate k                                          (c)
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, final
+
+import numpy as np
+
+from refqnn._types import Array, Float, Int
+from refqnn.core import Param, Run
+from refqnn.networks.resnet import scaled
+from refqnn.nn import (
+    BatchNorm2d,
+    Conv2d,
+    GlobalAvgPool2d,
+    ImageInput,
+    Linear,
+    ReLU,
+    batch_norm2d,
+    he_normal,
+    uniform_fan_in,
+)
+from refqnn.papers.dfs.block import BlockOptions, FractionalBlock, fractional_block
+from refqnn.papers.dfs.cost import KEEP, OPTIONS, SKIP, check_options, costs, one_hot
+from refqnn.papers.dfs.gate import recurrent_gate
+
+GateMode = Literal["straight_through", "soft"]
+#: (gated block from 0, p: (B, n)) -> decisions: (B,) or one for all samples
+Choose = Callable[[int, Float], Int]
+
+
+class MaskCache(NamedTuple):
+    """What freezes the decision: m - p."""
+
+    residual: Float
+
+
+def gate_mask(
+    p: Float, *, gate_mode: GateMode, frozen: MaskCache | None = None
+) -> tuple[Float, MaskCache]:
+    """m = onehot(argmax p) - sg(p) + p, or p in the soft mode
+
+    p: (B, n)  ->  m: (B, n); with ``frozen``, p plus the recorded residual
+
+    >>> gate_mask(np.array([[0.25, 0.75], [0.5, 0.5]]), gate_mode="straight_through")[0]
+    array([[0., 1.],
+           [1., 0.]])
+    """
+    if frozen is not None:
+        return p + frozen.residual, frozen
+    m = p.copy() if gate_mode == "soft" else one_hot(p.argmax(1), p.shape[1])
+    m = m.astype(p.dtype)
+    return m, MaskCache(m - p)
+
+
+class BlockPass(NamedTuple):
+    """One gated block of a forward pass; candidates that did not run are None."""
+
+    candidates: list[Float | None]
+    caches: list[Any]
+    m: Float  # (B, n)
+    p: Float  # (B, n)
+    softmax: Any
+    gate: Any
+    chosen: bool  # by ``choose``, not by the gate: no gradient from m to p
+
+
+class Pass(NamedTuple):
+    """What a forward pass leaves for the backward pass, and for accounting."""
+
+    front: list[Any]
+    first: Any
+    blocks: list[BlockPass]
+    head: list[Any]
+
+    @property
+    def m(self) -> Float:
+        """The masks of the gated blocks: (B, L, n)."""
+        return np.stack([block.m for block in self.blocks], axis=1)
+
+    @property
+    def p(self) -> Float:
+        """The probabilities of the gated blocks: (B, L, n)."""
+        return np.stack([block.p for block in self.blocks], axis=1)
+
+
+@final
+@dataclass(eq=False)
+class RoutedResNet:
+    """A ResNet of 6n + 2 layers with a gate before every block but the first."""
+
+    image: ImageInput
+    stem: Conv2d
+    stem_norm: BatchNorm2d
+    blocks: list[FractionalBlock]
+    gates: Any
+    classifier: Linear
+    options: tuple[int, ...]
+    gate_mode: GateMode = "straight_through"
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def gated(self) -> int:
+        """The number of gated blocks, L = 3n - 1."""
+        return len(self.blocks) - 1
+
+    def forward(
+        self, x: Array, run: Run, *, choose: Choose | None = None
+    ) -> tuple[Float, Pass]:
+        """x: (B, C, H, W)  ->  logits: (B, K)
+
+        ``choose`` replaces the gates' decisions; the gates still run.
+        """
+        x, front = self.front(x, run)
+        x, first = self.blocks[0].forward(x, run, KEEP)
+        state, passes = self.gates.start(len(x)), []
+        for i in range(self.gated):
+            z, state, gate = self.gates.forward(i, x, state, run)
+            p, softmax = run.backend.ops.softmax(z)
+            m = self.mask(i, p, run, choose)
+            needed = m.any(0) | (run.training and choose is None)
+            x, candidates, caches = mixture(
+                self.blocks[i + 1], x, m, self.options, needed, run
+            )
+            passes.append(
+                BlockPass(candidates, caches, m, p, softmax, gate, choose is not None)
+            )
+        logits, head = self.head(x, run)
+        return logits, Pass(front, first, passes, head)
+
+    def mask(self, i: int, p: Float, run: Run, choose: Choose | None) -> Float:
+        """p: (B, n)  ->  m: (B, n)"""
+        if choose is not None:
+            decisions = np.broadcast_to(choose(i, p), len(p))
+            return one_hot(decisions, p.shape[1]).astype(p.dtype)
+        m: Float = run.straight_through(gate_mask, p, gate_mode=self.gate_mode)[0]
+        return m
+
+    def backward(
+        self,
+        dlogits: Float,
+        cache: Pass,
+        *,
+        price: float = 0.0,
+        dz: Float | None = None,
+    ) -> Float:
+        """Undo the pass.
+
+        dlogits: (B, K), price: alpha sigma, dz: (B, L, n) to add to the logits of the
+        gates  ->  dx: (B, C, H, W)
+        """
+        g = self.head_backward(dlogits, cache.head)
+        dstate = self.gates.start(len(g))
+        for i in reversed(range(self.gated)):
+            block = cache.blocks[i]
+            d = gate_gradient(g, block, price * costs(self.options))
+            d = d if dz is None else d + dz[:, i]
+            g = mixture_backward(self.blocks[i + 1], g, block, self.options)
+            dx, dstate = self.gates.backward(i, d, dstate, block.gate)
+            g = g + dx
+        g = self.blocks[0].backward(g, cache.first)
+        return self.front_backward(g, cache.front)
+
+    def front(self, x: Array, run: Run) -> tuple[Float, list[Any]]:
+        """Image, stem, batch norm and ReLU, at 32 bits."""
+        x, c1 = self.image.forward(x, run)
+        x, c2 = self.stem.forward(x, run)
+        x, c3 = self.stem_norm.forward(x, run)
+        x, c4 = ReLU().forward(x, run)
+        return x, [c1, c2, c3, c4]
+
+    def front_backward(self, g: Float, caches: list[Any]) -> Float:
+        """Undo ``front``."""
+        c1, c2, c3, c4 = caches
+        g = self.stem_norm.backward(ReLU().backward(g, c4), c3)
+        return self.image.backward(self.stem.backward(g, c2), c1)
+
+    def head(self, x: Float, run: Run) -> tuple[Float, list[Any]]:
+        """Global pooling and the classifier, at 32 bits."""
+        x, c1 = GlobalAvgPool2d().forward(x, run)
+        logits, c2 = self.classifier.forward(x, run)
+        return logits, [c1, c2]
+
+    def head_backward(self, dlogits: Float, caches: list[Any]) -> Float:
+        """Undo ``head``."""
+        g = self.classifier.backward(dlogits, caches[1])
+        return GlobalAvgPool2d().backward(g, caches[0])
+
+
+def mixture(
+    block: FractionalBlock,
+    x: Float,
+    m: Float,
+    options: Sequence[int],
+    needed: Array,
+    run: Run,
+) -> tuple[Float, list[Float | None], list[Any]]:
+    """Equation 1 over the candidates that are needed.
+
+    x: (B, C, H, W), m: (B, n)  ->  y: (B, O, Ho, Wo), n candidates, n caches
+    """
+    candidates: list[Float | None] = [None] * len(options)
+    caches: list[Any] = [None] * len(options)
+    for k in np.flatnonzero(needed):
+        b = options[k]
+        candidates[k], caches[k] = (
+            block.prev(x, run) if b == SKIP else block.forward(x, run, b)
+        )
+    parts = [each(m[:, k]) * y for k, y in enumerate(candidates) if y is not None]
+    return np.asarray(sum(parts[1:], parts[0])), candidates, caches  # (equation 1)
+
+
+def mixture_backward(
+    block: FractionalBlock, g: Float, at: BlockPass, options: Sequence[int]
+) -> Float:
+    """g: (B, O, Ho, Wo)  ->  dx: (B, C, H, W), through every candidate with a share"""
+    dx: Any = 0.0
+    for k, b in enumerate(options):
+        if at.candidates[k] is None or not at.m[:, k].any():
+            continue
+        g_k = each(at.m[:, k]) * g  # (c)
+        undo = block.prev_backward if b == SKIP else block.backward
+        dx = dx + undo(g_k, at.caches[k])
+    return np.asarray(dx)
+
+
+def gate_gradient(g: Float, at: BlockPass, prices: Float) -> Float:
+    """g: (B, O, Ho, Wo), prices = alpha sigma c: (n,)  ->  dz: (B, n)
+
+    A decision that was chosen from outside has no gradient but that of its price.
+    """
+    dm = np.tile(prices, (len(g), 1))  # (a)
+    if not at.chosen:
+        for k, y in enumerate(at.candidates):
+            if y is None:
+                raise ValueError("backward through the gates needs a training pass")
+            dm[:, k] += np.einsum("bchw,bchw->b", g, y, dtype=np.float64)
+    p = at.p.astype(np.float64)
+    dz: Float = p * (dm - (p * dm).sum(1, keepdims=True))  # (b)
+    return dz.astype(g.dtype)
+
+
+def each(m: Float) -> Float:
+    """Return one factor a sample as a factor of its planes: (B,) -> (B, 1, 1, 1)."""
+    return m[:, None, None, None]
+
+
+def always(decision: int) -> Choose:
+    """Return the choice of one option for every block and sample.
+
+    >>> int(always(2)(0, np.ones((5, 4)) / 4))
+    2
+    """
+    return lambda _i, _p: np.asarray(decision)
+
+
+def routed_resnet(
+    depth: int,
+    *,
+    options: Sequence[int] = OPTIONS,
+    gates: Callable[..., Any] = recurrent_gate,
+    gate_mode: GateMode = "straight_through",
+    classes: int = 10,
+    in_channels: int = 1,
+    width: float = 1.0,
+    true_zero: bool = True,
+    stochastic: bool = False,
+    image_scale: float = 1 / 64,
+    image_zero_point: int = 128,
+    dtype: str = "float32",
+    rng: np.random.Generator,
+) -> RoutedResNet:
+    """Return a gated ResNet of ``depth`` = 6n + 2 layers (38 and 74 in the paper).
+
+    Widths 16, 32, 64 times ``width``; shortcuts of option B. ``gates(channels, n,
+    dtype=..., rng=...)`` makes the gates. ``true_zero=False, stochastic=True`` is the
+    released quantizer.
+
+    x: (B, in_channels, H, W)  ->  logits: (B, classes)
+
+    >>> network = routed_resnet(38, width=0.125, rng=np.random.default_rng(0))
+    >>> len(network.blocks), network.gated, network.options
+    (18, 17, (0, 8, 16, 32))
+    """
+    if depth < 8 or (depth - 2) % 6:
+        raise ValueError(f"depth must be 6n + 2 with n of at least 1, got {depth}")
+    if gate_mode not in {"straight_through", "soft"}:
+        raise ValueError(f"gate_mode must be straight_through or soft: {gate_mode!r}")
+    made = BlockOptions(rng, np.dtype(dtype), true_zero, stochastic)
+    c1, c2, c3 = widths = [scaled(c, width) for c in (16, 32, 64)]
+    n = (depth - 2) // 6
+    sizes = [c for c in widths for _ in range(n)]
+    strides = [1] * n + ([2] + [1] * (n - 1)) * 2
+    inputs = [c1, *sizes[:-1]]
+    w_stem = he_normal((c1, in_channels, 3, 3), rng=rng, dtype=dtype)
+    return RoutedResNet(
+        image=ImageInput(image_scale, image_zero_point),
+        stem=Conv2d(Param(w_stem), padding=1),
+        stem_norm=batch_norm2d(c1, dtype=made.dtype),
+        blocks=[
+            fractional_block(*one, made)
+            for one in zip(inputs, sizes, strides, strict=True)
+        ],
+        gates=gates(sizes[:-1], len(options), dtype=made.dtype, rng=rng),
+        classifier=Linear(
+            Param(uniform_fan_in((classes, c3), rng=rng, dtype=dtype)),
+            Param(np.zeros(classes, dtype), group="affine"),
+        ),
+        options=check_options(options),
+        gate_mode=gate_mode,
+    )
+

@@ -55,7 +55,7 @@ FLOAT = Preset(
     weight_decay=5e-4,
 )
 FINE = Preset(
-    lr=0.02,
+    lr=0.05,
     warmup_epochs=0.2,
     epochs=4,
     batch=64,

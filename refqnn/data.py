@@ -282,6 +282,7 @@ def textures(
     classes: int = 10,
     per_class: int = 3,
     size: int = 10,
+    plane: int | None = None,
     smoothness: float = 1.5,
     gains: Sequence[float] = (0.7, 1.0, 1.3),
     noise: float = 1.1,
@@ -290,16 +291,22 @@ def textures(
 
     image = gain * (a crop of unit variance from a periodic plane) + noise * N(0, 1)
 
+    A plane has ``plane`` pixels a side, 4 ``size`` by default: the larger, the more
+    there is to learn. Raises ValueError for planes smaller than a crop.
+
     train, test: numbers of images  ->  images: (N, 1, size, size) float32, labels: (N,)
     """
-    planes = smooth_planes(classes * per_class, 4 * size, smoothness, rng)
+    side = 4 * size if plane is None else plane
+    if side < size:
+        raise ValueError(f"plane must be at least size = {size}, got {plane}")
+    planes = smooth_planes(classes * per_class, side, smoothness, rng)
 
     def draw(count: int) -> tuple[Float, Int]:
         labels = rng.integers(0, classes, count)
         plane = labels * per_class + rng.integers(0, per_class, count)
-        top, left = rng.integers(0, 4 * size, (2, count))
-        rows = (top[:, None] + np.arange(size)) % (4 * size)
-        cols = (left[:, None] + np.arange(size)) % (4 * size)
+        top, left = rng.integers(0, side, (2, count))
+        rows = (top[:, None] + np.arange(size)) % side
+        cols = (left[:, None] + np.arange(size)) % side
         crops = planes[plane[:, None, None], rows[:, :, None], cols[:, None]]
         gain = rng.choice(np.asarray(gains), count)[:, None, None]
         images = gain * crops + noise * rng.standard_normal(crops.shape)

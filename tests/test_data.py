@@ -343,6 +343,16 @@ def test_textures_start_from_the_published_settings():
         np.testing.assert_array_equal(one, other)
 
 
+def test_small_planes_come_round_again(rng):
+    made = data.textures(1, 1, rng=rng, size=8, plane=8, noise=0.0)
+    shift = data.textures(1, 1, rng=np.random.default_rng(0), size=8, plane=8)
+    assert made.train_images.shape == shift.train_images.shape == (1, 1, 8, 8)
+    total = made.train_images.sum()  # a whole period of a plane of mean 0
+    np.testing.assert_allclose(total, 0.0, atol=1e-4)
+    with pytest.raises(ValueError, match="plane must be at least size = 8, got 7"):
+        data.textures(1, 1, rng=rng, size=8, plane=7)
+
+
 def test_textures_of_a_class_are_alike(rng):
     settings = {"classes": 4, "per_class": 1, "noise": 0.0, "gains": (1.0,)}
     made = data.textures(3000, 100, rng=rng, **settings)

@@ -161,18 +161,26 @@ def stage(
 
 def block(inputs: int, outputs: int, stride: int, made: Choices) -> BasicBlock:
     """Return one residual block."""
-    bits, both = made.weight_bits, made.method.quantized_shortcut
+    bits, a, both = (
+        made.weight_bits,
+        made.activation_bits,
+        made.method.quantized_shortcut,
+    )
     return BasicBlock(
         conv1=conv(inputs, outputs, 3, stride, bits, made),
         norm1=norm(outputs, made),
         relu1=ReLU(),
-        quant1=activation_quantizer(made.method, made.activation_bits),
+        quant1=activation_quantizer(made.method, a),
         conv2=conv(outputs, outputs, 3, 1, bits, made),
         norm2=norm(outputs, made),
         shortcut=shortcut_layer(inputs, outputs, stride, made),
         relu2=ReLU(),
-        quant2=activation_quantizer(made.method, made.activation_bits if both else None),
-        quant0=activation_quantizer(made.method, None if both else made.activation_bits),
+        quant2=activation_quantizer(
+            made.method, made.activation_bits if both else None
+        ),
+        quant0=activation_quantizer(
+            made.method, None if both else made.activation_bits
+        ),
     )
 
 

@@ -131,16 +131,13 @@ def fractional_block(
     """Return a block; conv3 where channels or size change."""
 
     def conv(inputs: int, kernel: int, stride: int) -> FractionalConv:
-        w = he_normal(
-            (outputs, inputs, kernel, kernel), rng=made.rng, dtype=made.dtype
-        )
-        grid = {"true_zero": made.true_zero}
+        w = he_normal((outputs, inputs, kernel, kernel), rng=made.rng, dtype=made.dtype)
         return FractionalConv(
             Param(w),
             stride=stride,
             padding=kernel // 2,
-            of_x=MinMax(stochastic=made.stochastic, **grid),
-            of_w=MinMax(of="weight", **grid),
+            of_x=MinMax(true_zero=made.true_zero, stochastic=made.stochastic),
+            of_w=MinMax(of="weight", true_zero=made.true_zero),
         )
 
     def norm() -> BatchNorm2d:

@@ -17,6 +17,7 @@ are said to cost 6.25 % = 1/16. ``weights`` gives every block a share of its own
 instance its multiply-adds. A cp that equals the target counts as below (released code).
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,7 +51,7 @@ def check_options(options: Sequence[int]) -> tuple[int, ...]:
             raise ValueError(
                 f"options must be 0 (skip), 1 to {MOST_BITS} or 32 (keep), got {b!r}"
             )
-    if any(later <= b for b, later in zip(bits, bits[1:], strict=False)):
+    if any(later <= b for b, later in itertools.pairwise(bits)):
         raise ValueError(f"bits, and so costs, must increase in options, got {bits}")
     return bits
 
@@ -75,7 +76,8 @@ def one_hot(decisions: Int, n: int) -> Float:
     array([[0., 1.],
            [1., 0.]])
     """
-    return np.asarray(decisions)[..., None] == np.arange(n) + 0.0
+    chosen = np.asarray(decisions)[..., None] == np.arange(n)
+    return chosen.astype(np.float64)
 
 
 def computation_percentage(

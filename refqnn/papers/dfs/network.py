@@ -80,7 +80,6 @@ class BlockPass(NamedTuple):
     caches: list[Any]
     m: Float  # (B, n)
     p: Float  # (B, n)
-    softmax: Any
     gate: Any
     chosen: bool  # by ``choose``, not by the gate: no gradient from m to p
 
@@ -136,15 +135,14 @@ class RoutedResNet:
         state, passes = self.gates.start(len(x)), []
         for i in range(self.gated):
             z, state, gate = self.gates.forward(i, x, state, run)
-            p, softmax = run.backend.ops.softmax(z)
+            p, _ = run.backend.ops.softmax(z)
             m = self.mask(i, p, run, choose)
-            needed = m.any(0) | (run.training and choose is None)
+            every = run.training and choose is None
+            needed = np.logical_or(m.any(0), every)
             x, candidates, caches = mixture(
                 self.blocks[i + 1], x, m, self.options, needed, run
             )
-            passes.append(
-                BlockPass(candidates, caches, m, p, softmax, gate, choose is not None)
-            )
+            passes.append(BlockPass(candidates, caches, m, p, gate, choose is not None))
         logits, head = self.head(x, run)
         return logits, Pass(front, first, passes, head)
 
@@ -221,7 +219,7 @@ def mixture(
     """
     candidates: list[Float | None] = [None] * len(options)
     caches: list[Any] = [None] * len(options)
-    for k in np.flatnonzero(needed):
+    for k in np.flatnonzero(needed).tolist():
         b = options[k]
         candidates[k], caches[k] = (
             block.prev(x, run) if b == SKIP else block.forward(x, run, b)
@@ -306,27 +304,27 @@ def routed_resnet(
         raise ValueError(f"depth must be 6n + 2 with n of at least 1, got {depth}")
     if gate_mode not in {"straight_through", "soft"}:
         raise ValueError(f"gate_mode must be straight_through or soft: {gate_mode!r}")
+    options = check_options(options)
     made = BlockOptions(rng, np.dtype(dtype), true_zero, stochastic)
-    c1, c2, c3 = widths = [scaled(c, width) for c in (16, 32, 64)]
+    widths = [scaled(c, width) for c in (16, 32, 64)]
     n = (depth - 2) // 6
     sizes = [c for c in widths for _ in range(n)]
     strides = [1] * n + ([2] + [1] * (n - 1)) * 2
-    inputs = [c1, *sizes[:-1]]
-    w_stem = he_normal((c1, in_channels, 3, 3), rng=rng, dtype=dtype)
+    inputs = [widths[0], *sizes[:-1]]
+    w_stem = he_normal((widths[0], in_channels, 3, 3), rng=rng, dtype=dtype)
     return RoutedResNet(
         image=ImageInput(image_scale, image_zero_point),
         stem=Conv2d(Param(w_stem), padding=1),
-        stem_norm=batch_norm2d(c1, dtype=made.dtype),
+        stem_norm=batch_norm2d(widths[0], dtype=made.dtype),
         blocks=[
             fractional_block(*one, made)
             for one in zip(inputs, sizes, strides, strict=True)
         ],
         gates=gates(sizes[:-1], len(options), dtype=made.dtype, rng=rng),
         classifier=Linear(
-            Param(uniform_fan_in((classes, c3), rng=rng, dtype=dtype)),
+            Param(uniform_fan_in((classes, widths[-1]), rng=rng, dtype=dtype)),
             Param(np.zeros(classes, dtype), group="affine"),
         ),
-        options=check_options(options),
+        options=options,
         gate_mode=gate_mode,
     )
-

@@ -19,7 +19,7 @@ default, divides by both, so that alpha does not depend on batch and depth:
 alpha_mean = alpha B L, for instance 0.0448 for the paper's 1e-5 with B = 128, L = 35.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, final
 
@@ -203,13 +203,13 @@ def train(
     training = Training(
         network,
         SGD(chosen, momentum=settings.momentum, weight_decay=settings.weight_decay),
-        multistep(lr, milestones=(steps // 2, 3 * steps // 4)),
+        multistep(lr, milestones=sorted({steps // 2, 3 * steps // 4})),
         rng,
         batch=settings.batch,
         objective=objective,
         backend=backend,
     )
-    bar: Iterator[int] = tqdm.tqdm(range(steps), unit="step", disable=not progress)
+    bar: Iterable[int] = tqdm.tqdm(range(steps), unit="step", disable=not progress)
     with threadpool_limits(1, user_api="blas"):
         for step in bar:
             training.next_batch(dataset.train_images, dataset.train_labels)

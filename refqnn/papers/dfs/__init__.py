@@ -1,0 +1,81 @@
+r"""Dynamic fractional skipping (DFS): skip, quantize or keep each block of each input.
+
+Shen, Fu, Wang, Xu, Wang, Lin. Fractional Skipping: Towards Finer-Grained Dynamic CNN
+Inference. AAAI 2020, arXiv:2001.00705.
+
+    paper                                       code                     where
+    equation 1, F_i                             x                        network.py
+    G_i, gating probabilities                   p, m                     gate.py
+    C_i^(b_k), the block at b_k bits            FractionalBlock          block.py
+    equation 2, CE + alpha E                    Joint                    training.py
+    two-step training                           backbone, gate_start     training.py
+    cp, dynamic sign of alpha                   computation_percentage   cost.py
+    "executed" layers                           execute                  inference.py
+
+Read in the released code (Torment123/DFS) where the paper is silent or says otherwise:
+a "layer" is a residual block; the mixture of equation 1 is only the gradient, the
+forward pass takes one option; transitions that are skipped are batch norm of a 1x1
+convolution; seven options (``RELEASED_OPTIONS``), a grid without a true zero, and
+activations that are rounded stochastically even in evaluation. ``released`` makes that
+network; it runs in floating point only.
+
+The paper's tables 1 and 2 are different runs (93.53 % at cp 40.20 and 93.54 % at cp
+40.93 for one setting); the text says that cp strays by about 3 % at alpha 1e-4 and
+1e-3, the table says 0.8 to 1.0 and 3.4 to 3.8; the margins called "4 %", "8 %" and
+"6 %" are 4.35, 8.53 and 5.85. HAQ's percentage, which figure 7 draws on the same axis,
+is linear in bits and about weights alone; this cp is quadratic. Below 1/16 without
+skips no network can be, so skips at 4 and 5 % are arithmetic, not a finding.
+"""
+
+from typing import Any
+
+from refqnn.papers.dfs.block import FractionalBlock as FractionalBlock
+from refqnn.papers.dfs.block import FractionalConv as FractionalConv
+from refqnn.papers.dfs.cost import KEEP as KEEP
+from refqnn.papers.dfs.cost import OPTIONS as OPTIONS
+from refqnn.papers.dfs.cost import RELEASED_OPTIONS as RELEASED_OPTIONS
+from refqnn.papers.dfs.cost import SKIP as SKIP
+from refqnn.papers.dfs.cost import check_options as check_options
+from refqnn.papers.dfs.cost import check_target as check_target
+from refqnn.papers.dfs.cost import computation_percentage as computation_percentage
+from refqnn.papers.dfs.cost import costs as costs
+from refqnn.papers.dfs.cost import dynamic_sign as dynamic_sign
+from refqnn.papers.dfs.cost import least_skip_share as least_skip_share
+from refqnn.papers.dfs.cost import one_hot as one_hot
+from refqnn.papers.dfs.cost import resource as resource
+from refqnn.papers.dfs.gate import RecurrentGate as RecurrentGate
+from refqnn.papers.dfs.gate import recurrent_gate as recurrent_gate
+from refqnn.papers.dfs.inference import Ledger as Ledger
+from refqnn.papers.dfs.inference import block_macs as block_macs
+from refqnn.papers.dfs.inference import execute as execute
+from refqnn.papers.dfs.inference import gate_share as gate_share
+from refqnn.papers.dfs.network import RoutedResNet as RoutedResNet
+from refqnn.papers.dfs.network import always as always
+from refqnn.papers.dfs.network import gate_mask as gate_mask
+from refqnn.papers.dfs.network import routed_resnet as routed_resnet
+from refqnn.papers.dfs.training import PAPER as PAPER
+from refqnn.papers.dfs.training import SMALL as SMALL
+from refqnn.papers.dfs.training import Forced as Forced
+from refqnn.papers.dfs.training import GateStart as GateStart
+from refqnn.papers.dfs.training import Joint as Joint
+from refqnn.papers.dfs.training import Settings as Settings
+from refqnn.papers.dfs.training import backbone as backbone
+from refqnn.papers.dfs.training import evaluate as evaluate
+from refqnn.papers.dfs.training import gate_start as gate_start
+from refqnn.papers.dfs.training import joint as joint
+from refqnn.papers.dfs.training import train as train
+
+
+def released(depth: int, **options: Any) -> RoutedResNet:
+    """Return the network as released: seven options, no true zero, noisy activations.
+
+    >>> import numpy as np
+    >>> released(8, width=0.25, rng=np.random.default_rng(0)).options
+    (0, 8, 10, 12, 14, 16, 32)
+    """
+    choices: dict[str, Any] = {
+        "options": RELEASED_OPTIONS,
+        "true_zero": False,
+        "stochastic": True,
+    }
+    return routed_resnet(depth, **(choices | options))

@@ -1,0 +1,217 @@
+"""Inference that executes only what was chosen.
+
+DFS, arXiv:2001.00705, section 3: an input pays for the options its gates choose. The
+samples of a batch are grouped by decision before every block, each group runs its
+option, and the results go back in order. Nothing is multiplied by zero.
+
+A block of b bits runs on integers: inputs and weights become codes, the convolution
+sums products of codes exactly (int32 up to 8 bits, int64 above), and only the sum is
+scaled. Batch norm, ReLU and the addition stay in floating point, so in a group or in
+the whole batch a sample gets the same bits. Blocks that are kept run in floating point
+as in training.
+
+``Ledger`` counts the multiply-adds of every convolution that ran, from the shapes of
+what it was given, not from the decisions: that both agree is a test.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+import refqnn
+from refqnn._types import Array, Float, Int
+from refqnn.core import Run
+from refqnn.papers.dfs.block import Executed, FractionalBlock, FractionalConv
+from refqnn.papers.dfs.cost import KEEP, SKIP
+from refqnn.papers.dfs.network import RoutedResNet
+from refqnn.quantizers.min_max import min_max_codes, min_max_grid
+
+#: codes of at most these bits are summed in int32
+INT32_BITS = 8
+
+
+class Executions(NamedTuple):
+    """Logits (N, K), decisions (N, L) and what was executed for them."""
+
+    logits: Float
+    decisions: Int
+    ledger: "Ledger"
+
+
+@final
+@dataclass(eq=False)
+class Ledger:
+    """Multiply-adds that were executed, by convolution and bits: an observer."""
+
+    macs: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def observe(self, module: Any, _x: Array, y: Array) -> None:
+        """Add what a convolution has just computed."""
+        if isinstance(module, Executed):
+            done = y.size * module.conv.w.value[0].size
+            key = (id(module.conv), module.bits)
+            self.macs[key] = self.macs.get(key, 0) + done
+
+    def of(self, convolutions: list[FractionalConv]) -> dict[int, int]:
+        """Return {bits: multiply-adds} of some convolutions."""
+        ids = {id(conv) for conv in convolutions}
+        found: dict[int, int] = {}
+        for (conv, bits), macs in self.macs.items():
+            if conv in ids:
+                found[bits] = found.get(bits, 0) + macs
+        return found
+
+    def cp(self, network: RoutedResNet, block_macs: Int, images: int) -> float:
+        """cp = sum macs (b / 32)^2 / (N sum of the gated blocks' macs), as executed."""
+        convs = [c for block in network.blocks[1:] for c in block.convolutions()]
+        spent = sum(m * (b / KEEP) ** 2 for b, m in self.of(convs).items())
+        return spent / (images * int(block_macs.sum()))
+
+
+def execute(
+    network: RoutedResNet,
+    images: Array,
+    *,
+    choose: Callable[[int, Float], Int] | None = None,
+    integers: bool = True,
+    batch: int = 250,
+    backend: Any = refqnn,
+) -> Executions:
+    """Run every sample through its own options only.
+
+    images: (N, C, H, W)  ->  logits: (N, K), decisions: (N, L), counted multiply-adds
+
+    ``integers=False`` runs the same groups in floating point. Raises ValueError for
+    integers without a true zero: the padding of such a grid is no code.
+    """
+    ledger = Ledger()
+    run = Run(backend=backend, observe=ledger.observe)
+    with threadpool_limits(1, user_api="blas"):
+        parts = [
+            route(network, images[i : i + batch], run, choose, integers=integers)
+            for i in range(0, len(images), batch)
+        ]
+    logits, decisions = (np.concatenate(both) for both in zip(*parts, strict=True))
+    return Executions(logits, decisions, ledger)
+
+
+def route(
+    network: RoutedResNet, images: Array, run: Run, choose: Any, *, integers: bool
+) -> tuple[Float, Int]:
+    """images: (B, C, H, W)  ->  logits: (B, K), decisions: (B, L)"""
+    x, _ = network.front(images, run)
+    x, _ = network.blocks[0].forward(x, run, KEEP)
+    state, every = network.gates.start(len(x)), []
+    for i in range(network.gated):
+        z, state, _ = network.gates.forward(i, x, state, run)
+        p, _ = run.backend.ops.softmax(z)
+        decisions = p.argmax(1) if choose is None else choose(i, p)
+        every.append(np.broadcast_to(decisions, len(x)))
+        bits = np.array(network.options)[every[-1]]
+        x = grouped(network.blocks[i + 1], x, bits, run, integers=integers)
+    logits, _ = network.head(x, run)
+    return logits, np.stack(every, axis=1)
+
+
+def grouped(
+    block: FractionalBlock, x: Float, bits: Int, run: Run, *, integers: bool
+) -> Float:
+    """Run every number of bits on the samples that chose it.
+
+    x: (B, C, H, W), bits: (B,)  ->  y: (B, O, Ho, Wo)
+    """
+    order, parts = [], []
+    for b in np.unique(bits).tolist():
+        members = np.flatnonzero(bits == b)
+        order.append(members)
+        parts.append(one_option(block, x[members], b, run, integers=integers))
+    y = np.concatenate(parts)
+    back = np.empty_like(y)
+    back[np.concatenate(order)] = y
+    return back
+
+
+def one_option(
+    block: FractionalBlock, x: Float, bits: int, run: Run, *, integers: bool
+) -> Float:
+    """x: (B, C, H, W)  ->  y: (B, O, Ho, Wo) of a block that takes one option"""
+    if bits == SKIP:
+        return block.prev(x, run)[0]
+    if bits == KEEP or not integers:
+        return block.forward(x, run, bits)[0]
+    return on_integers(block).forward(x, run, bits)[0]
+
+
+def on_integers(block: FractionalBlock) -> FractionalBlock:
+    """Return the block with convolutions that compute on codes, nothing copied."""
+    convs = {
+        name: IntegerConv(getattr(block, name))
+        for name in ("conv1", "conv2", "conv3")
+        if getattr(block, name) is not None
+    }
+    return replace(block, **convs)  # type: ignore[arg-type]
+
+
+@final
+@dataclass(eq=False)
+class IntegerConv:
+    """y = s_x s_w conv(q_x - z_x, q_w - z_w), the convolution exact, in evaluation."""
+
+    conv: FractionalConv
+
+    def forward(self, x: Float, run: Run, bits: int) -> tuple[Float, None]:
+        """x: (N, C, H, W)  ->  y: (N, O, Ho, Wo), no cache"""
+        conv = self.conv
+        if not (conv.of_x.true_zero and conv.of_w.true_zero):
+            raise ValueError("integers need true_zero=True: 0 must be a code")
+        q_x, s_x, z_x = codes(x, conv.of_x, bits)
+        q_w, s_w, z_w = codes(conv.w.value, conv.of_w, bits)
+        acc = run.backend.integer.conv2d(
+            q_x,
+            q_w,
+            x_zero_point=z_x,
+            w_zero_point=z_w,
+            stride=conv.stride,
+            padding=conv.padding,
+            accumulator="int32" if bits <= INT32_BITS else "int64",
+        )
+        y = (float(s_x) * float(s_w) * acc).astype(x.dtype)
+        run.see(Executed(conv, bits), x, y)
+        return y, None
+
+
+def codes(v: Float, quantizer: Any, bits: int) -> tuple[Int, Float, int]:
+    """v: (...)  ->  codes: (...) in [0, 2^b), scale: (), zero-point"""
+    grid = min_max_grid(v, *quantizer.range_of(v), bits=bits)
+    q = min_max_codes(v, grid, bits)
+    dtype = np.uint8 if bits <= INT32_BITS else np.uint16 if bits <= 16 else np.int32
+    return q.astype(dtype), grid.scale, int(grid.zero_point)
+
+
+def block_macs(network: RoutedResNet, image_shape: tuple[int, int, int]) -> Int:
+    """Return the multiply-adds of the 3x3 convolutions of every gated block: (L,).
+
+    image_shape: (C, H, W). The paper's cp weighs all blocks alike; these are the
+    weights of the cp that counts multiply-adds.
+    """
+    ledger = Ledger()
+    run = Run(observe=ledger.observe)
+    last = len(network.options) - 1
+    network.forward(
+        np.zeros((1, *image_shape), np.uint8), run, choose=lambda _i, _p: np.array(last)
+    )
+    return np.array(
+        [sum(ledger.of(block.convolutions()).values()) for block in network.blocks[1:]]
+    )
+
+
+def gate_share(network: RoutedResNet, image_shape: tuple[int, int, int]) -> float:
+    """Return the gates' multiply-adds as a share of those of the blocks they rule.
+
+    The paper prints 0.04 %.
+    """
+    gates = sum(network.gates.macs(i) for i in range(network.gated))
+    return gates / int(block_macs(network, image_shape).sum())

@@ -1,0 +1,499 @@
+"""DFS: equation 1 and its backward, costs, the controller, what inference executes."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tables.networks import check_gradients, pixels
+
+from refqnn import data
+from refqnn.core import Run, named_buffers, named_params, zero_grads
+from refqnn.networks import resnet
+from refqnn.papers import dfs
+from refqnn.papers.dfs.block import Executed
+from refqnn.papers.dfs.network import gate_gradient, mixture
+
+MODES = ("soft", "straight_through")
+
+
+def tiny(rng, *, depth=8, dtype="float64", **options):
+    """Return a network of 2, 4 and 8 channels with norms away from the identity."""
+    network = dfs.routed_resnet(
+        depth, width=0.13, classes=3, dtype=dtype, rng=rng, **options
+    )
+    for name, param in named_params(network).items():
+        if name.endswith(("gamma", "beta", ".b")):
+            moved = param.value + rng.normal(0, 0.3, param.value.shape)
+            param.value = moved.astype(dtype)
+    return network
+
+
+def calibrated(network, x):
+    """Let every option see a batch, so that evaluation knows its ranges."""
+    network.forward(x, Run(training=True, rng=np.random.default_rng(0)))
+    return network
+
+
+def drawn(rng, network, n):
+    """Return decisions (n, L) and the choice that takes them."""
+    table = rng.integers(0, len(network.options), (n, network.gated))
+    return table, lambda i, _p: table[:, i]
+
+
+# Equation 1 and its backward
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("depth", [8, 14])
+def test_gradients_of_the_whole_network(mode, depth, rng):
+    network = tiny(rng, depth=depth, gate_mode=mode)
+    x = pixels(rng, dtype=np.float64)
+    check_gradients(network, x, Run(training=True), rng, bound=1e-6)
+
+
+def test_the_price_of_the_options_reaches_the_gates(rng):
+    network = tiny(rng, depth=14, gate_mode="soft")
+    x, price = pixels(rng, dtype=np.float64), 0.3
+    recording = Run(training=True).recording()
+    logits, cache = network.forward(x, recording)
+    zero_grads(network)
+    network.backward(np.zeros_like(logits), cache, price=price)
+
+    def cost():
+        replayed = Run(training=True).replaying(recording.tape)
+        return price * dfs.resource(network.forward(x, replayed)[1].m, network.options)
+
+    names = [n for n in named_params(network) if n.startswith("gates")]
+    names += ["stem.w", "blocks.1.conv2.w", "blocks.2.norm2.gamma"]
+    for name in names:
+        param = named_params(network)[name]
+        along, value = rng.standard_normal(param.value.shape), param.value
+        ends = []
+        for side in (1e-6, -1e-6):
+            param.value = value + side * along
+            ends.append(cost())
+        param.value = value
+        slope = (ends[0] - ends[1]) / 2e-6
+        np.testing.assert_allclose(np.sum(param.grad * along), slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_masks(mode):
+    p = np.array([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]])
+    m, cache = dfs.gate_mask(p, gate_mode=mode)
+    expected = p if mode == "soft" else [[0, 1, 0], [1, 0, 0]]
+    np.testing.assert_array_equal(m, expected)
+    moved, _ = dfs.gate_mask(p + 0.125, gate_mode=mode, frozen=cache)
+    np.testing.assert_allclose(moved, m + 0.125)
+
+
+def test_equation_1_by_a_loop_over_samples(rng):
+    network = tiny(rng)
+    block, x = network.blocks[1], rng.standard_normal((3, 2, 4, 4))
+    m = rng.dirichlet(np.ones(4), size=3)
+    run = Run(training=True)
+    y, *_ = mixture(block, x, m, network.options, np.ones(4, bool), run)
+    skipped = block.prev(x, run)[0]
+    others = [block.forward(x, run, b)[0] for b in (8, 16, 32)]
+    for b in range(3):
+        one = m[b, 0] * skipped[b]
+        one = one + sum(m[b, k + 1] * others[k][b] for k in range(3))
+        np.testing.assert_allclose(y[b], one, rtol=1e-12)
+
+
+def test_a_skipped_identity_block_is_the_identity_and_a_transition_has_no_relu(rng):
+    network = tiny(rng, depth=14)
+    x = rng.standard_normal((2, 2, 4, 4))
+    run, m = Run(training=True), dfs.one_hot(np.zeros(2, int), 4)
+    y, *_ = mixture(network.blocks[1], x, m, network.options, m.any(0), run)
+    np.testing.assert_array_equal(y, x)
+    transition = network.blocks[2]
+    y, *_ = mixture(transition, x, m, network.options, m.any(0), run)
+    linear, _ = transition.conv3.forward(x, run, dfs.KEEP)
+    expected, _ = transition.norm3.forward(linear, run)
+    np.testing.assert_array_equal(y, expected)
+    assert y.min() < 0
+
+
+def test_a_gate_that_is_sure_gets_no_gradient_from_the_price(rng):
+    network = tiny(rng)
+    network.gates.projection.b.value = np.array([0.0, 0.0, 0.0, 800.0])
+    logits, cache = network.forward(pixels(rng, dtype=float), Run(training=True))
+    zero_grads(network)
+    network.backward(np.zeros_like(logits), cache, price=1.0)
+    grads = [p.grad for n, p in named_params(network).items() if n[:5] == "gates"]
+    assert all(not g.any() for g in grads)
+
+
+def test_price_pushes_down_exactly_what_costs_more_than_the_mean():
+    p = np.array([[0.1, 0.2, 0.3, 0.4]])
+    c = dfs.costs(dfs.OPTIONS)
+    block = dfs.network.BlockPass([], [], p, p, None, chosen=True)
+    dz = gate_gradient(np.zeros((1, 1, 1, 1)), block, c)
+    np.testing.assert_allclose(dz[0], p[0] * (c - p[0] @ c), rtol=1e-14)
+    np.testing.assert_allclose(-dz, gate_gradient(np.zeros((1, 1, 1, 1)), block, -c))
+
+
+def test_probabilities_do_not_depend_on_the_batch_before(rng):
+    network = tiny(rng)
+    x = pixels(rng, dtype=float)
+    calibrated(network, x)
+    first = network.forward(x, Run())[1].p
+    network.forward(pixels(rng, dtype=float), Run())
+    np.testing.assert_array_equal(network.forward(x, Run())[1].p, first)
+
+
+def test_permuted_samples_get_permuted_masks(rng):
+    network = tiny(rng, gate_mode="soft")
+    x = pixels(rng, n=5, dtype=float)
+    calibrated(network, x)
+    order = rng.permutation(5)
+    m, again = (network.forward(v, Run())[1].m for v in (x, x[order]))
+    np.testing.assert_allclose(again, m[order], rtol=1e-9)
+
+
+def test_shared_statistics_move_once_for_every_candidate(rng):
+    network = tiny(rng)
+    block = network.blocks[1]  # a transition
+    moves = {}
+    for name, part in (("norm1", block.norm1), ("norm3", block.norm3)):
+        update = type(part).update
+
+        def counted(self, *a, _update=update, _name=name, **k):
+            moves[_name] = moves.get(_name, 0) + (self is getattr(block, _name))
+            _update(self, *a, **k)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(part), "update", counted)
+            network.forward(pixels(rng, dtype=float), Run(training=True))
+    assert moves == {"norm1": 3, "norm3": 4}
+
+
+# Forced decisions
+
+
+def plain_twin(network, rng):
+    """Return the ResNet of option B with the values of a routed one."""
+    twin = resnet(14, width=0.13, classes=3, shortcut="B", dtype="float64", rng=rng)
+    ours = named_params(network) | named_buffers(network)
+    names = [n for n in twin.layers if "_block" in n]
+    for name, leaf in (named_params(twin) | named_buffers(twin)).items():
+        own = name.removeprefix("layers.")
+        layer, _, rest = own.partition(".")
+        if layer in names:
+            rest = rest.replace("shortcut.layers.conv", "conv3")
+            rest = rest.replace("shortcut.layers.norm", "norm3")
+            own = f"blocks.{names.index(layer)}.{rest}"
+        leaf.value = ours[own].value.copy()
+    return twin
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_keeping_every_block_is_the_plain_resnet_bit_for_bit(training, rng):
+    network = calibrated(tiny(rng, depth=14), pixels(rng, dtype=float))
+    twin = plain_twin(network, rng)
+    x, run = pixels(rng, n=4, dtype=float), Run(training=training)
+    logits, cache = network.forward(x, run, choose=dfs.always(3))
+    expected, twin_cache = twin.forward(x, run)
+    np.testing.assert_array_equal(logits, expected)
+    dy = rng.standard_normal(logits.shape)
+    zero_grads(network)
+    zero_grads(twin)
+    dx, twin_dx = network.backward(dy, cache), twin.backward(dy, twin_cache)
+    np.testing.assert_array_equal(dx, twin_dx)
+    np.testing.assert_array_equal(network.stem.w.grad, twin.layers["stem"].w.grad)
+    assert not network.gates.w_x.grad.any()  # CE does not reach gates that are unasked
+
+
+def test_gates_that_keep_everything_are_the_plain_resnet_bit_for_bit(rng):
+    network = tiny(rng, depth=14)
+    network.gates.projection.b.value = np.array([0.0, 0.0, 0.0, 50.0])
+    x, run = pixels(rng, n=4, dtype=float), Run(training=True)
+    twin = plain_twin(network, rng)
+    np.testing.assert_array_equal(network.forward(x, run)[0], twin.forward(x, run)[0])
+
+
+def test_24_bits_of_one_image_in_float64_lose_nothing_to_speak_of(rng):
+    network = tiny(rng, options=(0, 24, 32))  # of many, the mean range would clip some
+    x, run = pixels(rng, n=1, dtype=float), Run(training=True)
+    fine, full = (network.forward(x, run, choose=dfs.always(k))[0] for k in (1, 2))
+    np.testing.assert_allclose(fine, full, atol=1e-5)
+    assert np.any(fine != full)
+
+
+# Costs
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_cp_is_linear_and_inside_its_bounds(seed):
+    rng = np.random.default_rng(seed)
+    one, two = rng.dirichlet(np.ones(4), size=(2, 3, 5))
+    cp = [
+        dfs.computation_percentage(m, dfs.OPTIONS)
+        for m in (one, two, 0.25 * one + 0.75 * two)
+    ]
+    np.testing.assert_allclose(cp[2], 0.25 * cp[0] + 0.75 * cp[1], rtol=1e-12)
+    assert 0 <= min(cp) <= max(cp) <= 1
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16, 18, 20, 22])
+def test_one_option_costs_its_square_exactly(bits, rng):
+    network = tiny(rng, options=(bits,))
+    _, cache = network.forward(pixels(rng, dtype=float), Run(training=True))
+    assert dfs.computation_percentage(cache.m, (bits,)) == bits**2 / 1024
+
+
+def test_weights_of_blocks():
+    m = dfs.one_hot(np.array([[3, 0]]), 4)
+    assert dfs.computation_percentage(m, dfs.OPTIONS) == 0.5
+    assert dfs.computation_percentage(m, dfs.OPTIONS, weights=[3, 1]) == 0.75
+
+
+def test_dynamic_sign_counts_equality_as_below():
+    assert [dfs.dynamic_sign(cp, 0.4) for cp in (0.39, 0.4, 0.41)] == [-1, -1, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "at least one number of bits, got none"),
+        ((0, 8, 8), r"must increase in options, got \(0, 8, 8\)"),
+        ((8, 0), "must increase"),
+        ((0, 25), "1 to 24 or 32 .keep., got 25"),
+        ((-1, 8), "got -1"),
+        ((True,), "got True"),
+        ((0, 8.0), "got 8.0"),
+    ],
+)
+def test_bad_options(options, message, rng):
+    with pytest.raises(ValueError, match=message):
+        dfs.routed_resnet(8, options=options, rng=rng)
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "message"),
+    [
+        (0, dfs.OPTIONS, r"target must lie in \(0, 1\], got 0"),
+        (1.01, dfs.OPTIONS, "got 1.01"),
+        (float("nan"), dfs.OPTIONS, "got nan"),
+        (0.05, (8, 16), r"cost from 0.0625 \(floor\) to 0.25"),
+        (0.5, (8, 16), "out of reach"),
+    ],
+)
+def test_bad_targets(target, options, message, rng):
+    network = tiny(rng, options=options)
+    with pytest.raises(ValueError, match=message):
+        dfs.joint(network, images(rng), target=target, rng=rng)
+
+
+def test_bad_networks(rng):
+    for depth in (6, 9, 2):
+        with pytest.raises(ValueError, match=r"6n \+ 2 with n of at least 1, got"):
+            dfs.routed_resnet(depth, rng=rng)
+    with pytest.raises(ValueError, match="gate_mode must be"):
+        dfs.routed_resnet(8, gate_mode="hard", rng=rng)
+    network = calibrated(tiny(rng), pixels(rng, dtype=float))
+    logits, cache = network.forward(pixels(rng, dtype=float), Run())
+    with pytest.raises(ValueError, match="needs a training pass"):
+        network.backward(np.ones_like(logits), cache)
+    with pytest.raises(ValueError, match=r"m must be \(B, L, n = 4\)"):
+        dfs.computation_percentage(np.zeros((0, 2, 4)), dfs.OPTIONS)
+    with pytest.raises(ValueError, match="weights must be"):
+        dfs.computation_percentage(np.ones((1, 2, 4)), dfs.OPTIONS, weights=[1, -1])
+    with pytest.raises(ValueError, match="scale must be"):
+        dfs.Joint(0.5, scale="median")(
+            tiny(rng), pixels(rng), np.zeros(3, int), Run(training=True)
+        )
+
+
+# What the paper's networks cost
+
+
+def test_multiply_adds_of_the_papers_backbones():
+    totals = {}
+    for depth in (38, 74):
+        network = dfs.routed_resnet(depth, in_channels=3, rng=np.random.default_rng(0))
+        macs = dfs.block_macs(network, (3, 32, 32))
+        blocks = int(macs.sum()) + 4_718_592  # with the first block
+        assert sorted(set(macs.tolist())) == [3_538_944, 4_718_592]
+        assert (macs == 3_538_944).sum() == 2
+        totals[depth] = blocks + 442_368 + 262_144 + 640
+    assert totals == {38: 83_280_512, 74: 168_215_168}
+
+
+def test_the_gates_cost_less_than_the_paper_prints():
+    network = dfs.routed_resnet(74, in_channels=3, rng=np.random.default_rng(0))
+    share = dfs.gate_share(network, (3, 32, 32))
+    assert 0.0002 < share < 0.0004  # 0.04 % is printed
+
+
+# Inference
+
+
+def test_inference_executes_what_the_ledger_counts(rng):
+    network = calibrated(tiny(rng, depth=14), pixels(rng, dtype=float))
+    x = pixels(rng, n=9)
+    table, choose = drawn(rng, network, len(x))
+    done = dfs.execute(network, x, choose=choose)
+    np.testing.assert_array_equal(done.decisions, table)
+    macs = dfs.block_macs(network, x.shape[1:])
+    m = dfs.one_hot(table, 4)
+    analytic = dfs.computation_percentage(m, network.options, weights=macs)
+    assert done.ledger.cp(network, macs, len(x)) == pytest.approx(analytic, rel=1e-14)
+    for i, block in enumerate(network.blocks[1:]):
+        executed = done.ledger.of(block.convolutions())
+        takers = {
+            b: int((table[:, i] == k).sum()) for k, b in enumerate((0, 8, 16, 32))
+        }
+        per_image = int(macs[i])
+        assert executed == {
+            b: n * per_image for b, n in takers.items() if n and b != dfs.SKIP
+        }
+
+
+def test_grouped_integers_are_masked_integers_bit_for_bit(rng):
+    network = calibrated(tiny(rng, depth=14, dtype="float32"), pixels(rng))
+    run, (x, _) = Run(), network.front(pixels(rng, n=8), Run())
+    x, _ = network.blocks[0].forward(x, run, dfs.KEEP)
+    for block in network.blocks[1:]:
+        bits = np.array([8, 16, 8, 8, 16, 16, 8, 16])
+        grouped = dfs.inference.grouped(block, x, bits, run, integers=True)
+        whole = {
+            b: dfs.inference.one_option(block, x, b, run, integers=True)
+            for b in (8, 16)
+        }
+        eight = (bits == 8)[:, None, None, None]
+        np.testing.assert_array_equal(grouped, np.where(eight, whole[8], whole[16]))
+        x = grouped
+
+
+def test_integers_and_fake_quantization_are_the_same_function(rng):
+    network = calibrated(tiny(rng, depth=14), pixels(rng, dtype=float))
+    x = pixels(rng, n=6, dtype=float)
+    _, choose = drawn(rng, network, len(x))
+    ints, floats = (
+        dfs.execute(network, x, choose=choose, integers=way) for way in (True, False)
+    )
+    mixture_of, _ = network.forward(x, Run(), choose=choose)
+    np.testing.assert_allclose(ints.logits, floats.logits, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(floats.logits, mixture_of, rtol=1e-9, atol=1e-9)
+
+
+def test_gates_decide_the_same_in_groups_and_in_the_mixture(rng):
+    network = calibrated(tiny(rng, depth=14), pixels(rng, dtype=float))
+    x = pixels(rng, n=6, dtype=float)
+    done = dfs.execute(network, x, integers=False, batch=4)
+    _, cache = network.forward(x, Run())
+    np.testing.assert_array_equal(done.decisions, cache.m.argmax(-1))
+
+
+def test_integers_need_a_true_zero(rng):
+    network = dfs.released(8, width=0.13, rng=rng)
+    x = pixels(rng)
+    calibrated(network, x)
+    with pytest.raises(ValueError, match="integers need true_zero=True"):
+        dfs.execute(network, x, choose=dfs.always(1))
+    assert network.options == (0, 8, 10, 12, 14, 16, 32)
+    assert network.gates.projection.w.value.shape == (7, 10)
+
+
+def test_the_released_network_is_noisy_in_evaluation(rng):
+    network = calibrated(dfs.released(8, width=0.13, rng=rng), pixels(rng))
+    x, noise = pixels(rng), np.random.default_rng(0)
+    one, two = (
+        network.forward(x, Run(rng=noise), choose=dfs.always(1))[0] for _ in "12"
+    )
+    assert np.any(one != two)
+
+
+def test_the_observer_sees_bits(rng):
+    network = calibrated(tiny(rng), pixels(rng, dtype=float))
+    seen = []
+    run = Run(observe=lambda module, _x, _y: seen.append(module))
+    network.forward(pixels(rng), run, choose=dfs.always(1))
+    bits = [m.bits for m in seen if isinstance(m, Executed)]
+    assert bits == [32, 32] + [8, 8, 8] * 2  # block 1 whole, two transitions at 8
+
+
+# Training
+
+
+def images(rng, n=256):
+    return data.textures(n, 32, rng=rng, classes=3, size=8, plane=8, noise=0.3)
+
+
+def small(rng, **options):
+    return dfs.routed_resnet(
+        8,
+        width=0.13,
+        classes=3,
+        image_scale=1.0,
+        image_zero_point=0,
+        rng=rng,
+        **options,
+    )
+
+
+def test_step_1_moves_the_gates_alone_and_ends_in_time(rng):
+    network, dataset = small(rng), images(rng)
+    before = {n: p.value.copy() for n, p in named_params(network).items()}
+    means = network.stem_norm.mean.value.copy()
+    start = dfs.gate_start(network, dataset, rng=rng)
+    for name, param in named_params(network).items():
+        moved = bool(np.any(param.value != before[name]))
+        assert moved == name.startswith("gates"), name
+    assert np.any(network.stem_norm.mean.value != means)  # as in the release
+    assert start.history[-1].all_last
+    assert 0.9 <= start.history[-1].p_last <= 0.97
+    assert not start.history[-2].all_last or start.history[-2].p_last < 0.9
+
+
+def test_step_1_that_does_not_end_says_so(rng):
+    settings = dfs.SMALL._replace(gate_steps=2)
+    with pytest.raises(ValueError, match="after 2 steps the gates keep with"):
+        dfs.gate_start(small(rng), images(rng), settings, rng=rng)
+
+
+def test_the_loss_is_equation_2(rng):
+    network = tiny(rng)
+    x, labels, run = pixels(rng), np.array([0, 1, 2]), Run(training=True)
+    _, cache = network.forward(x, run)
+    e = dfs.resource(cache.m, network.options)
+    logits = network.forward(x, run)[0]
+    ce = -np.log(np.exp(logits)[[0, 1, 2], labels] / np.exp(logits).sum(1)).mean()
+    cp = dfs.computation_percentage(cache.m, network.options)
+    below, above = max(cp / 2, 1e-3), min(2 * cp + 1e-3, 1.0)
+    for scale, share in (("sum", 1), ("mean", cache.m[..., 0].size)):
+        for target, sign, sigma in (
+            (below, "dynamic", 1),
+            (above, "dynamic", -1),
+            (above, "constant", 1),
+        ):
+            joint = dfs.Joint(target, 0.25, scale=scale, sign=sign)
+            loss, _ = joint(network, x, labels, run)
+            np.testing.assert_allclose(loss, ce + 0.25 * sigma * e / share, rtol=1e-10)
+            assert joint.history[-1].cp == pytest.approx(cp)
+
+
+def test_papers_settings_in_the_scale_free_form():
+    assert round(1e-5 * dfs.PAPER.batch * 35, 4) == 0.0448
+    assert round(1e-5 * dfs.PAPER.batch * 17, 4) == 0.0218
+
+
+def test_one_seed_one_result_and_a_score_that_counts(rng):
+    settings = dfs.SMALL._replace(backbone_steps=4, joint_steps=6, batch=16)
+    found = []
+    for _ in "12":
+        rng = np.random.default_rng(5)
+        network, dataset = small(rng), images(rng)
+        dfs.backbone(network, dataset, settings, rng=rng)
+        dfs.gate_start(network, dataset, settings, rng=rng)
+        dfs.joint(network, dataset, settings, target=0.2, rng=rng)
+        found.append(
+            dfs.evaluate(network, dataset.test_images, dataset.test_labels, batch=10)
+        )
+    assert found[0].accuracy == found[1].accuracy
+    np.testing.assert_array_equal(found[0].shares, found[1].shares)
+    np.testing.assert_allclose(found[0].shares.sum(1), 1)
+    cp = (found[0].shares @ dfs.costs(dfs.OPTIONS)).mean()
+    assert found[0].cp == pytest.approx(cp)

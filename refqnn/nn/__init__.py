@@ -13,8 +13,10 @@ from refqnn.nn.layers import GlobalAvgPool2d as GlobalAvgPool2d
 from refqnn.nn.layers import ImageInput as ImageInput
 from refqnn.nn.layers import Linear as Linear
 from refqnn.nn.layers import MaxPool2d as MaxPool2d
+from refqnn.nn.layers import RangeBatchNorm2d as RangeBatchNorm2d
 from refqnn.nn.layers import ReLU as ReLU
 from refqnn.nn.layers import Sequential as Sequential
+from refqnn.nn.layers import even_chunks as even_chunks
 from refqnn.nn.optim import SGD as SGD
 from refqnn.nn.optim import sgd_step as sgd_step
 from refqnn.nn.presets import PARETO_CIFAR as PARETO_CIFAR

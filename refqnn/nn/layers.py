@@ -175,6 +175,75 @@ class BatchNorm2d:
 
 @final
 @dataclass(eq=False)
+class RangeBatchNorm2d:
+    """Normalize each channel by the mean range of chunks of the batch.
+
+    In eval by running means of the batches' mean and scale K R + eps, moved as those of
+    ``BatchNorm2d`` (a choice). Batches whose values do not come out even in ``chunks``
+    are cut into the largest number of chunks below it that does (a choice).
+    """
+
+    gamma: Param
+    beta: Param
+    mean: Buffer
+    scale: Buffer
+    chunks: int = 16
+    constant: Any = "released"
+    eps: float = 1e-5
+    momentum: float = 0.1
+
+    def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
+        """x: (N, C, H, W)  ->  y: (N, C, H, W)"""
+        ops, gamma, beta = run.backend.ops, self.gamma.value, self.beta.value
+        if run.training:
+            chunks = even_chunks(x.size // x.shape[1], self.chunks)
+            y, cache = ops.range_batch_norm(
+                x, gamma, beta, chunks=chunks, constant=self.constant, eps=self.eps
+            )
+            if run.replay is None:
+                self.update(cache.mean, cache.scale)
+        else:
+            var = self.scale.value**2
+            y, cache = ops.batch_norm_inference(
+                x, gamma, beta, self.mean.value, var, eps=0.0
+            )
+        run.see(self, x, y)
+        return y, (ops, run.training, cache)
+
+    def update(self, mean: Float, scale: Float) -> None:
+        """Move the running statistics towards those of a batch."""
+        for running, batch in ((self.mean, mean), (self.scale, scale)):
+            moved = (1 - self.momentum) * running.value + self.momentum * batch
+            running.value = moved.astype(running.value.dtype)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """dy: (N, C, H, W)  ->  dx: (N, C, H, W)"""
+        ops, training, norm_cache = cache
+        undo = (
+            ops.range_batch_norm_backward
+            if training
+            else ops.batch_norm_inference_backward
+        )
+        dx, dgamma, dbeta = undo(dy, norm_cache)[:3]
+        self.gamma.grad += dgamma
+        self.beta.grad += dbeta
+        return dx
+
+
+def even_chunks(count: int, most: int) -> int:
+    """Return the largest number of chunks, at most ``most``, that cuts count evenly.
+
+    Chunks hold at least two values.
+
+    >>> even_chunks(48, 16), even_chunks(50, 16), even_chunks(7, 16)
+    (16, 10, 1)
+    """
+    fitting = (k for k in range(min(most, count // 2), 1, -1) if count % k == 0)
+    return next(fitting, 1)
+
+
+@final
+@dataclass(eq=False)
 class ReLU:
     """y = max(x, 0)"""
 

@@ -1,0 +1,223 @@
+"""DFS, SkipNet and static networks at a small scale, on one honest axis.
+
+The comparison of DFS's figures 3 to 7 and 11 (arXiv:2001.00705) with ResNet-14 at a
+quarter of its width, on the embedded Fashion-MNIST subset halved to 14 x 14. All start
+from the same backbone of a seed and get the same iterations; each run returns what JSON
+can hold. ``cp`` is DFS's for every system: gated blocks only, (b / 32)^2, block 1 left
+out. SkipNet's own, which counts block 1, stands beside it as ``cp_skipnet``.
+
+What cannot be compared with the paper: images, network, iterations. The steps follow
+the paper; alpha is that of the scale-free loss (``scale="mean"``).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refqnn import data, fast
+from refqnn._types import Array
+from refqnn.nn import carry_over, checkpoint
+from refqnn.papers import dfs
+from refqnn.papers.scalable import static_resnet
+from refqnn.papers.skipnet import Hybrid, Supervised, skipnet
+
+DEPTH, WIDTH = 14, 0.25
+SETTINGS = dfs.Settings(backbone_steps=600, joint_steps=800)
+#: iterations and rate of SkipNet's hybrid training, a sixth and a thousandth of the
+#: supervised ones in the release
+HYBRID_STEPS, HYBRID_LR = 400, 0.005
+SYSTEMS = ("dfs", "skipnet", "static")
+
+
+def halved(images: Array) -> Array:
+    """Return the means of 2 x 2 pixels, rounded to even: (N, C, H, W) -> half.
+
+    >>> halved(np.array([[[[0, 2], [4, 4]]]], np.uint8))
+    array([[[[2]]]], dtype=uint8)
+    """
+    n, c, h, w = images.shape
+    means = images.reshape(n, c, h // 2, 2, w // 2, 2).mean((3, 5))
+    return np.rint(means).astype(np.uint8)
+
+
+def dataset(images: int) -> data.Dataset:
+    """Return the embedded subset, halved, with ``images`` to train on."""
+    whole = data.embedded()
+    return data.Dataset(
+        halved(whole.train_images[:images]),
+        whole.train_labels[:images],
+        halved(whole.test_images),
+        whole.test_labels,
+    )
+
+
+def settings(steps: int | None) -> dfs.Settings:
+    """Return the settings; ``steps`` shortens every training, for a first look."""
+    if steps is None:
+        return SETTINGS
+    return SETTINGS._replace(backbone_steps=steps, joint_steps=steps)
+
+
+def begun(
+    seed: int, stream: int, images: int, steps: int | None
+) -> tuple[np.random.Generator, data.Dataset, dfs.Settings]:
+    """Return a generator of its own for every system, the images and the settings."""
+    return np.random.default_rng([seed, stream]), dataset(images), settings(steps)
+
+
+def backbone_path(folder: str, seed: int) -> Path:
+    """Return where the backbone of a seed is kept."""
+    return Path(folder) / f"backbone_{seed}.npz"
+
+
+def backbone_run(
+    *, seed: int, images: int, steps: int | None, folder: str
+) -> dict[str, float]:
+    """Train and keep the backbone that all systems of a seed start from."""
+    rng, pictures = np.random.default_rng(seed), dataset(images)
+    network = dfs.routed_resnet(DEPTH, width=WIDTH, rng=rng)
+    dfs.backbone(network, pictures, settings(steps), rng=rng, backend=fast)
+    path = backbone_path(folder, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(path, checkpoint.of_network(network))
+    keep = dfs.always(len(network.options) - 1)
+    return {"accuracy": scored(network, pictures, keep).accuracy}
+
+
+def started(network: Any, folder: str, seed: int) -> Any:
+    """Give a network the blocks, stem and classifier of the backbone of a seed."""
+    kept = dfs.routed_resnet(DEPTH, width=WIDTH, rng=np.random.default_rng(0))
+    checkpoint.restore(kept, checkpoint.load(backbone_path(folder, seed)))
+    gates, network.gates = network.gates, None
+    kept.gates = None
+    carry_over(kept, network)
+    network.gates = gates
+    return network
+
+
+def scored(network: Any, pictures: data.Dataset, choose: Any = None) -> Any:
+    """Return accuracy, cp and shares on the test images."""
+    return dfs.evaluate(
+        network,
+        pictures.test_images,
+        pictures.test_labels,
+        choose=choose,
+        backend=fast,
+    )
+
+
+def dfs_run(
+    *,
+    seed: int,
+    target: float,
+    alpha: float = 1.0,
+    sign: str = "dynamic",
+    two_step: bool = True,
+    images: int,
+    steps: int | None,
+    folder: str,
+) -> dict[str, Any]:
+    """Train DFS towards a target cp; without ``two_step`` the gates start at random."""
+    rng, pictures, how = begun(seed, 1, images, steps)
+    network = dfs.routed_resnet(DEPTH, width=WIDTH, rng=rng)
+    started(network, folder, seed)
+    if two_step:
+        dfs.gate_start(network, pictures, how, rng=rng, backend=fast)
+    joint = dfs.joint(
+        network,
+        pictures,
+        how,
+        target=target,
+        alpha=alpha,
+        sign=sign,  # type: ignore[arg-type]
+        rng=rng,
+        backend=fast,
+    )
+    return result(network, pictures) | {
+        "history": [round(m.cp, 5) for m in joint.history],
+        "train_shares": np.mean([m.shares for m in joint.history[-250:]], 0).tolist(),
+    }
+
+
+def static_run(
+    *, seed: int, bits: int, images: int, steps: int | None, folder: str
+) -> dict[str, Any]:
+    """Train the backbone on with every gated block at ``bits``, as long as DFS."""
+    rng, pictures, how = begun(seed, 2, images, steps)
+    network = static_resnet(DEPTH, bits=bits, width=WIDTH, rng=rng)
+    started(network, folder, seed)
+    dfs.train(
+        network,
+        pictures,
+        dfs.Forced(),
+        steps=how.joint_steps,
+        lr=how.joint_lr,
+        settings=how,
+        rng=rng,
+        backend=fast,
+    )
+    return result(network, pictures, dfs.always(0))
+
+
+def skipnet_run(
+    *,
+    seed: int,
+    alpha: float | None,
+    gate: str = "RNNGate",
+    images: int,
+    steps: int | None,
+    folder: str,
+) -> dict[str, Any]:
+    """Train SkipNet: supervised, then hybrid unless the reward alpha is None."""
+    rng, pictures, how = begun(seed, 3, images, steps)
+    network = skipnet(DEPTH, gate=gate, width=WIDTH, rng=rng)
+    started(network, folder, seed)
+
+    def train(objective: Any, count: int, lr: float) -> None:
+        dfs.train(
+            network,
+            pictures,
+            objective,
+            steps=count,
+            lr=lr,
+            settings=how,
+            rng=rng,
+            backend=fast,
+        )
+
+    train(Supervised(), how.joint_steps, how.joint_lr)
+    if alpha is not None:
+        train(Hybrid(alpha=alpha, w=0.1), min(HYBRID_STEPS, how.joint_steps), HYBRID_LR)
+    found = result(network, pictures)
+    kept = np.asarray(found["shares"])[:, 1].mean()
+    blocks = network.gated
+    return found | {"cp_skipnet": float((1 + blocks * kept) / (blocks + 1))}
+
+
+def result(network: Any, pictures: data.Dataset, choose: Any = None) -> dict[str, Any]:
+    """Return a score as JSON holds it."""
+    score = scored(network, pictures, choose)
+    return {
+        "accuracy": score.accuracy,
+        "cp": score.cp,
+        "shares": score.shares.round(5).tolist(),
+        "options": list(network.options),
+    }
+
+
+#: the function of every kind of run
+RUNS: dict[str, Callable[..., dict[str, Any]]] = {
+    "backbone": backbone_run,
+    "dfs": dfs_run,
+    "static": static_run,
+    "skipnet": skipnet_run,
+}
+
+
+def tradeoff_run(*, system: str, **arguments: Any) -> dict[str, Any]:
+    """Do one run of a system: what a sweep calls."""
+    if system not in RUNS:
+        raise ValueError(f"system must be one of {sorted(RUNS)}, got {system!r}")
+    return RUNS[system](**arguments)

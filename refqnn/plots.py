@@ -17,8 +17,12 @@ from matplotlib.ticker import PercentFormatter
 from refqnn._types import Array, Float, Int
 
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+SKY, PURPLE = "#56B4E9", "#CC79A7"
 INK, GREY, LIGHT, PALE = "#222222", "#767676", "#BDBDBD", "#DDDDDD"
 SERIES = (BLUE, VERMILLION, GREEN, ORANGE)
+#: many courses told apart, and options from cheap to dear
+COURSES = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE, "#222222", "#767676")
+DEPTHS = ("#DDDDDD", SKY, BLUE, "#003B5C")
 #: Any, because the type of the keys differs from one matplotlib to the next
 STYLE: Any = {
     "font.size": 9.5,
@@ -197,6 +201,85 @@ def pruning(rows: Sequence[tuple[LayerBars, LayerBars]]) -> Figure:
         for pair, both in zip(panels, rows, strict=True):
             for axes, bars in zip(pair, both, strict=True):
                 draw_pruning(axes, bars)
+    return figure
+
+
+def controller(curves: Sequence[tuple[str, float, Sequence[float]]]) -> Figure:
+    """Draw the cp of every run over its iterations, and its target.
+
+    curves: (label, target, cp of every iteration), shares
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure((9, 5), layout="constrained")
+        axes = figure.subplots()
+        titled(axes, "Computation percentage while DFS trains", "dashed: targets")
+        for i, (label, target, history) in enumerate(curves):
+            colour = COURSES[i % len(COURSES)]
+            axes.plot(100 * np.array(history), color=colour, linewidth=1)
+            at = 100 * float(np.mean(history[-50:]))
+            axes.axhline(100 * target, color=PALE, linestyle="--", zorder=0)
+            axes.annotate(
+                label,
+                (1.01, at),
+                xycoords=("axes fraction", "data"),
+                color=colour,
+                va="center",
+            )
+        axes.set_xlabel("iteration")
+        axes.set_ylabel("cp of the batch")
+        axes.set_yscale("symlog", linthresh=1)
+        axes.set_ylim(0, 110)
+        axes.set_yticks([0, 1, 5, 10, 20, 40, 60, 100])
+        axes.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
+    return figure
+
+
+def tradeoff(
+    points: Mapping[str, Sequence[tuple[float, float]]],
+    base: float,
+    *,
+    base_name: str = "32 bits",
+) -> Figure:
+    """Draw accuracy against computation percentage, a dot a run.
+
+    points: name -> (cp, accuracy) of every run; base: an accuracy to compare with
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure((9, 5), layout="constrained")
+        axes = figure.subplots()
+        note = "a dot: one seed; cp of the gated blocks, (b / 32)^2, for every system"
+        titled(axes, "Accuracy against computation percentage", note)
+        axes.axhline(100 * base, color=GREY, linestyle="--", linewidth=1)
+        axes.annotate(base_name, (100, 100 * base), ha="right", va="bottom", color=GREY)
+        for i, (name, pairs) in enumerate(points.items()):
+            cp, accuracy = 100 * np.array(pairs, float).T
+            axes.plot(cp, accuracy, "o", color=SERIES[i], alpha=0.7, label=name)
+        axes.set_xscale("symlog", linthresh=10)
+        axes.set_xlim(-0.5, 110)
+        axes.set_xticks([0, 5, 10, 20, 40, 60, 80, 100])
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(100, decimals=0))
+        axes.set_xlabel("computation percentage on the test images")
+        axes.set_ylabel("accuracy")
+        axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def decisions(panels: Sequence[tuple[str, Float]], options: Sequence[str]) -> Figure:
+    """Draw the share of each option in every gated block, a panel each.
+
+    panels: (title, shares (L, n)), at most eight; options: n names
+    """
+    with mpl.rc_context(STYLE):
+        rows = -(-len(panels) // 2)
+        figure = Figure((11, 2.3 * rows + 0.6), layout="constrained")
+        every = figure.subplots(rows, 2, squeeze=False).T.ravel()
+        for axes, (title, shares) in zip(every, panels, strict=False):
+            draw_decisions(axes, title, np.asarray(shares))
+        for axes in every[len(panels) :]:
+            axes.set_axis_off()
+        bars = every[0].containers
+        figure.legend(bars, options, loc="outside upper right", ncols=4, frameon=False)
     return figure
 
 
@@ -475,6 +558,20 @@ def draw_pruning(axes: Axes, bars: LayerBars) -> None:
     shares.set_ylabel("share of zeros (line)", color=BLUE)
     shares.yaxis.set_major_formatter(PercentFormatter(1))
     shares.spines["right"].set_visible(True)
+
+
+def draw_decisions(axes: Axes, title: str, shares: Float) -> None:
+    """Stack the shares of the options of every block, cheapest at the bottom."""
+    blocks = np.arange(2, 2 + len(shares))
+    below = np.zeros(len(shares))
+    for k, part in enumerate(shares.T):
+        axes.bar(blocks, part, 0.85, bottom=below, color=DEPTHS[k % len(DEPTHS)])
+        below = below + part
+    axes.set_title(title)
+    axes.set_xlabel("block")
+    axes.set_ylim(0, 1)
+    axes.set_xlim(1.4, blocks[-1] + 0.6)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
 
 
 def short(levels: Float) -> Array:

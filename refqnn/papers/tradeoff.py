@@ -11,6 +11,7 @@ the paper; alpha is that of the scale-free loss (``scale="mean"``).
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from refqnn.nn import carry_over, checkpoint
 from refqnn.papers import dfs
 from refqnn.papers.scalable import static_resnet
 from refqnn.papers.skipnet import Hybrid, Supervised, skipnet
+from refqnn.sweep import Outcome, Sweep
 
 DEPTH, WIDTH = 14, 0.25
 SETTINGS = dfs.Settings(backbone_steps=600, joint_steps=800)
@@ -221,3 +223,27 @@ def tradeoff_run(*, system: str, **arguments: Any) -> dict[str, Any]:
     if system not in RUNS:
         raise ValueError(f"system must be one of {sorted(RUNS)}, got {system!r}")
     return RUNS[system](**arguments)
+
+
+def outcomes(
+    runs: list[dict[str, Any]], *, folder: Path, name: str, jobs: int
+) -> list[Outcome]:
+    """Run what ``folder/name.jsonl`` does not record, the runs' backbones first.
+
+    Raises RuntimeError where a run failed; the others are recorded.
+    """
+    told = ("seed", "images", "steps", "folder")
+    starts = [{"system": "backbone"} | {key: run[key] for key in told} for run in runs]
+    starts = list({run["seed"]: run for run in starts}.values())
+    found: list[Outcome] = []
+    for these, file in ((starts, "backbones"), (runs, name)):
+        sweep = Sweep(tradeoff_run, these, folder / f"{file}.jsonl")
+        if jobs == 1:
+            with ThreadPoolExecutor(1) as here:
+                found = sweep.outcomes(here)
+        else:
+            found = sweep.outcomes(workers=jobs)
+        failed = [o for o in found if o.error is not None]
+        if failed:
+            raise RuntimeError(f"{failed[0].run} failed: {failed[0].error}")
+    return found

@@ -1,0 +1,129 @@
+"""Does the dynamic sign of DFS steer the computation percentage to its target?
+
+Trains ResNet-14 at a quarter of its width on the embedded Fashion-MNIST subset, halved
+to 14 x 14, with the two steps of DFS (arXiv:2001.00705): towards five targets; with the
+sign held at +1, which never sees a target (table 1); and with steps eight times as
+large (table 2). Prints the cp of the last 250 iterations, how much it moved before, and
+the share of every option, and draws the cp over the iterations.
+
+    python examples/dfs_controller.py [--targets 0.05 0.2] [--seeds 0] [--json]
+
+Every run is recorded under --runs when it ends; what was cut off is run again.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refqnn import plots
+from refqnn.papers.dfs import least_skip_share
+from refqnn.papers.tradeoff import outcomes
+
+TARGETS = (0.05, 0.1, 0.2, 0.4, 0.6)
+#: alpha of the scale-free loss: usual, and large
+ALPHA, LARGE = 1.0, 8.0
+
+
+def described(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the runs of every seed: targets, constant sign, large steps."""
+    kinds = [{"target": t, "alpha": ALPHA, "sign": "dynamic"} for t in options.targets]
+    middle = options.targets[len(options.targets) // 2]
+    kinds += [
+        {"target": middle, "alpha": ALPHA, "sign": "constant"},
+        {"target": middle, "alpha": LARGE, "sign": "dynamic"},
+    ]
+    common = {
+        "images": options.images,
+        "steps": options.steps,
+        "folder": str(options.runs),
+    }
+    return [
+        {"system": "dfs", "seed": seed} | kind | common
+        for seed in options.seeds
+        for kind in kinds
+    ]
+
+
+def label(run: dict[str, Any]) -> str:
+    """Return how a run is called.
+
+    >>> label({"target": 0.2, "alpha": 8.0, "sign": "dynamic"})
+    'target 20 %, steps x 8'
+    """
+    if run["sign"] == "constant":
+        return "constant sign"
+    steps = "" if run["alpha"] == ALPHA else f", steps x {run['alpha'] / ALPHA:g}"
+    return f"target {100 * run['target']:g} %{steps}"
+
+
+def summary(run: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Return the cp of the last iterations, its deviation before, and the options.
+
+    The deviation is that of the cp from its mean in the second quarter, after the first
+    descent and before the learning rate falls.
+    """
+    history = np.array(found["history"])
+    quarter = max(len(history) // 4, 1)
+    return {
+        "run": label(run),
+        "seed": run["seed"],
+        "target": run["target"],
+        "cp_end": float(history[-min(250, len(history)) :].mean()),
+        "cp_test": found["cp"],
+        "deviation": float(history[quarter : 2 * quarter].std()),
+        "shares": found["train_shares"],
+        "least_skips": least_skip_share(run["target"], found["options"]),
+        "accuracy": found["accuracy"],
+    }
+
+
+def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the table: one line a run."""
+    head = f"{'run':26s} seed   cp at the end   moved  on test  accuracy"
+    text = [f"{head}     skip  8 bits 16 bits    keep"]
+    for row in rows:
+        shares = "".join(f"{100 * s:8.1f}" for s in row["shares"])
+        text.append(
+            f"{row['run']:26s} {row['seed']:4d} {100 * row['cp_end']:12.2f} %"
+            f"{100 * row['deviation']:8.2f} {100 * row['cp_test']:8.2f}"
+            f"{100 * row['accuracy']:10.1f} {shares}"
+        )
+    return text
+
+
+def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Train, print the table, draw the curves."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--targets", type=float, nargs="+", default=[*TARGETS])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--jobs", type=int, default=2, help="processes, a thread each")
+    parser.add_argument("--images", type=int, default=4000, help="to train on")
+    parser.add_argument("--steps", type=int, help="of every training")
+    parser.add_argument("--quick", action="store_true", help="512 images, 120 steps")
+    parser.add_argument("--runs", type=Path, default=Path("runs/dfs"))
+    parser.add_argument("--figure", type=Path, default=Path("dfs_controller.png"))
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(argv)
+    if options.quick:
+        options.images, options.steps = 512, 120
+    found = outcomes(
+        described(options), folder=options.runs, name="controller", jobs=options.jobs
+    )
+    rows = [summary(run, result) for run, result, _ in found]
+    first = [o for o in found if o.run["seed"] == options.seeds[0]]
+    plots.save(
+        plots.controller(
+            [(label(o.run), o.run["target"], o.result["history"]) for o in first]
+        ),
+        options.figure,
+    )
+    print(json.dumps(rows) if options.json else "\n".join(lines(rows)))
+    return rows
+
+
+if __name__ == "__main__":
+    main()

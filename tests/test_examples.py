@@ -299,3 +299,71 @@ def test_quantizers_are_cited_in_short():
     assert any(text.endswith("(Jung et al., 2019, arXiv:1808.05779)") for text in said)
     assert any(text.endswith("(Zhou et al., arXiv:1606.06160)") for text in said)
     assert any(text.endswith("(Wang et al., 2018)") for text in said)
+
+
+def routed_arguments(tmp_path, *extra):
+    """Return arguments of a run of a minute's hundredth."""
+    small = ["--images", "128", "--steps", "40", "--jobs", "1"]
+    where = ["--runs", str(tmp_path / "runs"), "--figure", str(tmp_path / "f.png")]
+    return [*small, *where, *extra]
+
+
+def test_dfs_controller_resumes_and_draws(tmp_path, capsys):
+    program = example("dfs_controller")
+    argv = routed_arguments(tmp_path, "--targets", "0.2")
+    found = program.main([*argv, "--json"])
+    assert json.loads(capsys.readouterr().out) == found
+    runs = ["target 20 %", "constant sign", "target 20 %, steps x 8"]
+    assert [row["run"] for row in found] == runs
+    for row in found:
+        assert sum(row["shares"]) == pytest.approx(1, abs=1e-6)
+        assert 0 <= row["cp_end"] <= 1
+    assert found[1]["shares"] != found[0]["shares"]
+    lines = (tmp_path / "runs" / "controller.jsonl").read_text()
+    assert program.main(argv) == found
+    assert (tmp_path / "runs" / "controller.jsonl").read_text() == lines
+    assert capsys.readouterr().out.splitlines()[1].startswith("target 20 %")
+    assert (tmp_path / "f.png").stat().st_size > 10_000
+
+
+def test_dfs_tradeoff_and_decisions_share_their_runs(tmp_path, capsys):
+    program = example("dfs_tradeoff")
+    program.TARGETS, program.ONE_STEP = (0.2,), (0.2,)
+    program.STATIC_BITS, program.REWARDS = (8,), (2.0,)
+    argv = routed_arguments(tmp_path)
+    found = program.main([*argv, "--seeds", "0"])
+    assert list(found) == [
+        "base, 32 bits",
+        "DFS, target 20 %",
+        "DFS, target 20 %, one step",
+        "static (scalable), 8 bits",
+        "SkipNet, supervised",
+        "SkipNet, alpha 2",
+    ]
+    assert found["base, 32 bits"][0]["cp"] == 1
+    assert found["static (scalable), 8 bits"][0]["cp"] == 1 / 16
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1].startswith("base, 32 bits")
+    assert "100.00 %" in shown[1]
+    before = (tmp_path / "runs" / "tradeoff.jsonl").read_text()
+    decided = example("dfs_decisions").main([*argv, "--targets", "0.2", "--json"])
+    assert (tmp_path / "runs" / "tradeoff.jsonl").read_text() == before
+    shares = found["DFS, target 20 %"][0]["shares"]
+    assert decided["skips"][0.2] == pytest.approx(np.mean(shares, 0)[0])
+    assert decided["cp"][0.2] == pytest.approx(found["DFS, target 20 %"][0]["cp"])
+
+
+def test_skipnet_reports_both_percentages(tmp_path, capsys):
+    program = example("skipnet")
+    argv = routed_arguments(tmp_path, "--gates", "FFGate-II", "--rewards", "0", "4")
+    found = program.main([*argv, "--json"])
+    assert json.loads(capsys.readouterr().out) == found
+    assert [row["alpha"] for row in found] == [None, 0, 4]
+    for row in found:
+        assert row["cp_skipnet"] == pytest.approx((1 + 5 * row["cp"]) / 6)
+
+
+def test_a_failed_routed_run_is_named(tmp_path):
+    argv = routed_arguments(tmp_path, "--targets", "1.5")
+    with pytest.raises(RuntimeError, match=r"failed: ValueError: target must lie"):
+        example("dfs_controller").main(argv)

@@ -211,3 +211,30 @@ def test_equal_values_and_levels_can_be_drawn(tmp_path):
     for path in paths:
         plots.save(gallery(flat)[0].figure, path, dpi=40)
     assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_the_controller_draws_runs_and_targets():
+    curves = [("target 20 %", 0.2, [1.0, 0.3, 0.2]), ("constant sign", 0.4, [1.0, 0.1])]
+    axes = plots.controller(curves).axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [100, 30, 20])
+    np.testing.assert_allclose(axes.lines[1].get_ydata(), [20, 20])
+    assert {"target 20 %", "constant sign"} <= set(texts(axes))
+
+
+def test_the_tradeoff_draws_every_run_and_the_base():
+    points = {"DFS": [(0.0625, 0.8), (0.2, 0.82)], "SkipNet": [(0.6, 0.7)]}
+    axes = plots.tradeoff(points, 0.81).axes[0]
+    drawn = {line.get_label(): line.get_xydata() for line in axes.lines}
+    np.testing.assert_allclose(drawn["DFS"], [[6.25, 80], [20, 82]])
+    np.testing.assert_allclose(drawn["SkipNet"], [[60, 70]])
+
+
+def test_decisions_are_stacked_to_one():
+    shares = np.array([[0.25, 0.75, 0, 0], [0, 0, 0.5, 0.5]])
+    panels = [("ours", shares), ("paper", shares[::-1])]
+    axes = plots.decisions(panels, ["skip", "8", "16", "keep"]).axes
+    assert [a.get_title("left") for a in axes[:2]] == ["ours", "paper"]
+    tops = [bar.get_y() + bar.get_height() for bar in axes[0].containers[3]]
+    np.testing.assert_allclose(tops, [1, 1])
+    heights = [bar.get_height() for bar in axes[0].containers[1]]
+    np.testing.assert_allclose(heights, [0.75, 0])

@@ -1,0 +1,54 @@
+"""What DFS claims of its controller, at the strength that was measured here.
+
+Slow: seven trainings, some minutes on two cores. The numbers of three seeds stand in
+refqnn/papers/README.md; `examples/dfs_controller.py` prints them.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.compiled]
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Run the example once, seed 0."""
+    path = EXAMPLES / "dfs_controller.py"
+    spec = importlib.util.spec_from_file_location("dfs_controller", path)
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    folder = tmp_path_factory.mktemp("dfs")
+    found = program.main(["--runs", str(folder), "--figure", str(folder / "f.png")])
+    return {row["run"]: row for row in found}
+
+
+def dynamic(rows):
+    return [row for name, row in rows.items() if name.endswith(" %")]
+
+
+def test_the_dynamic_sign_ends_within_a_point_of_every_target(rows):
+    assert len(dynamic(rows)) == 5
+    for row in dynamic(rows):
+        assert abs(row["cp_end"] - row["target"]) <= 0.01, row
+
+
+def test_the_constant_sign_ends_far_below(rows):
+    constant = rows["constant sign"]
+    assert constant["cp_end"] < constant["target"] / 2
+
+
+def test_large_steps_move_more(rows):
+    assert rows["target 20 %, steps x 8"]["deviation"] > (
+        2 * rows["target 20 %"]["deviation"]
+    )
+
+
+def test_skips_are_for_low_targets_only(rows):
+    for row in dynamic(rows):
+        if row["target"] < 1 / 16:
+            assert abs(row["shares"][0] - row["least_skips"]) <= 0.05
+        else:
+            assert row["shares"][0] < 0.01

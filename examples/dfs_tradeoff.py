@@ -27,7 +27,7 @@ TARGETS = (0.04, 0.05, 0.0625, 0.1, 0.2, 0.4, 0.6, 0.8)
 ONE_STEP = (0.0625, 0.2)
 STATIC_BITS = (8, 16, 22)
 #: rewards of SkipNet's hybrid training
-REWARDS = (0.0, 0.5, 2.0, 4.0, 8.0)
+REWARDS = (0.0, 2.0, 3.0, 3.5, 4.0, 8.0)
 NAMES = {"dfs": "DFS", "skipnet": "SkipNet", "static": "static (scalable)"}
 
 

@@ -24,7 +24,7 @@ from refqnn.papers.skipnet import GATES
 from refqnn.papers.tradeoff import outcomes
 from refqnn.sweep import Outcome
 
-REWARDS = (0.0, 0.5, 2.0, 4.0, 8.0)
+REWARDS = (0.0, 2.0, 3.0, 3.5, 4.0, 8.0)
 
 
 def described(options: argparse.Namespace) -> list[dict[str, Any]]:

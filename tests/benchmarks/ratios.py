@@ -24,6 +24,7 @@ from refqnn import fast, ops
 from refqnn.core import Run, named_params, zero_grads
 from refqnn.networks import resnet
 from refqnn.nn import SGD
+from refqnn.papers import dfs
 
 N = 128
 
@@ -238,6 +239,29 @@ def definition_and_twin(rounds):
     )
 
 
+def routed_step(rounds):
+    """DFS's training step against the same network's at 8 bits: three candidates.
+
+    In the soft mode every candidate is undone, the most that a step can cost.
+    """
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (64, 3, 32, 32), np.uint8)
+    labels = rng.integers(0, 10, 64)
+    network = dfs.routed_resnet(14, in_channels=3, rng=rng)
+
+    def step(objective):
+        zero_grads(network)
+        objective(network, images, labels, Run(training=True, backend=fast))
+
+    joint, static = dfs.Joint(target=0.2), dfs.Forced(1)
+    for mode in ("straight_through", "soft"):
+        network.gate_mode = mode
+        yield (
+            f"DFS step, {mode}, ResNet-14, against its 8-bit step",
+            ratio(lambda: step(joint), lambda: step(static), rounds=rounds),
+        )
+
+
 def close(mine, other, tolerance):
     np.testing.assert_allclose(mine, np.asarray(other), atol=tolerance, rtol=1e-3)
 
@@ -256,6 +280,7 @@ CASES = {
     "convolutions": lambda options: convolutions(options.rounds),
     "integers": lambda options: integer_convolution(options.rounds, options.threads),
     "binary": lambda options: binary_convolution(options.rounds),
+    "routed": lambda options: routed_step(options.rounds),
     "definition": lambda options: definition_and_twin(options.rounds),
 }
 

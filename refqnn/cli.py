@@ -1,4 +1,4 @@
-"""The command line: ``refqnn demo | train | deploy | evaluate``.
+"""The command line: ``refqnn demo | train | deploy | evaluate | trace | bisect``.
 
 Whatever the library refuses becomes one line on standard error and exit code 2. With
 ``--json`` standard output is one JSON object and nothing else. Nothing is coloured.
@@ -17,7 +17,7 @@ from typing import Any
 
 import refqnn
 
-#: exit codes: a claim does not hold; wrong input; Ctrl-C
+#: exit codes: a claim does not hold; wrong input, unless the error has its own; Ctrl-C
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 Option = tuple[str, Callable[[str], Any], Any, str]
 
@@ -25,7 +25,8 @@ Option = tuple[str, Callable[[str], Any], Any, str]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0: done; 1: the demo found a claim that does not hold; 2: wrong input; 130: Ctrl-C.
+    0: done; 1: a claim does not hold, traces differ; 2: wrong input; 3: nothing was
+    checked; 4: a trace that cannot be read; 130: Ctrl-C.
 
     >>> main(["evaluate", "absent.npz"])
     2
@@ -39,11 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return broken_pipe()
     except (ValueError, OSError, OverflowError, MemoryError) as error:
         print(f"refqnn: error: {one_line(error)}", file=sys.stderr)
-        return WRONG
+        return int(getattr(error, "exit_code", WRONG))
     except KeyboardInterrupt:
         print("refqnn: interrupted", file=sys.stderr)
         return INTERRUPTED
-    return FAILED if found.get("holds") is False else 0
+    return int(found.get("exit_code", FAILED if found.get("holds") is False else 0))
 
 
 def one_line(error: BaseException) -> str:
@@ -93,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     version = f"refqnn {refqnn.__version__}"
     whole.add_argument("--version", action="version", version=version)
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_demo, add_train, add_deploy, add_evaluate):
+    for add in (add_demo, add_train, add_deploy, add_evaluate, add_trace, add_bisect):
         add(commands)
     return whole
 
@@ -169,6 +170,40 @@ def add_evaluate(commands: Any) -> None:
     sides = ("fast", "definition")
     add("--backend", choices=sides, default="fast", help="which side computes (fast)")
     add_options(add, DATA)
+
+
+def add_trace(commands: Any) -> None:
+    """Add ``refqnn trace``."""
+    add = add_command(
+        commands,
+        "trace",
+        "write every tensor of an integer network to a file, for a few test images",
+        "",
+    )
+    add("network", type=Path, help="what refqnn deploy has written")
+    add("-o", "--output", type=Path, required=True, help="file of the trace (.npz)")
+    add_options(
+        add,
+        ("--images", count, 4, "the first ones of the test images"),
+        ("--hex", Path, None, "folder for one file a tensor, a value a line"),
+        ("--c-header", Path, None, "folder for one C header a tensor"),
+        DATA,
+    )
+
+
+def add_bisect(commands: Any) -> None:
+    """Add ``refqnn bisect``."""
+    add = add_command(
+        commands,
+        "bisect",
+        "find the first tensor that another implementation has differently",
+        "Exit code 0: what was compared is equal; 1: not; 3: nothing was compared; "
+        "4: a file cannot be read.",
+    )
+    add("reference", type=Path, help="what refqnn trace has written")
+    add("other", type=Path, help="arrays under the same names (.npz)")
+    same = "compare values whatever the dtypes"
+    add("--any-dtype", action="store_true", help=same)
 
 
 def add_command(

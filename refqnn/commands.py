@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import refqnn
-from refqnn import data
+from refqnn import conformance, data
 from refqnn import demo as demonstration
 from refqnn import deploy as deployment
 from refqnn.networks import build, resnet
@@ -151,6 +151,27 @@ def evaluate(options: Namespace) -> Answer:
     accuracy = float(np.mean(chosen == labels))
     found = {"network": kind, "images": len(images), "test_accuracy": accuracy}
     return found, f"{kind}: {100 * accuracy:.2f} % of {len(images):,} test images"
+
+
+def trace(options: Namespace) -> Answer:
+    """Write the trace of an integer network for the first test images."""
+    network = deployment.IntegerNetwork.load(options.network)
+    images = load_data(options.data).test_images[: options.images]
+    found = conformance.trace(network, images, refqnn.fast)
+    found.save(options.output)
+    for form, folder in (("hex", options.hex), ("c-header", options.c_header)):
+        if folder is not None:
+            conformance.write_vectors(found, folder, form=form)
+    shapes = {name: list(array.shape) for name, array in found.tensors.items()}
+    text = f"wrote {len(shapes)} tensors of {len(images)} images to {options.output}"
+    return {"output": str(options.output), "tensors": shapes}, text
+
+
+def bisect(options: Namespace) -> Answer:
+    """Compare two traces, tensor by tensor in execution order."""
+    reference, other = map(conformance.Trace.load, (options.reference, options.other))
+    found = conformance.bisect(reference, other, any_dtype=options.any_dtype)
+    return found.as_dict() | {"exit_code": found.exit_code}, str(found)
 
 
 def load_either(path: Path) -> Sequential | deployment.IntegerNetwork:

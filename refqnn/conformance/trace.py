@@ -124,6 +124,7 @@ def described(step: Step) -> dict[str, Record]:
     total = step if isinstance(step, PoolStep) else step.sum
     sums = {f"{step.name}.accumulator": sum_record(step, step.source, total)}
     codes |= {"multiplier": step.multiplier.tolist(), "shift": step.shift.tolist()}
+    codes["rounding"] = step.rounding
     if isinstance(step, ResidualStep):
         name = f"{step.skip.name}.accumulator"
         sums[name] = sum_record(step, step.skip_source, step.skip)

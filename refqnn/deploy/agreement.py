@@ -7,13 +7,16 @@ network's dtype and gamma(k) = k u / (1 - k u):
     |t_int - t_float| <= gamma(n + 16) (S + K + H)                                  (1)
                        + 2^(shift - 32) (|acc| + |skip|)                            (2)
                        + A / 2^(f + 1), once per branch with a bias                 (3)
+                       + gamma32(6) (|acc m| + |skip m_2|) 2^(shift - 31)           (4)
 
 (1) is the float side: S = A sum |w| max|x - z| bounds a sum of n products, K what is
 skipped, H = |g mean| + |beta| what the batch norm adds, all divided by the step of the
 next codes, and so is A. Inputs and weights are rounded once each, products and their
 sum at most n times in any order; at most 14 roundings follow, of the batch norm, the
 addition, the division by the step, and of the folded scale in float64. (2) is a
-multiplier rounded to its last place, (3) a bias rounded to whole steps.
+multiplier rounded to its last place, (3) a bias rounded to whole steps. (4) is there
+where the integer network rounds in float32, gamma32 with the u of float32: of w_scale,
+two operations that make the multiplier, the accumulator, a product and a sum.
 
 Where the right side is below 1, codes differ by at most one, and where they do, a tie
 lies between t_int and t_float.
@@ -181,11 +184,16 @@ def unrounded(step: Any, traced: Traced) -> Float:
 
 
 def multiplier_error(step: Any, traced: Traced) -> Float:
-    """2^(shift - 32) (|acc| + |skip|), the term (2): (O,)"""
-    accumulators = np.abs([acc for acc, _ in products(step, traced)]).sum(axis=0)
+    """2^(shift - 32) (|acc| + |skip|), the term (2), and (4): (O,)"""
+    branches = products(step, traced)
+    accumulators = np.abs([acc for acc, _ in branches]).sum(axis=0)
     axes = (0, *range(2, accumulators.ndim))
-    peak = accumulators.max(axis=axes, initial=0)
-    return np.ldexp(peak, step.shift - 32)
+    error = np.ldexp(accumulators.max(axis=axes, initial=0), step.shift - 32)
+    if step.rounding != "float32_half_even":
+        return error
+    scaled = np.sum([np.abs(acc) * lift(m, acc) for acc, m in branches], axis=0)
+    reach = np.ldexp(scaled.max(axis=axes, initial=0), step.shift - 31)
+    return error + gamma(6, 2.0**-24) * reach
 
 
 def allowed(stage: Stage, traced: Traced) -> Float:

@@ -40,6 +40,8 @@ from refqnn.deploy.steps import (
 )
 from refqnn.geometry import Pair, output_size, pair, window
 from refqnn.integer import quantize_multiplier, quantize_multipliers
+from refqnn.integer.requantize import FLOATING
+from refqnn.integer.rounding import ROUNDINGS
 
 #: the largest possible logit of a network is this code: logits fit int16
 LOGIT_MAX = 2**15 - 1
@@ -51,10 +53,15 @@ class Context(NamedTuple):
     known: dict[str, Step]  # the steps before it
     dtype: Any  # that the network computes in
     finer: bool  # finer_bias
+    requantize: str
 
 
 def deploy(
-    network: Any, *, image_size: Pair = (28, 28), finer_bias: bool = True
+    network: Any,
+    *,
+    image_size: Pair = (28, 28),
+    finer_bias: bool = True,
+    requantize: str = "half_up",
 ) -> IntegerNetwork:
     """Return the integer-only network that a trained, quantized network amounts to.
 
@@ -62,10 +69,15 @@ def deploy(
     pooling layer divides by the pixels that are left. With ``finer_bias=False`` biases
     are whole steps of the accumulator, the form that most runtimes read.
 
-    Raises ValueError, naming layer and channel, for a layer without a quantizer, an
-    order of layers that has no integer form, weights that are no int8 codes, folded
-    scales that are not finite or out of the reach of a shift, and biases or
-    accumulators that do not fit int32.
+    ``requantize`` is a rounding of ``refqnn.integer.requantize_add``. With
+    "float32_half_even" the multipliers are the float32 numbers that onnxruntime makes
+    of float32 scales, x_scale * w_scale / y_scale in this order: with whole biases in
+    addition, QLinearConv of onnxruntime computes what the layers do.
+
+    Raises ValueError for an unknown rounding and, naming layer and channel, for a layer
+    without a quantizer, an order of layers that has no integer form, weights that are
+    no int8 codes, folded scales that are not finite or out of the reach of a shift, and
+    biases or accumulators that do not fit int32.
 
     >>> from refqnn.networks import resnet
     >>> rng = np.random.default_rng(0)
@@ -75,12 +87,17 @@ def deploy(
     >>> deploy(network, image_size=(8, 8)).forward(images).shape
     (4, 10)
     """
+    if requantize not in (*ROUNDINGS, *FLOATING):
+        names = [*ROUNDINGS, *FLOATING]
+        raise ValueError(f"requantize must be one of {names}, got {requantize!r}")
     planned = plan(network)
     image = image_step(planned, image_size)
     known: dict[str, Step] = {image.name: image}
     dtype = planned.stages[0].weighted.layer.w.value.dtype  # type: ignore[union-attr] # image_step has checked that it is a convolution
     for stage in planned.stages:
-        known[stage.name] = step_of(stage, Context(known, dtype, finer_bias))
+        known[stage.name] = step_of(
+            stage, Context(known, dtype, finer_bias, requantize)
+        )
     return IntegerNetwork(tuple(known.values()))
 
 
@@ -118,9 +135,19 @@ def conv_step(stage: ConvStage, context: Context) -> LayerStep:
     source = context.known[stage.source]
     grid = unsigned_grid(stage.name, stage.quant, context.dtype, relu=True)
     total = sum_of(stage.weighted, source.grid, grid.scale, finer=context.finer)
-    multiplier, shift = multipliers(stage.name, total.scale / grid.scale)
+    ratio = sum_ratio(total, source.grid, grid, context.requantize)
+    multiplier, shift = multipliers(stage.name, ratio)
     shape = conv_shape(stage.weighted, source.shape)
-    return LayerStep(stage.name, stage.source, shape, total, multiplier, shift, grid)
+    return LayerStep(
+        stage.name,
+        stage.source,
+        shape,
+        total,
+        multiplier,
+        shift,
+        grid,
+        context.requantize,
+    )
 
 
 def residual_step(stage: ResidualStage, context: Context) -> ResidualStep:
@@ -138,7 +165,8 @@ def residual_step(stage: ResidualStage, context: Context) -> ResidualStep:
         skip, skip_shape = shortcut_of(stage, skip_source)
     if skip_shape != shape:
         raise ValueError(f"{stage.name} and its skip disagree: {shape}, {skip_shape}")
-    ratio, skip_ratio = total.scale / grid.scale, skip.scale / grid.scale
+    ratio = sum_ratio(total, source.grid, grid, context.requantize)
+    skip_ratio = sum_ratio(skip, skip_source.grid, grid, context.requantize)
     check_ratios(stage.name, np.maximum(ratio, skip_ratio))
     multiplier, skip_multiplier, shift = quantize_multipliers(ratio, skip_ratio)
     return ResidualStep(
@@ -152,6 +180,7 @@ def residual_step(stage: ResidualStage, context: Context) -> ResidualStep:
         read_only(skip_multiplier, np.int32),
         read_only(shift, np.int32),
         grid,
+        context.requantize,
     )
 
 
@@ -165,7 +194,11 @@ def pool_step(stage: PoolStage, context: Context) -> PoolStep:
         raise ValueError(f"{stage.name}: sums of {pixels} pixels do not fit int32")
     grid = unsigned_grid(stage.name, stage.quant, context.dtype)
     scale = source.grid.scale / pixels
-    multiplier, shift = multipliers(stage.name, np.array([scale / grid.scale]))
+    ratio = np.array([scale / grid.scale])
+    if context.requantize == "float32_half_even":
+        x, y = np.float32(source.grid.scale), np.float32(grid.scale)
+        ratio = np.array([x / (y * np.float32(pixels))], np.float64)
+    multiplier, shift = multipliers(stage.name, ratio)
     return PoolStep(
         stage.name,
         stage.source,
@@ -176,6 +209,7 @@ def pool_step(stage: PoolStage, context: Context) -> PoolStep:
         multiplier,
         shift,
         grid,
+        context.requantize,
     )
 
 
@@ -192,8 +226,18 @@ def linear_step(stage: LinearStage, context: Context) -> LayerStep:
     scale = logit_scale(folded)
     grid = Grid(scale, 0, -LOGIT_MAX - 1, LOGIT_MAX)
     total = sum_of(stage.weighted, source.grid, scale, finer=context.finer)
-    multiplier, shift = multipliers(stage.name, total.scale / scale)
-    return LayerStep(stage.name, stage.source, shape, total, multiplier, shift, grid)
+    ratio = sum_ratio(total, source.grid, grid, context.requantize)
+    multiplier, shift = multipliers(stage.name, ratio)
+    return LayerStep(
+        stage.name,
+        stage.source,
+        shape,
+        total,
+        multiplier,
+        shift,
+        grid,
+        context.requantize,
+    )
 
 
 def logit_scale(folded: Folded) -> float:
@@ -279,6 +323,26 @@ def unsigned_grid(name: str, quant: Any, dtype: Any, *, relu: bool = False) -> G
             f"the quantizer after {name} has codes {low} .. {high}, outside uint8"
         )
     return Grid(float(scale), z, max(low, z) if relu else low, high)
+
+
+def sum_ratio(total: Sum | Shortcut, x: Grid, y: Grid, requantize: str) -> Float:
+    """Return how many codes of ``y`` one step of the accumulators is worth: (O,)
+
+    In the order and the precision of onnxruntime where the rounding is float32's.
+    """
+    if requantize != "float32_half_even":
+        return np.asarray(total.scale / y.scale)
+    if isinstance(total, Shortcut):
+        return np.asarray(np.float32(x.scale) / np.float32(y.scale), np.float64)
+    w_scale = float32_weight_scale(total, x)
+    ratio = np.float32(x.scale) * w_scale / np.float32(y.scale)
+    return np.ldexp(ratio.astype(np.float64), -total.fraction_bits)
+
+
+def float32_weight_scale(total: Sum, x: Grid) -> Float:
+    """Return what one step of a weight is worth, in float32: A / s_x, (O,)"""
+    step = np.ldexp(total.scale, total.fraction_bits)
+    return (step / np.float64(np.float32(x.scale))).astype(np.float32)
 
 
 def multipliers(name: str, ratio: Float) -> tuple[Int, Int]:

@@ -44,7 +44,14 @@ def sum_pool2d(x: Array, *, zero_point: int = 0) -> Float:
 
 
 def requantize(
-    acc: Float, multiplier: Any, shift: Any, zero_point: int, *, q_min: int, q_max: int
+    acc: Float,
+    multiplier: Any,
+    shift: Any,
+    zero_point: int,
+    *,
+    q_min: int,
+    q_max: int,
+    rounding: str = "half_up",
 ) -> Float:
     """clip(zero_point + floor(acc multiplier 2^(shift - 31) + 1/2), q_min, q_max)
 
@@ -55,7 +62,15 @@ def requantize(
     """
     none = np.zeros_like(acc)
     return requantize_add(
-        acc, multiplier, none, 0, shift, zero_point, q_min=q_min, q_max=q_max
+        acc,
+        multiplier,
+        none,
+        0,
+        shift,
+        zero_point,
+        q_min=q_min,
+        q_max=q_max,
+        rounding=rounding,
     )
 
 
@@ -69,11 +84,14 @@ def requantize_add(
     *,
     q_min: int,
     q_max: int,
+    rounding: str = "half_up",
 ) -> Float:
     """clip(zero_point + floor((acc m + skip m_2) 2^(shift - 31) + 1/2), q_min, q_max)
 
     acc, skip: (...)  ->  (...) float64
     """
+    if rounding != "half_up":
+        raise ValueError(f'rounding must be "half_up" in float64, got {rounding!r}')
     scaled = unrounded(acc, multiplier, skip, skip_multiplier, shift)
     down = np.floor(scaled)
     nearest = down + (scaled - down >= 0.5)

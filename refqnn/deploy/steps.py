@@ -115,6 +115,8 @@ class LayerStep:
     multiplier: Int  # (O,) int32
     shift: Int  # (O,) int32
     grid: Grid
+    #: of ``refqnn.integer.requantize``
+    rounding: str = "half_up"
 
     def forward(self, values: Values, integer: Any) -> dict[str, Array]:
         """source: (N, C, H, W) or (N, I)  ->  codes: (N, O, Ho, Wo) or (N, O)"""
@@ -126,6 +128,7 @@ class LayerStep:
             self.grid.zero_point,
             q_min=self.grid.q_min,
             q_max=self.grid.q_max,
+            rounding=self.rounding,
         )
         return {f"{self.name}.accumulator": acc, self.name: codes}
 
@@ -149,6 +152,8 @@ class ResidualStep:
     skip_multiplier: Int  # (O,) int32
     shift: Int  # (O,) int32
     grid: Grid
+    #: of ``refqnn.integer.requantize``
+    rounding: str = "half_up"
 
     def forward(self, values: Values, integer: Any) -> dict[str, Array]:
         """source: (N, C, H, W), skip_source: (N, S, ...)  ->  (N, O, Ho, Wo)"""
@@ -163,6 +168,7 @@ class ResidualStep:
             self.grid.zero_point,
             q_min=self.grid.q_min,
             q_max=self.grid.q_max,
+            rounding=self.rounding,
         )
         return {
             f"{self.name}.accumulator": acc,
@@ -186,6 +192,8 @@ class PoolStep:
     multiplier: Int  # (1,) int32
     shift: Int  # (1,) int32
     grid: Grid
+    #: of ``refqnn.integer.requantize``
+    rounding: str = "half_up"
 
     def forward(self, values: Values, integer: Any) -> dict[str, Array]:
         """source: (N, C, H, W)  ->  codes: (N, C)"""
@@ -198,6 +206,7 @@ class PoolStep:
             self.grid.zero_point,
             q_min=self.grid.q_min,
             q_max=self.grid.q_max,
+            rounding=self.rounding,
         )
         return {f"{self.name}.accumulator": acc, self.name: codes}
 

@@ -225,11 +225,20 @@ def two_stage(acc: Int, multiplier: Int, shift: Int, rounding: str) -> Int:
 
 
 def floating(acc: Int, multiplier: Int, shift: Int, rounding: str) -> Int:
-    """Multiply in floating point; |product| <= 2^62 as |acc| and real are <= 2^31."""
+    """Multiply in floating point, round to the nearest integer, ties to even."""
+    return nearest_int(scaled_by(acc, multiplier, shift, rounding))  # (6)
+
+
+def scaled_by(acc: Int, multiplier: Int, shift: Int, rounding: str) -> Float:
+    """float(acc) * float(real); |product| <= 2^62 as |acc| and real are <= 2^31"""
     real = np.ldexp(multiplier.astype(np.float64), shift - 31)  # (1), exact
     dtype = FLOATING[rounding]
-    product = np.rint(acc.astype(dtype) * real.astype(dtype))  # (6)
-    return product.astype(np.int64)
+    return np.asarray(acc.astype(dtype) * real.astype(dtype))
+
+
+def nearest_int(scaled: Float) -> Int:
+    """Return rint of what stays within int64; beyond 2^62 every code saturates."""
+    return np.clip(np.rint(scaled), -(2.0**62), 2.0**62).astype(np.int64)
 
 
 def requantize_add(
@@ -251,7 +260,8 @@ def requantize_add(
     A residual addition with one rounding, saturated to [q_min, q_max]; ``skip`` is
     codes minus their zero-point. Both products and their sum stay below 2^63: acc and
     skip are int32 values, the multipliers lie in [0, 2^31). ``rounding`` is one of the
-    seven; raises as ``requantize``.
+    seven, or ``float32_half_even`` or ``float64_half_even``: both products and their
+    sum in floating point, then (6). Raises as ``requantize``.
 
     >>> half = 2**30
     >>> requantize_add(np.array([1, 2]), half, np.array([0, 3]), half, 0, 0, q_min=0,
@@ -263,6 +273,13 @@ def requantize_add(
         acc, multiplier, shift, zero_point, q_min, q_max
     )
     skip, skip_m = as_skip_operands(acc, skip, skip_multiplier)
+    if rounding in FLOATING:
+        product, skipped = (
+            scaled_by(acc, m, e, rounding),
+            scaled_by(skip, skip_m, e, rounding),
+        )
+        scaled = nearest_int(product + skipped)
+        return np.asarray(np.clip(scaled + z, q_min, q_max).astype(dtype))
     total = acc.astype(np.int64) * m + skip.astype(np.int64) * skip_m
     scaled = shift_right(total, 31 - e, rounding=rounding)
     return np.asarray(np.clip(scaled + z, q_min, q_max).astype(dtype))

@@ -380,7 +380,7 @@ def test_the_listing_shows_weighted_skips(make):
 def constant(below):
     """Return a requantization whose every code is q_max - below."""
 
-    def requantize(acc, *_, q_min, q_max):
+    def requantize(acc, *_, q_min, q_max, **__):
         dtype = refqnn.integer.code_dtype(q_min, q_max)
         return np.full(acc.shape, q_max - below, dtype)
 

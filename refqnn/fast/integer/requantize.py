@@ -21,6 +21,7 @@ from refqnn.integer.requantize import (
     as_skip_operands,
     check_form,
 )
+from refqnn.integer.requantize import requantize_add as defined_add
 from refqnn.integer.rounding import check_rounding
 
 BLOCK = 4096
@@ -71,7 +72,19 @@ def requantize_add(
     q_max: int,
     rounding: str = "half_up",
 ) -> Int:
-    """See ``refqnn.integer.requantize_add``."""
+    """See ``refqnn.integer.requantize_add``; of the floating forms, the definition."""
+    if rounding in FLOATING:
+        return defined_add(
+            acc,
+            multiplier,
+            skip,
+            skip_multiplier,
+            shift,
+            zero_point,
+            q_min=q_min,
+            q_max=q_max,
+            rounding=rounding,
+        )
     dtype = code_dtype(q_min, q_max)
     acc, *given = as_requantize_operands(
         acc, multiplier, shift, zero_point, q_min, q_max

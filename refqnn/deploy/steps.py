@@ -218,7 +218,8 @@ def read_only(values: Array, dtype: Any) -> Array:
     return copy
 
 
-Step = ImageStep | LayerStep | ResidualStep | PoolStep
+Computing = LayerStep | ResidualStep | PoolStep
+Step = ImageStep | Computing
 
 
 def lift(v: Array, x: Array) -> Array:

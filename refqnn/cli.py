@@ -1,4 +1,4 @@
-"""The command line: ``refqnn demo | train | deploy | evaluate | trace | bisect``.
+"""The command line: ``refqnn COMMAND``; ``refqnn --help`` lists the commands.
 
 Whatever the library refuses becomes one line on standard error and exit code 2. With
 ``--json`` standard output is one JSON object and nothing else. Nothing is coloured.
@@ -94,7 +94,15 @@ def parser() -> argparse.ArgumentParser:
     version = f"refqnn {refqnn.__version__}"
     whole.add_argument("--version", action="version", version=version)
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_demo, add_train, add_deploy, add_evaluate, add_trace, add_bisect):
+    for add in (
+        add_demo,
+        add_train,
+        add_deploy,
+        add_evaluate,
+        add_export,
+        add_trace,
+        add_bisect,
+    ):
         add(commands)
     return whole
 
@@ -156,6 +164,8 @@ def add_deploy(commands: Any) -> None:
     names = ("H", "W")
     add("--image-size", type=count, nargs=2, default=(28, 28), metavar=names, help=size)
     add_options(add, ("--listing", Path, None, "write the listing to this file, too"))
+    same = "round as QLinearConv of onnxruntime does: float32, whole biases"
+    add("--onnxruntime", action="store_true", help=same)
 
 
 def add_evaluate(commands: Any) -> None:
@@ -170,6 +180,21 @@ def add_evaluate(commands: Any) -> None:
     sides = ("fast", "definition")
     add("--backend", choices=sides, default="fast", help="which side computes (fast)")
     add_options(add, DATA)
+
+
+def add_export(commands: Any) -> None:
+    """Add ``refqnn export``."""
+    add = add_command(
+        commands,
+        "export",
+        "write an integer network as ONNX, or a checkpoint as QONNX",
+        "The exact form computes in any runtime what refqnn does; of the others the "
+        "layers that may differ are listed. Needs pip install refqnn[onnx].",
+    )
+    add("network", type=Path, help="an integer network, or for qonnx a checkpoint")
+    add("-o", "--output", type=Path, required=True, help="file of the model (.onnx)")
+    forms = ("onnx-exact", "onnx-qoperator", "onnx-qdq", "qonnx")
+    add("--format", choices=forms, default=forms[0], help=f"({forms[0]})")
 
 
 def add_trace(commands: Any) -> None:

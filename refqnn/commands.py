@@ -125,7 +125,12 @@ def check_same(there: dict[str, Any], asked: dict[str, Any]) -> None:
 def deploy(options: Namespace) -> Answer:
     """Write the integer network of a checkpoint, and list it."""
     h, w = options.image_size
-    integer = deployment.deploy(load_network(options.checkpoint), image_size=(h, w))
+    integer = deployment.deploy(
+        load_network(options.checkpoint),
+        image_size=(h, w),
+        finer_bias=not options.onnxruntime,
+        requantize="float32_half_even" if options.onnxruntime else "half_up",
+    )
     integer.save(options.output)
     if options.listing is not None:
         options.listing.write_text(f"{integer}\n", encoding="utf-8")
@@ -151,6 +156,25 @@ def evaluate(options: Namespace) -> Answer:
     accuracy = float(np.mean(chosen == labels))
     found = {"network": kind, "images": len(images), "test_accuracy": accuracy}
     return found, f"{kind}: {100 * accuracy:.2f} % of {len(images):,} test images"
+
+
+def export(options: Namespace) -> Answer:
+    """Write an ONNX model; say which layers a runtime may compute differently."""
+    network = load_either(options.network)
+    whole = isinstance(network, deployment.IntegerNetwork)
+    if whole == (options.format == "qonnx"):
+        needed = "a checkpoint" if whole else "an integer network"
+        raise ValueError(f"--format {options.format} needs {needed}: {options.network}")
+    lines: list[str] = []
+    if isinstance(network, deployment.IntegerNetwork):
+        form = options.format.removeprefix("onnx-")
+        made = deployment.to_onnx(network, form=form)
+        lines = deployment.inexact(network, form)
+    else:
+        made = deployment.to_qonnx(network)
+    deployment.save_model(options.output, made)
+    text = "\n".join([*lines, f"wrote {options.output}"])
+    return {"output": str(options.output), "inexact": lines}, text
 
 
 def trace(options: Namespace) -> Answer:

@@ -318,3 +318,20 @@ def test_a_reader_that_leaves_is_no_error(trained, folder):
     )
     os.close(write)
     assert (ran.returncode, ran.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("profile", [[], ["--onnxruntime"]])
+def test_export_says_which_layers_may_differ(trained, tmp_path, capsys, profile):
+    pytest.importorskip("onnx", reason="needs the optional package onnx")
+    integers, model = tmp_path / "i.npz", tmp_path / "m.onnx"
+    answer(capsys, "deploy", trained, integers, "--image-size", 10, 10, *profile)
+    assert answer(capsys, "export", integers, "-o", model)["inexact"] == []
+    argv = ["export", integers, "-o", model, "--format"]
+    lines = answer(capsys, *argv, "onnx-qoperator")["inexact"]
+    assert bool(lines) is (profile == [])
+    assert answer(capsys, *argv, "onnx-qdq")["inexact"]
+    assert model.stat().st_size > 1000
+    answer(capsys, "export", trained, "-o", model, "--format", "qonnx")
+    assert "needs a checkpoint" in refusal(capsys, *argv, "qonnx")
+    said = refusal(capsys, "export", trained, "-o", model)
+    assert "--format onnx-exact needs an integer network" in said

@@ -6,6 +6,11 @@ compare_layers      integer against fake-quantized codes, layer by layer
 compare_float64     integer against the same multipliers and biases in float64
 compare_backends    definition against Numba twins
 compare_decisions   what float and integer network decide
+to_onnx             integer network -> ONNX model: exact, QOperator or QDQ form
+inexact             where a form of ONNX cannot state a network as it is
+from_onnx           ONNX quantized model -> IntegerNetwork
+onnx_trace          the tensors of an ONNX model, computed by onnxruntime
+to_qonnx            trained, quantized network -> QONNX model
 """
 
 from refqnn.deploy.agreement import LayerAgreement as LayerAgreement
@@ -19,3 +24,9 @@ from refqnn.deploy.comparison import compare_float64 as compare_float64
 from refqnn.deploy.comparison import fake_quantized as fake_quantized
 from refqnn.deploy.convert import deploy as deploy
 from refqnn.deploy.network import IntegerNetwork as IntegerNetwork
+from refqnn.deploy.onnx_export import inexact as inexact
+from refqnn.deploy.onnx_export import to_onnx as to_onnx
+from refqnn.deploy.onnx_graph import save_model as save_model
+from refqnn.deploy.onnx_import import from_onnx as from_onnx
+from refqnn.deploy.onnx_run import onnx_trace as onnx_trace
+from refqnn.deploy.qonnx_export import to_qonnx as to_qonnx

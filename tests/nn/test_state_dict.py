@@ -1,0 +1,208 @@
+"""State dicts of PyTorch: names, files, and what is refused."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from refqnn.core import Run, named_buffers, named_params
+from refqnn.networks import resnet
+from refqnn.nn.state_dict import (
+    canonical,
+    load_state_dict,
+    read_tensors,
+    state_dict,
+    torch_name,
+    weights_of,
+)
+
+
+def network(seed=0, **options):
+    options = {"width": 0.25, "dtype": "float64"} | options
+    return resnet(8, rng=np.random.default_rng(seed), **options)
+
+
+def everything(net):
+    return {
+        n: p.value.copy() for n, p in (named_params(net) | named_buffers(net)).items()
+    }
+
+
+def safetensors(tensors):
+    """The bytes of a file, written after the format's description."""
+    kinds = {"float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64"}
+    header, data = {"__metadata__": {"format": "pt"}}, b""
+    for name, a in tensors.items():
+        offsets = [len(data), len(data) + a.nbytes]
+        header[name] = {
+            "dtype": kinds[a.dtype.name],
+            "shape": list(a.shape),
+            "data_offsets": offsets,
+        }
+        data += a.tobytes()
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def test_names_of_pytorch():
+    assert torch_name("layers.stem.w") == "conv1.weight"
+    assert torch_name("layers.stem_norm.var") == "bn1.running_var"
+    assert torch_name("layers.stage3_block2.conv2.w") == "layer3.1.conv2.weight"
+    name = "layers.stage2_block1.shortcut.layers.norm.beta"
+    assert torch_name(name) == "layer2.0.downsample.1.bias"
+    assert torch_name("layers.classifier.b") == "fc.bias"
+    assert canonical("linear.weight") == "fc.weight"
+    with pytest.raises(ValueError, match=r"layers\.stem_quant\.lo has no name"):
+        torch_name("layers.stem_quant.lo")
+
+
+@pytest.mark.parametrize("shortcut", "AB")
+@pytest.mark.parametrize("depth", [8, 14])
+def test_every_weight_has_a_name_of_its_own(depth, shortcut):
+    net = resnet(depth, shortcut=shortcut, rng=np.random.default_rng(0))
+    names = [torch_name(n) for n in weights_of(net)]
+    assert len(set(names)) == len(names)
+    assert set(weights_of(net)) == set(everything(net))
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+@pytest.mark.parametrize("shortcut", "AB")
+def test_a_network_moves_through_a_file(tmp_path, shortcut, kind):
+    source, target = network(shortcut=shortcut), network(1, shortcut=shortcut)
+    tensors = state_dict(source)
+    path = tmp_path / f"weights.{kind}"
+    if kind == "npz":
+        np.savez(path, **tensors)
+    else:
+        path.write_bytes(safetensors(tensors))
+    assert load_state_dict(target, read_tensors(path)) == []
+    for name, value in everything(source).items():
+        np.testing.assert_array_equal(everything(target)[name], value)
+
+
+def test_other_spellings_are_read(tmp_path):
+    source, target = network(shortcut="B"), network(1, shortcut="B")
+    tensors = {
+        "module." + n.replace("downsample", "shortcut").replace("fc.", "linear."): a
+        for n, a in state_dict(source).items()
+    }
+    tensors["module.bn1.num_batches_tracked"] = np.array(3)
+    path = tmp_path / "w"
+    path.write_bytes(safetensors(tensors))
+    load_state_dict(target, read_tensors(path))
+    np.testing.assert_array_equal(
+        target.layers["classifier"].w.value, source.layers["classifier"].w.value
+    )
+
+
+def test_quantizers_keep_what_they_have():
+    source = network()
+    target = network(1, weight_bits=4, activation_bits=4)
+    left = load_state_dict(target, state_dict(source))
+    assert "layers.stem_quant.lo" in left
+    assert not set(left) & set(weights_of(target))
+    np.testing.assert_array_equal(
+        target.layers["stem"].w.value, source.layers["stem"].w.value
+    )
+
+
+def test_what_does_not_fit_is_listed_and_nothing_changes():
+    target = network(1)
+    before, tensors = everything(target), state_dict(network())
+    del tensors["conv1.weight"]
+    tensors["fc.weight"] = tensors["fc.weight"].T
+    tensors["bn1.bias"] = np.full_like(tensors["bn1.bias"], np.nan)
+    tensors["bn1.weight"] = tensors["bn1.weight"].astype(np.int64)
+    tensors["layer9.0.conv1.weight"] = np.zeros((1, 2))
+    with pytest.raises(ValueError, match="the state dict does not fit") as caught:
+        load_state_dict(target, tensors)
+    lines = str(caught.value).partition(": ")[2].split("; ")
+    assert lines == [
+        "missing conv1.weight, for layers.stem.w",
+        "extra layer9.0.conv1.weight (1, 2)",
+        "bn1.bias must hold finite floats, is float64",
+        "bn1.weight must hold finite floats, is int64",
+        "misshaped fc.weight (16, 10), want (10, 16)",
+    ]
+    for name, value in everything(target).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_halves_are_widened(tmp_path):
+    v = np.array([1.5, -2.0, 3.0e38], np.float32)
+    header = {"w": {"dtype": "BF16", "shape": [3], "data_offsets": [0, 6]}}
+    text = json.dumps(header).encode()
+    upper = (v.view(np.uint32) >> 16).astype("<u2").tobytes()
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + upper)
+    got = read_tensors(path)["w"]
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got[:2], v[:2])
+    np.testing.assert_allclose(got, v, rtol=2**-7)
+
+
+def test_pickles_and_damaged_files_are_refused(tmp_path):
+    path = tmp_path / "w"
+    whole = safetensors({"a": np.ones(3)})
+    cuts = [whole[:n] for n in (0, 7, 20, len(whole) - 1)]
+    for content in (
+        *cuts,
+        pickle.dumps({}),
+        b"\xff" * 8,
+        whole.replace(b"F64", b"F63"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="is neither an npz nor a whole safeten"):
+            read_tensors(path)
+    path.write_bytes(b"PK\x03\x04archive/data.pkl")
+    with pytest.raises(ValueError, match=r"checkpoint of torch\.save, a pickle"):
+        read_tensors(path)
+    path.write_bytes(b"PK\x03\x04")
+    with pytest.raises(ValueError, match="npz"):
+        read_tensors(path)
+
+
+def torch_resnet(torch, tensors, x, shortcut):
+    """A residual network of PyTorch, written with its functions, in evaluation."""
+    f = torch.nn.functional
+    t = {k: torch.from_numpy(v) for k, v in tensors.items()}
+
+    def norm(x, n):
+        parts = [
+            t[f"{n}.{k}"] for k in ("running_mean", "running_var", "weight", "bias")
+        ]
+        return f.batch_norm(x, *parts, training=False)
+
+    x = f.relu(norm(f.conv2d(x, t["conv1.weight"], padding=1), "bn1"))
+    for layer in ("layer1.0", "layer2.0", "layer3.0"):
+        stride = 1 if layer == "layer1.0" else 2
+        w1, w2 = t[f"{layer}.conv1.weight"], t[f"{layer}.conv2.weight"]
+        y = f.relu(norm(f.conv2d(x, w1, stride=stride, padding=1), f"{layer}.bn1"))
+        y = norm(f.conv2d(y, w2, padding=1), f"{layer}.bn2")
+        if stride == 2 and shortcut == "B":
+            x = f.conv2d(x, t[f"{layer}.downsample.0.weight"], stride=2)
+            x = norm(x, f"{layer}.downsample.1")
+        elif stride == 2:
+            new = (y.shape[1] - x.shape[1]) // 2
+            x = f.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, new, new))
+        x = f.relu(x + y)
+    return f.linear(x.mean((2, 3)), t["fc.weight"], t["fc.bias"])
+
+
+@pytest.mark.parametrize("shortcut", "AB")
+def test_pytorch_computes_the_same(rng, shortcut):
+    torch = pytest.importorskip("torch", reason="needs the optional package torch")
+    net = network(shortcut=shortcut)
+    for name, leaf in weights_of(net).items():
+        if name.rpartition(".")[2] in {"gamma", "beta", "mean", "var", "b"}:
+            leaf.value = rng.uniform(0.5, 1.5, leaf.value.shape)
+    x = rng.normal(size=(2, 1, 8, 8))
+    net.layers["image"].scale = 1.0
+    net.layers["image"].zero_point = 0
+    want = torch_resnet(torch, state_dict(net), torch.from_numpy(x), shortcut).numpy()
+    other = network(1, shortcut=shortcut)
+    load_state_dict(other, state_dict(net))
+    other.layers["image"].scale, other.layers["image"].zero_point = 1.0, 0
+    got, _ = other.forward(x, Run())
+    np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)

@@ -367,3 +367,26 @@ def test_a_failed_routed_run_is_named(tmp_path):
     argv = routed_arguments(tmp_path, "--targets", "1.5")
     with pytest.raises(RuntimeError, match=r"failed: ValueError: target must lie"):
         example("dfs_controller").main(argv)
+@pytest.mark.parametrize("shortcut", "AB")
+def test_export_onnx_agrees(shortcut, tmp_path, capsys):
+    pytest.importorskip("onnx", reason="needs the optional package onnx")
+    pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
+    program = example("export_onnx")
+    argv = ["--quick", "--width", "0.2", "--shortcut", shortcut]
+    argv += ["--runs", str(tmp_path), "--json"]
+    found = program.main(argv)
+    assert json.loads(capsys.readouterr().out) == found
+    assert json.loads((tmp_path / "agreement.json").read_text()) == found
+    for profile, form in (
+        ("refqnn", "exact"),
+        ("onnxruntime", "exact"),
+        ("onnxruntime", "qoperator"),
+    ):
+        result = found[profile][form]
+        assert result["inexact"] == []
+        assert len(result["different"]) == 10
+        assert set(result["different"].values()) == {0}
+        assert Path(result["file"]).stat().st_size > 1000
+    assert found["refqnn"]["qoperator"]["inexact"]
+    program.main(argv[:-1])
+    assert "codes that onnxruntime gives differently" in capsys.readouterr().out

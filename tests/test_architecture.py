@@ -168,10 +168,11 @@ def rowless(modules, text):
 
 
 def paperless(modules, text):
-    """Return paper files that no table row of the room's README names."""
+    """Return paper files, of folders too, that no row of the room's README links."""
     rows = "\n".join(line for line in text.splitlines() if line.startswith("|"))
-    files = [f"{name.split('.')[-1]}.py" for name in modules if room(name) == "papers"]
-    return [file for file in files if file != "__init__.py" and f"({file})" not in rows]
+    names = [name.split(".")[2:] for name in modules if room(name) == "papers"]
+    files = ["/".join(name) + ".py" for name in names if name[-1] != "__init__"]
+    return [file for file in files if f"({file})" not in rows]
 
 
 def long_functions(modules):
@@ -395,3 +396,6 @@ def test_a_paper_without_a_row_is_found():
     planted = {"refqnn.papers.x": "", "refqnn.papers.__init__": ""}
     assert paperless(planted, "x.py is mentioned\n| [y.py](y.py) |") == ["x.py"]
     assert paperless(planted, "| [x.py](x.py) |") == []
+    planted = {"refqnn.papers.x.y": "", "refqnn.papers.x.__init__": ""}
+    assert paperless(planted, "| [y.py](y.py) |") == ["x/y.py"]
+    assert paperless(planted, "| [y.py](x/y.py) |") == []

@@ -1,0 +1,318 @@
+r"""The search of HAQ, and two others that may ask as often what a policy is worth.
+
+    paper                                       code              where
+    an episode: a bit width a layer, one reward  episode           search
+    600 episodes                                episodes          search
+
+``random_search`` draws every action uniformly; its first policies are those of the
+warm-up of ``search`` with the same seed. ``greedy`` measures what each layer loses when
+it alone has fewer bits, adds these losses up as if they were independent, and always
+takes the next bit from the layer that loses least accuracy for each bit of size saved.
+
+All three are resumed from their checkpoint to the same bits.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import tqdm
+from threadpoolctl import threadpool_limits
+
+from refqnn._types import Array, Float, Int
+from refqnn.data import read_npz
+from refqnn.nn.checkpoint import write_npz
+from refqnn.papers.haq.ddpg import Agent, Settings, new_agent
+from refqnn.papers.haq.environment import Problem, bits_of, size_ratio, states
+from refqnn.papers.haq.finetune import Evaluate
+
+FORMAT = "refqnn HAQ search 1"
+RELEASED = Settings()
+
+
+@final
+@dataclass(eq=False)
+class Trace:
+    """Every policy that was evaluated, in order."""
+
+    problem: Problem
+    #: bits before and after they were lowered to fit
+    proposed: list[Int] = field(default_factory=list)
+    policies: list[Int] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
+
+    def add(self, proposed: Int, policy: Int, accuracy: float) -> None:
+        """Append one evaluation; raise unless the accuracy is in [0, 100]."""
+        if not 0 <= accuracy <= 100:
+            raise ValueError(f"accuracy must be in [0, 100] per cent, got {accuracy}")
+        self.proposed.append(np.asarray(proposed))
+        self.policies.append(np.asarray(policy))
+        self.accuracies.append(float(accuracy))
+
+    @property
+    def rewards(self) -> Float:
+        """Return R of every evaluation: (E,)."""
+        return np.array([self.problem.reward(a) for a in self.accuracies])
+
+    @property
+    def ratios(self) -> Float:
+        """Return the size of every policy, as a share of 32 bits: (E,)."""
+        weights = self.problem.weights
+        return np.array([size_ratio(policy, weights) for policy in self.policies])
+
+    @property
+    def best(self) -> int:
+        """Return the index of the first policy of the largest reward that fits.
+
+        Raises ValueError if none does.
+        """
+        fits = np.array([self.problem.fits(policy) for policy in self.policies], bool)
+        if not fits.any():
+            raise ValueError("no evaluated policy fits the ratio")
+        return int(np.argmax(np.where(fits, self.rewards, -np.inf)))
+
+
+def search(
+    problem: Problem,
+    evaluate: Evaluate,
+    *,
+    episodes: int = 600,
+    seed: int = 0,
+    order: str = "paper",
+    settings: Settings = RELEASED,
+    checkpoint: str | Path | None = None,
+    progress: bool | None = None,
+) -> Trace:
+    """Let the agent choose bits, layer after layer, for so many episodes.
+
+    After every episode of the agent's own, ``settings.updates`` steps are taken for
+    each of its transitions, as they are added. ``checkpoint`` is written after every
+    episode; a search that finds it there goes on from it, to the same bits as one that
+    was not interrupted. Raises ValueError for a checkpoint of another search.
+    """
+    fixed = states(problem.layers, order=order)
+    draws, learning = streams(seed)
+    agent = new_agent(fixed.shape[1], len(fixed), settings, rng=learning)
+    trace = Trace(problem)
+    header = fingerprint(problem, "ddpg", seed, order=order, settings=settings)
+    if checkpoint is not None and Path(checkpoint).exists():
+        arrays, found = load(checkpoint, header, trace)
+        agent.restore(arrays)
+        draws.bit_generator.state, learning.bit_generator.state = found["generators"]
+    with threadpool_limits(1, user_api="blas"):
+        for number in bar(len(trace.policies), episodes, progress):
+            episode(trace, agent, fixed, evaluate, number, draws, learning)
+            if checkpoint is not None:
+                generators = [g.bit_generator.state for g in (draws, learning)]
+                entry = header | {"generators": generators}
+                save(checkpoint, trace, entry, agent.arrays())
+    return trace
+
+
+def episode(
+    trace: Trace,
+    agent: Agent,
+    fixed: Float,
+    evaluate: Evaluate,
+    number: int,
+    draws: np.random.Generator,
+    learning: np.random.Generator,
+) -> None:
+    """Choose bits for every layer, evaluate them once, learn from every choice.
+
+    fixed: (L, S), the states without last actions
+    """
+    problem = trace.problem
+    rows, actions = fixed.copy(), np.zeros(len(fixed))
+    bits: list[int] = []
+    for k, row in enumerate(rows):
+        if k:
+            row[-1] = bits[-1] / problem.b_max
+        actions[k] = agent.act(row, draws.random(), number)
+        chosen = bits_of(actions[k], b_min=problem.b_min, b_max=problem.b_max)
+        bits.append(int(chosen))
+    proposed = np.array(bits)
+    policy = problem.policy(proposed)
+    trace.add(proposed, policy, evaluate(policy))
+    reward = problem.reward(trace.accuracies[-1])
+    last = len(rows) - 1
+    for k, row in enumerate(rows):
+        after = rows[min(k + 1, last)]  # of the last one it does not count
+        agent.replay.add(row, actions[k], reward, after, done=k == last)
+        if number >= agent.settings.warm_up:
+            for _ in range(agent.settings.updates):
+                agent.learn(agent.replay.sample(agent.settings.batch, learning))
+
+
+def random_search(
+    problem: Problem,
+    evaluate: Evaluate,
+    *,
+    evaluations: int,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    progress: bool | None = None,
+) -> Trace:
+    """Evaluate policies of uniform actions, lowered until they fit, as HAQ's are."""
+    draws, _ = streams(seed)
+    actions = draws.random((evaluations, len(problem.layers)))
+    proposed = bits_of(actions, b_min=problem.b_min, b_max=problem.b_max)
+    pairs = [(bits, problem.policy(bits)) for bits in proposed]
+    trace = Trace(problem)
+    header = fingerprint(problem, "random", seed)
+    return evaluate_all(trace, pairs, evaluate, header, checkpoint, progress)
+
+
+def greedy(
+    problem: Problem,
+    evaluate: Evaluate,
+    *,
+    evaluations: int,
+    checkpoint: str | Path | None = None,
+    progress: bool | None = None,
+) -> Trace:
+    """Take each bit from the layer whose measured loss per bit of size is smallest.
+
+    1. Evaluate b_max everywhere. 2. For every layer, evaluate b_max everywhere but
+    there, at m numbers of bits from b_min upwards, evenly spaced, where m is as large
+    as ``evaluations`` allows, at most b_max - b_min. 3. Losses between these numbers
+    are interpolated. From b_max everywhere, the layer with the smallest (loss after -
+    loss before) / weights loses a bit (of equals the last layer), until the size fits.
+    4. Evaluate that policy: the last of the trace, and usually the only one that fits.
+
+    At most ``evaluations`` in all. Raises ValueError if they are fewer than L + 2.
+    """
+    layers, (lo, hi) = len(problem.layers), (problem.b_min, problem.b_max)
+    per_layer = min((evaluations - 2) // layers, hi - lo)
+    if evaluations < layers + 2:
+        raise ValueError(
+            f"evaluations must be at least L + 2 = {layers + 2}, got {evaluations}"
+        )
+    tried = lo + np.arange(per_layer) * (hi - lo) // max(per_layer, 1)
+    top = np.full(layers, hi)
+    probes = [top] + [
+        with_bits(top, k, b) for k in range(layers) for b in tried.tolist()
+    ]
+    trace = Trace(problem)
+    header = fingerprint(problem, "greedy", evaluations)
+    pairs = [(bits, bits) for bits in probes]
+    evaluate_all(trace, pairs, evaluate, header, checkpoint, progress)
+    measured = np.array(trace.accuracies[: len(probes)])
+    losses = measured[0] - measured[1:].reshape(layers, per_layer)
+    found = cheapest(problem, tried, losses)
+    pairs.append((found, found))
+    return evaluate_all(trace, pairs, evaluate, header, checkpoint, progress)
+
+
+def with_bits(policy: Int, layer: int, bits: int) -> Int:
+    """Return a policy with other bits in one layer.
+
+    >>> with_bits(np.array([8, 8]), 1, 3)
+    array([8, 3])
+    """
+    changed = policy.copy()
+    changed[layer] = bits
+    return changed
+
+
+def cheapest(problem: Problem, tried: Int, losses: Float) -> Int:
+    """Return the policy that step 3 of ``greedy`` ends at.
+
+    tried: (m,) ascending bits below b_max, losses: (L, m)  ->  (L,)
+    """
+    known = np.append(tried, problem.b_max)
+    every = np.arange(problem.b_min, problem.b_max + 1)
+    table = np.array([np.interp(every, known, [*row, 0.0]) for row in losses])
+    weights, bits = problem.weights, np.full(len(losses), problem.b_max)
+    while not problem.fits(bits):
+        at = bits - problem.b_min  # column of the loss before
+        rows = np.arange(len(bits))
+        price = (table[rows, np.maximum(at - 1, 0)] - table[rows, at]) / weights
+        price[at == 0] = np.inf
+        bits[len(bits) - 1 - int(np.argmin(price[::-1]))] -= 1
+    return bits
+
+
+def evaluate_all(
+    trace: Trace,
+    pairs: list[tuple[Int, Int]],
+    evaluate: Evaluate,
+    header: Mapping[str, Any],
+    checkpoint: str | Path | None,
+    progress: bool | None,
+) -> Trace:
+    """Evaluate the policies that the trace and the checkpoint do not hold yet."""
+    if checkpoint is not None and Path(checkpoint).exists() and not trace.policies:
+        load(checkpoint, header, trace)
+    for number in bar(len(trace.policies), len(pairs), progress):
+        proposed, policy = pairs[number]
+        trace.add(proposed, policy, evaluate(policy))
+        if checkpoint is not None:
+            save(checkpoint, trace, header, {})
+    return trace
+
+
+def streams(seed: int) -> tuple[np.random.Generator, np.random.Generator]:
+    """Return the generator of actions, and that of initial values and batches."""
+    return np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
+
+
+def fingerprint(problem: Problem, kind: str, seed: int, **more: Any) -> dict[str, Any]:
+    """Return what a checkpoint must agree on to be continued, as JSON gives it back."""
+    content = {
+        "format": FORMAT,
+        "kind": kind,
+        "seed": seed,
+        "layers": problem.layers,
+        "ratio": problem.ratio,
+        "float_accuracy": problem.float_accuracy,
+        "bits": (problem.b_min, problem.b_max),
+    }
+    return json.loads(json.dumps(content | more))
+
+
+def save(
+    path: str | Path, trace: Trace, header: Mapping[str, Any], arrays: Mapping[str, Any]
+) -> None:
+    """Write the trace, and what else continues it, whole or not at all."""
+    own = {
+        "trace/proposed": np.array(trace.proposed),
+        "trace/policies": np.array(trace.policies),
+        "trace/accuracies": np.array(trace.accuracies),
+    }
+    write_npz(path, {**own, **arrays, "json": np.array(json.dumps(header))})
+
+
+def load(
+    path: str | Path, expected: Mapping[str, Any], trace: Trace
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Fill the trace from a checkpoint; return its other arrays and its header.
+
+    Raises ValueError, naming what differs, for a checkpoint of another search.
+    """
+    arrays = read_npz(path)
+    try:
+        header = json.loads(str(arrays.pop("json")))
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not a {FORMAT!r}: no header") from error
+    for name, value in expected.items():
+        if header.get(name) != value:
+            raise ValueError(
+                f"{path} is of another search: {name} {header.get(name)} and {value}"
+            )
+    parts = [arrays[f"trace/{name}"] for name in ("proposed", "policies", "accuracies")]
+    for proposed, policy, accuracy in zip(*parts, strict=True):
+        trace.add(proposed, policy, accuracy)
+    return arrays, header
+
+
+def bar(done: int, total: int, progress: bool | None) -> Iterable[int]:
+    """Count evaluations on a progress bar; silent where nobody is watching."""
+    shown = sys.stderr.isatty() if progress is None else progress
+    return tqdm.tqdm(
+        range(done, total), initial=done, total=total, unit="policy", disable=not shown
+    )

@@ -1,0 +1,347 @@
+"""HAQ's agent: gradients against finite differences, Adam, exploration, replay."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import kstest, truncnorm
+
+from refqnn.papers.haq import Settings, new_agent, truncated_normal
+from refqnn.papers.haq.actor_critic import (
+    Actor,
+    actor,
+    actor_backward,
+    adam_step,
+    critic,
+    critic_backward,
+    new_actor,
+    new_critic,
+    no_moments,
+    policy_gradient,
+    soft_update,
+)
+from refqnn.papers.haq.ddpg import Batch, new_replay
+
+STATES, HIDDEN = 4, (7, 6)
+SMALL = Settings(hidden=HIDDEN, batch=5)
+
+
+def rng_of(seed):
+    return np.random.default_rng(seed)
+
+
+def differences(f, network, h=1e-6):
+    """Central differences of a scalar f(network) by every number of every array."""
+    for i, array in enumerate(network):
+        found = np.zeros_like(array)
+        for at in np.ndindex(array.shape):
+            ends = []
+            for step in (h, -h):
+                moved = [value.copy() for value in network]
+                moved[i][at] += step
+                ends.append(f(type(network)(*moved)))
+            found[at] = (ends[0] - ends[1]) / (2 * h)
+        yield found
+
+
+def agree(found, expected):
+    for one, two in zip(found, expected, strict=True):
+        assert one.shape == two.shape
+        np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-9)
+
+
+def case(seed):
+    rng = rng_of(seed)
+    s, a = rng.standard_normal((5, STATES)), rng.random((5, 1))
+    dy = rng.standard_normal((5, 1))
+    p = new_actor(STATES, HIDDEN, rng=rng)
+    q = new_critic(STATES, HIDDEN, rng=rng)
+    return s, a, dy, p, q
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_gradient_of_the_actor(seed):
+    s, _, da, p, _ = case(seed)
+    _, cache = actor(p, s)
+    found = actor_backward(p, da, cache)
+    agree(found, differences(lambda n: float(np.sum(da * actor(n, s)[0])), p))
+    assert all(np.any(gradient) for gradient in found)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_gradient_of_the_critic(seed):
+    s, a, dq, _, q = case(seed)
+    _, cache = critic(q, s, a)
+    found, da = critic_backward(q, dq, cache)
+    agree(found, differences(lambda n: float(np.sum(dq * critic(n, s, a)[0])), q))
+    moved = [np.sum(dq * critic(q, s, a + h)[0], axis=1) / 2e-6 for h in (1e-6, -1e-6)]
+    np.testing.assert_allclose(da[:, 0], moved[0] - moved[1], rtol=1e-6, atol=1e-9)
+    assert np.all(da)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_policy_gradient_goes_through_the_critic(seed):
+    s, _, _, p, q = case(seed)
+    value, found = policy_gradient(p, q, s)
+
+    def loss(network):
+        return -float(critic(q, s, actor(network, s)[0])[0].mean())
+
+    assert value == loss(p)
+    agree(found, differences(loss, p))
+
+
+def test_perceptrons_against_torch():
+    torch = pytest.importorskip("torch")
+    s, a, _, p, q = case(0)
+
+    def dense(x, w, b):
+        return x @ torch.tensor(w) + torch.tensor(b)
+
+    x = torch.tensor(s)
+    h = torch.relu(dense(torch.relu(dense(x, p.w1, p.b1)), p.w2, p.b2))
+    expected = torch.sigmoid(dense(h, p.w3, p.b3)).numpy()
+    np.testing.assert_allclose(actor(p, s)[0], expected, rtol=1e-13)
+    h = torch.relu(dense(x, q.ws, q.b1) + torch.tensor(a) @ torch.tensor(q.wa))
+    expected = dense(torch.relu(dense(h, q.w2, q.b2)), q.w3, q.b3).numpy()
+    np.testing.assert_allclose(critic(q, s, a)[0], expected, rtol=1e-13)
+
+
+def test_perceptrons_begin_within_the_fan_in():
+    p, q = new_actor(9, (50, 40), rng=rng_of(0)), new_critic(9, (50, 40), rng=rng_of(0))
+    for w, b, inputs in ((p.w1, p.b1, 9), (q.w2, q.b2, 50), (q.w3, q.b3, 40)):
+        most = 1 / np.sqrt(inputs)
+        assert 0.8 * most < np.abs(w).max() <= most
+        assert np.abs(b).max() <= most
+    assert 0.8 < np.abs(q.wa).max() <= 1
+
+
+def tiny(*values):
+    return Actor(*(np.array([value], float) for value in values))
+
+
+def test_adam_is_its_formula():
+    p, grads = tiny(1, 2, 3, 4, 5, 6), tiny(1, -2, 0, 1e-9, 5, 100)
+    moments = no_moments(p)
+    m = v = np.zeros(6)
+    expected = np.arange(1.0, 7)
+    g = np.concatenate(grads)
+    for t in range(1, 5):
+        scaled = Actor(*(t * value for value in grads))
+        p, moments = adam_step(p, scaled, moments, lr=0.01)
+        m = 0.9 * m + 0.1 * t * g
+        v = 0.999 * v + 0.001 * (t * g) ** 2
+        step = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        expected = expected - 0.01 * step
+        np.testing.assert_allclose(np.concatenate(p), expected, rtol=1e-14)
+    assert moments.t == 4
+
+
+def test_the_first_step_of_adam_is_the_rate_times_the_sign():
+    p, _ = adam_step(tiny(*[0] * 6), tiny(3, -3, 1, -1, 50, 0),
+                     no_moments(tiny(*[0] * 6)), lr=0.5)  # fmt: skip
+    expected = [-0.5, 0.5, -0.5, 0.5, -0.5, 0]
+    np.testing.assert_allclose(np.concatenate(p), expected, rtol=1e-7)
+
+
+def test_adam_against_torch():
+    torch = pytest.importorskip("torch")
+    _, _, _, p, _ = case(1)
+    theirs = [torch.tensor(value, requires_grad=True) for value in p]
+    optimiser = torch.optim.Adam(theirs, lr=1e-3)
+    moments = no_moments(p)
+    for t in range(5):
+        grads = Actor(*(np.cos(value + t) for value in p))
+        for tensor, gradient in zip(theirs, grads, strict=True):
+            tensor.grad = torch.tensor(gradient)
+        optimiser.step()
+        p, moments = adam_step(p, grads, moments, lr=1e-3)
+    for ours, tensor in zip(p, theirs, strict=True):
+        np.testing.assert_allclose(ours, tensor.detach().numpy(), rtol=1e-12)
+
+
+def test_a_step_changes_nothing_in_place():
+    _, _, _, p, _ = case(2)
+    before, moments = [value.copy() for value in p], no_moments(p)
+    adam_step(p, p, moments, lr=0.1)
+    soft_update(p, tiny(*[1] * 6), tau=0.5)
+    for value, old in zip(p, before, strict=True):
+        np.testing.assert_array_equal(value, old)
+    assert not any(np.any(m) for m in moments.m)
+
+
+def test_a_soft_update_moves_by_tau():
+    found = soft_update(tiny(*[0] * 6), tiny(*[8] * 6), tau=0.25)
+    np.testing.assert_array_equal(np.concatenate(found), 2)
+    same = soft_update(tiny(*[3] * 6), tiny(*[8] * 6), tau=1)
+    np.testing.assert_array_equal(np.concatenate(same), 8)
+
+
+@given(st.floats(0, 1), st.floats(0.01, 3), st.floats(0, 1, exclude_max=True))
+def test_the_truncated_normal_is_that_of_scipy(mean, std, u):
+    expected = truncnorm.ppf(u, -mean / std, (1 - mean) / std, loc=mean, scale=std)
+    found = truncated_normal(mean, std, u)
+    assert 0 <= found <= 1
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_a_wide_normal_is_uniform_and_a_narrow_one_its_mean():
+    u = rng_of(0).random(2000)
+    assert kstest(truncated_normal(0.3, 50.0, u), "uniform").pvalue > 0.01
+    np.testing.assert_allclose(truncated_normal(0.3, 1e-9, u), 0.3, atol=1e-7)
+    assert np.all(truncated_normal(0.0, 0.1, u) > 0)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "message"),
+    [
+        (0.5, 0.0, "std must be positive, got 0"),
+        (0.5, np.nan, "std must be positive, got nan"),
+        (1.1, 0.5, r"mean must be in \[0, 1\], got 1.1"),
+        (np.nan, 0.5, r"mean must be in \[0, 1\], got nan"),
+    ],
+)
+def test_normals_that_are_none_raise(mean, std, message):
+    with pytest.raises(ValueError, match=message):
+        truncated_normal(mean, std, 0.5)
+
+
+def test_a_replay_keeps_the_last_transitions():
+    replay = new_replay(3, 2)
+    with pytest.raises(ValueError, match="without transitions"):
+        replay.sample(1, rng_of(0))
+    for i in range(5):
+        s = np.array([i, -i])
+        replay.add(s, i / 10, float(i), s + 1, done=i == 4)
+        found = replay.sample(64, rng_of(i))
+        assert set(found.r[:, 0]) <= set(range(max(i - 2, 0), i + 1))
+    every = replay.sample(3, rng_of(0))
+    assert sorted(every.r[:, 0]) == [2, 3, 4]
+    np.testing.assert_array_equal(every.s[:, 0], every.r[:, 0])
+    np.testing.assert_array_equal(every.s2[:, 1], 1 - every.r[:, 0])
+    np.testing.assert_allclose(every.a, every.r / 10)
+    np.testing.assert_array_equal(every.done, every.r == 4)
+
+
+def batch_of(r, done, seed=0):
+    rng = rng_of(seed)
+    n = len(r)
+    s, a, s2 = rng.random((n, STATES)), rng.random((n, 1)), rng.random((n, STATES))
+    return Batch(s, a, np.array(r, float)[:, None], s2, np.array(done, float)[:, None])
+
+
+def test_the_baseline_starts_at_the_first_mean_and_halves_the_distance():
+    agent = new_agent(STATES, 2, SMALL, rng=rng_of(0))
+    assert agent.baseline is None
+    agent.learn(batch_of([1, 3], [0, 1]))
+    assert agent.baseline == 2
+    agent.learn(batch_of([6, 10], [0, 1]))
+    assert agent.baseline == 5
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.5])
+def test_the_target_of_the_critic(gamma):
+    agent = new_agent(STATES, 2, SMALL._replace(gamma=gamma), rng=rng_of(0))
+    agent.actor_target = new_actor(STATES, HIDDEN, rng=rng_of(1))
+    agent.critic_target = new_critic(STATES, HIDDEN, rng=rng_of(2))
+    batch = batch_of([1, 2, 6], [0, 0, 1])
+    ahead = actor(agent.actor_target, batch.s2)[0]
+    later = critic(agent.critic_target, batch.s2, ahead)[0]
+    y = batch.r - 3 + gamma * later * [[1], [1], [0]]
+    q, cache = critic(agent.critic, batch.s, batch.a)
+    old, old_targets = agent.critic, (agent.actor_target, agent.critic_target)
+    loss, policy_loss = agent.learn(batch)
+    np.testing.assert_allclose(loss, np.mean((q - y) ** 2), rtol=1e-12)
+    grads = critic_backward(old, 2 * (q - y) / 3, cache)[0]
+    expected, _ = adam_step(old, grads, no_moments(old), lr=1e-3)
+    agree(agent.critic, expected)
+    # the actor has followed the critic of after its step
+    fresh = new_agent(STATES, 2, SMALL, rng=rng_of(0)).actor
+    before, actor_grads = policy_gradient(fresh, agent.critic, batch.s)
+    assert policy_loss == before
+    moved, _ = adam_step(fresh, actor_grads, no_moments(fresh), lr=1e-4)
+    agree(agent.actor, moved)
+    agree(agent.actor_target, soft_update(old_targets[0], moved, tau=0.01))
+    agree(agent.critic_target, soft_update(old_targets[1], expected, tau=0.01))
+
+
+def test_with_gamma_1_the_critic_counts_the_remaining_steps():
+    """Two states, the second the last: Q is 2 (R - b) and 1 (R - b)."""
+    settings = Settings(hidden=(24, 24), lr_critic=5e-3, lr_actor=1e-9, tau=0.1)
+    agent = new_agent(2, 1, settings, rng=rng_of(0))
+    first, second = np.eye(2)
+    rewards = np.repeat([1.0, -1.0], 2)
+    s = np.array([first, second] * 2)
+    s2 = np.array([second, second] * 2)
+    a = np.array([[0.9], [0.9], [0.1], [0.1]])
+    done = np.array([[0.0], [1.0]] * 2)
+    for _ in range(1500):
+        agent.learn(Batch(s, a, rewards[:, None], s2, done))
+    q, _ = critic(agent.critic, s, a)
+    target_actor = actor(agent.actor_target, s)[0]
+    later = critic(agent.critic_target, second[None], target_actor[1:2])[0][0, 0]
+    np.testing.assert_allclose(q[[1, 3], 0], [1, -1], atol=0.05)
+    np.testing.assert_allclose(q[[0, 2], 0], np.array([1, -1]) + later, atol=0.05)
+
+
+def test_the_agent_explores_around_its_actor_and_less_and_less():
+    agent = new_agent(STATES, 2, SMALL._replace(warm_up=3), rng=rng_of(0))
+    s = rng_of(1).random(STATES)
+    assert [agent.act(s, 0.123, episode) for episode in (0, 2)] == [0.123] * 2
+    mean = actor(agent.actor, s[None])[0][0, 0]
+    for episode in (3, 4, 50):
+        delta = 0.5 * 0.99 ** (episode - 3)
+        expected = truncated_normal(mean, delta, 0.123)
+        np.testing.assert_allclose(agent.act(s, 0.123, episode), expected, rtol=1e-15)
+    np.testing.assert_allclose(agent.act(s, 0.3, 2000), mean, atol=1e-8)
+
+
+def test_an_agent_restored_learns_to_the_same_bits():
+    one = new_agent(STATES, 2, SMALL, rng=rng_of(0))
+    batches = [batch_of([i, 2 * i, 3], [0, 0, 1], seed=i) for i in range(6)]
+    for i, batch in enumerate(batches[:3]):
+        one.learn(batch)
+        one.replay.add(batch.s[0], 0.5, i, batch.s2[0], done=False)
+    two = new_agent(STATES, 2, SMALL, rng=rng_of(9))
+    two.restore(one.arrays())
+    for batch in batches[3:]:
+        assert one.learn(batch) == two.learn(batch)
+    for name, array in one.arrays().items():
+        np.testing.assert_array_equal(array, two.arrays()[name])
+    one.replay.add(batch.s[0], 0.5, 7.0, batch.s2[0], done=False)
+    assert (one.replay.count, two.replay.count) == (4, 3)
+    assert not np.any(two.replay.rows.r == 7)
+
+
+def test_a_new_agent_is_restored_without_a_baseline():
+    one, two = (new_agent(STATES, 2, SMALL, rng=rng_of(i)) for i in (0, 1))
+    two.learn(batch_of([1, 2], [0, 1]))
+    two.restore(one.arrays())
+    assert two.baseline is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("batch", 0, "batch must be at least 1, got 0"),
+        ("warm_up", -1, "warm_up must be at least 0"),
+        ("replay", 0, "replay must be at least 1"),
+        ("updates", -1, "updates must be at least 0"),
+        ("lr_actor", 0.0, "lr_actor must be positive"),
+        ("lr_critic", np.inf, "lr_critic must be positive"),
+        ("delta", -0.5, "delta must be positive"),
+        ("tau", 1.5, r"tau must be in \(0, 1\]"),
+        ("gamma", 0.0, r"gamma must be in \(0, 1\]"),
+        ("delta_decay", np.nan, r"delta_decay must be in \(0, 1\]"),
+        ("hidden", (0, 3), "hidden must be at least 1"),
+    ],
+)
+def test_settings_out_of_range_raise(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        new_agent(3, 2, Settings(**{name: value}), rng=rng_of(0))
+
+
+def test_the_settings_of_released_code():
+    assert Settings() == (
+        (300, 300), 1e-4, 1e-3, 64, 0.01, 1.0, 20, 0.5, 0.99, 128, 1
+    )  # fmt: skip

@@ -112,6 +112,15 @@ class LayerBars(NamedTuple):
     shares: Sequence[float]
 
 
+class LayerBits(NamedTuple):
+    """How many bits each layer has, by one way of choosing them or by several."""
+
+    title: str
+    note: str
+    names: Sequence[str]
+    bits: Mapping[str, Sequence[int]]
+
+
 def training_curves(records: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Draw the accuracy of each network over the epochs.
 
@@ -280,6 +289,19 @@ def decisions(panels: Sequence[tuple[str, Float]], options: Sequence[str]) -> Fi
             axes.set_axis_off()
         bars = every[0].containers
         figure.legend(bars, options, loc="outside upper right", ncols=4, frameon=False)
+def allocation(
+    panels: Sequence[LayerBits], rewards: Mapping[str, Sequence[Sequence[float]]]
+) -> Figure:
+    """Draw bits layer by layer, a panel each, and the rewards of searches below.
+
+    rewards: name -> for each seed the reward of every policy, NaN where it did not fit
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure((11, 3 * len(panels) + 3.6), layout="constrained")
+        *above, below = figure.subplots(len(panels) + 1)
+        for axes, panel in zip(above, panels, strict=True):
+            draw_bits(axes, panel)
+        draw_rewards(below, rewards)
     return figure
 
 
@@ -572,6 +594,51 @@ def draw_decisions(axes: Axes, title: str, shares: Float) -> None:
     axes.set_ylim(0, 1)
     axes.set_xlim(1.4, blocks[-1] + 0.6)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
+def draw_bits(axes: Axes, panel: LayerBits) -> None:
+    """A group of bars for every layer, from 0, a colour for each way of choosing."""
+    titled(axes, panel.title, panel.note)
+    at = np.arange(len(panel.names))
+    width = 0.8 / len(panel.bits)
+    for i, (name, bits) in enumerate(panel.bits.items()):
+        middle = at + (i - (len(panel.bits) - 1) / 2) * width
+        axes.bar(middle, bits, 0.9 * width, color=SERIES[i], label=name)
+    if len(panel.bits) > 1:
+        axes.legend(
+            frameon=False,
+            ncols=4,
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            borderpad=0,
+        )
+    axes.set_xticks(at, panel.names)
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlim(-0.6, at[-1] + 0.6)
+    axes.set_ylabel("bits")
+
+
+def draw_rewards(axes: Axes, rewards: Mapping[str, Sequence[Sequence[float]]]) -> None:
+    """A dot for every policy that fits, a line for the best so far, of each seed.
+
+    A search of which one policy fits is a dashed line at its reward.
+    """
+    axes.set_title("Reward of every policy (dots), the best so far (lines)")
+    most = max(len(seed) for seeds in rewards.values() for seed in seeds)
+    for front, (name, seeds) in enumerate(reversed(rewards.items())):
+        colour = SERIES[len(rewards) - 1 - front]
+        for i, seed in enumerate(seeds):
+            label = name if i == 0 else None
+            x, y = np.arange(1, len(seed) + 1), np.array(seed, float)
+            if np.count_nonzero(~np.isnan(y)) == 1:
+                best = float(np.nanmax(y))
+                axes.axhline(best, color=colour, linestyle="--", label=label)
+                continue
+            axes.plot(x, y, ".", color=colour, alpha=0.45, markersize=5)
+            best_so_far = np.fmax.accumulate(y)
+            axes.step(x, best_so_far, where="post", color=colour, label=label)
+    axes.legend(frameon=False, loc="lower right")
+    axes.set_xlim(0, most + 1)
+    axes.set_xlabel("policies evaluated")
+    axes.set_ylabel("reward: points / 10")
 
 
 def short(levels: Float) -> Array:

@@ -137,6 +137,34 @@ def test_qil_pruning_counts_and_draws(tmp_path, capsys):
     assert (tmp_path / "f.png").stat().st_size > 10_000
 
 
+def test_haq_allocation_resumes(tmp_path, capsys):
+    program = example("haq_allocation")
+    argv = ["--quick", "--seeds", "0", "2", "--runs", str(tmp_path / "runs")]
+    argv += ["--figure", str(tmp_path / "f.png")]
+    found = program.main([*argv, "--json"])
+    assert json.loads(capsys.readouterr().out) == found
+    assert list(found["seeds"]) == ["0", "2"]
+    for results in found["seeds"].values():
+        assert list(results) == ["DDPG", "random", "greedy"]
+        for result in results.values():
+            assert len(result["bits"]) == len(found["weights"]) == 8
+            assert result["ratio"] <= 0.2
+            assert result["evaluations"] == len(result["rewards"]) <= 12
+            assert (
+                max(r for r in result["rewards"] if r is not None) == (result["reward"])
+            )
+    # greedy search measures policies that are too large, and draws nothing
+    assert None in found["seeds"]["0"]["greedy"]["rewards"]
+    assert found["seeds"]["0"]["greedy"] == found["seeds"]["2"]["greedy"]
+    assert len(list((tmp_path / "runs").glob("*.npz"))) == 1 + 2 + 2 + 1
+    picture = (tmp_path / "f.png").read_bytes()
+    assert program.main(argv) == found
+    assert (tmp_path / "f.png").read_bytes() == picture
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 6
+    assert lines[1].startswith("seed 0, DDPG: reward ")
+
+
 def test_embed_fashion_mnist_checks_its_sources(idx_folder, tmp_path):
     program = example("embed_fashion_mnist")
     with pytest.raises(ValueError, match="has sha256"):

@@ -238,3 +238,47 @@ def test_decisions_are_stacked_to_one():
     np.testing.assert_allclose(tops, [1, 1])
     heights = [bar.get_height() for bar in axes[0].containers[1]]
     np.testing.assert_allclose(heights, [0.75, 0])
+def allocation():
+    panels = [
+        plots.LayerBits("Ours", "note", ["a", "b"], {"x": [3, 8], "y": [4, 2]}),
+        plots.LayerBits("Printed", "note", ["2", "3", "4"], {"HAQ": [7, 6, 7]}),
+    ]
+    nan = float("nan")
+    rewards = {
+        "learned": [[-3.0, -1.0, -2.0], [-2.5, -2.0, -1.5]],
+        "drawn": [[-4.0, nan, -2.0], [-3.0, -3.5, -3.0]],
+        "one": [[nan, nan, -0.5]],
+    }
+    return plots.allocation(panels, rewards)
+
+
+def test_bits_are_bars_from_zero_side_by_side():
+    ours, printed, _ = allocation().axes
+    bars = [(round(b.get_x(), 2), b.get_y(), b.get_height()) for b in ours.patches]
+    assert bars == [(-0.38, 0, 3), (0.62, 0, 8), (0.02, 0, 4), (1.02, 0, 2)]
+    names = [text.get_text() for text in ours.get_legend().get_texts()]
+    assert names == ["x", "y"]
+    assert printed.get_legend() is None
+    assert [label.get_text() for label in printed.get_xticklabels()] == ["2", "3", "4"]
+    assert [bar.get_height() for bar in printed.patches] == [7, 6, 7]
+
+
+def test_rewards_are_dots_and_the_best_so_far_a_line():
+    *_, axes = allocation().axes
+    lines = {line.get_label(): line for line in axes.lines}
+    assert lines["one"].get_linestyle() == "--"
+    np.testing.assert_array_equal(lines["one"].get_ydata(), [-0.5, -0.5])
+    np.testing.assert_array_equal(lines["learned"].get_ydata(), [-3, -1, -1])
+    np.testing.assert_array_equal(lines["drawn"].get_ydata(), [-4, -4, -2])
+    assert lines["learned"].get_color() == plots.BLUE
+    assert lines["drawn"].get_color() == plots.VERMILLION
+    assert lines["one"].get_color() == plots.GREEN
+    # two seeds of two searches: dots and a line each; and the dashed one
+    assert len(axes.lines) == 9
+
+
+def test_an_allocation_is_the_same_bytes_twice(tmp_path):
+    paths = tmp_path / "a.png", tmp_path / "b.png"
+    for path in paths:
+        plots.save(allocation(), path, dpi=40)
+    assert paths[0].read_bytes() == paths[1].read_bytes()

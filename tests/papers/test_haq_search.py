@@ -244,3 +244,50 @@ def test_one_number_of_bits_leaves_nothing_to_search():
     for run in SEARCHES.values():
         trace = run(problem, toy_accuracy, 8)
         assert np.all(np.array(trace.policies) == 3)
+
+
+#: learns within 60 episodes of six layers; the released rates are for 600
+QUICK = Settings(
+    hidden=(32, 32), warm_up=15, lr_actor=1e-3, lr_critic=1e-2, delta_decay=0.95
+)
+
+
+def test_the_agent_learns_and_beats_random_search_on_average():
+    """Of seeds 0 .. 29 the best of 60 was better 21 times, equal once, worse 8 times.
+
+    The mean of the last 15 rewards was above that of random search 30 times.
+    """
+    seeds, problem = range(5), toy_problem()
+
+    def agents(settings):
+        return [
+            search(problem, toy_accuracy, episodes=60, settings=settings, seed=i)
+            for i in seeds
+        ]
+
+    learned, frozen = agents(QUICK), agents(QUICK._replace(updates=0))
+    drawn = [
+        random_search(problem, toy_accuracy, evaluations=60, seed=i) for i in seeds
+    ]
+
+    def last(traces):
+        return np.array([trace.rewards[-15:].mean() for trace in traces])
+
+    def best(traces):
+        return np.mean([trace.rewards[trace.best] for trace in traces])
+
+    everywhere = np.array([trace.rewards.mean() for trace in drawn])
+    assert np.all(last(learned) > everywhere + 0.5)
+    # noise that shrinks around an actor that never learned is not enough
+    assert np.mean(last(learned)) > np.mean(last(frozen)) + 0.5
+    assert best(learned) > best(drawn)
+
+
+def test_proposals_of_b_max_everywhere_become_nearly_equal_bits():
+    """Why agents drift to actions of 1: the projection spreads what is missing."""
+    problem = toy_problem()
+    found = problem.policy(np.full(6, 8))
+    assert found.max() - found.min() <= 1
+    reward = problem.reward(toy_accuracy(found))
+    drawn = random_search(problem, toy_accuracy, evaluations=200)
+    assert np.mean(drawn.rewards < reward) > 0.75

@@ -623,7 +623,7 @@ def draw_rewards(axes: Axes, rewards: Mapping[str, Sequence[Sequence[float]]]) -
     """
     axes.set_title("Reward of every policy (dots), the best so far (lines)")
     most = max(len(seed) for seeds in rewards.values() for seed in seeds)
-    for front, (name, seeds) in enumerate(reversed(rewards.items())):
+    for front, (name, seeds) in enumerate(reversed([*rewards.items()])):
         colour = SERIES[len(rewards) - 1 - front]
         for i, seed in enumerate(seeds):
             label = name if i == 0 else None

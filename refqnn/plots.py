@@ -635,7 +635,9 @@ def draw_rewards(axes: Axes, rewards: Mapping[str, Sequence[Sequence[float]]]) -
             axes.plot(x, y, ".", color=colour, alpha=0.45, markersize=5)
             best_so_far = np.fmax.accumulate(y)
             axes.step(x, best_so_far, where="post", color=colour, label=label)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(
+        frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1), borderpad=0
+    )
     axes.set_xlim(0, most + 1)
     axes.set_xlabel("policies evaluated")
     axes.set_ylabel("reward: points / 10")

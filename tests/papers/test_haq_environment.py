@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from refqnn.core import Param
@@ -180,6 +180,8 @@ def projections(draw):
 
 
 @given(projections())
+@example((np.array([8, 8]), np.array([1, 3]), 0.2, 2))
+@example((np.array([9, 1, 7, 8]), np.array([5, 40, 2, 9]), 0.06, 1))
 def test_the_budget_is_met_by_the_fewest_decrements(case):
     bits, weights, ratio, b_min = case
     before = bits.copy()

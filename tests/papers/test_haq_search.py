@@ -222,12 +222,12 @@ def test_greedy_without_enough_evaluations_raises():
 
 
 def test_greedy_takes_the_next_bit_where_a_bit_of_size_costs_least():
-    """Losses on paper: the second layer is three times as large and loses as much.
+    """Losses on paper: the second layer is three times as large and loses twice.
 
-    4, 4 -> 4, 3 (1 / 3 a bit) -> 4, 2 (1 / 3) -> 3, 2 (1 / 1).
+    4, 4 -> 4, 3 (2 / 3 for a bit of size) -> 4, 2 (2 / 3) -> 3, 2 (1 / 1).
     """
     problem = toy_problem(2.6 / 32, b_max=4, weights=(1, 3))
-    losses = np.array([[4.0, 1.0], [2.0, 1.0]])  # at 2 and 3 bits
+    losses = np.array([[4.0, 1.0], [4.0, 2.0]])  # at 2 and 3 bits
     found = cheapest(problem, np.array([2, 3]), losses)
     np.testing.assert_array_equal(found, [4, 2])
     problem = toy_problem(2.4 / 32, b_max=4, weights=(1, 3))

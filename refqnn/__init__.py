@@ -27,6 +27,7 @@ _SUBMODULES = (
     "papers",
     "plots",
     "quantizers",
+    "shapes",
     "sweep",
 )
 

@@ -99,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
         add_train,
         add_deploy,
         add_evaluate,
+        add_size,
         add_export,
         add_trace,
         add_bisect,
@@ -229,6 +230,30 @@ def add_bisect(commands: Any) -> None:
     add("other", type=Path, help="arrays under the same names (.npz)")
     same = "compare values whatever the dtypes"
     add("--any-dtype", action="store_true", help=same)
+
+
+def add_size(commands: Any) -> None:
+    """Add ``refqnn size``."""
+    add = add_command(
+        commands,
+        "size",
+        "count the bits of a network's weights, its multiply-adds and its memory",
+        "First and last layer have 8-bit weights. Footprints are those of one image: "
+        "the largest input map plus the largest output map plus all weights; of any "
+        "two layers (separate) or of one layer (joint). Depth-wise weights: --bits, "
+        "or 4 in mobilenetv2 as the paper counts it.",
+    )
+    add("network", help="resnet20 to resnet56, vgg11, vgg11a, mobilenetv2, ...")
+    add_options(
+        add,
+        ("--width", float, 1.0, "multiplies channels"),
+        ("--bits", int, 8, "of weights"),
+        ("--depthwise-bits", int, None, "of depth-wise weights (see above)"),
+        ("--activation-bits", int, 8, "of maps, in the footprints, too"),
+    )
+    ways = ("paper", "common")
+    told = "what the multiplier does to ImageNet networks (paper): recovered or usual"
+    add("--counting", choices=ways, default="paper", help=told)
 
 
 def add_command(

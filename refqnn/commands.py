@@ -16,7 +16,8 @@ import refqnn
 from refqnn import conformance, data
 from refqnn import demo as demonstration
 from refqnn import deploy as deployment
-from refqnn.networks import build, resnet
+from refqnn.cost import Cost, count
+from refqnn.networks import build, image_shape, named, resnet
 from refqnn.nn import Preset, Sequential, Training, fit, predict, steps_per_epoch
 from refqnn.nn import checkpoint as checkpoints
 
@@ -230,3 +231,52 @@ def load_data(folder: Path | None) -> data.Dataset:
     else:
         return data.fashion_mnist(folder)
     return data.Dataset(*train, *test)
+
+
+def size(options: Namespace) -> Answer:
+    """Count what a network of the Pareto paper weighs and computes."""
+    network = named(
+        options.network,
+        width=options.width,
+        weight_bits=options.bits,
+        depthwise_bits=options.depthwise_bits,
+        activation_bits=options.activation_bits,
+        counting=options.counting,
+        rng=None,
+    )
+    counted = count(network, image_shape(options.network))
+    bits = options.activation_bits
+    found = {
+        "c_size_bits": counted.c_size_bits,
+        "macs": counted.macs,
+        "footprint_bits_separate_maxima": counted.footprint_bits_separate_maxima(
+            map_bits=bits
+        ),
+        "footprint_bits_joint_maximum": counted.footprint_bits_joint_maximum(
+            map_bits=bits
+        ),
+        "layers": counted.as_dict()["layers"],
+    }
+    return found, size_table(counted, found)
+
+
+def size_table(counted: Cost, found: dict[str, Any]) -> str:
+    """Return a line for each layer, and the totals."""
+    lines = [f"{'layer':44s} {'weights':>12s} {'bits':>4s} {'multiply-adds':>16s}"]
+    lines += [
+        f"{layer.name.removeprefix('layers.'):44s} {layer.weights:12,d} "
+        f"{layer.weight_bits:4d} {layer.macs:16,d}"
+        for layer in counted.layers
+    ]
+    totals = (
+        ("C_size", "c_size_bits", "bits"),
+        ("multiply-adds", "macs", ""),
+        (
+            "footprint, maxima of any two layers",
+            "footprint_bits_separate_maxima",
+            "bits",
+        ),
+        ("footprint, maximum of one layer", "footprint_bits_joint_maximum", "bits"),
+    )
+    lines += [f"{text:36s} {found[key]:16,d} {unit}" for text, key, unit in totals]
+    return "\n".join(line.rstrip() for line in lines)

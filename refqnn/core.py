@@ -28,7 +28,8 @@ class Param:
     project: Callable[[Float], Float] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        self.grad = np.zeros_like(self.value)
+        # not zeros_like, which would write to every page of a network never trained
+        self.grad = np.zeros(self.value.shape, self.value.dtype)
 
 
 @dataclass(eq=False)

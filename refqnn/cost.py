@@ -9,6 +9,9 @@ Chin, Chuang, Chandra, Marculescu. One Weight Bitwidth to Rule Them All. ECCV Wo
 
 C_size counts the weights of convolutions and linear layers, in bits; not biases, not
 batch norms, not the scales of the quantizers. What is not quantized has 32 bits.
+
+``cost`` runs one image through the network, ``count`` only the shape of one: the
+largest networks in milliseconds, and those whose weights were never drawn.
 """
 
 import copy
@@ -27,6 +30,7 @@ from refqnn.nn import (
     MaxPool2d,
     PadShortcut,
 )
+from refqnn.shapes import blank, shapes_of
 
 FLOAT_BITS = 32
 IMAGE_BITS = 8
@@ -45,7 +49,8 @@ class LayerCost(NamedTuple):
     weight_bits: int
     input_bits: int
     macs: int
-    accumulator_bits: int | None  # None where a factor is not quantized
+    #: None where a factor is not quantized, and where only shapes were counted
+    accumulator_bits: int | None
 
     @property
     def c_size_bits(self) -> int:
@@ -120,8 +125,9 @@ class Watcher:
     Maps are recognized by identity, and kept so that no identity is used twice.
     """
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, *, accumulators: bool = True) -> None:
         """Note the dotted name of every module."""
+        self.accumulators = accumulators
         self.names = {id(module): name for name, module in named_modules(network)}
         self.bits: dict[int, int] = {}
         self.kept: list[Array] = []
@@ -133,7 +139,11 @@ class Watcher:
         self.kept += [x, y]
         if isinstance(module, Conv2d | Linear):
             name = self.names[id(module)]
-            self.layers.append(layer_cost(name, module, x, y, input_bits))
+            found = layer_cost(name, module, x, y, input_bits)
+            if self.accumulators:
+                sums = accumulator_bits(module, input_bits)
+                found = found._replace(accumulator_bits=sums)
+            self.layers.append(found)
         elif isinstance(module, ImageInput):
             self.bits[id(y)] = IMAGE_BITS
         elif isinstance(module, KEEP_CODES):
@@ -163,23 +173,63 @@ def cost(network: Any, input_shape: tuple[int, int, int]) -> Cost:
 def layer_cost(
     name: str, layer: Conv2d | Linear, x: Array, y: Array, input_bits: int
 ) -> LayerCost:
-    """Return the cost of one layer that turned ``x`` into ``y``.
+    """Return the cost of one layer that turned ``x`` into ``y``, accumulators left out.
 
     Every weight is used once for each output pixel of its channel.
     """
     w = layer.w.value
-    quant = layer.weight_quant
     return LayerCost(
         name=name,
         kind=type(layer).__name__,
         input_shape=x.shape[1:],
         output_shape=y.shape[1:],
         weights=w.size,
-        weight_bits=FLOAT_BITS if quant is None else quant.bits,
+        weight_bits=weight_bits(layer),
         input_bits=input_bits,
         macs=w.size * math.prod(y.shape[2:]),
-        accumulator_bits=accumulator_bits(layer, input_bits),
+        accumulator_bits=None,
     )
+
+
+def weight_bits(layer: Conv2d | Linear) -> int:
+    """Return the bits of a weight."""
+    quant = layer.weight_quant
+    return FLOAT_BITS if quant is None else int(quant.bits)
+
+
+def c_size_bits(network: Any) -> int:
+    """C_size = sum over layers of weights * weight_bits, in bits.
+
+    Equation (6) from the network alone: no image is needed.
+
+    >>> from refqnn.networks import named
+    >>> c_size_bits(named("resnet50", weight_bits=8, rng=None))
+    204176128
+    """
+    layers = {
+        id(module): module
+        for _, module in named_modules(network)
+        if isinstance(module, Conv2d | Linear)
+    }
+    return sum(
+        layer.w.value.size * weight_bits(layer) for layer in layers.values()
+    )  # (6)
+
+
+def count(network: Any, input_shape: tuple[int, int, int]) -> Cost:
+    """Return the cost of a network for one image of shape (C, H, W), from shapes alone.
+
+    Nothing is computed, so accumulators, which depend on the weights, are None; all
+    else is as in ``cost``.
+
+    >>> from refqnn.networks import named
+    >>> count(named("resnet50", rng=None), (3, 224, 224)).macs  # 4.33 G: a deep stem
+    4328824832
+    """
+    watcher = Watcher(network, accumulators=False)
+    run = Run(training=True, observe=watcher.observe)
+    shapes_of(network).forward(blank((1, *input_shape)), run)
+    return Cost(tuple(watcher.layers))
 
 
 def accumulator_bits(layer: Conv2d | Linear, input_bits: int) -> int | None:

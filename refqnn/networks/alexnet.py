@@ -81,7 +81,7 @@ HIDDEN = 4096
 class Choices(NamedTuple):
     """What every layer of a network is made with."""
 
-    rng: np.random.Generator
+    rng: np.random.Generator | None
     dtype: Any
     weight_bits: int | None
     activation_bits: int | None
@@ -101,12 +101,13 @@ def alexnet(
     image_scale: float = 1 / 64,
     image_zero_point: int = 128,
     dtype: str = "float32",
-    rng: np.random.Generator,
+    rng: np.random.Generator | None,
 ) -> Sequential:
     """Return AlexNet for square images of ``size`` pixels.
 
     A layer of c channels or features has ``max(1, int(width * c))``. Layers 1 and 8
-    keep the method's bits for the ends, or floating point.
+    keep the method's bits for the ends, or floating point. ``rng=None`` draws no
+    weights: a network to count.
 
     x: (N, in_channels, size, size)  ->  logits: (N, classes)
 

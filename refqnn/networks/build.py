@@ -6,12 +6,19 @@ from typing import Any
 import numpy as np
 
 from refqnn.networks.alexnet import alexnet
+from refqnn.networks.imagenet_resnet import imagenet_resnet
+from refqnn.networks.mobilenetv2 import inv_resnet26, mobilenetv2
 from refqnn.networks.resnet import resnet
+from refqnn.networks.vgg import vgg
 from refqnn.nn import Sequential
 
 BUILDERS: Mapping[str, Callable[..., Sequential]] = {
     "alexnet": alexnet,
+    "imagenet_resnet": imagenet_resnet,
+    "inv_resnet26": inv_resnet26,
+    "mobilenetv2": mobilenetv2,
     "resnet": resnet,
+    "vgg": vgg,
 }
 
 

@@ -33,6 +33,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from refqnn import quantizers as q
+from refqnn.quantizers.checks import check_bits
 
 Shape = tuple[int, ...]
 
@@ -50,7 +51,8 @@ class Method(NamedTuple):
 
 def pareto_weights(bits: int, _: Shape = ()) -> Any:
     """Return the Pareto paper's method: binary, ternary, fixed point from 3 bits."""
-    if bits == 1 and not isinstance(bits, bool):
+    check_bits(bits, least=1)
+    if bits == 1:
         return q.Binary()
     return q.Ternary() if bits == 2 else q.FixedPoint(bits=bits)
 

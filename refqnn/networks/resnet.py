@@ -10,11 +10,13 @@ features, which the classifier reads, have 8 bits. Other methods keep both ends 
 pooled features in floating point, as their papers do.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from refqnn.core import Module, Param
+from refqnn.geometry import Padding
 from refqnn.networks.methods import (
     Method,
     activation_quantizer,
@@ -40,12 +42,14 @@ from refqnn.nn import (
 class Choices(NamedTuple):
     """What every layer of a network is made with."""
 
-    rng: np.random.Generator
+    rng: np.random.Generator | None
     dtype: Any
     weight_bits: int | None
     activation_bits: int | None
     shortcut: str
     method: Method
+    #: of depth-wise convolutions; ``weight_bits`` where a network has none
+    depthwise_bits: int | None = None
 
 
 def resnet(
@@ -61,14 +65,14 @@ def resnet(
     image_scale: float = 1 / 64,
     image_zero_point: int = 128,
     dtype: str = "float32",
-    rng: np.random.Generator,
+    rng: np.random.Generator | None,
 ) -> Sequential:
     """Return a ResNet of ``depth`` = 6n + 2 layers for images of any size.
 
     A stage of c channels has ``max(1, int(width * c))``. ``shortcut`` is "A" (no
     parameters) or "B" (1x1 convolution and batch norm where shapes change). ``None``
     bits leave weights or activations in floating point; ``method`` is a name of
-    ``refqnn.networks.methods``.
+    ``refqnn.networks.methods``. ``rng=None`` draws no weights: a network to count.
 
     x: (N, in_channels, H, W)  ->  logits: (N, classes)
 
@@ -101,7 +105,9 @@ def resnet(
     )
     c1, c2, c3 = (scaled(c, width) for c in (16, 32, 64))
     layers: dict[str, Module] = {"image": ImageInput(image_scale, image_zero_point)}
-    layers |= stem(in_channels, c1, made)
+    stem = conv(in_channels, c1, 3, 1, end_bits(made), made)
+    both = made.method.quantized_shortcut
+    layers |= followed("stem", stem, c1, made, quantized=both)
     layers |= stage("stage1", c1, c1, (depth - 2) // 6, 1, made)
     layers |= stage("stage2", c1, c2, (depth - 2) // 6, 2, made)
     layers |= stage("stage3", c2, c3, (depth - 2) // 6, 2, made)
@@ -115,6 +121,13 @@ def check_resnet(
     """Raise a ValueError that names the setting and its bound."""
     if depth < 8 or (depth - 2) % 6:
         raise ValueError(f"depth must be 6n + 2 with n of at least 1, got {depth}")
+    if shortcut not in {"A", "B"}:
+        raise ValueError(f"shortcut must be 'A' or 'B', got {shortcut!r}")
+    check_sizes(width, classes, in_channels)
+
+
+def check_sizes(width: float, classes: int, in_channels: int) -> None:
+    """Raise a ValueError that names the setting and its bound."""
     if not 0 < width < float("inf"):
         raise ValueError(f"width must be positive and finite, got {width}")
     if classes < 2 or in_channels < 1:
@@ -122,8 +135,6 @@ def check_resnet(
             "classes must be at least 2 and in_channels at least 1, "
             f"got {classes} and {in_channels}"
         )
-    if shortcut not in {"A", "B"}:
-        raise ValueError(f"shortcut must be 'A' or 'B', got {shortcut!r}")
 
 
 def scaled(channels: int, width: float) -> int:
@@ -135,15 +146,24 @@ def scaled(channels: int, width: float) -> int:
     return max(1, int(width * channels))
 
 
-def stem(in_channels: int, channels: int, made: Choices) -> dict[str, Module]:
-    """Return the layers from the normalized image to the first quantized map."""
-    layers: dict[str, Module] = {
-        "stem": conv(in_channels, channels, 3, 1, end_bits(made), made),
-        "stem_norm": norm(channels, made),
-        "stem_relu": ReLU(),
+def followed(
+    name: str,
+    layer: Module,
+    channels: int,
+    made: Choices,
+    *,
+    nonlinearity: Callable[[], Module] = ReLU,
+    quantized: bool = True,
+) -> dict[str, Module]:
+    """Return a layer, batch norm, ReLU, and the quantizer if activations have bits."""
+    layers = {
+        name: layer,
+        f"{name}_norm": norm(channels, made),
+        f"{name}_relu": nonlinearity(),
     }
-    if made.activation_bits is not None and made.method.quantized_shortcut:
-        layers["stem_quant"] = activation_quantizer(made.method, made.activation_bits)
+    if made.activation_bits is not None and quantized:
+        quant = activation_quantizer(made.method, made.activation_bits)
+        layers[f"{name}_quant"] = quant
     return layers
 
 
@@ -213,16 +233,36 @@ def head(channels: int, classes: int, made: Choices) -> dict[str, Module]:
 
 
 def conv(
-    inputs: int, outputs: int, kernel: int, stride: int, bits: int | None, made: Choices
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    stride: int,
+    bits: int | None,
+    made: Choices,
+    *,
+    groups: int = 1,
 ) -> Conv2d:
     """Return a convolution that keeps the size, but for the stride; no bias."""
-    shape = (outputs, inputs, kernel, kernel)
+    shape = (outputs, inputs // groups, kernel, kernel)
     return Conv2d(
         Param(he_normal(shape, rng=made.rng, dtype=made.dtype)),
         stride=stride,
-        padding=kernel // 2,
+        padding=same_padding(kernel),
+        groups=groups,
         weight_quant=weight_quantizer(made.method, bits, shape),
     )
+
+
+def same_padding(kernel: int) -> Padding:
+    """(k - 1) // 2 before and the rest of k - 1 behind; an int where both are equal.
+
+    For even kernels a choice: TensorFlow's "same".
+
+    >>> same_padding(3), same_padding(6)
+    (1, ((2, 3), (2, 3)))
+    """
+    before, behind = (kernel - 1) // 2, kernel // 2
+    return before if before == behind else ((before, behind), (before, behind))
 
 
 def norm(channels: int, made: Choices) -> BatchNorm2d:

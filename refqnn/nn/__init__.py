@@ -15,6 +15,7 @@ from refqnn.nn.layers import Linear as Linear
 from refqnn.nn.layers import MaxPool2d as MaxPool2d
 from refqnn.nn.layers import RangeBatchNorm2d as RangeBatchNorm2d
 from refqnn.nn.layers import ReLU as ReLU
+from refqnn.nn.layers import ReLU6 as ReLU6
 from refqnn.nn.layers import Sequential as Sequential
 from refqnn.nn.layers import even_chunks as even_chunks
 from refqnn.nn.optim import SGD as SGD
@@ -23,6 +24,7 @@ from refqnn.nn.presets import PARETO_CIFAR as PARETO_CIFAR
 from refqnn.nn.presets import Preset as Preset
 from refqnn.nn.residual import BasicBlock as BasicBlock
 from refqnn.nn.residual import PadShortcut as PadShortcut
+from refqnn.nn.residual import Residual as Residual
 from refqnn.nn.schedules import cosine as cosine
 from refqnn.nn.schedules import multistep as multistep
 from refqnn.nn.staged import Stage as Stage

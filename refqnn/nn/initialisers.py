@@ -1,4 +1,8 @@
-"""Values that parameters start from; every draw is from the generator passed in."""
+"""Values that parameters start from; every draw is from the generator passed in.
+
+With ``rng=None`` nothing is drawn: a network that is only counted needs the shapes of
+its weights, not 200 million of them.
+"""
 
 import math
 
@@ -19,10 +23,19 @@ def fan_in(shape: tuple[int, ...]) -> int:
     return math.prod(shape[1:])
 
 
+def undrawn(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Float:
+    """Return zeros that take no memory and cannot be written.
+
+    >>> undrawn((512, 512, 3, 3), np.float32).strides
+    (0, 0, 0, 0)
+    """
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
 def he_normal(
     shape: tuple[int, ...],
     *,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None,
     dtype: npt.DTypeLike = np.float32,
 ) -> Float:
     """Normal with standard deviation sqrt(2 / fan_in), which keeps ReLU signals alive.
@@ -32,6 +45,8 @@ def he_normal(
     >>> he_normal((8, 2, 3, 3), rng=np.random.default_rng(0)).shape
     (8, 2, 3, 3)
     """
+    if rng is None:
+        return undrawn(shape, dtype)
     w = rng.standard_normal(shape) * math.sqrt(2 / fan_in(shape))
     return w.astype(dtype)
 
@@ -39,7 +54,7 @@ def he_normal(
 def uniform_fan_in(
     shape: tuple[int, ...],
     *,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None,
     dtype: npt.DTypeLike = np.float32,
 ) -> Float:
     """Uniform in [-1 / sqrt(fan_in), 1 / sqrt(fan_in)), for classifiers.
@@ -48,6 +63,8 @@ def uniform_fan_in(
     >>> bool(np.all(abs(w) <= 0.5))
     True
     """
+    if rng is None:
+        return undrawn(shape, dtype)
     bound = 1 / math.sqrt(fan_in(shape))
     return rng.uniform(-bound, bound, shape).astype(dtype)
 

@@ -261,6 +261,23 @@ class ReLU:
 
 @final
 @dataclass(eq=False)
+class ReLU6:
+    """y = min(max(x, 0), 6)"""
+
+    def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
+        """x: (...)  ->  y: (...)"""
+        y, cache = run.backend.ops.relu6(x)
+        run.see(self, x, y)
+        return y, (run.backend, cache)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """dy: (...)  ->  dx: (...)"""
+        backend, relu_cache = cache
+        return backend.ops.relu6_backward(dy, relu_cache)
+
+
+@final
+@dataclass(eq=False)
 class GlobalAvgPool2d:
     """The mean of every plane."""
 

@@ -1,4 +1,4 @@
-"""The basic residual block of ResNets, and its shortcuts.
+"""The basic residual block of ResNets, its shortcuts, and residual blocks in general.
 
 He, Zhang, Ren, Sun. Deep Residual Learning for Image Recognition. CVPR 2016,
 arXiv:1512.03385, section 3.3 (options A and B) and section 4.2 (CIFAR).
@@ -15,6 +15,7 @@ from refqnn.nn.layers import (
     BatchNorm2d,
     Conv2d,
     ReLU,
+    Sequential,
     backward_or_same,
     forward_or_same,
 )
@@ -109,3 +110,32 @@ class BasicBlock:
         dh = self.norm1.backward(dh, c2)
         dh = self.conv1.backward(dh, c1)
         return backward_or_same(self.quant0, dh, c0) + dskip
+
+
+@final
+@dataclass(eq=False)
+class Residual:
+    """y = after(body(x) + shortcut(x))
+
+    ``shortcut=None`` is the identity. Both branches read the same ``x``, so a quantizer
+    at the end of ``after`` gives the next block one set of codes.
+    """
+
+    body: Sequential
+    shortcut: Any
+    after: Sequential
+
+    def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
+        """x: (N, C, H, W)  ->  y: (N, O, Ho, Wo)"""
+        h, c1 = self.body.forward(x, run)
+        skip, c2 = forward_or_same(self.shortcut, x, run)
+        y, c3 = self.after.forward(h + skip, run)
+        run.see(self, x, y)
+        return y, (c1, c2, c3)
+
+    def backward(self, dy: Float, cache: Any) -> Float:
+        """dy: (N, O, Ho, Wo)  ->  dx: (N, C, H, W)"""
+        c1, c2, c3 = cache
+        dsum = self.after.backward(dy, c3)
+        dskip = backward_or_same(self.shortcut, dsum, c2)
+        return self.body.backward(dsum, c1) + dskip

@@ -1,6 +1,7 @@
 """Where parameters start."""
 
 import numpy as np
+import pytest
 
 from refqnn.nn import batch_norm2d, fan_in, he_normal, uniform_fan_in
 
@@ -43,3 +44,11 @@ def test_batch_norm_starts_as_identity_and_does_not_decay():
     assert norm.gamma.group == norm.beta.group == "affine"
     assert norm.momentum == 0.3
     assert batch_norm2d(1).momentum == 0.1
+
+
+@pytest.mark.parametrize("make", [he_normal, uniform_fan_in])
+def test_undrawn_weights_have_a_shape_and_no_memory(make):
+    w = make((40_000, 40_000), rng=None, dtype="float64")
+    assert (w.shape, w.dtype, w.strides) == ((40_000, 40_000), np.float64, (0, 0))
+    with pytest.raises(ValueError, match="read-only"):
+        w[0, 0] = 1

@@ -21,6 +21,8 @@ from refqnn.nn import (
     MaxPool2d,
     PadShortcut,
     ReLU,
+    ReLU6,
+    Residual,
     Sequential,
 )
 from refqnn.quantizers import (
@@ -65,6 +67,12 @@ def projection(rng):
     return Sequential({"conv": conv, "norm": norm(rng, 4)})
 
 
+def residual(rng, outputs, shortcut):
+    conv = Conv2d(param(rng, outputs, 2, 3, 3), padding=1)
+    body = Sequential({"conv": conv, "norm": norm(rng, outputs)})
+    return Residual(body, shortcut, Sequential({"relu": ReLU()}))
+
+
 MAPS, ROWS = (3, 2, 4, 5), (3, 4)
 #: name -> how to make the layer, shape of its input
 LAYERS = {
@@ -97,6 +105,7 @@ LAYERS = {
     "batch norm": (lambda g: norm(g, 2), MAPS),
     "batch norm, eps": (lambda g: norm(g, 2, eps=0.5), MAPS),
     "relu": (lambda _: ReLU(), MAPS),
+    "relu6": (lambda _: ReLU6(), MAPS),
     "global average": (lambda _: GlobalAvgPool2d(), MAPS),
     "max pool": (lambda _: MaxPool2d(2, stride=1, padding=1), MAPS),
     "average pool": (lambda _: AvgPool2d(2), MAPS),
@@ -104,6 +113,8 @@ LAYERS = {
         lambda _: AvgPool2d(3, stride=2, padding=1, count_include_pad=False),
         MAPS,
     ),
+    "residual": (lambda g: residual(g, 2, None), MAPS),
+    "residual, shortcut": (lambda g: residual(g, 5, PadShortcut(5, 1)), MAPS),
     "pad shortcut": (lambda _: PadShortcut(channels=5, stride=2), MAPS),
     "sequence": (
         lambda g: Sequential({"a": Conv2d(param(g, 2, 2, 3, 3)), "b": ReLU()}),
@@ -469,3 +480,21 @@ def test_average_pool_counts_padding_by_default():
     for count, want in ((True, 1.0), (False, 4.0)):
         layer = AvgPool2d(2, padding=1, count_include_pad=count)
         assert layer.forward(x, Run())[0][0, 0, 0, 0] == want
+
+
+def test_relu6_stops_at_6():
+    x = np.array([-1.0, 0.5, 6.0, 7.0])
+    y, cache = ReLU6().forward(x, Run())
+    np.testing.assert_array_equal(y, [0, 0.5, 6, 6])
+    np.testing.assert_array_equal(ReLU6().backward(np.ones(4), cache), [0, 1, 0, 0])
+
+
+def test_a_residual_adds_before_what_comes_after():
+    body = Sequential({"conv": Conv2d(Param(np.full((1, 1, 1, 1), -3.0)))})
+    layer = Residual(body, None, Sequential({"relu": ReLU()}))
+    x = np.array([[[[1.0, -1.0]]]])
+    y, cache = layer.forward(x, Run())
+    np.testing.assert_array_equal(y, [[[[0, 2]]]])  # relu(-3 x + x)
+    dx = layer.backward(np.ones_like(y), cache)
+    np.testing.assert_array_equal(dx, [[[[0, -2]]]])
+    assert [name for name, _ in layer.after] == ["relu"]

@@ -69,6 +69,25 @@ def slopes(param, loss, rng, step):
     return (above - below) / (2 * step), np.sum(param.grad * along)
 
 
+def check_direction(module, x, run, rng, *, step, bound):
+    """Check all gradients of a deep network at once: the slope along one direction."""
+    recording = run.recording()
+    y, cache = module.forward(x, recording)
+    dy = rng.standard_normal(y.shape)
+    zero_grads(module)
+    module.backward(dy, cache)
+    params = list(named_params(module).values())
+    values = [param.value for param in params]
+    along = [rng.standard_normal(v.shape) * (np.abs(v).mean() + 0.1) for v in values]
+    ends = []
+    for way in (step, -step):
+        for param, value, part in zip(params, values, along, strict=True):
+            param.value = value + way * part
+        ends.append(np.sum(dy * module.forward(x, run.replaying(recording.tape))[0]))
+    claimed = sum(np.sum(p.grad * a) for p, a in zip(params, along, strict=True))
+    compare("all", (ends[0] - ends[1]) / (2 * step), claimed, bound)
+
+
 def compare(name, numerical, claimed, bound):
     """Compare two derivatives; a derivative of zero would show nothing."""
     assert claimed != 0, f"{name}: no gradient arrives"

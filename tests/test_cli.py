@@ -248,9 +248,92 @@ def test_images_of_another_size_are_refused(trained, folder, tmp_path, capsys):
     assert "28" in line
 
 
+def test_size_answers_with_these_keys(capsys):
+    found = answer(capsys, "size", "resnet50", "--width", 0.25, "--bits", 8)
+    assert list(found) == [
+        "c_size_bits",
+        "macs",
+        "footprint_bits_separate_maxima",
+        "footprint_bits_joint_maximum",
+        "layers",
+    ]
+    assert found["c_size_bits"] == 63_853_312  # 63.85 in table 3
+    assert found["c_size_bits"] == sum(row["c_size_bits"] for row in found["layers"])
+    assert found["macs"] == sum(row["macs"] for row in found["layers"])
+    first = found["layers"][0]
+    assert (first["name"], first["weights"], first["weight_bits"]) == (
+        "layers.stem1",
+        864,
+        8,
+    )
+    joint, separate = (
+        found[f"footprint_bits_{reading}"]
+        for reading in ("joint_maximum", "separate_maxima")
+    )
+    assert found["c_size_bits"] < joint <= separate
+
+
+SIZED = (
+    (["resnet50", "--width", "2.983", "--bits", "1"], 204_079_028),
+    (["resnet50", "--counting", "common"], 204_023_296),
+    (["mobilenetv2", "--width", "0.25"], 11_993_696),
+    (["mobilenetv2", "--width", "0.25", "--depthwise-bits", "8"], 12_059_648),
+    (["mobilenetv2", "--width", "1.46", "--bits", "4"], 27_560_800),
+    (["vgg11c", "--bits", "4", "--counting", "common"], 4_616_192),
+    (["vgg11c", "--bits", "4", "--depthwise-bits", "2"], 4_567_808),
+    (["resnet20", "--bits", "4", "--depthwise-bits", "2"], 1_123_712),
+    (["inv_resnet26", "--bits", "4"], 1_122_176),
+)
+
+
+@pytest.mark.parametrize(("argv", "size"), SIZED, ids=str)
+def test_sizes(argv, size, capsys):
+    assert answer(capsys, "size", *argv)["c_size_bits"] == size
+
+
+def test_activation_bits_are_those_of_the_maps(capsys):
+    argv = ["size", "resnet20", "--bits", 4, "--activation-bits"]
+    at8, at4 = (answer(capsys, *argv, bits) for bits in (8, 4))
+    assert at8["c_size_bits"] == at4["c_size_bits"]
+    for reading in ("separate_maxima", "joint_maximum"):
+        maps = [x[f"footprint_bits_{reading}"] - x["c_size_bits"] for x in (at8, at4)]
+        assert maps[0] == 2 * maps[1] > 0
+    assert {row["input_bits"] for row in at4["layers"]} == {4, 8}
+
+
+def test_people_read_a_line_a_layer(capsys):
+    assert cli.main(["size", "vgg11c", "--bits", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 16 + 4
+    assert lines[3].split() == ["depthwise2", "1,152", "1", "294,912"]
+    assert lines[17].split() == ["C_size", "1,471,616", "bits"]
+
+
+REFUSED_SIZES = (
+    (["resnet22"], "network must be one of resnet20, "),
+    (["resnet20", "--width", "0"], "width must be positive and finite, got 0.0"),
+    (["resnet20", "--width", "inf"], "width must be positive and finite, got inf"),
+    (["resnet20", "--bits", "0"], "bits must be an int in [1, 16], got 0"),
+    (["vgg11c", "--depthwise-bits", "17"], "bits must be an int in [1, 16], got 17"),
+    (["resnet20", "--activation-bits", "0"], "bits must be an int in [1, 16], got 0"),
+)
+
+
+@pytest.mark.parametrize(("argv", "told"), REFUSED_SIZES, ids=str)
+def test_size_refuses(argv, told, capsys):
+    assert told in refusal(capsys, "size", *argv)
+
+
 @pytest.mark.parametrize(
     "argv",
-    [[], ["fly"], ["demo", "--seed", "-1"], ["train"], ["train", "a", "--epochs", "0"]],
+    [
+        ["size", "resnet20", "--counting", "mine"],
+        [],
+        ["fly"],
+        ["demo", "--seed", "-1"],
+        ["train"],
+        ["train", "a", "--epochs", "0"],
+    ],
 )
 def test_argparse_refuses_with_the_same_code(argv, capsys):
     with pytest.raises(SystemExit) as refused:
@@ -259,7 +342,9 @@ def test_argparse_refuses_with_the_same_code(argv, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["deploy"], ["evaluate"]])
+@pytest.mark.parametrize(
+    "command", [[], ["demo"], ["train"], ["deploy"], ["evaluate"], ["size"]]
+)
 def test_help_explains(command, capsys):
     with pytest.raises(SystemExit) as helped:
         cli.main([*command, "--help"])

@@ -418,3 +418,31 @@ def test_export_onnx_agrees(shortcut, tmp_path, capsys):
     assert found["refqnn"]["qoperator"]["inexact"]
     program.main(argv[:-1])
     assert "codes that onnxruntime gives differently" in capsys.readouterr().out
+def test_pareto_sizes(tmp_path, capsys):
+    program = example("pareto_sizes")
+    found = program.main(["--quick", "--json", "--output", str(tmp_path / "s.json")])
+    assert json.loads(capsys.readouterr().out) == found
+    assert json.loads((tmp_path / "s.json").read_text("utf-8")) == found
+    assert [row["agrees"] for row in found["table3"]].count(True) == 12
+    assert [row["agrees"] for row in found["table3"]].count(None) == 6
+    assert len(found["near_misses"]) == 21
+    widths = [(row["bits"], row["width"]) for row in found["alignment"]]
+    assert widths == [(2, 0.7), (2, 1.4), (1, 0.96), (1, 1.96)]
+    text = "\n".join(program.lines(found))
+    assert text.count("to the digit") == 12
+    assert text.count("not recomputable") == 6
+    assert "DIFFERS" not in text
+
+
+def test_pareto_variance(tmp_path, capsys):
+    figure = tmp_path / "v.png"
+    argv = ["--quick", "--json", "--figure", str(figure)]
+    found = example("pareto_variance").main(argv)
+    assert json.loads(capsys.readouterr().out) == found
+    assert json.loads(figure.with_suffix(".json").read_text("utf-8")) == found
+    assert found["largest_abs_z"] < 4
+    assert found["printed_negative"] > 5
+    for p in found["points"]:
+        if p["r"] == 0 and p["d"] > 1:
+            assert p["printed"] < 0 < p["exact"]
+    assert figure.read_bytes()[:4] == b"\x89PNG"

@@ -1,6 +1,6 @@
 """Each paper's training settings, by name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from refqnn.core import named_params
@@ -54,3 +54,9 @@ PARETO_CIFAR = Preset(
     nesterov=True,
     weight_decay=5e-4,
 )
+
+#: the same, ImageNet: both keep the rate, the warm-up and the momentum of CIFAR
+PARETO_IMAGENET_RESNET = replace(
+    PARETO_CIFAR, epochs=90, batch=256, weight_decay=4e-5, label_smoothing=0.1
+)
+PARETO_IMAGENET_MOBILENETV2 = replace(PARETO_IMAGENET_RESNET, epochs=120)

@@ -183,12 +183,14 @@ def fit(
     checkpoint_every: int | None = None,
     metrics: str | Path | None = None,
     progress: bool | None = None,
+    after_step: Callable[[Training], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Train until ``epochs`` are done; return one record of metrics per epoch.
 
     An existing ``checkpoint`` is resumed. It is written after every epoch, and every
     ``checkpoint_every`` steps. ``metrics`` is a file of JSON lines, one per epoch.
     ``progress=None`` shows a bar only where standard error is a terminal.
+    ``after_step(training)`` is called after every step, to watch.
 
     train, test: (images (N, C, H, W), labels (N,))
     """
@@ -201,6 +203,8 @@ def fit(
     with threadpool_limits(1, user_api="blas"):
         for _ in bar(training.steps, per_epoch * epochs, progress):
             training.next_batch(images, labels)
+            if after_step is not None:
+                after_step(training)
             if training.steps % per_epoch == 0:
                 records.append(record(training, per_epoch, test))
                 write_lines(metrics, records)

@@ -5,7 +5,13 @@ import pytest
 
 from refqnn.core import named_params
 from refqnn.networks import resnet
-from refqnn.nn import PARETO_CIFAR, cosine, multistep
+from refqnn.nn import (
+    PARETO_CIFAR,
+    PARETO_IMAGENET_MOBILENETV2,
+    PARETO_IMAGENET_RESNET,
+    cosine,
+    multistep,
+)
 
 
 def test_cosine_turns():
@@ -51,6 +57,20 @@ def test_pareto_preset():
     assert PARETO_CIFAR.label_smoothing == 0
     short = PARETO_CIFAR.schedule(steps_per_epoch=30, epochs=10)  # 1/30 of everything
     np.testing.assert_allclose([short(4), short(300)], [0.05, 0.0])
+
+
+def test_pareto_presets_for_imagenet_differ_in_five_numbers():
+    for preset, epochs in (
+        (PARETO_IMAGENET_RESNET, 90),
+        (PARETO_IMAGENET_MOBILENETV2, 120),
+    ):
+        assert vars(preset) == vars(PARETO_CIFAR) | {
+            "epochs": epochs,
+            "batch": 256,
+            "weight_decay": 4e-5,
+            "label_smoothing": 0.1,
+        }
+        assert preset.schedule(50)(5 * 50) == 0.05  # five epochs of warm-up
 
 
 def test_pareto_optimiser_decays_weights_only():

@@ -1,0 +1,36 @@
+"""Which precision is best at a given size: the Pareto paper, a room for each part.
+
+Chin, Chuang, Chandra, Marculescu. One Weight Bitwidth to Rule Them All. ECCV Workshops
+2020, arXiv:2008.09916, the later version of the submission "On the Pareto Efficiency of
+Quantized CNNs", whose numbering this is.
+
+    paper                                     room             where
+    Q(W), (1) to (5), appendix B              quantizers/      fixed_point, ternary, ...
+    C_size, (6); table 3; appendix F          sizes            table3, near_misses
+    N(b, s), definition 4.1                   alignment        align, domination
+    Var(mean|w|), (7), proposition 5.1        variance         mean_abs_variance
+    figure 4                                  figure4          MeanAbsVariance
+    appendix A                                nn/presets.py    PARETO_...
+    appendix C                                networks/        named
+
+The derivation of the variance and the errata: PARETO.md, beside this folder.
+"""
+
+from refqnn.papers.pareto.alignment import Aligned as Aligned
+from refqnn.papers.pareto.alignment import Curve as Curve
+from refqnn.papers.pareto.alignment import Domination as Domination
+from refqnn.papers.pareto.alignment import align as align
+from refqnn.papers.pareto.alignment import domination as domination
+from refqnn.papers.pareto.alignment import quadratic_width as quadratic_width
+from refqnn.papers.pareto.alignment import sizes_on as sizes_on
+from refqnn.papers.pareto.alignment import width_grid as width_grid
+from refqnn.papers.pareto.figure4 import MeanAbsVariance as MeanAbsVariance
+from refqnn.papers.pareto.sizes import near_misses as near_misses
+from refqnn.papers.pareto.sizes import table3 as table3
+from refqnn.papers.pareto.variance import channel_correlation as channel_correlation
+from refqnn.papers.pareto.variance import mean_abs_variance as mean_abs_variance
+from refqnn.papers.pareto.variance import (
+    mean_abs_variance_printed as mean_abs_variance_printed,
+)
+from refqnn.papers.pareto.variance import rho as rho
+from refqnn.papers.pareto.variance import simulate as simulate

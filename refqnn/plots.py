@@ -119,6 +119,8 @@ class LayerBits(NamedTuple):
     note: str
     names: Sequence[str]
     bits: Mapping[str, Sequence[int]]
+
+
 class VarianceLine(NamedTuple):
     """A variance by the number of weights of a filter: exact and by experiment."""
 
@@ -298,6 +300,9 @@ def decisions(panels: Sequence[tuple[str, Float]], options: Sequence[str]) -> Fi
             axes.set_axis_off()
         bars = every[0].containers
         figure.legend(bars, options, loc="outside upper right", ncols=4, frameon=False)
+    return figure
+
+
 def allocation(
     panels: Sequence[LayerBits], rewards: Mapping[str, Sequence[Sequence[float]]]
 ) -> Figure:
@@ -311,6 +316,9 @@ def allocation(
         for axes, panel in zip(above, panels, strict=True):
             draw_bits(axes, panel)
         draw_rewards(below, rewards)
+    return figure
+
+
 def magnitude_variance(
     equal: Sequence[VarianceLine], grown: Sequence[VarianceLine], *, within: float
 ) -> Figure:
@@ -616,6 +624,8 @@ def draw_decisions(axes: Axes, title: str, shares: Float) -> None:
     axes.set_ylim(0, 1)
     axes.set_xlim(1.4, blocks[-1] + 0.6)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
+
+
 def draw_bits(axes: Axes, panel: LayerBits) -> None:
     """A group of bars for every layer, from 0, a colour for each way of choosing."""
     titled(axes, panel.title, panel.note)
@@ -663,6 +673,8 @@ def draw_rewards(axes: Axes, rewards: Mapping[str, Sequence[Sequence[float]]]) -
     axes.set_xlim(0, most + 1)
     axes.set_xlabel("policies evaluated")
     axes.set_ylabel("reward: points / 10")
+
+
 def draw_variance(axes: Axes, lines: Sequence[VarianceLine]) -> None:
     """Draw curves, points with two standard errors, and the printed formula dashed."""
     for line, colour in zip(lines, SERIES, strict=False):

@@ -395,6 +395,8 @@ def test_a_failed_routed_run_is_named(tmp_path):
     argv = routed_arguments(tmp_path, "--targets", "1.5")
     with pytest.raises(RuntimeError, match=r"failed: ValueError: target must lie"):
         example("dfs_controller").main(argv)
+
+
 @pytest.mark.parametrize("shortcut", "AB")
 def test_export_onnx_agrees(shortcut, tmp_path, capsys):
     pytest.importorskip("onnx", reason="needs the optional package onnx")
@@ -418,6 +420,8 @@ def test_export_onnx_agrees(shortcut, tmp_path, capsys):
     assert found["refqnn"]["qoperator"]["inexact"]
     program.main(argv[:-1])
     assert "codes that onnxruntime gives differently" in capsys.readouterr().out
+
+
 def test_pareto_sizes(tmp_path, capsys):
     program = example("pareto_sizes")
     found = program.main(["--quick", "--json", "--output", str(tmp_path / "s.json")])

@@ -238,6 +238,8 @@ def test_decisions_are_stacked_to_one():
     np.testing.assert_allclose(tops, [1, 1])
     heights = [bar.get_height() for bar in axes[0].containers[1]]
     np.testing.assert_allclose(heights, [0.75, 0])
+
+
 def allocation():
     panels = [
         plots.LayerBits("Ours", "note", ["a", "b"], {"x": [3, 8], "y": [4, 2]}),

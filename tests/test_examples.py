@@ -347,9 +347,9 @@ def test_dfs_controller_resumes_and_draws(tmp_path, capsys):
         assert sum(row["shares"]) == pytest.approx(1, abs=1e-6)
         assert 0 <= row["cp_end"] <= 1
     assert found[1]["shares"] != found[0]["shares"]
-    lines = (tmp_path / "runs" / "controller.jsonl").read_text()
+    lines = (tmp_path / "runs" / "tradeoff.jsonl").read_text()
     assert program.main(argv) == found
-    assert (tmp_path / "runs" / "controller.jsonl").read_text() == lines
+    assert (tmp_path / "runs" / "tradeoff.jsonl").read_text() == lines
     assert capsys.readouterr().out.splitlines()[1].startswith("target 20 %")
     assert (tmp_path / "f.png").stat().st_size > 10_000
 

@@ -28,6 +28,7 @@ def deployed(make, *, shortcut="A", bits=4, **options):
         weight_bits=bits,
         activation_bits=bits,
         image_zero_point=100,
+        width=0.2,  # 3, 6, 12 channels: an odd number is new
     )
     network.layers["classifier"].b.value[...] = np.linspace(-1, 1, 10)
     return deploy(network, image_size=SIZE, **options)

@@ -210,7 +210,9 @@ def chain(rng):
 
     def conv(c, o, bits):
         w = Param(rng.normal(size=(o, c, 3, 3)).astype(np.float32))
-        return Conv2d(w, padding=1, stride=2, weight_quant=FixedPoint(bits=bits))
+        around = ((0, 1), (2, 1))
+        quant = FixedPoint(bits=bits)
+        return Conv2d(w, padding=around, stride=(2, 1), weight_quant=quant)
 
     w = Param(rng.normal(size=(10, 6)).astype(np.float32))
     network = Sequential(

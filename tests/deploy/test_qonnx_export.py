@@ -144,6 +144,8 @@ def test_what_has_no_quant_node_is_refused(make, rng):
 def test_the_package_qonnx_agrees(make, images):
     """Its executor runs the model and gives the same stages."""
     pytest.importorskip("qonnx", reason="needs the package qonnx")
+    if onnx.IR_VERSION > 13:
+        pytest.skip("the executor of qonnx writes models that onnxruntime cannot read")
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.core.onnx_exec import execute_onnx
     from qonnx.transformation.infer_shapes import InferShapes

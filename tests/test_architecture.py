@@ -28,6 +28,7 @@ RANK = {
     "integer": 2,
     "quantizers": 3,
     "nn": 4,
+    "shapes": 5,
     "networks": 5,
     "cost": 6,
     "deploy": 7,

@@ -3,7 +3,7 @@
 Trains ResNet-14 at a quarter of its width on the embedded Fashion-MNIST subset, halved
 to 14 x 14, with the two steps of DFS (arXiv:2001.00705): towards five targets; with the
 sign held at +1, which never sees a target (table 1); and with steps eight times as
-large (table 2). Prints the cp of the last 250 iterations, how much it moved before, and
+large (table 2), also towards targets that cannot be met without skips. Prints the cp of the last 250 iterations, how much it moved before, and
 the share of every option, and draws the cp over the iterations.
 
     python examples/dfs_controller.py [--targets 0.05 0.2] [--seeds 0] [--json]
@@ -27,6 +27,8 @@ from refqnn.papers.tradeoff import outcomes
 TARGETS = (0.05, 0.1, 0.2, 0.4, 0.6)
 #: alpha of the scale-free loss; it is 1 where nothing is said
 LARGE = 8.0
+#: cp of a network of 8 bits; below it blocks must be skipped
+EIGHT_BITS = 1 / 16
 
 
 def described(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -35,6 +37,7 @@ def described(options: argparse.Namespace) -> list[dict[str, Any]]:
     middle = options.targets[len(options.targets) // 2]
     kinds += [{"target": middle, "sign": "constant"}]
     kinds += [{"target": middle, "alpha": LARGE}]
+    kinds += [{"target": t, "alpha": LARGE} for t in options.targets if t < EIGHT_BITS]
     common = {
         "images": options.images,
         "steps": options.steps,

@@ -5,7 +5,7 @@ which each gated block is skipped, run at 8 or 16 bits, or kept. First our runs,
 of dfs_tradeoff.py, then the bars that the paper's supplement prints for ResNet-74 on
 CIFAR-10, digitised. Prints which blocks use options that are not neighbours, the rank
 correlation of a block's keep share with the target, and what the first blocks of the
-groups do.
+groups do. Targets below 1/16, which need skips, have steps eight times as large.
 
     python examples/dfs_decisions.py [--targets 0.04 0.0625 0.2 0.4] [--seed 0] [--json]
 """
@@ -39,7 +39,10 @@ def decisions(options: argparse.Namespace) -> dict[float, Any]:
         "steps": options.steps,
         "folder": str(options.runs),
     }
-    runs = [{"system": "dfs", "target": t} | common for t in options.targets]
+    runs = [
+        {"system": "dfs", "target": t} | common | ({"alpha": 8.0} if t < 1 / 16 else {})
+        for t in options.targets
+    ]
     found = outcomes(runs, folder=options.runs, name="tradeoff", jobs=options.jobs)
     return {o.run["target"]: np.array(o.result["shares"]) for o in found}
 

@@ -22,7 +22,9 @@ from refqnn import plots
 from refqnn.papers.tradeoff import outcomes
 from refqnn.sweep import Outcome
 
-TARGETS = (0.04, 0.05, 0.0625, 0.1, 0.2, 0.4, 0.6, 0.8)
+TARGETS = (0.0625, 0.1, 0.2, 0.4, 0.6, 0.8)
+#: targets that need skips, with usual steps and with eight times as large ones
+SKIPPING, LARGE = (0.04, 0.05), 8.0
 #: targets that are also trained from random gates, in one step
 ONE_STEP = (0.0625, 0.2)
 STATIC_BITS = (8, 16, 22)
@@ -34,7 +36,8 @@ NAMES = {"dfs": "DFS", "skipnet": "SkipNet", "static": "static (scalable)"}
 def described(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return every run but the backbones."""
     kinds: list[dict[str, Any]] = [{"system": "static", "bits": 32}]
-    kinds += [{"system": "dfs", "target": t} for t in TARGETS]
+    kinds += [{"system": "dfs", "target": t} for t in (*SKIPPING, *TARGETS)]
+    kinds += [{"system": "dfs", "target": t, "alpha": LARGE} for t in SKIPPING]
     kinds += [{"system": "dfs", "target": t, "two_step": False} for t in ONE_STEP]
     kinds += [{"system": "static", "bits": b} for b in STATIC_BITS]
     kinds += [{"system": "skipnet", "alpha": a} for a in (None, *REWARDS)]
@@ -59,6 +62,8 @@ def label(run: dict[str, Any]) -> str:
 
     >>> label({"system": "dfs", "target": 0.2, "two_step": False})
     'DFS, target 20 %, one step'
+    >>> label({"system": "dfs", "target": 0.05, "alpha": 8.0})
+    'DFS, target 5 %, steps x 8'
     """
     name = NAMES[run["system"]]
     if run["system"] == "static":
@@ -67,6 +72,7 @@ def label(run: dict[str, Any]) -> str:
         how = "supervised" if run["alpha"] is None else f"alpha {run['alpha']:g}"
         return f"{name}, {how}"
     steps = "" if run.get("two_step", True) else ", one step"
+    steps += f", steps x {run['alpha']:g}" if "alpha" in run else ""
     return f"{name}, target {100 * run['target']:g} %{steps}"
 
 

@@ -356,7 +356,7 @@ def test_dfs_controller_resumes_and_draws(tmp_path, capsys):
 
 def test_dfs_tradeoff_and_decisions_share_their_runs(tmp_path, capsys):
     program = example("dfs_tradeoff")
-    program.TARGETS, program.ONE_STEP = (0.2,), (0.2,)
+    program.TARGETS, program.ONE_STEP, program.SKIPPING = (0.2,), (0.2,), ()
     program.STATIC_BITS, program.REWARDS = (8,), (2.0,)
     argv = routed_arguments(tmp_path)
     found = program.main([*argv, "--seeds", "0"])

@@ -30,9 +30,14 @@ def dynamic(rows):
 
 
 def test_the_dynamic_sign_ends_within_a_point_of_every_target(rows):
-    assert len(dynamic(rows)) == 5
-    for row in dynamic(rows):
+    assert [row["target"] for row in dynamic(rows)] == [0.05, 0.1, 0.2, 0.4, 0.6]
+    reached = [*dynamic(rows)[1:], rows["target 5 %, steps x 8"]]
+    for row in reached:
         assert abs(row["cp_end"] - row["target"]) <= 0.01, row
+
+
+def test_usual_steps_do_not_leave_the_plateau_of_8_bits(rows):
+    assert rows["target 5 %"]["cp_end"] == pytest.approx(1 / 16, abs=1e-3)
 
 
 def test_the_constant_sign_ends_far_below(rows):
@@ -48,7 +53,6 @@ def test_large_steps_move_more(rows):
 
 def test_skips_are_for_low_targets_only(rows):
     for row in dynamic(rows):
-        if row["target"] < 1 / 16:
-            assert abs(row["shares"][0] - row["least_skips"]) <= 0.05
-        else:
-            assert row["shares"][0] < 0.01
+        assert row["shares"][0] < 0.01
+    low = rows["target 5 %, steps x 8"]
+    assert abs(low["shares"][0] - low["least_skips"]) <= 0.05

@@ -3,8 +3,9 @@
 Trains ResNet-14 at a quarter of its width on the embedded Fashion-MNIST subset, halved
 to 14 x 14, with the two steps of DFS (arXiv:2001.00705): towards five targets; with the
 sign held at +1, which never sees a target (table 1); and with steps eight times as
-large (table 2), also towards targets that cannot be met without skips. Prints the cp of the last 250 iterations, how much it moved before, and
-the share of every option, and draws the cp over the iterations.
+large (table 2), also towards targets that cannot be met without skips. Prints the cp
+of the last 250 iterations, how much it moved before, and the share of every option, and
+draws the cp over the iterations.
 
     python examples/dfs_controller.py [--targets 0.05 0.2] [--seeds 0] [--json]
 

@@ -62,6 +62,8 @@ def findings(ours: dict[float, Any], depth: int = 14) -> dict[str, Any]:
     targets = sorted(ours)
     keep = np.array([ours[t][:, -1] for t in targets])
     paired = [np.repeat(targets, keep.shape[1]), keep.ravel()]
+    moved = len(targets) > 1 and np.ptp(keep) > 0
+    rank = float(spearmanr(*paired).statistic) if moved else float("nan")
     per_group = (depth - 2) // 6
     first = [per_group - 1, 2 * per_group - 1]  # blocks that open groups 2 and 3
     return {
@@ -72,7 +74,7 @@ def findings(ours: dict[float, Any], depth: int = 14) -> dict[str, Any]:
             t: ours[t][first, 0].round(3).tolist() for t in targets
         },
         "cp": {t: computation_percentage(ours[t][None], OPTIONS) for t in targets},
-        "rank_correlation_keep_and_target": float(spearmanr(*paired).statistic),
+        "rank_correlation_keep_and_target": rank,
     }
 
 

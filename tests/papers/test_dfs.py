@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables.networks import check_gradients, pixels
 
-from refqnn import data
+from refqnn import data, ops
 from refqnn.core import Run, named_buffers, named_params, zero_grads
 from refqnn.networks import resnet
 from refqnn.papers import dfs
@@ -497,3 +497,38 @@ def test_one_seed_one_result_and_a_score_that_counts(rng):
     np.testing.assert_allclose(found[0].shares.sum(1), 1)
     cp = (found[0].shares @ dfs.costs(dfs.OPTIONS)).mean()
     assert found[0].cp == pytest.approx(cp)
+
+
+# The gate's LSTM, more exactly than the laws of pairs ask
+
+
+def test_three_steps_of_the_lstm_to_1e_8(rng):
+    args = [rng.standard_normal(s) for s in ((3, 2), (3, 4), (3, 4), (16, 2), (16, 4))]
+    args += [rng.standard_normal(16)]
+    dh, dc = rng.standard_normal((2, 3, 4))
+
+    def unrolled(x, h, c, w_x, w_h, b):
+        caches = []
+        for _ in range(3):
+            (h, c), cache = ops.lstm_cell(x, h, c, w_x, w_h, b)
+            caches.append(cache)
+        return np.sum(dh * h) + np.sum(dc * c), caches
+
+    _, caches = unrolled(*args)
+    grads, state = [0.0] * 6, (dh, dc)
+    for cache in reversed(caches):
+        step = ops.lstm_cell_backward(state, cache)
+        for k in (0, 3, 4, 5):
+            grads[k] = grads[k] + step[k]
+        state = step.dh, step.dc
+    grads[1:3] = state
+    for k, grad in enumerate(grads):
+        along = rng.standard_normal(args[k].shape)
+
+        def value(t, k=k, along=along):
+            moved = [*args[:k], args[k] + t * along, *args[k + 1 :]]
+            return unrolled(*moved)[0]
+
+        h = 1e-3  # five points: an error of h^4
+        slope = 8 * (value(h) - value(-h)) - (value(2 * h) - value(-2 * h))
+        np.testing.assert_allclose(np.sum(grad * along), slope / (12 * h), rtol=1e-8)

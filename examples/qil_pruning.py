@@ -35,7 +35,7 @@ FLOAT = Preset(
     weight_decay=5e-4,
 )
 #: the rate of fine-tuning, and the share of it at which intervals move
-FINE_RATE, INTERVAL_RATE = 0.02, 0.1
+FINE_RATE, INTERVAL_RATE = 0.02, 0.01
 NETWORKS = {
     "AlexNet, small": functools.partial(alexnet, width=1 / 8),
     "ResNet-8": functools.partial(resnet, 8),

@@ -11,8 +11,9 @@ NeurIPS 2018, arXiv:1805.11046; the release eladhoffer/quantized.pytorch.
     static baseline of DFS                    options=(b,)            static_resnet
 
 Two networks. ``static_resnet`` is the baseline of DFS's figures, as its release trains
-it (train_base.py): the backbone of DFS with every block at b bits, plain batch norm,
-gradients of 32 bits; cp = (b / 32)^2. ``scalable_resnet`` is the method itself.
+it (train_base.py): the backbone of DFS with every block at b bits, the first, which cp
+leaves out, too; plain batch norm, gradients of 32 bits; cp = (b / 32)^2.
+``scalable_resnet`` is the method itself.
 
 Range batch norm: the paper's constant 1 / sqrt(2 ln n) makes Gaussian values 1.6 to 1.8
 times too small, for the range of n values is twice their largest magnitude; the
@@ -38,14 +39,14 @@ BITS = (8, 10, 12, 14, 16, 18, 20, 22)
 
 
 def static_resnet(depth: int, *, bits: int, **options: Any) -> RoutedResNet:
-    """Return the backbone of DFS with one option: ``bits`` everywhere.
+    """Return the backbone of DFS with one option: ``bits`` in every block.
 
     Options are those of ``refqnn.papers.dfs.routed_resnet``.
 
     >>> static_resnet(8, bits=8, width=0.1, rng=np.random.default_rng(0)).options
     (8,)
     """
-    return routed_resnet(depth, options=(bits,), **options)
+    return routed_resnet(depth, options=(bits,), first_bits=bits, **options)
 
 
 def static_cp(bits: Sequence[int] = BITS) -> dict[int, float]:
@@ -68,10 +69,10 @@ def scalable_resnet(
 ) -> Sequential:
     """Return a ResNet of b-bit weights and activations, trained with b_g-bit gradients.
 
-    Every convolution bifurcates: the gradient of its input is computed from the
-    stochastically rounded gradient, that of its weights from the exact one.
-    ``gradient_bits=None`` keeps both exact. Options are those of
-    ``refqnn.networks.resnet``.
+    Every convolution of the blocks bifurcates: the gradient of its input is computed
+    from the stochastically rounded gradient, that of its weights from the exact one.
+    ``gradient_bits=None`` keeps both exact, and stem and classifier do (a choice).
+    Options are those of ``refqnn.networks.resnet``.
 
     x: (N, in_channels, H, W)  ->  logits: (N, classes)
     """
@@ -83,8 +84,13 @@ def scalable_resnet(
         if isinstance(layer, BasicBlock):
             layer.norm1 = with_ranges(layer.norm1, chunks, constant)
             layer.norm2 = with_ranges(layer.norm2, chunks, constant)
-            bifurcated(layer.conv1, gradient_bits)
-            bifurcated(layer.conv2, gradient_bits)
+            convs: list[Any] = [layer.conv1, layer.conv2]
+            if isinstance(layer.shortcut, Sequential):
+                parts = layer.shortcut.layers
+                parts["norm"] = with_ranges(parts["norm"], chunks, constant)
+                convs.append(parts["conv"])
+            for conv in convs:
+                bifurcated(conv, gradient_bits)
     return network
 
 

@@ -161,7 +161,8 @@ def skipnet_cp(decisions: Int) -> float:
     """
     a = np.asarray(decisions)
     if a.ndim != 2 or not a.size or not np.isin(a, (0, 1)).all():
-        raise ValueError(f"decisions must be (N, G) of 0 and 1, got shape {a.shape}")
+        seen = f"{a.shape}, {a.flat[:4]} ..."
+        raise ValueError(f"decisions must be (N, G) of 0 and 1, got {seen}")
     return float((1 + a.sum(1)).mean() / (a.shape[1] + 1))
 
 
@@ -206,6 +207,8 @@ class Hybrid:
         """images: (B, C, H, W), labels: (B,)  ->  loss: (), logits: (B, K)"""
         if run.rng is None:
             raise ValueError("actions are drawn: pass Run(rng=...)")
+        if network.options != OPTIONS:
+            raise ValueError(f"options must be {OPTIONS}, got {network.options}")
         ops = run.backend.ops
         logits, cache = network.forward(images, run, choose=sampled(run.rng))
         loss, ce = ops.softmax_cross_entropy(logits, labels)

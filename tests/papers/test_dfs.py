@@ -6,12 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables.networks import check_gradients, pixels
 
-from refqnn import data, ops
+from refqnn import data, integer, ops
 from refqnn.core import Run, named_buffers, named_params, zero_grads
 from refqnn.networks import resnet
 from refqnn.papers import dfs
 from refqnn.papers.dfs.block import Executed
 from refqnn.papers.dfs.network import gate_gradient, mixture
+from refqnn.papers.scalable import static_resnet
 
 MODES = ("soft", "straight_through")
 
@@ -324,7 +325,9 @@ def test_multiply_adds_of_the_papers_backbones():
 def test_the_gates_cost_less_than_the_paper_prints():
     network = dfs.routed_resnet(74, in_channels=3, rng=np.random.default_rng(0))
     share = dfs.gate_share(network, (3, 32, 32))
-    assert 0.0002 < share < 0.0004  # 0.04 % is printed
+    gates = 35 * (2 * 40 * 10 + 3 * 10 + 10 * 4) + 10 * (12 * 16 + 12 * 32 + 11 * 64)
+    assert share * (168_215_168 - 4_718_592 - 442_368 - 262_144 - 640) == gates
+    assert round(100 * share, 3) == 0.027  # 0.04 % is printed
 
 
 # Inference
@@ -532,3 +535,125 @@ def test_three_steps_of_the_lstm_to_1e_8(rng):
         h = 1e-3  # five points: an error of h^4
         slope = 8 * (value(h) - value(-h)) - (value(2 * h) - value(-2 * h))
         np.testing.assert_allclose(np.sum(grad * along), slope / (12 * h), rtol=1e-8)
+
+
+# Wrong input
+
+
+@pytest.mark.parametrize("wrong", [-1, 4, 0.5])
+def test_decisions_out_of_range_raise_everywhere(wrong, rng):
+    network = calibrated(tiny(rng), pixels(rng, dtype=float))
+    x = pixels(rng)
+    message = r"decisions must be integers in \[0, 4\)"
+    for call in (
+        lambda: dfs.one_hot(np.array([wrong]), 4),
+        lambda: network.forward(x, Run(), choose=dfs.always(wrong)),
+        lambda: dfs.execute(network, x, choose=dfs.always(wrong)),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_nan_does_not_become_a_code(rng):
+    network = calibrated(tiny(rng), pixels(rng, dtype=float))
+    x = pixels(rng, dtype=float)
+    x[0, 0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="x must be finite"):
+        dfs.execute(network, x, choose=dfs.always(1))
+
+
+def test_soft_masks_are_for_training_only(rng):
+    network = calibrated(tiny(rng, gate_mode="soft"), pixels(rng, dtype=float))
+    x = pixels(rng, dtype=float)
+    m = network.forward(x, Run())[1].m
+    assert set(np.unique(m)) <= {0.0, 1.0}
+    decisions = dfs.execute(network, x, integers=False).decisions
+    np.testing.assert_array_equal(decisions, m.argmax(-1))
+
+
+def test_a_static_network_runs_every_block_at_its_bits(rng):
+    network = static_resnet(8, bits=8, width=0.13, classes=3, rng=rng)
+    seen = []
+    run = Run(training=True, observe=lambda module, _x, _y: seen.append(module))
+    network.forward(pixels(rng), run)
+    assert {m.bits for m in seen if isinstance(m, Executed)} == {8}
+
+
+def test_eight_bits_are_summed_in_int32_and_sixteen_in_int64(rng, monkeypatch):
+    network = calibrated(tiny(rng), pixels(rng, dtype=float))
+    asked, conv2d = [], integer.conv2d
+
+    def spy(*args, accumulator, **options):
+        asked.append((args[0].dtype.name, accumulator))
+        return conv2d(*args, accumulator=accumulator, **options)
+
+    monkeypatch.setattr(integer, "conv2d", spy)
+    dfs.execute(network, pixels(rng), choose=dfs.always(1))
+    dfs.execute(network, pixels(rng), choose=dfs.always(2))
+    assert set(asked) == {("uint8", "int32"), ("uint16", "int64")}
+
+
+def test_joint_passes_its_price_to_the_gates(rng):
+    network = tiny(rng)
+    x, labels, run = pixels(rng), np.array([0, 1, 2]), Run(training=True)
+    grads = []
+    for alpha in (0.0, 1.0):
+        zero_grads(network)
+        dfs.Joint(0.5, alpha, sign="constant")(network, x, labels, run)
+        grads.append(network.gates.projection.w.grad.copy())
+    zero_grads(network)
+    logits, cache = network.forward(x, run)
+    network.backward(np.zeros_like(logits), cache, price=1 / cache.m[..., 0].size)
+    priced = network.gates.projection.w.grad
+    np.testing.assert_allclose(grads[1] - grads[0], priced, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sign": "const"}, "sign must be 'dynamic' or 'constant', got 'const'"),
+        ({"alpha": -1.0}, "alpha must be finite and at least 0, got -1.0"),
+        ({"alpha": float("nan")}, "got nan"),
+    ],
+)
+def test_bad_prices(options, message, rng):
+    joint = dfs.Joint(0.5, **options)
+    with pytest.raises(ValueError, match=message):
+        joint(tiny(rng), pixels(rng), np.zeros(3, int), Run(training=True))
+
+
+def test_gates_that_are_too_sure_raise(rng):
+    settings = dfs.SMALL._replace(gate_lr=2.0)
+    with pytest.raises(ValueError, match="would not move again: lower gate_lr"):
+        dfs.gate_start(small(rng), images(rng), settings, alpha=30.0, rng=rng)
+
+
+def test_training_and_evaluation_refuse_what_they_cannot_use(rng):
+    network, dataset = small(rng), images(rng)
+    train = {"steps": 2, "lr": 0.1, "rng": rng}
+    for options, message in (
+        ({"only": "gatez"}, "'gatez' must name parameters"),
+        ({"steps": 0}, "steps be at least 1, got 0"),
+        ({"settings": dfs.SMALL._replace(batch=1000)}, "batch must be in"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            dfs.train(network, dataset, dfs.Forced(), **(train | options))
+    x, y = dataset.test_images, dataset.test_labels
+    for a, b, batch, message in (
+        (x, y[:-1], 4, "disagree on N"),
+        (x[:0], y[:0], 4, "N > 0"),
+        (x, y, 0, "batch must be at least 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            dfs.evaluate(network, a, b, batch=batch)
+    with pytest.raises(ValueError, match=r"decision must lie in \[-4, 4\), got 7"):
+        dfs.Forced(7)(network, x, y, Run(training=True))
+
+
+def test_accuracy_counts_right_answers(rng):
+    network, dataset = small(rng), images(rng)
+    x = dataset.test_images
+    keep = dfs.always(3)
+    right = network.forward(x, Run(), choose=keep)[0].argmax(1)
+    labels = np.where(np.arange(len(x)) % 4 == 0, (right + 1) % 3, right)
+    assert dfs.evaluate(network, x, labels, choose=keep, batch=7).accuracy == 0.75

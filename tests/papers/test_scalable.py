@@ -26,13 +26,14 @@ def test_gradients_of_the_whole_network_without_noise(rng):
     check_gradients(network, x, Run(training=True), rng, step=1e-7, bound=2e-6)
 
 
-def test_every_norm_and_convolution_of_the_blocks_is_replaced(rng):
-    network = tiny(rng)
+@pytest.mark.parametrize(("shortcut", "extra"), [("A", 0), ("B", 2)])
+def test_every_norm_and_convolution_of_the_blocks_is_replaced(shortcut, extra, rng):
+    network = tiny(rng, shortcut=shortcut)
     kinds = [type(m).__name__ for _, m in named_modules(network)]
     assert "BatchNorm2d" not in kinds
-    assert kinds.count("RangeBatchNorm2d") == 7
+    assert kinds.count("RangeBatchNorm2d") == 7 + extra
     convs = [m for _, m in named_modules(network) if isinstance(m, Conv2d)]
-    assert sum(m.bifurcate for m in convs) == 6
+    assert sum(m.bifurcate for m in convs) == 6 + extra
 
 
 def test_weight_gradients_do_not_depend_on_the_bits_of_the_gradient():

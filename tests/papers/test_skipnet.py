@@ -178,6 +178,25 @@ def test_without_weight_the_gates_of_a_sampled_path_learn_nothing(rng):
     assert network.stem.w.grad.any()
 
 
+def test_the_policy_term_has_its_weight(rng):
+    network = tiny(rng)
+    x, labels, grads = pixels(rng, dtype=float), np.array([0, 1, 2]), []
+    for w in (0.0, 0.25):
+        zero_grads(network)
+        drawn = np.random.default_rng(3)
+        Hybrid(alpha=2.0, w=w)(network, x, labels, Run(training=True, rng=drawn))
+        grads.append(network.gates.w_x.grad.copy())
+    zero_grads(network)
+    choose = skipnet.sampled(np.random.default_rng(3))
+    logits, cache = network.forward(x, Run(training=True), choose=choose)
+    dz = 0.25 * skipnet.policy_gradient(cache, logits, labels, alpha=2.0)
+    network.backward(np.zeros_like(logits), cache, dz=dz)
+    np.testing.assert_allclose(grads[1] - grads[0], network.gates.w_x.grad, rtol=1e-9)
+    four = dfs.routed_resnet(8, width=0.13, classes=3, rng=rng)
+    with pytest.raises(ValueError, match=r"options must be \(0, 32\), got"):
+        Hybrid()(four, x, labels, Run(training=True, rng=rng))
+
+
 def test_actions_are_bernoulli(rng):
     p = np.tile([[0.7, 0.3]], (20_000, 1))
     a = skipnet.sampled(rng)(0, p)

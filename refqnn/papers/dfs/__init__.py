@@ -5,7 +5,7 @@ Inference. AAAI 2020, arXiv:2001.00705.
 
     paper                                       code                     where
     equation 1, F_i                             x                        network.py
-    G_i, gating probabilities                   p, m                     gate.py
+    G_i, gating probabilities                   p, m                     network.py
     C_i^(b_k), the block at b_k bits            FractionalBlock          block.py
     equation 2, CE + alpha E                    Joint                    training.py
     two-step training                           backbone, gate_start     training.py
@@ -23,7 +23,9 @@ The paper's tables 1 and 2 are different runs (93.53 % at cp 40.20 and 93.54 % a
 40.93 for one setting); the text says that cp strays by about 3 % at alpha 1e-4 and
 1e-3, the table says 0.8 to 1.0 and 3.4 to 3.8; the margins called "4 %", "8 %" and
 "6 %" are 4.35, 8.53 and 5.85. HAQ's percentage, which figure 7 draws on the same axis,
-is linear in bits and about weights alone; this cp is quadratic. Below 1/16 without
+is linear in bits and about weights alone; this cp is quadratic. "The first block of
+each group is never skipped": in group 1 it is forced. The rate of step 1 is 0.1 in the
+paper and 0.01 in the release. Below 1/16 without
 skips no network can be, so skips at 4 and 5 % are arithmetic, not a finding.
 """
 

@@ -76,8 +76,20 @@ def one_hot(decisions: Int, n: int) -> Float:
     array([[0., 1.],
            [1., 0.]])
     """
+    check_decisions(decisions, n)
     chosen = np.asarray(decisions)[..., None] == np.arange(n)
     return chosen.astype(np.float64)
+
+
+def check_decisions(decisions: Int, n: int) -> None:
+    """Raise unless decisions are integers in [0, n).
+
+    >>> check_decisions(np.array([0, 3]), 4)
+    """
+    d = np.asarray(decisions)
+    if d.dtype.kind not in "iu" or (d.size and not 0 <= d.min() <= d.max() < n):
+        worst = d.flat[np.abs(d - n / 2).argmax()] if d.dtype.kind in "iu" else d.dtype
+        raise ValueError(f"decisions must be integers in [0, {n}), got {worst}")
 
 
 def computation_percentage(
@@ -93,6 +105,7 @@ def computation_percentage(
     >>> computation_percentage(m, (0, 8, 16, 32))  # (1/16 + 1 + 1/16 + 0) / 4
     0.28125
     """
+    m = np.asarray(m)
     if m.ndim != 3 or not m.size or m.shape[2] != len(options):
         raise ValueError(f"m must be (B, L, n = {len(options)}), got m{m.shape}")
     per_block = (m.astype(np.float64) @ costs(options)).mean(axis=0)
@@ -147,7 +160,6 @@ def least_skip_share(target: float, options: Sequence[int]) -> float:
     >>> least_skip_share(0.05, (0, 8, 16, 32)), least_skip_share(0.2, (0, 8, 16, 32))
     (0.19999999999999996, 0.0)
     """
+    check_target(target, options)
     c = costs(options)
-    if c[0] > 0:
-        return 0.0
-    return float(max(0.0, 1 - target / c[1]))
+    return 0.0 if c[0] > 0 else float(max(0.0, 1 - target / c[1]))

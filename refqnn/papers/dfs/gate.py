@@ -3,12 +3,12 @@
 DFS, arXiv:2001.00705, section 3, and its release; the recurrent gate of SkipNet (Wang
 et al., ECCV 2018, arXiv:1711.09485) with n outputs.
 
-    e_i = W_i mean(x_i) + b_i             one embedding a block, C -> D            (1)
-    h, c = LSTM(e_i; h, c)                shared, from zeros in every pass         (2)
-    z_(i+1) = U h + u                     shared, D -> n                           (3)
-    p_(i+1) = softmax(z_(i+1))                                                     (4)
+    e_i = W_i mean(x_i) + b_i             one embedding a block, C -> D            (e)
+    h, c = LSTM(e_i; h, c)                shared, from zeros in every pass         (h)
+    z_(i+1) = U h + u                     shared, D -> n                           (z)
+    p_(i+1) = softmax(z_(i+1))            in network.py                            (p)
 
-Numbers (1) to (4) are of this file. D = 10 (released code). Nothing is detached: the
+The letters are of this file. D = 10 (released code). Nothing is detached: the
 gradient of a decision flows into x_i.
 """
 
@@ -67,11 +67,11 @@ class RecurrentGate:
         """
         ops = run.backend.ops
         mean, c1 = ops.global_avg_pool2d(x)
-        e, c2 = self.embeddings[i].forward(mean, run)  # (1)
+        e, c2 = self.embeddings[i].forward(mean, run)  # (e)
         state, c3 = ops.lstm_cell(
             e, *state, self.w_x.value, self.w_h.value, self.b.value
-        )  # (2)
-        z, c4 = self.projection.forward(state[0], run)  # (3)
+        )  # (h)
+        z, c4 = self.projection.forward(state[0], run)  # (z)
         if self.implicit_zero:
             z = np.concatenate([np.zeros_like(z[:, :1]), z], axis=1)
         return z, state, GateCache(run.backend, c1, c2, c3, c4)

@@ -25,8 +25,9 @@ import refqnn
 from refqnn._types import Array, Float, Int
 from refqnn.core import Run
 from refqnn.papers.dfs.block import Executed, FractionalBlock, FractionalConv
-from refqnn.papers.dfs.cost import KEEP, SKIP
+from refqnn.papers.dfs.cost import KEEP, SKIP, check_decisions
 from refqnn.papers.dfs.network import RoutedResNet
+from refqnn.quantizers.checks import check_finite
 from refqnn.quantizers.min_max import min_max_codes, min_max_grid
 
 #: codes of at most these bits are summed in int32
@@ -87,6 +88,7 @@ def execute(
     ``integers=False`` runs the same groups in floating point. Raises ValueError for
     integers without a true zero: the padding of such a grid is no code.
     """
+    check_some(images, batch)
     ledger = Ledger()
     run = Run(backend=backend, observe=ledger.observe)
     with threadpool_limits(1, user_api="blas"):
@@ -103,12 +105,13 @@ def route(
 ) -> tuple[Float, Int]:
     """images: (B, C, H, W)  ->  logits: (B, K), decisions: (B, L)"""
     x, _ = network.front(images, run)
-    x, _ = network.blocks[0].forward(x, run, KEEP)
+    x, _ = network.blocks[0].forward(x, run, network.first_bits)
     state, every = network.gates.start(len(x)), []
     for i in range(network.gated):
         z, state, _ = network.gates.forward(i, x, state, run)
         p, _ = run.backend.ops.softmax(z)
         decisions = p.argmax(1) if choose is None else choose(i, p)
+        check_decisions(decisions, len(network.options))
         every.append(np.broadcast_to(decisions, len(x)))
         bits = np.array(network.options)[every[-1]]
         x = grouped(network.blocks[i + 1], x, bits, run, integers=integers)
@@ -185,10 +188,19 @@ class IntegerConv:
 
 def codes(v: Float, quantizer: Any, bits: int) -> tuple[Int, Float, int]:
     """v: (...)  ->  codes: (...) in [0, 2^b), scale: (), zero-point"""
+    check_finite(v, name="x")
     grid = min_max_grid(v, *quantizer.range_of(v), bits=bits)
     q = min_max_codes(v, grid, bits)
     dtype = np.uint8 if bits <= INT32_BITS else np.uint16 if bits <= 16 else np.int32
     return q.astype(dtype), grid.scale, int(grid.zero_point)
+
+
+def check_some(images: Array, batch: int) -> None:
+    """Raise unless there is an image, and at least one goes at a time."""
+    if images.ndim != 4 or not len(images):
+        raise ValueError(f"images must be (N, C, H, W), N > 0: images{images.shape}")
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, got {batch}")
 
 
 def block_macs(network: RoutedResNet, image_shape: tuple[int, int, int]) -> Int:
@@ -199,10 +211,9 @@ def block_macs(network: RoutedResNet, image_shape: tuple[int, int, int]) -> Int:
     """
     ledger = Ledger()
     run = Run(observe=ledger.observe)
-    last = len(network.options) - 1
-    network.forward(
-        np.zeros((1, *image_shape), np.uint8), run, choose=lambda _i, _p: np.array(last)
-    )
+    x, _ = network.front(np.zeros((1, *image_shape), np.uint8), run)
+    for block in network.blocks:
+        x, _ = block.forward(x, run, KEEP)
     return np.array(
         [sum(ledger.of(block.convolutions()).values()) for block in network.blocks[1:]]
     )
@@ -213,5 +224,7 @@ def gate_share(network: RoutedResNet, image_shape: tuple[int, int, int]) -> floa
 
     The paper prints 0.04 %.
     """
+    if not hasattr(network.gates, "macs"):
+        raise ValueError("gates must be recurrent: others depend on the size of maps")
     gates = sum(network.gates.macs(i) for i in range(network.gated))
     return gates / int(block_macs(network, image_shape).sum())

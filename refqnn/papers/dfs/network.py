@@ -4,14 +4,15 @@ DFS, arXiv:2001.00705, section 3.
 
     x_i = sum_(k >= 1) m_ik C_i^(b_k)(x_(i-1)) + m_i0 prev_i(x_(i-1))        equation 1
 
-The masks m come from the gate's probabilities p. ``soft``: m = p, as equation 1 is
-printed. ``straight_through``, the default and the released code: the largest p wins the
-whole sample, m = onehot(argmax p) - sg(p) + p, so that equation 1 as a mixture is only
-the gradient; the first of equal probabilities wins (the release marks all of them).
+The masks m come from the gate's probabilities p. ``straight_through``, the default and
+the released code: the largest p wins the whole sample,
+m = onehot(argmax p) - sg(p) + p, so that equation 1 as a mixture is only the gradient;
+the first of equal probabilities wins (the release marks all of them). ``soft``: m = p
+while training, as equation 1 is printed; in evaluation the largest wins here, too.
 
-Block 1 always runs at 32 bits. Every candidate sees the whole batch in training, also
-the samples that do not take it: batch norms and ranges are shared, and move once for
-every candidate.
+Block 1 always runs, at 32 bits unless ``first_bits`` says otherwise. Every candidate
+sees the whole batch in training, also the samples that do not take it: batch norms and
+ranges are shared, and move once for every candidate.
 
 The backward pass, g = dL/dx_i, is the forward from bottom to top:
 
@@ -28,7 +29,7 @@ import numpy as np
 
 from refqnn._types import Array, Float, Int
 from refqnn.core import Param, Run
-from refqnn.networks.resnet import scaled
+from refqnn.networks.resnet import check_sizes, scaled
 from refqnn.nn import (
     BatchNorm2d,
     Conv2d,
@@ -116,6 +117,8 @@ class RoutedResNet:
     classifier: Linear
     options: tuple[int, ...]
     gate_mode: GateMode = "straight_through"
+    #: bits of block 1, which has no gate
+    first_bits: int = KEEP
     config: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -131,7 +134,7 @@ class RoutedResNet:
         ``choose`` replaces the gates' decisions; the gates still run.
         """
         x, front = self.front(x, run)
-        x, first = self.blocks[0].forward(x, run, KEEP)
+        x, first = self.blocks[0].forward(x, run, self.first_bits)
         state, passes = self.gates.start(len(x)), []
         for i in range(self.gated):
             z, state, gate = self.gates.forward(i, x, state, run)
@@ -147,11 +150,12 @@ class RoutedResNet:
         return logits, Pass(front, first, passes, head)
 
     def mask(self, i: int, p: Float, run: Run, choose: Choose | None) -> Float:
-        """p: (B, n)  ->  m: (B, n)"""
+        """p: (B, n)  ->  m: (B, n); in evaluation one-hot in every mode, as printed"""
         if choose is not None:
             decisions = np.broadcast_to(choose(i, p), len(p))
             return one_hot(decisions, p.shape[1]).astype(p.dtype)
-        m: Float = run.straight_through(gate_mask, p, gate_mode=self.gate_mode)[0]
+        mode = self.gate_mode if run.training else "straight_through"
+        m: Float = run.straight_through(gate_mask, p, gate_mode=mode)[0]
         return m
 
     def backward(
@@ -225,7 +229,7 @@ def mixture(
             block.prev(x, run) if b == SKIP else block.forward(x, run, b)
         )
     parts = [each(m[:, k]) * y for k, y in enumerate(candidates) if y is not None]
-    return np.asarray(sum(parts[1:], parts[0])), candidates, caches  # (equation 1)
+    return np.asarray(sum(parts[1:], parts[0])), candidates, caches  # (1)
 
 
 def mixture_backward(
@@ -278,6 +282,7 @@ def routed_resnet(
     options: Sequence[int] = OPTIONS,
     gates: Callable[..., Any] = recurrent_gate,
     gate_mode: GateMode = "straight_through",
+    first_bits: int = KEEP,
     classes: int = 10,
     in_channels: int = 1,
     width: float = 1.0,
@@ -294,12 +299,16 @@ def routed_resnet(
     dtype=..., rng=...)`` makes the gates. ``true_zero=False, stochastic=True`` is the
     released quantizer.
 
+    Weights start as those of ``refqnn.networks.resnet`` (by fan-in; the release takes
+    fan-out, and a normal classifier).
+
     x: (B, in_channels, H, W)  ->  logits: (B, classes)
 
     >>> network = routed_resnet(38, width=0.125, rng=np.random.default_rng(0))
     >>> len(network.blocks), network.gated, network.options
     (18, 17, (0, 8, 16, 32))
     """
+    check_sizes(width, classes, in_channels)
     if depth < 8 or (depth - 2) % 6:
         raise ValueError(f"depth must be 6n + 2 with n of at least 1, got {depth}")
     if gate_mode not in {"straight_through", "soft"}:
@@ -327,4 +336,5 @@ def routed_resnet(
         ),
         options=options,
         gate_mode=gate_mode,
+        first_bits=first_bits,
     )

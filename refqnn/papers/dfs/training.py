@@ -11,8 +11,10 @@ DFS, arXiv:2001.00705, section 3, "two-step training", and its release.
 Step 1 keeps every block whatever the gates say, so that only the resource loss reaches
 them. It must end in time: a softmax that is sure has no gradient left, p (1 - p), and
 step 2 then stays at 100 %. Here it ends as soon as every decision is "keep" and the
-mean probability of keeping is at least ``ENOUGH`` (a choice; the paper trains 64 000
-iterations at a small alpha, the release 2 000).
+mean probability of keeping is at least ``ENOUGH``; beyond ``TOO_SURE`` it has failed
+(choices; the paper trains 64 000 iterations at a small alpha and a rate of 0.1, the
+release 2 000 at 0.01). Weights decay, biases and batch norms do not (a choice; the
+release decays everything). "Keep" is the last option, and so is the backbone's.
 
 ``scale="sum"`` is the released loss: E sums over samples and blocks. ``"mean"``, the
 default, divides by both, so that alpha does not depend on batch and depth:
@@ -31,18 +33,20 @@ import refqnn
 from refqnn._types import Array, Float, Int
 from refqnn.core import Run, named_params
 from refqnn.data import Dataset
-from refqnn.nn import SGD, Training, multistep
-from refqnn.nn.training import Objective
+from refqnn.nn import SGD, Training, multistep, steps_per_epoch
+from refqnn.nn.training import Augment, Objective, check_images
 from refqnn.papers.dfs.cost import (
     check_target,
     computation_percentage,
     dynamic_sign,
+    one_hot,
     resource,
 )
+from refqnn.papers.dfs.inference import check_some
 from refqnn.papers.dfs.network import Choose, RoutedResNet, always
 
 #: where step 1 ends: every decision is "keep", and its mean probability is this
-ENOUGH = 0.9
+ENOUGH, TOO_SURE = 0.9, 0.97
 Scale = Literal["mean", "sum"]
 Sign = Literal["dynamic", "constant"]
 
@@ -77,7 +81,10 @@ class Forced:
         self, network: RoutedResNet, images: Array, labels: Int, run: Run
     ) -> tuple[float, Float]:
         """images: (B, C, H, W), labels: (B,)  ->  loss: (), logits: (B, K)"""
-        ops, choose = run.backend.ops, always(self.decision % len(network.options))
+        n = len(network.options)
+        if not -n <= self.decision < n:
+            raise ValueError(f"decision must lie in [-{n}, {n}), got {self.decision}")
+        ops, choose = run.backend.ops, always(self.decision % n)
         logits, cache = network.forward(images, run, choose=choose)
         loss, ce = ops.softmax_cross_entropy(logits, labels)
         if np.isfinite(loss):
@@ -104,11 +111,11 @@ class GateStart:
         p = cache.p
         price = -self.alpha / elements(p, self.scale)
         network.backward(np.zeros_like(logits), cache, price=price)
-        self.history.append(moment(network, decided(p), p))
+        self.history.append(moment(network, one_hot(p.argmax(-1), p.shape[-1]), p))
         return float(loss) + price * resource(p, network.options), logits
 
     def done(self) -> bool:
-        """Say whether the gates keep everything and are not yet too sure of it."""
+        """Say whether the gates keep everything, sure enough."""
         last = self.history[-1]
         return last.all_last and last.p_last >= ENOUGH
 
@@ -129,6 +136,7 @@ class Joint:
     ) -> tuple[float, Float]:
         """images: (B, C, H, W), labels: (B,)  ->  loss: (), logits: (B, K)"""
         check_target(self.target, network.options)
+        check_price(self.alpha, self.sign)
         ops = run.backend.ops
         logits, cache = network.forward(images, run)
         loss, ce = ops.softmax_cross_entropy(logits, labels)
@@ -139,7 +147,18 @@ class Joint:
             dlogits = ops.softmax_cross_entropy_backward(1.0, ce)
             network.backward(dlogits, cache, price=price)
         self.history.append(now)
-        return float(loss) + price * resource(cache.m, network.options), logits
+        return float(loss) + price * resource(cache.m, network.options), logits  # (2)
+
+
+def check_price(alpha: float, sign: str) -> None:
+    """Raise unless alpha is finite and not negative, and the sign one of two.
+
+    >>> check_price(1.0, "dynamic")
+    """
+    if not 0 <= alpha < float("inf"):
+        raise ValueError(f"alpha must be finite and at least 0, got {alpha}")
+    if sign not in {"dynamic", "constant"}:
+        raise ValueError(f"sign must be 'dynamic' or 'constant', got {sign!r}")
 
 
 def elements(m: Float, scale: Scale) -> int:
@@ -151,11 +170,6 @@ def elements(m: Float, scale: Scale) -> int:
     if scale not in {"mean", "sum"}:
         raise ValueError(f"scale must be 'mean' or 'sum', got {scale!r}")
     return m.shape[0] * m.shape[1] if scale == "mean" else 1
-
-
-def decided(p: Float) -> Float:
-    """Return the masks of the most probable options: (B, L, n)."""
-    return np.asarray(p.argmax(-1)[..., None] == np.arange(p.shape[-1]), p.dtype)
 
 
 class Settings(NamedTuple):
@@ -190,6 +204,7 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     rng: np.random.Generator,
     backend: Any = refqnn,
+    augment: Augment | None = None,
     progress: bool = False,
 ) -> int:
     """Take optimiser steps until ``stop()``; return how many were taken.
@@ -200,6 +215,12 @@ def train(
     """
     params = named_params(network)
     chosen = {name: p for name, p in params.items() if name.startswith(only)}
+    if not chosen or steps < 1:
+        raise ValueError(
+            f"only = {only!r} must name parameters, steps be at least 1, got {steps}"
+        )
+    check_images(dataset.train_images, dataset.train_labels)
+    steps_per_epoch(len(dataset.train_images), settings.batch)
     training = Training(
         network,
         SGD(chosen, momentum=settings.momentum, weight_decay=settings.weight_decay),
@@ -207,6 +228,7 @@ def train(
         rng,
         batch=settings.batch,
         objective=objective,
+        augment=augment,
         backend=backend,
     )
     bar: Iterable[int] = tqdm.tqdm(range(steps), unit="step", disable=not progress)
@@ -239,13 +261,16 @@ def gate_start(
     settings: Settings = SMALL,
     *,
     alpha: float = 1.0,
+    scale: Scale = "mean",
     **how: Any,
 ) -> GateStart:
     """Step 1: train the gates until they keep everything, and not longer.
 
-    Raises ValueError where they do not within ``settings.gate_steps``.
+    Raises ValueError where they do not within ``settings.gate_steps``, and where they
+    are too sure of it.
     """
-    objective = GateStart(alpha)
+    check_price(alpha, "constant")
+    objective = GateStart(alpha, scale)
     train(
         network,
         dataset,
@@ -263,6 +288,11 @@ def gate_start(
             f"after {settings.gate_steps} steps the gates keep with probability "
             f"{last.p_last:.3f}, not {ENOUGH}: raise gate_lr, alpha or gate_steps"
         )
+    if objective.history[-1].p_last > TOO_SURE:
+        raise ValueError(
+            f"the gates keep with probability {objective.history[-1].p_last:.3f}, more "
+            f"than {TOO_SURE}, and would not move again: lower gate_lr or alpha"
+        )
     return objective
 
 
@@ -274,6 +304,7 @@ def joint(
     target: float,
     alpha: float = 1.0,
     sign: Sign = "dynamic",
+    scale: Scale = "mean",
     **how: Any,
 ) -> Joint:
     """Step 2: train everything towards the target cp.
@@ -281,7 +312,7 @@ def joint(
     Raises ValueError for a target outside (0, 1] or below the cheapest option.
     """
     check_target(target, network.options)
-    objective = Joint(target, alpha, sign=sign)
+    objective = Joint(target, alpha, scale, sign)
     train(
         network,
         dataset,
@@ -315,6 +346,8 @@ def evaluate(
 
     images: (N, C, H, W), labels: (N,)  ->  the exact means over samples
     """
+    check_images(images, labels)
+    check_some(images, batch)
     run, right, masks = Run(backend=backend), 0, []
     with threadpool_limits(1, user_api="blas"):
         for i in range(0, len(images), batch):

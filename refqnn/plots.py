@@ -233,24 +233,21 @@ def controller(curves: Sequence[tuple[str, float, Sequence[float]]]) -> Figure:
         figure = Figure((9, 5), layout="constrained")
         axes = figure.subplots()
         titled(axes, "Computation percentage while DFS trains", "dashed: targets")
+        ends = []
         for i, (label, target, history) in enumerate(curves):
             colour = COURSES[i % len(COURSES)]
             axes.plot(100 * np.array(history), color=colour, linewidth=1)
-            at = 100 * float(np.mean(history[-50:]))
             axes.axhline(100 * target, color=PALE, linestyle="--", zorder=0)
-            axes.annotate(
-                label,
-                (1.01, at),
-                xycoords=("axes fraction", "data"),
-                color=colour,
-                va="center",
-            )
+            ends.append((1.01, 100 * float(np.mean(history[-50:])), label, colour))
         axes.set_xlabel("iteration")
         axes.set_ylabel("cp of the batch")
-        axes.set_yscale("symlog", linthresh=1)
+        axes.set_yscale("symlog", linthresh=1, linscale=0.3)
         axes.set_ylim(0, 110)
         axes.set_yticks([0, 1, 5, 10, 20, 40, 60, 100])
         axes.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
+        heights = [(x, height(axes, y), name, colour) for x, y, name, colour in ends]
+        for x, y, name, colour in spread(heights, (0.0, 0.8)):
+            axes.text(x, y, name, color=colour, va="center", transform=axes.transAxes)
     return figure
 
 
@@ -276,7 +273,7 @@ def tradeoff(
             axes.plot(cp, accuracy, "o", color=SERIES[i], alpha=0.7, label=name)
         axes.set_xscale("symlog", linthresh=10)
         axes.set_xlim(-0.5, 110)
-        axes.set_xticks([0, 5, 10, 20, 40, 60, 80, 100])
+        axes.set_xticks([0, 5, 10, 20, 40, 60, 100])
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(100, decimals=0))
         axes.set_xlabel("computation percentage on the test images")
@@ -610,6 +607,12 @@ def draw_pruning(axes: Axes, bars: LayerBars) -> None:
     shares.set_ylabel("share of zeros (line)", color=BLUE)
     shares.yaxis.set_major_formatter(PercentFormatter(1))
     shares.spines["right"].set_visible(True)
+
+
+def height(axes: Axes, y: float) -> float:
+    """Return how high a value of y stands: 0 at the bottom, 1 at the top."""
+    shown = axes.transData.transform((1.0, y))
+    return float(axes.transAxes.inverted().transform(shown)[1])
 
 
 def draw_decisions(axes: Axes, title: str, shares: Float) -> None:

@@ -187,7 +187,7 @@ def min_max_gradient(dy: Float, noise: Float, *, bits: int) -> Float:
 
     The range is that of the whole tensor, so nothing is clipped but the noise, and the
     mean over uniform noise is dy itself. A gradient transform: it acts on what flows
-    back, and has no backward. bits in [1, 16]. Raises ValueError for noise of another
+    back, and has no backward. bits in [1, 24]. Raises ValueError for noise of another
     shape or beyond its interval, and for NaN or infinity in dy.
 
     >>> min_max_gradient(np.array([0.0, 1.0, 3.0]), np.array([0.0, 0.4, 0.4]), bits=1)
@@ -342,14 +342,14 @@ class MinMaxGradient:
     bits: int = 8
 
     def __post_init__(self) -> None:
-        check_bits(self.bits, least=1)
+        check_bits(self.bits, least=1, most=MOST_BITS)
 
     def forward(
         self, y: Float, run: Run, *, bits: int | None = None
     ) -> tuple[Float, Any]:
         """y: (...)  ->  y itself"""
         bits = self.bits if bits is None else bits
-        check_bits(bits, least=1)
+        check_bits(bits, least=1, most=MOST_BITS)
         return y, (run.backend.quantizers, draw_noise(y.shape, run), bits)
 
     def backward(self, dy: Float, cache: Any) -> Float:

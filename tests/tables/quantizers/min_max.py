@@ -130,7 +130,7 @@ PAIRS = [
             ("lo must not exceed hi", (V, 1.0, 0.5), {"bits": 4}),
             ("hi must be finite", (V, 0.0, np.inf), {"bits": 4}),
             ("lo must broadcast to x", (V, np.ones(3), 2.0), {"bits": 4}),
-            ("bits must be an int in [1, 16]", (V, 0.0, 1.0), {"bits": 0}),
+            ("bits must be an int in [1, 24]", (V, 0.0, 1.0), {"bits": 25}),
         ),
     )
 ]

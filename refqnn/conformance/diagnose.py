@@ -1,0 +1,373 @@
+"""diagnose: outputs alone, and the choice that explains them.
+
+The declared semantics is compared first; then every variant with one other answer, then
+with two, then, where that is quick, all. A variant is judged by its contradictions:
+outputs that it would not give. Variants that give the same outputs on this data are
+one class and are reported as one; inputs on which all variants agree are no evidence.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, final
+
+import numpy as np
+
+from refqnn._types import Array, Bool
+from refqnn.conformance.compare import Comparison, compare, unlike
+from refqnn.conformance.families import Choices, Family, Inputs, Outputs, family_of
+from refqnn.conformance.semantics import Semantics, named
+from refqnn.conformance.structure import near_ties, structural
+from refqnn.conformance.tables import table
+
+#: elements times variants up to which every combination is tried
+AFFORDABLE = 30_000_000
+SHOWN = 3
+
+
+class Explanation(NamedTuple):
+    """Variants that give the same outputs on this data, and how those agree."""
+
+    variants: tuple[dict[str, str], ...]
+    #: answers that the first of them changes
+    deviations: int
+    agrees: int
+    contradicted: int
+
+
+@final
+@dataclass(frozen=True)
+class Diagnosis:
+    """What ``diagnose`` found; ``str`` shows it to people."""
+
+    family: str
+    comparison: Comparison
+    declared: Mapping[str, str]
+    explanations: tuple[Explanation, ...] = ()
+    searched: int = 0
+    #: outputs on which at least two of the variants differ
+    evidence: int = 0
+    #: further inputs that separate the first class
+    deciding: int = 0
+    structure: tuple[str, ...] = ()
+    reproduce: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def conforms(self) -> bool:
+        """Whether something was compared and nothing contradicts the declaration."""
+        return self.comparison.conforms
+
+    @property
+    def best(self) -> Explanation | None:
+        """The explanation without a contradiction, if there is one."""
+        found = self.explanations[:1]
+        return found[0] if found and not found[0].contradicted else None
+
+    @property
+    def explained(self) -> bool:
+        """Whether some variant gives exactly these outputs."""
+        return self.best is not None
+
+    @property
+    def certain(self) -> bool:
+        """Whether exactly one class of provably equal variants is left."""
+        return self.best is not None and self.evidence > 0 and not self.deciding
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return self.comparison.as_dict() | {
+            "explained": self.explained,
+            "certain": self.certain,
+            "searched": self.searched,
+            "evidence": self.evidence,
+            "deciding_inputs": self.deciding,
+            "explanations": [
+                {
+                    "variants": [changes(v, self.declared) for v in each.variants],
+                    "agrees": each.agrees,
+                    "contradicted": each.contradicted,
+                }
+                for each in self.explanations
+            ],
+            "structure": list(self.structure),
+            "reproduce": self.reproduce,
+        }
+
+    def __str__(self) -> str:
+        lines = [str(self.comparison)]
+        if self.conforms or self.comparison.error:
+            return "\n".join([*lines, *self.structure])
+        lines += [f"where     {line}" for line in self.structure]
+        if self.explained:
+            lines += self.table()
+        else:
+            lines.append(f"none of the {self.searched} variants explains it")
+            lines += ["nearest", *self.table()[1:]]
+        lines.append(f"evidence  {self.evidence} outputs on which variants differ")
+        lines += [f"note      {note}" for note in self.notes]
+        if self.reproduce:
+            lines.append(f"reproduce {self.reproduce}")
+        return "\n".join(lines)
+
+    def table(self) -> list[str]:
+        """Return the explanations, what agrees and what contradicts."""
+        lines = [f"{'explained by':62} {'agrees':>15}   contradicted by"]
+        for i, each in enumerate(self.explanations[:SHOWN], 1):
+            told = named(each.variants[0], self.declared)
+            share = f"{each.agrees}/{self.comparison.total}"
+            lines.append(f" {i}  {told:58} {share:>15}   {each.contradicted}")
+        if self.explained and self.deciding:
+            first = self.explanations[0].variants
+            others = "; ".join(named(v, self.declared) for v in first[1:3])
+            more = f" and {len(first) - 3} more" if len(first) > 3 else ""
+            lines.append(
+                f"not told apart from 1 by this data: {others}{more} -> refqnn probe "
+                f"{self.family} ({self.deciding} more inputs decide)"
+            )
+        return lines
+
+
+def diagnose(
+    family: str,
+    inputs: Inputs | Sequence[Inputs],
+    outputs: Any,
+    *,
+    declared: Mapping[str, str] | None = None,
+    name: str = "",
+) -> Diagnosis:
+    """Say which variants of a family explain ``outputs``.
+
+    ``inputs`` are the arguments of one call by name, or of several calls; ``outputs``
+    are what the other implementation returned: an array, a tuple, or a dict by output
+    name, one for each call.
+
+    >>> x = np.float32([0.25, 0.5, 1.5, 2.5])
+    >>> given = dict(x=x, scale=1.0, zero_point=0, q_min=-128, q_max=127)
+    >>> found = diagnose("quantize", given, np.array([0, 1, 2, 3]))
+    >>> {v["rounding"] for v in found.best.variants} == {"half_up", "half_away"}
+    True
+    """
+    of = family_of(family)
+    choices = of.choices(Semantics() if declared is None else declared)
+    calls = [inputs] if isinstance(inputs, dict) else list(inputs)
+    answers = [outputs] if isinstance(inputs, dict) else list(outputs)
+    if len(calls) != len(answers):
+        raise ValueError(f"{len(calls)} calls, but outputs of {len(answers)}")
+    got = [as_outputs(of, answer) for answer in answers]
+    want = [of.evaluate(choices, **call) for call in calls]
+    comparison = compare_calls(of, got, want, name or family)
+    if comparison.conforms or comparison.error:
+        shapes = shape_lines(got, want) if comparison.error else []
+        return Diagnosis(family, comparison, choices, structure=tuple(shapes))
+    return searched(of, choices, calls, got, want, comparison)
+
+
+def searched(
+    family: Family,
+    declared: Choices,
+    calls: Sequence[Inputs],
+    got: Sequence[Outputs],
+    want: Sequence[Outputs],
+    comparison: Comparison,
+) -> Diagnosis:
+    """Judge the variants, one or two answers away, then all where that is quick."""
+    vector = joined(got)
+    near = family.neighbours(declared)
+    outcomes = {key(v): joined_or_none(family, v, calls) for v in near}
+    judged = judge(family, near, outcomes, vector, declared)
+    every = family.variants()
+    if judged[0].contradicted and len(every) * len(vector) <= AFFORDABLE:
+        outcomes |= {key(v): joined_or_none(family, v, calls) for v in every}
+        near = every
+        judged = judge(family, near, outcomes, vector, declared)
+    usable = [o for o in outcomes.values() if o is not None]
+    lines = [*ties(family, calls, got, want)]
+    if judged[0].contradicted:
+        lines += [line for g, w in pairs(got, want) for line in structural(g, w)]
+    return Diagnosis(
+        family.name,
+        comparison,
+        declared,
+        tuple(judged[:10]),
+        len(usable),
+        int(differing(family, usable).sum()),
+        0 if judged[0].contradicted else deciding(family, judged[0].variants),
+        tuple(dict.fromkeys(lines)),
+        reproduction(family, calls, got, want),
+    )
+
+
+def judge(
+    family: Family,
+    variants: Sequence[Choices],
+    outcomes: Mapping[tuple[str, ...], Array | None],
+    vector: Array,
+    declared: Choices,
+) -> list[Explanation]:
+    """Return the classes of variants, fewest contradictions first."""
+    groups: dict[bytes, list[Choices]] = {}
+    agreeing: dict[bytes, int] = {}
+    for variant in variants:
+        outcome = outcomes[key(variant)]
+        if outcome is None:
+            continue
+        mark = fingerprint(outcome, family.close)
+        groups.setdefault(mark, []).append(variant)
+        if mark not in agreeing:
+            agreeing[mark] = int(family.agree(vector, outcome).sum())
+    found = [
+        Explanation(
+            tuple(dict(v) for v in group),
+            len(changes(group[0], declared)),
+            agreeing[mark],
+            len(vector) - agreeing[mark],
+        )
+        for mark, group in groups.items()
+    ]
+    return sorted(found, key=lambda e: (e.contradicted, e.deviations))
+
+
+def fingerprint(outcome: Array, close: float) -> bytes:
+    """Return bytes that are the same for outcomes that count as equal."""
+    rows = np.round(outcome / (10 * close)) if close else outcome
+    return np.ascontiguousarray(rows + 0.0).tobytes()
+
+
+def differing(family: Family, outcomes: Sequence[Array]) -> Bool:
+    """Return on which outputs at least two variants differ."""
+    differs = np.zeros(outcomes[0].shape, bool)
+    for outcome in outcomes[1:]:
+        differs |= ~family.agree(outcome, outcomes[0])
+    return differs
+
+
+def deciding(family: Family, variants: Sequence[Choices]) -> int:
+    """Return how many inputs separate variants that are not provably one function."""
+    if len({key(family.canonical(v)) for v in variants}) == 1:
+        return 0
+    known = table(family.name)
+    place = {key(v): i for i, v in enumerate(known.variants)}
+    return max(len(known.discriminating([place[key(v)] for v in variants])), 1)
+
+
+def reproduction(
+    family: Family,
+    calls: Sequence[Inputs],
+    got: Sequence[Outputs],
+    want: Sequence[Outputs],
+) -> str:
+    """Return a line of Python for the smallest mismatch of an elementwise family."""
+    name, output = family.elementwise, family.outputs[0]
+    if not family.call:
+        return ""
+    for call, g, w in zip(calls, got, want, strict=True):
+        wrong = np.flatnonzero(~family.agree(g[output], w[output]))
+        if wrong.size:
+            return shown_call(family, call, smallest(call[name], wrong))
+    return ""
+
+
+def smallest(data: Array, wrong: Array) -> int:
+    """Return the mismatch with the smallest input: what shrinking would end at.
+
+    >>> smallest(np.array([9, -2, 1]), np.array([0, 1]))
+    1
+    """
+    return int(wrong[np.argmin(np.abs(np.ravel(data)[wrong].astype(np.float64)))])
+
+
+def shown_call(family: Family, call: Inputs, at: int) -> str:
+    """Return the call with the values of one element."""
+    data = np.asarray(call[family.elementwise])
+    picked = {
+        name: np.broadcast_to(value, data.shape).ravel()[at].item()
+        for name, value in call.items()
+    }
+    return family.call.format(**picked)
+
+
+def ties(
+    family: Family,
+    calls: Sequence[Inputs],
+    got: Sequence[Outputs],
+    want: Sequence[Outputs],
+) -> list[str]:
+    """Say so if every mismatch lies beside a tie."""
+    if family.exact is None:
+        return []
+    output = family.outputs[0]
+    lines = [
+        near_ties(family.exact(**call), g[output], w[output])
+        for call, g, w in zip(calls, got, want, strict=True)
+        if not family.agree(g[output], w[output]).all()
+    ]
+    return lines[:1] if lines and all(lines) else []
+
+
+def compare_calls(
+    family: Family, got: Sequence[Outputs], want: Sequence[Outputs], name: str
+) -> Comparison:
+    """Compare one array as it is, several joined; the first wrong shape is an error."""
+    for g, w in pairs(got, want):
+        if complaint := unlike(g, w):
+            return Comparison(name, 0, 0, error=complaint)
+    if len(got) == 1 and len(family.outputs) == 1:
+        g, w = next(iter(pairs(got, want)))
+    else:
+        g, w = joined(got), joined(want)
+    if not family.close:
+        return compare(g, w, name=name)
+    bound = family.close * (1 + np.abs(w))
+    return compare(g, w, name=name, policy="bound", bound=bound)
+
+
+def pairs(got: Sequence[Outputs], want: Sequence[Outputs]) -> list[tuple[Array, Array]]:
+    """Return every output of every call beside what it should be."""
+    return [(g[name], w[name]) for g, w in zip(got, want, strict=True) for name in w]
+
+
+def shape_lines(got: Sequence[Outputs], want: Sequence[Outputs]) -> list[str]:
+    """Return what is recognised where shapes differ."""
+    found = [structural(g, w) for g, w in pairs(got, want) if g.shape != w.shape]
+    return [f"structure {line}" for lines in found for line in lines]
+
+
+def as_outputs(family: Family, answer: Any) -> Outputs:
+    """Return an answer by output name; raise where outputs are missing."""
+    if isinstance(answer, Mapping):
+        parts = dict(answer)
+    else:
+        several = isinstance(answer, tuple | list)
+        parts = dict(
+            zip(family.outputs, answer if several else (answer,), strict=False)
+        )
+    missing = [name for name in family.outputs if name not in parts]
+    if missing:
+        raise ValueError(f"{family.name} returns {family.outputs}, missing {missing}")
+    return {name: np.asarray(parts[name]) for name in family.outputs}
+
+
+def joined(outputs: Sequence[Outputs]) -> Array:
+    """Return every number of every call as one vector."""
+    parts = [np.ravel(a).astype(np.float64) for o in outputs for a in o.values()]
+    return np.concatenate(parts)
+
+
+def joined_or_none(
+    family: Family, variant: Choices, calls: Sequence[Inputs]
+) -> Array | None:
+    """Return the outputs of a variant; None where it does not accept the inputs."""
+    try:
+        return joined([family.evaluate(variant, **call) for call in calls])
+    except ValueError:
+        return None
+
+
+def key(choices: Choices) -> tuple[str, ...]:
+    """Return the answers alone."""
+    return tuple(choices.values())
+
+
+def changes(choices: Choices, declared: Choices) -> dict[str, str]:
+    """Return the answers that differ from the declared ones."""
+    return {a: v for a, v in choices.items() if declared[a] != v}

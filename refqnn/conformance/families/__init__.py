@@ -1,0 +1,42 @@
+"""Families: the operations that can be judged, each a piece of data.
+
+affine.py        quantize, dequantize, fake_quantize with its gradients
+requantize.py    requantize
+convolution.py   conv2d, linear
+pooling.py       avg_pool2d, max_pool2d
+training.py      lstm_cell, batch_norm, softmax_cross_entropy, sgd, gate
+published.py     every quantizer of refqnn.quantizers, forward and backward
+family.py        what a family is
+"""
+
+from refqnn.conformance.families import (
+    affine,
+    convolution,
+    pooling,
+    published,
+    requantize,
+    training,
+)
+from refqnn.conformance.families.family import REFUSED as REFUSED
+from refqnn.conformance.families.family import Choices as Choices
+from refqnn.conformance.families.family import Family as Family
+from refqnn.conformance.families.family import Inputs as Inputs
+from refqnn.conformance.families.family import Outputs as Outputs
+from refqnn.conformance.families.family import equal as equal
+from refqnn.conformance.families.family import stack as stack
+
+ROOMS = (affine, requantize, convolution, pooling, training, published)
+FAMILIES: dict[str, Family] = {
+    family.name: family for room in ROOMS for family in room.FAMILIES
+}
+
+
+def family_of(name: str) -> Family:
+    """Return a family by its name; raise ValueError that lists the names.
+
+    >>> family_of("requantize").outputs
+    ('y',)
+    """
+    if name not in FAMILIES:
+        raise ValueError(f"family must be one of {list(FAMILIES)}, got {name!r}")
+    return FAMILIES[name]

@@ -1,0 +1,356 @@
+"""quantize, dequantize and fake_quantize with its two gradients.
+
+    u = x / scale                            (1)     scaling, precision
+    q = round(u) + zero_point                (2)     rounding, zero_point_when, nan
+    q = clip(q, q_min, q_max)                (3)     overflow
+    y = scale (q - zero_point)               (4)
+    dx = dy m                                (5)     straight_through
+    ds = g sum dy (q - zero_point - u m)     (6)     scale_gradient
+
+(6) is the exact gradient of (4) with the rounding residual held: where the gradient
+passes (m = 1) it is the residual, elsewhere the level at the end of the grid.
+"""
+
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from refqnn import integer
+from refqnn._types import Array, Bool, Float, Int
+from refqnn.conformance.families.family import (
+    REFUSED,
+    Choices,
+    Family,
+    Inputs,
+    Outputs,
+    values,
+)
+from refqnn.integer.rounding import ROUND
+
+#: scales at which division and reciprocal multiplication part, small ones first
+ODD_SCALES = (1.0, 0.5, 41.0, 49.0, 0.1, 0.3, 0.7, 107.0)
+HUGE, TINY = float(2**33), 2.0**-60
+#: the float32 below one half: with a zero-point added it becomes a tie
+BELOW_HALF = 0.49999997
+
+
+def quantize(
+    choices: Choices,
+    x: Float,
+    scale: npt.ArrayLike,
+    zero_point: npt.ArrayLike,
+    q_min: int,
+    q_max: int,
+) -> Outputs:
+    """Equations (1) to (3): ``integer.quantize``, and casts before the clip."""
+    x, s = np.asarray(x), np.asarray(scale)
+    s = s.astype(x.dtype)
+    if choices["precision"] == "float64":
+        x, s = x.astype(np.float64), s.astype(np.float64)
+    z = np.asarray(zero_point)
+    with np.errstate(over="ignore", invalid="ignore"):
+        u = x / s
+    unknown = np.isnan(x)
+    wraps = choices["overflow"] == "wrap"
+    unfit = ~np.isfinite(u) & ~unknown if wraps else np.zeros(x.shape, bool)
+    q = integer.quantize(
+        np.where(unfit, 0, x),
+        s,
+        z,
+        q_min=q_min,
+        q_max=q_max,
+        rounding=choices["rounding"],
+        scaling=choices["scaling"],  # type: ignore[arg-type]
+        zero_point_when=choices["zero_point_when"],  # type: ignore[arg-type]
+        overflow="wrap" if wraps else "saturate",
+        nan="zero",
+    ).astype(np.int64)
+    if choices["overflow"] == "cast_then_clip":
+        q = np.where(u >= 2.0**31, q_min, q)
+    q = np.where(unfit, REFUSED, q)
+    if not unknown.any() or choices["nan"] == "zero":
+        return {"y": q}
+    stand_in = {"raise": REFUSED, "q_min": q_min, "q_max": q_max, "kept": np.nan}
+    return {"y": np.where(unknown, stand_in[choices["nan"]], q)}
+
+
+def scaled(x: Float, scale: npt.ArrayLike, **_: object) -> Float:
+    """Return x / scale in float64: what is rounded."""
+    with np.errstate(over="ignore"):
+        return np.asarray(x, np.float64) / np.asarray(scale, np.float64)
+
+
+@cache
+def beside_ties() -> tuple[tuple[float, float], ...]:
+    """Return (x, scale) on and just beside halves and wholes, smallest first."""
+    found = []
+    for scale in np.asarray(ODD_SCALES, np.float32):
+        for k in range(1, 24):
+            x = np.float32(k / 2) * scale
+            below = np.nextafter(x, np.float32(0))
+            above = np.nextafter(x, np.float32(np.inf))
+            found += [(float(v), float(scale)) for v in (x, below, above)]
+    return tuple(found)
+
+
+def quantize_candidates() -> list[Inputs]:
+    """Ties of both signs, wholes and halves at odd scales, what overflows, NaN."""
+    plain = [(x, 1.0) for x in (0.25, 0.5, 0.75, 1.5, 2.5, TINY)]
+    far = [(x, 1.0) for x in (128.0, 200.0, 1000.0, HUGE)]
+    pairs = [*plain, *far, *beside_ties()]
+    signed = [(sign * x, s) for x, s in pairs for sign in (1, -1)]
+    signed.insert(20, (float("nan"), 1.0))
+    return [
+        affine_inputs(x, s, z)
+        for z in (0, 1, -2)
+        for x, s in signed
+        if z == 0 or s < 50
+    ]
+
+
+def affine_inputs(x: float, scale: float, zero_point: int) -> Inputs:
+    """Return the arguments of one scalar question, for int8."""
+    return {
+        "x": np.float32(x),
+        "scale": np.float32(scale),
+        "zero_point": zero_point,
+        "q_min": -128,
+        "q_max": 127,
+    }
+
+
+def draw_quantize(rng: np.random.Generator, n: int) -> Inputs:
+    """Values within and beyond the range, a third of them ties, for one scale."""
+    scale = np.float32(rng.choice([1.0, 0.5, 0.1, 49.0, 0.3]))
+    codes = rng.integers(-300, 300, n) + rng.choice([0.0, 0.5, rng.uniform()], n)
+    return {
+        "x": (codes * float(scale)).astype(np.float32),
+        "scale": scale,
+        "zero_point": int(rng.integers(-20, 20)),
+        "q_min": -128,
+        "q_max": 127,
+    }
+
+
+def quantize_canonical(choices: Choices) -> dict[str, str]:
+    """With float32 operands, x / s in float64 rounds to the nearest after z as before.
+
+    2 x - (2k + 1) s is 0 or a multiple of the smaller unit in the last place, so a
+    quotient beside a tie is at least 2^-26 away from it, and adding an 8-bit zero-point
+    moves it by less than 2^-44. ``floor`` and ``ceil`` see the smallest numbers.
+    """
+    if (
+        choices["precision"] == "float64"
+        and choices["scaling"] == "divide"
+        and choices["rounding"] in {"half_up", "half_down"}
+    ):
+        return {**choices, "zero_point_when": "after_rounding"}
+    return dict(choices)
+
+
+def dequantize(
+    choices: Choices, q: Int, scale: npt.ArrayLike, zero_point: npt.ArrayLike
+) -> Outputs:
+    """Equation (4), in the dtype of the scale."""
+    s, z = np.asarray(scale), np.asarray(zero_point, np.int64)
+    q = np.asarray(q).astype(np.int64)
+    z = -z if choices["zero_point_sign"] == "add" else z
+    wraps = choices["code_difference"] == "wraps"
+    if choices["dequantize_order"] == "multiply_first":
+        low = wrapped(q - z) - (q - z) if wraps else np.zeros_like(q)
+        y = s * q.astype(s.dtype) - s * z.astype(s.dtype) + s * low.astype(s.dtype)
+    else:
+        difference = wrapped(q - z) if wraps else q - z
+        y = s * difference.astype(s.dtype)
+    return {"y": np.asarray(y)}
+
+
+def wrapped(q: Int) -> Int:
+    """Return q modulo 2^8, as int8."""
+    return np.asarray((q + 128) % 256 - 128)
+
+
+def dequantize_inputs(q: int, scale: float, zero_point: int) -> Inputs:
+    """Return the arguments of one question."""
+    return {"q": np.int8(q), "scale": np.float32(scale), "zero_point": zero_point}
+
+
+def dequantize_candidates() -> list[Inputs]:
+    """Small codes, differences beyond int8, scales with many bits."""
+    return [
+        dequantize_inputs(q, s, z)
+        for s in (1.0, 0.1, 0.3, 0.7)
+        for q in (1, 3, 5, 11, 100, -100)
+        for z in (0, 1, 3, 7, 100, -100)
+    ]
+
+
+def draw_dequantize(rng: np.random.Generator, n: int) -> Inputs:
+    """Return codes of any size and one scale."""
+    return {
+        "q": rng.integers(-128, 128, n).astype(np.int8),
+        "scale": np.float32(rng.uniform(0.01, 1)),
+        "zero_point": int(rng.integers(-128, 128)),
+    }
+
+
+def fake_quantize(
+    choices: Choices,
+    x: Float,
+    scale: npt.ArrayLike,
+    zero_point: npt.ArrayLike,
+    q_min: int,
+    q_max: int,
+    dy: Float,
+) -> Outputs:
+    """Equations (1) to (6).
+
+    x, dy: (..., B, F), scale, zero_point: (...)  ->  y, dx: (..., B, F), ds: (...)
+    """
+    s = np.asarray(scale, np.asarray(x).dtype)[..., None, None]
+    z = np.asarray(zero_point, np.int64)[..., None, None]
+    u = x / s if choices["scaling"] == "divide" else x * (1 / s)
+    round_ = ROUND[choices["rounding"]]
+    before = choices["zero_point_when"] == "before_rounding"
+    t = round_(u + z.astype(u.dtype)) - z if before else round_(u)
+    q = np.clip(t + z, q_min, q_max)
+    y = s * (q - z).astype(s.dtype)
+    passes = mask(choices["straight_through"], x, s, z, t + z, q_min, q_max)
+    residual = np.where(passes, (q - z) - u, q - z)
+    ds = (dy * residual.astype(np.float64)).sum(axis=(-2, -1))
+    factor = scale_factor(choices["scale_gradient"], x.shape[-2:], q_max)
+    return {"y": y, "dx": np.where(passes, dy, 0), "ds": np.asarray(factor * ds)}
+
+
+def mask(
+    name: str, x: Float, s: Float, z: Int, rounded: Array, q_min: int, q_max: int
+) -> Bool:
+    """Return m of (5)."""
+    lo = s * (q_min - z).astype(s.dtype)
+    hi = s * (q_max - z).astype(s.dtype)
+    return {
+        "none": np.ones(x.shape, bool),
+        "input_inclusive": (lo <= x) & (x <= hi),
+        "input_open": (lo < x) & (x < hi),
+        "input_half_open": (lo <= x) & (x < hi),
+        "input_half_open_below": (lo < x) & (x <= hi),
+        "rounded_inclusive": (q_min <= rounded) & (rounded <= q_max),
+    }[name]
+
+
+def scale_factor(name: str, shape: tuple[int, ...], q_max: int) -> float:
+    """Return g of (6) for values of shape (B, F)."""
+    n, f = shape[0] * shape[1], shape[1]
+    return {
+        "1": 1.0,
+        "none": 0.0,
+        "1/sqrt(N)": n**-0.5,
+        "1/sqrt(N*q_p)": (n * q_max) ** -0.5,
+        "1/sqrt(F*q_p)": (f * q_max) ** -0.5,
+    }[name]
+
+
+def fake_inputs(xs: tuple[float, float], scale: float, z: int) -> Inputs:
+    """Two examples of one value each: N is 2, F is 1."""
+    return {
+        "x": np.asarray(xs, np.float32)[:, None],
+        "scale": np.float32(scale),
+        "zero_point": z,
+        "q_min": -8,
+        "q_max": 7,
+        "dy": np.ones((2, 1), np.float32),
+    }
+
+
+def fake_candidates() -> list[Inputs]:
+    """Pairs of a tie and an end of the grid, inside, on and outside of it."""
+    ties = (0.5, -0.5, 1.5, -1.5, 2.5, 0.25, -0.25, 0.75, -0.75)
+    found = []
+    for z in (0, 1, -2):
+        lo, hi = float(-8 - z), float(7 - z)
+        ends = (lo, hi, lo - 0.25, hi + 0.25, lo - 0.75, hi + 0.75, 20.0, -20.0)
+        found += [fake_inputs((t, e), 1.0, z) for t in ties for e in ends]
+        found += [fake_inputs((e, d), 1.0, z) for e in ends for d in ends]
+        found += [fake_inputs((t, -t), 1.0, z) for t in (*ties, TINY, BELOW_HALF)]
+    odd = [(x, s) for x, s in beside_ties() if s != 1.0 and abs(x) < 7 * s]
+    found += [
+        fake_inputs((sign * x, end * s), s, 0)
+        for x, s in odd
+        for sign in (1, -1)
+        for end in (-8, 7.25)
+    ]
+    return found
+
+
+def draw_fake(rng: np.random.Generator, n: int) -> Inputs:
+    """Examples within and beyond the grid, some on its ends and on ties."""
+    shape = (max(n // 4, 2), 4)
+    scale = np.float32(rng.choice([1.0, 0.5, 0.1, 0.3]))
+    codes = rng.integers(-12, 12, shape) + rng.choice([0.0, 0.5, 0.25, 0.8], shape)
+    return {
+        "x": (codes * float(scale)).astype(np.float32),
+        "scale": scale,
+        "zero_point": int(rng.integers(-3, 4)),
+        "q_min": -8,
+        "q_max": 7,
+        "dy": rng.choice([0.5, 1.0, 2.0], shape).astype(np.float32),
+    }
+
+
+FAMILIES = (
+    Family(
+        "quantize",
+        ("{scaling}; {precision}", "{rounding}", "{zero_point_when}", "{overflow}"),
+        values(
+            "rounding", "scaling", "precision", "zero_point_when", "overflow", "nan"
+        ),
+        quantize,
+        quantize_candidates,
+        draw_quantize,
+        elementwise="x",
+        stacks=True,
+        canonical=quantize_canonical,
+        exact=scaled,
+        call="refqnn.integer.quantize(np.float32([{x!r}]), {scale}, {zero_point}, "
+        "q_min={q_min}, q_max={q_max})",
+    ),
+    Family(
+        "dequantize",
+        ("{zero_point_sign}", "{code_difference}", "{dequantize_order}"),
+        values("dequantize_order", "code_difference", "zero_point_sign"),
+        dequantize,
+        dequantize_candidates,
+        draw_dequantize,
+        elementwise="q",
+        stacks=True,
+        call="refqnn.integer.dequantize(np.int8([{q}]), np.float32({scale}), "
+        "{zero_point})",
+    ),
+    Family(
+        "fake_quantize",
+        (
+            "{scaling}",
+            "{rounding}",
+            "{zero_point_when}",
+            "y = scale (q - zero_point)",
+            "{straight_through}",
+            "{scale_gradient}",
+        ),
+        values(
+            "rounding",
+            "scaling",
+            "zero_point_when",
+            "straight_through",
+            "scale_gradient",
+        ),
+        fake_quantize,
+        fake_candidates,
+        draw_fake,
+        elementwise="x",
+        stacks=True,
+        close=1e-5,
+        exact=scaled,
+        outputs=("y", "dx", "ds"),
+    ),
+)

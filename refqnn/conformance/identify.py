@@ -1,0 +1,313 @@
+"""identify: ask a black box as little as possible and say which variant it is.
+
+Every question is the candidate input whose answer is expected to leave the fewest of
+the variants that agree with all answers so far. What no input separates is reported as
+one class. A function that contradicts every variant is none of them, and that is said.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, final
+
+import numpy as np
+
+from refqnn._types import Array, Bool
+from refqnn.conformance.axes import AXES
+from refqnn.conformance.families import (
+    FAMILIES,
+    REFUSED,
+    Family,
+    Inputs,
+    family_of,
+    stack,
+)
+from refqnn.conformance.semantics import Semantics, named, of
+from refqnn.conformance.tables import Table, size, table
+from refqnn.data import read_npz
+from refqnn.nn.checkpoint import write_npz
+
+Function = Callable[..., Any]
+FORMAT = "refqnn probes 1"
+#: inputs after the last doubt, each one a chance to contradict the answer
+CONFIRM = 2
+
+
+@final
+@dataclass(frozen=True)
+class Identification:
+    """What the answers leave."""
+
+    family: str
+    #: every variant that agrees with all answers, one class that no probe separates
+    alive: tuple[Mapping[str, str], ...]
+    #: axes on which all of them agree
+    certain: Mapping[str, str]
+    #: axes on which they do not, and the answers left
+    undetermined: Mapping[str, tuple[str, ...]]
+    #: scalar inputs of an elementwise family, calls of any other
+    inputs: int
+    probes: tuple[int, ...]
+    #: why an answer could not be used
+    complaint: str = ""
+
+    @property
+    def explained(self) -> bool:
+        """Whether some variant agrees with every answer."""
+        return bool(self.alive)
+
+    @property
+    def semantics(self) -> Semantics:
+        """The first variant that agrees; raises ValueError if there is none."""
+        if not self.alive:
+            raise ValueError(f"no variant of {self.family} agrees with every answer")
+        return of(self.alive[0])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "family": self.family,
+            "explained": self.explained,
+            "certain": dict(self.certain),
+            "undetermined": {a: list(v) for a, v in self.undetermined.items()},
+            "variants_left": len(self.alive),
+            "inputs": self.inputs,
+            "probes": list(self.probes),
+            "complaint": self.complaint,
+        }
+
+    def __str__(self) -> str:
+        head = f"{self.family}: {self.inputs} inputs, {len(self.probes)} questions"
+        if not self.alive:
+            count = len(family_of(self.family).variants())
+            why = self.complaint or f"none of the {count} variants gives these answers"
+            return f"{head}\n  {why}"
+        lines = [f"  {a:18} {v}{star(a, v)}" for a, v in self.certain.items()]
+        open_ = [
+            f"  {a:18} undetermined: {' or '.join(v)}"
+            for a, v in self.undetermined.items()
+        ]
+        return "\n".join([head, *lines, *open_])
+
+
+def star(axis: str, value: str) -> str:
+    """Mark an answer that is not refqnn's.
+
+    >>> star("rounding", "floor")
+    '   (refqnn: half_even)'
+    """
+    default = AXES[axis].default
+    return "" if value == default else f"   (refqnn: {default})"
+
+
+def identify(
+    fn: Function,
+    family: str,
+    *,
+    backward: Function | None = None,
+    confirm: int = CONFIRM,
+) -> Identification:
+    """Return which variants of ``family`` the function ``fn`` may be.
+
+    ``fn`` takes the inputs of the family by position, arrays of one or few elements,
+    and returns its outputs in order; an exception counts as the answer "an error". With
+    ``backward``, ``fn`` leaves out dy, the last argument, and returns the first output;
+    ``backward(dy, *inputs)`` returns the others.
+
+    >>> found = identify(lambda x, s, z, lo, hi: np.clip(np.rint(x / s) + z, lo, hi),
+    ...                  "quantize")
+    >>> found.certain["rounding"], found.certain["zero_point_when"]
+    ('half_even', 'after_rounding')
+    """
+    known = table(family)
+    whole = fn if backward is None else joined(fn, backward)
+    alive = list(range(len(known.variants)))
+    asked: list[int] = []
+    complaint = ""
+    extra = confirm
+    while alive:
+        probe = known.best(alive, asked)
+        if probe is None:
+            probe = confirming(known, alive[0], asked) if extra > 0 else None
+            if probe is None:
+                break
+            extra -= size(known.family, known.probes[probe])
+        asked.append(probe)
+        answer, complaint = ask(whole, known, probe)
+        alive = remaining(known, alive, probe, answer)
+    return conclude(known, alive, asked, complaint)
+
+
+def joined(fn: Function, backward: Function) -> Function:
+    """Return one function from a forward and its vector-Jacobian product."""
+
+    def whole(*args: Any) -> tuple[Any, ...]:
+        *inputs, dy = args
+        rest = backward(dy, *inputs)
+        return (fn(*inputs), *(rest if isinstance(rest, tuple | list) else (rest,)))
+
+    return whole
+
+
+def confirming(known: Table, winner: int, asked: Sequence[int]) -> int | None:
+    """Return the probe, not yet asked, that most variants answer unlike the winner."""
+    unlike = (known.labels != known.labels[winner]).sum(axis=0)
+    unlike[list(asked)] = 0
+    chosen = int(np.argmax(unlike))
+    return chosen if unlike[chosen] else None
+
+
+def ask(fn: Function, known: Table, probe: int) -> tuple[Array | None, str]:
+    """Return the answer as a vector, or None and why it is none."""
+    family, inputs = known.family, known.probes[probe]
+    want = known.outcomes[probe].shape[1]
+    try:
+        got = fn(*lifted(family, inputs).values())
+    except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
+        if family.name == "quantize":
+            return np.full(want, REFUSED, np.float64), ""
+        return None, f"{type(error).__name__}: {error}"
+    return as_vector(got, want)
+
+
+def lifted(family: Family, inputs: Inputs) -> Inputs:
+    """Return the inputs of a call: an elementwise argument is at least (1,)."""
+    name = family.elementwise
+    if not name or np.ndim(inputs[name]):
+        return inputs
+    return {**inputs, name: np.atleast_1d(inputs[name])}
+
+
+def as_vector(got: Any, want: int) -> tuple[Array | None, str]:
+    """Return everything a function returned as one vector of ``want`` numbers."""
+    parts = got if isinstance(got, tuple | list) else (got,)
+    try:
+        flat = [np.asarray(part, np.float64).ravel() for part in parts]
+    except (TypeError, ValueError) as error:
+        return None, f"returned what is no array: {error}"
+    vector = np.concatenate(flat) if flat else np.zeros(0)
+    if len(vector) != want:
+        return None, f"returned {len(vector)} numbers, want {want}"
+    return vector, ""
+
+
+def remaining(
+    known: Table, alive: Sequence[int], probe: int, answer: Array | None
+) -> list[int]:
+    """Return the variants, of those alive, that give this answer to a probe."""
+    if answer is None:
+        return []
+    same: Bool = np.all(known.family.agree(answer, known.outcomes[probe]), axis=1)
+    return [v for v in alive if bool(same[v])]
+
+
+def conclude(
+    known: Table, alive: Sequence[int], asked: Sequence[int], complaint: str = ""
+) -> Identification:
+    """Say what is certain and what is not."""
+    left = [known.variants[v] for v in alive]
+    given = {
+        axis: tuple(dict.fromkeys(v[axis] for v in left)) for axis in known.family.axes
+    }
+    return Identification(
+        known.family.name,
+        tuple(left),
+        {a: v[0] for a, v in given.items() if len(v) == 1},
+        {a: v for a, v in given.items() if len(v) > 1},
+        sum(size(known.family, known.probes[p]) for p in asked),
+        tuple(asked),
+        complaint,
+    )
+
+
+def identify_answers(
+    family: str, probes: Sequence[int], answers: Sequence[Array]
+) -> Identification:
+    """Return what answers to given probes leave, without a live function."""
+    known = table(family)
+    alive = list(range(len(known.variants)))
+    complaint = ""
+    for probe, answer in zip(probes, answers, strict=True):
+        vector, said = as_vector(answer, known.outcomes[probe].shape[1])
+        complaint = complaint or said
+        alive = remaining(known, alive, probe, vector)
+    return conclude(known, alive, probes, complaint)
+
+
+def write_probes(family: str, path: str | PathLike[str]) -> int:
+    """Write the inputs that separate all variants of a family; return how many.
+
+    An elementwise family has one array an argument, an entry a probe; any other has
+    ``0000/NAME``, ``0001/NAME``, ... for its calls.
+    """
+    known = table(family)
+    chosen = known.discriminating()
+    header = {"format": FORMAT, "family": family, "probes": chosen}
+    entries = {"json": np.array(json.dumps(header))} | as_entries(known, chosen)
+    write_npz(path, entries)
+    return len(chosen)
+
+
+def as_entries(known: Table, probes: Sequence[int]) -> dict[str, Array]:
+    """Return the arrays of a file of probes."""
+    chosen = [known.probes[p] for p in probes]
+    if known.family.stacks and chosen:
+        return {name: np.asarray(a) for name, a in stack(chosen).items()}
+    return {
+        f"{i:04d}/{name}": np.asarray(a)
+        for i, inputs in enumerate(chosen)
+        for name, a in inputs.items()
+    }
+
+
+def identify_files(
+    probes: str | PathLike[str], outputs: str | PathLike[str]
+) -> Identification:
+    """Return what a file of outputs says about a file of probes.
+
+    The outputs have the names of the family (``y``, ...; ``0000/y`` for calls), the
+    entries in the order of the probes. Raises ValueError for files that are neither.
+    """
+    header = read_header(probes)
+    known = table(header["family"])
+    given = read_npz(outputs)
+    answers = [
+        np.concatenate([part(known, given, i, name) for name in known.family.outputs])
+        for i in range(len(header["probes"]))
+    ]
+    return identify_answers(header["family"], header["probes"], answers)
+
+
+def part(known: Table, given: Mapping[str, Array], i: int, name: str) -> Array:
+    """Return one output of the i-th probe; raise if the file lacks it."""
+    key = name if known.family.stacks else f"{i:04d}/{name}"
+    if key not in given:
+        raise ValueError(f"the outputs lack {key!r}: they hold {sorted(given)[:8]}")
+    array = given[key]
+    if not known.family.stacks:
+        return np.ravel(array)
+    if not array.ndim or i >= len(array):
+        raise ValueError(
+            f"output {key!r} has shape {array.shape}, too few for probe {i}"
+        )
+    return np.ravel(array[i])
+
+
+def read_header(path: str | PathLike[str]) -> dict[str, Any]:
+    """Return the header of a file of probes; raise ValueError if it is none."""
+    try:
+        header = json.loads(str(read_npz(path)["json"]))
+        known = header["format"] == FORMAT and header["family"] in FAMILIES
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no file of refqnn probe: {error}") from error
+    if not known:
+        raise ValueError(f"{path} is no file of refqnn probe: {header}")
+    return dict(header)
+
+
+def described(found: Identification, declared: Mapping[str, str]) -> str:
+    """Return in one line how what was found deviates from what was declared."""
+    if not found.alive:
+        return f"{found.family}: none of the variants"
+    return f"{found.family}: {named(found.alive[0], declared)}"

@@ -1,0 +1,411 @@
+"""The operations again, from their equations, sharing no code with refqnn.
+
+Plain loops over Python numbers: integers are exact, ``Fraction`` decides ties, float32
+is ``np.float32``. Every function takes the answers ``c`` and the inputs of its family.
+"""
+
+import math
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+
+F32 = np.float32
+#: stands for an error
+REFUSED = -(2**62)
+
+
+def to_integer(t, how):
+    """Round an exact or floating number."""
+    t = Fraction(float(t)) if not isinstance(t, Fraction | int) else Fraction(t)
+    down = t.numerator // t.denominator
+    rest = t - down
+    half = Fraction(1, 2)
+    up = {
+        "half_even": rest > half or (rest == half and down % 2 == 1),
+        "half_away": rest > half or (rest == half and down >= 0),
+        "half_up": rest >= half,
+        "half_down": rest > half,
+        "floor": False,
+        "ceil": rest > 0,
+        "trunc": rest > 0 and down < 0,
+    }[how]
+    return down + int(up)
+
+
+def each(fn, first, *others):
+    """Apply to every element of the first, the others numbers or arrays of one."""
+    return np.array([fn(v, *others) for v in np.ravel(first)]).reshape(np.shape(first))
+
+
+def quantize(c, x, scale, zero_point, q_min, q_max):
+    def one(v):
+        if math.isnan(v):
+            return {
+                "raise": REFUSED,
+                "q_min": q_min,
+                "q_max": q_max,
+                "zero": zero_point,
+                "kept": math.nan,
+            }[c["nan"]]
+        kind = np.float64 if c["precision"] == "float64" else F32
+        a, s = kind(v), kind(F32(scale))
+        u = a / s if c["scaling"] == "divide" else a * (kind(1) / s)
+        if c["zero_point_when"] == "before_rounding":
+            q = to_integer(u + kind(zero_point), c["rounding"])
+        else:
+            q = to_integer(u, c["rounding"]) + zero_point
+        if c["overflow"] == "wrap":
+            return (q - q_min) % (q_max - q_min + 1) + q_min
+        if c["overflow"] == "cast_then_clip" and float(v) / float(F32(scale)) >= 2**31:
+            return q_min
+        return max(q_min, min(q_max, q))
+
+    return each(one, x)
+
+
+def dequantize(c, q, scale, zero_point):
+    def one(code):
+        z = zero_point if c["zero_point_sign"] == "subtract" else -zero_point
+        code, s = int(code), F32(scale)
+        d = code - z
+        low = (d + 128) % 256 - 128 if c["code_difference"] == "wraps" else d
+        if c["dequantize_order"] == "subtract_first":
+            return s * F32(low)
+        return s * F32(code) - s * F32(z) + s * F32(low - d)
+
+    return each(one, q)
+
+
+def fake_quantize(c, x, scale, zero_point, q_min, q_max, dy):
+    y, dx, ds = np.zeros_like(x), np.zeros_like(x), 0.0
+    s, z = F32(scale), zero_point
+    for at in np.ndindex(x.shape):
+        v = x[at]
+        u = v / s if c["scaling"] == "divide" else v * (F32(1) / s)
+        if c["zero_point_when"] == "before_rounding":
+            q = to_integer(u + F32(z), c["rounding"])
+        else:
+            q = to_integer(u, c["rounding"]) + z
+        kept = max(q_min, min(q_max, q))
+        y[at] = s * F32(kept - z)
+        lo, hi = s * F32(q_min - z), s * F32(q_max - z)
+        passes = {
+            "none": True,
+            "input_inclusive": lo <= v <= hi,
+            "input_open": lo < v < hi,
+            "input_half_open": lo <= v < hi,
+            "input_half_open_below": lo < v <= hi,
+            "rounded_inclusive": q_min <= q <= q_max,
+        }[c["straight_through"]]
+        dx[at] = dy[at] if passes else 0
+        ds += float(dy[at]) * ((kept - z) - (float(u) if passes else 0))
+    factor = {
+        "1": 1,
+        "none": 0,
+        "1/sqrt(N)": 1 / math.sqrt(x.size),
+        "1/sqrt(N*q_p)": 1 / math.sqrt(x.size * q_max),
+        "1/sqrt(F*q_p)": 1 / math.sqrt(x.shape[1] * q_max),
+    }[c["scale_gradient"]]
+    return y, dx, np.array(factor * ds)
+
+
+def requantize(c, acc, multiplier, shift, zero_point, q_min, q_max):
+    if c["multiplier_bits"] == "15":
+        multiplier = (multiplier + 2**15) // 2**16 * 2**16
+    form = c["requantize"]
+    inside = zero_point if c["zero_point_when"] == "before_rounding" else 0
+
+    def one(a):
+        a = int(a)
+        real = Fraction(multiplier) * Fraction(2) ** (shift - 31)
+        if form == "float32_half_even":
+            t = to_integer(F32(a) * F32(float(real)) + F32(inside), "half_even")
+        elif form == "float64_half_even":
+            t = to_integer(float(a) * float(real) + float(inside), "half_even")
+        elif form.startswith("two_stage_"):
+            high = to_integer(Fraction(a * 2 ** max(shift, 0) * multiplier, 2**31), "half_up")
+            right = 2 ** max(-shift, 0)
+            last = form.removeprefix("two_stage_")
+            t = to_integer(Fraction(high, right) + inside, last)
+        else:
+            t = to_integer(a * real + inside, form)
+        q = t + zero_point - inside
+        if c["overflow"] == "wrap":
+            return (q - q_min) % (q_max - q_min + 1) + q_min
+        return max(q_min, min(q_max, q))
+
+    return each(one, acc)
+
+
+def int16(v):
+    return max(-(2**15), min(2**15 - 1, v))
+
+
+def total(c, terms, bias, correction):
+    """Sum products in the chosen accumulator; ``terms`` are (raw x, w) pairs."""
+    if c["accumulator"] == "int16_saturating_pairs":
+        products = [x * w for x, w in terms] + [0]
+        found = sum(
+            int16(products[i] + products[i + 1]) for i in range(0, len(terms), 2)
+        )
+        found -= correction * sum(w for _, w in terms)
+    else:
+        found = sum((x - correction) * w for x, w in terms)
+    found += bias
+    if c["accumulator"] == "int16_wrap":
+        found = (found + 2**15) % 2**16 - 2**15
+    return found
+
+
+def weight_at(c, w, o, i, kh, kw):
+    size_o, size_i, h, k = w.shape
+    if c["kernel"] == "convolution":
+        kh, kw = h - 1 - kh, k - 1 - kw
+    elif c["kernel"] == "transposed":
+        kh, kw = kw, kh
+    place = {
+        "OIHW": ((o * size_i + i) * h + kh) * k + kw,
+        "OHWI": ((o * h + kh) * k + kw) * size_i + i,
+        "HWIO": ((kh * k + kw) * size_i + i) * size_o + o,
+    }[c["weight_layout"]]
+    return int(w.ravel()[place])
+
+
+def conv2d(c, x, w, b, x_zero_point, w_zero_point, stride, padding, dilation, groups):
+    assert (dilation, w_zero_point) == (1, 0)
+    (top, bottom), (left, right) = padding
+    if c["padding_side"] == "swapped":
+        top, bottom, left, right = bottom, top, right, left
+    n, channels, h, k = x.shape
+    o, per, kh, kw = w.shape
+    out_h = (h + top + bottom - kh) // stride + 1
+    out_w = (k + left + right - kw) // stride + 1
+    fill = x_zero_point if c["padding_value"] == "zero_point" else 0
+    z = x_zero_point if c["x_zero_point_use"] == "subtracted" else 0
+    y = np.zeros((n, o, out_h, out_w), np.int64)
+    for image, out, p, q in np.ndindex(y.shape):
+        contiguous = c["group_assignment"] == "contiguous"
+        group = out // (o // groups) if contiguous else out % groups
+        terms = []
+        for i, dh, dw in product(range(per), range(kh), range(kw)):
+            channel = group * per + i if contiguous else i * groups + group
+            r, s = p * stride + dh - top, q * stride + dw - left
+            inside = 0 <= r < h and 0 <= s < k
+            code = int(x[image, channel, r, s]) if inside else fill
+            terms.append((code, weight_at(c, w, out, i, dh, dw)))
+        bias = int(b[out]) if c["bias"] == "added" else 0
+        y[image, out, p, q] = total(c, terms, bias, z)
+    return y
+
+
+def linear(c, x, w, b, x_zero_point, w_zero_point):
+    assert w_zero_point == 0
+    o, width = w.shape
+    z = x_zero_point if c["x_zero_point_use"] == "subtracted" else 0
+    y = np.zeros((len(x), o), np.int64)
+    for row, out in np.ndindex(y.shape):
+        where = [out * width + i for i in range(width)]
+        if c["weight_order"] == "IO":
+            where = [i * o + out for i in range(width)]
+        terms = [
+            (int(x[row, i]), int(w.ravel()[k])) for i, k in zip(range(width), where)
+        ]
+        bias = int(b[out]) if c["bias"] == "added" else 0
+        y[row, out] = total(c, terms, bias, z)
+    return y
+
+
+def avg_pool2d(c, x, kernel, stride, padding, zero_point):
+    n, channels, h, w = x.shape
+    oh = (h + 2 * padding - kernel) // stride + 1
+    ow = (w + 2 * padding - kernel) // stride + 1
+    y = np.zeros((n, channels, oh, ow), np.int64)
+    for image, ch, p, q in np.ndindex(y.shape):
+        codes = []
+        for dh, dw in product(range(kernel), range(kernel)):
+            r, s = p * stride + dh - padding, q * stride + dw - padding
+            if 0 <= r < h and 0 <= s < w:
+                codes.append(int(x[image, ch, r, s]))
+            elif c["pool_count"] == "include_pad":
+                codes.append(zero_point)
+        z = zero_point if c["pool_centre"] == "real" else 0
+        s, count = sum(codes) - z * len(codes), len(codes)
+        if c["pool_division"] == "exact":
+            t = Fraction(s, count)
+        else:
+            t = F32(s) * (F32(1) / F32(count))
+        y[image, ch, p, q] = z + to_integer(t, c["pool_rounding"])
+    return y
+
+
+def max_pool2d(c, x, kernel, stride, padding):
+    n, channels, h, w = x.shape
+    oh = (h + 2 * padding - kernel) // stride + 1
+    ow = (w + 2 * padding - kernel) // stride + 1
+    y = np.zeros((n, channels, oh, ow), np.int64)
+    for image, ch, p, q in np.ndindex(y.shape):
+        codes = []
+        for dh, dw in product(range(kernel), range(kernel)):
+            r, s = p * stride + dh - padding, q * stride + dw - padding
+            if 0 <= r < h and 0 <= s < w:
+                codes.append(int(x[image, ch, r, s]))
+            elif c["max_pool_padding"] == "raw_zero":
+                codes.append(0)
+        y[image, ch, p, q] = max(codes)
+    return y
+
+
+def sigmoid(v):
+    return 1 / (1 + math.exp(-v))
+
+
+def lstm_cell(c, x, h, c_, w_x, w_h, b_x, b_h):
+    n, d = h.shape
+    order = c["gate_order"].split()
+    h_new, c_new = np.zeros((n, d)), np.zeros((n, d))
+    for row, unit in np.ndindex(n, d):
+        gates = {}
+        for name in "ifgo":
+            k = order.index(name) * d + unit
+            a = sum(x[row, i] * w_x[k, i] for i in range(x.shape[1]))
+            a += sum(h[row, i] * w_h[k, i] for i in range(d))
+            a += b_x[k] if c["lstm_bias"] != "recurrent_only" else 0
+            a += b_h[k] if c["lstm_bias"] != "input_only" else 0
+            gates[name] = a
+        forget = sigmoid(gates["f"] + int(c["forget_bias"]))
+        c_new[row, unit] = forget * c_[row, unit] + sigmoid(gates["i"]) * math.tanh(
+            gates["g"]
+        )
+        h_new[row, unit] = sigmoid(gates["o"]) * math.tanh(c_new[row, unit])
+    return h_new, c_new
+
+
+def batch_norm(c, x, gamma, beta, running_mean, running_var, momentum, eps):
+    y, means, variances = np.zeros_like(x), [], []
+    for k in range(x.shape[1]):
+        v = x[:, k].ravel().tolist()
+        mean = sum(v) / len(v)
+        squares = sum((u - mean) ** 2 for u in v)
+        divide = {"biased": len(v), "unbiased": len(v) - 1}
+        var = squares / divide[c["batch_variance"]]
+        std = (
+            math.sqrt(var + eps) if c["epsilon"] == "inside" else math.sqrt(var) + eps
+        )
+        y[:, k] = gamma[k] * (x[:, k] - mean) / std + beta[k]
+        seen = squares / divide[c["running_variance"]]
+        new = momentum if c["running_momentum"] == "new" else 1 - momentum
+        means.append(running_mean[k] + new * (mean - running_mean[k]))
+        variances.append(running_var[k] + new * (seen - running_var[k]))
+    return y, np.array(means), np.array(variances)
+
+
+def softmax_cross_entropy(c, logits, labels, label_smoothing):
+    n, k = logits.shape
+    base = 2 if c["logarithm"] == "base_2" else math.e
+    loss, dlogits = 0.0, np.zeros_like(logits)
+    for row in range(n):
+        e = [math.exp(v) for v in logits[row]]
+        p = [v / sum(e) for v in e]
+        for j in range(k):
+            t = (1 - label_smoothing) * (j == labels[row])
+            if c["smoothing"] == "all_classes":
+                t += label_smoothing / k
+            else:
+                t += label_smoothing / (k - 1) * (j != labels[row])
+            loss -= t * math.log(p[j], base)
+            dlogits[row, j] = (p[j] - t) / math.log(base)
+    by = n if c["reduction"] == "mean" else 1
+    return np.array(loss / by), dlogits / by
+
+
+def sgd(c, value, grads, lrs, momentum, weight_decay, dampening, nesterov):
+    w, v, seen = value.copy(), 0 * value, []
+    for t, (grad, lr) in enumerate(zip(grads, lrs)):
+        rate = lr if c["velocity"] == "with_lr" else 1.0
+        g = grad + weight_decay * w * (c["decay_order"] == "gradient")
+        damp = 1 - dampening if t or c["dampening"] == "always" else 1
+        v = momentum * v + damp * rate * g
+        way = v
+        if nesterov and c["nesterov"] == "gradient_plus_velocity":
+            way = rate * g + momentum * v
+        elif nesterov and c["nesterov"] == "twice":
+            way = momentum * (momentum * v + rate * g) + rate * g
+        shrink = lr * weight_decay * w * (c["decay_order"] != "gradient")
+        w = w - (way if c["velocity"] == "with_lr" else lr * way) - shrink
+        seen.append(w)
+    return np.stack(seen)
+
+
+def gate(c, x, fx, logit, h, h_new, dm):
+    y, state, dlogit = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
+    for k in range(len(x)):
+        p = sigmoid(logit[k])
+        runs = p > 0.5 if c["threshold"] == "above" else p >= 0.5
+        times = c["skipped_branch"] == "times_zero"
+        lost = times and not runs and math.isinf(fx[k])
+        y[k] = math.nan if lost else x[k] + (fx[k] if runs else 0)
+        idle = {"kept": h[k], "updated": h_new[k], "zeroed": 0}[c["skipped_state"]]
+        state[k] = h_new[k] if runs else idle
+        slopes = {"through_sigmoid": p * (1 - p), "straight_through": 1, "none": 0}
+        dlogit[k] = dm[k] * slopes[c["gate_gradient"]]
+    return y, state, dlogit
+
+
+def replaced(c, dx, dy):
+    return {"published": dx, "identity": dy, "none": 0 * dy}[c["backward"]]
+
+
+def pact(c, x, dy, p0):
+    alpha, n = float(p0), 15
+    y, dx, dalpha = np.zeros_like(x), np.zeros_like(x), 0.0
+    for at in np.ndindex(x.shape):
+        v = x[at]
+        clipped = max(0.0, min(alpha, v))
+        code = to_integer(clipped / (alpha / n), "half_even")
+        y[at] = alpha / n * code
+        dx[at] = dy[at] if 0 <= v < alpha else 0
+        if v >= alpha:
+            dalpha += dy[at]
+        elif c["pact_scope"] == "rounding" and v >= 0:
+            dalpha += dy[at] * (code - clipped * n / alpha) / n
+    return y, replaced(c, dx, dy), np.array(dalpha)
+
+
+def lsq(c, x, dy, p0):
+    s, y, dx, ds = float(p0), np.zeros_like(x), np.zeros_like(x), 0.0
+    for at in np.ndindex(x.shape):
+        u = x[at] / s
+        code = to_integer(max(-4, min(3, u)), "half_even")
+        y[at] = s * code
+        inside = -4 < u < 3
+        dx[at] = dy[at] if inside else 0
+        ds += dy[at] * (code - u if inside else code)
+    return y, replaced(c, dx, dy), np.array(ds)
+
+
+def ternary(c, x, dy):
+    y = np.zeros_like(x)
+    for row in range(len(x)):
+        size = np.abs(x[row]).ravel().tolist()
+        mean = sum(size) / len(size)
+        t = 0.7 * mean
+        kept = [v for v in size if v > t]
+        for at in np.ndindex(x.shape[1:]):
+            v = x[(row, *at)]
+            if c["ternary_variant"] == "twn":
+                level = (abs(v) > t) * sum(kept) / len(kept)
+            elif c["ternary_variant"] == "resolved":
+                level = (abs(v) >= t) * mean
+            else:
+                level = (v >= t) * mean
+            y[(row, *at)] = np.sign(v) * level
+    return y, replaced(c, dy, dy)
+
+
+def dorefa_activation(c, x, dy):
+    y, dx = np.zeros_like(x), np.zeros_like(x)
+    for at in np.ndindex(x.shape):
+        y[at] = to_integer(max(0.0, min(1.0, x[at])) * 15, "half_even") / 15
+        dx[at] = dy[at] if 0 <= x[at] <= 1 else 0
+    return y, replaced(c, dx, dy)

@@ -31,7 +31,7 @@ from refqnn.nn.checkpoint import write_npz
 Function = Callable[..., Any]
 FORMAT = "refqnn probes 1"
 #: inputs after the last doubt, each one a chance to contradict the answer
-CONFIRM = 2
+CONFIRM = 4
 
 
 @final
@@ -151,11 +151,19 @@ def joined(fn: Function, backward: Function) -> Function:
 
 
 def confirming(known: Table, winner: int, asked: Sequence[int]) -> int | None:
-    """Return the probe, not yet asked, that most variants answer unlike the winner."""
-    unlike = (known.labels != known.labels[winner]).sum(axis=0)
-    unlike[list(asked)] = 0
-    chosen = int(np.argmax(unlike))
-    return chosen if unlike[chosen] else None
+    """Return a probe that would surprise, of a kind that was not asked.
+
+    The kind of a probe is which variants answer it unlike the winner. Of the new kinds
+    the one on which most variants differ: what would be news if contradicted.
+    """
+    unlike = known.labels != known.labels[winner]
+    kinds = {unlike[:, p].tobytes() for p in asked}
+    order = np.argsort(-unlike.sum(axis=0), kind="stable")
+    fresh = (int(p) for p in order if int(p) not in asked)
+    return next(
+        (p for p in fresh if unlike[:, p].any() and unlike[:, p].tobytes() not in kinds),
+        None,
+    )
 
 
 def ask(fn: Function, known: Table, probe: int) -> tuple[Array | None, str]:

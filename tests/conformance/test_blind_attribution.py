@@ -6,14 +6,14 @@ sees outputs only (diagnose), or may ask (identify).
 
 import importlib.util
 from collections import defaultdict
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from refqnn.conformance.diagnose import diagnose, key
-from refqnn.conformance.families import FAMILIES
+from refqnn.conformance.families import FAMILIES, stack
 from refqnn.conformance.identify import identify
 from refqnn.conformance.tables import table
 
@@ -46,11 +46,25 @@ def implementations():
         yield name, flipped(rng, FAMILIES[name]), rng
 
 
-def calls_for(name, rng):
-    """The inputs that separate the variants, and random ones."""
+@cache
+def chosen(name):
     known = table(name)
-    chosen = [known.probes[p] for p in known.discriminating()]
-    return [*chosen, known.family.draw(rng, 60)]
+    return [known.probes[p] for p in known.discriminating()]
+
+
+def calls_and_outputs(name, function, rng):
+    """The inputs that separate the variants, and random ones; what was answered."""
+    calls = [*chosen(name), FAMILIES[name].draw(rng, 60)]
+    outputs = [as_tuple(function(*call.values())) for call in calls]
+    if not FAMILIES[name].stacks:
+        return calls, outputs
+    *first, last = outputs
+    columns = tuple(np.stack(column) for column in zip(*first, strict=True))
+    return [stack(calls[:-1]), calls[-1]], [columns, last]
+
+
+def as_tuple(outputs):
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def refusing(function):
@@ -85,9 +99,8 @@ def test_outputs_alone_are_attributed(record_property):
     first, false_certainty, sizes, certain = 0, 0, [], 0
     for name, truth, rng in implementations():
         family = FAMILIES[name]
-        calls = calls_for(name, rng)
-        function = getattr(independent, name)
-        outputs = [function(truth, *call.values()) for call in calls]
+        function = partial(getattr(independent, name), truth)
+        calls, outputs = calls_and_outputs(name, function, rng)
         found = diagnose(name, calls, outputs)
         best = found.best
         if best is None and one_function(family, truth, family.default):
@@ -170,8 +183,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_what_is_none_of_the_variants_is_said_to_be_none(name, rng):
-    calls = calls_for(name, rng)
-    outputs = [FOREIGN[name](*call.values()) for call in calls]
+    calls, outputs = calls_and_outputs(name, FOREIGN[name], rng)
     found = diagnose(name, calls, outputs)
     assert not found.conforms
     assert not found.explained

@@ -43,7 +43,14 @@ def reordered(rows: Mapping[str, tuple[str, str]], default: str) -> dict[str, Va
 
 
 ROUNDING_ROWS = {name: (r.formula, r.users) for name, r in ROUNDINGS.items()}
-REQUANTIZE_ROWS = {name: (r.formula, r.users) for name, r in REQUANTIZATIONS.items()}
+REQUANTIZE_ROWS = {
+    name: (r.formula, r.users) for name, r in REQUANTIZATIONS.items()
+} | {
+    "mixed_half_even": (
+        "rint(float64(acc) * float32(real)) in float64",
+        "the reference evaluator of ONNX QLinearConv under NumPy 2",
+    )
+}
 
 AFFINE = {
     "rounding": Axis(
@@ -55,7 +62,11 @@ AFFINE = {
             "divide": Value("u = x / scale", "ONNX QuantizeLinear, refqnn"),
             "reciprocal": Value(
                 "u = x * (1 / scale), 1 / scale rounded first",
-                "PyTorch quantize_per_tensor and fake_quantize, FBGEMM",
+                "PyTorch fake_quantize, FBGEMM without FMA",
+            ),
+            "reciprocal_fma": Value(
+                "u + zero_point = fma(x, 1 / scale, zero_point): one rounding",
+                "PyTorch quantize_per_tensor on x86",
             ),
         },
     ),
@@ -148,6 +159,16 @@ GRADIENT = {
             "rounded_inclusive": Value(
                 "dx = dy where q_min <= round(u) + zero_point <= q_max",
                 "PyTorch fake_quantize_per_tensor_affine",
+            ),
+        },
+    ),
+    "backward_rounding": Axis(
+        "which code does the backward pass compute again?",
+        {
+            "as_forward": Value("the code of the forward pass", "refqnn, TensorFlow"),
+            "zero_point_inside": Value(
+                "round(u + zero_point), whatever the forward pass did",
+                "PyTorch's learnable fake quantization",
             ),
         },
     ),

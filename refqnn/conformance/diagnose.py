@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from refqnn._types import Array, Bool
-from refqnn.conformance.compare import Comparison, compare, unlike
+from refqnn.conformance.calls import as_outputs, compare_calls, joined, pairs
+from refqnn.conformance.compare import Comparison
 from refqnn.conformance.families import Choices, Family, Inputs, Outputs, family_of
 from refqnn.conformance.semantics import Semantics, named
 from refqnn.conformance.structure import near_ties, structural
@@ -304,53 +305,10 @@ def ties(
     return lines[:1] if lines and all(lines) else []
 
 
-def compare_calls(
-    family: Family, got: Sequence[Outputs], want: Sequence[Outputs], name: str
-) -> Comparison:
-    """Compare one array as it is, several joined; the first wrong shape is an error."""
-    for g, w in pairs(got, want):
-        if complaint := unlike(g, w):
-            return Comparison(name, 0, 0, error=complaint)
-    if len(got) == 1 and len(family.outputs) == 1:
-        g, w = next(iter(pairs(got, want)))
-    else:
-        g, w = joined(got), joined(want)
-    if not family.close:
-        return compare(g, w, name=name)
-    bound = family.close * (1 + np.abs(w))
-    return compare(g, w, name=name, policy="bound", bound=bound)
-
-
-def pairs(got: Sequence[Outputs], want: Sequence[Outputs]) -> list[tuple[Array, Array]]:
-    """Return every output of every call beside what it should be."""
-    return [(g[name], w[name]) for g, w in zip(got, want, strict=True) for name in w]
-
-
 def shape_lines(got: Sequence[Outputs], want: Sequence[Outputs]) -> list[str]:
     """Return what is recognised where shapes differ."""
     found = [structural(g, w) for g, w in pairs(got, want) if g.shape != w.shape]
     return [f"structure {line}" for lines in found for line in lines]
-
-
-def as_outputs(family: Family, answer: Any) -> Outputs:
-    """Return an answer by output name; raise where outputs are missing."""
-    if isinstance(answer, Mapping):
-        parts = dict(answer)
-    else:
-        several = isinstance(answer, tuple | list)
-        parts = dict(
-            zip(family.outputs, answer if several else (answer,), strict=False)
-        )
-    missing = [name for name in family.outputs if name not in parts]
-    if missing:
-        raise ValueError(f"{family.name} returns {family.outputs}, missing {missing}")
-    return {name: np.asarray(parts[name]) for name in family.outputs}
-
-
-def joined(outputs: Sequence[Outputs]) -> Array:
-    """Return every number of every call as one vector."""
-    parts = [np.ravel(a).astype(np.float64) for o in outputs for a in o.values()]
-    return np.concatenate(parts)
 
 
 def joined_or_none(

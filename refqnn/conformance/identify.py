@@ -15,6 +15,8 @@ import numpy as np
 
 from refqnn._types import Array, Bool
 from refqnn.conformance.axes import AXES
+from refqnn.conformance.calls import as_outputs, compare_calls
+from refqnn.conformance.compare import Comparison
 from refqnn.conformance.families import (
     FAMILIES,
     REFUSED,
@@ -32,6 +34,8 @@ Function = Callable[..., Any]
 FORMAT = "refqnn probes 1"
 #: inputs after the last doubt, each one a chance to contradict the answer
 CONFIRM = 4
+#: calls of a random verification, each with parameters of its own
+PARTS = 10
 
 
 @final
@@ -121,7 +125,7 @@ def identify(
     ('half_even', 'after_rounding')
     """
     known = table(family)
-    whole = fn if backward is None else joined(fn, backward)
+    whole = fn if backward is None else both(fn, backward)
     alive = list(range(len(known.variants)))
     asked: list[int] = []
     complaint = ""
@@ -139,7 +143,33 @@ def identify(
     return conclude(known, alive, asked, complaint)
 
 
-def joined(fn: Function, backward: Function) -> Function:
+def verify(
+    fn: Function,
+    family: str,
+    semantics: Mapping[str, str],
+    *,
+    rng: np.random.Generator,
+    inputs: int = 100_000,
+) -> Comparison:
+    """Compare a function with the semantics it is said to have, on random inputs.
+
+    ``identify`` chooses among documented variants; this is what can prove it wrong.
+
+    >>> rint = lambda x, s, z, lo, hi: np.clip(np.rint(x / s) + z, lo, hi)
+    >>> said = Semantics(rounding="half_up")
+    >>> found = verify(rint, "quantize", said, rng=np.random.default_rng(0), inputs=999)
+    >>> found.conforms
+    False
+    """
+    of_family = family_of(family)
+    choices = of_family.choices(semantics)
+    calls = [of_family.draw(rng, max(inputs // PARTS, 1)) for _ in range(PARTS)]
+    got = [as_outputs(of_family, fn(*call.values())) for call in calls]
+    want = [of_family.evaluate(choices, **call) for call in calls]
+    return compare_calls(of_family, got, want, family)
+
+
+def both(fn: Function, backward: Function) -> Function:
     """Return one function from a forward and its vector-Jacobian product."""
 
     def whole(*args: Any) -> tuple[Any, ...]:
@@ -161,7 +191,11 @@ def confirming(known: Table, winner: int, asked: Sequence[int]) -> int | None:
     order = np.argsort(-unlike.sum(axis=0), kind="stable")
     fresh = (int(p) for p in order if int(p) not in asked)
     return next(
-        (p for p in fresh if unlike[:, p].any() and unlike[:, p].tobytes() not in kinds),
+        (
+            p
+            for p in fresh
+            if unlike[:, p].any() and unlike[:, p].tobytes() not in kinds
+        ),
         None,
     )
 

@@ -45,28 +45,17 @@ class Table(NamedTuple):
 
     def discriminating(self, alive: Sequence[int] | None = None) -> list[int]:
         """Return few probes that separate whatever any probe separates."""
-        alive = range(len(self.variants)) if alive is None else alive
-        groups, chosen = [list(alive)], list[int]()
-        while groups:
-            pairs = sum(expected_left(self.labels[g]) * len(g) for g in groups)
-            best = int(np.argmin(pairs))
-            parts = [part for g in groups for part in self.split(g, best)]
-            if len(parts) == len(groups) and all(map(equal_sets, groups, parts)):
-                break
+        rows = self.labels if alive is None else self.labels[list(alive)]
+        groups, chosen = np.zeros((len(rows), 1), np.int64), list[int]()
+        while True:
+            parts = groups * (1 + rows.max(initial=0)) + rows
+            ordered = np.sort(parts, axis=0)
+            distinct = 1 + np.count_nonzero(np.diff(ordered, axis=0), axis=0)
+            best = int(np.argmax(distinct))
+            if distinct[best] == len(np.unique(groups)):
+                return chosen
             chosen.append(best)
-            groups = parts
-        return chosen
-
-    def split(self, group: Sequence[int], probe: int) -> list[list[int]]:
-        """Cut a group by the outcomes of a probe; single variants are done with."""
-        labels = self.labels[group, probe]
-        parts = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-        return [[group[int(i)] for i in part] for part in parts if len(part) > 1]
-
-
-def equal_sets(a: Sequence[int], b: Sequence[int]) -> bool:
-    """Return whether a group was left whole."""
-    return len(a) == len(b)
+            groups = np.unique(parts[:, best], return_inverse=True)[1][:, None]
 
 
 def expected_left(labels: Int) -> Array:

@@ -52,7 +52,11 @@ def quantize(c, x, scale, zero_point, q_min, q_max):
         a, s = kind(v), kind(F32(scale))
         u = a / s if c["scaling"] == "divide" else a * (kind(1) / s)
         if c["zero_point_when"] == "before_rounding":
-            q = to_integer(u + kind(zero_point), c["rounding"])
+            whole = u + kind(zero_point)
+            if c["scaling"] == "reciprocal_fma" and c["precision"] == "input":
+                exact = Fraction(float(a)) * Fraction(float(kind(1) / s))
+                whole = F32(float(exact + zero_point))
+            q = to_integer(whole, c["rounding"])
         else:
             q = to_integer(u, c["rounding"]) + zero_point
         if c["overflow"] == "wrap":
@@ -87,8 +91,10 @@ def fake_quantize(c, x, scale, zero_point, q_min, q_max, dy):
             q = to_integer(u + F32(z), c["rounding"])
         else:
             q = to_integer(u, c["rounding"]) + z
+        y[at] = s * F32(max(q_min, min(q_max, q)) - z)
+        if c["backward_rounding"] == "zero_point_inside":
+            q = to_integer(u + F32(z), c["rounding"])
         kept = max(q_min, min(q_max, q))
-        y[at] = s * F32(kept - z)
         lo, hi = s * F32(q_min - z), s * F32(q_max - z)
         passes = {
             "none": True,
@@ -123,8 +129,14 @@ def requantize(c, acc, multiplier, shift, zero_point, q_min, q_max):
             t = to_integer(F32(a) * F32(float(real)) + F32(inside), "half_even")
         elif form == "float64_half_even":
             t = to_integer(float(a) * float(real) + float(inside), "half_even")
+        elif form == "mixed_half_even":
+            t = to_integer(
+                float(a) * float(F32(float(real))) + float(inside), "half_even"
+            )
         elif form.startswith("two_stage_"):
-            high = to_integer(Fraction(a * 2 ** max(shift, 0) * multiplier, 2**31), "half_up")
+            high = to_integer(
+                Fraction(a * 2 ** max(shift, 0) * multiplier, 2**31), "half_up"
+            )
             right = 2 ** max(-shift, 0)
             last = form.removeprefix("two_stage_")
             t = to_integer(Fraction(high, right) + inside, last)
@@ -289,9 +301,7 @@ def batch_norm(c, x, gamma, beta, running_mean, running_var, momentum, eps):
         squares = sum((u - mean) ** 2 for u in v)
         divide = {"biased": len(v), "unbiased": len(v) - 1}
         var = squares / divide[c["batch_variance"]]
-        std = (
-            math.sqrt(var + eps) if c["epsilon"] == "inside" else math.sqrt(var) + eps
-        )
+        std = math.sqrt(var + eps) if c["epsilon"] == "inside" else math.sqrt(var) + eps
         y[:, k] = gamma[k] * (x[:, k] - mean) / std + beta[k]
         seen = squares / divide[c["running_variance"]]
         new = momentum if c["running_momentum"] == "new" else 1 - momentum

@@ -113,8 +113,10 @@ def test_outputs_alone_are_attributed(record_property):
         if right:
             sizes.append(len({key(family.canonical(v)) for v in best.variants}))
     record_property("right class first", first / DRAWN)
-    print(f"\nright first {first}/{DRAWN}, false certainty {false_certainty}, "
-          f"certain {certain}, mean class {np.mean(sizes):.2f}")
+    print(
+        f"\nright first {first}/{DRAWN}, false certainty {false_certainty}, "
+        f"certain {certain}, mean class {np.mean(sizes):.2f}"
+    )
     assert first >= 0.98 * DRAWN
     assert false_certainty == 0
     assert np.mean(sizes) < 1.5, "a class of everything would always be right"

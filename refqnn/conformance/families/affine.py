@@ -11,6 +11,7 @@
 passes (m = 1) it is the residual, elsewhere the level at the end of the grid.
 """
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -33,6 +34,8 @@ ODD_SCALES = (1.0, 0.5, 41.0, 49.0, 0.1, 0.3, 0.7, 107.0)
 HUGE, TINY = float(2**33), 2.0**-60
 #: the float32 below one half: with a zero-point added it becomes a tie
 BELOW_HALF = 0.49999997
+#: the same for sums with 4 and with -6, at the ends of a 4-bit grid
+SUMS_UP, SUMS_DOWN = (3.4999998, 3.0000002, 3.9999998), (-2.4999998, -2.0000002)
 
 
 def quantize(
@@ -54,14 +57,17 @@ def quantize(
     unknown = np.isnan(x)
     wraps = choices["overflow"] == "wrap"
     unfit = ~np.isfinite(u) & ~unknown if wraps else np.zeros(x.shape, bool)
+    given, step, offset = np.where(unfit, 0, x), s, z
+    if quantize_canonical(choices)["scaling"] == "reciprocal_fma":
+        given, step, offset = fused(given, s, z), np.ones_like(s), np.zeros_like(z)
     q = integer.quantize(
-        np.where(unfit, 0, x),
-        s,
-        z,
+        given,
+        step,
+        offset,
         q_min=q_min,
         q_max=q_max,
         rounding=choices["rounding"],
-        scaling=choices["scaling"],  # type: ignore[arg-type]
+        scaling="divide" if choices["scaling"] == "divide" else "reciprocal",
         zero_point_when=choices["zero_point_when"],  # type: ignore[arg-type]
         overflow="wrap" if wraps else "saturate",
         nan="zero",
@@ -69,10 +75,27 @@ def quantize(
     if choices["overflow"] == "cast_then_clip":
         q = np.where(u >= 2.0**31, q_min, q)
     q = np.where(unfit, REFUSED, q)
-    if not unknown.any() or choices["nan"] == "zero":
+    if not unknown.any():
         return {"y": q}
-    stand_in = {"raise": REFUSED, "q_min": q_min, "q_max": q_max, "kept": np.nan}
+    stand_in = {
+        "raise": REFUSED,
+        "q_min": q_min,
+        "q_max": q_max,
+        "kept": np.nan,
+        "zero": z,
+    }
     return {"y": np.where(unknown, stand_in[choices["nan"]], q)}
+
+
+def fused(x: Float, s: Float, z: Int) -> Float:
+    """Return fma(x, 1 / s, z) of float32 values.
+
+    The product is exact in float64. The sum is rounded to 53 bits before 24, which
+    differs from one rounding only where 29 bits in a row happen to be those of a tie.
+    """
+    product = x.astype(np.float64) * (np.float32(1) / s).astype(np.float64)
+    with np.errstate(over="ignore"):
+        return (product + z).astype(x.dtype)
 
 
 def scaled(x: Float, scale: npt.ArrayLike, **_: object) -> Float:
@@ -83,15 +106,34 @@ def scaled(x: Float, scale: npt.ArrayLike, **_: object) -> Float:
 
 @cache
 def beside_ties() -> tuple[tuple[float, float], ...]:
-    """Return (x, scale) on and just beside halves and wholes, smallest first."""
+    """Return (x, scale) beside halves and wholes that arithmetics decide differently.
+
+    Smallest first; with scale 1, where all agree, every x.
+    """
     found = []
     for scale in np.asarray(ODD_SCALES, np.float32):
         for k in range(1, 24):
             x = np.float32(k / 2) * scale
-            below = np.nextafter(x, np.float32(0))
-            above = np.nextafter(x, np.float32(np.inf))
-            found += [(float(v), float(scale)) for v in (x, below, above)]
+            around = x, np.nextafter(x, np.float32(0)), np.nextafter(x, 2 * x)
+            found += [
+                (float(v), float(scale))
+                for v in around
+                if scale == 1 or len(decisions(v, scale)) > 1
+            ]
     return tuple(found)
+
+
+def decisions(x: np.float32, scale: np.float32) -> set[tuple[bool, float]]:
+    """Return where in which half unit x / scale lies, in every arithmetic."""
+    wide_x, wide_scale = np.float64(x), np.float64(scale)
+    quotients = (
+        x / scale,
+        x * (np.float32(1) / scale),
+        wide_x / wide_scale,
+        wide_x * (1 / wide_scale),
+    )
+    halves = [2 * float(u) for u in quotients]
+    return {(h == np.floor(h), float(np.floor(h))) for h in halves}
 
 
 def quantize_candidates() -> list[Inputs]:
@@ -136,10 +178,17 @@ def draw_quantize(rng: np.random.Generator, n: int) -> Inputs:
 def quantize_canonical(choices: Choices) -> dict[str, str]:
     """With float32 operands, x / s in float64 rounds to the nearest after z as before.
 
+    Without a sum in float32, fma is a product.
+
     2 x - (2k + 1) s is 0 or a multiple of the smaller unit in the last place, so a
     quotient beside a tie is at least 2^-26 away from it, and adding an 8-bit zero-point
     moves it by less than 2^-44. ``floor`` and ``ceil`` see the smallest numbers.
     """
+    alone = choices["precision"] == "float64" or (
+        choices["zero_point_when"] == "after_rounding"
+    )
+    if choices["scaling"] == "reciprocal_fma" and alone:
+        return quantize_canonical({**choices, "scaling": "reciprocal"})
     if (
         choices["precision"] == "float64"
         and choices["scaling"] == "divide"
@@ -212,15 +261,32 @@ def fake_quantize(
     z = np.asarray(zero_point, np.int64)[..., None, None]
     u = x / s if choices["scaling"] == "divide" else x * (1 / s)
     round_ = ROUND[choices["rounding"]]
+    inside = round_(u + z.astype(u.dtype))
     before = choices["zero_point_when"] == "before_rounding"
-    t = round_(u + z.astype(u.dtype)) - z if before else round_(u)
-    q = np.clip(t + z, q_min, q_max)
-    y = s * (q - z).astype(s.dtype)
-    passes = mask(choices["straight_through"], x, s, z, t + z, q_min, q_max)
-    residual = np.where(passes, (q - z) - u, q - z)
+    q = inside if before else round_(u) + z
+    y = s * (np.clip(q, q_min, q_max) - z).astype(s.dtype)
+    q = inside if choices["backward_rounding"] == "zero_point_inside" else q
+    passes = mask(choices["straight_through"], x, s, z, q, q_min, q_max)
+    kept = np.clip(q, q_min, q_max) - z
+    residual = np.where(passes, kept - u, kept)
     ds = (dy * residual.astype(np.float64)).sum(axis=(-2, -1))
     factor = scale_factor(choices["scale_gradient"], x.shape[-2:], q_max)
     return {"y": y, "dx": np.where(passes, dy, 0), "ds": np.asarray(factor * ds)}
+
+
+def fake_canonical(choices: Choices) -> dict[str, str]:
+    """What the backward pass rounds again shows only where the forward differs.
+
+    With the zero-point inside in both it is the same code; a mask of inputs and no
+    gradient of the scale do not look at it.
+    """
+    unseen = (
+        choices["scale_gradient"] == "none"
+        and choices["straight_through"] != "rounded_inclusive"
+    )
+    if unseen or choices["zero_point_when"] == "before_rounding":
+        return {**choices, "backward_rounding": "as_forward"}
+    return dict(choices)
 
 
 def mask(
@@ -229,14 +295,15 @@ def mask(
     """Return m of (5)."""
     lo = s * (q_min - z).astype(s.dtype)
     hi = s * (q_max - z).astype(s.dtype)
-    return {
-        "none": np.ones(x.shape, bool),
-        "input_inclusive": (lo <= x) & (x <= hi),
-        "input_open": (lo < x) & (x < hi),
-        "input_half_open": (lo <= x) & (x < hi),
-        "input_half_open_below": (lo < x) & (x <= hi),
-        "rounded_inclusive": (q_min <= rounded) & (rounded <= q_max),
-    }[name]
+    masks: dict[str, Callable[[], Bool]] = {
+        "none": lambda: np.ones(x.shape, bool),
+        "input_inclusive": lambda: (lo <= x) & (x <= hi),
+        "input_open": lambda: (lo < x) & (x < hi),
+        "input_half_open": lambda: (lo <= x) & (x < hi),
+        "input_half_open_below": lambda: (lo < x) & (x <= hi),
+        "rounded_inclusive": lambda: (q_min <= rounded) & (rounded <= q_max),
+    }
+    return masks[name]()
 
 
 def scale_factor(name: str, shape: tuple[int, ...], q_max: int) -> float:
@@ -273,14 +340,22 @@ def fake_candidates() -> list[Inputs]:
         found += [fake_inputs((t, e), 1.0, z) for t in ties for e in ends]
         found += [fake_inputs((e, d), 1.0, z) for e in ends for d in ends]
         found += [fake_inputs((t, -t), 1.0, z) for t in (*ties, TINY, BELOW_HALF)]
-    odd = [(x, s) for x, s in beside_ties() if s != 1.0 and abs(x) < 7 * s]
-    found += [
+    # the sum with the zero-point is rounded, across the end of the grid
+    found += [fake_inputs((x, -x), 1.0, 4) for x in SUMS_UP]
+    found += [fake_inputs((x, -x), 1.0, -6) for x in SUMS_DOWN]
+    return found + [
         fake_inputs((sign * x, end * s), s, 0)
-        for x, s in odd
+        for x, s in reciprocal_pairs()
         for sign in (1, -1)
         for end in (-8, 7.25)
     ]
-    return found
+
+
+def reciprocal_pairs() -> list[tuple[float, float]]:
+    """Return (x, scale) within the grid whose two scalings differ."""
+    within = [(np.float32(x), np.float32(s)) for x, s in beside_ties() if x < 7 * s]
+    apart = [(x, s) for x, s in within if x / s != x * (np.float32(1) / s)]
+    return [(float(x), float(s)) for x, s in apart]
 
 
 def draw_fake(rng: np.random.Generator, n: int) -> Inputs:
@@ -335,13 +410,15 @@ FAMILIES = (
             "{zero_point_when}",
             "y = scale (q - zero_point)",
             "{straight_through}",
+            "in the backward pass: {backward_rounding}",
             "{scale_gradient}",
         ),
-        values(
+        {"scaling": ("divide", "reciprocal")}
+        | values(
             "rounding",
-            "scaling",
             "zero_point_when",
             "straight_through",
+            "backward_rounding",
             "scale_gradient",
         ),
         fake_quantize,
@@ -350,6 +427,7 @@ FAMILIES = (
         elementwise="x",
         stacks=True,
         close=1e-5,
+        canonical=fake_canonical,
         exact=scaled,
         outputs=("y", "dx", "ds"),
     ),

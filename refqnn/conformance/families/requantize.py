@@ -35,6 +35,11 @@ BESIDE_TIES = (
     (9_863, 1_086_914_560, -8),
     (7_567, 1_634_664_448, -8),
 )
+#: in which dtype the product is, and to which the real number is rounded before
+FLOATS: dict[str, tuple[type, type]] = {
+    **{form: (dtype, dtype) for form, dtype in FLOATING.items()},
+    "mixed_half_even": (np.float64, np.float32),
+}
 #: roundings that commute with adding an integer
 SHIFTS_WITH_INTEGERS = ("half_up", "half_down", "floor", "ceil")
 
@@ -56,6 +61,8 @@ def requantize(
     form = choices["requantize"]
     if choices["zero_point_when"] == "before_rounding" and np.any(z):
         q = zero_point_inside(form, acc, m, e, z)
+    elif form == "mixed_half_even":
+        q = z + zero_point_inside(form, acc, m, e, np.zeros_like(z))
     else:
         zero = np.zeros_like(z)
         q = z + integer.requantize(acc, m, e, zero, rounding=form, **WIDE)
@@ -66,11 +73,11 @@ def requantize(
 
 def zero_point_inside(form: str, acc: Int, m: Int, e: Int, z: Int) -> Int:
     """Add the zero-point to what is rounded (last); shifts of at least -20."""
-    if np.any(e < -20):
+    if np.any(e < -20) and np.any(z):
         raise ValueError("before_rounding needs shifts of at least -20")
-    if form in FLOATING:
-        dtype = FLOATING[form]
-        real = np.ldexp(m.astype(np.float64), e - 31).astype(dtype)
+    if form in FLOATS:
+        dtype, real_dtype = FLOATS[form]
+        real = np.ldexp(m.astype(np.float64), e - 31).astype(real_dtype).astype(dtype)
         return np.rint(acc.astype(dtype) * real + z.astype(dtype)).astype(np.int64)
     if form in TWO_STAGE:
         left, right = np.maximum(e, 0), np.maximum(-e, 0)
@@ -87,7 +94,10 @@ def canonical(choices: Choices) -> dict[str, str]:
     """
     form = choices["requantize"]
     last = TWO_STAGE.get(form, form)
-    if form == "float64_half_even" and choices["multiplier_bits"] == "15":
+    if (
+        form in {"float64_half_even", "mixed_half_even"}
+        and choices["multiplier_bits"] == "15"
+    ):
         return canonical({**choices, "requantize": "half_even"})
     if last in SHIFTS_WITH_INTEGERS:
         return {**choices, "zero_point_when": "after_rounding"}

@@ -189,7 +189,7 @@ def conv2d(c, x, w, b, x_zero_point, w_zero_point, stride, padding, dilation, gr
     (top, bottom), (left, right) = padding
     if c["padding_side"] == "swapped":
         top, bottom, left, right = bottom, top, right, left
-    n, channels, h, k = x.shape
+    n, _, h, k = x.shape
     o, per, kh, kw = w.shape
     out_h = (h + top + bottom - kh) // stride + 1
     out_w = (k + left + right - kw) // stride + 1
@@ -220,9 +220,7 @@ def linear(c, x, w, b, x_zero_point, w_zero_point):
         where = [out * width + i for i in range(width)]
         if c["weight_order"] == "IO":
             where = [i * o + out for i in range(width)]
-        terms = [
-            (int(x[row, i]), int(w.ravel()[k])) for i, k in zip(range(width), where)
-        ]
+        terms = [(int(x[row, i]), int(w.ravel()[k])) for i, k in enumerate(where)]
         bias = int(b[out]) if c["bias"] == "added" else 0
         y[row, out] = total(c, terms, bias, z)
     return y
@@ -331,7 +329,7 @@ def softmax_cross_entropy(c, logits, labels, label_smoothing):
 
 def sgd(c, value, grads, lrs, momentum, weight_decay, dampening, nesterov):
     w, v, seen = value.copy(), 0 * value, []
-    for t, (grad, lr) in enumerate(zip(grads, lrs)):
+    for t, (grad, lr) in enumerate(zip(grads, lrs, strict=True)):
         rate = lr if c["velocity"] == "with_lr" else 1.0
         g = grad + weight_decay * w * (c["decay_order"] == "gradient")
         damp = 1 - dampening if t or c["dampening"] == "always" else 1

@@ -113,16 +113,14 @@ def test_outputs_alone_are_attributed(record_property):
         if right:
             sizes.append(len({key(family.canonical(v)) for v in best.variants}))
     record_property("right class first", first / DRAWN)
-    print(
-        f"\nright first {first}/{DRAWN}, false certainty {false_certainty}, "
-        f"certain {certain}, mean class {np.mean(sizes):.2f}"
-    )
+    record_property("certain", certain)
+    record_property("mean class", np.mean(sizes))
     assert first >= 0.98 * DRAWN
     assert false_certainty == 0
     assert np.mean(sizes) < 1.5, "a class of everything would always be right"
 
 
-def test_identify_needs_few_inputs():
+def test_identify_needs_few_inputs(record_property):
     used, wrong, false_certainty = defaultdict(list), 0, 0
     for name, truth, _ in implementations():
         function = partial(getattr(independent, name), truth)
@@ -133,7 +131,7 @@ def test_identify_needs_few_inputs():
         classes = {key(FAMILIES[name].canonical(v)) for v in found.alive}
         false_certainty += len(classes) == 1 and not right
     medians = {name: float(np.median(n)) for name, n in used.items()}
-    print(f"\nwrong {wrong}, false certainty {false_certainty}, {medians}")
+    record_property("median inputs", medians)
     assert wrong <= 0.02 * DRAWN
     assert false_certainty == 0
     assert max(medians.values()) <= 12

@@ -1,0 +1,170 @@
+"""What diagnose says where a choice explains the outputs, and where none does."""
+
+import time
+
+import numpy as np
+import pytest
+
+from refqnn.conformance.diagnose import diagnose
+from refqnn.conformance.families import FAMILIES
+from refqnn.conformance.semantics import Semantics
+from refqnn.conformance.structure import structural
+
+
+def given(name, rng, n=2000, **changes):
+    family = FAMILIES[name]
+    inputs = family.draw(rng, n)
+    return inputs, family.evaluate(family.default | changes, **inputs)
+
+
+def test_what_conforms_is_not_searched(rng):
+    inputs, outputs = given("requantize", rng)
+    found = diagnose("requantize", inputs, outputs)
+    assert found.conforms
+    assert str(found) == f"requantize  conforms  {len(outputs['y'])} / 2000"
+
+
+def test_a_class_is_never_a_lone_winner():
+    """Positive ties cannot tell half_up from half_away."""
+    x = np.float32([0.25, 0.5, 2.5])
+    inputs = {"x": x, "scale": 1.0, "zero_point": 0, "q_min": -128, "q_max": 127}
+    found = diagnose("quantize", inputs, np.array([0, 1, 3]))
+    told = {v["rounding"] for v in found.best.variants}
+    assert told == {"half_up", "half_away"}
+    assert not found.certain
+    assert found.deciding >= 1
+    assert "not told apart from 1 by this data" in str(found)
+
+
+def test_only_differences_count_as_evidence():
+    x = np.float32([0.25, 0.5, 3.0])
+    inputs = {"x": x, "scale": 1.0, "zero_point": 0, "q_min": -128, "q_max": 127}
+    found = diagnose("quantize", inputs, np.array([0, 1, 3]))
+    assert found.evidence == 2  # 3.0 is 3 whatever the rounding
+
+
+def test_the_line_that_reproduces_runs(rng):
+    inputs, outputs = given("requantize", rng, requantize="floor")
+    found = diagnose("requantize", inputs, outputs)
+    import refqnn.integer
+
+    q = eval(found.reproduce, {"refqnn": refqnn, "np": np})  # noqa: S307 - our own text
+    acc = int(found.reproduce.split("[")[1].split("]")[0])
+    at = np.flatnonzero(inputs["acc"] == acc)[0]
+    assert q[0] != outputs["y"][at]
+    wrong = (
+        outputs["y"]
+        != FAMILIES["requantize"].evaluate(FAMILIES["requantize"].default, **inputs)[
+            "y"
+        ]
+    )
+    assert abs(acc) == np.abs(inputs["acc"][wrong].astype(int)).min()
+
+
+def test_single_deviations_come_before_pairs(rng):
+    inputs, outputs = given("quantize", rng, precision="float64")
+    found = diagnose("quantize", inputs, outputs)
+    assert found.explanations[0].deviations == 1
+    assert found.best.variants[0]["precision"] == "float64"
+
+
+def test_three_deviations_are_found_where_that_is_quick(rng):
+    inputs, outputs = given(
+        "lstm_cell", rng, gate_order="o g f i", lstm_bias="input_only", forget_bias="1"
+    )
+    found = diagnose("lstm_cell", inputs, outputs)
+    assert found.certain
+    assert found.explanations[0].deviations == 3
+
+
+def test_a_declared_semantics_is_the_start(rng):
+    inputs, outputs = given("quantize", rng, rounding="floor", overflow="wrap")
+    declared = Semantics(rounding="floor")
+    found = diagnose("quantize", inputs, outputs, declared=declared)
+    assert "overflow = wrap" in str(found)
+    assert "rounding = floor" not in str(found)
+
+
+def test_gradients_are_diagnosed(rng):
+    inputs, outputs = given("fake_quantize", rng, straight_through="input_open")
+    found = diagnose("fake_quantize", inputs, outputs)
+    assert found.best.variants[0]["straight_through"] == "input_open"
+
+
+def test_ties_are_recognised(rng):
+    inputs, outputs = given("quantize", rng, rounding="half_away")
+    assert "half integer -> rounding" in str(diagnose("quantize", inputs, outputs))
+
+
+def test_none_of_the_variants_is_said_with_the_structure(rng):
+    inputs, outputs = given("conv2d", rng)
+    found = diagnose("conv2d", inputs, outputs["y"] + 3)
+    assert not found.explained
+    assert "none of the" in str(found)
+    assert "got = want + 3 everywhere" in str(found)
+
+
+def test_a_wrong_shape_is_an_error_not_a_traceback(rng):
+    inputs, outputs = given("conv2d", rng)
+    found = diagnose("conv2d", inputs, outputs["y"][..., :-1])
+    assert not found.conforms
+    assert "UNREADABLE" in str(found)
+    assert "stride, padding or ceil" in str(found)
+    swapped = diagnose("conv2d", inputs, outputs["y"].transpose(0, 2, 3, 1))
+    assert "transposed to axes (0, 2, 3, 1) -> layout" in str(swapped)
+
+
+def test_missing_outputs_raise(rng):
+    inputs, outputs = given("fake_quantize", rng)
+    with pytest.raises(ValueError, match="missing"):
+        diagnose("fake_quantize", inputs, outputs["y"])
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", ["quantize", "requantize"])
+def test_100_000_mismatching_outputs_are_searched_in_five_seconds(name, rng):
+    change = {"quantize": "rounding", "requantize": "requantize"}[name]
+    inputs, outputs = given(name, rng, 400_000, **{change: "ceil"})
+    wrong = (
+        outputs["y"] != FAMILIES[name].evaluate(FAMILIES[name].default, **inputs)["y"]
+    )
+    kept = np.flatnonzero(wrong)[:100_000]
+    axis = FAMILIES[name].elementwise
+    inputs[axis] = inputs[axis][kept]
+    begun = time.perf_counter()
+    found = diagnose(name, inputs, outputs["y"][kept])
+    assert time.perf_counter() - begun < 5
+    assert found.comparison.mismatches == len(kept) > 20_000
+    assert found.best.variants[0][change] == "ceil"
+
+
+W = np.arange(24).reshape(2, 3, 4)
+STRUCTURES = {
+    "zero-point or bias": (W + 5, W),
+    "bias": (W + np.array([1, 2, 3])[None, :, None], W),
+    "got = 2 want -> scale": (2.0 * W, W * 1.0),
+    "flipped along axis 2": (W[:, :, ::-1], W),
+    "transposed to axes": (W.reshape(-1).reshape(4, 6).T.reshape(2, 3, 4), None),
+    "axis 1 is permuted: [2, 0, 1]": (W[:, [2, 0, 1]], W),
+    "nibble order": (W.reshape(-1, 2)[:, ::-1].reshape(W.shape), W),
+    "multiples of 2^16": (W + 65536 * (W > 20), W),
+    "saturation": (np.minimum(W, 20), W),
+    "1 NaN": (np.where(W == 3, np.nan, W), W * 1.0),
+    "nothing was computed": (0 * W, W),
+    "shape (2, 3, 3), want (2, 3, 4)": (W[..., :-1], W),
+}
+
+
+@pytest.mark.parametrize("told", STRUCTURES)
+def test_structures_are_recognised(told):
+    got, want = STRUCTURES[told]
+    if want is None:
+        want = np.arange(24).reshape(2, 3, 4)
+        got = np.ascontiguousarray(want.transpose(2, 0, 1)).reshape(want.shape)
+    assert any(told in line for line in structural(np.asarray(got), np.asarray(want)))
+
+
+def test_equal_arrays_have_no_structure(rng):
+    assert structural(W, W) == []
+    noise = rng.integers(0, 1000, W.shape)
+    assert structural(noise, W) == []

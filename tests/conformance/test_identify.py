@@ -1,0 +1,128 @@
+"""Questions asked of live functions and through files."""
+
+import numpy as np
+import pytest
+
+from refqnn import data
+from refqnn.conformance.families import FAMILIES
+from refqnn.conformance.identify import (
+    identify,
+    identify_files,
+    verify,
+    write_probes,
+)
+from refqnn.conformance.semantics import Semantics
+
+
+def variant(name, **changes):
+    family = FAMILIES[name]
+
+    def call(*args):
+        inputs = dict(zip(family.draw(np.random.default_rng(0), 9), args, strict=True))
+        return tuple(family.evaluate(family.default | changes, **inputs).values())
+
+    return call
+
+
+def test_forward_and_backward_are_asked_together():
+    whole = variant("fake_quantize", straight_through="input_open", scale_gradient="1")
+    seen = {}
+
+    def forward(*inputs):
+        seen["forward"] = True
+        return whole(*inputs, np.ones_like(inputs[0]))[0]
+
+    def backward(dy, *inputs):
+        return whole(*inputs, dy)[1:]
+
+    found = identify(forward, "fake_quantize", backward=backward)
+    assert seen
+    assert found.certain["straight_through"] == "input_open"
+    assert found.certain["scale_gradient"] == "1"
+    assert found.inputs <= 16
+
+
+def test_an_exception_is_an_answer_only_where_an_answer_is_an_error():
+    def refuses_nan(x, scale, zero_point, q_min, q_max):
+        if np.isnan(x).any():
+            raise ValueError("NaN")
+        return np.clip(np.rint(x / scale) + zero_point, q_min, q_max)
+
+    assert identify(refuses_nan, "quantize").certain["nan"] == "raise"
+
+    def broken(*_):
+        raise RuntimeError("no such kernel")
+
+    found = identify(broken, "requantize")
+    assert not found.explained
+    assert "RuntimeError: no such kernel" in str(found)
+
+
+@pytest.mark.parametrize("answer", [np.zeros(5), "text", None])
+def test_garbage_is_complained_about(answer):
+    found = identify(lambda *_: answer, "conv2d")
+    assert not found.explained
+    assert "returned" in found.complaint
+    with pytest.raises(ValueError, match="no variant"):
+        _ = found.semantics
+
+
+def test_undetermined_axes_list_what_is_left():
+    found = identify(variant("requantize"), "requantize")
+    assert found.certain["requantize"] == "half_up"
+    assert found.undetermined == {
+        "zero_point_when": ("after_rounding", "before_rounding")
+    }
+    assert "undetermined: after_rounding or before_rounding" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("quantize", {"rounding": "half_up", "nan": "q_max"}),
+        ("lstm_cell", {"gate_order": "f i o g"}),
+        ("avg_pool2d", {"pool_rounding": "floor"}),
+    ],
+)
+def test_probes_travel_through_files(name, changes, tmp_path):
+    family = FAMILIES[name]
+    probes, outputs = tmp_path / "p.npz", tmp_path / "out.npz"
+    count = write_probes(name, probes)
+    entries = data.read_npz(probes)
+    del entries["json"]
+    chosen = family.default | changes
+    if family.stacks:
+        entries["q_min"], entries["q_max"] = -128, 127
+        np.savez(outputs, **family.evaluate(chosen, **entries))
+    else:
+        given = {}
+        for i in range(count):
+            call = {
+                k.split("/")[1]: v.item() if v.ndim == 0 else v
+                for k, v in entries.items()
+                if k.startswith(f"{i:04d}/")
+            }
+            for k, v in family.evaluate(chosen, **call).items():
+                given[f"{i:04d}/{k}"] = v
+        np.savez(outputs, **given)
+    found = identify_files(probes, outputs)
+    for axis, value in changes.items():
+        assert found.certain[axis] == value
+
+
+def test_files_of_another_kind_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", y=np.zeros(3))
+    with pytest.raises(ValueError, match="no file of refqnn probe"):
+        identify_files(tmp_path / "a.npz", tmp_path / "a.npz")
+    write_probes("requantize", tmp_path / "p.npz")
+    with pytest.raises(ValueError, match="the outputs lack 'y'"):
+        identify_files(tmp_path / "p.npz", tmp_path / "p.npz")
+    with pytest.raises(ValueError, match="too few"):
+        identify_files(tmp_path / "p.npz", tmp_path / "a.npz")
+
+
+def test_verify_can_refute(rng):
+    floor = variant("requantize", requantize="floor")
+    said = Semantics(requantize="floor")
+    assert verify(floor, "requantize", said, rng=rng, inputs=2000).conforms
+    assert not verify(floor, "requantize", Semantics(), rng=rng, inputs=2000).conforms

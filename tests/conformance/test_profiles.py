@@ -1,0 +1,78 @@
+"""Installed runtimes, asked again and held on 100 000 random inputs."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from refqnn.conformance.identify import identify, verify
+from refqnn.conformance.profiles import UNEXPLAINED, profile_of, profiles
+from refqnn.conformance.runtimes import BOXES, version
+
+EXPLAINED = [b for b in BOXES if (b.runtime, b.operator) not in UNEXPLAINED]
+pytestmark = pytest.mark.compiled
+
+
+def row_of(box):
+    return next(r for r in profiles[box.runtime].rows if r.operator == box.operator)
+
+
+def asked(box):
+    pytest.importorskip(box.runtime)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return identify(box.make(), box.family)
+
+
+@pytest.mark.parametrize("box", EXPLAINED, ids=lambda b: f"{b.runtime}-{b.operator}")
+def test_a_runtime_does_what_its_profile_says(box):
+    found, row = asked(box), row_of(box)
+    assert found.explained, str(found)
+    said = profiles[box.runtime].version
+    if not version(box.runtime).startswith(said):
+        pytest.skip(
+            f"verified with {said}, installed is {version(box.runtime)}: {found}"
+        )
+    if found.semantics.deviations() != dict(row.deviations) and row.note.startswith(
+        "x86"
+    ):
+        pytest.skip(f"depends on the processor: {found}")
+    assert found.semantics.deviations() == dict(row.deviations)
+    assert found.inputs == row.probes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        held = verify(
+            box.make(),
+            box.family,
+            found.semantics,
+            rng=np.random.default_rng(1),
+            inputs=100_000,
+        )
+    assert held.total > 99_000
+    assert held.conforms, str(held)
+
+
+def test_every_box_has_a_row():
+    rows = {(p.runtime, r.operator) for p in profiles.values() for r in p.rows}
+    assert {(b.runtime, b.operator) for b in EXPLAINED} <= rows
+    assert {(b.runtime, b.operator) for b in BOXES} - rows == set(UNEXPLAINED)
+
+
+def test_what_is_said_to_be_unexplained_is():
+    torch = pytest.importorskip("torch")
+    assert torch
+    box = next(b for b in BOXES if (b.runtime, b.operator) in UNEXPLAINED)
+    found = asked(box)
+    if found.explained:
+        said = found.semantics
+        rng = np.random.default_rng(1)
+        assert not verify(box.make(), box.family, said, rng=rng).conforms
+
+
+def test_profiles_say_what_they_do_not_know():
+    with pytest.raises(ValueError, match="torch was asked about"):
+        profile_of("torch").semantics("conv2d")
+    with pytest.raises(ValueError, match="profile must be one of"):
+        profile_of("tensorflow")
+    for profile in profiles.values():
+        assert profile.verified >= "2026-11-21"

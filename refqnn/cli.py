@@ -25,22 +25,22 @@ Option = tuple[str, Callable[[str], Any], Any, str]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0: done; 1: a claim does not hold, traces differ; 2: wrong input; 3: nothing was
-    checked; 4: a trace that cannot be read; 130: Ctrl-C.
+    0: done, conforms; 1: a claim does not hold, a mismatch; 2: wrong input; 3: nothing
+    was checked; 4: a file that cannot be read; 130: Ctrl-C.
 
     >>> main(["evaluate", "absent.npz"])
     2
     """
     options = parser().parse_args(argv)
     try:
-        commands = importlib.import_module("refqnn.commands")
+        commands = importlib.import_module(options.module)
         found, text = getattr(commands, options.command)(options)
         print(json.dumps(found) if options.json else text, flush=True)
     except BrokenPipeError:
         return broken_pipe()
     except (ValueError, OSError, OverflowError, MemoryError) as error:
         print(f"refqnn: error: {one_line(error)}", file=sys.stderr)
-        return int(getattr(error, "exit_code", WRONG))
+        return getattr(error, "exit_code", WRONG)
     except KeyboardInterrupt:
         print("refqnn: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -105,6 +105,8 @@ def parser() -> argparse.ArgumentParser:
         add_bisect,
     ):
         add(commands)
+    for name, (summary, arguments) in CONFORMANCE.items():
+        add_conformance(commands, name, summary, arguments)
     return whole
 
 
@@ -183,77 +185,47 @@ def add_evaluate(commands: Any) -> None:
     add_options(add, DATA)
 
 
-def add_export(commands: Any) -> None:
-    """Add ``refqnn export``."""
-    add = add_command(
-        commands,
-        "export",
-        "write an integer network as ONNX, or a checkpoint as QONNX",
-        "The exact form computes in any runtime what refqnn does; of the others the "
-        "layers that may differ are listed. Needs pip install refqnn[onnx].",
-    )
-    add("network", type=Path, help="an integer network, or for qonnx a checkpoint")
-    add("-o", "--output", type=Path, required=True, help="file of the model (.onnx)")
-    forms = ("onnx-exact", "onnx-qoperator", "onnx-qdq", "qonnx")
-    add("--format", choices=forms, default=forms[0], help=f"({forms[0]})")
+OUTPUT = ("--output", "-o")
+PROFILE = ("--profile",)
+#: name -> (summary, arguments); a name without -- is positional
+CONFORMANCE: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
+    "list": ("list ops, quantizers, profiles, axes or checks", (("what",),)),
+    "explain": (
+        "print the equations of a family under a profile",
+        (("family",), PROFILE),
+    ),
+    "generate": (
+        "write a pack: vectors with a purpose",
+        (("family",), PROFILE, OUTPUT),
+    ),
+    "verify": (
+        "compare outputs (CASE/NAME, .npz) with a pack",
+        (("pack",), ("outputs",)),
+    ),
+    "probe": ("write the inputs that separate all variants", (("family",), OUTPUT)),
+    "identify": (
+        "say which variants gave these outputs to a file of probes",
+        (("probes",), ("outputs",)),
+    ),
+    "score": ("list the variants that a pack does not detect", (("pack",),)),
+    "export": (
+        "write a pack as c-header, hex, csv or safetensors",
+        (("pack",), ("--format",), OUTPUT),
+    ),
+}
 
 
-def add_trace(commands: Any) -> None:
-    """Add ``refqnn trace``."""
-    add = add_command(
-        commands,
-        "trace",
-        "write every tensor of an integer network to a file, for a few test images",
-        "",
-    )
-    add("network", type=Path, help="what refqnn deploy has written")
-    add("-o", "--output", type=Path, required=True, help="file of the trace (.npz)")
-    add_options(
-        add,
-        ("--images", count, 4, "the first ones of the test images"),
-        ("--hex", Path, None, "folder for one file a tensor, a value a line"),
-        ("--c-header", Path, None, "folder for one C header a tensor"),
-        DATA,
-    )
-
-
-def add_bisect(commands: Any) -> None:
-    """Add ``refqnn bisect``."""
-    add = add_command(
-        commands,
-        "bisect",
-        "find the first tensor that another implementation has differently",
-        "Exit code 0: what was compared is equal; 1: not; 3: nothing was compared; "
-        "4: a file cannot be read.",
-    )
-    add("reference", type=Path, help="what refqnn trace has written")
-    add("other", type=Path, help="arrays under the same names (.npz)")
-    same = "compare values whatever the dtypes"
-    add("--any-dtype", action="store_true", help=same)
-
-
-def add_size(commands: Any) -> None:
-    """Add ``refqnn size``."""
-    add = add_command(
-        commands,
-        "size",
-        "count the bits of a network's weights, its multiply-adds and its memory",
-        "First and last layer have 8-bit weights. Footprints are those of one image: "
-        "the largest input map plus the largest output map plus all weights; of any "
-        "two layers (separate) or of one layer (joint). Depth-wise weights: --bits, "
-        "or 4 in mobilenetv2 as the paper counts it.",
-    )
-    add("network", help="resnet20 to resnet56, vgg11, vgg11a, mobilenetv2, ...")
-    add_options(
-        add,
-        ("--width", float, 1.0, "multiplies channels"),
-        ("--bits", int, 8, "of weights"),
-        ("--depthwise-bits", int, None, "of depth-wise weights (see above)"),
-        ("--activation-bits", int, 8, "of maps, in the footprints, too"),
-    )
-    ways = ("paper", "common")
-    told = "what the multiplier does to ImageNet networks (paper): recovered or usual"
-    add("--counting", choices=ways, default="paper", help=told)
+def add_conformance(
+    commands: Any, name: str, summary: str, arguments: Sequence[tuple[str, ...]]
+) -> None:
+    """Add a command of ``refqnn.conformance``."""
+    add = add_command(commands, name, summary, "")
+    for flags in arguments:
+        if flags[0].startswith("-"):
+            add(*flags, default="refqnn" if flags == PROFILE else None)
+        else:
+            add(*flags)
+    commands.choices[name].set_defaults(module="refqnn.conformance.command_line")
 
 
 def add_command(
@@ -262,7 +234,7 @@ def add_command(
     """Add a command; return the function that adds its arguments."""
     said = f"{summary[0].upper()}{summary[1:]}. {more}"
     command = commands.add_parser(name, help=summary, description=said)
-    command.set_defaults(command=name)
+    command.set_defaults(command=name, module="refqnn.commands")
     command.add_argument(
         "--json", action="store_true", help="answer as one JSON object"
     )

@@ -10,6 +10,10 @@ from refqnn.conformance.compare import Comparison, compare, unlike
 from refqnn.conformance.families import Family, Outputs
 
 
+class Broken(RuntimeError):
+    """A foreign implementation crashed, hung or returned what is no answer."""
+
+
 def compare_calls(
     family: Family, got: Sequence[Outputs], want: Sequence[Outputs], name: str
 ) -> Comparison:
@@ -20,7 +24,10 @@ def compare_calls(
     if len(got) == 1 and len(family.outputs) == 1:
         g, w = next(iter(pairs(got, want)))
     else:
-        g, w = joined(got), joined(want)
+        g, w = (
+            np.concatenate([np.ravel(a) for outputs in side for a in outputs.values()])
+            for side in (got, want)
+        )
     if not family.close:
         return compare(g, w, name=name)
     bound = family.close * (1 + np.abs(w))

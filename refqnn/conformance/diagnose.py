@@ -308,7 +308,8 @@ def ties(
 def shape_lines(got: Sequence[Outputs], want: Sequence[Outputs]) -> list[str]:
     """Return what is recognised where shapes differ."""
     found = [structural(g, w) for g, w in pairs(got, want) if g.shape != w.shape]
-    return [f"structure {line}" for lines in found for line in lines]
+    told = dict.fromkeys(line for lines in found for line in lines)
+    return [f"structure {line}" for line in told]
 
 
 def joined_or_none(

@@ -15,7 +15,7 @@ import numpy as np
 
 from refqnn._types import Array, Bool
 from refqnn.conformance.axes import AXES
-from refqnn.conformance.calls import as_outputs, compare_calls
+from refqnn.conformance.calls import Broken, as_outputs, compare_calls
 from refqnn.conformance.compare import Comparison
 from refqnn.conformance.families import (
     FAMILIES,
@@ -206,6 +206,8 @@ def ask(fn: Function, known: Table, probe: int) -> tuple[Array | None, str]:
     want = known.outcomes[probe].shape[1]
     try:
         got = fn(*lifted(family, inputs).values())
+    except Broken as error:
+        return None, str(error)
     except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
         if family.name == "quantize":
             return np.full(want, REFUSED, np.float64), ""

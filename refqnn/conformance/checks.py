@@ -1,0 +1,264 @@
+"""check_implementation: every check of a family, and how many outputs each has seen.
+
+A check that checked nothing has failed; so has an expected failure that did not fail.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, final
+
+import numpy as np
+
+from refqnn.conformance.adapters import Child
+from refqnn.conformance.calls import Broken, as_outputs
+from refqnn.conformance.diagnose import diagnose
+from refqnn.conformance.families import REFUSED, Family, Inputs, family_of
+from refqnn.conformance.identify import lifted
+from refqnn.conformance.profiles import profile_of
+from refqnn.conformance.tables import table
+
+Function = Callable[..., Any]
+#: random calls of a check, and elements of each
+CALLS, ELEMENTS = 5, 500
+
+
+class Result(NamedTuple):
+    """One check: passed, failed, expected failure, unexpected pass, nothing checked."""
+
+    check: str
+    status: str
+    #: outputs that were compared
+    checked: int
+    message: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether this result lets an implementation conform."""
+        return self.status in {"passed", "expected failure", "does not apply"}
+
+
+@final
+@dataclass(frozen=True)
+class Results:
+    """All results; ``str`` is a table."""
+
+    family: str
+    profile: str
+    results: tuple[Result, ...]
+
+    @property
+    def conforms(self) -> bool:
+        """Whether something was checked and every result is good."""
+        return bool(self.results) and all(r.good for r in self.results)
+
+    @property
+    def exit_code(self) -> int:
+        """0 conforms, 1 mismatch, 3 nothing was checked."""
+        if not sum(r.checked for r in self.results):
+            return 3
+        return 0 if self.conforms else 1
+
+    def as_json(self) -> str:
+        """Return the results as JSON."""
+        rows = [r._asdict() for r in self.results]
+        whole = {"family": self.family, "profile": self.profile, "results": rows}
+        return json.dumps(whole | {"conforms": self.conforms})
+
+    def __str__(self) -> str:
+        lines = [f"{self.family} under {self.profile}"]
+        for r in self.results:
+            lines.append(f"  {r.status:18} {r.check:14} {r.checked:8} outputs")
+            lines += [f"      {line}" for line in r.message.splitlines()]
+        return "\n".join(lines)
+
+
+def check_implementation(
+    function: Function,
+    family: str,
+    *,
+    profile: str = "refqnn",
+    expected_failures: Mapping[str, str] | Sequence[str] = (),
+    in_process: bool = False,
+    seconds: float = 10.0,
+    seed: int = 0,
+) -> Results:
+    """Run every check of a family on a function of its inputs.
+
+    The function runs in a child process with a time limit for each call, unless
+    ``in_process``. ``expected_failures`` names checks that are known to fail.
+
+    >>> from refqnn.conformance.strategies import want
+    >>> mine = lambda *a: want("dequantize", dict(zip(("q", "scale", "zero_point"), a)))
+    >>> check_implementation(mine, "dequantize", in_process=True).conforms
+    True
+    """
+    known = family_of(family)
+    unknown = set(expected_failures) - set(CHECKS)
+    if unknown:
+        raise ValueError(f"checks are {list(CHECKS)}, not {sorted(unknown)}")
+    results = []
+    with isolated(function, seconds, in_process=in_process) as called:
+        for name, check in CHECKS.items():
+            rng = np.random.default_rng(seed)
+            result = judged(name, check, Judge(known, profile, called), rng)
+            results.append(expected(result, name in expected_failures))
+    return Results(family, profile, tuple(results))
+
+
+@contextmanager
+def isolated(
+    function: Function, seconds: float, *, in_process: bool
+) -> Iterator[Function]:
+    """Yield the function, in a child process unless asked otherwise."""
+    if in_process:
+        yield function
+    else:
+        with Child(function, seconds) as child:
+            yield child
+
+
+class Judge(NamedTuple):
+    """What a check knows: the family, the profile, the function."""
+
+    family: Family
+    profile: str
+    function: Function
+
+    def diagnosis(self, calls: Sequence[Inputs]) -> tuple[int, str]:
+        """Return how many outputs were compared, and what is wrong."""
+        known = profile_of(self.profile).semantics(self.family.name)
+        outputs = [self.function(*lifted(self.family, c).values()) for c in calls]
+        shaped = [self.shaped(c, o) for c, o in zip(calls, outputs, strict=True)]
+        found = diagnose(self.family.name, list(calls), shaped, declared=known)
+        if found.conforms:
+            return found.comparison.total, ""
+        return max(found.comparison.total, 1), str(found)
+
+    def shaped(self, call: Inputs, answer: Any) -> Any:
+        """Return outputs of a lifted scalar input as scalars again."""
+        name = self.family.elementwise
+        parts = as_outputs(self.family, answer)
+        if not name or np.ndim(call[name]):
+            return parts
+        return {
+            k: np.reshape(v, ()) if np.size(v) == 1 else v for k, v in parts.items()
+        }
+
+
+def vectors(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:  # noqa: ARG001 - a check's signature
+    """Judge the inputs that separate every pair of variants; errors aside."""
+    known = table(judge.family.name)
+    declared = judge.family.choices(
+        profile_of(judge.profile).semantics(judge.family.name)
+    )
+    row = known.variants.index(declared)
+    asked = [
+        known.probes[p]
+        for p in known.discriminating()
+        if not np.any(known.outcomes[p][row] == REFUSED)
+    ]
+    return judge.diagnosis(asked)
+
+
+def random(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:
+    """Judge random inputs."""
+    return judge.diagnosis([judge.family.draw(rng, ELEMENTS) for _ in range(CALLS)])
+
+
+def repeated(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:
+    """Ask the same twice: the answers must be the same bits."""
+    call = judge.family.draw(rng, ELEMENTS)
+    first, second = (
+        as_outputs(judge.family, judge.function(*call.values())) for _ in range(2)
+    )
+    total = sum(a.size for a in first.values())
+    same = all(first[k].tobytes() == second[k].tobytes() for k in first)
+    return total, "" if same else "two calls with the same inputs differ"
+
+
+def elementwise(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:
+    """Ask for the whole and for its halves: vector code and its remainder agree."""
+    name = judge.family.elementwise
+    if not name or judge.family.outputs != ("y",):
+        return -1, ""
+    call = judge.family.draw(rng, 37)
+    whole = as_outputs(judge.family, judge.function(*call.values()))["y"]
+    parts = [
+        as_outputs(judge.family, judge.function(*{**call, name: piece}.values()))["y"]
+        for piece in np.array_split(call[name], [1, 18])
+    ]
+    same = judge.family.agree(np.concatenate(parts), whole).all()
+    return whole.size, "" if same else "a value depends on where in the array it stands"
+
+
+Check = Callable[[Judge, np.random.Generator], tuple[int, str]]
+CHECKS: dict[str, Check] = {
+    "vectors": vectors,
+    "random": random,
+    "repeated": repeated,
+    "elementwise": elementwise,
+}
+
+
+def judged(name: str, check: Check, judge: Judge, rng: np.random.Generator) -> Result:
+    """Return the result of one check; what the function raises is a failure."""
+    try:
+        checked, message = check(judge, rng)
+    except Broken as error:
+        return Result(name, "failed", 0, str(error))
+    except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
+        return Result(name, "failed", 0, f"{type(error).__name__}: {error}")
+    if checked == 0:
+        return Result(name, "nothing checked", 0, message)
+    if checked < 0:
+        return Result(name, "does not apply", 0)
+    return Result(name, "failed" if message else "passed", checked, message)
+
+
+def expected(result: Result, is_expected: bool) -> Result:
+    """Turn an expected failure into a good result, and its absence into a bad one.
+
+    >>> expected(Result("random", "passed", 9), True).status
+    'unexpected pass'
+    """
+    if not is_expected:
+        return result
+    turned = {"failed": "expected failure", "passed": "unexpected pass"}
+    return result._replace(status=turned.get(result.status, result.status))
+
+
+def parametrize_with_checks(family: str) -> Any:
+    """Return ``pytest.mark.parametrize("check", ...)`` over the checks of a family.
+
+    @parametrize_with_checks("requantize")
+    def test_mine(check):
+        check(my_requantize, profile="onnxruntime")
+    """
+    import pytest  # noqa: PLC0415
+
+    family_of(family)
+    return pytest.mark.parametrize(
+        "check", [one_check(family, name) for name in CHECKS], ids=list(CHECKS)
+    )
+
+
+def one_check(family: str, name: str) -> Callable[..., None]:
+    """Return a function that runs one check and raises AssertionError if it fails."""
+
+    def check(
+        function: Function,
+        *,
+        profile: str = "refqnn",
+        in_process: bool = False,
+        seconds: float = 10.0,
+    ) -> None:
+        with isolated(function, seconds, in_process=in_process) as called:
+            judge = Judge(family_of(family), profile, called)
+            rng = np.random.default_rng(0)
+            result = judged(name, CHECKS[name], judge, rng)
+        if not result.good:
+            raise AssertionError(f"{name}: {result.status}\n{result.message}")
+
+    return check

@@ -17,7 +17,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from refqnn import fast, plots
-from refqnn._types import Array, Float
+from refqnn._types import Array, Float, Int
+from refqnn.conformance import Semantics, diagnose, identify
+from refqnn.conformance.families import FAMILIES
 from refqnn.core import named_modules
 from refqnn.cost import cost
 from refqnn.data import FASHION_MNIST_CLASSES, Dataset, crop_and_flip, embedded
@@ -83,6 +85,8 @@ class Report:
     columns: dict[str, dict[str, float]]
     claims: tuple[Claim, ...]
     files: tuple[str, ...]
+    #: another implementation, judged
+    diagnosis: str = ""
 
     @property
     def holds(self) -> bool:
@@ -96,6 +100,7 @@ class Report:
             "networks": self.columns,
             "claims": [claim._asdict() for claim in self.claims],
             "files": list(self.files),
+            "diagnosis": self.diagnosis,
         }
 
     def __str__(self) -> str:
@@ -106,8 +111,9 @@ class Report:
                 table(self.columns),
                 "\n".join(claims),
                 "wrote " + "\n      ".join(self.files),
+                self.diagnosis,
             )
-        )
+        ).rstrip()
 
 
 def run(
@@ -141,9 +147,35 @@ def run(
     columns = compare_networks(networks, logits, data)
     figure = page(records, networks[low], logits, data, columns)
     files = write(folder, networks, integer, figure)
-    report = Report(columns, claims, (*files, str(folder / "report.json")))
+    files = (*files, str(folder / "report.json"))
+    report = Report(columns, claims, files, diagnosis(np.random.default_rng(seed)))
     write_text(folder / "report.json", json.dumps(report.as_dict(), indent=2) + "\n")
     return report
+
+
+def truncating(
+    acc: Int, multiplier: int, shift: int, zero_point: int, q_min: int, q_max: int
+) -> Int:
+    """Requantize as C code that divides: a deliberately different implementation."""
+    quotient = np.trunc(acc * (multiplier * 2.0 ** (shift - 31))).astype(np.int64)
+    return np.clip(quotient + zero_point, q_min, q_max)
+
+
+def diagnosis(rng: np.random.Generator) -> str:
+    """Judge an implementation that rounds another way; two lines.
+
+    >>> print(diagnosis(np.random.default_rng(0)).splitlines()[1])
+    its rounding is trunc, as 9 inputs tell; refqnn rounds half_up
+    """
+    inputs = FAMILIES["requantize"].draw(rng, 4096)
+    found = diagnose("requantize", inputs, truncating(**inputs))
+    asked = identify(truncating, "requantize")
+    wrong, total = found.comparison.mismatches, found.comparison.total
+    return (
+        f"another implementation of requantize differs in {wrong} of {total} codes\n"
+        f"its rounding is {asked.certain['requantize']}, as {asked.inputs} inputs tell; "
+        f"refqnn rounds {Semantics().requantize}"
+    )
 
 
 def subset(data: Dataset, settings: Settings) -> Dataset:

@@ -7,42 +7,25 @@
     generate                 vectors that tell every choice apart
     Semantics, profiles      the choices themselves, and who makes which
 
-Names load when first used: importing this package imports the standard library only.
 README.md holds the tables and the tutorial.
 """
 
-import importlib
-from typing import Any
-
-#: where each public name lives
-NAMES = {
-    "Broken": "calls",
-    "Child": "adapters",
-    "Semantics": "semantics",
-    "check_implementation": "checks",
-    "compare": "compare",
-    "diagnose": "diagnose",
-    "from_command": "adapters",
-    "from_ctypes": "adapters",
-    "from_directory": "adapters",
-    "from_onnx": "adapters",
-    "generate": "packs",
-    "identify": "identify",
-    "identify_files": "identify",
-    "parametrize_with_checks": "checks",
-    "profiles": "profiles",
-    "verify": "identify",
-    "write_probes": "identify",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in NAMES:
-        raise AttributeError(f"module 'refqnn.conformance' has no attribute {name!r}")
-    module = importlib.import_module(f"refqnn.conformance.{NAMES[name]}")
-    globals()[name] = value = getattr(module, name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *NAMES])
+from refqnn.conformance.adapters import Child as Child
+from refqnn.conformance.adapters import from_command as from_command
+from refqnn.conformance.adapters import from_ctypes as from_ctypes
+from refqnn.conformance.adapters import from_directory as from_directory
+from refqnn.conformance.adapters import from_onnx as from_onnx
+from refqnn.conformance.calls import Broken as Broken
+from refqnn.conformance.checks import check_implementation as check_implementation
+from refqnn.conformance.checks import (
+    parametrize_with_checks as parametrize_with_checks,
+)
+from refqnn.conformance.compare import compare as compare
+from refqnn.conformance.diagnose import diagnose as diagnose
+from refqnn.conformance.identify import identify as identify
+from refqnn.conformance.identify import identify_files as identify_files
+from refqnn.conformance.identify import verify as verify
+from refqnn.conformance.identify import write_probes as write_probes
+from refqnn.conformance.packs import generate as generate
+from refqnn.conformance.profiles import profiles as profiles
+from refqnn.conformance.semantics import Semantics as Semantics

@@ -10,7 +10,7 @@ from refqnn.conformance.compare import Comparison, compare, unlike
 from refqnn.conformance.families import Family, Outputs
 
 
-class Broken(RuntimeError):
+class Broken(RuntimeError):  # noqa: N818 - says what the implementation is
     """A foreign implementation crashed, hung or returned what is no answer."""
 
 

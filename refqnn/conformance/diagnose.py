@@ -259,13 +259,14 @@ def reproduction(
 ) -> str:
     """Return a line of Python for the smallest mismatch of an elementwise family."""
     name, output = family.elementwise, family.outputs[0]
-    if not family.call:
-        return ""
+    found = []
     for call, g, w in zip(calls, got, want, strict=True):
         wrong = np.flatnonzero(~family.agree(g[output], w[output]))
-        if wrong.size:
-            return shown_call(family, call, smallest(call[name], wrong))
-    return ""
+        if family.call and wrong.size:
+            at = smallest(call[name], wrong)
+            size = abs(float(np.ravel(call[name])[at]))
+            found.append((size, shown_call(family, call, at)))
+    return min(found)[1] if found else ""
 
 
 def smallest(data: Array, wrong: Array) -> int:

@@ -34,7 +34,7 @@ SEED = 20_240_616
 RANDOM = 256
 
 
-class Unreadable(ValueError):
+class Unreadable(ValueError):  # noqa: N818 - says what the file is
     """A file that is damaged or none of ours; the command line leaves with 4."""
 
     exit_code = 4
@@ -264,7 +264,7 @@ def schema() -> dict[str, Any]:
 
 
 def export(pack: Pack, kind: str) -> bytes:
-    """Return the arrays of a pack as ``c-header``, ``hex``, ``csv`` or ``safetensors``."""
+    """Return a pack as ``c-header``, ``hex``, ``csv`` or ``safetensors``."""
     if kind not in FORMATS:
         raise ValueError(f"format must be one of {list(FORMATS)}, got {kind!r}")
     made: bytes = FORMATS[kind](pack)

@@ -1,0 +1,177 @@
+"""Foreign code that is right, wrong, crashes, hangs and lies."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refqnn.conformance import (
+    Broken,
+    Child,
+    check_implementation,
+    from_command,
+    from_directory,
+    identify,
+    parametrize_with_checks,
+)
+from refqnn.conformance.adapters import as_arrays
+from refqnn.conformance.families import FAMILIES
+from refqnn.conformance.strategies import want
+
+ROOT = Path(__file__).parent.parent.parent
+NAMES = tuple(FAMILIES["requantize"].draw(np.random.default_rng(0), 2))
+
+
+def right(*inputs):
+    return want("requantize", dict(zip(NAMES, inputs, strict=True)))
+
+
+def wrong(*inputs):
+    return right(*inputs) + 1
+
+
+@parametrize_with_checks("requantize")
+def test_a_right_implementation_passes_every_check(check):
+    check(right, in_process=True)
+
+
+@parametrize_with_checks("max_pool2d")
+def test_checks_reject_a_wrong_implementation(check):
+    calls = []
+
+    def drifting(x, *_):
+        calls.append(1)
+        return np.full((x.shape[0], x.shape[1], 4, 4), len(calls))
+
+    if "elementwise" in check.__closure__[1].cell_contents:
+        pytest.skip("does not apply to windows")
+    with pytest.raises(AssertionError):
+        check(drifting, in_process=True)
+
+
+def test_results_are_counted_and_shown():
+    found = check_implementation(right, "requantize", in_process=True)
+    assert found.conforms
+    assert found.exit_code == 0
+    assert all(r.checked > 0 for r in found.results)
+    assert "2500 outputs" in str(found)
+    assert '"conforms": true' in found.as_json()
+
+
+def test_a_wrong_implementation_fails_with_a_diagnosis():
+    found = check_implementation(wrong, "requantize", in_process=True)
+    assert found.exit_code == 1
+    assert "none of the" in str(found)
+
+
+def test_expected_failures_must_fail():
+    known = ("vectors", "random")
+    assert check_implementation(
+        wrong, "requantize", in_process=True, expected_failures=known
+    ).conforms
+    unexpected = check_implementation(
+        right, "requantize", in_process=True, expected_failures=known
+    )
+    assert not unexpected.conforms
+    assert "unexpected pass" in str(unexpected)
+    with pytest.raises(ValueError, match="checks are"):
+        check_implementation(right, "requantize", expected_failures=("speed",))
+
+
+ACCIDENTS = {
+    "crashed: signal 11": lambda *_: os.kill(os.getpid(), 11),
+    "left with 7": lambda *_: os._exit(7),
+    "no answer after 0.2 s": lambda *_: time.sleep(60),
+    "no array of numbers": lambda *_: "text",
+    "shape (2,)": lambda *_: np.zeros(2),
+    "ZeroDivisionError": lambda *_: 1 // 0,
+}
+
+
+@pytest.mark.parametrize("told", ACCIDENTS)
+def test_accidents_are_lines_of_the_report(told):
+    found = check_implementation(ACCIDENTS[told], "dequantize", seconds=0.2)
+    assert not found.conforms
+    assert found.exit_code in {1, 3}
+    assert told in str(found)
+
+
+def test_identify_survives_a_crash_in_a_child():
+    with Child(ACCIDENTS["crashed: signal 11"]) as child:
+        found = identify(child, "quantize")
+    assert not found.explained
+    assert found.complaint == "crashed: signal 11"
+
+
+def test_a_command_is_a_function(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, numpy as np\n"
+        "p = np.load(sys.argv[1])\n"
+        "np.savez(sys.argv[2], y=p['scale'] * (p['q'].astype(int) - p['zero_point']))\n"
+    )
+    names = ("q", "scale", "zero_point")
+    run = from_command([sys.executable, str(program)], inputs=names)
+    np.testing.assert_array_equal(run(np.int8([3]), np.float32(0.5), 1)[0], [1.0])
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("raise SystemExit(3)", "left with 3"),
+        ("pass", "no outputs"),
+        ("import sys; open(sys.argv[2], 'w').write('garbage')", "no outputs"),
+        ("import sys, numpy as np; np.savez(sys.argv[2], z=1)", "outputs lack"),
+        ("import time; time.sleep(60)", "no answer"),
+    ],
+)
+def test_commands_that_fail_are_broken(code, told):
+    call = from_command([sys.executable, "-c", code], inputs=("q",), seconds=3)
+    with pytest.raises(Broken, match=told):
+        call(np.zeros(1))
+
+
+def test_a_command_that_does_not_exist_is_broken():
+    with pytest.raises(Broken, match="cannot run absent-program"):
+        from_command(["absent-program"], inputs=("q",))(1)
+
+
+def test_a_directory_is_read_in_order(tmp_path):
+    for i in range(2):
+        np.savez(tmp_path / f"{i}.npz", y=np.array([i]))
+    read = from_directory(tmp_path)
+    assert [int(read()[0][0]) for _ in range(2)] == [0, 1]
+    with pytest.raises(Broken, match="no further file"):
+        read()
+
+
+def test_torch_arrays_come_through_dlpack():
+    torch = pytest.importorskip("torch")
+    array = as_arrays(torch.ones(2, requires_grad=True))[0]
+    np.testing.assert_array_equal(array, [1, 1])
+
+
+def loaded(statement):
+    code = f"import sys; {statement}; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    return set(ran.stdout.split())
+
+
+def test_the_plugin_imports_the_standard_library_only():
+    more = loaded("import refqnn.pytest_plugin") - loaded("import typing, importlib")
+    assert more - set(sys.stdlib_module_names) == {"refqnn"}
+
+
+def test_importing_the_kit_does_not_import_hypothesis_or_runtimes():
+    found = loaded("import refqnn.conformance.strategies, refqnn.conformance.runtimes")
+    assert not found & {"hypothesis", "pytest", "torch", "onnx", "onnxruntime"}

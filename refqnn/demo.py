@@ -165,14 +165,14 @@ def diagnosis(rng: np.random.Generator) -> str:
     """Judge an implementation that rounds another way; two lines.
 
     >>> print(diagnosis(np.random.default_rng(0)).splitlines()[1])
-    its rounding is trunc, as 9 inputs tell; refqnn rounds half_up
+    its rounding is trunc, as 11 inputs tell; refqnn rounds half_up
     """
     inputs = FAMILIES["requantize"].draw(rng, 4096)
     found = diagnose("requantize", inputs, truncating(**inputs))
     asked = identify(truncating, "requantize")
     wrong, total = found.comparison.mismatches, found.comparison.total
     return (
-        f"another implementation of requantize differs in {wrong} of {total} codes\n"
+        f"another requantization: {wrong} of {total} codes differ\n"
         f"its rounding is {asked.certain['requantize']}, as {asked.inputs} inputs tell; "
         f"refqnn rounds {Semantics().requantize}"
     )

@@ -449,3 +449,21 @@ def test_pareto_variance(tmp_path, capsys):
         if p["r"] == 0 and p["d"] > 1:
             assert p["printed"] < 0 < p["exact"]
     assert figure.read_bytes()[:4] == b"\x89PNG"
+def test_conformance_c_kernel():
+    found = example("conformance_c_kernel").main(["--json"])
+    if found is None:
+        pytest.skip("there is no C compiler on the path")
+    assert not found["conforms"]
+    assert found["certain"]["requantize"] == "trunc"
+
+
+def test_conformance_torch_fake_quant():
+    pytest.importorskip("torch")
+    found = example("conformance_torch_fake_quant").main(["--json"])
+    assert found["certain"]["straight_through"] == "input_inclusive"
+    assert found["certain"]["scale_gradient"] == "1/sqrt(N*q_p)"
+
+
+def test_conformance_simulator_files():
+    found = example("conformance_simulator_files").main(["--json"])
+    assert found["certain"]["requantize"] == "two_stage_half_up"

@@ -156,7 +156,8 @@ def test_torch_arrays_come_through_dlpack():
 
 
 def loaded(statement):
-    code = f"import sys; {statement}; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"
+    tops = "{m.split('.')[0] for m in sys.modules}"
+    code = f"import sys; {statement}; print(*sorted({tops}))"
     ran = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

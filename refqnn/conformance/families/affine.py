@@ -13,6 +13,7 @@ passes (m = 1) it is the residual, elsewhere the level at the end of the grid.
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +78,7 @@ def quantize(
     q = np.where(unfit, REFUSED, q)
     if not unknown.any():
         return {"y": q}
-    stand_in = {
+    stand_in: dict[str, Any] = {
         "raise": REFUSED,
         "q_min": q_min,
         "q_max": q_max,

@@ -77,8 +77,10 @@ def zero_point_inside(form: str, acc: Int, m: Int, e: Int, z: Int) -> Int:
         raise ValueError("before_rounding needs shifts of at least -20")
     if form in FLOATS:
         dtype, real_dtype = FLOATS[form]
-        real = np.ldexp(m.astype(np.float64), e - 31).astype(real_dtype).astype(dtype)
-        return np.rint(acc.astype(dtype) * real + z.astype(dtype)).astype(np.int64)
+        real: Float = np.ldexp(m.astype(np.float64), e - 31).astype(real_dtype)
+        return np.rint(acc.astype(dtype) * real.astype(dtype) + z.astype(dtype)).astype(
+            np.int64
+        )
     if form in TWO_STAGE:
         left, right = np.maximum(e, 0), np.maximum(-e, 0)
         high = shift_right((acc << left) * m, 31, rounding="half_up")

@@ -171,9 +171,10 @@ def diagnosis(rng: np.random.Generator) -> str:
     found = diagnose("requantize", inputs, truncating(**inputs))
     asked = identify(truncating, "requantize")
     wrong, total = found.comparison.mismatches, found.comparison.total
+    told, inputs_used = asked.certain["requantize"], asked.inputs
     return (
         f"another requantization: {wrong} of {total} codes differ\n"
-        f"its rounding is {asked.certain['requantize']}, as {asked.inputs} inputs tell; "
+        f"its rounding is {told}, as {inputs_used} inputs tell; "
         f"refqnn rounds {Semantics().requantize}"
     )
 

@@ -5,6 +5,7 @@ Everything here is optional and imported when called. ``BOXES`` is the table fro
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -220,7 +221,7 @@ def torch_fake_quantize(*args: Any) -> tuple[Array, ...]:
     y = torch.fake_quantize_per_tensor_affine(
         leaf, float(scale), int(zero_point), q_min, q_max
     )
-    y.backward(torch.from_numpy(np.array(dy)))
+    torch.autograd.backward(y, torch.from_numpy(np.array(dy)))  # type: ignore[no-untyped-call, unused-ignore]
     return np.asarray(y.detach()), np.asarray(leaf.grad), np.zeros(())
 
 
@@ -234,7 +235,7 @@ def torch_learnable(*args: Any) -> tuple[Array, ...]:
     zero = torch.tensor([float(zero_point)])
     learnable = torch._fake_quantize_learnable_per_tensor_affine  # noqa: SLF001 - what QAT with learned scales calls
     y = learnable(leaf, step, zero, q_min, q_max, 1.0)
-    y.backward(torch.from_numpy(np.array(dy)))
+    torch.autograd.backward(y, torch.from_numpy(np.array(dy)))  # type: ignore[no-untyped-call, unused-ignore]
     return np.asarray(y.detach()), np.asarray(leaf.grad), np.asarray(step.grad)[0]
 
 
@@ -326,6 +327,11 @@ def numpy_quantize(
     return np.clip(np.rint(x / np.asarray(scale)) + zero_point, q_min, q_max)
 
 
+def itself(fn: Function) -> Function:
+    """Return the function: it needs no making."""
+    return fn
+
+
 ONNX = {
     "QuantizeLinear": ("quantize", onnx_quantize),
     "DequantizeLinear": ("dequantize", onnx_dequantize),
@@ -348,12 +354,12 @@ TORCH: dict[str, tuple[str, Function]] = {
 }
 BOXES = (
     *(
-        Box(runtime, operator, family, lambda make=make, run=run: make(run))
+        Box(runtime, operator, family, partial(make, run))
         for runtime, run in (("onnxruntime", onnxruntime), ("onnx", reference))
         for operator, (family, make) in ONNX.items()
     ),
     *(
-        Box("torch", operator, family, lambda fn=fn: fn)
+        Box("torch", operator, family, partial(itself, fn))
         for operator, (family, fn) in TORCH.items()
     ),
     Box("numpy", "rint and clip", "quantize", lambda: numpy_quantize),

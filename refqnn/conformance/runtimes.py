@@ -112,7 +112,7 @@ def onnx_requantize(run: Runner) -> Function:
 
     def call(acc: Int, multiplier: int, shift: int, zero_point: int, *_: int) -> Array:
         n, real = len(acc), float(multiplier) * 2.0 ** (shift - 31)
-        feeds = {
+        feeds: dict[str, Array] = {
             "x": np.zeros((1, 1, 1, 1), np.int8),
             "xs": np.asarray(real, np.float32),
             "xz": np.asarray(0, np.int8),
@@ -153,8 +153,13 @@ def onnx_conv2d(run: Runner) -> Function:
             dilations=[dilation] * 2,
             group=groups,
         )
-        zeros = {"xz": np.asarray(xz, x.dtype), "wz": np.asarray(wz, w.dtype)}
-        return run(one, {"x": x, "w": w} | zeros)[0] + b[:, None, None]
+        feeds: dict[str, Array] = {
+            "x": x,
+            "w": w,
+            "xz": np.asarray(xz, x.dtype),
+            "wz": np.asarray(wz, w.dtype),
+        }
+        return run(one, feeds)[0] + b[:, None, None]
 
     return call
 

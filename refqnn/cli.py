@@ -19,6 +19,8 @@ import refqnn
 
 #: exit codes: a claim does not hold; wrong input, unless the error has its own; Ctrl-C
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
+#: what ``refqnn export`` writes of a pack of vectors
+PACK_FORMS = ("c-header", "hex", "csv", "safetensors")
 Option = tuple[str, Callable[[str], Any], Any, str]
 
 
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return broken_pipe()
     except (ValueError, OSError, OverflowError, MemoryError) as error:
         print(f"refqnn: error: {one_line(error)}", file=sys.stderr)
-        return getattr(error, "exit_code", WRONG)
+        return int(getattr(error, "exit_code", WRONG))
     except KeyboardInterrupt:
         print("refqnn: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -185,6 +187,79 @@ def add_evaluate(commands: Any) -> None:
     add_options(add, DATA)
 
 
+def add_export(commands: Any) -> None:
+    """Add ``refqnn export``."""
+    add = add_command(
+        commands,
+        "export",
+        "write a network as ONNX or QONNX, a pack as c-header, hex, csv or safetensors",
+        "The exact form computes in any runtime what refqnn does; of the others the "
+        "layers that may differ are listed. Needs pip install refqnn[onnx].",
+    )
+    add("network", type=Path, help="an integer network, a checkpoint, or a pack")
+    add("-o", "--output", type=Path, required=True, help="file or folder to write")
+    forms = ("onnx-exact", "onnx-qoperator", "onnx-qdq", "qonnx", *PACK_FORMS)
+    add("--format", choices=forms, default=forms[0], help=f"({forms[0]})")
+
+
+def add_trace(commands: Any) -> None:
+    """Add ``refqnn trace``."""
+    add = add_command(
+        commands,
+        "trace",
+        "write every tensor of an integer network to a file, for a few test images",
+        "",
+    )
+    add("network", type=Path, help="what refqnn deploy has written")
+    add("-o", "--output", type=Path, required=True, help="file of the trace (.npz)")
+    add_options(
+        add,
+        ("--images", count, 4, "the first ones of the test images"),
+        ("--hex", Path, None, "folder for one file a tensor, a value a line"),
+        ("--c-header", Path, None, "folder for one C header a tensor"),
+        DATA,
+    )
+
+
+def add_bisect(commands: Any) -> None:
+    """Add ``refqnn bisect``."""
+    add = add_command(
+        commands,
+        "bisect",
+        "find the first tensor that another implementation has differently",
+        "Exit code 0: what was compared is equal; 1: not; 3: nothing was compared; "
+        "4: a file cannot be read.",
+    )
+    add("reference", type=Path, help="what refqnn trace has written")
+    add("other", type=Path, help="arrays under the same names (.npz)")
+    same = "compare values whatever the dtypes"
+    add("--any-dtype", action="store_true", help=same)
+
+
+def add_size(commands: Any) -> None:
+    """Add ``refqnn size``."""
+    add = add_command(
+        commands,
+        "size",
+        "count the bits of a network's weights, its multiply-adds and its memory",
+        "First and last layer have 8-bit weights. Footprints are those of one image: "
+        "the largest input map plus the largest output map plus all weights; of any "
+        "two layers (separate) or of one layer (joint). Depth-wise weights: --bits, "
+        "or 4 in mobilenetv2 as the paper counts it.",
+    )
+    add("network", help="resnet20 to resnet56, vgg11, vgg11a, mobilenetv2, ...")
+    add_options(
+        add,
+        ("--width", float, 1.0, "multiplies channels"),
+        ("--bits", int, 8, "of weights"),
+        ("--depthwise-bits", int, None, "of depth-wise weights (see above)"),
+        ("--activation-bits", int, 8, "of maps, in the footprints, too"),
+    )
+    ways = ("paper", "common")
+    told = "what the multiplier does to ImageNet networks (paper): recovered or usual"
+    add("--counting", choices=ways, default="paper", help=told)
+
+
 OUTPUT = ("--output", "-o")
 PROFILE = ("--profile",)
 #: name -> (summary, arguments); a name without -- is positional
@@ -208,10 +283,6 @@ CONFORMANCE: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
         (("probes",), ("outputs",)),
     ),
     "score": ("list the variants that a pack does not detect", (("pack",),)),
-    "export": (
-        "write a pack as c-header, hex, csv or safetensors",
-        (("pack",), ("--format",), OUTPUT),
-    ),
 }
 
 

@@ -16,6 +16,8 @@ import refqnn
 from refqnn import conformance, data
 from refqnn import demo as demonstration
 from refqnn import deploy as deployment
+from refqnn.conformance.command_line import export_pack
+from refqnn.conformance.packs import FORMATS
 from refqnn.cost import Cost, count
 from refqnn.networks import build, image_shape, named, resnet
 from refqnn.nn import Preset, Sequential, Training, fit, predict, steps_per_epoch
@@ -160,7 +162,9 @@ def evaluate(options: Namespace) -> Answer:
 
 
 def export(options: Namespace) -> Answer:
-    """Write an ONNX model; say which layers a runtime may compute differently."""
+    """Write an ONNX model, and say which layers may differ; or a pack's vectors."""
+    if options.format in FORMATS:
+        return export_pack(options)
     network = load_either(options.network)
     whole = isinstance(network, deployment.IntegerNetwork)
     if whole == (options.format == "qonnx"):

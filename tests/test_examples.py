@@ -449,6 +449,8 @@ def test_pareto_variance(tmp_path, capsys):
         if p["r"] == 0 and p["d"] > 1:
             assert p["printed"] < 0 < p["exact"]
     assert figure.read_bytes()[:4] == b"\x89PNG"
+
+
 def test_conformance_c_kernel():
     found = example("conformance_c_kernel").main(["--json"])
     if found is None:

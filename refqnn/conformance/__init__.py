@@ -6,6 +6,7 @@
     check_implementation     all of it, as results that a build can fail on
     generate                 vectors that tell every choice apart
     Semantics, profiles      the choices themselves, and who makes which
+    trace, bisect            every tensor of an integer network, the first that differs
 
 README.md holds the tables and the tutorial.
 """
@@ -29,3 +30,10 @@ from refqnn.conformance.identify import write_probes as write_probes
 from refqnn.conformance.packs import generate as generate
 from refqnn.conformance.profiles import profiles as profiles
 from refqnn.conformance.semantics import Semantics as Semantics
+from refqnn.conformance.trace import Trace as Trace
+from refqnn.conformance.trace import UnreadableError as UnreadableError
+from refqnn.conformance.trace import trace as trace
+from refqnn.conformance.trace_bisect import Bisection as Bisection
+from refqnn.conformance.trace_bisect import Difference as Difference
+from refqnn.conformance.trace_bisect import bisect as bisect
+from refqnn.conformance.trace_vectors import write_vectors as write_vectors

@@ -145,13 +145,16 @@ def score(options: Namespace) -> Answer:
     return {"detected": count, "missed": missed, "exit_code": code}, "\n".join(lines)
 
 
-def export(options: Namespace) -> Answer:
+def export_pack(options: Namespace) -> Answer:
     """Write a pack in another format."""
-    content = packs.export(packs.read(options.pack), options.format or "c-header")
-    if options.output in {None, "-"}:
+    content = packs.export(packs.read(options.network), options.format)
+    if str(options.output) == "-":
         return {"text": content.decode()}, content.decode().rstrip("\n")
     Path(options.output).write_bytes(content)
-    return {"file": options.output, "bytes": len(content)}, f"wrote {options.output}"
+    return {
+        "file": str(options.output),
+        "bytes": len(content),
+    }, f"wrote {options.output}"
 
 
 def read_arrays(path: str) -> dict[str, Array]:

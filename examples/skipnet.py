@@ -7,7 +7,8 @@ which counts the first block, and that of DFS, which does not.
 
     python examples/skipnet.py [--gates RNNGate FFGate-I FFGate-II] [--seeds 0] [--json]
 
-Every run is recorded under --runs when it ends; what was cut off is run again.
+Every run is recorded under --runs when it ends; what was cut off is run again, and runs
+that dfs_tradeoff.py has done are not done twice.
 """
 
 import argparse
@@ -35,18 +36,23 @@ def described(options: argparse.Namespace) -> list[dict[str, Any]]:
         "folder": str(options.runs),
     }
     return [
-        {"system": "skipnet", "alpha": alpha, "seed": seed, "gate": gate} | common
+        {"system": "skipnet", "alpha": alpha, "seed": seed} | gated(gate) | common
         for gate in options.gates
         for alpha in (None, *options.rewards)
         for seed in options.seeds
     ]
 
 
+def gated(gate: str) -> dict[str, str]:
+    """Return how a run names its gate; RNNGate is what runs have without a name."""
+    return {} if gate == "RNNGate" else {"gate": gate}
+
+
 def rows(found: Sequence[Outcome]) -> list[dict[str, Any]]:
     """Return what each run gave."""
     kept = ("accuracy", "cp", "cp_skipnet")
     return [
-        {"gate": run["gate"], "alpha": run["alpha"], "seed": run["seed"]}
+        {"gate": run.get("gate", "RNNGate"), "alpha": run["alpha"], "seed": run["seed"]}
         | {key: result[key] for key in kept}
         for run, result, _ in found
     ]
@@ -99,7 +105,9 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     if options.quick:
         options.images, options.steps = 512, 120
     runs = described(options)
-    table = rows(outcomes(runs, folder=options.runs, name="skipnet", jobs=options.jobs))
+    table = rows(
+        outcomes(runs, folder=options.runs, name="tradeoff", jobs=options.jobs)
+    )
     points: dict[str, list[tuple[float, float]]] = {}
     for row in table:
         points.setdefault(row["gate"], []).append((row["cp"], row["accuracy"]))

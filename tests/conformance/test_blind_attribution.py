@@ -112,9 +112,9 @@ def test_outputs_alone_are_attributed(record_property):
         false_certainty += found.certain and not right
         if right:
             sizes.append(len({key(family.canonical(v)) for v in best.variants}))
-    record_property("right class first", first / DRAWN)
-    record_property("certain", certain)
-    record_property("mean class", np.mean(sizes))
+    record_property("right class first", float(first / DRAWN))
+    record_property("certain", int(certain))
+    record_property("mean class", float(np.mean(sizes)))
     assert first >= 0.98 * DRAWN
     assert false_certainty == 0
     assert np.mean(sizes) < 1.5, "a class of everything would always be right"
@@ -131,7 +131,7 @@ def test_identify_needs_few_inputs(record_property):
         classes = {key(FAMILIES[name].canonical(v)) for v in found.alive}
         false_certainty += len(classes) == 1 and not right
     medians = {name: float(np.median(n)) for name, n in used.items()}
-    record_property("median inputs", medians)
+    record_property("median inputs", str(medians))
     assert wrong <= 0.02 * DRAWN
     assert false_certainty == 0
     assert max(medians.values()) <= 12

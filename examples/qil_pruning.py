@@ -14,6 +14,7 @@ Every stage is checkpointed under --runs; a run that was cut off resumes there.
 import argparse
 import functools
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -88,11 +89,11 @@ def trained(name: str, seed: int, options: argparse.Namespace) -> Any:
 
 
 def bars(name: str, layers: Sequence[Pruned], what: str) -> plots.LayerBars:
-    """Return one panel of the figure."""
+    """Return one panel of the figure; stage1_block1.conv2 is called 1.1.2."""
     weights = what == "weights"
     return plots.LayerBars(
         f"{name}: {what}",
-        [layer.name.split("_", 1)[-1].removeprefix("layer") for layer in layers],
+        [".".join(re.findall(r"\d+", layer.name)) for layer in layers],
         [layer.kind == "linear" for layer in layers],
         [layer.weights if weights else layer.activations for layer in layers],
         [layer.weight_ratio if weights else layer.activation_ratio for layer in layers],

@@ -1,0 +1,154 @@
+"""QuantNAS: the folded, quantized convolution and its hand-derived backward."""
+
+import numpy as np
+import pytest
+
+from refqnn.ops import batch_norm, batch_norm_inference, conv2d
+from refqnn.papers.quantnas.fold import (
+    Statistics,
+    calibrated_statistics,
+    fold,
+    folded_conv2d,
+    folded_conv2d_backward,
+)
+from refqnn.quantizers import lsq
+from refqnn.quantizers.lsq import lsq_backward
+
+OPTIONS = {"q_n": 8, "q_p": 7, "grad_scale": 0.3, "stride": 2, "padding": 1}
+NAMES = ("x", "w", "gamma", "beta", "s")
+
+
+def drawn(rng, dtype=np.float64):
+    """Return x, w, gamma of both signs, beta and a step at which weights saturate."""
+    arrays = (
+        rng.standard_normal((3, 2, 6, 5)),
+        rng.standard_normal((4, 2, 3, 3)) + 0.3,
+        rng.choice([-1, 1], 4) * rng.uniform(0.5, 1.5, 4),
+        rng.standard_normal(4),
+        np.array(0.04),
+    )
+    return [a.astype(dtype) for a in arrays]
+
+
+def given(rng):
+    return Statistics(rng.standard_normal(4), rng.uniform(0.5, 2, 4))
+
+
+def slope(loss, arrays, i, along, step=1e-6):
+    """Return the central difference of the loss along a direction of one array."""
+    ends = []
+    for side in (step, -step):
+        moved = list(arrays)
+        moved[i] = arrays[i] + side * along
+        ends.append(loss(*moved))
+    return (ends[0] - ends[1]) / (2 * step)
+
+
+@pytest.mark.parametrize("i", range(5), ids=NAMES)
+@pytest.mark.parametrize("statistics", ["batch", "given"])
+def test_gradients_equal_differences_of_the_frozen_form(rng, statistics, i):
+    arrays = drawn(rng)
+    at = given(rng) if statistics == "given" else None
+    options = OPTIONS | {"statistics": at}
+    y, cache = folded_conv2d(*arrays, **options)
+    u = cache.quant.u
+    assert 0 < np.mean(cache.quant.inside()) < 1, "some weights must saturate"
+    assert np.abs(u - np.rint(u)).max() > 0.1
+    dy = rng.standard_normal(y.shape)
+    grads = folded_conv2d_backward(dy, cache)
+
+    def loss(*moved):
+        return np.sum(dy * folded_conv2d(*moved, **options, frozen=cache)[0])
+
+    for _ in range(3):
+        along = rng.standard_normal(arrays[i].shape)
+        want = slope(loss, arrays, i, along)
+        np.testing.assert_allclose(np.sum(grads[i] * along), want, rtol=1e-6)
+
+
+def test_the_activation_step_in_front_equals_differences_of_the_frozen_form(rng):
+    x, w, gamma, beta, s = drawn(rng)
+    s_x, grid = np.array(0.2), {"q_n": 0, "q_p": 7, "grad_scale": 0.5}
+    options = OPTIONS
+    codes, first = lsq(x, s_x, **grid)
+    y, second = folded_conv2d(codes, w, gamma, beta, s, **options)
+    dy = rng.standard_normal(y.shape)
+    dx, ds_x = lsq_backward(folded_conv2d_backward(dy, second).dx, first)
+
+    def loss(x, s_x):
+        codes, _ = lsq(x, s_x, **grid, frozen=first)
+        y, _ = folded_conv2d(codes, w, gamma, beta, s, **options, frozen=second)
+        return np.sum(dy * y)
+
+    along = rng.standard_normal(x.shape)
+    want = slope(loss, (x, s_x), 0, along)
+    np.testing.assert_allclose(np.sum(dx * along), want, rtol=1e-6)
+    want = slope(loss, (x, s_x), 1, np.ones(()))
+    np.testing.assert_allclose(ds_x, want, rtol=1e-6)
+
+
+def test_folding_is_exact_without_quantization(rng):
+    x, w, gamma, beta, _ = drawn(rng)
+    conv = {"stride": 2, "padding": 1}
+    z, _ = conv2d(x, w, **conv)
+    want, _ = batch_norm(z, gamma, beta)
+    got, _ = folded_conv2d(x, w, gamma, beta, **conv)
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+    at = given(rng)
+    want, _ = batch_norm_inference(z, gamma, beta, *at)
+    got, cache = folded_conv2d(x, w, gamma, beta, statistics=at, **conv)
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+    assert cache.z is None, "given statistics need one convolution, not two"
+
+
+def test_folding_is_exact_to_1e_6_in_float32(rng):
+    x, w, gamma, beta, _ = drawn(rng, np.float32)
+    want, _ = batch_norm(conv2d(x, w)[0], gamma, beta)
+    got, _ = folded_conv2d(x, w, gamma, beta)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_are_quantized_after_folding(rng):
+    x, w, gamma, beta, s = drawn(rng)
+    _, cache = folded_conv2d(x, w, gamma, beta, s, **OPTIONS)
+    w_f, _ = fold(w, gamma, beta, cache.at)
+    want, _ = lsq(w_f, s, q_n=8, q_p=7)
+    np.testing.assert_array_equal(cache.conv_y.w, want)
+    assert np.abs(cache.conv_y.w / s - np.rint(cache.conv_y.w / s)).max() < 1e-9
+
+
+def test_gradients_are_linear_in_dy_and_arguments_stay(rng):
+    arrays = drawn(rng)
+    before = [a.copy() for a in arrays]
+    y, cache = folded_conv2d(*arrays, **OPTIONS)
+    one, two = rng.standard_normal((2, *y.shape))
+    parts = [folded_conv2d_backward(dy, cache) for dy in (one, two, one + 2 * two)]
+    for a, b, both in zip(*parts, strict=True):
+        np.testing.assert_allclose(both, a + 2 * b, rtol=1e-9, atol=1e-9)
+    for a, b in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_statistics_of_the_training_distribution_are_those_of_its_batches(rng):
+    z = rng.standard_normal((64, 3, 4, 4)) * 2 + 1
+    mean, var = calibrated_statistics(z, batch=16)
+    np.testing.assert_allclose(mean, z.mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(var, z.var((0, 2, 3)), rtol=0.02)
+    one = calibrated_statistics(z, batch=64)
+    np.testing.assert_allclose(one.var, z.var((0, 2, 3)), rtol=1e-12)
+
+
+def test_bad_arguments_raise(rng):
+    x, w, gamma, beta, s = drawn(rng)
+    with pytest.raises(ValueError, match="gamma"):
+        folded_conv2d(x, w, gamma[:2], beta)
+    with pytest.raises(ValueError, match="disagree on C"):
+        folded_conv2d(x[:, :1], w, gamma, beta)
+    with pytest.raises(ValueError, match="step size s"):
+        folded_conv2d(x, w, gamma, beta, -s)
+    at = Statistics(np.zeros(4), -np.ones(4))
+    with pytest.raises(ValueError, match="var"):
+        folded_conv2d(x, w, gamma, beta, statistics=at)
+    with pytest.raises(ValueError, match=r"batch must be in \[1, N = 4\]"):
+        calibrated_statistics(x[:1].repeat(4, 0), batch=5)

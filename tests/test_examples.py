@@ -469,3 +469,54 @@ def test_conformance_torch_fake_quant():
 def test_conformance_simulator_files():
     found = example("conformance_simulator_files").main(["--json"])
     assert found["certain"]["requantize"] == "two_stage_half_up"
+def test_quantnas_scales_resumes_and_draws(tmp_path, capsys):
+    program = example("quantnas_scales")
+    runs, figure = tmp_path / "runs", tmp_path / "scales.png"
+    argv = ["--quick", "--jobs", "1"]
+    argv += ["--runs", str(runs), "--figure", str(figure)]
+    found = program.main([*argv, "--json"])
+    assert json.loads(capsys.readouterr().out) == found
+    assert [row["source"] for row in found] == ["scratch"] * 2 + ["supernet"] * 2
+    for row in found:
+        assert len(row["best"]) == row["subnets"] == 4
+        assert row["ratio"] >= 1
+    before = (runs / "scales.jsonl").read_text()
+    assert len(before.splitlines()) == 4 + 1
+    assert program.main(argv) == found
+    assert (runs / "scales.jsonl").read_text() == before
+    assert capsys.readouterr().out.count("stage3_block1.conv2") == 2
+    assert figure.stat().st_size > 10_000
+    assert json.loads(figure.with_suffix(".json").read_text()) == found
+
+
+def test_quantnas_front_resumes_and_draws(tmp_path, capsys):
+    program = example("quantnas_front")
+    runs, figure = tmp_path / "runs", tmp_path / "front.png"
+    argv = ["--quick", "--seeds", "0", "--jobs", "1", "--cost", "latency"]
+    argv += ["--runs", str(runs), "--figure", str(figure)]
+    found = program.main([*argv, "--json"])
+    assert json.loads(capsys.readouterr().out) == found
+    assert [row["scales"] for row in found] == ["shared", "oracle", "predicted"]
+    assert found[1]["calibration_error"] == 0
+    assert found[0]["calibration_error"] > 0
+    for row in found:
+        costs = [point["cost"] for point in row["front"]]
+        assert costs == sorted(costs)
+        assert row["hypervolume"] >= 0
+    before = (runs / "fronts.jsonl").read_text()
+    assert "provenance" in json.loads((runs / "latency_14.json").read_text())
+    assert program.main(argv) == found
+    assert (runs / "fronts.jsonl").read_text() == before
+    assert "of 1" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_failed_quantnas_run_is_named(tmp_path):
+    argv = ["--quick", "--jobs", "1", "--runs", str(tmp_path)]
+    program = example("quantnas_scales")
+    program.scales_run = failing
+    with pytest.raises(RuntimeError, match=r"failed: ValueError: no luck"):
+        program.main(argv)
+
+
+def failing(**_):
+    raise ValueError("no luck")

@@ -284,3 +284,23 @@ def test_an_allocation_is_the_same_bytes_twice(tmp_path):
     for path in paths:
         plots.save(allocation(), path, dpi=40)
     assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_scales_of_subnets_are_drawn_over_their_smallest():
+    panels = [("early", [0.2, 0.1, 0.3], [0.2, 0.2, 0.3])] * 3
+    figure = plots.subnet_scales(panels)
+    assert len(figure.axes) == 4
+    lines = figure.axes[0].lines
+    np.testing.assert_allclose(lines[0].get_ydata(), [1, 2, 3])
+    np.testing.assert_allclose(lines[1].get_ydata(), [1, 1, 1.5])
+    assert lines[0].get_label() == "step: 3.00"
+
+
+def test_fronts_are_steps_named_once():
+    one = [(1e6, 0.5), (2e6, 0.7)]
+    axes = plots.search_fronts({"shared": [one, one], "oracle": [one]}, "bits").axes[0]
+    assert len(axes.lines) == 3
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [50, 70])
+    shown = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert shown == ["shared", "oracle"]
+    assert axes.get_xlabel() == "cost of one image, bits"

@@ -26,6 +26,7 @@ constants, and the terms of dZ drop out. X is what the layer reads: activation
 quantizers are layers of their own, so both convolutions see the same codes.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +60,7 @@ class FoldedCache(NamedTuple):
     conv_z: Any
     conv_y: Any
     quant: LSQCache | None
+    w_f: Float
 
 
 class FoldedGrads(NamedTuple):
@@ -76,7 +78,7 @@ def folded_conv2d(
     w: Float,
     gamma: Float,
     beta: Float,
-    s: Float | None = None,
+    s: Float | Callable[[Float], Float] | None = None,
     *,
     q_n: int = 8,
     q_p: int = 7,
@@ -95,7 +97,10 @@ def folded_conv2d(
     mu and sigma are those of conv(x, w) over the batch, or of ``statistics``. Without
     ``s`` the folded weights are not quantized, and y is batch norm of the convolution.
     Raises ValueError where shapes do not fit, var + eps is not positive, or an array or
-    a step is none that LSQ takes. ``frozen`` holds the rounding residual of LSQ.
+    a step is none that LSQ takes.
+
+    ``s`` may be a function of the folded weights; what it reads of them is a constant
+    in the backward. ``frozen`` holds the rounding residual of LSQ, and these weights.
 
     >>> x, w = np.array([[[[1.0]]], [[[5.0]]]]), np.array([[[[2.0]]]])
     >>> one = np.ones(1)  # 2 x is 2 and 10: mean 6, standard deviation 4
@@ -114,14 +119,19 @@ def folded_conv2d(
     sigma = np.sqrt(var + eps)  # (1)
     w_f, b_f = fold(w, gamma, beta, statistics, eps=eps)
     quant = None
+    w_q, seen = w_f, w_f if frozen is None else frozen.w_f
     if s is not None:
-        held = None if frozen is None else frozen.quant
-        w_f, quant = backend.quantizers.lsq(
-            w_f, s, q_n=q_n, q_p=q_p, grad_scale=grad_scale, frozen=held
+        w_q, quant = backend.quantizers.lsq(
+            w_f,
+            s(seen) if callable(s) else s,
+            q_n=q_n,
+            q_p=q_p,
+            grad_scale=grad_scale,
+            frozen=None if frozen is None else frozen.quant,
         )
-    y, conv_y = backend.ops.conv2d(x, w_f, b_f, **conv)  # (4)
+    y, conv_y = backend.ops.conv2d(x, w_q, b_f, **conv)  # (4)
     at = Statistics(mean, var)
-    return y, FoldedCache(backend, w, gamma, at, sigma, z, conv_z, conv_y, quant)
+    return y, FoldedCache(backend, w, gamma, at, sigma, z, conv_z, conv_y, quant, seen)
 
 
 def folded_conv2d_backward(dy: Float, cache: FoldedCache) -> FoldedGrads:
@@ -129,7 +139,7 @@ def folded_conv2d_backward(dy: Float, cache: FoldedCache) -> FoldedGrads:
 
     dy: (N, O, Ho, Wo)  ->  shapes of the arguments
     """
-    backend, w, gamma, (mean, _), sigma, z, conv_z, conv_y, quant = cache
+    backend, w, gamma, (mean, _), sigma, z, conv_z, conv_y, quant, _ = cache
     dx, d, s_b = backend.ops.conv2d_backward(dy, conv_y)
     s_b, ds = s_b.astype(np.float64), None
     if quant is not None:
@@ -146,8 +156,8 @@ def folded_conv2d_backward(dy: Float, cache: FoldedCache) -> FoldedGrads:
         through = backend.ops.conv2d_backward(dz.astype(dy.dtype), conv_z)
         dw = dw + through.dw  # (9)
         dx = dx + through.dx  # (10)
-    cast = (g.astype(dy.dtype) for g in (dx, dw, dgamma, s_b))
-    return FoldedGrads(*cast, ds)
+    dx, dw, dgamma, dbeta = (g.astype(dy.dtype) for g in (dx, dw, dgamma, s_b))
+    return FoldedGrads(dx, dw, dgamma, dbeta, ds)
 
 
 def fold(

@@ -1,0 +1,126 @@
+"""Is the front with predicted scales above that with shared ones (QuantNAS, figure 13)?
+
+Trains one supernet with shared scales and one with the scale predictor (Gao et al.,
+CVPR 2024 NAS workshop, supplement) for each seed, both with the same first weights and
+draws, on the embedded Fashion-MNIST subset halved to 14 x 14. Then evaluates every
+subnet of a small space (or evolves in a large one), calibrated, and prints hypervolume,
+how far scales are from those of least square error, and how they correlate with them.
+The oracle is the shared supernet with these best scales.
+
+    python examples/quantnas_front.py [--seeds 0 1 2] [--cost latency] [--json]
+
+Costs are bit operations, size, or the latency of our integer kernels, measured once
+into --runs with its provenance. Every run is recorded under --runs when it ends, and
+supernets keep checkpoints there; what was cut off is continued.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refqnn import plots
+from refqnn.papers.quantnas import measure
+from refqnn.papers.quantnas.runs import SPACES, front_run
+from refqnn.sweep import Sweep
+
+COSTS = {"bit_operations": "bit operations", "c_size": "bits", "latency": "seconds"}
+
+
+def described(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the runs: both scales, every seed."""
+    common = {
+        "steps": options.steps,
+        "images": options.images,
+        "space": options.space,
+        "cost": options.cost,
+        "subnets": options.subnets,
+        "folder": str(options.runs),
+    }
+    return [
+        {"scales": scales, "seed": seed} | common
+        for seed in options.seeds
+        for scales in ("shared", "predicted")
+    ]
+
+
+def measured_once(options: argparse.Namespace) -> None:
+    """Measure the latency table of the space, unless the folder has it."""
+    space = SPACES[options.space]
+    path = options.runs / f"latency_{space.size}.json"
+    if options.cost == "latency" and not path.exists():
+        options.runs.mkdir(parents=True, exist_ok=True)
+        measure(space, rng=np.random.default_rng(0)).save(path)
+
+
+def collected(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return a row for each seed and kind of scales."""
+    measured_once(options)
+    sweep = Sweep(front_run, described(options), options.runs / "fronts.jsonl")
+    if options.jobs == 1:
+        with ThreadPoolExecutor(1) as here:
+            outcomes = sweep.outcomes(here)
+    else:
+        outcomes = sweep.outcomes(workers=options.jobs)
+    failed = [o for o in outcomes if o.error is not None]
+    if failed:
+        raise RuntimeError(f"{failed[0].run} failed: {failed[0].error}")
+    return [
+        {"scales": scales, "seed": outcome.run["seed"]} | found
+        for outcome in outcomes
+        for scales, found in outcome.result.items()
+    ]
+
+
+def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the table, and how often the predictor's hypervolume is the larger."""
+    text = ["scales    seed  hypervolume   best  evaluated  |log s/s*|  correlation"]
+    for row in rows:
+        best = max(point["accuracy"] for point in row["front"])
+        together = row["correlation"]
+        shown = "-" if together is None else f"{together:.2f}"
+        text.append(
+            f"{row['scales']:10s}{row['seed']:4d}{row['hypervolume']:13.4f}"
+            f"{100 * best:7.1f}{row['evaluated']:11d}"
+            f"{row['calibration_error']:12.3f}{shown:>13s}"
+        )
+    volumes = {(row["scales"], row["seed"]): row["hypervolume"] for row in rows}
+    seeds = sorted({row["seed"] for row in rows})
+    won = sum(volumes["predicted", s] >= volumes["shared", s] for s in seeds)
+    return [*text, f"predicted at least as large as shared: {won} of {len(seeds)}"]
+
+
+def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Train, search, print the table, draw the fronts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--space", choices=[*SPACES], default="small")
+    parser.add_argument("--cost", choices=[*COSTS], default="bit_operations")
+    parser.add_argument("--subnets", type=int, help="random ones in place of a search")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, a thread each")
+    parser.add_argument("--images", type=int, default=3000, help="to train on")
+    parser.add_argument("--steps", type=int, default=1500, help="of the sandwich")
+    parser.add_argument("--quick", action="store_true", help="20 steps, 8 subnets")
+    parser.add_argument("--runs", type=Path, default=Path("runs/quantnas"))
+    parser.add_argument("--figure", type=Path, default=Path("quantnas_front.png"))
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(argv)
+    if options.quick:
+        options.steps, options.images, options.subnets = 20, 256, 8
+    rows = collected(options)
+    fronts: dict[str, list[list[tuple[float, float]]]] = {}
+    for row in rows:
+        points = [(point["cost"], point["accuracy"]) for point in row["front"]]
+        fronts.setdefault(row["scales"], []).append(points)
+    plots.save(plots.search_fronts(fronts, COSTS[options.cost]), options.figure)
+    options.figure.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+    print(json.dumps(rows) if options.json else "\n".join(lines(rows)))
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Does the best scale of a layer differ from subnet to subnet (QuantNAS, figure 12)?
+
+Draws 30 subnets (Gao et al., CVPR 2024 NAS workshop, supplement), trains each from
+scratch on the embedded Fashion-MNIST subset halved to 14 x 14, calibrates it, and finds
+the 4-bit step of least square error of the folded weights of an early and a late layer.
+The same 30 are also cut from one supernet. Prints the ratio of the largest to the
+smallest step, raw and times the root of the fan-in, and LSQ's learned step beside it.
+
+    python examples/quantnas_scales.py [--subnets 30] [--steps 200] [--json]
+
+Every run is recorded under --runs when it ends; what was cut off is run again.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refqnn import plots
+from refqnn.papers.quantnas.runs import EARLY, LATE, ratio, scales_run
+from refqnn.sweep import Sweep
+
+#: the supernet trains this many times as long as a subnet
+LONGER = 5
+
+
+def described(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return one run for each subnet from scratch, and one for the supernet."""
+    common = {"seed": options.seed, "images": options.images}
+    common["subnets"] = options.subnets
+    alone = [
+        {"source": "scratch", "index": i, "steps": options.steps} | common
+        for i in range(options.subnets)
+    ]
+    together = {"source": "supernet", "index": 0, "steps": LONGER * options.steps}
+    return [*alone, together | common]
+
+
+def collected(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """Return the scales of every subnet, by where its weights are from."""
+    sweep = Sweep(scales_run, described(options), options.runs / "scales.jsonl")
+    if options.jobs == 1:
+        with ThreadPoolExecutor(1) as here:
+            outcomes = sweep.outcomes(here)
+    else:
+        outcomes = sweep.outcomes(workers=options.jobs)
+    failed = [o for o in outcomes if o.error is not None]
+    if failed:
+        raise RuntimeError(f"{failed[0].run} failed: {failed[0].error}")
+    found: dict[str, list[dict[str, Any]]] = {"scratch": [], "supernet": []}
+    for outcome in outcomes:
+        found[outcome.run["source"]] += outcome.result
+    return found
+
+
+def summary(
+    found: dict[str, list[dict[str, Any]]], *, subnets: int
+) -> list[dict[str, Any]]:
+    """Return the ratios of every source and layer."""
+    rows = []
+    for source, chosen in found.items():
+        for name in (EARLY, LATE):
+            layers = [subnet[name] for subnet in chosen]
+            fan_ins = np.array([layer["fan_in"] for layer in layers])
+            best = np.array([layer["best"] for layer in layers])
+            learned = np.array([layer["learned"] for layer in layers])
+            rows.append(
+                {
+                    "source": source,
+                    "layer": name,
+                    "subnets": subnets,
+                    "ratio": ratio(best),
+                    "ratio_by_fan_in": ratio(best * np.sqrt(fan_ins)),
+                    "ratio_learned": ratio(learned),
+                    "fan_in": [int(fan_ins.min()), int(fan_ins.max())],
+                    "best": best.tolist(),
+                    "normalised": (best * np.sqrt(fan_ins)).tolist(),
+                }
+            )
+    return rows
+
+
+def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the table: one line for each source and layer."""
+    head = "largest / smallest step   subnets   best   best x sqrt(fan-in)  learned"
+    text = [f"{head}  fan-in"]
+    for row in rows:
+        low, high = row["fan_in"]
+        text.append(
+            f"{row['source']:9s}{row['layer']:19s}{row['subnets']:5d}"
+            f"{row['ratio']:8.2f}{row['ratio_by_fan_in']:17.2f}"
+            f"{row['ratio_learned']:13.2f}  {low} to {high}"
+        )
+    return text
+
+
+def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Train, print the ratios, draw the scales."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--subnets", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2, help="processes, a thread each")
+    parser.add_argument("--images", type=int, default=3000, help="to train on")
+    parser.add_argument("--steps", type=int, default=200, help="from scratch")
+    parser.add_argument("--quick", action="store_true", help="4 subnets, 10 steps")
+    parser.add_argument("--runs", type=Path, default=Path("runs/quantnas"))
+    parser.add_argument("--figure", type=Path, default=Path("quantnas_scales.png"))
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(argv)
+    if options.quick:
+        options.subnets, options.steps, options.images = 4, 10, 256
+    rows = summary(collected(options), subnets=options.subnets)
+    panels = [
+        (f"{row['layer']}, {row['source']}", row["best"], row["normalised"])
+        for row in rows
+    ]
+    plots.save(plots.subnet_scales(panels), options.figure)
+    options.figure.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+    print(json.dumps(rows) if options.json else "\n".join(lines(rows)))
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+r"""Training a supernet: the sandwich, distillation, two kinds of steps.
+
+QuantNAS (Gao et al., CVPR 2024 NAS workshop) does not say how it samples or what it
+minimises; this is ours, after the sandwich rule of slimmable networks
+(arXiv:1903.05134):
+
+    largest subnet    cross-entropy with the labels
+    smallest, two random subnets    KL(softmax(largest) || softmax(subnet))         (1)
+
+The largest is a constant in (1). All gradients are added up, then one step is taken.
+
+Weights, gamma and beta take SGD's steps. Logarithms of scales and the predictor take
+Adam's, at ``FACTOR`` times the rate: d log s = s ds is s^2 times smaller, next to its
+value, than what LSQ's balance of gradients was made for, and SGD would hardly move it.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import tqdm
+from threadpoolctl import threadpool_limits
+
+import refqnn
+from refqnn._types import Array, Float, Int
+from refqnn.core import Param, Run, named_params
+from refqnn.nn import SGD, Training, cosine
+from refqnn.papers.quantnas.space import Genotype, draw, smallest
+from refqnn.papers.quantnas.supernet import Supernet, initialise
+
+#: rate of Adam over that of SGD: 1e-3 at 0.05
+FACTOR = 0.02
+#: groups of parameters that take Adam's steps
+BY_ADAM = ("quantizer", "predictor")
+BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8
+
+
+class DistillationCache(NamedTuple):
+    """softmax(logits) - softmax(teacher), (N, K) in float64."""
+
+    surplus: Float
+    dtype: Any
+
+
+def distillation(logits: Float, teacher: Float) -> tuple[float, DistillationCache]:
+    """loss = mean over n of sum_k p_k (log p_k - log q_k), p of the teacher, (1)
+
+    logits, teacher: (N, K)  ->  loss: () in nats. The teacher is a constant.
+
+    >>> loss, _ = distillation(np.zeros((1, 2)), np.log([[1.0, 3.0]]))
+    >>> round(loss, 4)  # log 2 - (entropy of 1/4, 3/4)
+    0.1308
+    """
+    if logits.shape != teacher.shape or logits.ndim != 2 or not logits.size:
+        raise ValueError(
+            f"logits and teacher must be (N, K), not empty: "
+            f"logits{logits.shape}, teacher{teacher.shape}"
+        )
+    log_p, log_q = log_softmax(teacher), log_softmax(logits)
+    p = np.exp(log_p)
+    loss = float((p * (log_p - log_q)).sum() / len(p))  # (1)
+    return loss, DistillationCache(np.exp(log_q) - p, logits.dtype)
+
+
+def distillation_backward(dloss: float, cache: DistillationCache) -> Float:
+    """dlogits = dloss (softmax(logits) - softmax(teacher)) / N
+
+    dloss: ()  ->  dlogits: (N, K)
+    """
+    surplus, dtype = cache
+    return (dloss * surplus / len(surplus)).astype(dtype)
+
+
+def log_softmax(x: Float) -> Float:
+    """Return log softmax(x) along the last axis, in float64."""
+    z = x.astype(np.float64)
+    z -= z.max(axis=1, keepdims=True)
+    return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
+
+
+@final
+@dataclass(frozen=True)
+class Sandwich:
+    """The objective: the largest by its labels, the others by the largest."""
+
+    drawn: int = 2
+
+    def __call__(
+        self, net: Supernet, images: Array, labels: Int, run: Run
+    ) -> tuple[float, Float]:
+        """images: (B, C, H, W), labels: (B,)  ->  sum of the losses, largest's logits
+
+        Draws from ``run.rng``.
+        """
+        if run.rng is None:
+            raise ValueError("the sandwich draws subnets: run needs an rng")
+        total, teacher = Alone()(net, images, labels, run)
+        students = [smallest(net.space)]
+        students += [draw(net.space, run.rng) for _ in range(self.drawn)]
+        for genotype in students:
+            logits, cache = net.forward(images, run, genotype)
+            loss, kl = distillation(logits, teacher)
+            if np.isfinite(loss):
+                net.backward(distillation_backward(1.0, kl), cache)
+            total += loss
+        return total, teacher
+
+
+@final
+@dataclass(frozen=True)
+class Alone:
+    """The objective of one subnet from scratch: cross-entropy; None is the largest."""
+
+    genotype: Genotype | None = None
+
+    def __call__(
+        self, net: Supernet, images: Array, labels: Int, run: Run
+    ) -> tuple[float, Float]:
+        """images: (B, C, H, W), labels: (B,)  ->  loss: (), logits: (B, K)"""
+        ops = run.backend.ops
+        logits, cache = net.forward(images, run, self.genotype)
+        loss, ce = ops.softmax_cross_entropy(logits, labels)
+        if np.isfinite(loss):
+            net.backward(ops.softmax_cross_entropy_backward(1.0, ce), cache)
+        return float(loss), logits
+
+
+@final
+@dataclass(eq=False)
+class TwoSteps:
+    """SGD for weights, Adam for scales; ``velocity`` is what a checkpoint keeps."""
+
+    params: Mapping[str, Param]
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    factor: float = FACTOR
+    velocity: dict[str, Float] = field(default_factory=dict)
+
+    def step(self, lr: float) -> None:
+        """Take one step of every parameter."""
+        by_adam = {n: p for n, p in self.params.items() if p.group in BY_ADAM}
+        others = {n: p for n, p in self.params.items() if n not in by_adam}
+        SGD(
+            others,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            velocity=self.velocity,
+        ).step(lr)
+        t = float(self.velocity.get("adam.steps", np.zeros(()))) + 1
+        self.velocity["adam.steps"] = np.array(t)
+        for name, param in by_adam.items():
+            start = np.zeros((2, *param.value.shape))
+            moments = self.velocity.get(f"adam.{name}", start)
+            moved, self.velocity[f"adam.{name}"] = adam_step(
+                param.value, param.grad, moments, lr=self.factor * lr, t=t
+            )
+            param.value = np.asarray(moved, param.value.dtype)
+
+
+def adam_step(
+    value: Float, grad: Float, moments: Float, *, lr: float, t: float
+) -> tuple[Float, Float]:
+    """value - lr m_hat / (sqrt(v_hat) + eps); Kingma, Ba, arXiv:1412.6980, algorithm 1
+
+    value, grad: (...), moments: m and v, (2, ...)  ->  value, moments
+
+    >>> adam_step(np.array(1.0), np.array(4.0), np.zeros(2), lr=0.5, t=1)[0].round(6)
+    np.float64(0.5)
+    """
+    m = BETA1 * moments[0] + (1 - BETA1) * grad
+    v = BETA2 * moments[1] + (1 - BETA2) * grad**2
+    m_hat, v_hat = m / (1 - BETA1**t), v / (1 - BETA2**t)
+    return value - lr * m_hat / (np.sqrt(v_hat) + ADAM_EPS), np.stack([m, v])
+
+
+def train(
+    net: Supernet,
+    images: Array,
+    labels: Int,
+    objective: Any = None,
+    *,
+    steps: int,
+    lr: float = 0.05,
+    batch: int = 64,
+    checkpoint: str | Path | None = None,
+    save_every: int = 100,
+    rng: np.random.Generator,
+    backend: Any = refqnn,
+    progress: bool = False,
+) -> None:
+    """Take ``steps`` of the sandwich, or of another objective; the rate is a cosine.
+
+    images: (N, C, H, W), labels: (N,). The first batch sets the steps of the scales. An
+    existing ``checkpoint`` is continued to the same bits.
+
+    Raises ValueError for fewer images than a batch.
+    """
+    if not 1 <= batch <= len(images):
+        raise ValueError(f"batch must be in [1, N = {len(images)}], got {batch}")
+    initialise(net, images[:batch], backend=backend)
+    training = Training(
+        net,
+        TwoSteps(named_params(net)),  # type: ignore[arg-type] # has SGD's step and velocity
+        cosine(lr, steps=steps, warmup=min(steps // 20, steps - 1)),
+        rng,
+        batch=batch,
+        objective=objective or Sandwich(),
+        backend=backend,
+    )
+    if checkpoint is not None and Path(checkpoint).exists():
+        training.resume(checkpoint, images=len(images))
+    left: Iterable[int] = range(training.steps, steps)
+    with threadpool_limits(1, user_api="blas"):
+        for _ in tqdm.tqdm(left, unit="step", disable=not progress):
+            training.next_batch(images, labels)
+            ended = training.steps == steps or training.steps % save_every == 0
+            if checkpoint is not None and ended:
+                training.save(checkpoint)
+
+
+def calibration_error(found: Mapping[str, float], best: Mapping[str, float]) -> float:
+    """Return the mean over layers of |log s - log s*|: how far steps are from the best.
+
+    >>> calibration_error({"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 2.0})
+    0.0
+    """
+    if found.keys() != best.keys():
+        raise ValueError(f"layers differ: {sorted(found.keys() ^ best.keys())}")
+    return float(np.mean([abs(math.log(found[n] / best[n])) for n in found]))

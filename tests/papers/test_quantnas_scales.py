@@ -1,0 +1,103 @@
+"""QuantNAS: shared, predicted and best steps."""
+
+import numpy as np
+import pytest
+
+from refqnn.papers.quantnas.scales import (
+    Oracle,
+    Shared,
+    Starting,
+    Where,
+    features,
+    mse_step,
+    predicted,
+    square_error,
+    start,
+)
+from refqnn.quantizers.lsq import lsq_step
+
+CONV = Where("conv", 4, signed=True, fan_in=18)
+
+
+def known():
+    shared = Shared()
+    start(shared, {"conv": 0.3, "last": 0.1})
+    return shared
+
+
+def test_a_zero_predictor_is_the_shared_step_to_the_bit(rng):
+    shared = known()
+    predictor = predicted(shared, ("last", "conv"), 4, rng=rng)
+    for _ in range(20):
+        v, a = rng.standard_normal(9), rng.standard_normal(4)
+        assert predictor.step(CONV, v, a)[0] == shared.step(CONV, v, a)[0]
+    assert shared.step(CONV, v, a)[0] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("kind", ["shared", "predicted"])
+def test_gradients_equal_differences(kind, rng):
+    shared = known()
+    scales, params = shared, [shared.log_s["conv"]]
+    if kind == "predicted":
+        scales = predicted(shared, ("last", "conv"), 4, hidden=5, rng=rng)
+        params += [scales.w1, scales.b1, scales.w2, scales.b2]
+        for param in params[2:]:
+            param.value = rng.normal(0, 0.3, param.value.shape)
+    v, a = rng.standard_normal(9), rng.standard_normal(4)
+    _, cache = scales.step(CONV, v, a)
+    scales.backward(np.array(1.7), cache)
+    for param in params:
+        value, along = param.value, rng.standard_normal(param.value.shape)
+        ends = []
+        for side in (1e-6, -1e-6):
+            param.value = value + side * along
+            ends.append(1.7 * scales.step(CONV, v, a)[0])
+        param.value = value
+        slope = (ends[0] - ends[1]) / 2e-6
+        # eps |loss| / step, the rounding of the difference, is below 1e-9
+        got = np.sum(param.grad * along)
+        np.testing.assert_allclose(got, slope, rtol=1e-7, atol=1e-9)
+    assert not np.any(shared.log_s["last"].grad)
+
+
+def test_a_learned_predictor_tells_subnets_apart(rng):
+    scales = predicted(known(), ("conv",), 4, rng=rng)
+    scales.w2.value = rng.standard_normal(scales.w2.value.shape)
+    v = rng.standard_normal(9)
+    steps = {float(scales.step(CONV, v, a)[0]) for a in np.eye(4)}
+    assert len(steps) == 4
+    assert all(s > 0 for s in steps)
+
+
+@pytest.mark.parametrize(("bits", "signed"), [(2, True), (4, True), (8, False)])
+def test_the_best_step_is_the_best_of_a_dense_grid(bits, signed, rng):
+    where = Where("v", bits, signed=signed, fan_in=1)
+    q_n, q_p = where.ends
+    v = rng.standard_normal(3000)
+    v = v if signed else np.maximum(v, 0)
+    s = mse_step(v, q_n=q_n, q_p=q_p)
+    dense = np.geomspace(s / 3, 3 * s, 2000)
+    least = min(square_error(v, x, q_n, q_p) for x in dense)
+    assert square_error(v, s, q_n, q_p) <= 1.005 * least
+    assert Oracle().step(where, v, np.zeros(1))[0] == s
+
+
+def test_the_best_step_follows_its_tensor(rng):
+    v = rng.standard_normal(500)
+    ends = {"q_n": 8, "q_p": 7}
+    np.testing.assert_allclose(mse_step(4 * v, **ends), 4 * mse_step(v, **ends))
+    assert mse_step(np.zeros(5), **ends) > 0
+    assert mse_step(-np.ones(5), q_n=0, q_p=7) > 0
+
+
+def test_starting_steps_are_those_of_lsq(rng):
+    v, starting = rng.standard_normal(30), Starting()
+    s, _ = starting.step(CONV, v, np.zeros(1))
+    assert s == lsq_step(v, q_p=7) == starting.found["conv"]
+
+
+def test_features(rng):
+    v = rng.standard_normal((4, 5))
+    want = [np.log(18), np.log(np.sqrt(np.mean(v**2)))]
+    np.testing.assert_allclose(features(CONV, v), want)
+    assert np.all(np.isfinite(features(CONV, np.zeros(3))))

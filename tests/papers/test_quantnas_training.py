@@ -1,0 +1,176 @@
+"""QuantNAS: distillation, the sandwich, both optimisers, training that resumes."""
+
+import numpy as np
+import pytest
+from tables.networks import pixels
+
+from refqnn.core import Param, Run, named_params, zero_grads
+from refqnn.papers.quantnas.space import Gene, Space, draw, largest, smallest
+from refqnn.papers.quantnas.supernet import initialise, supernet
+from refqnn.papers.quantnas.training import (
+    FACTOR,
+    Alone,
+    Sandwich,
+    TwoSteps,
+    calibration_error,
+    distillation,
+    distillation_backward,
+    train,
+)
+
+TINY = Space(
+    channels=(2,), depths=(1, 2), widths=(0.5, 1.0), kernels=(1, 3), classes=3, size=4
+)
+ONE = ((Gene(0.5, 1),),)
+
+
+def made(seed=0, *, scales="shared", dtype="float64"):
+    return supernet(
+        TINY, scales=scales, dtype=dtype, rng=np.random.default_rng([seed, 0])
+    )
+
+
+def batch(rng, n=6):
+    return pixels(rng, n=n, size=4), rng.integers(0, 3, n)
+
+
+def test_distillation_and_its_backward(rng):
+    logits, teacher = rng.standard_normal((2, 5, 4))
+    loss, cache = distillation(logits, teacher)
+    p, q = (np.exp(z) / np.exp(z).sum(1, keepdims=True) for z in (teacher, logits))
+    assert loss == pytest.approx((p * np.log(p / q)).sum() / 5)
+    assert distillation(teacher + 3, teacher)[0] == pytest.approx(0, abs=1e-12)
+    dlogits, along = distillation_backward(1.7, cache), rng.standard_normal((5, 4))
+    ends = [distillation(logits + e * along, teacher)[0] for e in (1e-6, -1e-6)]
+    slope = 1.7 * (ends[0] - ends[1]) / 2e-6
+    np.testing.assert_allclose(np.sum(dlogits * along), slope, rtol=1e-7)
+    with pytest.raises(ValueError, match="logits and teacher must be"):
+        distillation(logits, teacher[:2])
+
+
+def test_the_sandwich_is_the_sum_of_its_layers(rng):
+    net, (images, labels) = made(), batch(rng)
+    initialise(net, images)
+    zero_grads(net)
+    run = Run(training=True, rng=np.random.default_rng(5))
+    loss, logits = Sandwich()(net, images, labels, run)
+    got = {n: p.grad.copy() for n, p in named_params(net).items()}
+    drawn = np.random.default_rng(5)
+    subnets = [smallest(TINY), draw(TINY, drawn), draw(TINY, drawn)]
+    zero_grads(net)
+    want, teacher = Alone(largest(TINY))(net, images, labels, run)
+    np.testing.assert_array_equal(logits, teacher)
+    for genotype in subnets:
+        student, cache = net.forward(images, run, genotype)
+        part, kl = distillation(student, teacher)
+        net.backward(distillation_backward(1.0, kl), cache)
+        want += part
+    assert loss == pytest.approx(want)
+    for name, param in named_params(net).items():
+        np.testing.assert_allclose(got[name], param.grad, rtol=1e-12, atol=1e-15)
+    with pytest.raises(ValueError, match="run needs an rng"):
+        Sandwich()(net, images, labels, Run(training=True))
+
+
+def test_weights_take_sgd_and_scales_take_adam():
+    params = {
+        "w": Param(np.array([1.0])),
+        "s": Param(np.array(0.5), group="quantizer"),
+        "f": Param(np.array([0.0, 0.0]), group="predictor"),
+    }
+    for p in params.values():
+        p.grad[...] = 2.0
+    optimiser = TwoSteps(params, weight_decay=0.0)
+    optimiser.step(0.1)
+    np.testing.assert_allclose(params["w"].value, [0.8])
+    np.testing.assert_allclose(params["s"].value, 0.5 - 0.1 * FACTOR, rtol=1e-6)
+    params["f"].grad[...] = -2.0
+    before = params["f"].value.copy()
+    optimiser.step(0.1)
+    # m_hat = (0.9 * 0.2 - 0.2) / (1 - 0.81), v_hat = 4
+    m_hat = -0.02 / 0.19
+    want = before - 0.1 * FACTOR * m_hat / 2
+    np.testing.assert_allclose(params["f"].value, want, rtol=1e-6)
+
+
+def test_step_0_of_the_predictor_is_the_shared_baseline(rng):
+    images, labels = batch(rng)
+    losses = []
+    for scales in ("shared", "predicted"):
+        net = made(scales=scales)
+        initialise(net, images)
+        run = Run(training=True, rng=np.random.default_rng(5))
+        losses.append(Sandwich()(net, images, labels, run)[0])
+    assert losses[0] == losses[1]
+
+
+def test_training_learns_and_moves_the_predictor(rng):
+    images = np.repeat(np.array([40, 120, 220], np.uint8), 8)[:, None, None, None]
+    images = images + rng.integers(0, 20, (24, 1, 4, 4), dtype=np.uint8)
+    labels = np.repeat(np.arange(3), 8)
+    net = made(scales="predicted")
+    losses = []
+
+    def objective(*args):
+        loss, logits = Sandwich(drawn=1)(*args)
+        losses.append(loss)
+        return loss, logits
+
+    train(net, images, labels, objective, steps=25, batch=24, rng=rng)
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    assert np.any(net.scales.w2.value)
+
+
+def test_a_training_cut_off_resumes_to_the_same_bits(rng, tmp_path):
+    images, labels = batch(rng, 12)
+    path, found = tmp_path / "net.npz", []
+
+    def stopping(limit):
+        def objective(*args):
+            if limit and args[0].stopped == limit:
+                raise KeyboardInterrupt
+            args[0].stopped += 1
+            return Sandwich(drawn=1)(*args)
+
+        return objective
+
+    for limits, where in (((0,), None), ((3, 0), path)):
+        for limit in limits:
+            net = made(scales="predicted", dtype="float32")
+            net.stopped = 0
+            try:
+                train(
+                    net,
+                    images,
+                    labels,
+                    stopping(limit),
+                    steps=5,
+                    batch=4,
+                    checkpoint=where,
+                    save_every=2,
+                    rng=np.random.default_rng([0, 1]),
+                )
+            except KeyboardInterrupt:
+                assert path.exists()
+        found.append({n: p.value for n, p in named_params(net).items()})
+    for name, value in found[0].items():
+        np.testing.assert_array_equal(found[1][name], value, err_msg=name)
+
+
+def test_one_subnet_alone_leaves_the_rest(rng):
+    net, (images, labels) = made(), batch(rng)
+    initialise(net, images)
+    zero_grads(net)
+    Alone(ONE)(net, images, labels, Run(training=True))
+    assert np.any(net.convs["stage1_block1.conv1"].w.grad)
+    assert not np.any(net.convs["stage1_block2.conv1"].w.grad)
+
+
+def test_bad_settings_raise(rng):
+    images, labels = batch(rng)
+    with pytest.raises(ValueError, match=r"batch must be in \[1, N = 6\], got 7"):
+        train(made(), images, labels, steps=1, batch=7, rng=rng)
+    with pytest.raises(ValueError, match="layers differ"):
+        calibration_error({"a": 1.0}, {"b": 1.0})
+    found = calibration_error({"a": np.e, "b": 1.0}, {"a": 1.0, "b": np.e})
+    assert found == pytest.approx(1)

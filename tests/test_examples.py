@@ -471,6 +471,7 @@ def test_conformance_simulator_files():
     assert found["certain"]["requantize"] == "two_stage_half_up"
 def test_quantnas_scales_resumes_and_draws(tmp_path, capsys):
     program = example("quantnas_scales")
+    program.LONGER = 1
     runs, figure = tmp_path / "runs", tmp_path / "scales.png"
     argv = ["--quick", "--jobs", "1"]
     argv += ["--runs", str(runs), "--figure", str(figure)]

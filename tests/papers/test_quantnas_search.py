@@ -260,6 +260,11 @@ def test_the_front_is_what_no_point_beats(points):
     assert min(p.cost for p in points) == min(p.cost for p in kept)
 
 
+def test_ties_stay_and_the_dearer_of_equally_accurate_goes():
+    a, b, c = Point((), 0.5, 1.0), Point((), 0.5, 2.0), Point((), 0.5, 1.0)
+    assert front([a, b, c]) == [a, c]
+
+
 @given(POINTS)
 def test_the_hypervolume_is_the_area_that_is_beaten(points):
     got = hypervolume(points, cost_max=10.0, accuracy_min=0.05)

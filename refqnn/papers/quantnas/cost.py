@@ -132,8 +132,11 @@ def best_time(
         return fastest(
             lambda: integer.linear(codes[..., 0, 0], w[..., 0, 0]), repeats, batch
         )
-    options = {"stride": layer.stride, "padding": k // 2}
-    return fastest(lambda: integer.conv2d(codes, w, **options), repeats, batch)
+    return fastest(
+        lambda: integer.conv2d(codes, w, stride=layer.stride, padding=k // 2),
+        repeats,
+        batch,
+    )
 
 
 def fastest(call: Callable[[], Any], repeats: int, batch: int) -> float:
@@ -151,8 +154,9 @@ def timed(call: Callable[[], Any]) -> float:
 
 def provenance(repeats: int, batch: int) -> dict[str, Any]:
     """Return where, when and how times were measured."""
-    import numba  # noqa: PLC0415 - only its version
+    import numba  # noqa: PLC0415 - only its version and settings
 
+    config: Any = numba.config
     return {
         "kernels": "refqnn.fast.integer",
         "statistic": f"least of {repeats} runs of {batch} images, per image",
@@ -160,8 +164,8 @@ def provenance(repeats: int, batch: int) -> dict[str, Any]:
         "processor": platform.processor(),
         "system": platform.system(),
         "cores": os.cpu_count(),
-        "threads": numba.config.NUMBA_NUM_THREADS,
-        "compiled": not numba.config.DISABLE_JIT,
+        "threads": config.NUMBA_NUM_THREADS,
+        "compiled": not config.DISABLE_JIT,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "numba": numba.__version__,

@@ -280,4 +280,5 @@ def correlation_of(pair: Float) -> float | None:
     """
     if pair.shape[1] < 2 or np.any(np.ptp(pair, axis=1) < 1e-9):
         return None
-    return float(np.corrcoef(pair)[0, 1])
+    x, y = pair - pair.mean(axis=1, keepdims=True)
+    return float(x @ y / np.sqrt((x @ x) * (y @ y)))

@@ -104,13 +104,13 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--jobs", type=int, default=2, help="processes, a thread each")
     parser.add_argument("--images", type=int, default=3000, help="to train on")
     parser.add_argument("--steps", type=int, default=1500, help="of the sandwich")
-    parser.add_argument("--quick", action="store_true", help="20 steps, 8 subnets")
+    parser.add_argument("--quick", action="store_true", help="6 steps, 4 subnets")
     parser.add_argument("--runs", type=Path, default=Path("runs/quantnas"))
     parser.add_argument("--figure", type=Path, default=Path("quantnas_front.png"))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
     if options.quick:
-        options.steps, options.images, options.subnets = 20, 256, 8
+        options.steps, options.images, options.subnets = 6, 256, 4
     rows = collected(options)
     fronts: dict[str, list[list[tuple[float, float]]]] = {}
     for row in rows:

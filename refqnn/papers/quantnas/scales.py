@@ -28,7 +28,7 @@ from refqnn.quantizers.lsq import lsq_levels, lsq_step
 
 HIDDEN = 32
 #: candidates of each of the two rounds of the search for (5), and values it looks at
-CANDIDATES, MOST_VALUES = 48, 20_000
+CANDIDATES, MOST_VALUES = 48, 5_000
 
 
 class Where(NamedTuple):

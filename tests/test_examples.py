@@ -469,6 +469,8 @@ def test_conformance_torch_fake_quant():
 def test_conformance_simulator_files():
     found = example("conformance_simulator_files").main(["--json"])
     assert found["certain"]["requantize"] == "two_stage_half_up"
+
+
 def test_quantnas_scales_resumes_and_draws(tmp_path, capsys):
     program = example("quantnas_scales")
     program.LONGER = 1

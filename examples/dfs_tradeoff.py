@@ -2,8 +2,8 @@
 
 Figures 3 to 7 and 11 of DFS (arXiv:2001.00705) at a small scale: ResNet-14 at a quarter
 of its width on the embedded Fashion-MNIST subset, halved to 14 x 14, three seeds. All
-systems of a seed start from one backbone, train as long, and stand on one axis: the cp
-of DFS, which counts gated blocks and the square of their bits.
+systems of a seed start from one backbone and stand on one axis: the cp of DFS, which
+counts gated blocks and the square of their bits.
 
     python examples/dfs_tradeoff.py [--seeds 0 1 2] [--jobs 2] [--json]
 

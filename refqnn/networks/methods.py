@@ -25,7 +25,7 @@ published with, or the affine grid.
 
 The levels of qil and abc do not have the scale of what they quantize (qil: [0, 1], abc:
 sums of signs). A batch norm takes that up behind a convolution, nothing does on a
-shortcut; there these two quantize only what convolutions read, as their papers do.
+shortcut; there these two quantize only what convolutions read (a choice).
 """
 
 from collections.abc import Callable, Mapping

@@ -30,8 +30,8 @@ from refqnn.sweep import Outcome, Sweep, digest
 DEPTH, WIDTH = 14, 0.25
 SETTINGS = dfs.Settings(backbone_steps=600, joint_steps=800)
 #: SkipNet's hybrid training: iterations, rate, weight of the policy term. The release
-#: trains 10 000 iterations at 1e-4 and 0.01; these were chosen on seed 0, because there
-#: the gates hardly move in as few iterations as here
+#: trains 10 000 iterations at 1e-4 and 0.01; these were chosen on seed 0, for cp to
+#: move in as few iterations as here
 HYBRID_STEPS, HYBRID_LR, HYBRID_WEIGHT = 300, 0.01, 0.1
 
 

@@ -1,7 +1,7 @@
 """What DFS claims of its controller, at the strength that was measured here.
 
 Slow: a backbone and eight trainings, some minutes on two cores. The numbers of
-several seeds stand in refqnn/papers/README.md; `examples/dfs_controller.py` prints them.
+more seeds stand in refqnn/papers/README.md; `examples/dfs_controller.py` prints them.
 """
 
 import importlib.util

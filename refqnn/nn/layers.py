@@ -146,31 +146,26 @@ class BatchNorm2d:
         ops, gamma, beta = run.backend.ops, self.gamma.value, self.beta.value
         if run.training:
             y, cache = ops.batch_norm(x, gamma, beta, eps=self.eps)
+            undo = ops.batch_norm_backward
             if run.replay is None:
                 self.update(cache.mean, cache.var, count=x.size // x.shape[1])
         else:
             mean, var = self.mean.value, self.var.value
             y, cache = ops.batch_norm_inference(x, gamma, beta, mean, var, eps=self.eps)
+            undo = ops.batch_norm_inference_backward
         run.see(self, x, y)
-        return y, (ops, run.training, cache)
+        return y, (undo, cache)
 
     def update(self, mean: Float, var: Float, *, count: int) -> None:
         """Move the running statistics towards those of a batch of ``count`` values."""
         unbiased = var * (count / max(count - 1, 1))
-        for running, batch in ((self.mean, mean), (self.var, unbiased)):
-            moved = (1 - self.momentum) * running.value + self.momentum * batch
-            running.value = moved.astype(running.value.dtype)
+        move(self.mean, mean, self.momentum)
+        move(self.var, unbiased, self.momentum)
 
     def backward(self, dy: Float, cache: Any) -> Float:
         """dy: (N, C, H, W)  ->  dx: (N, C, H, W)"""
-        ops, training, norm_cache = cache
-        undo = (
-            ops.batch_norm_backward if training else ops.batch_norm_inference_backward
-        )
-        dx, dgamma, dbeta = undo(dy, norm_cache)[:3]
-        self.gamma.grad += dgamma
-        self.beta.grad += dbeta
-        return dx
+        undo, norm_cache = cache
+        return norm_backward(self, undo(dy, norm_cache))
 
 
 @final
@@ -196,6 +191,7 @@ class RangeBatchNorm2d:
         """x: (N, C, H, W)  ->  y: (N, C, H, W)"""
         ops, gamma, beta = run.backend.ops, self.gamma.value, self.beta.value
         if run.training:
+            undo = ops.range_batch_norm_backward
             chunks = even_chunks(x.size // x.shape[1], self.chunks)
             y, cache = ops.range_batch_norm(
                 x, gamma, beta, chunks=chunks, constant=self.constant, eps=self.eps
@@ -203,31 +199,37 @@ class RangeBatchNorm2d:
             if run.replay is None:
                 self.update(cache.mean, cache.scale)
         else:
+            undo = ops.batch_norm_inference_backward
             var = self.scale.value**2
             y, cache = ops.batch_norm_inference(
                 x, gamma, beta, self.mean.value, var, eps=0.0
             )
         run.see(self, x, y)
-        return y, (ops, run.training, cache)
+        return y, (undo, cache)
 
     def update(self, mean: Float, scale: Float) -> None:
         """Move the running statistics towards those of a batch."""
-        for running, batch in ((self.mean, mean), (self.scale, scale)):
-            moved = (1 - self.momentum) * running.value + self.momentum * batch
-            running.value = moved.astype(running.value.dtype)
+        move(self.mean, mean, self.momentum)
+        move(self.scale, scale, self.momentum)
 
     def backward(self, dy: Float, cache: Any) -> Float:
         """dy: (N, C, H, W)  ->  dx: (N, C, H, W)"""
-        ops, training, norm_cache = cache
-        undo = (
-            ops.range_batch_norm_backward
-            if training
-            else ops.batch_norm_inference_backward
-        )
-        dx, dgamma, dbeta = undo(dy, norm_cache)[:3]
-        self.gamma.grad += dgamma
-        self.beta.grad += dbeta
-        return dx
+        undo, norm_cache = cache
+        return norm_backward(self, undo(dy, norm_cache))
+
+
+def move(running: Buffer, batch: Float, momentum: float) -> None:
+    """running <- (1 - momentum) running + momentum batch"""
+    moved = (1 - momentum) * running.value + momentum * batch
+    running.value = moved.astype(running.value.dtype)
+
+
+def norm_backward(norm: BatchNorm2d | RangeBatchNorm2d, grads: Any) -> Float:
+    """Add the gradients of gamma and beta; return that of the input."""
+    dx, dgamma, dbeta = grads[:3]
+    norm.gamma.grad += dgamma
+    norm.beta.grad += dbeta
+    return np.asarray(dx)
 
 
 def even_chunks(count: int, most: int) -> int:

@@ -191,19 +191,19 @@ class RangeBatchNorm2d:
         """x: (N, C, H, W)  ->  y: (N, C, H, W)"""
         ops, gamma, beta = run.backend.ops, self.gamma.value, self.beta.value
         if run.training:
-            undo = ops.range_batch_norm_backward
             chunks = even_chunks(x.size // x.shape[1], self.chunks)
             y, cache = ops.range_batch_norm(
                 x, gamma, beta, chunks=chunks, constant=self.constant, eps=self.eps
             )
+            undo = ops.range_batch_norm_backward
             if run.replay is None:
                 self.update(cache.mean, cache.scale)
         else:
-            undo = ops.batch_norm_inference_backward
             var = self.scale.value**2
             y, cache = ops.batch_norm_inference(
                 x, gamma, beta, self.mean.value, var, eps=0.0
             )
+            undo = ops.batch_norm_inference_backward
         run.see(self, x, y)
         return y, (undo, cache)
 

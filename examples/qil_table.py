@@ -16,7 +16,6 @@ Methods with weights of one or two bits only also run with 4-bit activations (w/
 import argparse
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -191,14 +190,10 @@ def outcomes(options: argparse.Namespace) -> list[Outcome]:
         (cell, described(options), "cells"),
     ):
         sweep = Sweep(function, runs, options.runs / f"{name}.jsonl")
-        if options.jobs == 1:
-            with ThreadPoolExecutor(1) as here:
-                found = sweep.outcomes(here)
-        else:
-            found = sweep.outcomes(workers=options.jobs)
-        failed = [o for o in found if o.error is not None]
-        if failed:
-            raise SystemExit(f"{failed[0].run} failed: {failed[0].error}")
+        try:
+            found = sweep.completed(workers=options.jobs)
+        except RuntimeError as error:
+            raise SystemExit(str(error)) from error
     return found
 
 

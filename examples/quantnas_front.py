@@ -17,7 +17,6 @@ supernets keep checkpoints there; what was cut off is continued.
 import argparse
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +60,7 @@ def collected(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a row for each seed and kind of scales."""
     measured_once(options)
     sweep = Sweep(front_run, described(options), options.runs / "fronts.jsonl")
-    if options.jobs == 1:
-        with ThreadPoolExecutor(1) as here:
-            outcomes = sweep.outcomes(here)
-    else:
-        outcomes = sweep.outcomes(workers=options.jobs)
-    failed = [o for o in outcomes if o.error is not None]
-    if failed:
-        raise RuntimeError(f"{failed[0].run} failed: {failed[0].error}")
+    outcomes = sweep.completed(workers=options.jobs)
     return [
         {"scales": scales, "seed": outcome.run["seed"]} | found
         for outcome in outcomes

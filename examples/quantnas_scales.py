@@ -14,7 +14,6 @@ Every run is recorded under --runs when it ends; what was cut off is run again.
 import argparse
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +42,7 @@ def described(options: argparse.Namespace) -> list[dict[str, Any]]:
 def collected(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """Return the scales of every subnet, by where its weights are from."""
     sweep = Sweep(scales_run, described(options), options.runs / "scales.jsonl")
-    if options.jobs == 1:
-        with ThreadPoolExecutor(1) as here:
-            outcomes = sweep.outcomes(here)
-    else:
-        outcomes = sweep.outcomes(workers=options.jobs)
-    failed = [o for o in outcomes if o.error is not None]
-    if failed:
-        raise RuntimeError(f"{failed[0].run} failed: {failed[0].error}")
+    outcomes = sweep.completed(workers=options.jobs)
     found: dict[str, list[dict[str, Any]]] = {"scratch": [], "supernet": []}
     for outcome in outcomes:
         found[outcome.run["source"]] += outcome.result

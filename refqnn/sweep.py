@@ -2,8 +2,13 @@
 
 A run is a dict that JSON can hold: the arguments of a function. Its key is a digest of
 its content, so a file of results says by itself which runs are done, whatever their
-order. A line is appended, and flushed to disk, when its run ends; a line cut off by a
-kill is ignored, and its run is run again.
+order. A line is appended, and flushed to disk, when its run ends; what is cut off by a
+kill or damaged is reported and left out, and its run is done again. Every run computes
+with one thread, wherever it runs: runs side by side are what fills the cores.
+
+    sweep = Sweep(function, runs, Path("results.jsonl"))
+    sweep.outcomes()                                # a process a core
+    sweep.outcomes(Client("tcp://...").get_executor())  # dask.distributed: a cluster
 """
 
 import hashlib
@@ -11,14 +16,27 @@ import json
 import os
 import threading
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    as_completed,
+)
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
+import numba
 import tqdm
+from threadpoolctl import threadpool_limits
 
 Settings = Mapping[str, Any]
 
@@ -52,8 +70,9 @@ class Sweep:
     """``function(**run)`` for every run, recorded in the file ``path``.
 
     The function, its arguments and its result travel between processes, so it is one
-    that a module defines. A run that failed is recorded with its error, does not stop
-    the others, and is tried again by the next call.
+    that a module defines, and its result is what JSON can hold. A run that failed is
+    recorded with its error, does not stop the others, and is tried again by the next
+    call; so is one whose process was killed.
     """
 
     function: Callable[..., Any]
@@ -61,7 +80,10 @@ class Sweep:
     path: Path
 
     def recorded(self) -> dict[str, Outcome]:
-        """Return the outcomes in the file, by digest; the last line of a run counts."""
+        """Return the outcomes in the file, by digest; the last line of a run counts.
+
+        Warns of every line that holds no result.
+        """
         return dict(read_lines(self.path))
 
     def outcomes(
@@ -73,35 +95,89 @@ class Sweep:
     ) -> list[Outcome]:
         """Run what is not recorded yet and return every outcome, in the order of runs.
 
-        Without an executor, ``workers`` processes (one a core) of one thread each,
-        which end with their parent. ``progress=None`` shows a bar only on a terminal.
+        Without an executor, in ``workers`` processes (one a core), which end with their
+        parent; one worker is this process, where a debugger stops. ``progress=None``
+        shows a bar only on a terminal. Raises BrokenExecutor where an executor that was
+        handed over breaks; what has ended is recorded.
         """
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers must be at least 1, got {workers}")
+        if executor is None and workers == 1:
+            with ThreadPoolExecutor(1) as here:
+                return self.outcomes(here, progress=progress)
         done = self.recorded()
         keys = {digest(run): run for run in self.runs}
         left = {key: run for key, run in keys.items() if fresh(done.get(key))}
-        if left and executor is None:
-            with own_processes(workers) as own:
-                self.run_all(left, own, progress)
-        elif left and executor is not None:
-            self.run_all(left, executor, progress)
-        done = self.recorded()
+        if left:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            hidden = None if progress is None else not progress
+            with tqdm.tqdm(total=len(left), unit="run", disable=hidden) as bar:
+                self.run_all(left, executor, workers or os.cpu_count() or 1, bar)
+            done = self.recorded()
         return [done[digest(run)] for run in self.runs]
 
+    def completed(self, executor: Executor | None = None, **how: Any) -> list[Outcome]:
+        """Return ``outcomes``; RuntimeError, once all have ended, where one failed."""
+        found = self.outcomes(executor, **how)
+        failed = [outcome for outcome in found if outcome.error is not None]
+        if failed:
+            raise RuntimeError(
+                f"{len(failed)} of {len(found)} runs failed and stand with their "
+                f"errors in {self.path}; {failed[0].run}: {failed[0].error}"
+            )
+        return found
+
     def run_all(
-        self, left: Mapping[str, Settings], executor: Executor, progress: bool | None
+        self,
+        left: Mapping[str, Settings],
+        executor: Executor | None,
+        workers: int,
+        bar: Any,
     ) -> None:
-        """Run on an executor, one line a run in the order in which they end."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        futures = {
-            executor.submit(attempt, self.function, dict(run)): key
-            for key, run in left.items()
-        }
-        hidden = None if progress is None else not progress
-        bar = tqdm.tqdm(total=len(futures), unit="run", disable=hidden)
-        with bar:
+        """Run on an executor, or on pools of processes until every run has ended.
+
+        A process that is killed breaks its pool, which does not say whose it was. Runs
+        start in their order, so it was one of the first ``workers`` without an outcome:
+        each of these runs alone then, and the one that breaks its own pool is recorded.
+        """
+        if executor is not None:
+            if lost := self.run_on(executor, left, bar):
+                raise BrokenExecutor(f"the executor broke; {len(lost)} runs are left")
+            return
+        while left:
+            with own_processes(workers) as pool:
+                left = self.run_on(pool, left, bar)
+            for key in islice(left, workers):
+                with own_processes(1) as alone:
+                    if self.run_on(alone, {key: left[key]}, bar):
+                        killed = "BrokenExecutor: the process of this run was killed"
+                        self.record(key, Outcome(dict(left[key]), None, killed), bar)
+            left = dict(islice(left.items(), workers, None))
+
+    def run_on(
+        self, executor: Executor, left: Mapping[str, Settings], bar: Any
+    ) -> dict[str, Settings]:
+        """Run, one line a run as they end; return the runs that a broken pool lost."""
+        futures: dict[Future[Outcome], str] = {}
+        ended = set()
+        try:
+            with suppress(BrokenExecutor):  # what cannot be submitted is lost
+                for key, run in left.items():
+                    futures[executor.submit(attempt, self.function, dict(run))] = key
             for future in as_completed(futures):
-                append_line(self.path, futures[future], future.result())
-                bar.update()
+                key = futures[future]
+                with suppress(BrokenExecutor):
+                    self.record(key, outcome_of(future, left[key]), bar)
+                    ended.add(key)
+        finally:
+            for future in futures:
+                future.cancel()
+        return {key: run for key, run in left.items() if key not in ended}
+
+    def record(self, key: str, outcome: Outcome, bar: Any) -> None:
+        """Append the line of a run that has ended."""
+        append_line(self.path, key, outcome)
+        bar.update()
 
 
 def fresh(outcome: Outcome | None) -> bool:
@@ -110,15 +186,50 @@ def fresh(outcome: Outcome | None) -> bool:
 
 
 def attempt(function: Callable[..., Any], run: dict[str, Any]) -> Outcome:
-    """Return the outcome of one run.
+    """Return the outcome of one run, computed with one thread.
 
     >>> attempt(dict, {"x": 1})
     Outcome(run={'x': 1}, result={'x': 1}, error=None)
     """
     try:
-        return Outcome(run, function(**run))
+        with one_thread():
+            result = function(**run)
+        json.dumps(result, allow_nan=False)
+        return Outcome(run, result)
     except Exception as error:  # noqa: BLE001 - whatever ends a run is its outcome
-        return Outcome(run, None, f"{type(error).__name__}: {error}")
+        return Outcome(run, None, described(error))
+
+
+def outcome_of(future: Future[Outcome], run: Settings) -> Outcome:
+    """Return what a future holds, or the error that kept it from travelling back.
+
+    Raises BrokenExecutor where the process of the run, or of another, was killed.
+    """
+    try:
+        return future.result()
+    except BrokenExecutor:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever ends a run is its outcome
+        return Outcome(dict(run), None, described(error))
+
+
+def described(error: Exception) -> str:
+    """Return an error in one line, with the place that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, in Numba's kernels and in BLAS."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        numba.set_num_threads(before)
 
 
 def append_line(path: Path, key: str, outcome: Outcome) -> None:
@@ -140,34 +251,41 @@ def ends_a_line(path: Path) -> bool:
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, Outcome]]:
-    """Yield ``(digest, outcome)`` of every whole line."""
+    """Yield ``(digest, outcome)`` of every line; warn of those that hold none."""
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         try:
-            record = json.loads(line)
-            key = record["digest"]
-            outcome = Outcome(record["run"], record["result"], record["error"])
-        except (ValueError, KeyError, TypeError):
-            continue  # cut off by a kill: its run is done again
-        yield key, outcome
+            if line.strip():
+                yield parsed(line)
+        except (ValueError, KeyError, TypeError) as error:
+            warnings.warn(
+                f"{path}, line {number}, holds no result and is left out: {error!r}",
+                stacklevel=2,
+            )
 
 
-def own_processes(workers: int | None) -> ProcessPoolExecutor:
-    """Return a pool of processes, started afresh, of one thread each."""
-    count = workers or os.cpu_count() or 1
+def parsed(line: bytes) -> tuple[str, Outcome]:
+    """Return ``(digest, outcome)`` of a line; raises where it is cut off or damaged."""
+    record = json.loads(line)
+    outcome = Outcome(record["run"], record["result"], record["error"])
+    if digest(outcome.run) != record["digest"]:
+        raise ValueError(f"{record['digest']!r} is not the digest of {outcome.run}")
+    return record["digest"], outcome
+
+
+def own_processes(workers: int) -> ProcessPoolExecutor:
+    """Return a pool of processes, started afresh, which end with their parent."""
     return ProcessPoolExecutor(
-        count,
+        workers,
         mp_context=get_context("spawn"),
-        initializer=begin_worker,
+        initializer=end_with_parent,
         initargs=(os.getpid(),),
     )
 
 
-def begin_worker(parent: int) -> None:
-    """Compute with one thread, and end when the parent does."""
-    for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = "1"
+def end_with_parent(parent: int) -> None:
+    """Watch, from a thread of its own, whether the parent is still there."""
     threading.Thread(target=end_with, args=(parent,), daemon=True).start()
 
 

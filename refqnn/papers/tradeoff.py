@@ -13,7 +13,6 @@ the paper; alpha is that of the scale-free loss (``scale="mean"``).
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -247,12 +246,5 @@ def outcomes(
     found: list[Outcome] = []
     for these, file in ((starts, "backbones"), (runs, name)):
         sweep = Sweep(tradeoff_run, these, folder / f"{file}.jsonl")
-        if jobs == 1:
-            with ThreadPoolExecutor(1) as here:
-                found = sweep.outcomes(here)
-        else:
-            found = sweep.outcomes(workers=jobs)
-        failed = [o for o in found if o.error is not None]
-        if failed:
-            raise RuntimeError(f"{failed[0].run} failed: {failed[0].error}")
+        found = sweep.completed(workers=jobs)
     return found

@@ -11,11 +11,13 @@ size of a 4-bit one.
 import argparse
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import tqdm
 
+from refqnn.networks import named
 from refqnn.papers.pareto import align, near_misses, sizes_on, table3, width_grid
 
 #: network, bits of depth-wise convolutions (None: as the others)
@@ -36,10 +38,10 @@ def alignments(*, quick: bool, silent: bool) -> Iterator[dict[str, Any]]:
     widths = WIDTHS[:2] if quick else WIDTHS
     grid = width_grid(0.5 * widths[0], 2.1 * widths[-1])
     for network, depthwise in tqdm.tqdm(families, unit="family", disable=silent):
-        options = {"depthwise_bits": depthwise}
-        targets = sizes_on(widths, network, bits=4, **options)
+        make = partial(named, network, depthwise_bits=depthwise, rng=None)
+        targets = sizes_on(widths, partial(make, weight_bits=4))
         for bits in LOW_BITS:
-            counted = sizes_on(grid, network, bits=bits, **options)
+            counted = sizes_on(grid, partial(make, weight_bits=bits))
             for width, target in zip(widths, targets, strict=True):
                 found = align(grid, counted, target)
                 yield {

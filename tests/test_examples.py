@@ -517,7 +517,7 @@ def test_a_failed_quantnas_run_is_named(tmp_path):
     argv = ["--quick", "--jobs", "1", "--runs", str(tmp_path)]
     program = example("quantnas_scales")
     program.scales_run = failing
-    with pytest.raises(RuntimeError, match="runs failed .* ValueError: no luck"):
+    with pytest.raises(RuntimeError, match=r"runs failed .* ValueError: no luck"):
         program.main(argv)
 
 

@@ -9,4 +9,5 @@ from refqnn.networks.mobilenetv2 import mobilenetv2 as mobilenetv2
 from refqnn.networks.named import image_shape as image_shape
 from refqnn.networks.named import named as named
 from refqnn.networks.resnet import resnet as resnet
+from refqnn.networks.separable import separable as separable
 from refqnn.networks.vgg import vgg as vgg

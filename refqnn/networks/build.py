@@ -9,6 +9,7 @@ from refqnn.networks.alexnet import alexnet
 from refqnn.networks.imagenet_resnet import imagenet_resnet
 from refqnn.networks.mobilenetv2 import inv_resnet26, mobilenetv2
 from refqnn.networks.resnet import resnet
+from refqnn.networks.separable import separable
 from refqnn.networks.vgg import vgg
 from refqnn.nn import Sequential
 
@@ -18,6 +19,7 @@ BUILDERS: Mapping[str, Callable[..., Sequential]] = {
     "inv_resnet26": inv_resnet26,
     "mobilenetv2": mobilenetv2,
     "resnet": resnet,
+    "separable": separable,
     "vgg": vgg,
 }
 
@@ -27,7 +29,7 @@ def build(
 ) -> Sequential:
     """Return the network whose ``config`` this is; initial values are from ``rng``.
 
-    Without ``rng`` the values are arbitrary, to be replaced by those of a checkpoint.
+    ``rng=None`` draws no weights: a network to count, or to load a checkpoint into.
 
     >>> build({"network": "resnet", "depth": 8, "width": 0.1}).config["classes"]
     10
@@ -36,7 +38,6 @@ def build(
     name = options.pop("network", None)
     if name not in BUILDERS:
         raise ValueError(f"network must be one of {sorted(BUILDERS)}, got {name!r}")
-    rng = np.random.default_rng(0) if rng is None else rng
     try:
         return BUILDERS[name](**options, rng=rng)
     except TypeError as error:

@@ -23,8 +23,12 @@ from refqnn.papers.pareto import (
 )
 
 
+def maker(name, **options):
+    return functools.partial(named, name, rng=None, **options)
+
+
 def size(name, **options):
-    return c_size_bits(named(name, rng=None, **options))
+    return c_size_bits(maker(name, **options)())
 
 
 def test_the_twelve_sizes_of_table_3_have_the_printed_digits():
@@ -186,7 +190,7 @@ def test_the_printed_tables_hold_every_number(name):
 
 @functools.cache
 def sizes(name, bits, **options):
-    return sizes_on(width_grid(0.5, 4.1), name, bits=bits, **options)
+    return sizes_on(width_grid(0.5, 4.1), maker(name, weight_bits=bits, **options))
 
 
 WIDE = (0.5, 1.0, 1.5, 2.0)
@@ -245,14 +249,15 @@ def test_an_aligned_network_has_the_size_it_says():
 def test_variant_c_aligns_below_twice_the_width(depthwise, width):
     target = size("vgg11c", weight_bits=4)
     widths = width_grid(1.7, 2.1)
-    counted = sizes_on(widths, "vgg11c", bits=1, depthwise_bits=depthwise)
+    make = maker("vgg11c", weight_bits=1, depthwise_bits=depthwise)
+    counted = sizes_on(widths, make)
     assert align(widths, counted, target).width == width
     assert size("vgg11c", width=2, weight_bits=1) > target
 
 
 def test_size_is_not_monotone_in_width():
     widths = width_grid(0.9, 1.0)
-    counted = sizes_on(widths, "resnet50", bits=8)
+    counted = sizes_on(widths, maker("resnet50", weight_bits=8))
     assert [round(b / 1e6, 2) for b in counted[-2:]] == [233.59, 204.18]
     assert counted[-2] > counted[-1] > counted[0]
     # the first width that does not fit is not the end of those that do
@@ -264,7 +269,7 @@ def test_size_is_not_monotone_in_width():
 def test_no_wider_network_of_the_grid_fits(rng):
     widths = width_grid(0.1, 0.6)
     for name in ("resnet20", "mobilenetv2_cifar"):
-        counted = sizes_on(widths, name, bits=2)
+        counted = sizes_on(widths, maker(name, weight_bits=2))
         for target in rng.uniform(counted[0], counted[-1], 20):
             found = align(widths, counted, target)
             assert found.c_size_bits <= target
@@ -292,16 +297,16 @@ def test_sizes_outside_the_grid_raise(widths, counted, target, message):
     ("name", "options", "message"),
     [
         ("resnet22", {}, "network must be one of resnet20, .*, got 'resnet22'"),
-        ("resnet20", {"bits": 0}, r"bits must be an int in \[1, 16\], got 0"),
-        ("resnet20", {"bits": 17}, r"\[1, 16\], got 17"),
+        ("resnet20", {"weight_bits": 0}, r"bits must be an int in \[1, 16\], got 0"),
+        ("resnet20", {"weight_bits": 17}, r"\[1, 16\], got 17"),
         ("resnet20", {"widths": (0,)}, "width must be positive and finite, got 0"),
         ("resnet20", {"counting": "mine"}, "counting must be one of"),
     ],
 )
 def test_what_has_no_size_raises(name, options, message):
-    options = {"widths": (1.0,), "bits": 4} | options
+    options = {"widths": (1.0,), "weight_bits": 4} | options
     with pytest.raises(ValueError, match=message):
-        sizes_on(options.pop("widths"), name, **options)
+        sizes_on(options.pop("widths"), maker(name, **options))
 
 
 def test_a_grid_starts_above_zero():

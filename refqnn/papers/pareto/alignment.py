@@ -18,14 +18,14 @@ at 0.99 that it does not need at 1. So the grid of widths is scanned to its end.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from refqnn._types import Float
 from refqnn.cost import c_size_bits
-from refqnn.networks import named
+from refqnn.nn import Sequential
 
 #: bits of the weights of first and last layer
 END_BITS = 8
@@ -70,20 +70,16 @@ def width_grid(first: float = 0.01, last: float = 4.0) -> tuple[float, ...]:
     return tuple(k / 100 for k in range(max(ends[0], 1), ends[1] + 1))
 
 
-def sizes_on(
-    widths: Sequence[float], network: str, *, bits: int, **options: Any
-) -> list[int]:
-    """Return C_size in bits of a network at each width.
+def sizes_on(widths: Sequence[float], make: Callable[..., Sequential]) -> list[int]:
+    """Return C_size in bits of the networks ``make(width=w)``; they need no weights.
 
-    ``options`` are ``depthwise_bits`` and ``counting`` of ``refqnn.networks.named``.
-
-    >>> sizes_on((0.99, 1.0), "resnet50", bits=8)
+    >>> from functools import partial
+    >>> from refqnn.networks import named
+    >>> make = partial(named, "resnet50", weight_bits=8, rng=None)
+    >>> sizes_on((0.99, 1.0), make)
     [233593864, 204176128]
     """
-    return [
-        c_size_bits(named(network, width=w, weight_bits=bits, rng=None, **options))
-        for w in widths
-    ]
+    return [c_size_bits(make(width=width)) for width in widths]
 
 
 def align(widths: Sequence[float], sizes: Sequence[int], target: float) -> Aligned:

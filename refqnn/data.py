@@ -243,6 +243,21 @@ def batches(
         yield images[chosen], labels[chosen]
 
 
+def halved(images: Array) -> Array:
+    """Return the means of 2 x 2 pixels, rounded to even: (N, C, H, W) -> half.
+
+    images: (N, C, H, W) uint8, H and W even  ->  (N, C, H / 2, W / 2) uint8
+
+    >>> halved(np.array([[[[0, 2], [4, 4]]]], np.uint8))
+    array([[[[2]]]], dtype=uint8)
+    """
+    n, c, h, w = images.shape
+    if h % 2 or w % 2:
+        raise ValueError(f"H and W must be even: images{images.shape}")
+    means = images.reshape(n, c, h // 2, 2, w // 2, 2).mean((3, 5))
+    return np.rint(means).astype(np.uint8)
+
+
 def crop_and_flip(
     images: Array,
     rng: np.random.Generator,
@@ -283,6 +298,7 @@ def textures(
     per_class: int = 3,
     size: int = 10,
     plane: int | None = None,
+    shifts: int | None = None,
     smoothness: float = 1.5,
     gains: Sequence[float] = (0.7, 1.0, 1.3),
     noise: float = 1.1,
@@ -291,20 +307,25 @@ def textures(
 
     image = gain * (a crop of unit variance from a periodic plane) + noise * N(0, 1)
 
-    A plane has ``plane`` pixels a side, 4 ``size`` by default: the larger, the more
-    there is to learn. Raises ValueError for planes smaller than a crop.
+    A plane has ``plane`` pixels a side, 4 ``size`` by default, and a crop begins at one
+    of the first ``shifts`` pixels along each side, all by default: the more crops, the
+    more there is to learn. Raises ValueError for planes smaller than a crop, and shifts
+    that are not in [1, plane].
 
     train, test: numbers of images  ->  images: (N, 1, size, size) float32, labels: (N,)
     """
     side = 4 * size if plane is None else plane
     if side < size:
         raise ValueError(f"plane must be at least size = {size}, got {plane}")
+    starts = side if shifts is None else shifts
+    if not 1 <= starts <= side:
+        raise ValueError(f"shifts must be in [1, plane = {side}], got {shifts}")
     planes = smooth_planes(classes * per_class, side, smoothness, rng)
 
     def draw(count: int) -> tuple[Float, Int]:
         labels = rng.integers(0, classes, count)
         plane = labels * per_class + rng.integers(0, per_class, count)
-        top, left = rng.integers(0, side, (2, count))
+        top, left = rng.integers(0, starts, (2, count))
         rows = (top[:, None] + np.arange(size)) % side
         cols = (left[:, None] + np.arange(size)) % side
         crops = planes[plane[:, None, None], rows[:, :, None], cols[:, None]]

@@ -437,6 +437,22 @@ def test_pareto_sizes(tmp_path, capsys):
     assert "DIFFERS" not in text
 
 
+def test_pareto_sensitivity(tmp_path, capsys):
+    program = example("pareto_sensitivity")
+    argv = ["--quick", "--images", "textures", "--jobs", "1", "--runs", str(tmp_path)]
+    found = program.main([*argv, "--json"])
+    assert json.loads(capsys.readouterr().out) == found
+    assert list(found["table1"]) == ["4 bit DWConv, 1x", "all, 1x"]
+    assert list(found["table2"]) == ["1 x 3 x 3", "1 x 6 x 6"]
+    for row in (*found["table1"].values(), *found["table2"].values()):
+        np.testing.assert_allclose(np.add(row["quantized"], row["grown"]), row["total"])
+    assert found["figure4"]["1 x 6 x 6"]["depthwise2"]["d"] == 36
+    lines = (tmp_path / "sensitivity.jsonl").read_text()
+    assert program.main(argv) == found  # from the record
+    assert (tmp_path / "sensitivity.jsonl").read_text() == lines
+    assert "4 x 3 x 3    -6.42 7.20 0.79" in capsys.readouterr().out
+
+
 def test_pareto_variance(tmp_path, capsys):
     figure = tmp_path / "v.png"
     argv = ["--quick", "--json", "--figure", str(figure)]

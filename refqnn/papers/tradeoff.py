@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from refqnn import data, fast
-from refqnn._types import Array
 from refqnn.nn import carry_over, checkpoint
 from refqnn.papers import dfs
 from refqnn.papers.scalable import static_resnet
@@ -34,24 +33,13 @@ SETTINGS = dfs.Settings(backbone_steps=600, joint_steps=800)
 HYBRID_STEPS, HYBRID_LR, HYBRID_WEIGHT = 300, 0.01, 0.1
 
 
-def halved(images: Array) -> Array:
-    """Return the means of 2 x 2 pixels, rounded to even: (N, C, H, W) -> half.
-
-    >>> halved(np.array([[[[0, 2], [4, 4]]]], np.uint8))
-    array([[[[2]]]], dtype=uint8)
-    """
-    n, c, h, w = images.shape
-    means = images.reshape(n, c, h // 2, 2, w // 2, 2).mean((3, 5))
-    return np.rint(means).astype(np.uint8)
-
-
 def dataset(images: int) -> data.Dataset:
     """Return the embedded subset, halved, with ``images`` to train on."""
     whole = data.embedded()
     return data.Dataset(
-        halved(whole.train_images[:images]),
+        data.halved(whole.train_images[:images]),
         whole.train_labels[:images],
-        halved(whole.test_images),
+        data.halved(whole.test_images),
         whole.test_labels,
     )
 

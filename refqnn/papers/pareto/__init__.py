@@ -10,6 +10,9 @@ Quantized CNNs", whose numbering this is.
     N(b, s), definition 4.1                   alignment        align, domination
     Var(mean|w|), (7), proposition 5.1        variance         mean_abs_variance
     figure 4                                  figure4          MeanAbsVariance
+    Delta Acc, tables 1 and 2                 sensitivity      changes
+    DualPrecision, section 6                  dual_precision   grid, aligned_network
+    one training of any of them               training         pareto_run
     appendix A                                nn/presets.py    PARETO_...
     appendix C                                networks/        named
 
@@ -24,9 +27,21 @@ from refqnn.papers.pareto.alignment import domination as domination
 from refqnn.papers.pareto.alignment import quadratic_width as quadratic_width
 from refqnn.papers.pareto.alignment import sizes_on as sizes_on
 from refqnn.papers.pareto.alignment import width_grid as width_grid
+from refqnn.papers.pareto.dual_precision import PRECISIONS as PRECISIONS
+from refqnn.papers.pareto.dual_precision import Cell as Cell
+from refqnn.papers.pareto.dual_precision import aligned_network as aligned_network
+from refqnn.papers.pareto.dual_precision import best as best
+from refqnn.papers.pareto.dual_precision import grid as grid
 from refqnn.papers.pareto.figure4 import MeanAbsVariance as MeanAbsVariance
+from refqnn.papers.pareto.sensitivity import KINDS as KINDS
+from refqnn.papers.pareto.sensitivity import Changes as Changes
+from refqnn.papers.pareto.sensitivity import changes as changes
+from refqnn.papers.pareto.sensitivity import table1_study as table1_study
+from refqnn.papers.pareto.sensitivity import table2_study as table2_study
 from refqnn.papers.pareto.sizes import near_misses as near_misses
 from refqnn.papers.pareto.sizes import table3 as table3
+from refqnn.papers.pareto.training import pareto_run as pareto_run
+from refqnn.papers.pareto.training import with_policy as with_policy
 from refqnn.papers.pareto.variance import channel_correlation as channel_correlation
 from refqnn.papers.pareto.variance import mean_abs_variance as mean_abs_variance
 from refqnn.papers.pareto.variance import (

@@ -35,7 +35,6 @@ from refqnn.papers.quantnas.search import (
 from refqnn.papers.quantnas.space import Genotype, Space, draw, largest, layers_of
 from refqnn.papers.quantnas.supernet import Calibrated, Supernet, calibrate, supernet
 from refqnn.papers.quantnas.training import Alone, calibration_error, train
-from refqnn.papers.tradeoff import halved
 from refqnn.quantizers.lsq import lsq_levels
 
 #: 216 subnets, all of them evaluated; and 74 088, searched by evolution
@@ -52,14 +51,14 @@ CALIBRATION, HELD_OUT, BATCH, CHANCE = 256, 512, 64, 0.1
 def pictures(images: int) -> dict[str, Any]:
     """Return images to train on, to calibrate on, to search by and to test on."""
     whole = data.embedded()
-    train_images, labels = halved(whole.train_images), whole.train_labels
+    train_images, labels = data.halved(whole.train_images), whole.train_labels
     kept = len(labels) - HELD_OUT
     images = min(images, kept)
     return {
         "train": (train_images[:images], labels[:images]),
         "calibration": train_images[: min(CALIBRATION, images)],
         "search": (train_images[kept:], labels[kept:]),
-        "test": (halved(whole.test_images), whole.test_labels),
+        "test": (data.halved(whole.test_images), whole.test_labels),
     }
 
 

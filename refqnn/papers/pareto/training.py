@@ -1,0 +1,191 @@
+"""One training of the paper's comparisons, at our scale: what a sweep calls.
+
+Chin, Chuang, Chandra, Marculescu. arXiv:2008.09916, sections 3 to 6 and appendix A.
+
+    paper                                       code
+    a network N(b, s)                           a configuration of ``networks.build``
+    SGD, rate 0.05, cosine, Nesterov 0.9,       ``PARETO_CIFAR``, with batches of 64 and
+    weight decay 5e-4 (appendix A)              fewer epochs
+    validation accuracy                         on the test images, in per cent
+    a mixed-precision network, "Flexible"       ``policy``, bits for each layer
+
+The images are those one has: textures drawn anew for every seed (the smallest task on
+which the effect shows; 700 batches in one epoch are images never seen twice), the
+embedded subset of Fashion-MNIST, or all of it.
+
+    images          size of a side                    to train on      to judge by
+    textures        any                               any number       2 000
+    embedded        14 (halved), 28, 32 (padded)      4 000 at most    1 000
+    fashion_mnist   the same                          60 000 at most   10 000
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from refqnn import data, fast
+from refqnn._types import Array
+from refqnn.core import named_modules
+from refqnn.cost import cost
+from refqnn.networks.build import build
+from refqnn.networks.methods import method_of, weight_quantizer
+from refqnn.nn import PARETO_CIFAR, Conv2d, Sequential, Training, fit, steps_per_epoch
+from refqnn.papers.pareto.figure4 import MeanAbsVariance
+
+PRESET = replace(PARETO_CIFAR, batch=64)
+#: how the pixels of a set become numbers near 0, where not as the network says
+INPUTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "textures": {"image_scale": 1.0, "image_zero_point": 0},
+        "embedded": {},
+        "fashion_mnist": {},
+    }
+)
+#: textures to judge by, and how many places a side their crops begin at: with all 40
+#: the task is too hard to tell precisions apart (10 to 15 % are right at any bits)
+JUDGED, SHIFTS = 2000, 5
+
+
+def pareto_run(
+    *,
+    network: dict[str, Any],
+    images: dict[str, Any],
+    epochs: int,
+    seed: int,
+    policy: dict[str, int] | None = None,
+    follow: bool = False,
+    folder: str | None = None,
+) -> dict[str, Any]:
+    """Train a network and return its accuracy and its cost, as JSON holds them.
+
+    ``images`` are {"of": a name above, "size": pixels a side, "train": how many};
+    ``folder`` holds the files of Fashion-MNIST. With ``follow`` the variances of figure
+    4 are returned, too, for depth-wise layers. Raises ValueError for unknown names.
+    """
+    pictures = drawn(**images, seed=seed, folder=folder)
+    rng = np.random.default_rng([seed, 1])
+    made = build({**network, **INPUTS[images["of"]]}, rng=rng)
+    if policy is not None:
+        with_policy(made, policy)
+    batches = steps_per_epoch(len(pictures.train_images), PRESET.batch)
+    schedule = PRESET.schedule(batches, epochs=epochs)
+    training = Training(
+        made, PRESET.optimiser(made), schedule, rng, batch=PRESET.batch, backend=fast
+    )
+    recorder = MeanAbsVariance(only=depthwise_names(made))
+    records = fit(
+        training,
+        (pictures.train_images, pictures.train_labels),
+        epochs=epochs,
+        test=(pictures.test_images, pictures.test_labels),
+        progress=False,
+        after_step=recorder.after_step if follow else None,
+    )
+    found = costs(made, pictures.train_images.shape[1:])
+    found["accuracy"] = 100 * records[-1]["test_accuracy"]
+    if follow:
+        layers = recorder.variations().items()
+        found["variations"] = {name: layer._asdict() for name, layer in layers}
+    return found
+
+
+@cache
+def drawn(
+    *, of: str, size: int, train: int, seed: int, folder: str | None
+) -> data.Dataset:
+    """Return the images of a run; ``seed`` draws textures and nothing else."""
+    if of not in INPUTS:
+        raise ValueError(f"images must be of {sorted(INPUTS)}, got {of!r}")
+    if of == "textures":
+        rng = np.random.default_rng([seed, 0])
+        return data.textures(train, JUDGED, size=size, shifts=SHIFTS, rng=rng)
+    if of == "fashion_mnist" and folder is None:
+        raise ValueError("images of 'fashion_mnist' need the folder of its files")
+    whole = data.embedded() if of == "embedded" else data.fashion_mnist(str(folder))
+    available = len(whole.train_images)
+    if not 1 <= train <= available:
+        raise ValueError(f"train must be in [1, {available}] for {of}, got {train}")
+    return data.Dataset(
+        sized(whole.train_images[:train], size),
+        whole.train_labels[:train],
+        sized(whole.test_images, size),
+        whole.test_labels,
+    )
+
+
+def images_named(name: str, *, size: int = 14) -> tuple[dict[str, Any], str | None]:
+    """Return the ``images`` and the ``folder`` of a run: all there are to train on.
+
+    "textures" (10 pixels a side, as many as 700 batches), "embedded", or the folder of
+    Fashion-MNIST's files.
+
+    >>> images_named("embedded")
+    ({'of': 'embedded', 'size': 14, 'train': 4000}, None)
+    """
+    if name == "textures":
+        return {"of": name, "size": 10, "train": 700 * PRESET.batch}, None
+    if name == "embedded":
+        return {"of": name, "size": size, "train": 4000}, None
+    if not Path(name).is_dir():
+        raise ValueError(
+            f"images must be 'textures', 'embedded' or a folder, got {name!r}"
+        )
+    return {"of": "fashion_mnist", "size": size, "train": 60_000}, name
+
+
+def sized(images: Array, size: int) -> Array:
+    """Return images of 28 pixels a side halved, as they are, or padded with zeros.
+
+    images: (N, C, 28, 28)  ->  (N, C, size, size)
+
+    >>> sized(np.zeros((2, 1, 28, 28), np.uint8), 14).shape
+    (2, 1, 14, 14)
+    """
+    side = images.shape[2]
+    if size == side // 2:
+        return data.halved(images)
+    if size < side or (size - side) % 2:
+        raise ValueError(f"size must be 14, 28 or an even number above, got {size}")
+    border = (size - side) // 2
+    return np.pad(images, ((0, 0), (0, 0), (border, border), (border, border)))
+
+
+def depthwise_names(network: Sequential) -> tuple[str, ...]:
+    """Return the names of the depth-wise layers, whatever their fan-in."""
+    return tuple(
+        name
+        for name, layer in network.layers.items()
+        if name.startswith("depthwise") and isinstance(layer, Conv2d)
+    )
+
+
+def with_policy(network: Sequential, policy: Mapping[str, int]) -> Sequential:
+    """Give every layer that ``policy`` names weights of so many bits; return it.
+
+    >>> network = build({"network": "separable", "weight_bits": 8})
+    >>> with_policy(network, {"pointwise1": 2}).layers["pointwise1"].weight_quant.bits
+    2
+    """
+    pareto, modules = method_of("pareto"), dict(named_modules(network))
+    for name, bits in policy.items():
+        layer = modules.get(f"layers.{name}")
+        if layer is None or not hasattr(layer, "weight_quant"):
+            raise ValueError(f"policy names {name!r}, which is no layer with weights")
+        layer.weight_quant = weight_quantizer(pareto, bits, layer.w.value.shape)
+    return network
+
+
+def costs(network: Sequential, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return size, work and memory for an image of ``shape`` (C, H, W)."""
+    counted = cost(network, shape)  # type: ignore[arg-type]
+    return {
+        "c_size_bits": counted.c_size_bits,
+        "macs": counted.macs,
+        "footprint_bits_separate_maxima": counted.footprint_bits_separate_maxima(),
+        "footprint_bits_joint_maximum": counted.footprint_bits_joint_maximum(),
+    }

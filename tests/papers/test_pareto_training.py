@@ -1,0 +1,183 @@
+"""Trainings of the Pareto paper's comparisons: runs, studies, grids, policies."""
+
+import numpy as np
+import pytest
+
+from refqnn import data
+from refqnn.cost import c_size_bits
+from refqnn.networks import build
+from refqnn.papers.pareto import (
+    KINDS,
+    PRECISIONS,
+    aligned_network,
+    best,
+    changes,
+    grid,
+    pareto_run,
+    table1_study,
+    table2_study,
+    with_policy,
+)
+from refqnn.papers.pareto.sensitivity import Changes, mean_and_spread
+from refqnn.papers.pareto.training import PRESET, drawn, images_named, sized
+
+TINY = {"network": "separable", "width": 0.125, "activation_bits": 4}
+TEXTURES = {"of": "textures", "size": 6, "train": 128}
+
+
+def run(**options):
+    given = {"network": TINY | {"weight_bits": 4}, "images": TEXTURES, "epochs": 1}
+    return pareto_run(**given | {"seed": 0} | options)
+
+
+@pytest.mark.compiled
+def test_a_run_says_what_was_trained_and_the_same_twice():
+    network = TINY | {"weight_bits": 4}
+    found = run(follow=True)
+    assert found["c_size_bits"] == c_size_bits(build(network))
+    assert 0 <= found["accuracy"] <= 100
+    assert found["accuracy"] * 20 == round(found["accuracy"] * 20)  # of 2 000
+    assert set(found["variations"]) == {"depthwise1", "depthwise2"}
+    assert found["variations"]["depthwise1"]["steps"] == 2
+    assert run(follow=True) == found
+    assert run(seed=1)["accuracy"] != found["accuracy"]
+    assert "variations" not in run()
+
+
+@pytest.mark.compiled
+def test_a_policy_gives_layers_their_own_bits():
+    policy = {"pointwise1": 1, "depthwise1": 2}
+    found = run(policy=policy)
+    uniform = run()
+    weights = {"pointwise1": 2 * 4, "depthwise1": 4 * 9}
+    saved = sum(weights[name] * (4 - bits) for name, bits in policy.items())
+    assert uniform["c_size_bits"] - found["c_size_bits"] == saved
+
+
+@pytest.mark.parametrize("name", ["relu1", "pointwise3"])
+def test_a_policy_of_layers_without_weights_is_refused(name):
+    with pytest.raises(ValueError, match=f"policy names '{name}'"):
+        with_policy(build(TINY | {"weight_bits": 4}), {name: 2})
+
+
+def test_textures_are_those_of_the_seed_and_of_few_places():
+    first, again, other = (
+        drawn(**TEXTURES, seed=seed, folder=None) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first.train_images, again.train_images)
+    assert not np.array_equal(first.train_images, other.train_images)
+    assert len(first.test_images) == 2000
+
+
+def test_sizes_of_images():
+    whole = data.embedded()
+    half = drawn(of="embedded", size=14, train=8, seed=0, folder=None)
+    np.testing.assert_array_equal(
+        half.train_images, data.halved(whole.train_images[:8])
+    )
+    np.testing.assert_array_equal(half.test_labels, whole.test_labels)
+    padded = sized(whole.test_images[:2], 32)
+    assert padded.shape == (2, 1, 32, 32)
+    np.testing.assert_array_equal(padded[:, :, 2:-2, 2:-2], whole.test_images[:2])
+    assert padded[:, :, :2].max() == padded[:, :, :, -2:].max() == 0
+    np.testing.assert_array_equal(
+        sized(whole.test_images[:2], 28), whole.test_images[:2]
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ({"of": "mnist"}, r"images must be of \['embedded', .*\], got 'mnist'"),
+        ({"of": "fashion_mnist"}, "need the folder of its files"),
+        ({"of": "embedded", "size": 14, "train": 4001}, r"\[1, 4000\] .*, got 4001"),
+        ({"of": "embedded", "size": 14, "train": 0}, r"\[1, 4000\] .*, got 0"),
+        ({"of": "embedded", "size": 20}, "size must be 14, 28 or an even .* got 20"),
+        ({"of": "embedded", "size": 31}, "size must be 14, 28 or an even .* got 31"),
+    ],
+)
+def test_images_that_there_are_not_are_refused(images, message):
+    with pytest.raises(ValueError, match=message):
+        run(images=TEXTURES | images)
+
+
+def test_names_of_images():
+    assert images_named("textures")[0]["train"] == 700 * PRESET.batch
+    with pytest.raises(ValueError, match="or a folder, got '/nowhere'"):
+        images_named("/nowhere")
+
+
+def test_studies_hold_the_runs_of_the_tables():
+    two = table2_study({"network": "separable"}, seeds=(0, 1))
+    assert len(two) == len(KINDS) * 3 * 2
+    high, low, grown = (
+        two["16 x 3 x 3", role, 1]["network"] for role in ("high", "low", "grown")
+    )
+    assert (high["weight_bits"], high["depthwise_bits"], high["width"]) == (4, 4, 1.0)
+    assert (low["weight_bits"], low["depthwise_bits"], low["width"]) == (1, 1, 1.0)
+    assert grown == low | {"width": 2.0}
+    assert {run["follow"] for key, run in two.items() if key[1] == "high"} == {True}
+    assert {run["follow"] for key, run in two.items() if key[1] != "high"} == {False}
+    one = table1_study({"network": "vgg", "width": 0.5}, widths=(1, 2), seeds=(0,))
+    assert {row for row, _, _ in one} == {
+        f"{name}, {w}x" for name in ("4 bit DWConv", "all") for w in (1, 2)
+    }
+    kept, all_ = (one[f"{name}, 2x", "low", 0]["network"] for name in DEPTHWISE_ROWS)
+    assert (kept["weight_bits"], kept["depthwise_bits"], kept["width"]) == (1, 4, 1.0)
+    assert (all_["weight_bits"], all_["depthwise_bits"], all_["width"]) == (1, 1, 1.0)
+
+
+DEPTHWISE_ROWS = ("4 bit DWConv", "all")
+
+
+def test_changes_are_differences_seed_by_seed():
+    accuracy = {("a", "high", 0): 90.0, ("a", "low", 0): 80.0, ("a", "grown", 0): 87.0}
+    accuracy |= {(r, role, 5): a + 1 for (r, role, _), a in accuracy.items()}
+    found = changes(accuracy.__getitem__, {key: {} for key in accuracy})
+    assert list(found) == ["a"]
+    np.testing.assert_array_equal(found["a"].quantized, [-10, -10])
+    np.testing.assert_array_equal(found["a"].grown, [7, 7])
+    np.testing.assert_array_equal(found["a"].total, [-3, -3])
+    row = Changes(*np.array([[9.0, 8.0], [7.0, 7.5], [8.0, 9.0]]))
+    np.testing.assert_allclose(row.quantized + row.grown, row.total)
+
+
+def test_one_seed_has_no_spread():
+    mean, spread = mean_and_spread(np.array([2.0]))
+    assert mean == 2.0
+    assert np.isnan(spread)
+
+
+def test_the_grid_has_a_network_of_one_size_for_every_pair():
+    target = c_size_bits(build({"network": "separable", "weight_bits": 8}))
+    cells = grid({"network": "separable"}, target, separable=True)
+    pairs = [(b, d) for b in PRECISIONS for d in PRECISIONS]
+    assert [(c.bits, c.depthwise_bits) for c in cells] == pairs
+    for cell in cells:
+        size = c_size_bits(build(cell.network))
+        assert size == cell.aligned.c_size_bits <= target
+        wider = cell.network | {"width": round(cell.network["width"] + 0.01, 6)}
+        assert c_size_bits(build(wider)) > target
+    widths = [c.network["width"] for c in cells]
+    assert 1.0 <= widths[-1] < 1.04 < widths[0]  # int(1.03 * 32) = 32
+    alone = grid({"network": "resnet", "depth": 8}, 5e5, separable=False)
+    assert [c.bits for c in alone] == list(PRECISIONS)
+    assert all("depthwise_bits" not in c.network for c in alone)
+
+
+def test_a_policy_is_aligned_too():
+    policy = {"pointwise2": 1}
+    config = {"network": "separable", "weight_bits": 4}
+    plain, _ = aligned_network(config, 12160)
+    mixed, found = aligned_network(config, 12160, policy=policy)
+    assert 1.0 <= plain["width"] < 1.04 < mixed["width"]
+    assert c_size_bits(with_policy(build(mixed), policy)) == found.c_size_bits
+
+
+def test_a_size_that_no_width_has_is_refused():
+    with pytest.raises(ValueError, match=r"target must be in \[\d+, \d+\] bits"):
+        aligned_network({"network": "separable", "weight_bits": 8}, 10)
+
+
+def test_the_best_cell_is_the_first_of_equals():
+    assert best([1.0, 3.0, 3.0, 2.0]) == 1

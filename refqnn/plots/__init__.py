@@ -1,10 +1,8 @@
 """Every figure the project draws, from plain arrays; each function returns a Figure.
 
-Figures are drawn without a window system and shown by nobody: ``save`` them. Colours
-are from the palette of Okabe and Ito (2008), told apart under every colour blindness.
+Figures are drawn without a window system and shown by nobody: ``save`` them.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,34 +13,31 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from refqnn._types import Array, Float, Int
-
-BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
-SKY, PURPLE = "#56B4E9", "#CC79A7"
-INK, GREY, LIGHT, PALE = "#222222", "#767676", "#BDBDBD", "#DDDDDD"
-SERIES = (BLUE, VERMILLION, GREEN, ORANGE)
-#: many courses told apart, and options from cheap to dear
-COURSES = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE, "#222222", "#767676")
-DEPTHS = ("#DDDDDD", SKY, BLUE, "#003B5C")
-#: Any, because the type of the keys differs from one matplotlib to the next
-STYLE: Any = {
-    "font.size": 9.5,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": GREY,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "figure.facecolor": "white",
-}
-
+from refqnn.plots.pareto import ClipLine as ClipLine
+from refqnn.plots.pareto import LayerVariances as LayerVariances
+from refqnn.plots.pareto import SizeCurve as SizeCurve
+from refqnn.plots.pareto import SizePanel as SizePanel
+from refqnn.plots.pareto import clip_lines as clip_lines
+from refqnn.plots.pareto import layer_variances as layer_variances
+from refqnn.plots.pareto import size_curves as size_curves
+from refqnn.plots.style import (
+    BLUE,
+    COURSES,
+    DEPTHS,
+    GREEN,
+    GREY,
+    INK,
+    LIGHT,
+    ORANGE,
+    PALE,
+    PURPLE,
+    SERIES,
+    SKY,
+    STYLE,
+    VERMILLION,
+    titled,
+)
+from refqnn.plots.style import save as save
 
 #: more boundaries would hide the steps, more bars are a silhouette; labels would touch
 MOST_LINES, MOST_TICKS = 40, 6
@@ -390,11 +385,6 @@ def search_fronts(
         axes.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
         axes.legend(frameon=False, loc="lower right")
     return figure
-
-
-def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 110) -> None:
-    """Write a figure; the same figure gives the same bytes."""
-    figure.savefig(path, dpi=dpi, metadata={"Software": None})
 
 
 def draw_training(
@@ -777,17 +767,3 @@ def short(levels: Float) -> Array:
     largest = float(np.abs(levels).max()) or 1.0
     rounded = np.round(levels.astype(np.float64), 2 - int(np.floor(np.log10(largest))))
     return np.array([f"{x:g}".replace("-", "\N{MINUS SIGN}") for x in rounded + 0.0])
-
-
-def titled(axes: Axes, title: str, note: str) -> None:
-    """Set a title and, small below it, a note."""
-    axes.set_title(title, pad=20)
-    axes.annotate(
-        note,
-        (0, 1),
-        (0, 7),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=8.5,
-        color=GREY,
-    )

@@ -1,0 +1,182 @@
+"""Figures of the Pareto paper: accuracy against size, variances, clips."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from refqnn._types import Float
+from refqnn.plots.style import COURSES, GREY, PALE, STYLE, titled
+
+MARKERS = "os^Dv"
+
+
+class SizeCurve(NamedTuple):
+    """Networks of one family and precision: what they cost, how often they are right.
+
+    One entry a network; accuracies in per cent, of the seeds the lowest, the mean and
+    the highest.
+    """
+
+    name: str
+    cost: Float  # (P,)
+    lowest: Float  # (P,)
+    mean: Float  # (P,)
+    highest: Float  # (P,)
+
+
+class SizePanel(NamedTuple):
+    """A family of networks; ``cost`` says what the curves count."""
+
+    title: str
+    note: str
+    cost: str
+    curves: Sequence[SizeCurve]
+
+
+class LayerVariances(NamedTuple):
+    """A kind of depth-wise filter, and a variance for each of its layers."""
+
+    name: str
+    layers: Sequence[str]
+    raw: Float  # (L,)
+    relative: Float  # (L,)
+
+
+class ClipLine(NamedTuple):
+    """The best clips that simulations found for one precision, and the constant c."""
+
+    bits: int
+    mean_abs: Float  # (P,)
+    clip: Float  # (P,)
+    c: float
+
+
+def size_curves(panels: Sequence[SizePanel], *, columns: int = 3) -> Figure:
+    """Draw accuracy against cost, a panel for each family: figures 1, 2, 3, 6 and 7.
+
+    A colour is a precision or a method, the same in every panel; curves of one name
+    differ by their markers. Bars go from the worst seed to the best.
+    """
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    names = dict.fromkeys(curve.name for panel in panels for curve in panel.curves)
+    colours = dict(zip(names, COURSES, strict=False))
+    with mpl.rc_context(STYLE):
+        figure = Figure((4.4 * columns + 0.6, 3.7 * rows + 0.5), layout="constrained")
+        every = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, panel in zip(every, panels, strict=False):
+            draw_size_panel(axes, panel, colours)
+        for axes in every[len(panels) :]:
+            axes.set_axis_off()
+        handles = [
+            mpl.lines.Line2D([], [], color=colours[name], marker="o", label=name)
+            for name in names
+        ]
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=6, frameon=False
+        )
+    return figure
+
+
+def draw_size_panel(axes: Axes, panel: SizePanel, colours: Mapping[str, str]) -> None:
+    """Draw the curves of one family."""
+    titled(axes, panel.title, panel.note)
+    seen: dict[str, int] = {}
+    for curve in panel.curves:
+        marker = MARKERS[seen.get(curve.name, 0) % len(MARKERS)]
+        seen[curve.name] = seen.get(curve.name, 0) + 1
+        axes.errorbar(
+            curve.cost,
+            curve.mean,
+            np.stack([curve.mean - curve.lowest, curve.highest - curve.mean]),
+            color=colours[curve.name],
+            marker=marker,
+            markersize=4.5,
+            linewidth=1.4,
+            elinewidth=0.9,
+            capsize=2,
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: in_bits(x)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(panel.cost)
+    axes.set_ylabel("accuracy, %")
+    axes.grid(axis="y", color=PALE, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def in_bits(value: float) -> str:
+    """Return a number of bits in words of at most four digits.
+
+    >>> in_bits(20_000), in_bits(1_500_000), in_bits(800)
+    ('20 kbit', '1.5 Mbit', '800 bit')
+    """
+    for unit, name in ((1e6, "Mbit"), (1e3, "kbit")):
+        if value >= unit:
+            return f"{value / unit:.4g} {name}"
+    return f"{value:.4g} bit"
+
+
+def layer_variances(kinds: Sequence[LayerVariances]) -> Figure:
+    """Draw figure 4: Var_t(mean|w|) of depth-wise layers, raw and free of scale."""
+    with mpl.rc_context(STYLE):
+        figure = Figure((10, 4.3), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        titled(left, "Var over the steps of mean|w|", "averaged over a layer's filters")
+        titled(right, "The same, relative", "divided by the square of the mean")
+        for axes, name in ((left, "raw"), (right, "relative")):
+            draw_variances(axes, kinds, name)
+        right.legend(frameon=False, title="C x K x K", loc="best")
+    return figure
+
+
+def draw_variances(axes: Axes, kinds: Sequence[LayerVariances], name: str) -> None:
+    """Draw one group of bars for each layer, a bar for each kind of filter."""
+    layers, thick = kinds[0].layers, 0.8 / len(kinds)
+    for i, kind in enumerate(kinds):
+        at = np.arange(len(layers)) + (i - (len(kinds) - 1) / 2) * thick
+        axes.bar(
+            at, getattr(kind, name), 0.9 * thick, color=COURSES[i], label=kind.name
+        )
+    axes.set_yscale("log")
+    axes.set_xticks(range(len(layers)), layers)
+    axes.tick_params(axis="x", length=0)
+    axes.grid(axis="y", color=PALE, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def clip_lines(lines: Sequence[ClipLine]) -> Figure:
+    """Draw figure 5: the best clip of simulated weights against their mean|w|."""
+    with mpl.rc_context(STYLE):
+        figure = Figure((6.4, 4.6), layout="constrained")
+        axes = figure.subplots()
+        titled(
+            axes,
+            "The best clip is mean|w| / c",
+            "dots: simulated Gaussian weights; lines: the constants of closed form",
+        )
+        for line, colour in zip(lines, COURSES, strict=False):
+            order = np.argsort(line.mean_abs)
+            x = line.mean_abs[order]
+            axes.plot(x, x / line.c, color=colour, linewidth=1.2)
+            axes.plot(x, line.clip[order], "o", color=colour, markersize=4)
+            axes.annotate(
+                f"{line.bits} bit, c = {line.c:.4f}",
+                (x[-1], x[-1] / line.c),
+                (6, 0),
+                textcoords="offset points",
+                color=colour,
+                va="center",
+                annotation_clip=False,
+            )
+        axes.set_xlabel("mean|w|")
+        axes.set_ylabel("a*, the clip of the least square error")
+        axes.set_xlim(0, 1.35 * max(float(line.mean_abs.max()) for line in lines))
+        axes.set_ylim(0, None)
+        axes.axhline(0, color=GREY, linewidth=0.6)
+    return figure

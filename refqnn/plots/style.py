@@ -1,0 +1,57 @@
+"""How every figure looks, and how it is written.
+
+Colours are from the palette of Okabe and Ito (2008), told apart under every colour
+blindness.
+"""
+
+import os
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+SKY, PURPLE = "#56B4E9", "#CC79A7"
+INK, GREY, LIGHT, PALE = "#222222", "#767676", "#BDBDBD", "#DDDDDD"
+SERIES = (BLUE, VERMILLION, GREEN, ORANGE)
+#: many courses told apart, and options from cheap to dear
+COURSES = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE, "#222222", "#767676")
+DEPTHS = ("#DDDDDD", SKY, BLUE, "#003B5C")
+#: Any, because the type of the keys differs from one matplotlib to the next
+STYLE: Any = {
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GREY,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "figure.facecolor": "white",
+}
+
+
+def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 110) -> None:
+    """Write a figure; the same figure gives the same bytes."""
+    figure.savefig(path, dpi=dpi, metadata={"Software": None})
+
+
+def titled(axes: Axes, title: str, note: str) -> None:
+    """Set a title and, small below it, a note."""
+    axes.set_title(title, pad=20)
+    axes.annotate(
+        note,
+        (0, 1),
+        (0, 7),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=8.5,
+        color=GREY,
+    )

@@ -240,7 +240,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[dict[str, Any]]]:
     )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
-    options.images = images_named(options.images)
+    try:
+        options.images = images_named(options.images)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
     of = options.images[0]["of"]
     options.epochs = EPOCHS[of]
     options.images[0]["train"] = TRAIN.get(of, options.images[0]["train"])

@@ -143,7 +143,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     options = parser.parse_args(argv)
     options.tables = options.tables or ["table1", "table2"]
     options.widths, options.kinds = WIDTHS, KINDS
-    options.images = images_named(options.images)
+    try:
+        options.images = images_named(options.images)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
     options.epochs = EPOCHS[options.images[0]["of"]]
     if options.quick:
         options.widths, options.kinds = WIDTHS[:1], KINDS[:2]

@@ -453,6 +453,65 @@ def test_pareto_sensitivity(tmp_path, capsys):
     assert "4 x 3 x 3    -6.42 7.20 0.79" in capsys.readouterr().out
 
 
+def test_pareto_curves(tmp_path, capsys):
+    program = example("pareto_curves")
+    argv = ["--quick", "--families", "resnet", "inv_resnet26", "--jobs", "1"]
+    argv += ["--runs", str(tmp_path), "--figures", str(tmp_path / "figure")]
+    found = program.main([*argv, "--json"])
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(found))
+    for points in found.values():
+        assert [point["bits"] for point in points] == [4, 2, 1]
+        sizes = [point["c_size_bits"] for point in points]
+        assert 0.8 * sizes[0] < min(sizes) <= max(sizes) == sizes[0]
+    assert (tmp_path / "figure1.png").exists()
+    assert (tmp_path / "figure2.png").exists()
+    assert not (tmp_path / "figure3.png").exists()
+    assert json.dumps(program.main(argv)) == json.dumps(found)
+    assert "dominates (definition 4.1)" in capsys.readouterr().out
+
+
+def test_pareto_dual_precision(tmp_path, capsys):
+    program = example("pareto_dual_precision")
+    argv = ["--quick", "--families", "separable", "--jobs", "1"]
+    argv += ["--runs", str(tmp_path), "--figures", str(tmp_path / "figure")]
+    found = program.main([*argv, "--json"])["separable"]
+    assert json.loads(capsys.readouterr().out) == {"separable": found}
+    pairs = [(cell["bits"], cell["depthwise_bits"]) for cell in found["grid"]]
+    assert pairs == [(1, 1), (1, 8), (8, 1), (8, 8)]
+    best = max(found["grid"], key=lambda cell: np.mean(cell["accuracies"]))
+    assert found["pair"] == {
+        "weight_bits": best["bits"],
+        "depthwise_bits": best["depthwise_bits"],
+    }
+    assert [row["method"] for row in found["rows"]] == [*program.METHODS]
+    eight = found["rows"][0]["c_size_bits"]
+    assert all(row["c_size_bits"] <= eight for row in found["rows"] + found["grid"])
+    assert set(found["iso"]) == {"32", "8", "4"}
+    assert (tmp_path / "figure6.png").exists()
+    assert (tmp_path / "figure7.png").exists()
+
+
+def test_pareto_clip(tmp_path, capsys):
+    figure = tmp_path / "clip.png"
+    argv = ["--draws", "20000", "--bits", "3", "4", "--figure", str(figure), "--json"]
+    rows = example("pareto_clip").main(argv)
+    assert json.loads(capsys.readouterr().out) == rows
+    for row in rows:
+        np.testing.assert_allclose(row["c"], row["c_used"], rtol=0.03)
+    assert figure.exists()
+
+
+def test_pareto_examples_name_what_they_refuse(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        example("pareto_curves").main(["--families", "resnet50"])
+    assert "invalid choice: 'resnet50'" in capsys.readouterr().err
+    for name in ("pareto_sensitivity", "pareto_curves", "pareto_dual_precision"):
+        for folder in ("/nowhere", str(tmp_path)):
+            with pytest.raises(SystemExit):
+                example(name).main(["--images", folder, "--runs", str(tmp_path)])
+            assert folder in capsys.readouterr().err
+
+
 def test_pareto_variance(tmp_path, capsys):
     figure = tmp_path / "v.png"
     argv = ["--quick", "--json", "--figure", str(figure)]

@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from refqnn._types import Float
 from refqnn.plots.style import COURSES, GREY, PALE, STYLE, titled
@@ -101,9 +101,14 @@ def draw_size_panel(axes: Axes, panel: SizePanel, colours: Mapping[str, str]) ->
             elinewidth=0.9,
             capsize=2,
         )
+    costs = np.concatenate([curve.cost for curve in panel.curves])
+    wide = costs.max() > 8 * costs.min()
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(
+        LogLocator(subs=(1, 3)) if wide else MaxNLocator(4, steps=[1, 2, 5, 10])
+    )
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: in_bits(x)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(panel.cost)
     axes.set_ylabel("accuracy, %")
     axes.grid(axis="y", color=PALE, linewidth=0.6)

@@ -18,6 +18,7 @@ from refqnn.papers.pareto import (
     table2_study,
     with_policy,
 )
+from refqnn.papers.pareto.flexible import policy_run
 from refqnn.papers.pareto.sensitivity import Changes, mean_and_spread
 from refqnn.papers.pareto.training import PRESET, drawn, images_named, sized
 
@@ -181,3 +182,20 @@ def test_a_size_that_no_width_has_is_refused():
 
 def test_the_best_cell_is_the_first_of_equals():
     assert best([1.0, 3.0, 3.0, 2.0]) == 1
+
+
+@pytest.mark.compiled
+def test_a_policy_of_haq_keeps_the_ends_and_the_budget():
+    images = {"of": "embedded", "size": 14, "train": 192}
+    asked = {"network": {"network": "separable", "width": 0.25}, "images": images}
+    found = policy_run(**asked, epochs=1, seed=0, episodes=3, averages=(2.0, 4.0))
+    inner = ["pointwise1", "depthwise1", "pointwise2", "depthwise2"]
+    assert list(found["policy"]) == inner
+    assert list(found["policy"].values()) == found["tried"][-1]["bits"]
+    weights = np.array([4 * 8, 8 * 9, 8 * 8, 8 * 9])
+    for tried in found["tried"]:
+        assert np.dot(tried["bits"], weights) <= tried["average"] * weights.sum()
+    assert found["tried"][-1]["loss"] <= 1 or len(found["tried"]) == 2
+    assert (
+        policy_run(**asked, epochs=1, seed=0, episodes=3, averages=(2.0, 4.0)) == found
+    )

@@ -122,7 +122,8 @@ def images_named(name: str, *, size: int = 14) -> tuple[dict[str, Any], str | No
     """Return the ``images`` and the ``folder`` of a run: all there are to train on.
 
     "textures" (10 pixels a side, as many as 700 batches), "embedded", or the folder of
-    Fashion-MNIST's files.
+    Fashion-MNIST's files. Raises ValueError where there is no such folder, and
+    FileNotFoundError where it does not hold them.
 
     >>> images_named("embedded")
     ({'of': 'embedded', 'size': 14, 'train': 4000}, None)
@@ -135,6 +136,7 @@ def images_named(name: str, *, size: int = 14) -> tuple[dict[str, Any], str | No
         raise ValueError(
             f"images must be 'textures', 'embedded' or a folder, got {name!r}"
         )
+    data.idx_file(Path(name), "train-images-idx3-ubyte")
     return {"of": "fashion_mnist", "size": size, "train": 60_000}, name
 
 

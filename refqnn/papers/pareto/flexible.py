@@ -1,0 +1,103 @@
+"""The mixed-precision competitor, "Flexible": a policy of HAQ, then widths.
+
+Chin, Chuang, Chandra, Marculescu. arXiv:2008.09916, section 6, table 3: a reinforcement
+learner (HAQ, arXiv:1811.08886) searches bits for each layer of the network at width 1
+that are as accurate as 8 bits; width multipliers then make it any size.
+
+    paper                                   code
+    iso-accurate with the 8-bit network     a loss of at most ``tolerance`` points
+    the policy                              ``policy`` of ``policy_run``
+    networks of different sizes             ``aligned_network(..., policy=policy)``
+
+Its policies are not published. Chosen here: layers share their weights by k-means while
+HAQ searches, as in its released code, and are trained with this paper's quantizers
+afterwards; first and last layer have 8 bits, as everywhere in this paper; the smallest
+of some average bits that meets the tolerance is taken, or the largest.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from refqnn import fast
+from refqnn.core import named_modules
+from refqnn.networks.build import build
+from refqnn.nn import Conv2d, Training, evaluate, fit, steps_per_epoch
+from refqnn.papers.haq import Problem, Settings, layer_table, proxy, search
+from refqnn.papers.pareto.training import INPUTS, PRESET, drawn
+
+B_MIN, B_MAX = 1, 8
+
+
+def policy_run(
+    *,
+    network: dict[str, Any],
+    images: dict[str, Any],
+    epochs: int,
+    seed: int,
+    averages: Sequence[float] = (2.0, 3.0, 4.0, 5.0),
+    tolerance: float = 1.0,
+    episodes: int = 60,
+    folder: str | None = None,
+) -> dict[str, Any]:
+    """Train a float network, search bits for its inner layers; as JSON holds it.
+
+    A quarter of the training images is kept from training, to judge policies by.
+    ``averages`` are bits a weight, ascending.
+    """
+    pictures = drawn(**images, seed=seed, folder=folder)
+    kept = len(pictures.train_images) // 4
+    parts = slice(kept, None), slice(0, kept)
+    train, held_out = (
+        (pictures.train_images[part], pictures.train_labels[part]) for part in parts
+    )
+    trained = in_floats(network | dict(INPUTS[images["of"]]), train, epochs, seed)
+    names = inner_layers(trained)
+    table = layer_table(trained, pictures.train_images.shape[1:])
+    layers = tuple(layer for layer in table if layer.name in names)
+    worth = proxy(trained, layers, train, held_out, seed=seed, backend=fast)
+    whole = 100 * evaluate(trained, *held_out, backend=fast).accuracy
+    tried = []
+    for average in averages:
+        problem = Problem(layers, average / 32, whole, b_min=B_MIN, b_max=B_MAX)
+        settings = Settings(warm_up=max(1, episodes // 4))
+        found = search(problem, worth, episodes=episodes, seed=seed, settings=settings)
+        bits = found.policies[found.best].tolist()
+        loss = whole - found.accuracies[found.best]
+        tried.append({"average": average, "bits": bits, "loss": loss})
+        if loss <= tolerance:
+            break
+    short = [layer.name.removeprefix("layers.") for layer in layers]
+    return {
+        "policy": dict(zip(short, tried[-1]["bits"], strict=True)),
+        "tried": tried,
+        "float": whole,
+    }
+
+
+def in_floats(config: dict[str, Any], train: Any, epochs: int, seed: int) -> Any:
+    """Return the network trained without quantizers."""
+    rng = np.random.default_rng([seed, 1])
+    network = build(config | {"weight_bits": None, "activation_bits": None}, rng=rng)
+    steps = steps_per_epoch(len(train[0]), PRESET.batch)
+    training = Training(
+        network,
+        PRESET.optimiser(network),
+        PRESET.schedule(steps, epochs=epochs),
+        rng,
+        batch=PRESET.batch,
+        backend=fast,
+    )
+    fit(training, train, epochs=epochs, progress=False)
+    return network
+
+
+def inner_layers(network: Any) -> list[str]:
+    """Return the names of the convolutions but the first.
+
+    >>> inner_layers(build({"network": "separable"}))[:2]
+    ['layers.pointwise1', 'layers.depthwise1']
+    """
+    modules = named_modules(network)
+    return [name for name, module in modules if isinstance(module, Conv2d)][1:]

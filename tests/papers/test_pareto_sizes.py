@@ -157,6 +157,37 @@ def test_footprints_in_both_readings(name, width, bits, depthwise, separate, joi
     assert round(found.footprint_bits_joint_maximum() / 1e6, 2) == joint
 
 
+def memory_and_accuracy(network, method, reading):
+    """Return log footprint in Mbit and printed top-1 of the three networks."""
+    found = []
+    for row in table3():
+        if (row.network, row.method) == (network, method):
+            bits = {"weight_bits": row.bits, "depthwise_bits": row.depthwise_bits}
+            made = named(network, width=row.width, rng=None, **bits)
+            footprint = getattr(count(made, image_shape(network)), reading)()
+            found.append((math.log(footprint / 1e6), row.top1))
+    return np.array(found).T
+
+
+@pytest.mark.parametrize(
+    ("network", "joint", "at_8_bits", "between"),
+    [
+        ("resnet50", True, 74.86, 76.49),
+        ("resnet50", False, 74.86, 76.35),
+        ("mobilenetv2", True, 64.39, 64.21),
+        ("mobilenetv2", False, 64.39, 63.25),
+    ],
+)
+def test_what_appendix_f_says_of_memory(network, joint, at_8_bits, between):
+    """At the memory of the 8-bit network of width 0.5: the printed accuracies."""
+    reading = f"footprint_bits_{'joint_maximum' if joint else 'separate_maxima'}"
+    memory, eight = memory_and_accuracy(network, "8 bit", reading)
+    dual_memory, dual = memory_and_accuracy(network, "DualPrecision", reading)
+    assert eight[1] == at_8_bits
+    found = np.interp(memory[1], dual_memory, dual)
+    assert round(float(found), 2) == between
+
+
 def test_at_one_size_the_grown_network_needs_more_memory():
     def footprints(width, bits):
         network = named("resnet50", width=width, weight_bits=bits, rng=None)

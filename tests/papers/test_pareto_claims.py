@@ -33,7 +33,7 @@ def row(fan_in):
 
 
 def test_one_bit_costs_less_the_more_channels_a_filter_reads(study):
-    """Claim 20: in every seed, and the ends differ by more than 3 points in the mean."""
+    """Claim 20: in every seed; the means of the ends differ by more than 3 points."""
     every = study | {
         (kind, "grown", seed): study[kind, "low", seed] for kind, _, seed in study
     }

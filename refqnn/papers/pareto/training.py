@@ -65,8 +65,9 @@ def pareto_run(
     """Train a network and return its accuracy and its cost, as JSON holds them.
 
     ``images`` are {"of": a name above, "size": pixels a side, "train": how many}, and
-    for textures "shifts" if need be; ``folder`` holds the files of Fashion-MNIST. With ``follow`` the variances of figure
-    4 are returned, too, for depth-wise layers. Raises ValueError for unknown names.
+    for textures "shifts" if need be; ``folder`` holds the files of Fashion-MNIST. With
+    ``follow`` the variances of figure 4 are returned, too, for depth-wise layers.
+    Raises ValueError for unknown names.
     """
     pictures = drawn(**images, seed=seed, folder=folder)
     rng = np.random.default_rng([seed, 1])

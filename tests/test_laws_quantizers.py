@@ -2,6 +2,7 @@
 
 # ruff: noqa: ARG001, ARG005 - stand-ins keep the signature of what they stand in for
 
+import contextlib
 import inspect
 import re
 from dataclasses import replace
@@ -18,7 +19,7 @@ from tables.quantizers.row import LEVELS, Verdict
 
 import refqnn
 from refqnn import quantizers as qz
-from refqnn.core import Run
+from refqnn.core import Run, named_buffers, named_params
 from refqnn.integer.affine import quantize
 
 HOME = Path(refqnn.__file__).parent / "quantizers"
@@ -673,6 +674,71 @@ def test_evaluation_is_repeatable_and_changes_nothing(row):
     np.testing.assert_array_equal(module.forward(v, Run())[0], first)
 
 
+FRESH = sorted({type(row.module()) for row in OWN_MODULE}, key=lambda t: t.__name__)
+
+
+def state(module):
+    """Return copies of parameters, their gradients and buffers, by name."""
+    params = named_params(module)
+    values = {name: p.value.copy() for name, p in params.items()}
+    grads = {f"grad of {name}": p.grad.copy() for name, p in params.items()}
+    buffers = {name: b.value.copy() for name, b in named_buffers(module).items()}
+    return values | grads | buffers
+
+
+def changed(module, call):
+    """Return the names of the state that a call changes; what it raises is no matter.
+
+    A quantizer that knows no range, step or codebook yet refuses to evaluate.
+    """
+    before = state(module)
+    with contextlib.suppress(ValueError):
+        call()
+    after = state(module)
+    assert set(after) == set(before)
+    return [
+        name for name, was in before.items() if not np.array_equal(after[name], was)
+    ]
+
+
+def pass_of(module, run, v=None):
+    v = heavy_tailed(8) if v is None else v
+    return lambda: module.forward(v, run)
+
+
+@pytest.mark.parametrize("make", FRESH)
+def test_state_changes_in_training_only(make):
+    module, learner = make(), Run(training=True)
+    assert changed(module, pass_of(module, Run())) == []
+    module.forward(heavy_tailed(7), learner)
+    assert changed(module, pass_of(module, Run())) == []
+    recording = Run().recording()
+    assert changed(module, pass_of(module, recording)) == []
+    replaying = learner.replaying(recording.tape)
+    assert changed(module, pass_of(module, replaying)) == []
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
+@pytest.mark.parametrize("make", FRESH)
+def test_nothing_changes_nothing(make, shape):
+    """An empty tensor: empty out, empty back, no gradient and no state."""
+    module, nothing = make(), np.zeros(shape, np.float32)
+    for _ in ("untrained", "trained"):
+        assert changed(module, pass_of(module, Run(training=True), nothing)) == []
+        y, cache = module.forward(nothing, Run(training=True))
+        assert (y.shape, y.dtype) == (shape, np.float32)
+        assert module.backward(nothing, cache).shape == shape
+        assert not any(np.any(p.grad) for p in named_params(module).values())
+        module.forward(heavy_tailed(7), Run(training=True))
+
+
+def test_a_change_of_state_is_found():
+    """What the law is for: a first pass that sets a step, and one that has none."""
+    module = qz.LSQ()
+    assert changed(module, pass_of(module, Run())) == []
+    assert changed(module, pass_of(module, Run(training=True))) == ["s", "known"]
+
+
 @pytest.mark.parametrize("make", [qz.FixedPoint, qz.Affine, qz.LSQ])
 def test_bits_of_a_call_override_those_of_the_module(make):
     v = np.linspace(-1, 1, 200)[None]
@@ -701,6 +767,26 @@ def test_every_quantizer_file_has_a_row():
     assert files_without_a_row(["affine.py", "new.py"]) == {"new.py"}
 
 
+def backwards(sources):
+    """Return the name of every backward, by the file that defines it."""
+    return {
+        name: re.findall(r"^def (\w+)_backward\(", text, flags=re.MULTILINE)
+        for name, text in sources.items()
+        if name not in {"__init__.py", "checks.py"}
+    }
+
+
+def files_without_a_backward(sources):
+    return [name for name, found in backwards(sources).items() if not found]
+
+
+def not_differenced(sources, pairs):
+    """Return what is defined with a backward, but not exported and in PAIRS."""
+    known = {pair.op.__name__ for pair in pairs}
+    defined = {name for found in backwards(sources).values() for name in found}
+    return sorted(defined - (known & set(vars(qz))))
+
+
 def without_a_frozen_form(ops):
     """Return the names of quantizers that cannot be held for finite differences."""
     return [
@@ -708,20 +794,27 @@ def without_a_frozen_form(ops):
     ]
 
 
-def test_every_quantizer_has_a_frozen_form():
-    public = vars(qz)
-    ops = [
-        public[name.removesuffix("_backward")]
-        for name in public
-        if name.endswith("_backward")
+SOURCES = {path.name: path.read_text("utf-8") for path in HOME.glob("*.py")}
+PLANTED = {
+    "new.py": "def new(w):\n    return w\n\n\ndef new_backward(dy, cache):\n    ..."
+}
+
+
+def test_every_quantizer_file_has_a_backward():
+    assert files_without_a_backward(SOURCES) == []
+    assert files_without_a_backward({"new.py": "def new(w):\n    return w"}) == [
+        "new.py"
     ]
-    assert not without_a_frozen_form(ops)
-    assert without_a_frozen_form([qz.affine, qz.batch_range]) == ["batch_range"]
 
 
 def test_every_backward_is_differenced():
-    public = {name for name in vars(qz) if name.endswith("_backward")}
-    assert public == {pair.backward.__name__ for pair in PAIRS}
+    assert not_differenced(SOURCES, PAIRS) == []
+    assert not_differenced(SOURCES | PLANTED, PAIRS) == ["new"]
+
+
+def test_every_quantizer_has_a_frozen_form():
+    assert not without_a_frozen_form([pair.op for pair in PAIRS])
+    assert without_a_frozen_form([qz.affine, qz.batch_range]) == ["batch_range"]
 
 
 def test_every_file_cites_its_source():

@@ -182,3 +182,13 @@ def test_the_module(rng):
         Balanced(split="mode")
     with pytest.raises(ValueError, match="scale must be"):
         Balanced(scale="min")
+
+
+def test_a_mean_that_rounds_above_equal_weights_is_not_above_them():
+    w = np.array([0.1, 0.1, 0.1, 5.0])
+    assert np.mean(w[:3]) > w[0]
+    np.testing.assert_array_equal(leaves(w, 2, "mean"), [1, 1, 1, 3])
+
+
+def test_zeros_are_positive_like_every_constant():
+    assert Balanced().quantize(np.zeros((1, 3)))[0].tolist() == [[1, 1, 1]]

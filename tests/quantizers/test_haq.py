@@ -404,3 +404,19 @@ def test_before_the_codebook_is_known_evaluation_raises():
     for module in (KMeansWeight(), HAQLinear()):
         y, _ = module.forward(np.zeros((0, 3)), Run(training=True))
         assert y.shape == (0, 3)
+
+
+def test_the_clip_of_mse_may_be_the_smallest_share():
+    """20 000 at 1/128: what a wider clip costs them is more than one outlier gains."""
+    w = np.append(np.full(20_000, 1 / 128), 1.0)
+    assert haq_threshold(w, bits=2, threshold="mse") == 1 / 128
+
+
+def test_one_centroid_is_the_mean():
+    assert kmeans(np.array([1.0, 2.0, 6.0]), 1) == 3
+
+
+def test_a_histogram_of_one_bin_more_than_n_has_one_candidate():
+    w = np.linspace(0, 3, 9)  # three bins, n = 2
+    np.testing.assert_allclose(haq_threshold(w, bits=2), 3.5)
+    assert haq_threshold(w, bits=3) == 3

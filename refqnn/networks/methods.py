@@ -20,12 +20,17 @@ published with, or the affine grid.
     lsq        learned step                     learned step
     xnor       sign times mean, only 1 bit      affine
     twn, ttq   ternary, only 2 bits             affine
-    haq        linear                           learned clip
-    min_max    whole range                      whole range
+    haq        linear                           learned clip, from 6
+    min_max    whole range                      mean range of the samples
 
 The levels of qil and abc do not have the scale of what they quantize (qil: [0, 1], abc:
 sums of signs). A batch norm takes that up behind a convolution, nothing does on a
 shortcut; there these two quantize only what convolutions read (a choice).
+
+The learned clip of pact and sawb starts at the 99.9th percentile of the first training
+batch, as the calibration of released code does, and not at 8: a network that is
+fine-tuned for a few epochs has no time to bring a clip above all activations down. Its
+decay is that of released training code. HAQ's starts at 6, as released.
 """
 
 from collections.abc import Callable, Mapping
@@ -67,6 +72,11 @@ def dorefa_activations(bits: int) -> Any:
     return q.DoReFaActivation(bits=bits)
 
 
+def learned_clip(bits: int) -> Any:
+    """Return the activations of PACT, calibrated and with its decay."""
+    return q.PACT(bits=bits, percentile=99.9, decay=2e-4)
+
+
 def affine(bits: int) -> Any:
     """Return the affine grid with a running range."""
     return q.Affine(bits=bits)
@@ -102,10 +112,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             lambda bits, shape: q.LQWeight(bits=bits, filters=shape[0]),
             lambda bits: q.LQActivation(bits=bits),
         ),
-        "pact": Method(dorefa_weights, lambda bits: q.PACT(bits=bits)),
-        "sawb": Method(
-            lambda bits, _: q.SAWB(bits=bits), lambda bits: q.PACT(bits=bits)
-        ),
+        "pact": Method(dorefa_weights, learned_clip),
+        "sawb": Method(lambda bits, _: q.SAWB(bits=bits), learned_clip),
         "dorefa": Method(dorefa_weights, dorefa_activations),
         "abc": Method(
             lambda bits, _: q.ABCWeight(bases=bits),
@@ -130,10 +138,12 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "twn": Method(only(2, "twn", lambda _: q.TWN()), affine),
         "ttq": Method(only(2, "ttq", lambda _: q.TTQ()), affine),
         "haq": Method(
-            lambda bits, _: q.HAQLinear(bits=bits), lambda bits: q.PACT(bits=bits)
+            lambda bits, _: q.HAQLinear(bits=bits),
+            lambda bits: q.PACT(bits=bits, start=6.0),
         ),
         "min_max": Method(
-            lambda bits, _: q.MinMax(bits=bits), lambda bits: q.MinMax(bits=bits)
+            lambda bits, _: q.MinMax(bits=bits, of="weight"),
+            lambda bits: q.MinMax(bits=bits),
         ),
     }
 )

@@ -24,8 +24,13 @@ Left open by the paper: ties (half to even) and the ends of the range (x = alpha
 as clipped; released code passes the gradient to x *and* to alpha there). Choices of
 this file, unconfirmed by the paper: alpha starts at 8 (as in released code), decay at
 0, and the projection keeps alpha above 2^-10. Released code that decays alpha has been
-seen to push it below 0, where (C) clips the wrong way round. Without an x >= alpha only
-decay moves alpha.
+seen to push it below 0, where (C) clips the wrong way round.
+
+Without an x >= alpha only decay moves alpha. From 8 that takes a training of the
+paper's length; in a short one a clip above all activations stays there, and few bits
+have their levels where nothing is. ``percentile=`` starts alpha at that percentile of
+the first training batch instead, as the calibration of released code
+(fms-model-optimizer, conventionally 99.9) does.
 
 The step is alpha / n, rounded down by one unit where n steps would exceed alpha: no
 output is above alpha, and every output is exactly step times code.
@@ -37,7 +42,7 @@ from typing import Any, Literal, NamedTuple, final
 import numpy as np
 
 from refqnn._types import Bool, Float, Int
-from refqnn.core import Param, Run
+from refqnn.core import Buffer, Param, Run
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient, check_real
 from refqnn.quantizers.checks import (
@@ -145,11 +150,25 @@ def check_scope(scope: Scope) -> Scope:
     return scope
 
 
+def starting_clip(x: Float, percentile: float | None, *, least: float) -> float:
+    """Return a percentile of x, but at least ``least``: where alpha starts.
+
+    x: (...)  ->  ()
+
+    >>> starting_clip(np.array([0.0, 1.0, 2.0, 9.0]), 75.0, least=0.1)  # of 4, the 3rd
+    2.0
+    """
+    check_finite(x, name="x")
+    found = np.percentile(x, percentile, method="inverted_cdf")
+    return max(float(found), least)
+
+
 @final
 @dataclass(eq=False)
 class PACT:
     """A clipping level for the activations of a layer.
 
+    It starts at ``start``, or with ``percentile`` where the first training batch says.
     Every backward adds 2 * decay * alpha to the gradient of alpha: once a pass, if a
     layer runs once a pass.
     """
@@ -161,7 +180,11 @@ class PACT:
     #: where alpha starts, and how far it may fall
     start: float = 8.0
     alpha_min: float = 2.0**-10
+    #: of the first training batch, where alpha starts instead; None: at ``start``
+    percentile: float | None = None
     alpha: Param = field(init=False)
+    #: 1 once alpha is known: from the beginning without ``percentile``
+    known: Buffer = field(init=False)
 
     def __post_init__(self) -> None:
         check_bits(self.bits, least=1)
@@ -171,8 +194,11 @@ class PACT:
             self.alpha_min, name="alpha_min", low=float(np.finfo(np.float32).eps)
         )
         check_real(self.start, name="start", low=self.alpha_min)
+        if self.percentile is not None:
+            check_real(self.percentile, name="percentile", low=0, high=100)
         value = np.asarray(self.start, np.float64)
         self.alpha = Param(value, group="quantizer", project=self.at_least_minimum)
+        self.known = Buffer(np.asarray(int(self.percentile is None)))
 
     def at_least_minimum(self, alpha: Float) -> Float:
         """Return alpha, put back to ``alpha_min`` where it fell below."""
@@ -181,7 +207,13 @@ class PACT:
     def forward(
         self, v: Float, run: Run, *, bits: int | None = None
     ) -> tuple[Float, Any]:
-        """Quantize ``v: (...)``; ``bits`` overrides the module's."""
+        """Quantize ``v: (...)``; ``bits`` overrides the module's.
+
+        Raises ValueError in evaluation before alpha is known.
+        """
+        if run.training and run.replay is None and v.size and not self.known.value:
+            self.set_alpha(starting_clip(v, self.percentile, least=self.alpha_min))
+        self.check_known(v)
         q = run.backend.quantizers
         y, cache = run.straight_through(
             q.pact,
@@ -200,6 +232,17 @@ class PACT:
         self.alpha.grad += dalpha + 2 * self.decay * self.alpha.value
         return dv
 
+    def set_alpha(self, alpha: float) -> None:
+        """Set the clip: calibration without training; raises below ``alpha_min``."""
+        check_real(alpha, name="alpha", low=self.alpha_min)
+        self.alpha.value = np.asarray(alpha, np.float64)
+        self.known.value = np.asarray(1)
+
+    def check_known(self, v: Float) -> None:
+        """Raise unless alpha is known or there is nothing to quantize."""
+        if v.size and not self.known.value:
+            raise ValueError("alpha is unknown: train, or call set_alpha(alpha)")
+
     def grid(self) -> Int:
         """Return the integer codes ``0 .. 2^b - 1``."""
         return np.arange(2**self.bits)
@@ -207,6 +250,7 @@ class PACT:
     def quantize(self, v: Float) -> tuple[Int, Float, Int]:
         """Return codes, scale alpha / n () and zero-point 0 of ``v: (...)``."""
         check_finite(v, name="v")
+        self.check_known(v)
         alpha, step = clip_and_step(v, self.alpha.value, self.bits)
         q = as_codes(pact_codes(v, alpha, step), self.grid())
         return q, step, np.zeros((), np.int32)

@@ -18,7 +18,8 @@ def network_of(method, rng, **options):
     network = tiny(rng, method=method, weight_bits=bits, activation_bits=3, **options)
     for _, module in named_modules(network):
         if isinstance(module, q.PACT):
-            module.alpha.value = np.asarray(0.8)  # some activations are clipped
+            module.set_alpha(0.8)  # some activations are clipped
+            module.decay = 0.0  # it is no part of the loss
     return network
 
 
@@ -87,3 +88,19 @@ def test_codes_of_another_scale_stay_off_the_shortcut(method, rng):
     block = network_of(method, rng).layers["stage2_block1"]
     both = METHODS[method].quantized_shortcut
     assert (block.quant2 is not None, block.quant0 is None) == (both, both)
+
+
+def test_the_grid_of_min_max_weights_is_their_own_whole_range():
+    w = np.array([[1.0, -2.0], [0.5, 8.0]])  # the mean range of the filters is narrower
+    quantizer = METHODS["min_max"].weights(8, w.shape)
+    for run in (Run(training=True), Run()):
+        y = quantizer.forward(w, run)[0]
+        np.testing.assert_allclose(y, w, rtol=0, atol=10 / 255 / 2)
+
+
+def test_where_learned_clips_start():
+    haq = METHODS["haq"].activations(4)
+    assert (haq.alpha.value, haq.decay, haq.percentile) == (6, 0, None)
+    for name in ("pact", "sawb"):
+        clip = METHODS[name].activations(4)
+        assert (clip.percentile, clip.decay) == (99.9, 2e-4)

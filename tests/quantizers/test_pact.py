@@ -156,8 +156,11 @@ def test_a_step_keeps_alpha_at_its_minimum():
 def test_options_start_and_state():
     module = PACT()
     assert (module.alpha.value, module.alpha.group) == (8, "quantizer")
-    assert (list(named_params(module)), named_buffers(module)) == (["alpha"], {})
+    assert [*named_params(module), *named_buffers(module)] == ["alpha", "known"]
     for wrong in (
+        {"percentile": -1.0},
+        {"percentile": 101.0},
+        {"percentile": np.nan},
         {"decay": -1.0},
         {"start": 0.0},
         {"start": np.nan},
@@ -185,3 +188,38 @@ def test_the_scope_reaches_the_gradient(rng):
         want = pact_backward(dy, pact(x, np.array(2.0), bits=3, scope=scope)[1])
         np.testing.assert_array_equal(dv, want[0])
         np.testing.assert_array_equal(module.alpha.grad, want[1])
+
+
+@pytest.mark.parametrize("percentile", [0.0, 37.5, 99.9, 100.0])
+def test_a_percentile_of_the_first_training_batch_is_the_start(percentile, rng):
+    x = np.maximum(rng.normal(size=(3, 40)), 0.25)
+    module = PACT(percentile=percentile)
+    module.forward(np.zeros((0, 3)), Run(training=True))
+    with pytest.raises(ValueError, match="alpha is unknown: train, or call set_alpha"):
+        module.forward(x, Run())
+    with pytest.raises(ValueError, match="alpha is unknown"):
+        module.encode(x)
+    module.forward(x, Run(training=True))
+    rank = max(int(np.ceil(percentile / 100 * x.size)), 1)
+    assert module.alpha.value == np.sort(x, axis=None)[rank - 1]
+    module.forward(9 * x, Run(training=True))
+    module.forward(9 * x, Run())
+    assert module.alpha.value == np.sort(x, axis=None)[rank - 1]
+
+
+def test_a_first_batch_of_zeros_starts_at_the_minimum():
+    module = PACT(percentile=99.9, alpha_min=0.25)
+    y, _ = module.forward(np.zeros((1, 9)), Run(training=True))
+    assert module.alpha.value == 0.25
+    np.testing.assert_array_equal(y, 0)
+
+
+def test_a_clip_is_set_without_training():
+    module = PACT(percentile=99.9)
+    module.set_alpha(3.0)
+    module.forward(np.full((1, 4), 0.5), Run(training=True))
+    assert module.alpha.value == 3
+    for bad in (0.0, -1.0, np.nan):
+        with pytest.raises(ValueError, match="alpha must lie in"):
+            module.set_alpha(bad)
+    assert module.alpha.value == 3

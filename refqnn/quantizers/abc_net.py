@@ -116,6 +116,8 @@ def abc_alpha(w: Float, *, bases: int) -> Float:
 
     w: (...)  ->  (M,), float64
 
+    A solver: it has no backward.
+
     >>> abc_alpha(np.array([-3.0, -1.0, 0.0, 4.0]), bases=1).round(12)
     array([2.])
     """

@@ -201,7 +201,8 @@ def qem_step(x: Float, v: Float, *, signed: bool, ridge: float = RIDGE) -> Float
     x: (O, ...), v: (K,) or (O, K)  ->  v*: shape of v, float64
 
     Solved for the change: (B^T B + d) (v* - v) = B^T (x - B v). With d = 0 what the
-    values do not determine does not change. An empty x changes nothing.
+    values do not determine does not change. An empty x changes nothing. A solver: it
+    has no backward.
 
     >>> qem_step(np.array([1.0, -3.0]), np.array([7.0]), signed=True, ridge=0)
     array([2.])

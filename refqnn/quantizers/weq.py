@@ -122,7 +122,8 @@ def weq_boundaries(
     w: (...), start: as the result  ->  ((levels + 1) // 2 - 1,), ascending
 
     Coordinate ascent from equal counts, or from the boundaries ``start``; ``sweeps``
-    limits how often it passes over all boundaries. Raises ValueError as ``weq_weight``.
+    limits how often it passes over all boundaries. A solver: it has no backward. Raises
+    ValueError as ``weq_weight``.
 
     >>> weq_boundaries(np.array([1.0, 1.0, -1.0, 9.0, -9.0]), levels=4)
     array([9.])
@@ -381,7 +382,7 @@ def weq_log_search(x: Float, *, levels: int) -> tuple[int, int]:
     the steps 2, 4, .. 32, and offsets from the smallest positive x up to where the
     largest still reaches the last level; if none is left, the smallest of both. The
     search counts x in bins of 1/16 octave, what is outside [2^-40, 2^24) in the outer
-    bins. Raises ValueError where no x is positive.
+    bins. A solver: it has no backward. Raises ValueError where no x is positive.
 
     >>> weq_log_search(np.array([1.0, 1.0, 4.0]), levels=3)  # the powers 2 and 8
     (16, 32)

@@ -1,5 +1,8 @@
 """The printed tables of QIL, levels, pruning ratios, progressive fine-tuning."""
 
+import re
+from importlib import resources
+
 import numpy as np
 import pytest
 from tables.networks import calibrated, pixels
@@ -141,3 +144,41 @@ def test_bits_that_do_not_fall_raise(bits):
 
 def test_the_stages_of_the_paper():
     assert PROGRESSIVE_BITS == (5, 4, 3, 2)
+
+
+NAMED = {
+    "QIL": "qil",
+    "LQ-Nets": "lq",
+    "PACT": "pact",
+    "DoReFa": "dorefa",
+    "ABC-Net, bases for bits": "abc",
+    "Balanced": "balanced",
+    "Zhuang et al., guided": "zhuang",
+    "WEQ": "weq",
+    "TSQ": "tsq",
+    "SYQ": "syq",
+}
+
+
+def drops_as_text(method, network):
+    found = [printed_drop(method, network, bits) for bits in (5, 4, 3, 2)]
+    cells = ["-" if drop is None else f"{drop[0]:.1f}" for drop in found]
+    return "-" if set(cells) == {"-"} else ", ".join(cells)
+
+
+def test_the_readme_shows_the_paper_s_drops_and_the_levels_of_each_row():
+    readme = (resources.files("refqnn.papers") / "README.md").read_text("utf-8")
+    table = readme.split("| method | 5/5 | 4/4 |")[1].split("\n\n")[0]
+    rows = [
+        [cell.strip() for cell in line[1:-1].split("|")]
+        for line in table.splitlines()[2:]
+    ]
+    assert [row[0] for row in rows] == list(NAMED)
+    for name, *measured, paper in rows:
+        method = NAMED[name]
+        networks = [drops_as_text(method, n) for n in ("ResNet-18", "AlexNet")]
+        assert paper == "; ".join(networks)
+        for bits, cell in zip((5, 4, 3, 2), measured, strict=True):
+            if cell:
+                levels = int(re.search(r"\((\d+)\)", cell)[1])
+                assert levels == weight_levels(method, bits)

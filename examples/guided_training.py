@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn import data, fast
+from refqnn.cli import count, one_line, whole_number
 from refqnn.nn import Preset, Stage, Training, carry_over, fit_stages, steps_per_epoch
 from refqnn.nn.staged import Begin
 from refqnn.nn.training import Objective, cross_entropy
@@ -164,24 +165,30 @@ def table(found: dict[str, list[float]], bits: int) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, list[float]]:
-    """Train every way with every seed and print the accuracies."""
+def options_of(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, Any]:
+    """Return the parser, for its errors, and the parsed options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bits", type=int, default=2)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--lam", type=float, default=0.5)
-    parser.add_argument("--depth", type=int, default=8)
-    parser.add_argument("--width", type=float, default=0.5)
-    parser.add_argument("--images", type=int, default=4000)
-    parser.add_argument("--test-images", type=int, default=1000)
-    parser.add_argument("--runs", type=Path, default=Path("runs/guided"))
-    parser.add_argument("--quick", action="store_true", help="few images, a tiny net")
-    parser.add_argument("--json", action="store_true")
+    add = parser.add_argument
+    add("--bits", type=count, default=2)
+    add("--seeds", type=whole_number, nargs="+", default=[0, 1, 2])
+    add("--epochs", type=count, default=6)
+    add("--lam", type=float, default=0.5)
+    add("--depth", type=count, default=8)
+    add("--width", type=float, default=0.5)
+    add("--images", type=count, default=4000)
+    add("--test-images", type=count, default=1000)
+    add("--runs", type=Path, default=Path("runs/guided"))
+    add("--quick", action="store_true", help="few images, a tiny net")
+    add("--json", action="store_true")
     options = parser.parse_args(argv)
     if options.quick:
         options.width, options.epochs = 0.1, 3
         options.images, options.test_images = 80, 50
+    return parser, options
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    """Return what the options ask for, without a seed."""
     every = data.embedded()
     dataset = every._replace(
         train_images=every.train_images[: options.images],
@@ -190,10 +197,19 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[float]]:
         test_labels=every.test_labels[: options.test_images],
     )
     net = {"network": "resnet", "depth": options.depth, "width": options.width}
-    plan = Plan(
+    return Plan(
         dataset, net, options.bits, options.epochs, options.lam, 0, options.runs
     )
-    of_seed = [compare(plan._replace(seed=seed)) for seed in options.seeds]
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, list[float]]:
+    """Train every way with every seed and print the accuracies."""
+    parser, options = options_of(argv)
+    plan = plan_of(options)
+    try:
+        of_seed = [compare(plan._replace(seed=seed)) for seed in options.seeds]
+    except (ValueError, OSError) as refused:
+        parser.error(one_line(refused))
     found = {way: [scores[way] for scores in of_seed] for way in WAYS}
     print(json.dumps(found) if options.json else table(found, options.bits))
     return found

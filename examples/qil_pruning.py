@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from refqnn import data, fast, plots
+from refqnn.cli import count, one_line, whole_number
 from refqnn.networks import alexnet, resnet
 from refqnn.nn import Preset, Training, fit_stages, steps_per_epoch
 from refqnn.papers.qil import PROGRESSIVE_BITS, Pruned, progressive, pruning_ratios
@@ -113,38 +114,69 @@ def answer(layers: Sequence[Pruned]) -> dict[str, float]:
     return found
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Train, count zeros, draw the figure, answer the question."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bits", type=int, choices=PROGRESSIVE_BITS, default=3)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--images", type=int, default=4000, help="to train on")
-    parser.add_argument("--epochs", type=int, help="of every stage")
-    parser.add_argument("--runs", type=Path, default=Path("runs/qil_pruning"))
-    parser.add_argument("--figure", type=Path, default=Path("qil_pruning.png"))
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args(argv)
+def measured(options: argparse.Namespace) -> dict[str, list[list[Pruned]]]:
+    """Return the layers of every network, for every seed."""
     images = data.embedded().test_images[:250]
-    rows, found = [], {}
-    for name in NETWORKS:
-        seen = [
+    return {
+        name: [
             pruning_ratios(trained(name, seed, options), images, backend=fast)
             for seed in options.seeds
         ]
-        rows.append(tuple(bars(name, seen[0], w) for w in ("weights", "activations")))
-        found[name] = {
-            "layers": [[layer._asdict() for layer in layers] for layers in seen],
-            "answers": [answer(layers) for layers in seen],
+        for name in NETWORKS
+    }
+
+
+def options_of(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, Any]:
+    """Return the parser, for its errors, and the parsed options."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--bits", type=int, choices=PROGRESSIVE_BITS, default=3)
+    add("--seeds", type=whole_number, nargs="+", default=[0])
+    add("--images", type=count, default=4000, help="to train on")
+    add("--epochs", type=count, help="of every stage")
+    add("--quick", action="store_true", help="256 images, 1 epoch")
+    add("--runs", type=Path, default=Path("runs/qil_pruning"))
+    add("--figure", type=Path, default=Path("qil_pruning.png"))
+    add("--json", action="store_true")
+    options = parser.parse_args(argv)
+    if options.quick:
+        options.images, options.epochs = 256, 1
+        options.runs /= "quick"
+    return parser, options
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Train, count zeros, draw the figure, answer the question."""
+    parser, options = options_of(argv)
+    try:
+        options.figure.parent.mkdir(parents=True, exist_ok=True)
+        seen = measured(options)
+        panels = [
+            tuple(bars(name, layers[0], what) for what in ("weights", "activations"))
+            for name, layers in seen.items()
+        ]
+        plots.save(plots.pruning(panels), options.figure)
+    except (ValueError, OSError) as refused:
+        parser.error(one_line(refused))
+    found = {
+        name: {
+            "layers": [[layer._asdict() for layer in layers] for layers in of_seeds],
+            "answers": [answer(layers) for layers in of_seeds],
         }
-    plots.save(plots.pruning(rows), options.figure)
-    if options.json:
-        print(json.dumps(found))
-        return found
-    for name, result in found.items():
-        for seed, shares in zip(options.seeds, result["answers"], strict=True):
-            text = ", ".join(f"{k} {100 * v:.0f} %" for k, v in shares.items())
-            print(f"{name}, seed {seed}: zeros of {text}")
+        for name, of_seeds in seen.items()
+    }
+    print(json.dumps(found) if options.json else "\n".join(lines(found, options)))
     return found
+
+
+def lines(found: dict[str, Any], options: argparse.Namespace) -> list[str]:
+    """Return the answers, a line a network and seed."""
+    return [
+        f"{name}, seed {seed}: zeros of "
+        + ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in shares.items())
+        for name, result in found.items()
+        for seed, shares in zip(options.seeds, result["answers"], strict=True)
+    ]
 
 
 if __name__ == "__main__":

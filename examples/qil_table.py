@@ -3,7 +3,8 @@
 Every method starts from one float ResNet-8, is fine-tuned on the embedded Fashion-MNIST
 subset with the same budget and settings, and is judged by the accuracy it loses against
 the float network fine-tuned with that budget, too. The paper's drops on ImageNet stand
-beside it. Every cell is recorded when it ends; a run that was cut off goes on.
+beside it. Every cell is recorded when it ends; a run that was cut off goes on. Each
+number of images and epochs has a folder of its own under --runs.
 
     python examples/qil_table.py [--methods qil lq ...] [--seeds 0] [--jobs 2] [--json]
 
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from refqnn import data, fast
+from refqnn.cli import count, one_line, whole_number
 from refqnn.networks import METHODS, resnet
 from refqnn.nn import Preset, Training, carry_over, checkpoint, fit, steps_per_epoch
 from refqnn.nn.training import Objective, cross_entropy
@@ -62,8 +64,12 @@ FINE = Preset(
     nesterov=True,
     weight_decay=5e-4,
 )
-#: learned intervals, clips, steps and bases move at this share of the learning rate
+#: learned intervals, steps and bases move at this share of the learning rate ...
 QUANTIZER_RATE = 0.01
+#: ... but clips at the rate of the weights, with a decay of their own, as in PACT
+CLIP_RATE = {"pact": 1.0, "sawb": 1.0, "haq": 1.0}
+#: of the paper's tables
+NETWORKS = ("ResNet-18", "ResNet-34", "AlexNet")
 #: weight of Zhuang's guidance, averaged over the elements of each stage's output
 LAM = 0.1
 
@@ -89,6 +95,7 @@ def train(
     images: int,
     epochs: int | None,
     path: Path,
+    rate: float = QUANTIZER_RATE,
     objective: Objective = cross_entropy,
 ) -> float:
     """Train to the end, resuming, and return the test accuracy."""
@@ -97,7 +104,7 @@ def train(
     train_images = dataset.train_images[:images]
     steps = steps_per_epoch(len(train_images), preset.batch)
     optimiser = preset.optimiser(network)
-    optimiser.lr_factors = {"quantizer": QUANTIZER_RATE}
+    optimiser.lr_factors = {"quantizer": rate}
     training = Training(
         network,
         optimiser,
@@ -138,6 +145,7 @@ def cell(
     method: str | None,
     weights: int | None,
     activations: int | None,
+    rate: float,
     seed: int,
     images: int,
     epochs: int | None,
@@ -147,8 +155,10 @@ def cell(
     source = small(seed)
     checkpoint.restore(source, checkpoint.load(Path(folder) / f"start_{seed}.npz"))
     options = {"weight_bits": weights, "activation_bits": activations}
-    path = Path(folder) / f"{method or 'float'}_{weights}_{activations}_{seed}.npz"
-    settings = {"seed": seed, "images": images, "epochs": epochs, "path": path}
+    parts = (method or "float", weights, activations, f"{rate:g}", seed)
+    path = Path(folder) / ("_".join(map(str, parts)) + ".npz")
+    settings: dict[str, Any] = {"images": images, "epochs": epochs, "rate": rate}
+    settings |= {"seed": seed, "path": path}
     if method == "zhuang":
         pair = guided(small(seed, method="dorefa", **options).config)
         carry_over(source, pair.full)
@@ -162,34 +172,43 @@ def cell(
 
 def described(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the runs: the float network and every cell, for every seed."""
-    common = {
-        "images": options.images,
-        "epochs": options.epochs,
-        "folder": str(options.runs),
-    }
     cells = [(None, None, None)] + [
         (method, *bits) for method in options.methods for bits in columns(method)
     ]
     return [
-        {"method": m, "weights": w, "activations": a, "seed": seed} | common
+        {"method": m, "weights": w, "activations": a, "seed": seed}
+        | {"rate": CLIP_RATE.get(m or "", QUANTIZER_RATE)}
+        | common(options)
         for seed in options.seeds
         for m, w, a in cells
     ]
 
 
+def common(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what all runs share; only runs that share it share a folder."""
+    return {
+        "images": options.images,
+        "epochs": options.epochs,
+        "folder": str(folder_of(options)),
+    }
+
+
+def folder_of(options: argparse.Namespace) -> Path:
+    """Return where runs of these lengths are kept."""
+    epochs = "own" if options.epochs is None else options.epochs
+    name = f"{options.images}_images_{epochs}_epochs"
+    return Path(options.runs) / name
+
+
 def outcomes(options: argparse.Namespace) -> list[Outcome]:
     """Run everything that is not recorded yet."""
-    starts = [
-        {"seed": seed, "images": options.images, "folder": str(options.runs)}
-        | {"epochs": options.epochs}
-        for seed in options.seeds
-    ]
+    starts = [{"seed": seed} | common(options) for seed in options.seeds]
     found = []
     for function, runs, name in (
         (float_cell, starts, "starts"),
         (cell, described(options), "cells"),
     ):
-        sweep = Sweep(function, runs, options.runs / f"{name}.jsonl")
+        sweep = Sweep(function, runs, folder_of(options) / f"{name}.jsonl")
         try:
             found = sweep.completed(workers=options.jobs)
         except RuntimeError as error:
@@ -210,9 +229,10 @@ def drops(found: Sequence[Outcome]) -> dict[str, dict[str, list[float]]]:
 
 
 def printed(method: str, bits: int) -> str:
-    """Return the paper's drops, ResNet-18 and AlexNet, top-1 / top-5, or dashes."""
-    both = [printed_drop(method, net, bits) for net in ("ResNet-18", "AlexNet")]
-    return "  ".join("-" if d is None else f"{d[0]:.1f}/{d[1]:.1f}" for d in both)
+    """Return the paper's drops on NETWORKS, top-1/top-5, or dashes."""
+    found = [printed_drop(method, net, bits) for net in NETWORKS]
+    cells = ["-" if d is None else f"{d[0]:.1f}/{d[1]:.1f}" for d in found]
+    return "  ".join(f"{cell:>9s}" for cell in cells)
 
 
 def lines(found: Sequence[Outcome]) -> list[str]:
@@ -221,14 +241,14 @@ def lines(found: Sequence[Outcome]) -> list[str]:
     head = f"{'method':10s} {'W/A':>4s} {'levels W':>8s} {'points lost':>14s}"
     text = [
         f"float, fine-tuned with the same budget: {np.mean(base):.1f} %",
-        f"{head}   paper, top-1/top-5: ResNet-18  AlexNet",
+        f"{head}   {'  '.join(NETWORKS)}, top-1/top-5 lost in the paper",
     ]
     for method, cells in drops(found).items():
         for label, lost in cells.items():
             bits = int(label.split("/")[0])
             spread = f" ±{np.std(lost, ddof=1):.1f}" if len(lost) > 1 else ""
             same = label == f"{bits}/{bits}"
-            paper = printed(method, bits) if same else "-  -"
+            paper = printed(method, bits) if same else printed("", bits)
             text.append(
                 f"{method:10s} {label:>4s} {weight_levels(method, bits):8d} "
                 f"{np.mean(lost):9.1f}{spread:5s}   {paper}"
@@ -236,23 +256,40 @@ def lines(found: Sequence[Outcome]) -> list[str]:
     return text
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, list[float]]]:
-    """Train every cell and print the table."""
+def options_of(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, Any]:
+    """Return the parser, for its errors, and the parsed options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--methods", nargs="+", choices=sorted({*METHODS, *TABLE}), default=[*TABLE]
+    add = parser.add_argument
+    names = sorted({*METHODS, *TABLE})
+    add(
+        "--methods",
+        nargs="+",
+        choices=names,
+        default=[*TABLE],
+        metavar="METHOD",
+        help=", ".join(names),
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--jobs", type=int, default=2, help="processes, a thread each")
-    parser.add_argument("--images", type=int, default=4000, help="to train on")
-    parser.add_argument("--epochs", type=int, help="of every training")
-    parser.add_argument("--quick", action="store_true", help="256 images, 1 epoch")
-    parser.add_argument("--runs", type=Path, default=Path("runs/qil_table"))
-    parser.add_argument("--json", action="store_true")
+    add("--seeds", type=whole_number, nargs="+", default=[0])
+    add("--jobs", type=count, default=2, help="processes, a thread each")
+    add("--images", type=count, default=4000, help="to train on")
+    add("--epochs", type=count, help="of every training")
+    add("--quick", action="store_true", help="256 images, 1 epoch")
+    add("--runs", type=Path, default=Path("runs/qil_table"))
+    add("--json", action="store_true")
     options = parser.parse_args(argv)
     if options.quick:
         options.images, options.epochs = 256, 1
-    found = outcomes(options)
+    return parser, options
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, list[float]]]:
+    """Train every cell and print the table."""
+    parser, options = options_of(argv)
+    try:
+        steps_per_epoch(options.images, FINE.batch)
+        found = outcomes(options)
+    except (ValueError, OSError) as refused:
+        parser.error(one_line(refused))
     table = drops(found)
     print(json.dumps(table) if options.json else "\n".join(lines(found)))
     return table

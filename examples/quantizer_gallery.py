@@ -133,8 +133,18 @@ def page(name: str, bits: int, layer: Layer, summary: str) -> plots.GalleryPage:
         measure("Weights", of_weights, layer.weights),
         measure("Activations", of_inputs, layer.inputs),
     )
-    title = f"{name}: weights and activations of {bits} bit{'s' * (bits > 1)}"
+    title = f"{name}: weights and activations of {counted(name, bits)}"
     return plots.GalleryPage(title, summary, rows)
+
+
+def counted(name: str, bits: int) -> str:
+    """Return the number with what a method counts; ABC-Net does not count bits.
+
+    >>> counted("qil", 1), counted("abc", 4)
+    ('1 bit', '4 bases')
+    """
+    one, many = ("basis", "bases") if name == "abc" else ("bit", "bits")
+    return f"{bits} {one if bits == 1 else many}"
 
 
 def measure(kind: str, quantizer: Any, v: Float) -> plots.Transfer:
@@ -209,13 +219,18 @@ def learned(quantizer: Any, cache: Any, v: Float) -> str:
     params = named_params(quantizer)
     if not params:
         return "no learned parameters"
-    zero_grads(quantizer)
-    quantizer.backward(np.full_like(v, 1 / v.size), cache)
+    grads = []
+    for dy in (np.full_like(v, 1 / v.size), np.zeros_like(v)):
+        zero_grads(quantizer)
+        quantizer.backward(dy, cache)
+        grads.append([p.grad.copy() for p in params.values()])
+    # less that of dy = 0: a decay is no gradient of y
+    of_y = [with_y - without for with_y, without in zip(*grads, strict=True)]
     parts = [
-        f"{name} {p.grad.item():.2g}"
-        if p.grad.size == 1
-        else f"{name} {np.linalg.norm(p.grad):.2g} (norm of {p.grad.size})"
-        for name, p in params.items()
+        f"{name} {grad.item():.2g}"
+        if grad.size == 1
+        else f"{name} {np.linalg.norm(grad):.2g} (norm of {grad.size})"
+        for name, grad in zip(params, of_y, strict=True)
     ]
     return "gradients of mean y: " + ", ".join(parts)
 

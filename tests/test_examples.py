@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,8 +92,9 @@ def test_guided_training_resumes(tmp_path, capsys):
     assert program.main(argv) == found
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == list(found)
-    with pytest.raises(ValueError, match="holds the stage"):
+    with pytest.raises(SystemExit):
         program.main([*argv, "--bits", "3"])
+    assert "holds the stage" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_qil_table_resumes(tmp_path, capsys):
@@ -106,20 +108,87 @@ def test_qil_table_resumes(tmp_path, capsys):
         "tsq": ["2/4", "2/2"],
         "zhuang": ["2/2"],
     }
-    lines = (tmp_path / "cells.jsonl").read_text().splitlines()
+    recorded = tmp_path / "256_images_1_epochs" / "cells.jsonl"
+    lines = recorded.read_text().splitlines()
     assert program.main(argv) == found
-    assert (tmp_path / "cells.jsonl").read_text().splitlines() == lines
+    assert recorded.read_text().splitlines() == lines
     table = capsys.readouterr().out.splitlines()
     assert table[0].startswith("float, fine-tuned")
     assert table[3].split()[:3] == ["tsq", "2/2", "3"]
-    assert table[3].endswith("-  3.8/3.0")
+    assert table[3].split()[-3:] == ["-", "-", "3.8/3.0"]
+    assert table[2].split()[-3:] == ["-", "-", "-"]
+
+
+def test_runs_of_other_lengths_start_afresh(tmp_path):
+    """A longer training does not go on from what --quick has left."""
+    program = example("qil_table")
+    argv = ["--images", "128", "--methods", "tsq", "--jobs", "1"]
+    alone = program.main([*argv, "--epochs", "2", "--runs", str(tmp_path / "a")])
+    program.main([*argv, "--epochs", "1", "--runs", str(tmp_path / "b")])
+    after = program.main([*argv, "--epochs", "2", "--runs", str(tmp_path / "b")])
+    assert after == alone
+
+
+def test_clips_learn_at_the_rate_of_the_weights(tmp_path):
+    program = example("qil_table")
+    _, options = program.options_of(["--methods", "pact", "qil"])
+    rates = {run["method"]: run["rate"] for run in program.described(options)}
+    assert rates == {None: 0.01, "pact": 1.0, "qil": 0.01}
+    moved = []
+    for rate in (1.0, 0.5):
+        network = program.small(0, method="haq", weight_bits=4, activation_bits=4)
+        clip = network.layers["stem_quant"]
+        clip.decay = 1e-3
+        settings = {"seed": 0, "images": 64, "epochs": 1, "rate": rate}
+        path = tmp_path / f"{rate}.npz"
+        program.train(network, program.FINE, path=path, **settings)
+        moved.append(float(clip.alpha.value) - 6)
+    assert moved[0] < 0
+    np.testing.assert_allclose(moved[0], 2 * moved[1])
 
 
 def test_a_cell_that_fails_is_named(tmp_path):
     program = example("qil_table")
-    argv = ["--images", "10", "--jobs", "1", "--runs", str(tmp_path)]
+    program.FLOAT = replace(program.FINE, batch=100)
+    argv = ["--images", "64", "--jobs", "1", "--runs", str(tmp_path)]
     with pytest.raises(SystemExit, match=r"failed: ValueError: batch must be in"):
         program.main(argv)
+
+
+BAD = [
+    ("qil_table", ["--methods", "nothing"], "invalid choice: 'nothing'"),
+    ("qil_table", ["--images", "0"], "--images: must be at least 1, got 0"),
+    ("qil_table", ["--images", "10"], "batch must be in [1, N = 10], got 64"),
+    ("qil_table", ["--epochs", "0"], "--epochs: must be at least 1, got 0"),
+    ("qil_table", ["--jobs", "-1"], "--jobs: '-1' is not a whole number"),
+    ("qil_table", ["--seeds", "x"], "--seeds: 'x' is not a whole number"),
+    ("qil_table", ["--runs", "FILE"], "Not a directory"),
+    ("qil_pruning", ["--bits", "7"], "--bits: invalid choice: 7"),
+    ("qil_pruning", ["--images", "10"], "batch must be in [1, N = 10], got 64"),
+    ("qil_pruning", ["--epochs", "0"], "--epochs: must be at least 1, got 0"),
+    ("qil_pruning", ["--seeds", "-1"], "--seeds: '-1' is not a whole number"),
+    ("qil_pruning", ["--runs", "FILE"], "Not a directory"),
+    ("qil_pruning", ["--figure", "FILE/x.png"], "File exists"),
+    ("guided_training", ["--bits", "17"], "bits must be an int in [1, 16], got 17"),
+    ("guided_training", ["--lam", "-1"], "lam must be finite and at least 0, got -1"),
+    ("guided_training", ["--depth", "9"], "depth must be 6n + 2"),
+    ("guided_training", ["--epochs", "0"], "--epochs: must be at least 1, got 0"),
+    ("guided_training", ["--seeds", "-1"], "--seeds: '-1' is not a whole number"),
+    ("guided_training", ["--runs", "FILE"], "Not a directory"),
+]
+
+
+@pytest.mark.parametrize(("name", "argv", "message"), BAD)
+def test_wrong_options_are_refused_in_one_line(
+    name, argv, message, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("FILE").touch()
+    small = ["--quick"] if name == "guided_training" else []
+    with pytest.raises(SystemExit) as left:
+        example(name).main([*small, *argv])
+    assert left.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_qil_pruning_counts_and_draws(tmp_path, capsys):
@@ -293,6 +362,18 @@ def test_the_page_of_qil_at_3_bits_is_the_one_on_paper():
     np.testing.assert_allclose(row.error, np.mean((y - w[0]) ** 2) / np.var(w))
     k = np.sum(y * w) / np.sum(y * y)
     np.testing.assert_allclose(row.scaled_error, np.mean((k * y - w) ** 2) / np.var(w))
+
+
+def test_a_decay_is_no_gradient_of_y_and_bases_are_not_bits():
+    program = example("quantizer_gallery")
+    x = np.array([[0.0, 0.25, 0.5, 0.25, 0.75, 0.5, 0.75, 1.0]])
+    clip = program.quantizers("pact", 4, x.shape)[1]
+    row = program.measure("Activations", clip, x)
+    assert clip.decay > 0
+    assert row.learned == "gradients of mean y: alpha 0.12"  # 1/8: one clipped
+    layer = program.Layer("conv", np.arange(72.0).reshape(2, 4, 3, 3), x)
+    assert program.page("abc", 3, layer, "").title.endswith(" of 3 bases")
+    assert program.page("haq", 3, layer, "").title.endswith(" of 3 bits")
 
 
 def test_a_group_of_middling_spread_is_drawn():

@@ -304,3 +304,16 @@ def test_fronts_are_steps_named_once():
     shown = [text.get_text() for text in axes.get_legend().get_texts()]
     assert shown == ["shared", "oracle"]
     assert axes.get_xlabel() == "cost of one image, bits"
+
+
+def test_pruning_is_bars_on_whole_decades_and_a_line():
+    bars = plots.LayerBars("net", ["1", "2"], [False, True], [90, 20_000], [0.25, 0.5])
+    figure = plots.pruning([(bars, bars)])
+    counts, _, shares, _ = figure.axes
+    assert counts.get_ylim() == (10, 100_000)
+    assert [patch.get_height() for patch in counts.patches] == [90, 20_000]
+    grey, orange = (patch.get_facecolor() for patch in counts.patches)
+    assert grey != orange
+    np.testing.assert_array_equal(shares.lines[0].get_ydata(), [0.25, 0.5])
+    assert shares.get_ylim() == (0, 1)
+    assert "orange: fully connected" in figure.get_supxlabel()

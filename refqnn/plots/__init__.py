@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from refqnn._types import Array, Float, Int
 from refqnn.plots.pareto import ClipLine as ClipLine
@@ -95,6 +95,12 @@ class GalleryPage(NamedTuple):
     title: str
     summary: str
     rows: tuple[Transfer, Transfer]
+
+
+PRUNING_KEY = (
+    "orange: fully connected layers    grey: convolutions, of a ResNet: "
+    "stage.block.number    bars: left axis    line: right axis"
+)
 
 
 class LayerBars(NamedTuple):
@@ -216,6 +222,7 @@ def pruning(rows: Sequence[tuple[LayerBars, LayerBars]]) -> Figure:
         for pair, both in zip(panels, rows, strict=True):
             for axes, bars in zip(pair, both, strict=True):
                 draw_pruning(axes, bars)
+        figure.supxlabel(PRUNING_KEY, fontsize=8.5, color=GREY)
     return figure
 
 
@@ -648,6 +655,8 @@ def draw_pruning(axes: Axes, bars: LayerBars) -> None:
     colours = [ORANGE if full else LIGHT for full in bars.connected]
     axes.bar(at, bars.counts, color=colours, width=0.7)
     axes.set_yscale("log")
+    axes.set_ylim(*decades(bars.counts))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("values (bars)")
     axes.set_xticks(at, bars.names)
     axes.set_title(bars.title)
@@ -657,6 +666,16 @@ def draw_pruning(axes: Axes, bars: LayerBars) -> None:
     shares.set_ylabel("share of zeros (line)", color=BLUE)
     shares.yaxis.set_major_formatter(PercentFormatter(1))
     shares.spines["right"].set_visible(True)
+
+
+def decades(counts: Sequence[int]) -> tuple[float, float]:
+    """Return powers of ten around the counts: below the least, not below the most.
+
+    >>> decades([10, 250, 1000])
+    (1.0, 1000.0)
+    """
+    low, high = np.log10([min(counts), max(counts)])
+    return float(10 ** (np.ceil(low) - 1)), float(10 ** np.ceil(high))
 
 
 def height(axes: Axes, y: float) -> float:

@@ -226,3 +226,10 @@ def test_noise_beyond_its_interval_raises():
         min_max(np.zeros(2), 0.0, 1.0, bits=2, noise=np.array([0.0, 0.5]))
     with pytest.raises(ValueError, match="noise must have the shape"):
         min_max(np.zeros(2), 0.0, 1.0, bits=2, noise=np.zeros(3))
+
+
+def test_noise_is_added():
+    x, up = np.array([0.4, 0.6]), np.array([0.25, -0.25])
+    for noise, want in ((up, [1, 0]), (-up, [0, 1]), (None, [0, 1])):
+        y, _ = min_max(x, 0.0, 3.0, bits=2, noise=noise)
+        np.testing.assert_array_equal(y, want)

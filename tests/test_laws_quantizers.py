@@ -21,6 +21,7 @@ import refqnn
 from refqnn import quantizers as qz
 from refqnn.core import Run, named_buffers, named_params
 from refqnn.integer.affine import quantize
+from refqnn.nn import SGD
 
 HOME = Path(refqnn.__file__).parent / "quantizers"
 DTYPES = (np.float32, np.float64)
@@ -737,6 +738,21 @@ def test_a_change_of_state_is_found():
     module = qz.LSQ()
     assert changed(module, pass_of(module, Run())) == []
     assert changed(module, pass_of(module, Run(training=True))) == ["s", "known"]
+
+
+@pytest.mark.parametrize("value", [-3.0, 0.0])
+@pytest.mark.parametrize("make", FRESH)
+def test_learned_parameters_have_a_group_and_a_step_keeps_their_domain(make, value):
+    """A step out of the domain, where there is one, is put back before it is used."""
+    module, v = make(), np.abs(heavy_tailed(7))
+    module.forward(v, Run(training=True))
+    for param in named_params(module).values():
+        assert param.group == "quantizer"
+        if param.project is not None:
+            param.grad += param.value - value
+    SGD(named_params(module)).step(lr=1.0)
+    assert np.isfinite(module.forward(v, Run())[0]).all()
+    assert np.isfinite(module.encode(v)[1]).all()
 
 
 @pytest.mark.parametrize("make", [qz.FixedPoint, qz.Affine, qz.LSQ])

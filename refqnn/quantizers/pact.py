@@ -150,7 +150,7 @@ def check_scope(scope: Scope) -> Scope:
     return scope
 
 
-def starting_clip(x: Float, percentile: float | None, *, least: float) -> float:
+def starting_clip(x: Float, percentile: float, *, least: float) -> float:
     """Return a percentile of x, but at least ``least``: where alpha starts.
 
     x: (...)  ->  ()
@@ -212,7 +212,7 @@ class PACT:
         Raises ValueError in evaluation before alpha is known.
         """
         if run.training and run.replay is None and v.size and not self.known.value:
-            self.set_alpha(starting_clip(v, self.percentile, least=self.alpha_min))
+            self.calibrate(v)
         self.check_known(v)
         q = run.backend.quantizers
         y, cache = run.straight_through(
@@ -231,6 +231,11 @@ class PACT:
         dv, dalpha = q.pact_backward(dy, recorded)
         self.alpha.grad += dalpha + 2 * self.decay * self.alpha.value
         return dv
+
+    def calibrate(self, v: Float) -> None:
+        """Set the clip to the percentile of ``v: (...)``, where there is one."""
+        if self.percentile is not None:
+            self.set_alpha(starting_clip(v, self.percentile, least=self.alpha_min))
 
     def set_alpha(self, alpha: float) -> None:
         """Set the clip: calibration without training; raises below ``alpha_min``."""

@@ -3,9 +3,11 @@
 Figures 8 to 10 and 12 to 15 of DFS (arXiv:2001.00705): the share of the images for
 which each gated block is skipped, run at 8 or 16 bits, or kept. First our runs, those
 of dfs_tradeoff.py, then the bars that the paper's supplement prints for ResNet-74 on
-CIFAR-10, digitised. Prints which blocks use options that are not neighbours, the rank
-correlation of a block's keep share with the target, and what the first blocks of the
-groups do. Targets below 1/16, which need skips, have steps eight times as large.
+CIFAR-10, digitised. A second figure shows the bits that HAQ chose on the same backbone
+beside those that the supplement prints for ResNet-38, figures 16 to 18. Prints which
+blocks use options that are not neighbours, the rank correlation of a block's keep share
+with the target, and what the first blocks of the groups do. Targets below 1/16, which
+need skips, have steps eight times as large.
 
     python examples/dfs_decisions.py [--targets 0.04 0.0625 0.2 0.4] [--seed 0] [--json]
 """
@@ -20,31 +22,81 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from refqnn import plots
-from refqnn.papers.dfs import OPTIONS, computation_percentage
+from refqnn.papers.dfs import OPTIONS, check_target, computation_percentage
 from refqnn.papers.dfs.printed import option_name, printed_decisions
-from refqnn.papers.tradeoff import outcomes
+from refqnn.papers.haq import printed_bits
+from refqnn.papers.tradeoff import check_runs, outcomes
+from refqnn.sweep import Outcome
 
 TARGETS = (0.04, 0.05, 0.0625, 0.1, 0.2, 0.4, 0.6, 0.8)
 DRAWN = (0.04, 0.0625, 0.2, 0.4)
+#: sizes of HAQ's weights in figures 16 to 18, as shares of 32 bits
+RATIOS = (0.2, 0.3, 0.5)
 PRINTED = (20, 30, 40, 50)
 #: a share below this is no use of an option
 USED = 0.02
 
 
-def decisions(options: argparse.Namespace) -> dict[float, Any]:
-    """Return {target: shares (L, n)} of the seed, run where not recorded yet."""
+def recorded(
+    kinds: Sequence[dict[str, Any]], options: argparse.Namespace
+) -> list[Outcome]:
+    """Return what runs of the seed gave, run where not recorded yet."""
     common = {
         "seed": options.seed,
         "images": options.images,
         "steps": options.steps,
         "folder": str(options.runs),
     }
-    runs = [
-        {"system": "dfs", "target": t} | common | ({"alpha": 8.0} if t < 1 / 16 else {})
+    runs = [kind | common for kind in kinds]
+    return outcomes(runs, folder=options.runs, name="tradeoff", jobs=options.jobs)
+
+
+def decisions(options: argparse.Namespace) -> dict[float, Any]:
+    """Return {target: shares (L, n)}."""
+    kinds = [
+        {"system": "dfs", "target": t} | ({"alpha": 8.0} if t < 1 / 16 else {})
         for t in options.targets
     ]
-    found = outcomes(runs, folder=options.runs, name="tradeoff", jobs=options.jobs)
+    found = recorded(kinds, options)
     return {o.run["target"]: np.array(o.result["shares"]) for o in found}
+
+
+def bits_of_haq(options: argparse.Namespace) -> list[plots.LayerBits]:
+    """Return figures 16 to 18: ours, and the paper's bars, in turn."""
+    panels = []
+    found = recorded([{"system": "haq", "ratio": r} for r in RATIOS], options)
+    for (run, result, _), printed in zip(found, printed_bits(), strict=True):
+        names = [short_name(name) for name in result["layers"]]
+        panels += [
+            plots.LayerBits(
+                f"Ours: HAQ on ResNet-14, {100 * run['ratio']:g} % of the size",
+                f"{100 * result['ratio']:.1f} % of 32 bits; "
+                f"cp of DFS {100 * result['cp']:.1f} %",
+                names,
+                {"HAQ": result["bits"]},
+            ),
+            plots.LayerBits(
+                f"The paper's figure {printed.figure}: ResNet-38, {printed.percent} %",
+                f"digitised, {100 * printed.ratio():.1f} % of 32 bits; dashed: a bar "
+                "that the axis hides, at most so high",
+                [str(n) if n % 2 == 0 else "" for n in printed.layers.tolist()],
+                {"HAQ": printed.bits.tolist()},
+                np.flatnonzero(printed.hidden).tolist(),
+            ),
+        ]
+    return panels
+
+
+def short_name(name: str) -> str:
+    """Return the name of a layer as the figure shows it, blocks from 1.
+
+    >>> short_name("blocks.2.conv1"), short_name("classifier")
+    ('3.1', 'fc')
+    """
+    if not name.startswith("blocks"):
+        return {"classifier": "fc"}.get(name, name)
+    _, block, conv = name.split(".")
+    return f"{int(block) + 1}.{conv.removeprefix('conv')}"
 
 
 def neighbours(shares: Any) -> float:
@@ -103,11 +155,23 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--quick", action="store_true", help="512 images, 120 steps")
     parser.add_argument("--runs", type=Path, default=Path("runs/dfs"))
     parser.add_argument("--figure", type=Path, default=Path("dfs_decisions.png"))
+    parser.add_argument("--bits", type=Path, default=Path("dfs_haq_bits.png"))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
     if options.quick:
         options.images, options.steps = 512, 120
-    ours = decisions(options)
+    try:
+        for target in options.targets:
+            check_target(target, OPTIONS)
+        check_runs(
+            [options.seed],
+            images=options.images,
+            steps=options.steps,
+            jobs=options.jobs,
+        )
+        ours, bits = decisions(options), bits_of_haq(options)
+    except (RuntimeError, ValueError) as error:
+        parser.error(str(error))
     found = findings(ours)
     drawn = [t for t in options.targets if t in DRAWN] or options.targets[:4]
     panels = [(f"ours, ResNet-14, target {100 * t:g} %", ours[t]) for t in drawn]
@@ -117,7 +181,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     ]
     names = [option_name(bits) for bits in OPTIONS]
     plots.save(plots.decisions(panels, names), options.figure)
-    print(json.dumps(found) if options.json else "\n".join(lines(found)))
+    plots.save(plots.bit_allocations(bits), options.bits)
+    written = json.dumps(found)
+    options.figure.with_suffix(".json").write_text(written + "\n", encoding="utf-8")
+    print(written if options.json else "\n".join(lines(found)))
     return found
 
 

@@ -1,9 +1,11 @@
-"""Accuracy against computation percentage: DFS, SkipNet and static networks.
+"""Accuracy against computation percentage: DFS, SkipNet, static networks and HAQ.
 
 Figures 3 to 7 and 11 of DFS (arXiv:2001.00705) at a small scale: ResNet-14 at a quarter
 of its width on the embedded Fashion-MNIST subset, halved to 14 x 14, three seeds. All
 systems of a seed start from one backbone and stand on one axis: the cp of DFS, which
-counts gated blocks and the square of their bits.
+counts gated blocks, bits of weights times bits of inputs. HAQ leaves inputs at 32 bits,
+so b bits cost b / 32 there and (b / 32)^2 in DFS. Rings are the percentages that HAQ
+(size of all weights) and SkipNet (the first block counted) give themselves.
 
     python examples/dfs_tradeoff.py [--seeds 0 1 2] [--jobs 2] [--json]
 
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from refqnn import plots
-from refqnn.papers.tradeoff import outcomes
+from refqnn.papers.tradeoff import check_runs, outcomes
 from refqnn.sweep import Outcome
 
 TARGETS = (0.0625, 0.1, 0.2, 0.4, 0.6, 0.8)
@@ -30,7 +32,16 @@ ONE_STEP = (0.0625, 0.2)
 STATIC_BITS = (8, 16, 22)
 #: rewards of SkipNet's hybrid training
 REWARDS = (0.0, 2.0, 3.0, 3.5, 4.0, 8.0)
-NAMES = {"dfs": "DFS", "skipnet": "SkipNet", "static": "static (scalable)"}
+#: sizes of HAQ's weights, as shares of 32 bits
+RATIOS = (0.1, 0.2, 0.3, 0.5)
+NAMES = {
+    "dfs": "DFS",
+    "skipnet": "SkipNet",
+    "static": "static (scalable)",
+    "haq": "HAQ (weights only)",
+}
+#: percentages by the definition of SkipNet and of HAQ
+OWN = ("cp_skipnet", "ratio")
 
 
 def described(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -41,6 +52,7 @@ def described(options: argparse.Namespace) -> list[dict[str, Any]]:
     kinds += [{"system": "dfs", "target": t, "two_step": False} for t in ONE_STEP]
     kinds += [{"system": "static", "bits": b} for b in STATIC_BITS]
     kinds += [{"system": "skipnet", "alpha": a} for a in (None, *REWARDS)]
+    kinds += [{"system": "haq", "ratio": r} for r in RATIOS]
     return [
         kind | {"seed": seed} | common(options)
         for seed in options.seeds
@@ -71,6 +83,8 @@ def label(run: dict[str, Any]) -> str:
     if run["system"] == "skipnet":
         how = "supervised" if run["alpha"] is None else f"alpha {run['alpha']:g}"
         return f"{name}, {how}"
+    if run["system"] == "haq":
+        return f"{name}, {100 * run['ratio']:g} % of the size"
     steps = "" if run.get("two_step", True) else ", one step"
     steps += f", steps x {run['alpha']:g}" if "alpha" in run else ""
     return f"{name}, target {100 * run['target']:g} %{steps}"
@@ -86,26 +100,31 @@ def gathered(found: Sequence[Outcome]) -> dict[str, list[dict[str, Any]]]:
 
 def lines(table: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Return the table: mean, lowest and highest accuracy of the seeds."""
-    text = [f"{'run':32s} {'cp':>7s}   accuracy, lowest, highest   cp of SkipNet"]
+    text = [f"{'run':34s} {'cp':>7s}   accuracy, lowest, highest   own percentage"]
     for name, results in table.items():
         a = 100 * np.array([r["accuracy"] for r in results])
         cp = 100 * np.mean([r["cp"] for r in results])
-        own = [100 * r["cp_skipnet"] for r in results if "cp_skipnet" in r]
+        own = [100 * r[key] for r in results for key in OWN if key in r]
         theirs = f"{np.mean(own):10.1f} %" if own else ""
         text.append(
-            f"{name:32s} {cp:6.2f} % {a.mean():8.2f} {a.min():9.2f} {a.max():9.2f}"
+            f"{name:34s} {cp:6.2f} % {a.mean():8.2f} {a.min():9.2f} {a.max():9.2f}"
             f"  {theirs}"
         )
     return text
 
 
-def curves(found: Sequence[Outcome]) -> dict[str, list[tuple[float, float]]]:
-    """Return the points (cp, accuracy) of every system, one-step runs left out."""
+def curves(
+    found: Sequence[Outcome], key: str = "cp"
+) -> dict[str, list[tuple[float, float]]]:
+    """Return the points (cp, accuracy) of every system, one-step runs left out.
+
+    ``key`` names the percentage; runs that have none of that name are left out.
+    """
     points: dict[str, list[tuple[float, float]]] = {}
     for run, result, _ in found:
-        if run.get("two_step", True) and run.get("bits") != 32:
+        if run.get("two_step", True) and run.get("bits") != 32 and key in result:
             name = NAMES[run["system"]]
-            points.setdefault(name, []).append((result["cp"], result["accuracy"]))
+            points.setdefault(name, []).append((result[key], result["accuracy"]))
     return points
 
 
@@ -123,13 +142,20 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[dict[str, Any]]]:
     options = parser.parse_args(argv)
     if options.quick:
         options.images, options.steps, options.seeds = 512, 120, [0]
-    found = outcomes(
-        described(options), folder=options.runs, name="tradeoff", jobs=options.jobs
-    )
+    jobs, folder = options.jobs, options.runs
+    try:
+        check_runs(options.seeds, images=options.images, steps=options.steps, jobs=jobs)
+        found = outcomes(described(options), folder=folder, name="tradeoff", jobs=jobs)
+    except (RuntimeError, ValueError) as error:
+        parser.error(str(error))
     table = gathered(found)
     base = [o.result["accuracy"] for o in found if o.run.get("bits") == 32]
-    plots.save(plots.tradeoff(curves(found), float(np.mean(base))), options.figure)
-    print(json.dumps(table) if options.json else "\n".join(lines(table)))
+    own = curves(found, "ratio") | curves(found, "cp_skipnet")
+    figure = plots.tradeoff(curves(found), float(np.mean(base)), own=own)
+    plots.save(figure, options.figure)
+    written = json.dumps(table)
+    options.figure.with_suffix(".json").write_text(written + "\n", encoding="utf-8")
+    print(written if options.json else "\n".join(lines(table)))
     return table
 
 

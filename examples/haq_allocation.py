@@ -41,6 +41,7 @@ from refqnn.papers.haq import (
     random_search,
     search,
 )
+from refqnn.papers.haq.environment import check_range, check_ratio
 
 PRESET = Preset(
     lr=0.05,
@@ -207,6 +208,20 @@ def told(given: Study, seeds: Sequence[int], found: Sequence[dict[str, Any]]) ->
     return "\n".join(lines)
 
 
+def check(options: argparse.Namespace) -> None:
+    """Raise, before anything is trained, unless the searches can begin."""
+    low, high = options.bits
+    check_range(low, high)
+    check_ratio(options.ratio, low)
+    if min(options.seeds) < 0:
+        raise ValueError(f"seeds must be at least 0, got {options.seeds}")
+    least = {"episodes": 1, "warm_up": 0, "steps": 0}
+    for name, bound in least.items():
+        if getattr(options, name) < bound:
+            value = getattr(options, name)
+            raise ValueError(f"{name} must be at least {bound}, got {value}")
+
+
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train, search three times, draw, tell."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -231,11 +246,15 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         options.episodes, options.warm_up = 12, 10
         options.steps, options.width = 1, 0.25
     options.runs.mkdir(parents=True, exist_ok=True)
-    given = study(options)
-    found = [
-        {name: summary(t, given.test) for name, t in searches(given, seed).items()}
-        for seed in options.seeds
-    ]
+    try:
+        check(options)
+        given = study(options)
+        found = [
+            {name: summary(t, given.test) for name, t in searches(given, seed).items()}
+            for seed in options.seeds
+        ]
+    except ValueError as error:
+        parser.error(str(error))
     plots.save(figure(given, found), options.figure)
     result = {
         "float_accuracy": given.problem.float_accuracy,

@@ -21,8 +21,9 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from refqnn import plots
+from refqnn.papers.dfs.training import check_price
 from refqnn.papers.skipnet import GATES
-from refqnn.papers.tradeoff import outcomes
+from refqnn.papers.tradeoff import check_runs, outcomes
 from refqnn.sweep import Outcome
 
 REWARDS = (0.0, 2.0, 3.0, 3.5, 4.0, 8.0)
@@ -104,10 +105,15 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     options = parser.parse_args(argv)
     if options.quick:
         options.images, options.steps = 512, 120
-    runs = described(options)
-    table = rows(
-        outcomes(runs, folder=options.runs, name="tradeoff", jobs=options.jobs)
-    )
+    jobs, folder = options.jobs, options.runs
+    try:
+        for reward in options.rewards:
+            check_price(reward, "constant")
+        check_runs(options.seeds, images=options.images, steps=options.steps, jobs=jobs)
+        found = outcomes(described(options), folder=folder, name="tradeoff", jobs=jobs)
+    except (RuntimeError, ValueError) as error:
+        parser.error(str(error))
+    table = rows(found)
     points: dict[str, list[tuple[float, float]]] = {}
     for row in table:
         points.setdefault(row["gate"], []).append((row["cp"], row["accuracy"]))
@@ -115,7 +121,9 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     plots.save(
         plots.tradeoff(points, best, base_name="the most accurate"), options.figure
     )
-    print(json.dumps(table) if options.json else "\n".join(lines(table)))
+    written = json.dumps(table)
+    options.figure.with_suffix(".json").write_text(written + "\n", encoding="utf-8")
+    print(written if options.json else "\n".join(lines(table)))
     return table
 
 

@@ -120,6 +120,8 @@ class LayerBits(NamedTuple):
     note: str
     names: Sequence[str]
     bits: Mapping[str, Sequence[int]]
+    #: layers, from 0, of which it is only known that they have at most so many bits
+    hidden: Sequence[int] = ()
 
 
 class VarianceLine(NamedTuple):
@@ -258,21 +260,29 @@ def tradeoff(
     base: float,
     *,
     base_name: str = "32 bits",
+    own: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Figure:
     """Draw accuracy against computation percentage, a dot a run.
 
-    points: name -> (cp, accuracy) of every run; base: an accuracy to compare with
+    points: name -> (cp, accuracy) of every run; base: an accuracy to compare with; own:
+    the same runs of some names by a percentage of their own, as rings
     """
     with mpl.rc_context(STYLE):
         figure = Figure((9, 5), layout="constrained")
         axes = figure.subplots()
-        note = "a dot: one seed; cp of the gated blocks, (b / 32)^2, for every system"
+        note = (
+            "a dot: one seed; cp of DFS for every system: gated blocks, b_w b_x / 32^2"
+        )
         titled(axes, "Accuracy against computation percentage", note)
         axes.axhline(100 * base, color=GREY, linestyle="--", linewidth=1)
         axes.annotate(base_name, (100, 100 * base), ha="right", va="bottom", color=GREY)
-        for i, (name, pairs) in enumerate(points.items()):
+        for (name, pairs), colour in zip(points.items(), COURSES, strict=False):
             cp, accuracy = 100 * np.array(pairs, float).T
-            axes.plot(cp, accuracy, "o", color=SERIES[i], alpha=0.7, label=name)
+            axes.plot(cp, accuracy, "o", color=colour, alpha=0.7, label=name)
+            if own and name in own:
+                cp, accuracy = 100 * np.array(own[name], float).T
+                label = f"{name}, by its own percentage"
+                axes.plot(cp, accuracy, "o", color=colour, mfc="none", label=label)
         axes.set_xscale("symlog", linthresh=10)
         axes.set_xlim(-0.5, 110)
         axes.set_xticks([0, 5, 10, 20, 40, 60, 100])
@@ -315,6 +325,25 @@ def allocation(
         for axes, panel in zip(above, panels, strict=True):
             draw_bits(axes, panel)
         draw_rewards(below, rewards)
+    return figure
+
+
+def bit_allocations(panels: Sequence[LayerBits]) -> Figure:
+    """Draw bits layer by layer, two panels a row.
+
+    panels: ours and theirs in turn
+    """
+    with mpl.rc_context(STYLE):
+        rows = -(-len(panels) // 2)
+        figure = Figure((13, 2.9 * rows), layout="constrained")
+        every = figure.subplots(rows, 2, squeeze=False).ravel()
+        for axes, panel in zip(every, panels, strict=False):
+            draw_bits(axes, panel)
+            axes.tick_params(axis="x", labelsize=7.5)
+        for axes in every[len(panels) :]:
+            axes.set_axis_off()
+        for axes in every:
+            axes.set_ylim(0, max(max(b) for p in panels for b in p.bits.values()) + 1)
     return figure
 
 
@@ -705,7 +734,9 @@ def draw_bits(axes: Axes, panel: LayerBits) -> None:
     width = 0.8 / len(panel.bits)
     for i, (name, bits) in enumerate(panel.bits.items()):
         middle = at + (i - (len(panel.bits) - 1) / 2) * width
-        axes.bar(middle, bits, 0.9 * width, color=SERIES[i], label=name)
+        bars = axes.bar(middle, bits, 0.9 * width, color=SERIES[i], label=name)
+        for k in panel.hidden:
+            bars[k].set(facecolor="white", edgecolor=SERIES[i], linestyle="--")
     if len(panel.bits) > 1:
         axes.legend(
             frameon=False,

@@ -478,6 +478,28 @@ def test_the_loss_is_equation_2(rng):
             assert joint.history[-1].cp == pytest.approx(cp)
 
 
+@pytest.mark.parametrize("scale", ["mean", "sum"])
+def test_the_loss_of_step_1_and_what_it_records(scale, rng):
+    network = tiny(rng, depth=14)
+    network.gates.projection.w.value *= 20  # to decide this and that
+    network.gates.projection.b.value *= 0
+    x, labels, run = pixels(rng), np.array([0, 1, 2]), Run(training=True)
+    logits, cache = network.forward(x, run, choose=dfs.always(3))
+    ce = -np.log(np.exp(logits)[[0, 1, 2], labels] / np.exp(logits).sum(1)).mean()
+    start = dfs.GateStart(0.25, scale)
+    loss, _ = start(network, x, labels, run)
+    share = cache.p[..., 0].size if scale == "mean" else 1
+    e = dfs.resource(cache.p, network.options)
+    np.testing.assert_allclose(loss, ce - 0.25 * e / share, rtol=1e-10)
+    decided = dfs.one_hot(cache.p.argmax(-1), 4)  # not what was executed: keep
+    assert np.count_nonzero(decided.any((0, 1))) > 1
+    seen = start.history[-1]
+    assert seen.cp == dfs.computation_percentage(decided, network.options)
+    np.testing.assert_allclose(seen.shares, decided.mean((0, 1)))
+    np.testing.assert_allclose(seen.p_last, cache.p[..., -1].mean())
+    assert not seen.all_last
+
+
 def test_papers_settings_in_the_scale_free_form():
     assert round(1e-5 * dfs.PAPER.batch * 35, 4) == 0.0448
     assert round(1e-5 * dfs.PAPER.batch * 17, 4) == 0.0218
@@ -500,6 +522,53 @@ def test_one_seed_one_result_and_a_score_that_counts(rng):
     np.testing.assert_allclose(found[0].shares.sum(1), 1)
     cp = (found[0].shares @ dfs.costs(dfs.OPTIONS)).mean()
     assert found[0].cp == pytest.approx(cp)
+
+
+def test_what_is_meant_where_nothing_is_said(rng):
+    assert dfs.Joint(0.5).alpha == dfs.GateStart().alpha == 1
+    assert dfs.SMALL == (64, 600, 0.1, 400, 0.05, 1500, 0.05, 0.9, 1e-4)
+    steps = (64_000, 0.1) * 2 + (64_000, 0.01)
+    assert dfs.PAPER == (128, *steps, 0.9, 1e-4)
+    assert dfs.training.ENOUGH == 0.9
+    network = dfs.routed_resnet(8, width=0.13, rng=rng)
+    assert network.classifier.w.value.shape == (10, 8)
+    assert network.stem.w.value.shape == (2, 1, 3, 3)
+    assert network.gate_mode == "straight_through"
+    assert network.first_bits == 32
+    conv = network.blocks[1].conv1
+    for quantizer in (conv.of_x, conv.of_w):
+        assert quantizer.true_zero
+        assert not quantizer.stochastic
+    image = np.array([[[[0, 128, 192]]]], np.uint8)
+    np.testing.assert_array_equal(network.image.forward(image, Run())[0][0, 0, 0],
+                                  [-2, 0, 1])  # fmt: skip
+
+
+def test_the_released_quantizer_is_noisy_on_inputs_alone(rng):
+    network = dfs.released(8, width=0.13, rng=rng)
+    for block in network.blocks:
+        for conv in (*block.convolutions(), block.conv3):
+            if conv is not None:
+                assert conv.of_x.stochastic
+                assert not conv.of_w.stochastic
+                assert not (conv.of_x.true_zero or conv.of_w.true_zero)
+                assert (conv.of_x.of, conv.of_w.of) == ("activation", "weight")
+                assert conv.of_x.keep == 0.1
+
+
+def test_gates_start_as_the_release_starts_them():
+    gate = dfs.recurrent_gate([3000, 3000], 3000, rng=np.random.default_rng(0))
+    for embedding in gate.embeddings:
+        assert embedding.w.value.std() == pytest.approx(np.sqrt(2 / 10), rel=0.02)
+        assert not embedding.b.value.any()
+    projection = gate.projection
+    assert projection.w.value.std() == pytest.approx(np.sqrt(2 / 30_000), rel=0.02)
+    assert not projection.b.value.any()
+    for part in (gate.w_x, gate.w_h, gate.b):
+        most = np.abs(part.value).max()
+        assert 0.9 / np.sqrt(10) < most <= np.float32(1 / np.sqrt(10))
+    groups = [p.group for p in (gate.w_x, gate.b, projection.w, projection.b)]
+    assert groups == ["weight", "affine"] * 2  # what decays, and what does not
 
 
 # The gate's LSTM, more exactly than the laws of pairs ask

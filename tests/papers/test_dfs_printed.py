@@ -19,6 +19,14 @@ def test_the_bars_imply_nearly_the_cp_of_the_caption(percent, implied):
     assert round(100 * cp, 1) == implied
 
 
+def test_block_36_of_figure_12_is_read_as_8_bits_and_might_be_16():
+    shares = printed_decisions(20)
+    np.testing.assert_array_equal(shares[-1], [0, 1, 0, 0])
+    shares[-1] = [0, 0, 1, 0]
+    cp = dfs.computation_percentage(shares[None], dfs.OPTIONS)
+    assert round(100 * cp, 1) == 19.2
+
+
 @pytest.mark.parametrize("percent", PERCENT)
 def test_a_block_uses_at_most_two_options_and_they_are_adjacent(percent):
     for shares in printed_decisions(percent):

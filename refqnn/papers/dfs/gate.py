@@ -113,7 +113,8 @@ def recurrent_gate(
     """Return gates for blocks of these channels, started as the release does.
 
     Embeddings N(0, 2 / D), projection N(0, 2 / (D n)), LSTM uniform in 1 / sqrt(D);
-    biases of embeddings and projection start at 0 (a choice).
+    biases of embeddings and projection start at 0 (a choice). The LSTM has one bias
+    where the release has two, that are only ever added.
     """
 
     def normal(rows: int, columns: int, variance: float) -> Linear:

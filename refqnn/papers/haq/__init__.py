@@ -10,17 +10,21 @@ Precision. CVPR 2019, arXiv:1811.08886. Read in this order:
     deep deterministic policy gradients            ddpg.py
     episodes; random and greedy search beside it   search.py
     bits that DFS printed of HAQ on ResNet-38      printed.py
+    HAQ on the backbone of DFS, and its cp         backbone.py
 
 Only the case of model size is built: bits of weights, a share of 32 bits as budget (the
 released default, and what DFS compares itself with). Then a ratio is **linear in bits
 and counts weights alone**. The "computation percentage" (cp) of DFS is quadratic, bits
 of weights times bits of activations: 8 bits everywhere are 25 % for HAQ and 6.25 % for
-DFS, so the two cannot share an axis. The quantizers are in ``quantizers/haq.py``.
+DFS, whose figure 7 draws both on one axis. What such an axis can mean is in
+backbone.py. The quantizers are in ``quantizers/haq.py``.
 
 Not confirmed from the paper's text: the order of the ten numbers of a state, b_min = 2,
 lambda = 0.1. Released code (mit-han-lab/haq) agrees but for the order.
 """
 
+from refqnn.papers.haq.backbone import routed_cp as routed_cp
+from refqnn.papers.haq.backbone import routed_table as routed_table
 from refqnn.papers.haq.ddpg import Agent as Agent
 from refqnn.papers.haq.ddpg import Settings as Settings
 from refqnn.papers.haq.ddpg import new_agent as new_agent

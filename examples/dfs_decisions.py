@@ -144,6 +144,15 @@ def lines(found: dict[str, Any]) -> list[str]:
     return [*text, f"rank correlation of keep share and target: {rank:.2f}"]
 
 
+def check(options: argparse.Namespace) -> None:
+    """Raise unless the runs can begin and end."""
+    check_runs(
+        [options.seed], images=options.images, steps=options.steps, jobs=options.jobs
+    )
+    for target in options.targets:
+        check_target(target, OPTIONS)
+
+
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Draw our decisions and the printed ones, print what they show."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -161,14 +170,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     if options.quick:
         options.images, options.steps = 512, 120
     try:
-        for target in options.targets:
-            check_target(target, OPTIONS)
-        check_runs(
-            [options.seed],
-            images=options.images,
-            steps=options.steps,
-            jobs=options.jobs,
-        )
+        check(options)
         ours, bits = decisions(options), bits_of_haq(options)
     except (RuntimeError, ValueError) as error:
         parser.error(str(error))

@@ -208,6 +208,17 @@ def told(given: Study, seeds: Sequence[int], found: Sequence[dict[str, Any]]) ->
     return "\n".join(lines)
 
 
+def set_scale(options: argparse.Namespace) -> None:
+    """Set what --quick makes small, and what it leaves."""
+    quick = options.quick
+    options.epochs = 1 if quick else PRESET.epochs
+    options.images = 128 if quick else 4000 - HELD_OUT
+    options.held_out = 50 if quick else HELD_OUT
+    if quick:
+        options.episodes, options.warm_up = 12, 10
+        options.steps, options.width = 1, 0.25
+
+
 def check(options: argparse.Namespace) -> None:
     """Raise, before anything is trained, unless the searches can begin."""
     low, high = options.bits
@@ -238,13 +249,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
-    quick = options.quick
-    options.epochs = 1 if quick else PRESET.epochs
-    options.images = 128 if quick else 4000 - HELD_OUT
-    options.held_out = 50 if quick else HELD_OUT
-    if quick:
-        options.episodes, options.warm_up = 12, 10
-        options.steps, options.width = 1, 0.25
+    set_scale(options)
     options.runs.mkdir(parents=True, exist_ok=True)
     try:
         check(options)

@@ -21,7 +21,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from refqnn import plots
-from refqnn.papers.dfs.training import check_price
+from refqnn.papers.dfs import check_price
 from refqnn.papers.skipnet import GATES
 from refqnn.papers.tradeoff import check_runs, outcomes
 from refqnn.sweep import Outcome

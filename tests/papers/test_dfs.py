@@ -11,7 +11,8 @@ from refqnn.core import Run, named_buffers, named_params, zero_grads
 from refqnn.networks import resnet
 from refqnn.papers import dfs
 from refqnn.papers.dfs.block import Executed
-from refqnn.papers.dfs.network import gate_gradient, mixture
+from refqnn.papers.dfs.mixture import BlockPass, gate_gradient, mixture
+from refqnn.papers.dfs.objectives import ENOUGH
 from refqnn.papers.scalable import static_resnet
 
 MODES = ("soft", "straight_through")
@@ -129,7 +130,7 @@ def test_a_gate_that_is_sure_gets_no_gradient_from_the_price(rng):
 def test_price_pushes_down_exactly_what_costs_more_than_the_mean():
     p = np.array([[0.1, 0.2, 0.3, 0.4]])
     c = dfs.costs(dfs.OPTIONS)
-    block = dfs.network.BlockPass([], [], p, p, None, chosen=True)
+    block = BlockPass([], [], p, p, None, chosen=True)
     dz = gate_gradient(np.zeros((1, 1, 1, 1)), block, c)
     np.testing.assert_allclose(dz[0], p[0] * (c - p[0] @ c), rtol=1e-14)
     np.testing.assert_allclose(-dz, gate_gradient(np.zeros((1, 1, 1, 1)), block, -c))
@@ -528,8 +529,8 @@ def test_what_is_meant_where_nothing_is_said(rng):
     assert dfs.Joint(0.5).alpha == dfs.GateStart().alpha == 1
     assert dfs.SMALL == (64, 600, 0.1, 400, 0.05, 1500, 0.05, 0.9, 1e-4)
     steps = (64_000, 0.1) * 2 + (64_000, 0.01)
-    assert dfs.PAPER == (128, *steps, 0.9, 1e-4)
-    assert dfs.training.ENOUGH == 0.9
+    assert list(dfs.PAPER) == [128, *steps, 0.9, 1e-4]
+    assert ENOUGH == 0.9
     network = dfs.routed_resnet(8, width=0.13, rng=rng)
     assert network.classifier.w.value.shape == (10, 8)
     assert network.stem.w.value.shape == (2, 1, 3, 3)
@@ -551,7 +552,8 @@ def test_the_released_quantizer_is_noisy_on_inputs_alone(rng):
             if conv is not None:
                 assert conv.of_x.stochastic
                 assert not conv.of_w.stochastic
-                assert not (conv.of_x.true_zero or conv.of_w.true_zero)
+                assert not conv.of_x.true_zero
+                assert not conv.of_w.true_zero
                 assert (conv.of_x.of, conv.of_w.of) == ("activation", "weight")
                 assert conv.of_x.keep == 0.1
 

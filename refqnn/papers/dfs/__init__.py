@@ -4,10 +4,11 @@ Shen, Fu, Wang, Xu, Wang, Lin. Fractional Skipping: Towards Finer-Grained Dynami
 Inference. AAAI 2020, arXiv:2001.00705.
 
     paper                                       code                     where
-    equation 1, F_i                             x                        network.py
-    G_i, gating probabilities                   p, m                     network.py
+    equation 1, F_i                             x                        mixture.py
+    G_i, gating probabilities                   p, m                     gate.py
     C_i^(b_k), the block at b_k bits            FractionalBlock          block.py
-    equation 2, CE + alpha E                    Joint                    training.py
+    the network                                 RoutedResNet             network.py
+    equation 2, CE + alpha E                    Joint                    objectives.py
     two-step training                           backbone, gate_start     training.py
     cp, dynamic sign of alpha                   computation_percentage   cost.py
     "executed" layers                           execute                  inference.py
@@ -51,15 +52,16 @@ from refqnn.papers.dfs.inference import Ledger as Ledger
 from refqnn.papers.dfs.inference import block_macs as block_macs
 from refqnn.papers.dfs.inference import execute as execute
 from refqnn.papers.dfs.inference import gate_share as gate_share
+from refqnn.papers.dfs.mixture import gate_mask as gate_mask
 from refqnn.papers.dfs.network import RoutedResNet as RoutedResNet
 from refqnn.papers.dfs.network import always as always
-from refqnn.papers.dfs.network import gate_mask as gate_mask
 from refqnn.papers.dfs.network import routed_resnet as routed_resnet
+from refqnn.papers.dfs.objectives import Forced as Forced
+from refqnn.papers.dfs.objectives import GateStart as GateStart
+from refqnn.papers.dfs.objectives import Joint as Joint
+from refqnn.papers.dfs.objectives import check_price as check_price
 from refqnn.papers.dfs.training import PAPER as PAPER
 from refqnn.papers.dfs.training import SMALL as SMALL
-from refqnn.papers.dfs.training import Forced as Forced
-from refqnn.papers.dfs.training import GateStart as GateStart
-from refqnn.papers.dfs.training import Joint as Joint
 from refqnn.papers.dfs.training import Settings as Settings
 from refqnn.papers.dfs.training import backbone as backbone
 from refqnn.papers.dfs.training import evaluate as evaluate

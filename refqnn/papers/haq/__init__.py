@@ -9,6 +9,7 @@ Precision. CVPR 2019, arXiv:1811.08886. Read in this order:
     the actor, the critic and their gradients      actor_critic.py
     deep deterministic policy gradients            ddpg.py
     episodes; random and greedy search beside it   search.py
+    policies evaluated, and what resumes a search  record.py
     bits that DFS printed of HAQ on ResNet-38      printed.py
     HAQ on the backbone of DFS, and its cp         backbone.py
 
@@ -41,7 +42,7 @@ from refqnn.papers.haq.finetune import proxy as proxy
 from refqnn.papers.haq.finetune import share_weights as share_weights
 from refqnn.papers.haq.printed import PrintedBits as PrintedBits
 from refqnn.papers.haq.printed import printed_bits as printed_bits
-from refqnn.papers.haq.search import Trace as Trace
+from refqnn.papers.haq.record import Trace as Trace
 from refqnn.papers.haq.search import greedy as greedy
 from refqnn.papers.haq.search import random_search as random_search
 from refqnn.papers.haq.search import search as search

@@ -12,68 +12,22 @@ takes the next bit from the layer that loses least accuracy for each bit of size
 All three are resumed from their checkpoint to the same bits.
 """
 
-import json
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 import tqdm
 from threadpoolctl import threadpool_limits
 
-from refqnn._types import Array, Float, Int
-from refqnn.data import read_npz
-from refqnn.nn.checkpoint import write_npz
+from refqnn._types import Float, Int
 from refqnn.papers.haq.ddpg import Agent, Settings, new_agent
-from refqnn.papers.haq.environment import Problem, bits_of, size_ratio, states
+from refqnn.papers.haq.environment import Problem, bits_of, states
 from refqnn.papers.haq.finetune import Evaluate
+from refqnn.papers.haq.record import Trace, fingerprint, load, save
 
-FORMAT = "refqnn HAQ search 1"
 RELEASED = Settings()
-
-
-@final
-@dataclass(eq=False)
-class Trace:
-    """Every policy that was evaluated, in order."""
-
-    problem: Problem
-    #: bits before and after they were lowered to fit
-    proposed: list[Int] = field(default_factory=list)
-    policies: list[Int] = field(default_factory=list)
-    accuracies: list[float] = field(default_factory=list)
-
-    def add(self, proposed: Int, policy: Int, accuracy: float) -> None:
-        """Append one evaluation; raise unless the accuracy is in [0, 100]."""
-        if not 0 <= accuracy <= 100:
-            raise ValueError(f"accuracy must be in [0, 100] per cent, got {accuracy}")
-        self.proposed.append(np.asarray(proposed))
-        self.policies.append(np.asarray(policy))
-        self.accuracies.append(float(accuracy))
-
-    @property
-    def rewards(self) -> Float:
-        """Return R of every evaluation: (E,)."""
-        return np.array([self.problem.reward(a) for a in self.accuracies])
-
-    @property
-    def ratios(self) -> Float:
-        """Return the size of every policy, as a share of 32 bits: (E,)."""
-        weights = self.problem.weights
-        return np.array([size_ratio(policy, weights) for policy in self.policies])
-
-    @property
-    def best(self) -> int:
-        """Return the index of the first policy of the largest reward that fits.
-
-        Raises ValueError if none does.
-        """
-        fits = np.array([self.problem.fits(policy) for policy in self.policies], bool)
-        if not fits.any():
-            raise ValueError("no evaluated policy fits the ratio")
-        return int(np.argmax(np.where(fits, self.rewards, -np.inf)))
 
 
 def search(
@@ -259,55 +213,6 @@ def evaluate_all(
 def streams(seed: int) -> tuple[np.random.Generator, np.random.Generator]:
     """Return the generator of actions, and that of initial values and batches."""
     return np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
-
-
-def fingerprint(problem: Problem, kind: str, seed: int, **more: Any) -> dict[str, Any]:
-    """Return what a checkpoint must agree on to be continued, as JSON gives it back."""
-    content = {
-        "format": FORMAT,
-        "kind": kind,
-        "seed": seed,
-        "layers": problem.layers,
-        "ratio": problem.ratio,
-        "float_accuracy": problem.float_accuracy,
-        "bits": (problem.b_min, problem.b_max),
-    }
-    return json.loads(json.dumps(content | more))
-
-
-def save(
-    path: str | Path, trace: Trace, header: Mapping[str, Any], arrays: Mapping[str, Any]
-) -> None:
-    """Write the trace, and what else continues it, whole or not at all."""
-    own = {
-        "trace/proposed": np.array(trace.proposed),
-        "trace/policies": np.array(trace.policies),
-        "trace/accuracies": np.array(trace.accuracies),
-    }
-    write_npz(path, {**own, **arrays, "json": np.array(json.dumps(header))})
-
-
-def load(
-    path: str | Path, expected: Mapping[str, Any], trace: Trace
-) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Fill the trace from a checkpoint; return its other arrays and its header.
-
-    Raises ValueError, naming what differs, for a checkpoint of another search.
-    """
-    arrays = read_npz(path)
-    try:
-        header = json.loads(str(arrays.pop("json")))
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not a {FORMAT!r}: no header") from error
-    for name, value in expected.items():
-        if header.get(name) != value:
-            raise ValueError(
-                f"{path} is of another search: {name} {header.get(name)} and {value}"
-            )
-    parts = [arrays[f"trace/{name}"] for name in ("proposed", "policies", "accuracies")]
-    for proposed, policy, accuracy in zip(*parts, strict=True):
-        trace.add(proposed, policy, accuracy)
-    return arrays, header
 
 
 def bar(done: int, total: int, progress: bool | None) -> Iterable[int]:

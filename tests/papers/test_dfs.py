@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables.networks import check_gradients, pixels
 
-from refqnn import data, integer, ops
+import refqnn
+from refqnn import data, fast, integer, ops
 from refqnn.core import Run, named_buffers, named_params, zero_grads
 from refqnn.networks import resnet
 from refqnn.papers import dfs
@@ -16,6 +17,9 @@ from refqnn.papers.dfs.objectives import ENOUGH
 from refqnn.papers.scalable import static_resnet
 
 MODES = ("soft", "straight_through")
+both_backends = pytest.mark.parametrize(
+    "backend", [refqnn, fast], ids=["numpy", "fast"]
+)
 
 
 def tiny(rng, *, depth=8, dtype="float64", **options):
@@ -190,11 +194,12 @@ def plain_twin(network, rng):
     return twin
 
 
+@both_backends
 @pytest.mark.parametrize("training", [False, True])
-def test_keeping_every_block_is_the_plain_resnet_bit_for_bit(training, rng):
+def test_keeping_every_block_is_the_plain_resnet_bit_for_bit(training, backend, rng):
     network = calibrated(tiny(rng, depth=14), pixels(rng, dtype=float))
     twin = plain_twin(network, rng)
-    x, run = pixels(rng, n=4, dtype=float), Run(training=training)
+    x, run = pixels(rng, n=4, dtype=float), Run(training=training, backend=backend)
     logits, cache = network.forward(x, run, choose=dfs.always(3))
     expected, twin_cache = twin.forward(x, run)
     np.testing.assert_array_equal(logits, expected)
@@ -205,6 +210,9 @@ def test_keeping_every_block_is_the_plain_resnet_bit_for_bit(training, rng):
     np.testing.assert_array_equal(dx, twin_dx)
     np.testing.assert_array_equal(network.stem.w.grad, twin.layers["stem"].w.grad)
     assert not network.gates.w_x.grad.any()  # CE does not reach gates that are unasked
+    if not training:
+        done = dfs.execute(network, x, choose=dfs.always(3), backend=backend)
+        np.testing.assert_array_equal(done.logits, expected)
 
 
 def test_gates_that_keep_everything_are_the_plain_resnet_bit_for_bit(rng):
@@ -355,9 +363,10 @@ def test_inference_executes_what_the_ledger_counts(rng):
         }
 
 
-def test_grouped_integers_are_masked_integers_bit_for_bit(rng):
+@both_backends
+def test_grouped_integers_are_masked_integers_bit_for_bit(backend, rng):
     network = calibrated(tiny(rng, depth=14, dtype="float32"), pixels(rng))
-    run, (x, _) = Run(), network.front(pixels(rng, n=8), Run())
+    run, (x, _) = Run(backend=backend), network.front(pixels(rng, n=8), Run())
     x, _ = network.blocks[0].forward(x, run, dfs.KEEP)
     for block in network.blocks[1:]:
         bits = np.array([8, 16, 8, 8, 16, 16, 8, 16])

@@ -52,11 +52,7 @@ def of_every_seed(
     kinds: Sequence[dict[str, Any]], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """Return the runs of some kinds for every seed."""
-    common = {
-        "images": options.images,
-        "steps": options.steps,
-        "folder": str(options.runs),
-    }
+    common = {"images": options.images, "steps": options.steps}
     return [
         {"system": "dfs", "seed": seed} | kind | common
         for seed in options.seeds

@@ -45,7 +45,6 @@ def recorded(
         "seed": options.seed,
         "images": options.images,
         "steps": options.steps,
-        "folder": str(options.runs),
     }
     runs = [kind | common for kind in kinds]
     return outcomes(runs, folder=options.runs, name="tradeoff", jobs=options.jobs)

@@ -62,11 +62,7 @@ def described(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def common(options: argparse.Namespace) -> dict[str, Any]:
     """Return what every run is told."""
-    return {
-        "images": options.images,
-        "steps": options.steps,
-        "folder": str(options.runs),
-    }
+    return {"images": options.images, "steps": options.steps}
 
 
 def label(run: dict[str, Any]) -> str:

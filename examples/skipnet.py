@@ -31,11 +31,7 @@ REWARDS = (0.0, 2.0, 3.0, 3.5, 4.0, 8.0)
 
 def described(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the runs: every gate, supervised and with every reward, every seed."""
-    common = {
-        "images": options.images,
-        "steps": options.steps,
-        "folder": str(options.runs),
-    }
+    common = {"images": options.images, "steps": options.steps}
     return [
         {"system": "skipnet", "alpha": alpha, "seed": seed} | gated(gate) | common
         for gate in options.gates

@@ -432,8 +432,10 @@ def test_dfs_controller_resumes_and_draws(tmp_path, capsys):
         assert sum(row["shares"]) == pytest.approx(1, abs=1e-6)
         assert 0 <= row["cp_end"] <= 1
     lines = (tmp_path / "runs" / "tradeoff.jsonl").read_text()
+    (tmp_path / "runs").rename(tmp_path / "moved")  # runs are known by what they do
+    argv[argv.index(str(tmp_path / "runs"))] = str(tmp_path / "moved")
     assert program.main(argv) == found
-    assert (tmp_path / "runs" / "tradeoff.jsonl").read_text() == lines
+    assert (tmp_path / "moved" / "tradeoff.jsonl").read_text() == lines
     assert capsys.readouterr().out.splitlines()[1].startswith("target 20 %")
     assert (tmp_path / "f.png").stat().st_size > 10_000
     assert json.loads((tmp_path / "f.json").read_text()) == found

@@ -229,6 +229,31 @@ def test_the_tradeoff_draws_every_run_and_the_base():
     np.testing.assert_allclose(drawn["SkipNet"], [[60, 70]])
 
 
+def test_percentages_of_their_own_are_rings_of_the_same_colour():
+    points = {"DFS": [(0.2, 0.82)], "HAQ": [(0.25, 0.8), (0.5, 0.81)]}
+    axes = plots.tradeoff(points, 0.81, own={"HAQ": [(0.2, 0.8), (0.4, 0.81)]}).axes[0]
+    drawn = {line.get_label(): line for line in axes.lines}
+    ring, dots = drawn["HAQ, by its own percentage"], drawn["HAQ"]
+    np.testing.assert_allclose(ring.get_xydata(), [[20, 80], [40, 81]])
+    assert ring.get_markerfacecolor() == "none"
+    assert ring.get_color() == dots.get_color()
+    assert sum("own percentage" in name for name in drawn) == 1
+
+
+def test_bits_that_an_axis_hides_are_dashed_and_all_panels_share_it():
+    panels = [
+        plots.LayerBits("Ours", "note", ["a", "b"], {"HAQ": [3, 8]}),
+        plots.LayerBits("Printed", "note", ["2", "3"], {"HAQ": [9, 20]}, [0]),
+        plots.LayerBits("Ours", "note", ["a"], {"HAQ": [5]}),
+    ]
+    ours, printed, _, empty = plots.bit_allocations(panels).axes
+    assert [bar.get_linestyle() for bar in printed.patches] == ["--", "solid"]
+    assert printed.patches[0].get_facecolor() == (1, 1, 1, 1)
+    assert ours.patches[0].get_facecolor() != (1, 1, 1, 1)
+    assert ours.get_ylim() == printed.get_ylim() == (0, 21)
+    assert not empty.axison
+
+
 def test_decisions_are_stacked_to_one():
     shares = np.array([[0.25, 0.75, 0, 0], [0, 0, 0.5, 0.5]])
     panels = [("ours", shares), ("paper", shares[::-1])]

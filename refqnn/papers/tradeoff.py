@@ -5,6 +5,7 @@ in tradeoff_systems.py; here they are done in order, recorded, and not done twic
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,16 @@ def outcomes(
 ) -> list[Outcome]:
     """Run what ``folder/name.jsonl`` does not record, the runs' backbones first.
 
-    Raises RuntimeError where a run failed; the others are recorded.
+    A run is known by what it does and not by where: a folder may be moved. Raises
+    RuntimeError where a run failed; the others are recorded.
     """
-    told = ("seed", "images", "steps", "folder")
+    told = ("seed", "images", "steps")
+    function = partial(tradeoff_run, folder=str(folder))
     starts = [{"system": "backbone"} | {key: run[key] for key in told} for run in runs]
     starts = list({digest(run): run for run in starts}.values())
     found: list[Outcome] = []
     for these, file in ((starts, "backbones"), (runs, name)):
-        sweep = Sweep(tradeoff_run, these, folder / f"{file}.jsonl")
+        sweep = Sweep(function, these, folder / f"{file}.jsonl")
         found = sweep.completed(workers=jobs)
     return found
 

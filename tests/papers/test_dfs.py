@@ -308,8 +308,11 @@ def test_bad_networks(rng):
         network.backward(np.ones_like(logits), cache)
     with pytest.raises(ValueError, match=r"m must be \(B, L, n = 4\)"):
         dfs.computation_percentage(np.zeros((0, 2, 4)), dfs.OPTIONS)
-    with pytest.raises(ValueError, match="weights must be"):
-        dfs.computation_percentage(np.ones((1, 2, 4)), dfs.OPTIONS, weights=[1, -1])
+    for weights in ([1, -1], [0, 0], [1, 1, 1]):
+        with pytest.raises(ValueError, match="weights must be"):
+            dfs.computation_percentage(
+                np.ones((1, 2, 4)), (0, 8, 16, 32), weights=weights
+            )
     with pytest.raises(ValueError, match="scale must be"):
         dfs.Joint(0.5, scale="median")(
             tiny(rng), pixels(rng), np.zeros(3, int), Run(training=True)

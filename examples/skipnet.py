@@ -55,6 +55,16 @@ def rows(found: Sequence[Outcome]) -> list[dict[str, Any]]:
     ]
 
 
+def points(
+    table: Sequence[dict[str, Any]], key: str
+) -> dict[str, list[tuple[float, float]]]:
+    """Return (percentage, accuracy) of every run, by gate."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in table:
+        found.setdefault(row["gate"], []).append((row[key], row["accuracy"]))
+    return found
+
+
 def correlation(table: Sequence[dict[str, Any]], gate: str) -> float:
     """Return the rank correlation of alpha and cp over the hybrid runs of a gate."""
     pairs = [
@@ -110,13 +120,14 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     except (RuntimeError, ValueError) as error:
         parser.error(str(error))
     table = rows(found)
-    points: dict[str, list[tuple[float, float]]] = {}
-    for row in table:
-        points.setdefault(row["gate"], []).append((row["cp"], row["accuracy"]))
     best = float(np.max([row["accuracy"] for row in table]))
-    plots.save(
-        plots.tradeoff(points, best, base_name="the most accurate"), options.figure
+    figure = plots.tradeoff(
+        points(table, "cp"),
+        best,
+        base_name="the most accurate",
+        own=points(table, "cp_skipnet"),
     )
+    plots.save(figure, options.figure)
     written = json.dumps(table)
     options.figure.with_suffix(".json").write_text(written + "\n", encoding="utf-8")
     print(written if options.json else "\n".join(lines(table)))

@@ -460,7 +460,7 @@ def test_dfs_controller_prints_both_tables_beside_the_papers(tmp_path, capsys):
     assert kinds == ["ours"] * 2 + ["the"] * 2
     assert "8.20     93.12" in first
     kinds = [line.split()[0] for line in second.splitlines()[1:] if line]
-    assert kinds == ["ours"] * 4 + ["the"] * 8
+    assert kinds == ["ours"] * 4 + ["the"] * 8 + ["the"]  # and the note
 
 
 def test_dfs_tradeoff_and_decisions_share_their_runs(tmp_path, capsys):

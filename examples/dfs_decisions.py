@@ -108,6 +108,17 @@ def neighbours(shares: Any) -> float:
     return float(np.mean([np.ptp(u) == len(u) - 1 for u in used]))
 
 
+def grows(keep: Any) -> float:
+    """Return the share of the blocks whose keep share falls from no target to the next.
+
+    keep: (targets in order, L)
+
+    >>> grows(np.array([[0.0, 0.5], [0.4, 0.2], [0.4, 0.6]]))
+    0.5
+    """
+    return float(np.mean((np.diff(keep, axis=0) > -USED).all(axis=0)))
+
+
 def findings(ours: dict[float, Any], depth: int = 14) -> dict[str, Any]:
     """Return what the paper claims about decisions, as numbers."""
     targets = sorted(ours)
@@ -126,6 +137,7 @@ def findings(ours: dict[float, Any], depth: int = 14) -> dict[str, Any]:
         },
         "cp": {t: computation_percentage(ours[t][None], OPTIONS) for t in targets},
         "rank_correlation_keep_and_target": rank,
+        "keep_grows": grows(keep),
     }
 
 
@@ -140,7 +152,9 @@ def lines(found: dict[str, Any]) -> list[str]:
             f"      {first}"
         )
     rank = found["rank_correlation_keep_and_target"]
-    return [*text, f"rank correlation of keep share and target: {rank:.2f}"]
+    share = 100 * found["keep_grows"]
+    text += [f"rank correlation of keep share and target: {rank:.2f}"]
+    return [*text, f"blocks whose keep share never falls: {share:.0f} %"]
 
 
 def check(options: argparse.Namespace) -> None:

@@ -271,18 +271,18 @@ def tradeoff(
         figure = Figure((9, 5), layout="constrained")
         axes = figure.subplots()
         note = (
-            "a dot: one seed; cp of DFS for every system: gated blocks, b_w b_x / 32^2"
+            "a dot: one seed; DFS's cp for every system: gated blocks, b_w b_x / 32^2"
         )
+        note += "; a ring: the percentage that a system gives itself" if own else ""
         titled(axes, "Accuracy against computation percentage", note)
         axes.axhline(100 * base, color=GREY, linestyle="--", linewidth=1)
-        axes.annotate(base_name, (100, 100 * base), ha="right", va="bottom", color=GREY)
+        axes.annotate(base_name, (0, 100 * base), va="bottom", color=GREY)
         for (name, pairs), colour in zip(points.items(), COURSES, strict=False):
             cp, accuracy = 100 * np.array(pairs, float).T
             axes.plot(cp, accuracy, "o", color=colour, alpha=0.7, label=name)
             if own and name in own:
                 cp, accuracy = 100 * np.array(own[name], float).T
-                label = f"{name}, by its own percentage"
-                axes.plot(cp, accuracy, "o", color=colour, mfc="none", label=label)
+                axes.plot(cp, accuracy, "o", color=colour, mfc="none")
         axes.set_xscale("symlog", linthresh=10)
         axes.set_xlim(-0.5, 110)
         axes.set_xticks([0, 5, 10, 20, 40, 60, 100])
@@ -290,7 +290,7 @@ def tradeoff(
             axis.set_major_formatter(PercentFormatter(100, decimals=0))
         axes.set_xlabel("computation percentage on the test images")
         axes.set_ylabel("accuracy")
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

@@ -714,6 +714,8 @@ def test_gates_that_are_too_sure_raise(rng):
 def test_training_and_evaluation_refuse_what_they_cannot_use(rng):
     network, dataset = small(rng), images(rng)
     train = {"steps": 2, "lr": 0.1, "rng": rng}
+    once = dfs.train(network, dataset, dfs.Forced(), **(train | {"steps": 1}))
+    assert once == 1
     for options, message in (
         ({"only": "gatez"}, "'gatez' must name parameters"),
         ({"steps": 0}, "steps be at least 1, got 0"),

@@ -341,6 +341,12 @@ def test_settings_out_of_range_raise(name, value, message):
         new_agent(3, 2, Settings(**{name: value}), rng=rng_of(0))
 
 
+def test_settings_at_their_bounds_are_allowed():
+    smallest = SMALL._replace(batch=1, warm_up=0, replay=1, updates=0, hidden=(1, 1))
+    agent = new_agent(3, 2, smallest._replace(tau=1, gamma=1), rng=rng_of(0))
+    assert [w.shape for w in agent.actor[::2]] == [(3, 1), (1, 1), (1, 1)]
+
+
 def test_the_settings_of_released_code():
     assert Settings() == (
         (300, 300), 1e-4, 1e-3, 64, 0.01, 1.0, 20, 0.5, 0.99, 128, 1

@@ -517,7 +517,7 @@ def test_a_failed_routed_run_is_named(tmp_path, capsys, monkeypatch):
     argv = routed_arguments(tmp_path, "--gates", "RNNGate", "--rewards", "1")
     with pytest.raises(SystemExit):
         example("skipnet").main(argv)
-    assert "failed: ValueError: no luck" in capsys.readouterr().err
+    assert "ValueError: no luck" in capsys.readouterr().err
 
 
 WRONG = [

@@ -37,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         commands = importlib.import_module(options.module)
         found, text = getattr(commands, options.command)(options)
-        print(json.dumps(found) if options.json else text, flush=True)
+        told = json.dumps(found) if options.json else text
+        if told:
+            print(told, flush=True)
     except BrokenPipeError:
         return broken_pipe()
     except (ValueError, OSError, OverflowError, MemoryError) as error:
@@ -262,6 +264,7 @@ def add_size(commands: Any) -> None:
 
 OUTPUT = ("--output", "-o")
 PROFILE = ("--profile",)
+STREAM = ("--stream",)
 #: name -> (summary, arguments); a name without -- is positional
 CONFORMANCE: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
     "list": ("list ops, quantizers, profiles, axes or checks", (("what",),)),
@@ -271,18 +274,22 @@ CONFORMANCE: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
     ),
     "generate": (
         "write a pack: vectors with a purpose",
-        (("family",), PROFILE, OUTPUT),
+        (("family",), PROFILE, OUTPUT, STREAM),
     ),
     "verify": (
-        "compare outputs (CASE/NAME, .npz) with a pack",
-        (("pack",), ("outputs",)),
+        "compare outputs (CASE/NAME in an .npz) with a pack; - alone: with a stream",
+        (("pack",), ("outputs", "?")),
     ),
     "probe": ("write the inputs that separate all variants", (("family",), OUTPUT)),
     "identify": (
         "say which variants gave these outputs to a file of probes",
         (("probes",), ("outputs",)),
     ),
-    "score": ("list the variants that a pack does not detect", (("pack",),)),
+    "score": (
+        "list what a pack, or ONNX, TOSA or CMSIS-NN test data, do not detect",
+        (("pack",),),
+    ),
+    "convert": ("write such a folder as packs", (("goldens",), OUTPUT)),
 }
 
 
@@ -292,10 +299,12 @@ def add_conformance(
     """Add a command of ``refqnn.conformance``."""
     add = add_command(commands, name, summary, "")
     for flags in arguments:
-        if flags[0].startswith("-"):
+        if flags == STREAM:
+            add(*flags, action="store_true", help="one JSON object a line, to a pipe")
+        elif flags[0].startswith("-"):
             add(*flags, default="refqnn" if flags == PROFILE else None)
         else:
-            add(*flags)
+            add(flags[0], nargs="?" if flags[1:] else None)
     commands.choices[name].set_defaults(module="refqnn.conformance.command_line")
 
 

@@ -176,18 +176,29 @@ def cifar_images(records: Array) -> Array:
 
 def read_npz(path: StrPath) -> dict[str, Array]:
     """Return the arrays of an npz file; ValueError for pickles and damaged files."""
-    content = Path(path).read_bytes()
+    return npz_arrays(Path(path).read_bytes(), os.fspath(path))
+
+
+def npz_arrays(content: bytes, name: str) -> dict[str, Array]:
+    """Return the arrays of the bytes of an npz file; ``name`` is told in errors.
+
+    >>> npz_arrays(b"", "a.npz")
+    Traceback (most recent call last):
+        ...
+    ValueError: a.npz is not an npz file but empty; pickles are never read
+    """
     if content[:2] != b"PK":
         kind = "a pickle" if content[:1] == b"\x80" else "another kind of file"
+        kind = kind if content else "empty"
         raise ValueError(
-            f"{path} is not an npz file but {kind}; pickles are never read"
+            f"{name} is not an npz file but {kind}; pickles are never read"
         )
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            return {each: archive[each] for each in archive.files}
     except Exception as error:  # zipfile, zlib and struct each raise their own kinds
         raise ValueError(
-            f"{path} is not a whole npz file of plain arrays: {error}"
+            f"{name} is not a whole npz file of plain arrays: {error}"
         ) from error
 
 

@@ -5,6 +5,9 @@ Loading it imports the standard library only.
 
 from typing import Any
 
+#: the argument of a test, and the property of its report
+OPTIONS, PROPERTY = "refqnn_options", "refqnn outputs"
+
 
 def pytest_addoption(parser: Any) -> None:
     """Add the options."""
@@ -29,11 +32,42 @@ def pytest_addoption(parser: Any) -> None:
 
 def pytest_generate_tests(metafunc: Any) -> None:
     """Give ``refqnn_options`` to tests that ask for it: keywords of a check."""
-    if "refqnn_options" in metafunc.fixturenames:
+    if OPTIONS in metafunc.fixturenames:
         config = metafunc.config
         options = {
             "profile": config.getoption("--refqnn-profile"),
             "seconds": config.getoption("--refqnn-seconds"),
             "in_process": config.getoption("--refqnn-in-process"),
         }
-        metafunc.parametrize("refqnn_options", [options], ids=[options["profile"]])
+        metafunc.parametrize(OPTIONS, [options], ids=[options["profile"]])
+
+
+def pytest_runtest_setup(item: Any) -> None:
+    """Give each test a list of its own, to which checks add how much they compared."""
+    callspec = getattr(item, "callspec", None)
+    if callspec is not None and OPTIONS in callspec.params:
+        given = {k: v for k, v in callspec.params[OPTIONS].items() if k != "counts"}
+        callspec.params[OPTIONS] = given | {"counts": []}
+
+
+def pytest_runtest_makereport(item: Any, call: Any) -> None:
+    """Hand what was compared to the report, which also travels between processes."""
+    options = getattr(item, "funcargs", {}).get(OPTIONS)
+    if call.when == "call" and options is not None:
+        item.user_properties.append((PROPERTY, sum(options["counts"])))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how much was checked: a green run of nothing is seen."""
+    reports = [r for each in terminalreporter.stats.values() for r in each]
+    counts = [
+        value
+        for report in reports
+        if getattr(report, "when", "") == "call"
+        for name, value in report.user_properties
+        if name == PROPERTY
+    ]
+    if counts:
+        terminalreporter.write_line(
+            f"refqnn: {len(counts)} checks compared {sum(counts)} outputs"
+        )

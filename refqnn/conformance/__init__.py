@@ -11,7 +11,6 @@
 README.md holds the tables and the tutorial.
 """
 
-from refqnn.conformance.adapters import Child as Child
 from refqnn.conformance.adapters import from_command as from_command
 from refqnn.conformance.adapters import from_ctypes as from_ctypes
 from refqnn.conformance.adapters import from_directory as from_directory
@@ -21,6 +20,7 @@ from refqnn.conformance.checks import check_implementation as check_implementati
 from refqnn.conformance.checks import (
     parametrize_with_checks as parametrize_with_checks,
 )
+from refqnn.conformance.child import Child as Child
 from refqnn.conformance.compare import compare as compare
 from refqnn.conformance.diagnose import diagnose as diagnose
 from refqnn.conformance.identify import identify as identify
@@ -30,6 +30,7 @@ from refqnn.conformance.identify import write_probes as write_probes
 from refqnn.conformance.packs import generate as generate
 from refqnn.conformance.profiles import profiles as profiles
 from refqnn.conformance.semantics import Semantics as Semantics
+from refqnn.conformance.strategies import want as want
 from refqnn.conformance.trace import Trace as Trace
 from refqnn.conformance.trace import UnreadableError as UnreadableError
 from refqnn.conformance.trace import trace as trace

@@ -1,154 +1,64 @@
-"""Other people's code as a function of arrays, run where it can do no harm.
+"""Other people's code as a function of arrays.
 
 Every adapter is a callable that takes the inputs of a family by position and returns
-its outputs. ``Child`` runs any of them in another process with a time limit: a crash, a
-hang or garbage becomes ``Broken``, one line, never a traceback. In this process nothing
-protects from a crash, an endless loop, or memory that is written outside its bounds.
+its outputs. Libraries and models run in a child process (``child.py``), commands are
+processes of their own, of a folder only files are read.
 """
 
 import ctypes
-import multiprocessing
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from functools import cache
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 
 from refqnn._types import Array
 from refqnn.conformance.calls import Broken
+from refqnn.conformance.child import Child, last_line
 from refqnn.data import read_npz
 from refqnn.nn.checkpoint import write_npz
 
 Function = Callable[..., Any]
 
 
-def as_arrays(outputs: Any) -> tuple[Array, ...]:
-    """Return outputs as NumPy arrays; torch and jax arrays come through DLPack.
-
-    >>> as_arrays([1, 2])
-    (array(1), array(2))
-    """
-    several = outputs if isinstance(outputs, tuple | list) else (outputs,)
-    return tuple(as_array(each) for each in several)
-
-
-def as_array(x: Any) -> Array:
-    """Return one array; raise Broken for what is none."""
-    if isinstance(x, np.ndarray):
-        return x
-    detached = x.detach() if hasattr(x, "detach") else x
-    if hasattr(detached, "__dlpack__") and not np.isscalar(detached):
-        return np.from_dlpack(detached)
-    array = np.asarray(detached)
-    if array.dtype.kind not in "biuf":
-        raise Broken(f"returned {type(x).__name__}, which is no array of numbers")
-    return array
-
-
-@final
-@dataclass
-class Child:
-    """A function in a process of its own, started again after every accident.
-
-    >>> with Child(lambda x: x + 1) as child:
-    ...     child(np.array([1]))
-    (array([2]),)
-    """
-
-    function: Function
-    #: for one call
-    seconds: float = 10.0
-    process: Any = field(default=None, init=False)
-    pipe: Connection | None = field(default=None, init=False)
-
-    def __call__(self, *inputs: Any) -> tuple[Array, ...]:
-        """Return the outputs; raise Broken, saying how the call ended."""
-        if self.process is None or not self.process.is_alive():
-            self.start()
-        pipe = self.pipe
-        if pipe is None:
-            raise Broken("no process")
-        try:
-            pipe.send(inputs)
-            if not pipe.poll(self.seconds):
-                self.close()
-                raise Broken(f"no answer after {self.seconds:g} s")
-            kind, value = pipe.recv()
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise Broken(self.ended()) from None
-        if kind == "broken":
-            raise Broken(value)
-        if kind == "raised":
-            raise RuntimeError(value)
-        return tuple(value)
-
-    def __enter__(self) -> "Child":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def start(self) -> None:
-        """Start the process; it inherits the function."""
-        context = multiprocessing.get_context("fork")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(
-            target=serve, args=(self.function, theirs), daemon=True
-        )
-        self.process.start()
-        theirs.close()
-
-    def ended(self) -> str:
-        """Say how the process ended."""
-        self.process.join(1)
-        code = self.process.exitcode
-        self.process = None
-        return f"crashed: signal {-code}" if code and code < 0 else f"left with {code}"
-
-    def close(self) -> None:
-        """End the process."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.join()
-        self.process = None
-
-
-def serve(function: Function, pipe: Connection) -> None:
-    """Answer calls until the other end closes."""
-    with suppress(EOFError, OSError):
-        while True:
-            inputs = pipe.recv()
-            try:
-                pipe.send(("done", as_arrays(function(*inputs))))
-            except Broken as error:
-                pipe.send(("broken", str(error)))
-            except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
-                pipe.send(("raised", f"{type(error).__name__}: {error}"))
-
-
 def from_ctypes(
-    library: str | os.PathLike[str], symbol: str, *, arguments: Sequence[str], out: str
+    library: str | os.PathLike[str],
+    symbol: str,
+    *,
+    arguments: Sequence[str],
+    out: str,
+    shape: Callable[..., tuple[int, ...]] | None = None,
+    in_process: bool = False,
+    seconds: float = 10.0,
 ) -> Function:
     """Return ``void symbol(arguments..., out, int64_t n)`` of a shared library.
 
     ``arguments`` are C types in the order of the family's inputs: ``"int32*"`` takes an
-    array, ``"int32"`` or ``"float32"`` a number. ``out`` is the type of the array that
-    is filled, with one element for each of the first argument.
+    array, row-major, ``"int32"`` or ``"float32"`` a number, ``""`` leaves one out.
+    ``out`` is the type of the array that is filled, n elements of ``shape(*inputs)``;
+    without it those of the first argument. The library is loaded in a child process,
+    unless ``in_process``.
     """
-    entry = ctypes.CDLL(os.fspath(Path(library).resolve()))[symbol]
-    entry.restype = None
+    path = existing(library)
+    for kind in (*arguments, out):
+        check_c_type(kind)
 
     def call(*inputs: Any) -> Array:
+        entry = opened(path)[symbol]
+        entry.restype = None
         given = [
-            as_c(kind, value) for kind, value in zip(arguments, inputs, strict=True)
+            as_c(kind, value)
+            for kind, value in zip(arguments, inputs, strict=True)
+            if kind
         ]
-        y = np.zeros(np.shape(inputs[0]), out.rstrip("*"))
+        sizes = shape(*inputs) if shape else np.shape(inputs[0])
+        y = np.zeros(sizes, out.rstrip("*"))
         pointers = [
             v.ctypes.data_as(ctypes.c_void_p) if isinstance(v, np.ndarray) else v
             for v in (*given, y)
@@ -156,7 +66,21 @@ def from_ctypes(
         entry(*pointers, ctypes.c_int64(y.size))
         return y
 
-    return call
+    return call if in_process else Child(call, seconds)
+
+
+def existing(path: str | os.PathLike[str]) -> str:
+    """Return the whole path of a file; raise ValueError where there is none."""
+    whole = Path(path).resolve()
+    if not whole.is_file():
+        raise ValueError(f"there is no file {os.fspath(path)}")
+    return os.fspath(whole)
+
+
+@cache
+def opened(path: str) -> ctypes.CDLL:
+    """Return a shared library, loaded once in a process."""
+    return ctypes.CDLL(path)
 
 
 C_TYPES = {
@@ -164,37 +88,57 @@ C_TYPES = {
     "int16": ctypes.c_int16,
     "int32": ctypes.c_int32,
     "int64": ctypes.c_int64,
+    "uint8": ctypes.c_uint8,
+    "uint16": ctypes.c_uint16,
+    "uint32": ctypes.c_uint32,
     "float32": ctypes.c_float,
     "float64": ctypes.c_double,
 }
 
 
-def as_c(kind: str, value: Any) -> Any:
-    """Return an array of the dtype, or a C number."""
-    name = kind.rstrip("*")
-    if name not in C_TYPES:
+def check_c_type(kind: str) -> None:
+    """Raise for a type that is not known, listing those that are."""
+    if kind and kind.rstrip("*") not in C_TYPES:
         raise ValueError(
             f"type must be one of {list(C_TYPES)}, with * or not: {kind!r}"
         )
+
+
+def as_c(kind: str, value: Any) -> Any:
+    """Return an array of the dtype, or a C number."""
+    name = kind.rstrip("*")
     if kind.endswith("*"):
         return np.ascontiguousarray(value, name)
     return C_TYPES[name](np.asarray(value).item())
 
 
-def from_onnx(path: str | os.PathLike[str], names: Sequence[str]) -> Function:
-    """Return an ONNX model as a function; inputs are fed by these names, "" is none."""
-    import onnxruntime  # noqa: PLC0415
+def from_onnx(
+    path: str | os.PathLike[str],
+    names: Sequence[str],
+    *,
+    in_process: bool = False,
+    seconds: float = 10.0,
+) -> Function:
+    """Return an ONNX model as a function; inputs are fed by these names, "" is none.
 
-    session = onnxruntime.InferenceSession(
-        os.fspath(path), providers=["CPUExecutionProvider"]
-    )
+    The session is made in a child process, unless ``in_process``.
+    """
+    model = existing(path)
 
     def call(*inputs: Any) -> tuple[Array, ...]:
         pairs = zip(names, inputs, strict=True)
         feeds = {name: np.asarray(value) for name, value in pairs if name}
-        return tuple(session.run(None, feeds))
+        return tuple(session(model).run(None, feeds))
 
-    return call
+    return call if in_process else Child(call, seconds)
+
+
+@cache
+def session(path: str) -> Any:
+    """Return a session of onnxruntime, made once in a process."""
+    import onnxruntime  # noqa: PLC0415
+
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
 def from_command(
@@ -222,22 +166,39 @@ def from_command(
 
 
 def run(command: Sequence[str], seconds: float) -> None:
-    """Run a command; raise Broken with its last words."""
-    try:
-        done = subprocess.run(  # noqa: S603 - the command of the user
-            command, capture_output=True, text=True, timeout=seconds, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise Broken(f"no answer after {seconds:g} s") from None
-    except OSError as error:
-        raise Broken(f"cannot run {command[0]}: {error.strerror}") from None
-    if done.returncode:
-        words = (done.stderr.strip().splitlines() or [""])[-1]
-        raise Broken(f"{command[0]} left with {done.returncode}: {words}")
+    """Run a command; raise Broken with its last words.
+
+    What it prints goes to a file that is thrown away, of which the last line is read.
+    When the time is over its whole process group ends.
+    """
+    with tempfile.TemporaryFile() as printed:
+        try:
+            process = subprocess.Popen(  # noqa: S603 - the command of the user
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=printed,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Broken(f"cannot run {command[0]}: {error.strerror}") from None
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise Broken(f"no answer after {seconds:g} s") from None
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if code:
+            words = last_line(printed)
+            raise Broken(f"{command[0]} left with {code}: {words}")
 
 
 def read_outputs(path: Path, names: Sequence[str]) -> tuple[Array, ...]:
     """Return the named arrays of a file; raise Broken where that fails."""
+    if not path.is_file():
+        raise Broken(f"no outputs: there is no file {path.name}")
     try:
         arrays = read_npz(path)
     except (OSError, ValueError) as error:
@@ -251,7 +212,10 @@ def read_outputs(path: Path, names: Sequence[str]) -> tuple[Array, ...]:
 def from_directory(
     folder: str | os.PathLike[str], outputs: Sequence[str] = ("y",)
 ) -> Function:
-    """Return the files of a folder, in the order of their names, one for each call."""
+    """Return the files of a folder, in the order of their names, one for each call.
+
+    For the cases of a pack in their order: ``pack_verify.answers(pack, function)``.
+    """
     files = iter(sorted(Path(folder).glob("*.npz")))
 
     def call(*_: Any) -> tuple[Array, ...]:

@@ -89,6 +89,14 @@ AFFINE = {
             ),
         },
     ),
+    "zero_point_use": Axis(
+        "is the zero-point added to the code?",
+        {
+            "added": Value("q + zero_point", "everyone, by specification"),
+            "ignored": Value("q", "a zero-point that was never passed on"),
+            "subtracted": Value("q - zero_point", "layers that store negated offsets"),
+        },
+    ),
     "overflow": Axis(
         "what becomes of a code that does not fit?",
         {
@@ -277,6 +285,10 @@ TENSOR = {
         {
             "subtracted": Value("(x - x_zero_point) w", "everyone, by specification"),
             "ignored": Value("x w", "kernels for symmetric quantization"),
+            "added": Value(
+                "(x + x_zero_point) w",
+                "CMSIS-NN's input_offset = -zero_point, passed with the wrong sign",
+            ),
         },
     ),
     "bias": Axis(
@@ -409,6 +421,25 @@ TRAINING = {
             "decoupled": Value("value (1 - lr decay) - lr v", "SGDW, arXiv:1711.05101"),
         },
     ),
+    "decayed": Axis(
+        "which parameters decay?",
+        {
+            "all": Value("weights and biases", "PyTorch SGD without groups"),
+            "weights": Value("weights", "parameter groups, as most recipes want"),
+        },
+    ),
+    "updated": Axis(
+        "which weights does the step start from?",
+        {
+            "latent": Value(
+                "w is updated, quantized anew in each pass", "BinaryConnect and since"
+            ),
+            "quantized": Value(
+                "wq is updated: what was below one step is lost",
+                "training loops that write the quantized weights back",
+            ),
+        },
+    ),
     "velocity": Axis(
         "does the velocity hold the learning rate?",
         {
@@ -429,6 +460,27 @@ TRAINING = {
             "gradient_plus_velocity": Value("g + m v", "PyTorch, TensorFlow"),
             "velocity": Value("v", "heavy ball: the flag is ignored"),
             "twice": Value("m (m v + g) + g", "an update applied twice"),
+        },
+    ),
+    "noise_use": Axis(
+        "is there noise before the rounding?",
+        {
+            "added": Value("as given", "DoReFa-Net; Banner et al."),
+            "ignored": Value("none: biased", "rounding to the nearest"),
+        },
+    ),
+    "gradient_maximum": Axis(
+        "over what runs the maximum of DoReFa-Net's gradient quantizer?",
+        {
+            "sample": Value("max over one sample", "arXiv:1606.06160, section 2.5"),
+            "tensor": Value("max over the batch", "one reduction for all"),
+        },
+    ),
+    "gradient_limits": Axis(
+        "over what run minimum and maximum of a quantized gradient?",
+        {
+            "tensor": Value("min and max over the batch", "Banner et al."),
+            "sample": Value("min and max over one sample", "quantizers by example"),
         },
     ),
     "threshold": Axis(

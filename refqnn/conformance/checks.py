@@ -4,24 +4,29 @@ A check that checked nothing has failed; so has an expected failure that did not
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from refqnn.conformance.adapters import Child
-from refqnn.conformance.calls import Broken, as_outputs
+from refqnn.conformance import strategies
+from refqnn.conformance.calls import Broken, as_outputs, bundled
+from refqnn.conformance.child import isolated, one_line
 from refqnn.conformance.diagnose import diagnose
-from refqnn.conformance.families import REFUSED, Family, Inputs, family_of
+from refqnn.conformance.families import REFUSED, Family, Inputs, Outputs, family_of
 from refqnn.conformance.identify import lifted
+from refqnn.conformance.packs import refused
 from refqnn.conformance.profiles import profile_of
+from refqnn.conformance.reproduce import literals, numbers, shrunk, whole_call
 from refqnn.conformance.tables import table
 
 Function = Callable[..., Any]
 #: random calls of a check, and elements of each
 CALLS, ELEMENTS = 5, 500
+#: examples of Hypothesis, and inputs that must be refused
+EXAMPLES, INVALID = 50, 3
 
 
 class Result(NamedTuple):
@@ -107,18 +112,6 @@ def check_implementation(
     return Results(family, profile, tuple(results))
 
 
-@contextmanager
-def isolated(
-    function: Function, seconds: float, *, in_process: bool
-) -> Iterator[Function]:
-    """Yield the function, in a child process unless asked otherwise."""
-    if in_process:
-        yield function
-    else:
-        with Child(function, seconds) as child:
-            yield child
-
-
 class Judge(NamedTuple):
     """What a check knows: the family, the profile, the function."""
 
@@ -126,17 +119,56 @@ class Judge(NamedTuple):
     profile: str
     function: Function
 
+    @property
+    def declared(self) -> dict[str, str]:
+        """What the profile says about the family."""
+        return self.family.choices(profile_of(self.profile).semantics(self.family.name))
+
     def diagnosis(self, calls: Sequence[Inputs]) -> tuple[int, str]:
         """Return how many outputs were compared, and what is wrong."""
-        known = profile_of(self.profile).semantics(self.family.name)
-        outputs = [self.function(*lifted(self.family, c).values()) for c in calls]
-        shaped = [self.shaped(c, o) for c, o in zip(calls, outputs, strict=True)]
-        found = diagnose(self.family.name, list(calls), shaped, declared=known)
+        answers = [self.asked(call) for call in calls]
+        calls, outputs = bundled(self.family, calls, answers)
+        found = diagnose(self.family.name, calls, outputs, declared=self.declared)
         if found.conforms:
             return found.comparison.total, ""
-        return max(found.comparison.total, 1), str(found)
+        told = str(found)
+        if not found.comparison.error and not self.family.call:
+            told += "\n" + self.shrunk(calls)
+        return max(found.comparison.total, 1), told
 
-    def shaped(self, call: Inputs, answer: Any) -> Any:
+    def asked(self, call: Inputs) -> Outputs:
+        """Return what the function answers."""
+        answer = self.function(*lifted(self.family, call).values())
+        return self.shaped(call, answer)
+
+    def agrees(self, call: Inputs, want: Outputs) -> bool:
+        """Return whether the function answers as wanted."""
+        got = self.asked(call)
+        return all(
+            got[k].shape == w.shape and bool(self.family.agree(got[k], w).all())
+            for k, w in want.items()
+        )
+
+    def fails(self, call: Inputs) -> bool:
+        """Return whether the function answers otherwise; an error is not that."""
+        try:
+            return not self.agrees(call, self.family.evaluate(self.declared, **call))
+        except Exception:  # noqa: BLE001 - the foreign function may raise anything
+            return False
+
+    def shrunk(self, calls: Sequence[Inputs]) -> str:
+        """Return a small call that fails, as Python, and what was answered."""
+        failing = next((call for call in calls if self.fails(call)), None)
+        if failing is None:
+            return "shrunk    asked again, it does not fail: answers change"
+        small = shrunk(self.family, failing, self.fails)
+        got = {k: v.tolist() for k, v in self.asked(small).items()}
+        call = (
+            whole_call(self.family, self.declared, small) or f"{numbers(small)} numbers"
+        )
+        return f"shrunk    {call}\n          got {got}"
+
+    def shaped(self, call: Inputs, answer: Any) -> Outputs:
         """Return outputs of a lifted scalar input as scalars again."""
         name = self.family.elementwise
         parts = as_outputs(self.family, answer)
@@ -150,16 +182,90 @@ class Judge(NamedTuple):
 def vectors(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:  # noqa: ARG001 - a check's signature
     """Judge the inputs that separate every pair of variants; errors aside."""
     known = table(judge.family.name)
-    declared = judge.family.choices(
-        profile_of(judge.profile).semantics(judge.family.name)
+    wanted = known.discriminating()
+    return judge.diagnosis([known.probes[p] for p in wanted if not bad(judge, p)])
+
+
+def bad(judge: Judge, probe: int) -> bool:
+    """Return whether the profile declares an error for a probe."""
+    known = table(judge.family.name)
+    row = known.variants.index(judge.declared)
+    return bool(np.any(known.outcomes[probe][row] == REFUSED))
+
+
+def invalid(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:  # noqa: ARG001 - a check's signature
+    """Ask what must be refused: an answer is wrong."""
+    known = table(judge.family.name)
+    asked = [c for p, c in enumerate(known.probes) if bad(judge, p)][:INVALID]
+    for call in asked:
+        try:
+            got = judge.asked(call)
+        except Broken:
+            raise
+        except Exception:  # noqa: BLE001, S112 - any error is the right answer
+            continue
+        if not refused(got):
+            told = {k: v.tolist() for k, v in got.items()}
+            return len(asked), f"must be refused: {literals(call)}   got {told}"
+    return len(asked) or -1, ""
+
+
+def properties(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:  # noqa: ARG001 - a check's signature
+    """Search with Hypothesis, where it is installed, and shrink what it finds."""
+    try:
+        import hypothesis  # noqa: PLC0415
+    except ImportError:
+        return -1, "needs pip install hypothesis"
+    quiet = hypothesis.settings(
+        max_examples=EXAMPLES,
+        database=None,
+        derandomize=True,
+        deadline=None,
+        verbosity=hypothesis.Verbosity.quiet,
+        suppress_health_check=list(hypothesis.HealthCheck),
     )
-    row = known.variants.index(declared)
-    asked = [
-        known.probes[p]
-        for p in known.discriminating()
-        if not np.any(known.outcomes[p][row] == REFUSED)
-    ]
-    return judge.diagnosis(asked)
+    search = Search(judge)
+    with suppress(Mismatch):
+        examples: Any = hypothesis.given(strategies.inputs(judge.family.name))
+        quiet(examples(search.example))()
+    return search.result()
+
+
+@dataclass
+class Search:
+    """What the examples of Hypothesis came to, the last failing one the smallest."""
+
+    judge: Judge
+    compared: int = 0
+    failing: Inputs | None = None
+    #: raised by the function: it is not asked again
+    error: Exception | None = None
+
+    def example(self, call: Inputs) -> None:
+        """Judge one example; raise Mismatch where it fails."""
+        want = self.judge.family.evaluate(self.judge.declared, **call)
+        if self.error is not None or refused(want):
+            return
+        try:
+            same = self.judge.agrees(call, want)
+        except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
+            self.error = error
+            return
+        self.compared += sum(w.size for w in want.values())
+        if not same:
+            self.failing = call
+            raise Mismatch
+
+    def result(self) -> tuple[int, str]:
+        """Return how many outputs were compared, and what is wrong."""
+        if self.error is not None:
+            raise self.error
+        told = "" if self.failing is None else self.judge.diagnosis([self.failing])[1]
+        return self.compared, told
+
+
+class Mismatch(AssertionError):  # noqa: N818 - says what was found
+    """An example that contradicts the profile."""
 
 
 def random(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:
@@ -197,6 +303,8 @@ Check = Callable[[Judge, np.random.Generator], tuple[int, str]]
 CHECKS: dict[str, Check] = {
     "vectors": vectors,
     "random": random,
+    "properties": properties,
+    "invalid": invalid,
     "repeated": repeated,
     "elementwise": elementwise,
 }
@@ -209,11 +317,11 @@ def judged(name: str, check: Check, judge: Judge, rng: np.random.Generator) -> R
     except Broken as error:
         return Result(name, "failed", 0, str(error))
     except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
-        return Result(name, "failed", 0, f"{type(error).__name__}: {error}")
+        return Result(name, "failed", 0, one_line(error))
     if checked == 0:
         return Result(name, "nothing checked", 0, message)
     if checked < 0:
-        return Result(name, "does not apply", 0)
+        return Result(name, "does not apply", 0, message)
     return Result(name, "failed" if message else "passed", checked, message)
 
 
@@ -233,8 +341,8 @@ def parametrize_with_checks(family: str) -> Any:
     """Return ``pytest.mark.parametrize("check", ...)`` over the checks of a family.
 
     @parametrize_with_checks("requantize")
-    def test_mine(check):
-        check(my_requantize, profile="onnxruntime")
+    def test_mine(check, refqnn_options):  # --refqnn-profile, -seconds, -in-process
+        check(my_requantize, **refqnn_options)
     """
     import pytest  # noqa: PLC0415
 
@@ -253,11 +361,14 @@ def one_check(family: str, name: str) -> Callable[..., None]:
         profile: str = "refqnn",
         in_process: bool = False,
         seconds: float = 10.0,
+        counts: list[int] | None = None,
     ) -> None:
         with isolated(function, seconds, in_process=in_process) as called:
             judge = Judge(family_of(family), profile, called)
             rng = np.random.default_rng(0)
             result = judged(name, CHECKS[name], judge, rng)
+        if counts is not None:
+            counts.append(result.checked)
         if not result.good:
             raise AssertionError(f"{name}: {result.status}\n{result.message}")
 

@@ -5,7 +5,6 @@ raises ValueError (2), files that cannot be read raise Unreadable (4). ``-`` is 
 input or output.
 """
 
-import io
 import sys
 import tempfile
 from argparse import Namespace
@@ -13,21 +12,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from refqnn._types import Array
-from refqnn.conformance import packs
+from refqnn.conformance import goldens, pack_files, pack_verify, packs, stream
 from refqnn.conformance.axes import AXES
 from refqnn.conformance.checks import CHECKS
+from refqnn.conformance.exports import export
 from refqnn.conformance.families import FAMILIES, family_of
 from refqnn.conformance.families.published import ROWS
 from refqnn.conformance.identify import identify_files, write_probes
 from refqnn.conformance.packs import Unreadable
 from refqnn.conformance.profiles import profile_of, profiles
-from refqnn.data import read_npz
+from refqnn.data import npz_arrays, read_npz
 
 Answer = tuple[dict[str, Any], str]
 CONFORMS, MISMATCH, NOTHING = 0, 1, 3
+
+
+list_of = list
 
 
 def list(options: Namespace) -> Answer:  # noqa: A001 - the command's name
@@ -81,10 +82,15 @@ def explain(options: Namespace) -> Answer:
 
 
 def generate(options: Namespace) -> Answer:
-    """Write a pack."""
+    """Write a pack, or its lines to standard output."""
     pack = packs.generate(options.family, profile=options.profile)
+    if options.stream:
+        if options.output:
+            raise ValueError("--stream writes to standard output, leave --output out")
+        told = list_of(stream.lines(pack))
+        return {"lines": told}, "\n".join(told)
     folder = options.output or f"{options.family}_pack"
-    packs.write(pack, folder)
+    pack_files.write(pack, folder)
     manifest = pack.manifest()
     found = {
         "pack": str(folder),
@@ -95,38 +101,62 @@ def generate(options: Namespace) -> Answer:
 
 
 def verify(options: Namespace) -> Answer:
-    """Compare a file of outputs with a pack."""
-    pack = packs.read(options.pack)
-    compared = packs.verify(pack, read_arrays(options.outputs))
+    """Compare outputs with a pack: a file, a folder, or answers to a stream."""
+    if options.outputs is None:
+        if options.pack != "-":
+            raise ValueError("verify PACK OUTPUTS, or verify - for answers to a stream")
+        pack, outputs = stream.read(text_of_input())
+    else:
+        pack, outputs = pack_files.read(options.pack), read_arrays(options.outputs)
+    compared = pack_verify.verify(pack, outputs)
     checked = sum(c.total for c in compared)
     good = all(c.conforms for c in compared)
     code = (CONFORMS if good else MISMATCH) if checked else NOTHING
+    why = None if good or not checked else pack_verify.diagnosed(pack, outputs)
     found = {
         "conforms": good and checked > 0,
         "checked": checked,
         "cases": [c.as_dict() for c in compared],
+        "diagnosis": None if why is None else why.as_dict(),
         "exit_code": code,
     }
-    return found, packs.listed(compared)
+    return found, pack_verify.listed(compared, why)
+
+
+def text_of_input() -> list_of[str]:
+    """Return the lines of standard input; raise Unreadable for what is no text."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"- is no UTF-8 text: {error}") from error
 
 
 def probe(options: Namespace) -> Answer:
     """Write the inputs that separate all variants of a family."""
     if options.output == "-":
+        if options.json:
+            raise ValueError("--json and --output - both want standard output")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "p.npz")
             count = write_probes(options.family, path)
-            sys.stdout.buffer.write(path.read_bytes())
+            send(path.read_bytes())
         return {"probes": count}, ""
     path = Path(options.output or f"{options.family}_probes.npz")
     count = write_probes(options.family, path)
     return {"probes": count, "file": str(path)}, f"wrote {path}: {count} probes"
 
 
+def send(content: bytes) -> None:
+    """Write bytes to standard output."""
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+
+
 def identify(options: Namespace) -> Answer:
     """Say which variants a file of outputs leaves."""
+    outputs = read_arrays(options.outputs)
     try:
-        found = identify_files(options.probes, options.outputs)
+        found = identify_files(options.probes, outputs)
     except (OSError, ValueError) as error:
         raise Unreadable(str(error)) from error
     code = NOTHING if not found.probes else CONFORMS if found.explained else MISMATCH
@@ -134,8 +164,10 @@ def identify(options: Namespace) -> Answer:
 
 
 def score(options: Namespace) -> Answer:
-    """List the variants that a pack does not detect."""
-    pack = packs.read(options.pack)
+    """List the variants that a pack, or somebody else's goldens, do not detect."""
+    if not Path(options.pack, "manifest.json").exists():
+        return score_goldens(options.pack)
+    pack = pack_files.read(options.pack)
     count, missed = packs.score(pack)
     lines = [f"{count} / {count + len(missed)} variants detected"]
     lines += [
@@ -145,11 +177,44 @@ def score(options: Namespace) -> Answer:
     return {"detected": count, "missed": missed, "exit_code": code}, "\n".join(lines)
 
 
+def score_goldens(path: str) -> Answer:
+    """Say which answers the goldens below a folder cannot see."""
+    suite = goldens.read(path)
+    scores = goldens.score(suite)
+    seen = all(s.detected == s.others and not s.unexplained for s in scores)
+    code = (CONFORMS if seen else MISMATCH) if scores else NOTHING
+    found = {
+        "scores": [s.as_dict() for s in scores],
+        "unread": dict(suite.unread),
+        "exit_code": code,
+    }
+    told = [*map(str, scores), suite.told()]
+    return found, "\n".join(line for line in told if line)
+
+
+def convert(options: Namespace) -> Answer:
+    """Write other people's goldens as packs, one for each family."""
+    suite = goldens.read(options.goldens)
+    root = Path(options.output or "packs")
+    written = {}
+    for pack in goldens.as_packs(suite):
+        folder = root / "-".join(dict.fromkeys((pack.family, pack.profile)))
+        pack_files.write(pack, folder)
+        written[str(folder)] = len(pack.cases)
+    lines = [f"wrote {folder}: {n} cases" for folder, n in written.items()]
+    code = CONFORMS if written else NOTHING
+    found = {"packs": written, "unread": dict(suite.unread), "exit_code": code}
+    return found, "\n".join([*lines, suite.told()]).strip()
+
+
 def export_pack(options: Namespace) -> Answer:
     """Write a pack in another format."""
-    content = packs.export(packs.read(options.network), options.format)
+    content = export(pack_files.read(options.network), options.format)
     if str(options.output) == "-":
-        return {"text": content.decode()}, content.decode().rstrip("\n")
+        if options.json:
+            raise ValueError("--json and --output - both want standard output")
+        send(content)
+        return {}, ""
     Path(options.output).write_bytes(content)
     return {
         "file": str(options.output),
@@ -158,15 +223,20 @@ def export_pack(options: Namespace) -> Answer:
 
 
 def read_arrays(path: str) -> dict[str, Array]:
-    """Return the arrays of an ``.npz`` file or of standard input.
+    """Return the arrays of an ``.npz`` file, of a folder of them or of standard input.
 
-    Raises Unreadable, never a traceback.
+    An array NAME of CASE.npz in a folder is called CASE/NAME. Raises Unreadable, never
+    a traceback.
     """
     try:
         if path == "-":
-            content = io.BytesIO(sys.stdin.buffer.read())
-            with np.load(content, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
+            return npz_arrays(sys.stdin.buffer.read(), "standard input")
+        if Path(path).is_dir():
+            return {
+                f"{file.stem}/{name}": array
+                for file in sorted(Path(path).glob("*.npz"))
+                for name, array in read_npz(file).items()
+            }
         return read_npz(path)
-    except Exception as error:
+    except (OSError, ValueError) as error:
         raise Unreadable(f"{path} cannot be read: {error}") from error

@@ -18,6 +18,8 @@ from refqnn.conformance.families import equal
 Index = tuple[int, ...]
 #: as many differences are described one by one
 SHOWN_CHANNELS = 8
+#: differences beyond it are counted together
+MOST_UNITS = 9
 
 
 @final
@@ -66,15 +68,36 @@ class Comparison:
         if not self.mismatches:
             return f"{self.name}  conforms  {self.total} / {self.total}"
         share = 100 * self.mismatches / self.total
-        at = ", ".join(map(str, self.first or ()))
-        lsb = "   ".join(f"{k:+d}: {v}" for k, v in sorted(self.histogram.items()))
         lines = [
-            f"{self.name}  MISMATCH  {self.mismatches} / {self.total} ({share:.2g} %)",
-            f"first     y[{at}]   want {self.want}   got {self.got}",
-            f"lsb       {lsb}",
+            f"{self.name}  MISMATCH  {self.mismatches} / {self.total} ({share:.3g} %)",
+            *self.details(),
             *(f"where     {line}" for line in self.where),
         ]
         return "\n".join(lines)
+
+    def details(self) -> list[str]:
+        """Return the first mismatch and the histogram, where there are any."""
+        if self.first is None:
+            return []
+        at = f"[{', '.join(map(str, self.first))}]" if self.first else ""
+        lsb = "   ".join(
+            f"{bin_name(k)}: {v}" for k, v in sorted(self.histogram.items())
+        )
+        return [
+            f"first     y{at}   want {self.want}   got {self.got}",
+            f"lsb       {lsb}",
+        ]
+
+
+def bin_name(units: int) -> str:
+    """Return the name of a bin of the histogram; those at the ends collect the rest.
+
+    >>> bin_name(0), bin_name(-1), bin_name(9)
+    ('0', '-1', '>= +9')
+    """
+    if abs(units) == MOST_UNITS:
+        return f"{'<=' if units < 0 else '>='} {units:+d}"
+    return f"{units:+d}" if units else "0"
 
 
 def compare(
@@ -93,7 +116,7 @@ def compare(
     >>> print(compare(np.array([1, 3, 5]), np.array([1, 2, 5])))
     output  MISMATCH  1 / 3 (33 %)
     first     y[1]   want 2   got 3
-    lsb       +0: 2   +1: 1
+    lsb       0: 2   +1: 1
     """
     got, want = np.asarray(got), np.asarray(want)
     complaint = unlike(got, want)
@@ -179,7 +202,7 @@ def histogram(got: Array, want: Array) -> dict[int, int]:
     >>> histogram(np.array([1, 5]), np.array([1, 3]))
     {0: 1, 2: 1}
     """
-    most = 9
+    most = MOST_UNITS
     away = np.nan_to_num(units(got, want), nan=most)
     steps = np.clip(np.rint(away), -most, most).astype(np.int8).ravel()
     counts = np.bincount(steps + most, minlength=2 * most + 1)
@@ -203,7 +226,9 @@ def channels(wrong: Bool) -> str:
     hit = np.flatnonzero(wrong.any(axis=axes))
     if len(hit) > min(SHOWN_CHANNELS, wrong.shape[1] // 2):
         return ""
-    return f"all on channels {', '.join(map(str, hit))} of axis 1"
+    if len(hit) == 1:
+        return f"all on channel {hit[0]} of axis 1 -> a parameter of that channel"
+    return f"all on channels {', '.join(map(str, hit))} of axis 1 -> their parameters"
 
 
 def border(wrong: Bool) -> str:

@@ -7,7 +7,7 @@ one class and are reported as one; inputs on which all variants agree are no evi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -16,6 +16,7 @@ from refqnn._types import Array, Bool
 from refqnn.conformance.calls import as_outputs, compare_calls, joined, pairs
 from refqnn.conformance.compare import Comparison
 from refqnn.conformance.families import Choices, Family, Inputs, Outputs, family_of
+from refqnn.conformance.reproduce import smallest
 from refqnn.conformance.semantics import Semantics, named
 from refqnn.conformance.structure import near_ties, structural
 from refqnn.conformance.tables import table
@@ -50,8 +51,9 @@ class Diagnosis:
     #: further inputs that separate the first class
     deciding: int = 0
     structure: tuple[str, ...] = ()
+    #: the mismatch with the smallest input, and the call that computes what is wanted
+    smallest: str = ""
     reproduce: str = ""
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def conforms(self) -> bool:
@@ -91,6 +93,7 @@ class Diagnosis:
                 for each in self.explanations
             ],
             "structure": list(self.structure),
+            "smallest": self.smallest,
             "reproduce": self.reproduce,
         }
 
@@ -98,6 +101,10 @@ class Diagnosis:
         lines = [str(self.comparison)]
         if self.conforms or self.comparison.error:
             return "\n".join([*lines, *self.structure])
+        if self.smallest:
+            lines.append(f"smallest  {self.smallest}")
+        told = named(self.declared, self.family_default())
+        lines.append(f"declared  {self.family}: {told}")
         lines += [f"where     {line}" for line in self.structure]
         if self.explained:
             lines += self.table()
@@ -105,10 +112,13 @@ class Diagnosis:
             lines.append(f"none of the {self.searched} variants explains it")
             lines += ["nearest", *self.table()[1:]]
         lines.append(f"evidence  {self.evidence} outputs on which variants differ")
-        lines += [f"note      {note}" for note in self.notes]
         if self.reproduce:
             lines.append(f"reproduce {self.reproduce}")
         return "\n".join(lines)
+
+    def family_default(self) -> Choices:
+        """Return the answers of refqnn."""
+        return family_of(self.family).default
 
     def table(self) -> list[str]:
         """Return the explanations, what agrees and what contradicts."""
@@ -185,6 +195,7 @@ def searched(
     lines = [*ties(family, calls, got, want)]
     if judged[0].contradicted:
         lines += [line for g, w in pairs(got, want) for line in structural(g, w)]
+    least = smallest(family, declared, calls, got, want)
     return Diagnosis(
         family.name,
         comparison,
@@ -194,7 +205,8 @@ def searched(
         int(differing(family, usable).sum()),
         0 if judged[0].contradicted else deciding(family, judged[0].variants),
         tuple(dict.fromkeys(lines)),
-        reproduction(family, calls, got, want),
+        least.told,
+        least.call,
     )
 
 
@@ -249,43 +261,6 @@ def deciding(family: Family, variants: Sequence[Choices]) -> int:
     known = table(family.name)
     place = {key(v): i for i, v in enumerate(known.variants)}
     return max(len(known.discriminating([place[key(v)] for v in variants])), 1)
-
-
-def reproduction(
-    family: Family,
-    calls: Sequence[Inputs],
-    got: Sequence[Outputs],
-    want: Sequence[Outputs],
-) -> str:
-    """Return a line of Python for the smallest mismatch of an elementwise family."""
-    name, output = family.elementwise, family.outputs[0]
-    found = []
-    for call, g, w in zip(calls, got, want, strict=True):
-        wrong = np.flatnonzero(~family.agree(g[output], w[output]))
-        if family.call and wrong.size:
-            at = smallest(call[name], wrong)
-            size = abs(float(np.ravel(call[name])[at]))
-            found.append((size, shown_call(family, call, at)))
-    return min(found)[1] if found else ""
-
-
-def smallest(data: Array, wrong: Array) -> int:
-    """Return the mismatch with the smallest input: what shrinking would end at.
-
-    >>> smallest(np.array([9, -2, 1]), np.array([0, 1]))
-    1
-    """
-    return int(wrong[np.argmin(np.abs(np.ravel(data)[wrong].astype(np.float64)))])
-
-
-def shown_call(family: Family, call: Inputs, at: int) -> str:
-    """Return the call with the values of one element."""
-    data = np.asarray(call[family.elementwise])
-    picked = {
-        name: np.broadcast_to(value, data.shape).ravel()[at].item()
-        for name, value in call.items()
-    }
-    return family.call.format(**picked)
 
 
 def ties(

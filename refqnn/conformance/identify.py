@@ -16,6 +16,7 @@ import numpy as np
 from refqnn._types import Array, Bool
 from refqnn.conformance.axes import AXES
 from refqnn.conformance.calls import Broken, as_outputs, compare_calls
+from refqnn.conformance.child import isolated, one_line
 from refqnn.conformance.compare import Comparison
 from refqnn.conformance.families import (
     FAMILIES,
@@ -32,8 +33,8 @@ from refqnn.nn.checkpoint import write_npz
 
 Function = Callable[..., Any]
 FORMAT = "refqnn probes 1"
-#: inputs after the last doubt, each one a chance to contradict the answer
-CONFIRM = 4
+#: at most as many inputs after the last doubt, each a chance to contradict the answer
+CONFIRM = 3
 #: calls of a random verification, each with parameters of its own
 PARTS = 10
 
@@ -111,11 +112,14 @@ def identify(
     *,
     backward: Function | None = None,
     confirm: int = CONFIRM,
+    in_process: bool = False,
+    seconds: float = 10.0,
 ) -> Identification:
     """Return which variants of ``family`` the function ``fn`` may be.
 
     ``fn`` takes the inputs of the family by position, arrays of one or few elements,
-    and returns its outputs in order; an exception counts as the answer "an error". With
+    and returns its outputs in order; an exception counts as the answer "an error". It
+    runs in a child process, ``seconds`` for each call, unless ``in_process``. With
     ``backward``, ``fn`` leaves out dy, the last argument, and returns the first output;
     ``backward(dy, *inputs)`` returns the others.
 
@@ -126,19 +130,24 @@ def identify(
     """
     known = table(family)
     whole = fn if backward is None else both(fn, backward)
+    with isolated(whole, seconds, in_process=in_process) as called:
+        return questioned(called, known, confirm)
+
+
+def questioned(fn: Function, known: Table, extra: int) -> Identification:
+    """Ask until no probe tells the variants left apart, and ``extra`` inputs more."""
     alive = list(range(len(known.variants)))
     asked: list[int] = []
     complaint = ""
-    extra = confirm
     while alive:
         probe = known.best(alive, asked)
         if probe is None:
-            probe = confirming(known, alive[0], asked) if extra > 0 else None
-            if probe is None:
+            probe = confirming(known, alive[0], asked)
+            extra -= 0 if probe is None else size(known.family, known.probes[probe])
+            if probe is None or extra < 0:
                 break
-            extra -= size(known.family, known.probes[probe])
         asked.append(probe)
-        answer, complaint = ask(whole, known, probe)
+        answer, complaint = ask(fn, known, probe)
         alive = remaining(known, alive, probe, answer)
     return conclude(known, alive, asked, complaint)
 
@@ -150,6 +159,8 @@ def verify(
     *,
     rng: np.random.Generator,
     inputs: int = 100_000,
+    in_process: bool = False,
+    seconds: float = 60.0,
 ) -> Comparison:
     """Compare a function with the semantics it is said to have, on random inputs.
 
@@ -164,7 +175,11 @@ def verify(
     of_family = family_of(family)
     choices = of_family.choices(semantics)
     calls = [of_family.draw(rng, max(inputs // PARTS, 1)) for _ in range(PARTS)]
-    got = [as_outputs(of_family, fn(*call.values())) for call in calls]
+    try:
+        with isolated(fn, seconds, in_process=in_process) as called:
+            got = [as_outputs(of_family, called(*call.values())) for call in calls]
+    except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
+        return Comparison(family, 0, 0, error=one_line(error))
     want = [of_family.evaluate(choices, **call) for call in calls]
     return compare_calls(of_family, got, want, family)
 
@@ -211,7 +226,7 @@ def ask(fn: Function, known: Table, probe: int) -> tuple[Array | None, str]:
     except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
         if family.name == "quantize":
             return np.full(want, REFUSED, np.float64), ""
-        return None, f"{type(error).__name__}: {error}"
+        return None, one_line(error)
     return as_vector(got, want)
 
 
@@ -306,16 +321,16 @@ def as_entries(known: Table, probes: Sequence[int]) -> dict[str, Array]:
 
 
 def identify_files(
-    probes: str | PathLike[str], outputs: str | PathLike[str]
+    probes: str | PathLike[str], outputs: str | PathLike[str] | Mapping[str, Array]
 ) -> Identification:
-    """Return what a file of outputs says about a file of probes.
+    """Return what a file of outputs, or its arrays, say about a file of probes.
 
     The outputs have the names of the family (``y``, ...; ``0000/y`` for calls), the
     entries in the order of the probes. Raises ValueError for files that are neither.
     """
     header = read_header(probes)
     known = table(header["family"])
-    given = read_npz(outputs)
+    given = outputs if isinstance(outputs, Mapping) else read_npz(outputs)
     answers = [
         np.concatenate([part(known, given, i, name) for name in known.family.outputs])
         for i in range(len(header["probes"]))

@@ -1,34 +1,32 @@
 """Packs: vectors with a purpose, in two files that regenerate byte for byte.
 
     manifest.json   what each case is, how it is compared, which mistakes it reveals
-    vectors.npz     CASE/in/NAME and CASE/out/NAME, CASE/bound/NAME where needed
+    vectors.npz     CASE/in/NAME, CASE/out/NAME, CASE/also/K/NAME
 
-The digest covers names, dtypes, shapes and little-endian bytes of every array: not the
-container, so that a repacked file is the same pack and a changed byte is not. The JSON
+A valid case has one right answer. An acceptable one has alternatives, where the profile
+lists an axis that the runtime's specification leaves open. An invalid one must be
+refused: an implementation that answers it at all is wrong.
+
+The digest covers the manifest, and names, dtypes, shapes and little-endian bytes of
+every array: not the container, so that a repacked file is the same pack and a changed
+byte is not. The JSON
 Schema of the manifest is ``schema/pack.json`` in this folder.
 """
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.conformance.calls import as_outputs
-from refqnn.conformance.compare import Comparison, compare
 from refqnn.conformance.families import REFUSED, Family, Inputs, Outputs, family_of
 from refqnn.conformance.profiles import profile_of
 from refqnn.conformance.tables import table
-from refqnn.data import read_npz
-from refqnn.nn.checkpoint import write_npz
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 SEED = 20_240_616
 #: elements of the random case
 RANDOM = 256
@@ -48,8 +46,12 @@ class Case(NamedTuple):
     outputs: Outputs
     policy: str
     reveals: tuple[str, ...]
-    #: valid, acceptable (more than one answer is right) or invalid (must be refused)
+    #: valid, acceptable (one of ``alternatives`` is right, too) or invalid (must be
+    #: refused)
     result: str = "valid"
+    alternatives: tuple[Outputs, ...] = ()
+    #: whether an error is right, too
+    may_be_refused: bool = False
 
 
 @final
@@ -61,6 +63,8 @@ class Pack:
     profile: str
     semantics: Mapping[str, str]
     cases: tuple[Case, ...]
+    #: axes of which every answer is acceptable
+    open: tuple[str, ...] = ()
 
     def arrays(self) -> dict[str, Array]:
         """Return every array under its name in the file."""
@@ -68,31 +72,41 @@ class Pack:
         for case in self.cases:
             for name, value in case.inputs.items():
                 found[f"{case.name}/in/{name}"] = little_endian(np.asarray(value))
-            for name, value in case.outputs.items():
-                found[f"{case.name}/out/{name}"] = little_endian(np.asarray(value))
+            for place, outputs in (
+                ("out", case.outputs),
+                *((f"also/{k}", other) for k, other in enumerate(case.alternatives)),
+            ):
+                for name, value in outputs.items():
+                    at = f"{case.name}/{place}/{name}"
+                    found[at] = little_endian(np.asarray(value))
         return found
 
     def manifest(self) -> dict[str, Any]:
-        """Return what the manifest says."""
-        return {
+        """Return what the manifest says, with the digest of it all."""
+        told: dict[str, Any] = {
             "format": "refqnn pack",
             "version": VERSION,
             "family": self.family,
             "profile": self.profile,
             "semantics": dict(self.semantics),
-            "digest": digest(self.arrays()),
-            "cases": [
-                {
-                    "name": case.name,
-                    "inputs": list(case.inputs),
-                    "outputs": list(case.outputs),
-                    "policy": case.policy,
-                    "result": case.result,
-                    "reveals": list(case.reveals),
-                }
-                for case in self.cases
-            ],
+            "open": list(self.open),
+            "cases": [row_of(case) for case in self.cases],
         }
+        return told | {"digest": digest(self.arrays(), told)}
+
+
+def row_of(case: Case) -> dict[str, Any]:
+    """Return what the manifest says of a case."""
+    return {
+        "name": case.name,
+        "inputs": list(case.inputs),
+        "outputs": list(case.outputs),
+        "policy": case.policy,
+        "result": case.result,
+        "alternatives": len(case.alternatives),
+        "may_be_refused": case.may_be_refused,
+        "reveals": list(case.reveals),
+    }
 
 
 def little_endian(array: Array) -> Array:
@@ -106,13 +120,18 @@ def little_endian(array: Array) -> Array:
     )
 
 
-def digest(arrays: Mapping[str, Array]) -> str:
-    """Return the sha256 of names, dtypes, shapes and bytes, names sorted.
+def digest(
+    arrays: Mapping[str, Array], manifest: Mapping[str, Any] | None = None
+) -> str:
+    """Return the sha256 of a manifest without its digest and of arrays, names sorted.
+
+    Of an array: name, dtype, shape and little-endian bytes.
 
     >>> digest({"a": np.int8([1])}) == digest({"a": np.int16([1])})
     False
     """
-    whole = hashlib.sha256()
+    told = {k: v for k, v in (manifest or {}).items() if k != "digest"}
+    whole = hashlib.sha256(json.dumps(told, sort_keys=True).encode() + b"\n")
     for name in sorted(arrays):
         array = little_endian(arrays[name])
         head = json.dumps([name, array.dtype.str, list(array.shape)])
@@ -127,28 +146,61 @@ def generate(family: str, *, profile: str = "refqnn") -> Pack:
     """
     known = table(family)
     of = known.family
-    choices = of.choices(profile_of(profile).semantics(family))
+    chosen = profile_of(profile)
+    choices, unsaid = of.choices(chosen.semantics(family)), chosen.row(family).open
     rng = np.random.default_rng(SEED)
     calls = [known.probes[p] for p in known.discriminating()]
     calls.append(of.draw(rng, RANDOM))
-    cases = (case_of(of, choices, f"{i:04d}", call) for i, call in enumerate(calls))
-    return Pack(family, profile, choices, tuple(cases))
+    cases = (
+        case_of(of, choices, f"{i:04d}", call, unsaid) for i, call in enumerate(calls)
+    )
+    return Pack(family, profile, choices, tuple(cases), unsaid)
 
 
-def case_of(of: Family, choices: Mapping[str, str], name: str, call: Inputs) -> Case:
-    """Return a case: what the semantics answers, and which deviations answer else."""
+def case_of(
+    of: Family,
+    choices: Mapping[str, str],
+    name: str,
+    call: Inputs,
+    unsaid: Sequence[str] = (),
+) -> Case:
+    """Return a case: what the semantics answers, and which deviations answer else.
+
+    Whatever an answer to one of the axes ``unsaid`` gives is acceptable.
+    """
     outputs = of.evaluate(choices, **call)
-    refused = any(np.any(a == REFUSED) for a in outputs.values())
-    reveals = [
-        f"{axis} = {value}"
-        for axis, values in of.axes.items()
-        for value in values
-        if value != choices[axis]
-        and differs(of, of.evaluate({**choices, axis: value}, **call), outputs)
-    ]
+    reveals, accepted, refusable = [], list[Outputs](), False
+    for axis, value in single_deviations(of, choices):
+        other = of.evaluate({**choices, axis: value}, **call)
+        if not differs(of, other, outputs):
+            continue
+        if axis not in unsaid:
+            reveals.append(f"{axis} = {value}")
+        elif refused(other):
+            refusable = True
+        elif all(differs(of, other, known) for known in accepted):
+            accepted.append(other)
     policy = "bound" if of.close else "exact"
-    result = "invalid" if refused else "valid"
-    return Case(name, call, outputs, policy, tuple(reveals), result)
+    result = "acceptable" if accepted or refusable else "valid"
+    result = "invalid" if refused(outputs) else result
+    return Case(
+        name, call, outputs, policy, tuple(reveals), result, tuple(accepted), refusable
+    )
+
+
+def single_deviations(
+    of: Family, choices: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield every other answer of every axis."""
+    for axis, values in of.axes.items():
+        for value in values:
+            if value != choices[axis]:
+                yield axis, value
+
+
+def refused(outputs: Outputs) -> bool:
+    """Return whether an element is declared an error."""
+    return any(bool(np.any(a == REFUSED)) for a in outputs.values())
 
 
 def differs(of: Family, got: Outputs, want: Outputs) -> bool:
@@ -156,197 +208,28 @@ def differs(of: Family, got: Outputs, want: Outputs) -> bool:
     return not all(of.agree(got[name], want[name]).all() for name in want)
 
 
-def write(pack: Pack, folder: str | os.PathLike[str]) -> None:
-    """Write a pack; the folder is made."""
-    path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    write_npz(path / "vectors.npz", pack.arrays())
-    text = json.dumps(pack.manifest(), indent=1, sort_keys=True) + "\n"
-    part = path / ".manifest.json.part"
-    part.write_text(text, encoding="utf-8")
-    part.replace(path / "manifest.json")
-
-
-def read(folder: str | os.PathLike[str]) -> Pack:
-    """Read a pack; raise Unreadable where files are missing, damaged or changed."""
-    path = Path(folder)
-    try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        arrays = read_npz(path / "vectors.npz")
-    except (OSError, ValueError) as error:
-        raise Unreadable(f"{folder} is no pack: {error}") from error
-    try:
-        family_of(manifest["family"])
-        if digest(arrays) != manifest["digest"]:
-            raise Unreadable(f"{folder}: vectors.npz is not what the digest says")
-        cases = tuple(read_case(row, arrays) for row in manifest["cases"])
-        found = Pack(
-            manifest["family"], manifest["profile"], manifest["semantics"], cases
-        )
-    except (KeyError, TypeError) as error:
-        raise Unreadable(f"{folder}: the manifest lacks {error}") from error
-    return found
-
-
-def read_case(row: Mapping[str, Any], arrays: Mapping[str, Array]) -> Case:
-    """Return one case of a manifest."""
-    inputs = {k: scalar(arrays[f"{row['name']}/in/{k}"]) for k in row["inputs"]}
-    outputs = {k: arrays[f"{row['name']}/out/{k}"] for k in row["outputs"]}
-    reveals = tuple(row["reveals"])
-    return Case(row["name"], inputs, outputs, row["policy"], reveals, row["result"])
-
-
-def scalar(array: Array) -> Any:
-    """Return what was a Python int or bool as one again, the rest as it is."""
-    return array.item() if array.ndim == 0 and array.dtype.char in "l?" else array
-
-
-def verify(pack: Pack, outputs: Mapping[str, Array]) -> list[Comparison]:
-    """Compare outputs named ``CASE/NAME`` with a pack; invalid cases are left out.
-
-    A missing output is an error of its case, never skipped.
-    """
-    of = family_of(pack.family)
-    return [
-        compare_case(of, case, outputs) for case in pack.cases if case.result == "valid"
-    ]
-
-
-def compare_case(of: Family, case: Case, outputs: Mapping[str, Array]) -> Comparison:
-    """Compare the outputs of one case, the first that differs."""
-    found = Comparison(case.name, 0, 0, error="no outputs")
-    for name, want in case.outputs.items():
-        key = f"{case.name}/{name}"
-        if key not in outputs:
-            return Comparison(key, 0, 0, error="missing")
-        bound = of.close * (1 + np.abs(want)) if case.policy == "bound" else None
-        found = compare(outputs[key], want, name=key, policy=case.policy, bound=bound)
-        if not found.conforms:
-            return found
-    return found
-
-
-def answers(pack: Pack, function: Any) -> dict[str, Array]:
-    """Return what a function answers to every valid case, named ``CASE/NAME``."""
-    of = family_of(pack.family)
-    return {
-        f"{case.name}/{name}": value
-        for case in pack.cases
-        if case.result == "valid"
-        for name, value in as_outputs(of, function(*case.inputs.values())).items()
-    }
-
-
 def score(pack: Pack) -> tuple[int, list[dict[str, str]]]:
     """Return how many variants a pack detects, and those that it does not.
 
-    Variants that are provably the pack's own semantics do not count.
+    Variants that are provably the pack's own semantics, or differ from it on open axes
+    alone, do not count.
     """
     of = family_of(pack.family)
+    accepted = {axis: pack.semantics[axis] for axis in pack.open}
     mine = of.canonical(pack.semantics)
-    others = [v for v in of.variants() if of.canonical(v) != mine]
+    others = [v for v in of.variants() if of.canonical({**v, **accepted}) != mine]
     missed = [v for v in others if not detected(of, pack, v)]
     return len(others) - len(missed), missed
 
 
 def detected(of: Family, pack: Pack, variant: Mapping[str, str]) -> bool:
     """Return whether some case fails under a variant."""
-    return any(
-        differs(of, of.evaluate(variant, **case.inputs), case.outputs)
-        for case in reversed(pack.cases)
-    )
+    return any(fails(of, case, variant) for case in reversed(pack.cases))
 
 
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema of a manifest."""
-    file = resources.files("refqnn.conformance") / "schema" / "pack.json"
-    return dict(json.loads(file.read_text(encoding="utf-8")))
-
-
-def export(pack: Pack, kind: str) -> bytes:
-    """Return a pack as ``c-header``, ``hex``, ``csv`` or ``safetensors``."""
-    if kind not in FORMATS:
-        raise ValueError(f"format must be one of {list(FORMATS)}, got {kind!r}")
-    made: bytes = FORMATS[kind](pack)
-    return made
-
-
-def c_header(pack: Pack) -> bytes:
-    """One ``static const`` array an entry, its length beside it."""
-    guard = f"REFQNN_{pack.family.upper()}_H"
-    lines = [f"#ifndef {guard}", f"#define {guard}", "#include <stdint.h>"]
-    lines.append("#include <math.h>")
-    for name, array in pack.arrays().items():
-        symbol = f"case_{name.replace('/', '_')}"
-        values = ", ".join(c_number(v) for v in array.ravel().tolist())
-        kind = C_NAMES[array.dtype.kind + str(array.dtype.itemsize)]
-        lines.append(f"enum {{ {symbol}_size = {array.size} }};")
-        lines.append(f"static const {kind} {symbol}[] = {{{values}}};")
-    return ("\n".join([*lines, "#endif"]) + "\n").encode()
-
-
-C_NAMES = {
-    **{f"i{n}": f"int{8 * n}_t" for n in (1, 2, 4, 8)},
-    **{f"u{n}": f"uint{8 * n}_t" for n in (1, 2, 4, 8)},
-    "f4": "float",
-    "f8": "double",
-    "b1": "uint8_t",
-}
-
-
-def c_number(value: float) -> str:
-    """Return a number in C; floats in hexadecimal, which is exact.
-
-    >>> c_number(3), c_number(0.5), c_number(float("inf"))
-    ('3', '0x1.0000000000000p-1', 'INFINITY')
-    """
-    if isinstance(value, bool | int):
-        return str(int(value))
-    if np.isnan(value):
-        return "NAN"
-    if np.isinf(value):
-        return "INFINITY" if value > 0 else "-INFINITY"
-    return value.hex()
-
-
-def hexadecimal(pack: Pack) -> bytes:
-    """A comment with the name, then one word a line, most significant digit first."""
-    lines = []
-    for name, array in pack.arrays().items():
-        lines.append(f"// {name} {array.dtype.name} {list(array.shape)}")
-        words = array.astype(array.dtype.newbyteorder(">")).tobytes()
-        n = array.dtype.itemsize
-        lines += [words[i : i + n].hex() for i in range(0, len(words), n)]
-    return ("\n".join(lines) + "\n").encode()
-
-
-def csv(pack: Pack) -> bytes:
-    """One line a number: array, index, value."""
-    lines = ["array,index,value"]
-    for name, array in pack.arrays().items():
-        lines += [f"{name},{i},{v!r}" for i, v in enumerate(array.ravel().tolist())]
-    return ("\n".join(lines) + "\n").encode()
-
-
-def safetensors(pack: Pack) -> bytes:
-    """Return the arrays in the format of the safetensors package, if it is there."""
-    try:
-        from safetensors.numpy import save  # noqa: PLC0415
-    except ImportError as error:
-        raise ValueError("format safetensors needs: pip install safetensors") from error
-    return bytes(save(pack.arrays()))
-
-
-FORMATS = {
-    "c-header": c_header,
-    "hex": hexadecimal,
-    "csv": csv,
-    "safetensors": safetensors,
-}
-
-
-def listed(comparisons: Sequence[Comparison]) -> str:
-    """Return the comparisons that fail, and how many conform."""
-    bad = [str(c) for c in comparisons if not c.conforms]
-    good = len(comparisons) - len(bad)
-    return "\n".join([*bad, f"{good} / {len(comparisons)} cases conform"])
+def fails(of: Family, case: Case, variant: Mapping[str, str]) -> bool:
+    """Return whether a variant answers a case in none of the ways that are right."""
+    got = of.evaluate(variant, **case.inputs)
+    if case.may_be_refused and refused(got):
+        return False
+    return all(differs(of, got, want) for want in (case.outputs, *case.alternatives))

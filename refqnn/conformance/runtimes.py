@@ -332,6 +332,37 @@ def numpy_quantize(
     return np.clip(np.rint(x / np.asarray(scale)) + zero_point, q_min, q_max)
 
 
+def qonnx_quant(x: Float, scale: Any, zero_point: int, q_min: int, q_max: int) -> Array:
+    """Execute a model of one Quant node of qonnx, its numbers as codes again."""
+    from onnx import TensorProto, helper  # noqa: PLC0415
+    from qonnx.core.modelwrapper import ModelWrapper  # noqa: PLC0415
+    from qonnx.core.onnx_exec import execute_onnx  # noqa: PLC0415
+
+    bits, signed = int(q_max - q_min).bit_length(), int(q_min < 0)
+    constants = {"s": float(scale), "z": float(zero_point), "b": float(bits)}
+    quant = helper.make_node(
+        "Quant",
+        ["x", *constants],
+        ["y"],
+        domain="qonnx.custom_op.general",
+        signed=signed,
+        narrow=0,
+        rounding_mode="ROUND",
+    )
+    info = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, x.shape) for name in "xy"
+    ]
+    graph = helper.make_graph([quant], "one", info[:1], info[1:])
+    made = ModelWrapper(helper.make_model(graph))
+    for name, value in constants.items():
+        made.set_initializer(name, np.float32(value))
+    y = execute_onnx(made, {"x": x})["y"]
+    with np.errstate(invalid="ignore"):
+        return np.rint(np.asarray(y, np.float64) / np.float64(np.float32(scale))) + int(
+            zero_point
+        )
+
+
 def itself(fn: Function) -> Function:
     """Return the function: it needs no making."""
     return fn
@@ -367,5 +398,6 @@ BOXES = (
         Box("torch", operator, family, partial(itself, fn))
         for operator, (family, fn) in TORCH.items()
     ),
+    Box("qonnx", "Quant", "quantize", partial(itself, qonnx_quant)),
     Box("numpy", "rint and clip", "quantize", lambda: numpy_quantize),
 )

@@ -39,6 +39,8 @@ def each(fn, first, *others):
 
 
 def quantize(c, x, scale, zero_point, q_min, q_max):
+    zero_point = zero_point if c["zero_point_use"] == "added" else 0
+
     def one(v):
         if math.isnan(v):
             return {
@@ -120,6 +122,7 @@ def requantize(c, acc, multiplier, shift, zero_point, q_min, q_max):
     if c["multiplier_bits"] == "15":
         multiplier = (multiplier + 2**15) // 2**16 * 2**16
     form = c["requantize"]
+    zero_point *= {"added": 1, "ignored": 0, "subtracted": -1}[c["zero_point_use"]]
     inside = zero_point if c["zero_point_when"] == "before_rounding" else 0
 
     def one(a):
@@ -194,7 +197,10 @@ def conv2d(c, x, w, b, x_zero_point, w_zero_point, stride, padding, dilation, gr
     out_h = (h + top + bottom - kh) // stride + 1
     out_w = (k + left + right - kw) // stride + 1
     fill = x_zero_point if c["padding_value"] == "zero_point" else 0
-    z = x_zero_point if c["x_zero_point_use"] == "subtracted" else 0
+    z = (
+        x_zero_point
+        * {"subtracted": 1, "ignored": 0, "added": -1}[c["x_zero_point_use"]]
+    )
     y = np.zeros((n, o, out_h, out_w), np.int64)
     for image, out, p, q in np.ndindex(y.shape):
         contiguous = c["group_assignment"] == "contiguous"
@@ -214,7 +220,10 @@ def conv2d(c, x, w, b, x_zero_point, w_zero_point, stride, padding, dilation, gr
 def linear(c, x, w, b, x_zero_point, w_zero_point):
     assert w_zero_point == 0
     o, width = w.shape
-    z = x_zero_point if c["x_zero_point_use"] == "subtracted" else 0
+    z = (
+        x_zero_point
+        * {"subtracted": 1, "ignored": 0, "added": -1}[c["x_zero_point_use"]]
+    )
     y = np.zeros((len(x), o), np.int64)
     for row, out in np.ndindex(y.shape):
         where = [out * width + i for i in range(width)]
@@ -417,3 +426,70 @@ def dorefa_activation(c, x, dy):
         y[at] = to_integer(max(0.0, min(1.0, x[at])) * 15, "half_even") / 15
         dx[at] = dy[at] if 0 <= x[at] <= 1 else 0
     return y, replaced(c, dx, dy)
+
+
+def training_step(
+    c, x, labels, w, b, scale, q_min, q_max, lrs, momentum, weight_decay, smooth
+):
+    answers = {"logarithm": "natural", "smoothing": "all_classes", **c}
+    losses, seen_w, seen_b = [], [], []
+    v_w, v_b = np.zeros_like(w), np.zeros_like(b)
+    for lr in lrs:
+        codes = np.array([[to_integer(v / scale, c["rounding"]) for v in r] for r in w])
+        wq = scale * np.minimum(np.maximum(codes, q_min), q_max)
+        logits = np.array(
+            [[sum(r * k) + d for k, d in zip(wq, b, strict=True)] for r in x]
+        )
+        loss, dlogits = softmax_cross_entropy(answers, logits, labels, smooth)
+        dw, db = np.zeros_like(w), np.array([sum(col) for col in dlogits.T])
+        for o, i in np.ndindex(w.shape):
+            v, lo, hi = w[o, i], scale * q_min, scale * q_max
+            passes = {
+                "none": True,
+                "input_inclusive": lo <= v <= hi,
+                "input_open": lo < v < hi,
+                "input_half_open": lo <= v < hi,
+                "input_half_open_below": lo < v <= hi,
+                "rounded_inclusive": q_min <= codes[o, i] <= q_max,
+            }[c["straight_through"]]
+            dw[o, i] = sum(dlogits[:, o] * x[:, i]) if passes else 0
+        start = w if c["updated"] == "latent" else wq
+        w, v_w = moved(c, start, dw, v_w, lr, momentum, weight_decay)
+        kept = weight_decay if c["decayed"] == "all" else 0.0
+        b, v_b = moved(c, b, db, v_b, lr, momentum, kept)
+        losses.append(loss)
+        seen_w.append(w)
+        seen_b.append(b)
+    return np.array(losses), np.stack(seen_w), np.stack(seen_b)
+
+
+def moved(c, value, grad, v, lr, momentum, decay):
+    g = grad + decay * value * (c["decay_order"] == "gradient")
+    shrink = lr * decay * value * (c["decay_order"] != "gradient")
+    if c["velocity"] == "with_lr":
+        v = momentum * v + lr * g
+        return value - v - shrink, v
+    v = momentum * v + g
+    return value - lr * v - shrink, v
+
+
+def dorefa_gradient(c, dy, noise, bits):
+    y, n = np.zeros_like(dy), 2**bits - 1
+    for at in np.ndindex(dy.shape):
+        over = dy[at[0]] if c["gradient_maximum"] == "sample" else dy
+        m = max(abs(v) for v in np.ravel(over))
+        u = dy[at] / (2 * m) + 0.5 + (c["noise_use"] == "added") * noise[at] / n
+        code = to_integer(n * max(0.0, min(1.0, u)), "half_even")
+        y[at] = 2 * m * (code / n - 0.5)
+    return y
+
+
+def min_max_gradient(c, dy, noise, bits):
+    y, n = np.zeros_like(dy), 2**bits - 1
+    for at in np.ndindex(dy.shape):
+        over = np.ravel(dy[at[0]] if c["gradient_limits"] == "sample" else dy)
+        lo, hi = min(over), max(over)
+        step = (hi - lo) / n
+        t = (dy[at] - lo) / step + (c["noise_use"] == "added") * noise[at]
+        y[at] = step * to_integer(max(0.0, min(float(n), t)), "half_even") + lo
+    return y

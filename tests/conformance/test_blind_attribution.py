@@ -124,7 +124,7 @@ def test_identify_needs_few_inputs(record_property):
     used, wrong, false_certainty = defaultdict(list), 0, 0
     for name, truth, _ in implementations():
         function = partial(getattr(independent, name), truth)
-        found = identify(refusing(function), name)
+        found = identify(refusing(function), name, in_process=True)
         used[name].append(found.inputs)
         right = truth in found.alive
         wrong += not right
@@ -189,7 +189,7 @@ def test_what_is_none_of_the_variants_is_said_to_be_none(name, rng):
     assert not found.explained
     assert not found.certain
     assert "none of the" in str(found)
-    asked = identify(FOREIGN[name], name)
+    asked = identify(FOREIGN[name], name, in_process=True)
     if asked.explained:  # ten inputs can be met by chance: a random run refutes it
         held = verify(FOREIGN[name], name, asked.semantics, rng=rng, inputs=2000)
         assert not held.conforms

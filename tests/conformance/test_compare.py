@@ -29,8 +29,8 @@ def test_a_mismatch_is_counted_located_and_measured():
     assert (found.total, found.mismatches) == (8192, 2)
     assert found.first == (0, 2, 5, 1)
     assert found.histogram == {-2: 1, 0: 8190, 1: 1}
-    assert found.where == ("all on channels 2, 17 of axis 1",)
-    assert "MISMATCH  2 / 8192 (0.024 %)" in str(found)
+    assert found.where == ("all on channels 2, 17 of axis 1 -> their parameters",)
+    assert "MISMATCH  2 / 8192 (0.0244 %)" in str(found)
     assert found.as_dict()["got"] == 1
 
 

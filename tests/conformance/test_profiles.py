@@ -18,27 +18,17 @@ def row_of(box):
 
 
 def asked(box):
-    pytest.importorskip(box.runtime)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return identify(box.make(), box.family)
+        pytest.importorskip(box.runtime)
+        return identify(box.make(), box.family, in_process=True)
 
 
 @pytest.mark.parametrize("box", EXPLAINED, ids=lambda b: f"{b.runtime}-{b.operator}")
 def test_a_runtime_does_what_its_profile_says(box):
+    """Whatever was found is held on random inputs, whatever the version."""
     found, row = asked(box), row_of(box)
     assert found.explained, str(found)
-    said = profiles[box.runtime].version
-    if not version(box.runtime).startswith(said):
-        pytest.skip(
-            f"verified with {said}, installed is {version(box.runtime)}: {found}"
-        )
-    if found.semantics.deviations() != dict(row.deviations) and row.note.startswith(
-        "x86"
-    ):
-        pytest.skip(f"depends on the processor: {found}")
-    assert found.semantics.deviations() == dict(row.deviations)
-    assert found.inputs == row.probes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         held = verify(
@@ -47,9 +37,20 @@ def test_a_runtime_does_what_its_profile_says(box):
             found.semantics,
             rng=np.random.default_rng(1),
             inputs=100_000,
+            in_process=True,
         )
     assert held.total > 99_000
     assert held.conforms, str(held)
+    deviations = found.semantics.deviations()
+    if deviations == row.elsewhere:
+        return
+    said = profiles[box.runtime].version
+    if deviations != row.deviations and not version(box.runtime).startswith(said):
+        pytest.skip(
+            f"verified with {said}, installed is {version(box.runtime)}: {found}"
+        )
+    assert deviations == dict(row.deviations)
+    assert found.inputs == row.probes
 
 
 def test_every_box_has_a_row():
@@ -66,7 +67,9 @@ def test_what_is_said_to_be_unexplained_is():
     if found.explained:
         said = found.semantics
         rng = np.random.default_rng(1)
-        assert not verify(box.make(), box.family, said, rng=rng).conforms
+        assert not verify(
+            box.make(), box.family, said, rng=rng, in_process=True
+        ).conforms
 
 
 def test_profiles_say_what_they_do_not_know():
@@ -75,4 +78,4 @@ def test_profiles_say_what_they_do_not_know():
     with pytest.raises(ValueError, match="profile must be one of"):
         profile_of("tensorflow")
     for profile in profiles.values():
-        assert profile.verified >= "2026-11-21"
+        assert profile.verified >= "2026-11-27"

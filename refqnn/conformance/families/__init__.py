@@ -5,6 +5,8 @@ requantize.py    requantize
 convolution.py   conv2d, linear
 pooling.py       avg_pool2d, max_pool2d
 training.py      lstm_cell, batch_norm, softmax_cross_entropy, sgd, gate
+training_step.py whole steps of a quantized layer
+gradients.py     dorefa_gradient, min_max_gradient
 published.py     every quantizer of refqnn.quantizers, forward and backward
 family.py        what a family is
 """
@@ -12,10 +14,12 @@ family.py        what a family is
 from refqnn.conformance.families import (
     affine,
     convolution,
+    gradients,
     pooling,
     published,
     requantize,
     training,
+    training_step,
 )
 from refqnn.conformance.families.family import REFUSED as REFUSED
 from refqnn.conformance.families.family import Choices as Choices
@@ -25,7 +29,16 @@ from refqnn.conformance.families.family import Outputs as Outputs
 from refqnn.conformance.families.family import equal as equal
 from refqnn.conformance.families.family import stack as stack
 
-ROOMS = (affine, requantize, convolution, pooling, training, published)
+ROOMS = (
+    affine,
+    requantize,
+    convolution,
+    pooling,
+    training,
+    training_step,
+    gradients,
+    published,
+)
 FAMILIES: dict[str, Family] = {
     family.name: family for room in ROOMS for family in room.FAMILIES
 }

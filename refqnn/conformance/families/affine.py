@@ -1,7 +1,8 @@
 """quantize, dequantize and fake_quantize with its two gradients.
 
     u = x / scale                            (1)     scaling, precision
-    q = round(u) + zero_point                (2)     rounding, zero_point_when, nan
+    q = round(u) + zero_point                (2)     rounding, zero_point_when, _use,
+                                                     nan
     q = clip(q, q_min, q_max)                (3)     overflow
     y = scale (q - zero_point)               (4)
     dx = dy m                                (5)     straight_through
@@ -53,6 +54,7 @@ def quantize(
     if choices["precision"] == "float64":
         x, s = x.astype(np.float64), s.astype(np.float64)
     z = np.asarray(zero_point)
+    z = z if choices["zero_point_use"] == "added" else np.zeros_like(z)
     with np.errstate(over="ignore", invalid="ignore"):
         u = x / s
     unknown = np.isnan(x)
@@ -185,6 +187,8 @@ def quantize_canonical(choices: Choices) -> dict[str, str]:
     quotient beside a tie is at least 2^-26 away from it, and adding an 8-bit zero-point
     moves it by less than 2^-44. ``floor`` and ``ceil`` see the smallest numbers.
     """
+    if choices["zero_point_use"] == "ignored":
+        choices = {**choices, "zero_point_when": "after_rounding"}
     alone = choices["precision"] == "float64" or (
         choices["zero_point_when"] == "after_rounding"
     )
@@ -377,10 +381,16 @@ def draw_fake(rng: np.random.Generator, n: int) -> Inputs:
 FAMILIES = (
     Family(
         "quantize",
-        ("{scaling}; {precision}", "{rounding}", "{zero_point_when}", "{overflow}"),
-        values(
-            "rounding", "scaling", "precision", "zero_point_when", "overflow", "nan"
+        (
+            "{scaling}; {precision}",
+            "{rounding}",
+            "{zero_point_when}; {zero_point_use}",
+            "{overflow}",
+            "of NaN: {nan}",
         ),
+        values("rounding", "scaling", "precision", "zero_point_when")
+        | {"zero_point_use": ("added", "ignored")}
+        | values("overflow", "nan"),
         quantize,
         quantize_candidates,
         draw_quantize,

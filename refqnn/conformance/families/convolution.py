@@ -7,7 +7,10 @@ y = bias + sum of c over the window and the group     (3)   kernel, weight_layou
                                                             accumulator, bias
 """
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from refqnn import integer
 from refqnn._types import Array, Int
@@ -30,22 +33,22 @@ def conv2d(
     w: Int,
     b: Int,
     x_zero_point: int,
-    w_zero_point: int,
-    stride: int,
+    w_zero_point: npt.ArrayLike,
+    stride: int | Pair,
     padding: Padding,
-    dilation: int,
+    dilation: int | Pair,
     groups: int,
 ) -> Outputs:
     """Equations (1) to (3): the inputs rearranged, then ``integer.conv2d``."""
-    raw = choices["padding_value"] == "raw_zero"
+    raw, unsigned = choices["padding_value"] == "raw_zero", x.dtype == np.uint8
     at = window((1, 1), stride=1, padding=sides(padding, choices["padding_side"]))
     x = pad_planes(x, at, 0 if raw else x_zero_point)
     w = laid(w, choices["weight_layout"], choices["kernel"])
     if choices["group_assignment"] == "interleaved":
         x, w, b = (interleaved(a, groups, axis) for a, axis in ((x, 1), (w, 0), (b, 0)))
-    z = x_zero_point if choices["x_zero_point_use"] == "subtracted" else 0
+    x, z = centred(x, x_zero_point, choices["x_zero_point_use"])
     b = b if choices["bias"] == "added" else np.zeros_like(b)
-    if choices["accumulator"] == "int16_saturating_pairs" and x.dtype == np.uint8:
+    if choices["accumulator"] == "int16_saturating_pairs" and unsigned:
         y = paired_conv2d(x, w, b, z, w_zero_point, stride, dilation, groups)
     else:
         y = integer.conv2d(
@@ -62,6 +65,17 @@ def conv2d(
     if choices["group_assignment"] == "interleaved":
         y = interleaved(y, y.shape[1] // groups, 1)
     return {"y": narrowed(y, choices["accumulator"])}
+
+
+def centred(x: Int, zero_point: int, use: str) -> tuple[Int, int]:
+    """Return codes and what is subtracted from them, in a dtype that holds both.
+
+    >>> centred(np.uint8([3]), 7, "added")
+    (array([3], dtype=int32), -7)
+    """
+    if use == "added":
+        return x.astype(np.int32), -int(zero_point)
+    return x, int(zero_point) if use == "subtracted" else 0
 
 
 def sides(padding: Padding, side: str) -> Padding:
@@ -95,7 +109,7 @@ def interleaved(a: Array, groups: int, axis: int) -> Array:
 
 
 def paired_conv2d(
-    x: Int, w: Int, b: Int, z: int, wz: int, stride: int, dilation: int, groups: int
+    x: Int, w: Int, b: Int, z: int, wz: Any, stride: Any, dilation: Any, groups: int
 ) -> Int:
     """Sum neighbours in int16 that saturates, then correct for the zero-point."""
     at = window(w.shape[2:], stride=stride, padding=0, dilation=dilation)
@@ -103,7 +117,8 @@ def paired_conv2d(
     n, (o, cg, kh, kw) = x.shape[0], w.shape
     seen = windows(x.astype(np.int64), at).reshape(n, groups, cg, ho, wo, kh, kw)
     columns = seen.transpose(0, 1, 3, 4, 2, 5, 6).reshape(n, groups, 1, ho, wo, -1)
-    rows = (w.astype(np.int64) - wz).reshape(groups, o // groups, 1, 1, -1)
+    real = w.astype(np.int64) - np.reshape(wz, (-1, 1, 1, 1))
+    rows = real.reshape(groups, o // groups, 1, 1, -1)
     y = paired(columns * rows) - z * rows.sum(axis=-1)
     return y.reshape(n, o, ho, wo) + b[:, None, None]
 
@@ -131,11 +146,12 @@ def linear(
     choices: Choices, x: Int, w: Int, b: Int, x_zero_point: int, w_zero_point: int
 ) -> Outputs:
     """Equations (2) and (3) without windows."""
+    unsigned = x.dtype == np.uint8
     if choices["weight_order"] == "IO":
         w = w.reshape(w.shape[::-1]).T
-    z = x_zero_point if choices["x_zero_point_use"] == "subtracted" else 0
+    x, z = centred(x, x_zero_point, choices["x_zero_point_use"])
     b = b if choices["bias"] == "added" else np.zeros_like(b)
-    if choices["accumulator"] == "int16_saturating_pairs" and x.dtype == np.uint8:
+    if choices["accumulator"] == "int16_saturating_pairs" and unsigned:
         rows = w.astype(np.int64) - w_zero_point
         y = paired(x.astype(np.int64)[:, None] * rows) - z * rows.sum(axis=-1) + b
     else:

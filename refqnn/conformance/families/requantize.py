@@ -2,7 +2,8 @@
 
 real = multiplier 2^(shift - 31)                 (1)     multiplier_bits
 t = round(acc real)                              (2)     requantize
-q = clip(zero_point + t, q_min, q_max)           (3)     zero_point_when, overflow
+q = clip(zero_point + t, q_min, q_max)           (3)     zero_point_when, _use,
+                                                         overflow
 """
 
 import numpy as np
@@ -56,6 +57,9 @@ def requantize(
     """Equations (1) to (3)."""
     acc = np.asarray(acc, np.int64)
     m, e, z = (np.asarray(a, np.int64) for a in (multiplier, shift, zero_point))
+    z = {"added": z, "ignored": np.zeros_like(z), "subtracted": -z}[
+        choices["zero_point_use"]
+    ]
     if choices["multiplier_bits"] == "15":
         m = np.minimum((m + (1 << 15)) >> 16 << 16, 2**31 - 1)
     form = choices["requantize"]
@@ -94,6 +98,8 @@ def canonical(choices: Choices) -> dict[str, str]:
     The last rounding of two stages is the one that counts. A product of 31 and 15 bits
     is exact in float64, and so is its sum with a zero-point of 8 bits.
     """
+    if choices["zero_point_use"] == "ignored":
+        choices = {**choices, "zero_point_when": "after_rounding"}
     form = choices["requantize"]
     last = TWO_STAGE.get(form, form)
     if (
@@ -172,10 +178,10 @@ FAMILIES = (
         (
             "real = multiplier 2^(shift - 31); {multiplier_bits}",
             "{requantize}",
-            "{zero_point_when}",
+            "{zero_point_when}; {zero_point_use}",
             "{overflow}",
         ),
-        values("requantize", "multiplier_bits", "zero_point_when")
+        values("requantize", "multiplier_bits", "zero_point_when", "zero_point_use")
         | {"overflow": ("saturate", "wrap")},
         requantize,
         candidates,

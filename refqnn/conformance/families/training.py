@@ -198,21 +198,47 @@ def sgd(
     value: (...), grads: (T, ...), lrs: (T,)  ->  y: (T, ...)
     """
     velocity = None if choices["dampening"] == "not_first" else np.zeros_like(value)
-    coupled = weight_decay if choices["decay_order"] == "gradient" else 0.0
     steps = []
     for grad, lr in zip(grads, lrs, strict=True):
-        g = grad + coupled * value
-        rate = float(lr) if choices["velocity"] == "with_lr" else 1.0
-        _, velocity = nn.sgd_step(
-            value, rate * g, velocity, lr=0.0, momentum=momentum, dampening=dampening
+        value, velocity = step(
+            choices,
+            value,
+            grad,
+            velocity,
+            lr=float(lr),
+            momentum=momentum,
+            weight_decay=weight_decay,
+            dampening=dampening,
+            nesterov=nesterov,
         )
-        way = direction(choices["nesterov"], rate * g, velocity, momentum, nesterov)
-        decay = 0.0 if coupled else weight_decay * value
-        inner = decay if choices["decay_order"] == "after_momentum" else 0.0
-        outer = decay if choices["decay_order"] == "decoupled" else 0.0
-        value = value - (lr / rate) * (way + rate * inner) - lr * outer
         steps.append(value)
     return {"y": np.stack(steps)}
+
+
+def step(
+    choices: Choices,
+    value: Float,
+    grad: Float,
+    velocity: Float | None,
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    dampening: float = 0.0,
+    nesterov: bool = False,
+) -> tuple[Float, Float]:
+    """Return the value and the velocity after one step."""
+    coupled = weight_decay if choices["decay_order"] == "gradient" else 0.0
+    g = grad + coupled * value
+    rate = lr if choices["velocity"] == "with_lr" else 1.0
+    _, velocity = nn.sgd_step(
+        value, rate * g, velocity, lr=0.0, momentum=momentum, dampening=dampening
+    )
+    way = direction(choices["nesterov"], rate * g, velocity, momentum, nesterov)
+    decay = 0.0 if coupled else weight_decay * value
+    inner = decay if choices["decay_order"] == "after_momentum" else 0.0
+    outer = decay if choices["decay_order"] == "decoupled" else 0.0
+    return value - (lr / rate) * (way + rate * inner) - lr * outer, velocity
 
 
 def direction(form: str, g: Float, v: Float, momentum: float, nesterov: bool) -> Float:

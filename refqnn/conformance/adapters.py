@@ -191,7 +191,7 @@ def run(command: Sequence[str], seconds: float) -> None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         if code:
-            words = last_line(printed)
+            words = last_line(printed.fileno())
             raise Broken(f"{command[0]} left with {code}: {words}")
 
 

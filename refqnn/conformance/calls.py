@@ -39,15 +39,29 @@ def pairs(got: Sequence[Outputs], want: Sequence[Outputs]) -> list[tuple[Array, 
     return [(g[name], w[name]) for g, w in zip(got, want, strict=True) for name in w]
 
 
+def parted(answer: Any) -> tuple[Any, ...]:
+    """Return the outputs of an answer: a tuple or a list of arrays are several.
+
+    >>> parted([1, 2]), len(parted((1, 2))), len(parted([np.ones(2), np.ones(3)]))
+    (([1, 2],), 2, 2)
+    """
+    if isinstance(answer, list):
+        plain = all(np.isscalar(each) or isinstance(each, list) for each in answer)
+        return (answer,) if plain else tuple(answer)
+    return answer if isinstance(answer, tuple) else (answer,)
+
+
 def as_outputs(family: Family, answer: Any) -> Outputs:
-    """Return an answer by output name; raise where outputs are missing."""
+    """Return an answer by output name; raise where there are too few or too many."""
     if isinstance(answer, Mapping):
         parts = dict(answer)
     else:
-        several = isinstance(answer, tuple | list)
-        parts = dict(
-            zip(family.outputs, answer if several else (answer,), strict=False)
-        )
+        given = parted(answer)
+        if len(given) > len(family.outputs):
+            raise ValueError(
+                f"{family.name} returns {family.outputs}, got {len(given)} outputs"
+            )
+        parts = dict(zip(family.outputs, given, strict=False))
     missing = [name for name in family.outputs if name not in parts]
     if missing:
         raise ValueError(f"{family.name} returns {family.outputs}, missing {missing}")

@@ -11,8 +11,11 @@ use it first in the child, or pass ``in_process=True``.
 """
 
 import faulthandler
+import json
+import math
 import multiprocessing
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -24,23 +27,24 @@ from typing import Any, final
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.conformance.calls import Broken
+from refqnn.conformance.calls import Broken, parted
 
 Function = Callable[..., Any]
 #: characters of a foreign message that are told
 MOST = 300
+#: bytes of an answer
+LARGEST = 2**31
 
 
 def as_arrays(outputs: Any) -> tuple[Array, ...] | dict[str, Array]:
     """Return outputs as NumPy arrays; torch and jax arrays come through DLPack.
 
     >>> as_arrays([1, 2]), as_arrays({"y": 1})
-    ((array(1), array(2)), {'y': array(1)})
+    ((array([1, 2]),), {'y': array(1)})
     """
     if isinstance(outputs, Mapping):
         return {str(name): as_array(each) for name, each in outputs.items()}
-    several = outputs if isinstance(outputs, tuple | list) else (outputs,)
-    return tuple(as_array(each) for each in several)
+    return tuple(as_array(each) for each in parted(outputs))
 
 
 def as_array(x: Any) -> Array:
@@ -71,8 +75,8 @@ class Child:
     seconds: float = 10.0
     process: Any = field(default=None, init=False)
     pipe: Connection | None = field(default=None, init=False)
-    #: what the process prints
-    printed: Any = field(default=None, init=False)
+    #: descriptor of a file without a name that holds what the process prints
+    printed: int = field(default=-1, init=False)
 
     def __call__(self, *inputs: Any) -> Any:
         """Return the outputs; raise Broken, saying how the call ended."""
@@ -93,7 +97,7 @@ class Child:
         try:
             pipe.send(inputs)
             answered = pipe.poll(self.seconds)
-            kind, value = pipe.recv() if answered else ("late", None)
+            told = decoded(pipe.recv_bytes(LARGEST)) if answered else ("late", None)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise Broken(self.ended()) from None
         except Exception as error:  # noqa: BLE001 - foreign code may write anywhere
@@ -102,7 +106,7 @@ class Child:
         if not answered:
             self.close()
             raise Broken(f"no answer after {self.seconds:g} s")
-        return str(kind), value
+        return told
 
     def __enter__(self) -> "Child":
         return self
@@ -115,10 +119,11 @@ class Child:
         self.close()
         context = multiprocessing.get_context("fork")
         self.pipe, theirs = context.Pipe()
-        self.printed = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close
+        with tempfile.TemporaryFile() as file:
+            self.printed = os.dup(file.fileno())
         self.process = context.Process(
             target=serve,
-            args=(self.function, theirs, self.printed.fileno()),
+            args=(self.function, theirs, self.printed),
             daemon=True,
         )
         with warnings.catch_warnings():
@@ -139,18 +144,65 @@ class Child:
         if self.process is not None:
             self.process.kill()
             self.process.join()
-        for held in (self.pipe, self.printed):
-            if held is not None:
-                held.close()
-        self.process = self.pipe = self.printed = None
+        if self.pipe is not None:
+            self.pipe.close()
+        if self.printed >= 0:
+            os.close(self.printed)
+        self.process, self.pipe, self.printed = None, None, -1
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self.close()
 
 
-def last_line(file: Any) -> str:
+def encoded(kind: str, value: Any) -> bytes:
+    """Return an answer as bytes: a line of JSON, then the bytes of the arrays.
+
+    No pickle: what foreign code sends is read as numbers or not at all.
+    """
+    if kind != "done":
+        return json.dumps({"kind": kind, "told": value}).encode() + b"\n"
+    names = list(value) if isinstance(value, dict) else None
+    arrays = list(value.values()) if isinstance(value, dict) else value
+    told = {
+        "kind": kind,
+        "names": names,
+        "arrays": [[a.dtype.str, list(a.shape)] for a in arrays],
+    }
+    return b"".join(
+        [json.dumps(told).encode(), b"\n", *(np.asarray(a).tobytes() for a in arrays)]
+    )
+
+
+def decoded(content: bytes) -> tuple[str, Any]:
+    """Undo ``encoded``; raises for anything else.
+
+    >>> decoded(encoded("done", (np.array([1.5]),)))
+    ('done', (array([1.5]),))
+    """
+    line, _, rest = content.partition(b"\n")
+    told = json.loads(line)
+    if told["kind"] != "done":
+        return str(told["kind"]), str(told["told"])
+    arrays, at = [], 0
+    for name, shape in told["arrays"]:
+        dtype = np.dtype(name)
+        size = dtype.itemsize * math.prod(shape)
+        array = np.frombuffer(rest[at : at + size], dtype).reshape(shape).copy()
+        arrays.append(array)
+        at += size
+    names = told["names"]
+    return "done", tuple(arrays) if names is None else dict(
+        zip(names, arrays, strict=True)
+    )
+
+
+def last_line(descriptor: int) -> str:
     """Return the last line of a file, shortened."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(size - 4096, 0))
-    lines = file.read().decode("utf-8", "replace").strip().splitlines()
-    return str(lines[-1][:MOST]) if lines else ""
+    size = os.fstat(descriptor).st_size
+    content = os.pread(descriptor, 4096, max(size - 4096, 0))
+    lines = content.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1][:MOST] if lines else ""
 
 
 def one_line(error: BaseException) -> str:
@@ -171,15 +223,17 @@ def serve(function: Function, pipe: Connection, printed: int) -> None:
     faulthandler.disable()  # a crash is told in one line
     for standard in (1, 2):
         os.dup2(printed, standard)
+    sys.stdout = sys.stderr = os.fdopen(os.dup(printed), "w", buffering=1)
     with suppress(EOFError, OSError):
         while True:
             inputs = pipe.recv()
             try:
-                pipe.send(("done", as_arrays(function(*inputs))))
+                told = encoded("done", as_arrays(function(*inputs)))
             except Broken as error:
-                pipe.send(("broken", str(error)))
+                told = encoded("broken", str(error))
             except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
-                pipe.send(("raised", one_line(error)))
+                told = encoded("raised", one_line(error))
+            pipe.send_bytes(told)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 
 from refqnn._types import Array, Bool
 from refqnn.conformance.axes import AXES
-from refqnn.conformance.calls import Broken, as_outputs, compare_calls
+from refqnn.conformance.calls import Broken, as_outputs, compare_calls, parted
 from refqnn.conformance.child import isolated, one_line
 from refqnn.conformance.compare import Comparison
 from refqnn.conformance.families import (
@@ -189,8 +189,7 @@ def both(fn: Function, backward: Function) -> Function:
 
     def whole(*args: Any) -> tuple[Any, ...]:
         *inputs, dy = args
-        rest = backward(dy, *inputs)
-        return (fn(*inputs), *(rest if isinstance(rest, tuple | list) else (rest,)))
+        return (fn(*inputs), *parted(backward(dy, *inputs)))
 
     return whole
 
@@ -240,7 +239,7 @@ def lifted(family: Family, inputs: Inputs) -> Inputs:
 
 def as_vector(got: Any, want: int) -> tuple[Array | None, str]:
     """Return everything a function returned as one vector of ``want`` numbers."""
-    parts = got if isinstance(got, tuple | list) else (got,)
+    parts = tuple(got.values()) if isinstance(got, Mapping) else parted(got)
     try:
         flat = [np.asarray(part, np.float64).ravel() for part in parts]
     except (TypeError, ValueError) as error:

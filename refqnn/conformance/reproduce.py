@@ -14,7 +14,7 @@ from refqnn._types import Array, Bool
 from refqnn.conformance.families import Choices, Family, Inputs, Outputs
 
 #: numbers that a line of Python holds
-MOST = 160
+MOST = 250
 #: calls that shrinking may cost
 BUDGET = 300
 Fails = Callable[[Inputs], bool]

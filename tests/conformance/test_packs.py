@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refqnn import cli
-from refqnn.conformance import exports, pack_files, pack_verify, packs
+from refqnn.conformance import exports, json_schema, pack_files, pack_verify, packs
 from refqnn.conformance.families import FAMILIES
 from refqnn.conformance.packs import Unreadable
 
@@ -136,51 +135,152 @@ def test_exports_hold_every_number():
         exports.export(pack, "xml")
 
 
-def command(*argv):
-    return cli.main([*map(str, argv)])
+def test_a_changed_word_of_the_manifest_is_caught(tmp_path):
+    pack_files.write(packs.generate("dequantize"), tmp_path)
+    path = tmp_path / "manifest.json"
+    path.write_text(path.read_text().replace('"exact"', '"lsb(1)"', 1))
+    with pytest.raises(Unreadable, match="not what the digest says"):
+        pack_files.read(tmp_path)
 
 
-def test_the_command_line_and_its_exit_codes(tmp_path, capsys):
-    pack, out, probes = tmp_path / "pack", tmp_path / "out.npz", tmp_path / "p.npz"
-    assert command("generate", "dequantize", "-o", pack) == 0
-    known = pack_files.read(pack)
-    family = FAMILIES["dequantize"]
-    names = list(known.cases[0].inputs)
-
-    def answer(shift):
-        return pack_verify.answers(
-            known,
-            lambda *a: (
-                family.evaluate(family.default, **dict(zip(names, a, strict=True)))["y"]
-                + np.float32(shift)
-            ),
-        )
-
-    np.savez(out, **answer(0))
-    assert command("verify", pack, out) == 0
-    np.savez(out, **answer(1))
-    assert command("verify", pack, out) == 1
-    np.savez(out, other=np.zeros(1))
-    assert command("verify", pack, out) == 3
-    assert command("verify", pack, tmp_path / "absent.npz") == 4
-    assert command("verify", tmp_path, out) == 4
-    assert command("generate", "conv9d") == 2
-    assert command("score", pack) == 0
-    assert command("export", pack, "--format", "csv", "-o", tmp_path / "a.csv") == 0
-    assert command("probe", "dequantize", "-o", probes) == 0
-    assert command("identify", probes, out) == 4
-    arrays = dict(np.load(probes))
-    arrays.pop("json")
-    np.savez(out, **family.evaluate(family.default, **arrays))
-    assert command("identify", probes, out) == 0
-    np.savez(out, y=np.full(len(arrays["q"]), 7.0))
-    assert command("identify", probes, out) == 1
-    for what in ("ops", "quantizers", "profiles", "axes", "checks"):
-        assert command("list", what) == 0
-    assert command("explain", "requantize", "--profile", "onnxruntime") == 0
-    assert "Traceback" not in capsys.readouterr().err
+def test_every_changed_byte_of_the_vectors_is_caught_or_changes_nothing(tmp_path):
+    """Each byte of the smallest pack: the container may change, the arrays may not."""
+    pack_files.write(packs.generate("max_pool2d"), tmp_path)
+    path = tmp_path / "vectors.npz"
+    content, known = path.read_bytes(), packs.generate("max_pool2d").arrays()
+    for at in range(0, len(content), 7):
+        changed = bytearray(content)
+        changed[at] ^= 0x10
+        path.write_bytes(bytes(changed))
+        try:
+            found = pack_files.read(tmp_path).arrays()
+        except Unreadable:
+            continue
+        for name, array in known.items():
+            np.testing.assert_array_equal(found[name], array, strict=True)
 
 
-def test_json_answers_are_json(capsys):
-    assert command("list", "profiles", "--json") == 0
-    assert "torch" in json.loads(capsys.readouterr().out)["profiles"]
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda m: m.pop("cases"), "lacks 'cases'"),
+        (lambda m: m.update(version="2.0.0"), "version"),
+        (lambda m: m.update(more=1), "'more', which is not known"),
+        (lambda m: m.update(cases=[]), "at least 1"),
+        (lambda m: m["cases"][0].update(policy="near"), "policy"),
+        (lambda m: m["cases"][0].update(result="good"), "want one of"),
+        (lambda m: m["cases"][0].update(alternatives=-1), "at least 0"),
+        (lambda m: m["cases"][0].update(name=3), "is int, want string"),
+        (lambda m: m.update(format="pack"), "want one of ['refqnn pack']"),
+    ],
+)
+def test_a_manifest_that_breaks_the_schema_is_unreadable(tmp_path, change, told):
+    pack_files.write(packs.generate("dequantize"), tmp_path)
+    path = tmp_path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(Unreadable, match=re.escape(told)):
+        pack_files.read(tmp_path)
+
+
+def test_what_fits_the_schema_and_nothing_else_is_unreadable(tmp_path):
+    pack = packs.generate("dequantize")
+    pack_files.write(pack, tmp_path)
+    path = tmp_path / "manifest.json"
+    for change in ({"family": "conv9d"}, {"semantics": {}}):
+        told = pack.manifest() | change
+        told["digest"] = packs.digest(pack.arrays(), told)
+        path.write_text(json.dumps(told))
+        with pytest.raises(Unreadable, match="does not fit"):
+            pack_files.read(tmp_path)
+
+
+def test_a_schema_asks_for_nothing_that_is_not_checked():
+    with pytest.raises(ValueError, match="'maximum', which is not checked"):
+        json_schema.problems(1, {"maximum": 3})
+    assert json_schema.problems(True, {"type": "integer"})
+    assert not json_schema.problems(True, {"type": "boolean"})
+
+
+def test_what_must_be_refused_may_not_be_answered():
+    pack = packs.generate("quantize")
+    bad = next(c for c in pack.cases if c.result == "invalid")
+    given = pack_verify.answers(pack, refusing)
+    assert f"{bad.name}/y" not in given
+    assert all(c.conforms for c in pack_verify.verify(pack, given))
+    found = pack_verify.verify(pack, given | {f"{bad.name}/y": np.zeros(())})
+    wrong = [c for c in found if not c.conforms]
+    assert [c.name for c in wrong] == [bad.name]
+    assert "must be refused" in str(wrong[0])
+
+
+def refusing(x, scale, zero_point, q_min, q_max):
+    """The default semantics of quantize, in NumPy."""
+    if np.isnan(x).any():
+        raise ValueError("NaN")
+    return np.clip(np.rint(x / scale) + zero_point, q_min, q_max)
+
+
+def test_axes_that_a_specification_leaves_open_are_acceptable():
+    pack = packs.generate("quantize", profile="onnxruntime")
+    open_ = [c for c in pack.cases if c.result == "acceptable"]
+    assert open_
+    assert all(np.isnan(c.inputs["x"]).any() for c in open_)
+    answers = {
+        f"{c.name}/y": FAMILIES["quantize"].evaluate(pack.semantics, **c.inputs)["y"]
+        for c in pack.cases
+    }
+    for code in (-128, 127, int(open_[0].inputs["zero_point"])):
+        given = answers | {f"{c.name}/y": np.asarray(code) for c in open_[:1]}
+        assert all(c.conforms for c in pack_verify.verify(pack, given))
+    given = answers | {f"{open_[0].name}/y": np.asarray(55)}
+    assert not all(c.conforms for c in pack_verify.verify(pack, given))
+    without = {k: v for k, v in answers.items() if not k.startswith(open_[0].name)}
+    assert all(c.conforms for c in pack_verify.verify(pack, without))
+    assert packs.score(pack)[1] == []
+
+
+def test_outputs_of_a_pack_are_diagnosed():
+    pack = packs.generate("requantize")
+    of = FAMILIES["requantize"]
+    answers = {
+        f"{c.name}/y": of.evaluate(of.default | {"requantize": "trunc"}, **c.inputs)[
+            "y"
+        ]
+        for c in pack.cases
+    }
+    found = pack_verify.diagnosed(pack, answers)
+    assert found.best.variants[0]["requantize"] == "trunc"
+    assert pack_verify.diagnosed(pack, {}) is None
+    told = pack_verify.listed(pack_verify.verify(pack, answers), found)
+    assert "requantize = trunc" in told
+    assert f"/ {len(pack.cases)} cases conform" in told
+
+
+@pytest.mark.parametrize("name", ["conv2d", "avg_pool2d", "training_step", "sgd"])
+def test_packs_of_calls_survive_their_files(name, tmp_path):
+    """Tuples, lists of numbers and flags come back as what the family takes."""
+    pack = packs.generate(name)
+    pack_files.write(pack, tmp_path)
+    again = pack_files.read(tmp_path)
+    assert again.manifest() == pack.manifest()
+    of = FAMILIES[name]
+    for case in again.cases:
+        for key, value in of.evaluate(of.default, **case.inputs).items():
+            np.testing.assert_array_equal(value, case.outputs[key])
+
+
+def test_packs_are_the_same_bytes_on_another_day_in_another_folder(tmp_path):
+    """The clock is moved: NumPy and zip files could write a date."""
+    code = (
+        "import sys, time, datetime; past = time.time() - 400 * 86400;"
+        "time.time = lambda: past; time.localtime = lambda *_: time.gmtime(0);"
+        "from refqnn.conformance import pack_files, packs;"
+        "pack_files.write(packs.generate('dequantize'), sys.argv[1])"
+    )
+    other = tmp_path / "elsewhere" / "pack"
+    subprocess.run([sys.executable, "-c", code, str(other)], check=True, cwd=tmp_path)
+    pack_files.write(packs.generate("dequantize"), tmp_path / "here")
+    for name in ("manifest.json", "vectors.npz"):
+        assert (other / name).read_bytes() == (tmp_path / "here" / name).read_bytes()

@@ -1,0 +1,264 @@
+"""Foreign code at its worst: a line in the report and no traceback."""
+
+import ctypes
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from refqnn.conformance import (
+    Broken,
+    Child,
+    check_implementation,
+    from_command,
+    from_ctypes,
+    from_onnx,
+    identify,
+    verify,
+)
+from refqnn.conformance.child import isolated, one_line
+from refqnn.conformance.semantics import Semantics
+
+
+class Silent(Exception):  # noqa: N818 - one that does not even print
+    def __str__(self):
+        raise RuntimeError("no message either")
+
+
+def prints_and_dies(*_):
+    sys.stdout.write("to standard output\n")
+    sys.stderr.write("assertion failed: i < n\n")
+    sys.stderr.flush()
+    os._exit(3)
+
+
+def writes_into_the_pipe(*_):
+    """As C code does that writes to a descriptor which is not its own."""
+    for descriptor in range(3, 64):
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                os.write(descriptor, b"\x00\x00\x00\x04junk")
+    return 0
+
+
+def odd_object(*_):
+    class Odd:
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("no array today")
+
+    return Odd()
+
+
+NASTY = {
+    "a null pointer": (lambda *_: ctypes.string_at(0), "crashed: signal 11"),
+    "os._exit": (lambda *_: os._exit(0), "left with 0"),
+    "sys.exit": (lambda *_: sys.exit(5), "left with 5"),
+    "abort": (lambda *_: os.abort(), "crashed: signal 6"),
+    "an endless loop": (lambda *_: time.sleep(99), "no answer after 0.3 s"),
+    "last words": (prints_and_dies, "left with 3: assertion failed: i < n"),
+    "text": (lambda *_: "text", "no array of numbers"),
+    "objects": (lambda *_: np.array([None, {}]), "ndarray of object"),
+    "complex numbers": (lambda *_: np.ones(3, complex), "complex128"),
+    "nothing": (lambda *_: None, "no array of numbers"),
+    "ragged lists": (lambda *_: [[1, 2], [3]], "ValueError"),
+    "too few": (lambda *_: np.zeros(1), "shape (1,)"),
+    "two outputs": (lambda q, *_: (q, q), "got 2 outputs"),
+    "no outputs": (lambda *_: (), "missing ['y']"),
+    "NaN": (lambda q, *_: np.full(np.shape(q), np.nan), "NaN"),
+    "an odd object": (odd_object, "RuntimeError: no array today"),
+    "deep recursion": (lambda *_: deep(0), "RecursionError"),
+    "a silent exception": (lambda *_: raised(Silent()), "Silent: of no message"),
+    "memory": (lambda *_: np.ones((2**40, 2**20)), "Error"),
+    "garbage in the pipe": (writes_into_the_pipe, "garbled answer"),
+}
+
+
+def deep(n):
+    return deep(n + 1) + 1
+
+
+def raised(error):
+    raise error
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_nasty_code_is_a_line_of_the_report(name, capfd):
+    function, told = NASTY[name]
+    found = check_implementation(function, "dequantize", seconds=0.3)
+    assert not found.conforms
+    assert found.exit_code in {1, 3}
+    assert told in str(found)
+    assert "Traceback" not in str(found)
+    shown = capfd.readouterr()
+    assert "Traceback" not in shown.err + shown.out
+    assert "to standard output" not in shown.out
+
+
+@pytest.mark.parametrize("name", ["a null pointer", "an endless loop", "os._exit"])
+def test_identify_and_verify_survive_what_they_ask(name):
+    function, told = NASTY[name]
+    found = identify(function, "requantize", seconds=0.3)
+    assert not found.explained
+    assert told in found.complaint
+    rng = np.random.default_rng(0)
+    held = verify(function, "requantize", Semantics(), rng=rng, seconds=0.3, inputs=99)
+    assert not held.conforms
+    assert told in held.error
+
+
+def test_a_child_answers_again_after_an_accident():
+    def moody(x):
+        if x[0] < 0:
+            os.abort()
+        return x + 1
+
+    with Child(moody) as child:
+        with pytest.raises(Broken, match="signal 6"):
+            child(np.array([-1]))
+        np.testing.assert_array_equal(child(np.array([1]))[0], [2])
+
+
+def test_answers_by_name_stay_named():
+    with Child(lambda x: {"y": x}) as child:
+        assert list(child(np.array([1]))) == ["y"]
+
+
+def test_a_child_is_not_put_into_another():
+    with Child(lambda x: x) as child, isolated(child) as same:
+        assert same is child
+    with isolated(len, in_process=True) as same:
+        assert same is len
+
+
+def test_messages_are_one_short_line():
+    told = one_line(ValueError("a\n" * 1000))
+    assert "\n" not in told
+    assert len(told) < 320
+
+
+def test_children_end_with_the_block():
+    with Child(lambda x: x) as child:
+        child(np.zeros(1))
+        process = child.process
+    assert not process.is_alive()
+
+
+KERNELS = """
+#include <stdint.h>
+void good(const int32_t *acc, int32_t m, int32_t shift, int32_t z, int32_t lo,
+          int32_t hi, int32_t *out, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    int64_t right = 31 - shift, t = (int64_t)acc[i] * m;
+    int64_t q = z + ((t + ((int64_t)1 << (right - 1))) >> right);
+    out[i] = q < lo ? lo : q > hi ? hi : q;
+  }
+}
+void wild(const int32_t *acc, int32_t m, int32_t shift, int32_t z, int32_t lo,
+          int32_t hi, int32_t *out, int64_t n) {
+  for (int64_t i = 0;; i++) out[i * 4096] = 7;
+}
+"""
+TYPES = ("int32*", "int32", "int32", "int32", "int32", "int32")
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("there is no C compiler on the path")
+    folder = tmp_path_factory.mktemp("c")
+    (folder / "k.c").write_text(KERNELS)
+    command = [compiler, "-O1", "-shared", "-fPIC", "k.c", "-o", "k.so"]
+    subprocess.run(command, cwd=folder, check=True)
+    return folder / "k.so"
+
+
+def test_libraries_run_in_a_child(library):
+    good = from_ctypes(library, "good", arguments=TYPES, out="int32*")
+    assert isinstance(good, Child)
+    assert check_implementation(good, "requantize").conforms
+    wild = from_ctypes(library, "wild", arguments=TYPES, out="int32*")
+    found = check_implementation(wild, "requantize")
+    assert "crashed: signal" in str(found)
+    absent = from_ctypes(library, "absent", arguments=TYPES, out="int32*")
+    assert "undefined symbol" in str(check_implementation(absent, "requantize"))
+
+
+def test_a_library_in_this_process_is_a_plain_function(library):
+    options = {"arguments": TYPES, "out": "int32*", "in_process": True}
+    good = from_ctypes(library, "good", **options)
+    call = (np.int32([3]), 1 << 30, 0, 0, -128, 127)
+    np.testing.assert_array_equal(good(*call), [2])
+
+
+def test_wrong_descriptions_of_libraries_raise_at_once(library, tmp_path):
+    with pytest.raises(ValueError, match="there is no file"):
+        from_ctypes(tmp_path / "absent.so", "good", arguments=TYPES, out="int32*")
+    with pytest.raises(ValueError, match="type must be one of"):
+        from_ctypes(library, "good", arguments=("int",), out="int32*")
+    with pytest.raises(ValueError, match="there is no file"):
+        from_onnx(tmp_path / "absent.onnx", ["x"])
+
+
+def test_what_is_no_library_or_model_is_a_line(tmp_path):
+    (tmp_path / "a.so").write_bytes(b"not a library")
+    kernel = from_ctypes(tmp_path / "a.so", "f", arguments=TYPES, out="int32*")
+    assert "OSError" in str(check_implementation(kernel, "requantize"))
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "a.onnx").write_bytes(b"not a model")
+    model = from_onnx(tmp_path / "a.onnx", ["x"], seconds=60)
+    told = str(check_implementation(model, "requantize"))
+    assert "failed" in told
+    assert "Traceback" not in told
+
+
+NASTY_COMMANDS = {
+    "pickled arrays": (
+        "np.savez(sys.argv[2], y=np.array([{}], dtype=object))",
+        "no outputs",
+    ),
+    "a cut file": (
+        "import os; np.savez(sys.argv[2], y=np.ones(9)); os.truncate(sys.argv[2], 99)",
+        "no outputs",
+    ),
+    "a pickle": ("import pickle; pickle.dump([], open(sys.argv[2], 'wb'))", "a pickle"),
+    "a folder": ("import os; os.mkdir(sys.argv[2])", "there is no file"),
+    "a pipe": ("import os; os.mkfifo(sys.argv[2])", "there is no file"),
+    "a device": ("import os; os.symlink('/dev/zero', sys.argv[2])", "there is no file"),
+    "no UTF-8": (
+        "sys.stderr.buffer.write(bytes([255, 254, 10])); sys.exit(9)",
+        "left with 9",
+    ),
+    "a signal": ("import os; os.kill(os.getpid(), 9)", "left with -9"),
+}
+
+
+@pytest.mark.parametrize("name", NASTY_COMMANDS)
+def test_nasty_commands_are_broken(name):
+    code, told = NASTY_COMMANDS[name]
+    program = [sys.executable, "-c", f"import sys, numpy as np; {code}"]
+    call = from_command(program, inputs=("q",), seconds=30)
+    with pytest.raises(Broken, match=told):
+        call(np.zeros(1))
+
+
+def test_a_command_that_prints_without_end_ends_with_its_time():
+    begun = time.monotonic()
+    with pytest.raises(Broken, match="no answer"):
+        from_command(["yes"], inputs=("q",), seconds=0.5)(np.zeros(1))
+    assert time.monotonic() - begun < 20
+
+
+def test_what_a_command_started_ends_with_it():
+    """A grandchild that holds the pipes does not keep the judge waiting."""
+    begun = time.monotonic()
+    shell = ["sh", "-c", "sleep 60 & sleep 60"]
+    with pytest.raises(Broken, match="no answer"):
+        from_command(shell, inputs=("q",), seconds=0.5)(np.zeros(1))
+    assert time.monotonic() - begun < 20

@@ -1,0 +1,301 @@
+"""Goldens of others: read from directories made here, scored, turned into packs."""
+
+import json
+
+import numpy as np
+import pytest
+
+from refqnn import integer
+from refqnn.conformance import goldens, pack_files, packs
+from refqnn.conformance.families import FAMILIES
+from refqnn.conformance.goldens import c_headers
+from refqnn.conformance.packs import Unreadable
+
+
+def descriptor(folder, rng, *, mode="S", bits=8, unsigned=False, scale32=True, n=12):
+    """A RESCALE of TOSA as its generator writes it; outputs by its pseudo-code."""
+    folder.mkdir(parents=True)
+    x = rng.integers(-1000, 1000, (1, n, 3)).astype(np.int32)
+    multiplier, shift = ([3 << 29], [34]) if scale32 else ([3 << 13], [18])
+    zero = 200 if unsigned else -5
+    limit = (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    y = [
+        min(
+            max(zero + rescaled(int(v), multiplier[0], shift[0], mode), limit[0]),
+            limit[1],
+        )
+        for v in x.ravel()
+    ]
+    signed = np.array(y).astype(f"u{bits // 8}").view(f"i{bits // 8}").reshape(x.shape)
+    np.save(folder / "input-0.npy", x)
+    np.save(folder / "ref-result-0.npy", signed)
+    fixed = {
+        "const-0": ("INT32" if scale32 else "INT16", multiplier),
+        "const-1": ("INT8", shift),
+        "const-2": ("INT32", [0]),
+        "const-3": (f"INT{bits}", [int(np.int64(zero).astype(f"i{bits // 8}"))]),
+    }
+    tensors = {"input-0": {"data_type": "INT32", "input_pos": 0, "op": "RESCALE"}}
+    for place, (name, (kind, data)) in enumerate(fixed.items(), 1):
+        tensors[name] = {
+            "data_type": kind,
+            "input_pos": place,
+            "op": "RESCALE",
+            "fixed_data_info": {"data": [float(v) for v in data]},
+        }
+    told = {
+        "tosa_file": "test.tosa",
+        "ifm_name": ["input-0"],
+        "ifm_file": ["input-0.npy"],
+        "ofm_name": ["result-0"],
+        "ofm_file": ["ref-result-0.npy"],
+        "expected_failure": False,
+        "meta": {"data_gen": {"tensors": tensors}},
+    }
+    (folder / "desc.json").write_text(json.dumps(told))
+    return x
+
+
+def rescaled(v, multiplier, shift, mode):
+    """The pseudo-code of TOSA's apply_scale_32: one rounding, or two."""
+    extra = 0
+    if mode == "D" and shift > 31:
+        extra = (1 << 30) if v >= 0 else -(1 << 30)
+    return (v * multiplier + (1 << (shift - 1)) + extra) >> shift
+
+
+@pytest.mark.parametrize(
+    ("mode", "scale32", "found"),
+    [("S", True, "half_up"), ("S", False, "half_up"), ("D", True, "two_stage")],
+)
+def test_tosa_descriptors_are_read(tmp_path, rng, mode, scale32, found):
+    folder = tmp_path / f"rescale_12x3_i32_outi8_sc1_rm{mode}_pc0_iu0_ou0"
+    x = descriptor(folder, rng, mode=mode, scale32=scale32, n=200)
+    suite = goldens.read(tmp_path)
+    (golden,) = suite.goldens
+    assert golden.declared == {"S": "SINGLE_ROUND", "D": "DOUBLE_ROUND"}[mode]
+    assert golden.name == folder.name
+    np.testing.assert_array_equal(golden.inputs["acc"], x)
+    (score,) = goldens.score(suite)
+    assert not score.unexplained
+    assert score.recorder["requantize"].startswith(found)
+
+
+def test_unsigned_codes_of_tosa_are_unsigned(tmp_path, rng):
+    descriptor(tmp_path / "rescale_rmS_ou1", rng, unsigned=True)
+    (golden,) = goldens.read(tmp_path).goldens
+    assert golden.inputs["zero_point"] == 200
+    assert (golden.inputs["q_min"], golden.inputs["q_max"]) == (0, 255)
+    assert not goldens.score(goldens.read(tmp_path))[0].unexplained
+
+
+def test_what_is_no_rescale_is_said(tmp_path, rng):
+    for name in ("a", "b", "c", "d"):
+        descriptor(tmp_path / name, rng)
+    (tmp_path / "a" / "ref-result-0.npy").unlink()
+    (tmp_path / "c" / "desc.json").write_text("garbage")
+    told = json.loads((tmp_path / "b" / "desc.json").read_text())
+    (tmp_path / "b" / "desc.json").write_text(
+        json.dumps(told | {"expected_failure": True})
+    )
+    told["meta"] = {"data_gen": {"tensors": {"x": {"op": "ADD", "input_pos": 0}}}}
+    (tmp_path / "d" / "desc.json").write_text(json.dumps(told))
+    suite = goldens.read(tmp_path)
+    assert suite.goldens == ()
+    assert list(suite.unread) == ["a", "b", "c", "d"]
+    lines = suite.told()
+    assert "run the reference model first" in lines
+    assert "a failure is expected" in lines
+    assert "operator ADD: only RESCALE is read" in lines
+    assert "JSONDecodeError" in lines
+
+
+def headers(folder, rng, kind):
+    """A layer in the files of CMSIS-NN; outputs by refqnn's integer operators."""
+    folder.mkdir(parents=True)
+    n, c, h, w, out, kh, kw = 2, 3, 5, 6, 6, 4, 3
+    z, y_zero, stride, pad = -9, 11, (2, 1), (1, 1)
+    x = rng.integers(-128, 128, (n, h, w, c)).astype(np.int8)
+    bias = rng.integers(-500, 500, out).astype(np.int32)
+    multiplier = rng.integers(1 << 30, 1 << 31, out)
+    shift = rng.integers(-9, -7, out)
+    defines = {"INPUT_BATCHES": n, "OUT_CH": out, "INPUT_OFFSET": -z}
+    options = {}
+    if kind == "fully_connected":
+        weights = rng.integers(-128, 128, (out, h * w * c)).astype(np.int8)
+        acc = integer.linear(x.reshape(n, -1), weights, bias, x_zero_point=z)
+        multiplier, shift = multiplier[:1], shift[:1]
+        defines |= {"ACCUMULATION_DEPTH": h * w * c}
+        defines |= {"OUTPUT_MULTIPLIER": multiplier[0], "OUTPUT_SHIFT": shift[0]}
+        lift, planar = (-1,), ()
+    else:
+        groups = c if kind == "depthwise" else 1
+        w_oihw = rng.integers(-128, 128, (out, c // groups, kh, kw)).astype(np.int8)
+        acc = integer.conv2d(
+            x.transpose(0, 3, 1, 2),
+            w_oihw,
+            bias,
+            x_zero_point=z,
+            stride=stride,
+            padding=((1, 2), (1, 1)),
+            groups=groups,
+        )
+        weights = w_oihw.transpose(0, 2, 3, 1)
+        if kind == "depthwise":
+            weights, defines["CH_MULT"] = w_oihw.transpose(1, 2, 3, 0), out // c
+        _, _, ho, wo = acc.shape
+        sizes = ("IN_CH", "INPUT_H", "INPUT_W", "FILTER_Y", "FILTER_X", "STRIDE_Y")
+        defines |= dict(zip(sizes, (c, h, w, kh, kw, stride[0]), strict=True))
+        defines |= {"STRIDE_X": 1, "PAD_Y": pad[0], "PAD_X": pad[1]}
+        defines |= {"OUTPUT_H": ho, "OUTPUT_W": wo}
+        options = {"output_mult": multiplier, "output_shift": shift}
+        lift, planar = (-1, 1, 1), (0, 2, 3, 1)
+    y = integer.requantize(
+        acc, multiplier.reshape(lift), shift.reshape(lift), y_zero,
+        q_min=-100, q_max=127, rounding="floor",
+    )  # fmt: skip
+    y = y.transpose(planar) if planar else y
+    defines |= {"OUT_ACTIVATION_MIN": -100, "OUT_ACTIVATION_MAX": 127}
+    defines |= {"OUTPUT_OFFSET": y_zero}
+    text = "".join(f"#define LAYER_{k} {v}\n" for k, v in defines.items())
+    (folder / "config_data.h").write_text("// generated\n#pragma once\n" + text)
+    arrays = {"input": x, "weights": weights, "biases": bias, "output_ref": y} | options
+    for name, array in arrays.items():
+        kind = "int8_t" if array.dtype == np.int8 else "int32_t"
+        values = ",\n ".join(map(str, array.ravel().tolist()))
+        line = f"const {kind} layer_{name}[{array.size}] = {{{values}}};\n"
+        (folder / f"{name}_data.h").write_text(f"#include <stdint.h>\n{line}")
+
+
+@pytest.mark.parametrize("kind", ["convolution", "depthwise", "fully_connected"])
+def test_c_headers_of_layers_are_read(tmp_path, rng, kind):
+    headers(tmp_path / "layer", rng, kind)
+    suite = goldens.read(tmp_path)
+    assert not suite.unread, suite.unread
+    (score,) = goldens.score(suite)
+    assert not score.unexplained
+    assert score.recorder["requantize"] == "floor"
+
+
+def test_incomplete_headers_are_said(tmp_path, rng):
+    headers(tmp_path / "a", rng, "convolution")
+    headers(tmp_path / "b", rng, "convolution")
+    (tmp_path / "a" / "output_ref_data.h").unlink()
+    (tmp_path / "b" / "weights_data.h").unlink()
+    unread = goldens.read(tmp_path).unread
+    assert "want one" in unread["a"]
+    assert "*_weights is missing" in unread["b"]
+
+
+def test_arrays_of_our_own_headers_are_read_back():
+    from refqnn.conformance import exports
+
+    pack = packs.generate("dequantize")
+    found = c_headers.arrays(exports.export(pack, "c-header").decode())
+    for name, array in pack.arrays().items():
+        got = found[f"case_{name.replace('/', '_')}"]
+        np.testing.assert_array_equal(got, array.ravel())
+        assert got.dtype == array.dtype
+
+
+ONNX_CASES = ("QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger")
+
+
+@pytest.fixture(scope="module")
+def onnx_suite(tmp_path_factory):
+    """ONNX's own node tests of integer operators, as directories."""
+    onnx = pytest.importorskip("onnx")
+    cases = pytest.importorskip("onnx.backend.test.case.node").collect_testcases
+    root = tmp_path_factory.mktemp("onnx")
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = [c for c in cases(None) if c.model.graph.node[0].op_type in ONNX_CASES]
+    for case in found:
+        folder = root / case.model.graph.node[0].op_type / case.name
+        data = folder / "test_data_set_0"
+        data.mkdir(parents=True)
+        onnx.save(case.model, folder / "model.onnx")
+        graph = case.model.graph
+        for kind, arrays, infos in zip(
+            ("input", "output"),
+            case.data_sets[0],
+            (graph.input, graph.output),
+            strict=True,
+        ):
+            for i, (array, info) in enumerate(zip(arrays, infos, strict=True)):
+                made = array
+                if not isinstance(array, onnx.TensorProto):
+                    made = onnx.numpy_helper.from_array(np.asarray(array), info.name)
+                (data / f"{kind}_{i}.pb").write_bytes(made.SerializeToString())
+    return root
+
+
+def sights(root):
+    suite = goldens.read(root)
+    (score,) = goldens.score(suite)
+    seen = {(s.axis, s.value): s.seen for s in score.sights}
+    return suite, score, seen
+
+
+def test_what_the_cases_of_quantize_linear_cannot_see(onnx_suite):
+    """design/conformance.md section 1: half away, reciprocal and zero-point order."""
+    suite, score, seen = sights(onnx_suite / "QuantizeLinear")
+    assert score.cases >= 8
+    assert all("no integer" in why for why in suite.unread.values())
+    assert score.unexplained == ()
+    assert score.recorder == FAMILIES["quantize"].default
+    assert seen["rounding", "half_away"] == 0
+    assert seen["rounding", "half_up"] == 2
+    assert seen["zero_point_when", "before_rounding"] == 1
+    assert seen["scaling", "reciprocal"] == seen["scaling", "reciprocal_fma"] == 0
+    assert seen["rounding", "trunc"] >= 7
+    assert all(seen["nan", v] == 0 for v in ("q_min", "q_max", "zero", "kept"))
+    assert "half_away                0 / " in str(score)
+    assert "no case sees it" in str(score)
+
+
+@pytest.mark.parametrize("operator", ["QLinearConv", "QLinearMatMul"])
+def test_what_the_cases_of_qlinear_operators_cannot_see(onnx_suite, operator):
+    suite, score, seen = sights(onnx_suite / operator)
+    assert suite.unread == {}
+    assert score.unexplained == ()
+    blind = ("half_even", "half_away", "half_down", "two_stage_half_away",
+             "float32_half_even", "mixed_half_even")  # fmt: skip
+    assert all(seen["requantize", form] == 0 for form in blind)
+    assert seen["requantize", "trunc"] == seen["requantize", "floor"] == score.cases
+
+
+def test_zero_points_of_channels_are_read(onnx_suite):
+    suite, score, _ = sights(onnx_suite / "ConvInteger")
+    assert suite.unread == {}
+    assert (score.cases, score.unexplained) == (2, ())
+
+
+def test_goldens_become_packs(onnx_suite, tmp_path):
+    made = goldens.as_packs(goldens.read(onnx_suite / "QLinearMatMul"))
+    (pack,) = made
+    pack_files.write(pack, tmp_path)
+    again = pack_files.read(tmp_path)
+    assert again.manifest() == pack.manifest()
+    assert len(again.cases) == 8
+    assert "requantize = trunc" in again.cases[0].reveals
+
+
+def test_a_case_that_no_variant_gives_is_named(tmp_path, rng):
+    descriptor(tmp_path / "good", rng)
+    descriptor(tmp_path / "odd", rng)
+    y = np.load(tmp_path / "odd" / "ref-result-0.npy")
+    y.flat[0] ^= 5
+    np.save(tmp_path / "odd" / "ref-result-0.npy", y)
+    (score,) = goldens.score(goldens.read(tmp_path))
+    assert score.unexplained == ("odd",)
+    assert "not recorded by it: odd" in str(score)
+
+
+def test_a_folder_without_goldens_is_unreadable(tmp_path):
+    with pytest.raises(Unreadable, match=r"holds no model\.onnx"):
+        goldens.read(tmp_path)
+    with pytest.raises(Unreadable, match="is not a folder"):
+        goldens.read(tmp_path / "absent")

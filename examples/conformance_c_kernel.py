@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from refqnn.conformance import Child, check_implementation, from_ctypes, identify
+from refqnn.conformance import check_implementation, from_ctypes, identify
 
 KERNEL = """
 #include <stdint.h>
@@ -56,8 +56,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any] | None:
             out="int32*",
         )
         results = check_implementation(kernel, "requantize")
-        with Child(kernel) as child:
-            found = identify(child, "requantize")
+        found = identify(kernel, "requantize")
     if options.json:
         print(json.dumps(found.as_dict()))
     else:

@@ -1,6 +1,7 @@
 """What a function returned, by name of output, and the comparison of several calls."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,40 @@ def compare_calls(
         if complaint := unlike(g, w):
             return Comparison(name, 0, 0, error=complaint)
     if len(got) == 1 and len(family.outputs) == 1:
-        g, w = next(iter(pairs(got, want)))
-    else:
-        g, w = (
-            np.concatenate([np.ravel(a) for outputs in side for a in outputs.values()])
-            for side in (got, want)
-        )
+        return compared(family, *next(iter(pairs(got, want))), name)
+    g, w = (
+        np.concatenate([np.ravel(a) for outputs in side for a in outputs.values()])
+        for side in (got, want)
+    )
+    whole = compared(family, g, w, name)
+    parts = [
+        (place(i, key, len(got)), compared(family, g[key], w[key], name))
+        for i, (g, w) in enumerate(zip(got, want, strict=True))
+        for key in w
+    ]
+    bad = [(where, part) for where, part in parts if part.mismatches]
+    if not bad:
+        return whole
+    shared = [line for line in bad[0][1].where if all(line in p.where for _, p in bad)]
+    where, first = bad[0]
+    return replace(whole, first=first.first, at=where, where=tuple(shared))
+
+
+def compared(family: Family, got: Array, want: Array, name: str) -> Comparison:
+    """Compare under the policy of a family."""
     if not family.close:
-        return compare(g, w, name=name)
-    bound = family.close * (1 + np.abs(w))
-    return compare(g, w, name=name, policy="bound", bound=bound)
+        return compare(got, want, name=name)
+    bound = family.close * (1 + np.abs(want))
+    return compare(got, want, name=name, policy="bound", bound=bound)
+
+
+def place(call: int, output: str, calls: int) -> str:
+    """Return the name of an output, and of its call where there are several.
+
+    >>> place(3, "y", 9), place(0, "dx", 1)
+    ('call 3: y', 'dx')
+    """
+    return f"call {call}: {output}" if calls > 1 else output
 
 
 def pairs(got: Sequence[Outputs], want: Sequence[Outputs]) -> list[tuple[Array, Array]]:

@@ -5,7 +5,7 @@ the set of differences. Why they differ is the question of ``diagnose``.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -33,6 +33,8 @@ class Comparison:
     #: difference in units of the last place -> how often; floats: in ulps, clipped
     histogram: Mapping[int, int] = field(default_factory=dict)
     first: Index | None = None
+    #: the array that ``first`` is a place of
+    at: str = "y"
     want: Any = None
     got: Any = None
     #: what all mismatches have in common
@@ -53,6 +55,7 @@ class Comparison:
             "total": self.total,
             "mismatches": self.mismatches,
             "lsb": {str(k): v for k, v in self.histogram.items()},
+            "at": self.at,
             "first": None if self.first is None else list(self.first),
             "want": plain(self.want),
             "got": plain(self.got),
@@ -80,11 +83,12 @@ class Comparison:
         if self.first is None:
             return []
         at = f"[{', '.join(map(str, self.first))}]" if self.first else ""
+        at = self.at + at
         lsb = "   ".join(
             f"{bin_name(k)}: {v}" for k, v in sorted(self.histogram.items())
         )
         return [
-            f"first     y{at}   want {self.want}   got {self.got}",
+            f"first     {at}   want {self.want}   got {self.got}",
             f"lsb       {lsb}",
         ]
 
@@ -114,7 +118,7 @@ def compare(
     at most ``bound``, broadcast to the arrays. NaN equals NaN.
 
     >>> print(compare(np.array([1, 3, 5]), np.array([1, 2, 5])))
-    output  MISMATCH  1 / 3 (33 %)
+    output  MISMATCH  1 / 3 (33.3 %)
     first     y[1]   want 2   got 3
     lsb       0: 2   +1: 1
     """
@@ -133,9 +137,9 @@ def compare(
         missed,
         histogram(got, want),
         first,
-        want[first],
-        got[first],
-        tuple(pattern(~same)),
+        want=want[first],
+        got=got[first],
+        where=tuple(pattern(~same)),
     )
 
 
@@ -214,8 +218,8 @@ def pattern(wrong: Bool) -> list[str]:
 
     wrong: (...), channels on axis 1
     """
-    tests: tuple[Callable[[Bool], str], ...] = (channels, border, last_line)
-    return [line for line in (test(wrong) for test in tests) if line]
+    side = last_line(wrong) or border(wrong)
+    return [line for line in (channels(wrong), side) if line]
 
 
 def channels(wrong: Bool) -> str:
@@ -242,7 +246,7 @@ def last_line(wrong: Bool) -> str:
     """Say so if every mismatch is in the last row or the last column."""
     if wrong.ndim != 4 or min(wrong.shape[2:]) < 2 or wrong[:, :, :-1, :-1].any():
         return ""
-    return "all in the last row or column -> stride, ceil or the side of the padding"
+    return "all in the last row or column -> stride, ceil or padding there"
 
 
 def plain(value: Any) -> Any:

@@ -18,12 +18,16 @@ from refqnn.conformance.compare import Comparison
 from refqnn.conformance.families import Choices, Family, Inputs, Outputs, family_of
 from refqnn.conformance.reproduce import smallest
 from refqnn.conformance.semantics import Semantics, named
-from refqnn.conformance.structure import near_ties, structural
+from refqnn.conformance.structure import moved, near_ties, structural
 from refqnn.conformance.tables import table
 
 #: elements times variants up to which every combination is tried
 AFFORDABLE = 30_000_000
 SHOWN = 3
+#: share of the outputs from which on a variant is called near
+NEAR = 0.2
+#: columns of an explanation
+WIDTH = 58
 
 
 class Explanation(NamedTuple):
@@ -110,7 +114,7 @@ class Diagnosis:
             lines += self.table()
         else:
             lines.append(f"none of the {self.searched} variants explains it")
-            lines += ["nearest", *self.table()[1:]]
+            lines += ["nearest", *self.table()[1:]] if self.near() else []
         lines.append(f"evidence  {self.evidence} outputs on which variants differ")
         if self.reproduce:
             lines.append(f"reproduce {self.reproduce}")
@@ -120,13 +124,30 @@ class Diagnosis:
         """Return the answers of refqnn."""
         return family_of(self.family).default
 
+    def near(self) -> list[Explanation]:
+        """Return the first explanations, of those that contradict little."""
+        return [
+            e
+            for e in self.explanations[:SHOWN]
+            if not e.contradicted or e.agrees >= self.comparison.total * NEAR
+        ]
+
     def table(self) -> list[str]:
         """Return the explanations, what agrees and what contradicts."""
-        lines = [f"{'explained by':62} {'agrees':>15}   contradicted by"]
-        for i, each in enumerate(self.explanations[:SHOWN], 1):
-            told = named(each.variants[0], self.declared)
-            share = f"{each.agrees}/{self.comparison.total}"
-            lines.append(f" {i}  {told:58} {share:>15}   {each.contradicted}")
+        rows = [
+            (
+                named(each.variants[0], self.declared),
+                f"{each.agrees}/{self.comparison.total}",
+                each.contradicted,
+            )
+            for each in self.near()
+        ]
+        width = max([WIDTH, *(len(row[0]) for row in rows)])
+        lines = [f"{'explained by':{width + 4}} {'agrees':>15}   contradicted by"]
+        lines += [
+            f" {i}  {told:{width}} {share:>15}   {contradicted}"
+            for i, (told, share, contradicted) in enumerate(rows, 1)
+        ]
         if self.explained and self.deciding:
             first = self.explanations[0].variants
             others = "; ".join(named(v, self.declared) for v in first[1:3])
@@ -195,6 +216,7 @@ def searched(
     lines = [*ties(family, calls, got, want)]
     if judged[0].contradicted:
         lines += [line for g, w in pairs(got, want) for line in structural(g, w)]
+        lines += [] if lines else combined(family, declared, calls[0], got[0])
     least = smallest(family, declared, calls, got, want)
     return Diagnosis(
         family.name,
@@ -208,6 +230,21 @@ def searched(
         least.told,
         least.call,
     )
+
+
+def combined(
+    family: Family, declared: Choices, call: Inputs, got: Outputs
+) -> list[str]:
+    """Return what is recognised of the first call beside one other answer."""
+    for variant in family.neighbours(declared, 1)[1:]:
+        try:
+            want = family.evaluate(variant, **call)
+        except ValueError:
+            continue
+        found = [line for k, w in want.items() for line in moved(got[k], w)]
+        if found:
+            return [f"with {named(variant, declared)}: {line}" for line in found]
+    return []
 
 
 def judge(

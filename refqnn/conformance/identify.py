@@ -86,7 +86,8 @@ class Identification:
         head = f"{self.family}: {self.inputs} inputs, {len(self.probes)} questions"
         if not self.alive:
             count = len(family_of(self.family).variants())
-            why = self.complaint or f"none of the {count} variants gives these answers"
+            none = f"none of the {count} variants gives these answers: "
+            why = self.complaint or none + "check_implementation shows the difference"
             return f"{head}\n  {why}"
         lines = [f"  {a:18} {v}{star(a, v)}" for a, v in self.certain.items()]
         open_ = [

@@ -29,6 +29,17 @@ def structural(got: Array, want: Array) -> list[str]:
     return [line for line in (test(got, want) for test in OF_VALUES) if line]
 
 
+def moved(got: Array, want: Array) -> list[str]:
+    """Return a line where the same numbers stand in other places, or are shifted.
+
+    >>> moved(np.array([1, 2, 3]), np.array([3, 2, 1]))
+    ['got is want flipped along axis 0 -> order of memory']
+    """
+    if got.shape != want.shape or not got.size or equal(got, want).all():
+        return []
+    return [line for line in (test(got, want) for test in MOVES) if line]
+
+
 def constant_offset(got: Array, want: Array) -> str:
     """One number is added, to everything or to each channel."""
     away = got.astype(np.float64) - want
@@ -181,4 +192,5 @@ OF_VALUES: tuple[Test, ...] = (
     wraps,
     saturates,
 )
+MOVES: tuple[Test, ...] = (constant_offset, flipped, transposed, permuted, nibbles)
 OF_SHAPES: tuple[Test, ...] = (transposed, one_size_off)

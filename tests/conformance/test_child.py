@@ -136,6 +136,13 @@ def test_a_child_is_not_put_into_another():
         assert same is len
 
 
+def test_a_child_in_a_child_is_a_plain_function():
+    inner = Child(lambda x: x + 1)
+    with inner, Child(inner) as outer:
+        inner(np.array([0]))
+        np.testing.assert_array_equal(outer(np.array([1]))[0], [2])
+
+
 def test_messages_are_one_short_line():
     told = one_line(ValueError("a\n" * 1000))
     assert "\n" not in told

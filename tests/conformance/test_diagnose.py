@@ -170,3 +170,53 @@ def test_equal_arrays_have_no_structure(rng):
     assert structural(W, W) == []
     noise = rng.integers(0, 1000, W.shape)
     assert structural(noise, W) == []
+
+
+def test_where_is_told_for_several_calls_together(rng):
+    """What all calls have in common: here a channel, and not the last column."""
+    family = FAMILIES["conv2d"]
+    calls = [family.draw(rng, 200) for _ in range(3)]
+    outputs = [family.evaluate(family.default, **call)["y"] for call in calls]
+    outputs[1][:, 2] += 1
+    outputs[2][:, 2, :, -1] += 1
+    found = diagnose("conv2d", calls, outputs)
+    assert found.comparison.where == (
+        "all on channel 2 of axis 1 -> a parameter of that channel",
+    )
+    assert found.comparison.first == (0, 2, 0, 0)
+    assert "first     call 1: y[0, 2, 0, 0]" in str(found)
+
+
+def test_other_outputs_are_named(rng):
+    family = FAMILIES["fake_quantize"]
+    call = family.draw(rng, 50)
+    outputs = family.evaluate(family.default, **call)
+    outputs["dx"] = outputs["dx"] + 5
+    assert "first     dx[0, 0]" in str(diagnose("fake_quantize", call, outputs))
+
+
+def test_a_permutation_beside_another_answer_is_recognised(rng):
+    call, outputs = given("conv2d", rng, padding_value="raw_zero")
+    got = np.roll(outputs["y"], 1, axis=1)
+    found = diagnose("conv2d", call, got)
+    assert not found.explained
+    assert "with padding_value = raw_zero: axis 1 is permuted: [5, 0," in str(found)
+
+
+def test_what_is_far_away_is_not_called_near(rng):
+    call, outputs = given("conv2d", rng)
+    told = str(diagnose("conv2d", call, outputs["y"] ** 2 + 7))
+    assert "nearest" not in told
+    assert "none of the" in told
+
+
+def test_a_lost_zero_point_is_named(rng):
+    for name in ("requantize", "quantize"):
+        family = FAMILIES[name]
+        call = family.draw(rng, 500) | {"zero_point": 7}
+        lost = family.evaluate(family.default | {"zero_point_use": "ignored"}, **call)
+        found = diagnose(name, call, lost)
+        assert found.best.variants[0]["zero_point_use"] == "ignored"
+    call, outputs = given("linear", rng, x_zero_point_use="added")
+    found = diagnose("linear", call, outputs)
+    assert found.best.variants[0]["x_zero_point_use"] == "added"

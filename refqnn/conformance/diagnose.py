@@ -124,6 +124,15 @@ class Diagnosis:
         """Return the answers of refqnn."""
         return family_of(self.family).default
 
+    def rivals(self) -> list[Choices]:
+        """Return the variants of the best class that are other functions than 1."""
+        if self.best is None:
+            return []
+        canonical = family_of(self.family).canonical
+        functions = {key(canonical(v)): v for v in reversed(self.best.variants)}
+        del functions[key(canonical(self.best.variants[0]))]
+        return [*functions.values()][::-1]
+
     def near(self) -> list[Explanation]:
         """Return the first explanations, of those that contradict little."""
         return [
@@ -148,12 +157,12 @@ class Diagnosis:
             f" {i}  {told:{width}} {share:>15}   {contradicted}"
             for i, (told, share, contradicted) in enumerate(rows, 1)
         ]
-        if self.explained and self.deciding:
-            first = self.explanations[0].variants
-            others = "; ".join(named(v, self.declared) for v in first[1:3])
-            more = f" and {len(first) - 3} more" if len(first) > 3 else ""
+        others = self.rivals()
+        if others:
+            told = "; ".join(named(v, self.declared) for v in others[:2])
+            more = f" and {len(others) - 2} more" if len(others) > 2 else ""
             lines.append(
-                f"not told apart from 1 by this data: {others}{more} -> refqnn probe "
+                f"not told apart from 1 by this data: {told}{more} -> refqnn probe "
                 f"{self.family} ({self.deciding} more inputs decide)"
             )
         return lines

@@ -220,3 +220,18 @@ def test_a_lost_zero_point_is_named(rng):
     call, outputs = given("linear", rng, x_zero_point_use="added")
     found = diagnose("linear", call, outputs)
     assert found.best.variants[0]["x_zero_point_use"] == "added"
+
+
+def test_rivals_are_other_functions(rng):
+    """floor commutes with integers: adding the zero-point before is no rival."""
+    call, outputs = given("requantize", rng, requantize="floor")
+    call |= {"multiplier": 1 << 30, "zero_point": 3}
+    family = FAMILIES["requantize"]
+    got = family.evaluate(family.default | {"requantize": "floor"}, **call)
+    found = diagnose("requantize", call, got)
+    first, rivals = found.best.variants[0], found.rivals()
+    functions = [tuple(family.canonical(v).values()) for v in (first, *rivals)]
+    assert len(set(functions)) == len(functions) < len(found.best.variants)
+    assert {**first, "multiplier_bits": "15"} in rivals
+    assert all(v["zero_point_when"] == "after_rounding" for v in rivals)
+    assert diagnose("requantize", call, outputs["y"] * 5 + 1).rivals() == []

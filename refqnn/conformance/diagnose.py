@@ -124,7 +124,7 @@ class Diagnosis:
         """Return the answers of refqnn."""
         return family_of(self.family).default
 
-    def rivals(self) -> list[Choices]:
+    def rivals(self) -> list[dict[str, str]]:
         """Return the variants of the best class that are other functions than 1."""
         if self.best is None:
             return []

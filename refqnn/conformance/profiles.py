@@ -11,7 +11,6 @@ for every runtime that is installed.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from refqnn.conformance.axes import AXES
 from refqnn.conformance.families import FAMILIES
 from refqnn.conformance.semantics import Semantics, of
 
@@ -214,21 +213,6 @@ def matrix() -> str:
     for (runtime, operator), why in UNEXPLAINED.items():
         shown = f"{runtime} {profiles[runtime].version}"
         lines.append(f"| {shown} | {operator} | - | none of the variants | - | {why} |")
-    return "\n".join(lines) + "\n"
-
-
-def axes_table() -> str:
-    """Return every axis and value as a Markdown table."""
-    lines = ["| axis | value | equation | who uses it | families |"]
-    lines.append("| --- | --- | --- | --- | --- |")
-    for name, axis in AXES.items():
-        asking = [f.name for f in FAMILIES.values() if name in f.axes]
-        for value, row in axis.values.items():
-            where = ", ".join(asking[:3]) + (" ..." if len(asking) > 3 else "")
-            mark = f"**`{value}`**" if value == axis.default else f"`{value}`"
-            cells = (f"`{name}`", mark, row.equation, row.users, where)
-            escaped = (cell.replace("|", "\\|") for cell in cells)
-            lines.append(f"| {' | '.join(escaped)} |")
     return "\n".join(lines) + "\n"
 
 

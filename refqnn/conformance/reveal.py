@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from refqnn.conformance.families import Inputs, family_of
+from refqnn.conformance.axes import AXES
+from refqnn.conformance.families import FAMILIES, Inputs, family_of
 from refqnn.conformance.tables import Table, table
 
 MOST = 3
+#: numbers of an argument that are shown
+FEW = 2
 
 
 @cache
@@ -66,15 +69,46 @@ def fewest(apart: Any) -> tuple[int, ...]:
 
 
 def shown(inputs: Inputs) -> str:
-    """Return scalar inputs in a line; arrays by their shape.
+    """Return a few numbers in a line, the range left out.
 
-    >>> shown({"acc": np.int32(1), "shift": 0, "w": np.zeros((2, 2))})
-    'acc = 1, shift = 0, w (2, 2)'
+    >>> shown({"acc": np.int32(1), "x": np.float32([[0.1], [2]]), "q_min": -128})
+    'acc = 1, x = 0.1 and 2.0'
     """
-    told = [
-        f"{name} = {np.ravel(value)[0]}"
-        if np.size(value) == 1
-        else f"{name} {np.shape(value)}"
+    return ", ".join(
+        f"{name} = {' and '.join(map(str, np.ravel(value)))}"
         for name, value in inputs.items()
-    ]
-    return ", ".join(told)
+        if name not in {"q_min", "q_max"}
+    )
+
+
+def told(axis: str, value: str) -> str:
+    """Return what reveals an answer in the first family that can tell it from others.
+
+    Numbers where there are few, else the places among the candidates of the family.
+    """
+    having = [f.name for f in FAMILIES.values() if value in f.axes.get(axis, ())]
+    for family in having:
+        probes = revealing(family, axis, value)
+        if probes:
+            inputs = [table(family).probes[p] for p in probes]
+            if all(np.size(v) <= FEW for call in inputs for v in call.values()):
+                return "; ".join(map(shown, inputs))
+            return f"candidates {', '.join(map(str, probes))} of {family}"
+    raise ValueError(f"no family reveals {axis} = {value!r}")
+
+
+def axes_table() -> str:
+    """Return every axis and value as a Markdown table."""
+    lines = ["| axis | value | equation | who uses it | families | revealed by |"]
+    lines.append("| --- | --- | --- | --- | --- | --- |")
+    for name, axis in AXES.items():
+        asking = [f.name for f in FAMILIES.values() if name in f.axes]
+        where = ", ".join(asking[:3]) + (" ..." if len(asking) > 3 else "")
+        for value, row in axis.values.items():
+            mark = f"**`{value}`**" if value == axis.default else f"`{value}`"
+            cells = (
+                f"`{name}`", mark, row.equation, row.users, where, told(name, value),
+            )  # fmt: skip
+            escaped = (cell.replace("|", "\\|") for cell in cells)
+            lines.append(f"| {' | '.join(escaped)} |")
+    return "\n".join(lines) + "\n"

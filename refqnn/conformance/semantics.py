@@ -73,8 +73,17 @@ class Semantics(Mapping[str, str]):
         max_pool2d
           1  max(0, plane) at the border
         """
-        chosen = [family_of(family)] if family else list(FAMILIES.values())
-        return "\n".join(explained(each, each.choices(self)) for each in chosen)
+        if family:
+            of = family_of(family)
+            return explained(of, of.choices(self))
+        return "\n".join(self.explain_or_say(name) for name in FAMILIES)
+
+    def explain_or_say(self, family: str) -> str:
+        """Return the equations of a family, or which answer it does not have."""
+        try:
+            return self.explain(family)
+        except ValueError as error:
+            return f"{family}\n  {error}"
 
 
 def of(choices: Mapping[str, str]) -> Semantics:

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from refqnn.conformance.profiles import axes_table, matrix
+from refqnn.conformance.profiles import matrix
+from refqnn.conformance.reveal import axes_table
 
 
 def generated(name):

@@ -64,3 +64,6 @@ def test_a_family_may_lack_an_answer():
         ValueError, match="requantize has no overflow = 'cast_then_clip'"
     ):
         Semantics(overflow="cast_then_clip").explain("requantize")
+    told = Semantics(overflow="cast_then_clip").explain()
+    assert "requantize\n  requantize has no overflow = 'cast_then_clip'" in told
+    assert "clip(int32(t), q_min, q_max)" in told

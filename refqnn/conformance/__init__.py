@@ -24,9 +24,9 @@ from refqnn.conformance.child import Child as Child
 from refqnn.conformance.compare import compare as compare
 from refqnn.conformance.diagnose import diagnose as diagnose
 from refqnn.conformance.identify import identify as identify
-from refqnn.conformance.identify import identify_files as identify_files
 from refqnn.conformance.identify import verify as verify
-from refqnn.conformance.identify import write_probes as write_probes
+from refqnn.conformance.identify_files import identify_files as identify_files
+from refqnn.conformance.identify_files import write_probes as write_probes
 from refqnn.conformance.packs import generate as generate
 from refqnn.conformance.profiles import profiles as profiles
 from refqnn.conformance.semantics import Semantics as Semantics

@@ -15,11 +15,11 @@ from typing import Any
 from refqnn._types import Array
 from refqnn.conformance import goldens, pack_files, pack_verify, packs, stream
 from refqnn.conformance.axes import AXES
-from refqnn.conformance.checks import CHECKS
+from refqnn.conformance.check_functions import CHECKS
 from refqnn.conformance.exports import export
 from refqnn.conformance.families import FAMILIES, family_of
 from refqnn.conformance.families.published import ROWS
-from refqnn.conformance.identify import identify_files, write_probes
+from refqnn.conformance.identify_files import identify_files, write_probes
 from refqnn.conformance.packs import Unreadable
 from refqnn.conformance.profiles import profile_of, profiles
 from refqnn.data import npz_arrays, read_npz

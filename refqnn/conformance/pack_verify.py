@@ -8,7 +8,8 @@ import numpy as np
 from refqnn._types import Array
 from refqnn.conformance.calls import as_outputs, bundled
 from refqnn.conformance.compare import Comparison, compare, unlike
-from refqnn.conformance.diagnose import Diagnosis, diagnose
+from refqnn.conformance.diagnose import diagnose
+from refqnn.conformance.diagnosis import Diagnosis
 from refqnn.conformance.families import Family, Outputs, family_of
 from refqnn.conformance.packs import Case, Pack, refused
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refqnn.conformance.diagnose import diagnose, key
+from refqnn.conformance.diagnose import diagnose
+from refqnn.conformance.diagnosis import key
 from refqnn.conformance.families import FAMILIES, stack
 from refqnn.conformance.identify import identify, verify
 from refqnn.conformance.tables import table

@@ -18,7 +18,7 @@ from refqnn.conformance import (
     identify,
     parametrize_with_checks,
 )
-from refqnn.conformance.checks import CHECKS
+from refqnn.conformance.check_functions import CHECKS
 from refqnn.conformance.child import as_arrays
 from refqnn.conformance.families import FAMILIES
 from refqnn.conformance.strategies import want

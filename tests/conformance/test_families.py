@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from refqnn.conformance import axes
-from refqnn.conformance.diagnose import key
+from refqnn.conformance.diagnosis import key
 from refqnn.conformance.families import FAMILIES
 from refqnn.conformance.families.requantize import SHIFTS_WITH_INTEGERS
 from refqnn.conformance.reveal import revealing

@@ -5,12 +5,8 @@ import pytest
 
 from refqnn import data
 from refqnn.conformance.families import FAMILIES
-from refqnn.conformance.identify import (
-    identify,
-    identify_files,
-    verify,
-    write_probes,
-)
+from refqnn.conformance.identify import identify, verify
+from refqnn.conformance.identify_files import identify_files, write_probes
 from refqnn.conformance.semantics import Semantics
 
 

@@ -1,10 +1,13 @@
 """Families: the operations that can be judged, each a piece of data.
 
-affine.py        quantize, dequantize, fake_quantize with its gradients
+affine.py        quantize, dequantize
+fake_quantize.py fake_quantize with its gradients
 requantize.py    requantize
 convolution.py   conv2d, linear
 pooling.py       avg_pool2d, max_pool2d
-training.py      lstm_cell, batch_norm, softmax_cross_entropy, sgd, gate
+training.py      lstm_cell, batch_norm, softmax_cross_entropy
+optimiser.py     sgd
+gating.py        gate
 training_step.py whole steps of a quantized layer
 gradients.py     dorefa_gradient, min_max_gradient
 published.py     every quantizer of refqnn.quantizers, forward and backward
@@ -14,7 +17,10 @@ family.py        what a family is
 from refqnn.conformance.families import (
     affine,
     convolution,
+    fake_quantize,
+    gating,
     gradients,
+    optimiser,
     pooling,
     published,
     requantize,
@@ -31,10 +37,13 @@ from refqnn.conformance.families.family import stack as stack
 
 ROOMS = (
     affine,
+    fake_quantize,
     requantize,
     convolution,
     pooling,
     training,
+    optimiser,
+    gating,
     training_step,
     gradients,
     published,

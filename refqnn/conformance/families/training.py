@@ -1,4 +1,4 @@
-"""What training is made of: lstm_cell, batch_norm, the loss, the step and the gate.
+"""What training is made of: lstm_cell, batch_norm and the loss.
 
 Floating point, so outputs are compared within 1e-5; the inputs keep variants apart by
 at least a hundred times that.
@@ -6,7 +6,7 @@ at least a hundred times that.
 
 import numpy as np
 
-from refqnn import nn, ops
+from refqnn import ops
 from refqnn._types import Float, Int
 from refqnn.conformance.families.family import (
     Choices,
@@ -183,170 +183,6 @@ def draw_loss(rng: np.random.Generator, n: int) -> Inputs:
     return loss_inputs(rng, max(n // 5, 2), 5)
 
 
-def sgd(
-    choices: Choices,
-    value: Float,
-    grads: Float,
-    lrs: Float,
-    momentum: float,
-    weight_decay: float,
-    dampening: float,
-    nesterov: bool,
-) -> Outputs:
-    """Return the value after each step, one row a step.
-
-    value: (...), grads: (T, ...), lrs: (T,)  ->  y: (T, ...)
-    """
-    velocity = None if choices["dampening"] == "not_first" else np.zeros_like(value)
-    steps = []
-    for grad, lr in zip(grads, lrs, strict=True):
-        value, velocity = step(
-            choices,
-            value,
-            grad,
-            velocity,
-            lr=float(lr),
-            momentum=momentum,
-            weight_decay=weight_decay,
-            dampening=dampening,
-            nesterov=nesterov,
-        )
-        steps.append(value)
-    return {"y": np.stack(steps)}
-
-
-def step(
-    choices: Choices,
-    value: Float,
-    grad: Float,
-    velocity: Float | None,
-    *,
-    lr: float,
-    momentum: float,
-    weight_decay: float,
-    dampening: float = 0.0,
-    nesterov: bool = False,
-) -> tuple[Float, Float]:
-    """Return the value and the velocity after one step."""
-    coupled = weight_decay if choices["decay_order"] == "gradient" else 0.0
-    g = grad + coupled * value
-    rate = lr if choices["velocity"] == "with_lr" else 1.0
-    _, velocity = nn.sgd_step(
-        value, rate * g, velocity, lr=0.0, momentum=momentum, dampening=dampening
-    )
-    way = direction(choices["nesterov"], rate * g, velocity, momentum, nesterov)
-    decay = 0.0 if coupled else weight_decay * value
-    inner = decay if choices["decay_order"] == "after_momentum" else 0.0
-    outer = decay if choices["decay_order"] == "decoupled" else 0.0
-    return value - (lr / rate) * (way + rate * inner) - lr * outer, velocity
-
-
-def direction(form: str, g: Float, v: Float, momentum: float, nesterov: bool) -> Float:
-    """Return the direction of a step; without Nesterov's flag, the velocity."""
-    if not nesterov or form == "velocity":
-        return v
-    ahead = g + momentum * v
-    return ahead if form == "gradient_plus_velocity" else g + momentum * ahead
-
-
-def sgd_canonical(choices: Choices) -> dict[str, str]:
-    """lr (v + decay value) = lr v + lr decay value: both leave the velocity alone."""
-    if choices["decay_order"] == "decoupled":
-        return {**choices, "decay_order": "after_momentum"}
-    return dict(choices)
-
-
-def sgd_inputs(value: Float, grads: Float, *, nesterov: bool) -> Inputs:
-    """Three steps with falling learning rates."""
-    return {
-        "value": value,
-        "grads": grads,
-        "lrs": np.array([0.5, 0.25, 0.125]),
-        "momentum": 0.5,
-        "weight_decay": 0.25,
-        "dampening": 0.0 if nesterov else 0.5,
-        "nesterov": nesterov,
-    }
-
-
-def sgd_candidates() -> list[Inputs]:
-    """One number, three steps: with Nesterov's flag and with dampening."""
-    grads = np.array([[1.0], [0.0], [2.0]])
-    return [sgd_inputs(np.ones(1), grads, nesterov=flag) for flag in (True, False)]
-
-
-def draw_sgd(rng: np.random.Generator, n: int) -> Inputs:
-    """Return about n values in three steps."""
-    size = max(n // 3, 1)
-    return sgd_inputs(
-        rng.normal(size=size),
-        rng.normal(size=(3, size)),
-        nesterov=bool(rng.random() < 0.5),
-    )
-
-
-def gate(
-    choices: Choices,
-    x: Float,
-    fx: Float,
-    logit: Float,
-    h: Float,
-    h_new: Float,
-    dm: Float,
-) -> Outputs:
-    """m = 1{p >= 1/2},  y = x + m f(x),  h' = m h_new + (1 - m) h,  dlogit = dm s(p)
-
-    x, fx, logit, h, h_new, dm: (...)  ->  y, h', dlogit: (...)
-    """
-    p = ops.sigmoid(logit)[0]
-    runs = p > 0.5 if choices["threshold"] == "above" else p >= 0.5
-    if choices["skipped_branch"] == "times_zero":
-        with np.errstate(invalid="ignore"):
-            y = x + runs * fx
-    else:
-        y = np.where(runs, x + fx, x)
-    skipped = {"kept": h, "updated": h_new, "zeroed": np.zeros_like(h)}
-    slope = {
-        "through_sigmoid": p * (1 - p),
-        "straight_through": np.ones_like(p),
-        "none": np.zeros_like(p),
-    }
-    return {
-        "y": y,
-        "h": np.where(runs, h_new, skipped[choices["skipped_state"]]),
-        "dlogit": dm * slope[choices["gate_gradient"]],
-    }
-
-
-def gate_inputs(logit: Float, fx: Float) -> Inputs:
-    """Distinct numbers everywhere else."""
-    one = np.ones_like(logit)
-    return {
-        "x": one,
-        "fx": fx,
-        "logit": logit,
-        "h": 2 * one,
-        "h_new": 3 * one,
-        "dm": one,
-    }
-
-
-def gate_candidates() -> list[Inputs]:
-    """A gate on the threshold, a closed one, a closed one with an infinite branch."""
-    logits = ([0.0], [-1.0], [-1.0], [1.0])
-    branches = ([4.0], [4.0], [np.inf], [4.0])
-    pairs = zip(logits, branches, strict=True)
-    each = [gate_inputs(np.array(a), np.array(f)) for a, f in pairs]
-    return [*each, gate_inputs(np.array([0.0, -1.0]), np.array([4.0, np.inf]))]
-
-
-def draw_gate(rng: np.random.Generator, n: int) -> Inputs:
-    """Gates of every kind, a quarter on the threshold, some branches infinite."""
-    size = max(n // 3, 8)
-    logit = np.where(rng.random(size) < 0.25, 0.0, rng.normal(size=size))
-    return gate_inputs(logit, np.where(rng.random(size) < 0.25, np.inf, 4.0))
-
-
 FAMILIES = (
     Family(
         "lstm_cell",
@@ -387,27 +223,5 @@ FAMILIES = (
         draw_loss,
         close=CLOSE,
         outputs=("loss", "dlogits"),
-    ),
-    Family(
-        "sgd",
-        ("{decay_order}", "{dampening}", "{velocity}", "{nesterov}"),
-        values("decay_order", "velocity", "dampening", "nesterov"),
-        sgd,
-        sgd_candidates,
-        draw_sgd,
-        close=CLOSE,
-        canonical=sgd_canonical,
-    ),
-    Family(
-        "gate",
-        ("{threshold}", "{skipped_branch}", "{skipped_state}", "{gate_gradient}"),
-        values("threshold", "gate_gradient", "skipped_state", "skipped_branch"),
-        gate,
-        gate_candidates,
-        draw_gate,
-        elementwise="x",
-        stacks=False,
-        close=CLOSE,
-        outputs=("y", "h", "dlogit"),
     ),
 )

@@ -14,7 +14,8 @@ import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.conformance.axes import AXES
-from refqnn.conformance.families import affine, training
+from refqnn.conformance.families import optimiser, training
+from refqnn.conformance.families.fake_quantize import fake_quantize as quantized
 from refqnn.conformance.families.family import (
     Choices,
     Family,
@@ -77,19 +78,19 @@ def training_step(
     losses, seen_w, seen_b = [], [], []
     w_velocity, b_velocity = np.zeros_like(w), np.zeros_like(b)
     for lr in lrs:
-        wq = affine.fake_quantize(answers, w, **grid, dy=np.zeros_like(w))["y"]  # (1)
+        wq = quantized(answers, w, **grid, dy=np.zeros_like(w))["y"]  # (1)
         loss, dlogits = training.softmax_cross_entropy(
             answers, x @ wq.T + b, labels, label_smoothing
         ).values()  # (2)
         dwq, db = dlogits.T @ x, dlogits.sum(axis=0)  # (3)
-        dw = affine.fake_quantize(answers, w, **grid, dy=dwq)["dx"]  # (4)
+        dw = quantized(answers, w, **grid, dy=dwq)["dx"]  # (4)
         start = w if choices["updated"] == "latent" else wq
         rates: dict[str, Any] = {"lr": float(lr), "momentum": momentum}
-        w, w_velocity = training.step(
+        w, w_velocity = optimiser.step(
             answers, start, dw, w_velocity, **rates, weight_decay=weight_decay
         )  # (5)
         decay = weight_decay if choices["decayed"] == "all" else 0.0
-        b, b_velocity = training.step(
+        b, b_velocity = optimiser.step(
             answers, b, db, b_velocity, **rates, weight_decay=decay
         )
         losses.append(loss)
@@ -158,7 +159,7 @@ FAMILIES = (
         candidates,
         draw,
         close=1e-5,
-        canonical=training.sgd_canonical,
+        canonical=optimiser.sgd_canonical,
         outputs=("loss", "w", "b"),
     ),
 )

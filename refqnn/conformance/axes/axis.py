@@ -1,0 +1,33 @@
+"""What an axis is: a question, and its answers."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Value(NamedTuple):
+    """One answer: its equation, and where it is met."""
+
+    equation: str
+    users: str
+
+
+class Axis(NamedTuple):
+    """A question and its answers, the default first."""
+
+    question: str
+    values: Mapping[str, Value]
+
+    @property
+    def default(self) -> str:
+        """The answer of refqnn itself."""
+        return next(iter(self.values))
+
+
+def reordered(rows: Mapping[str, tuple[str, str]], default: str) -> dict[str, Value]:
+    """Return rows as values, ``default`` first.
+
+    >>> list(reordered({"a": ("", ""), "b": ("", "")}, "b"))
+    ['b', 'a']
+    """
+    order = sorted(rows, key=lambda name: name != default)
+    return {name: Value(*rows[name]) for name in order}

@@ -1,0 +1,213 @@
+"""Operators of ONNX as functions: onnxruntime, the evaluator of onnx, qonnx."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Array, Float, Int
+
+Function = Callable[..., Any]
+
+
+def node(kind: str, inputs: str, outputs: str, **attributes: Any) -> Any:
+    """Return one ONNX node, names separated by blanks."""
+    from onnx import helper  # noqa: PLC0415
+
+    return helper.make_node(kind, inputs.split(" "), outputs.split(" "), **attributes)
+
+
+def model(one: Any, feeds: dict[str, Array]) -> bytes:
+    """Return the model of one node whose inputs have the dtypes of ``feeds``."""
+    from onnx import helper  # noqa: PLC0415
+
+    given = [
+        helper.make_tensor_value_info(
+            name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+        )
+        for name, array in feeds.items()
+    ]
+    wanted = [helper.make_empty_tensor_value_info(name) for name in one.output if name]
+    graph = helper.make_graph([one], "one", given, wanted)
+    opset = [helper.make_opsetid("", 21)]
+    made = helper.make_model(graph, opset_imports=opset, ir_version=10)
+    return bytes(made.SerializeToString())
+
+
+def onnxruntime(one: Any, feeds: dict[str, Array]) -> list[Array]:
+    """Run a node in onnxruntime, one thread."""
+    import onnxruntime as ort  # noqa: PLC0415
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    session = ort.InferenceSession(
+        model(one, feeds), options, providers=["CPUExecutionProvider"]
+    )
+    return list(session.run(None, feeds))
+
+
+def reference(one: Any, feeds: dict[str, Array]) -> list[Array]:
+    """Run a node in the reference evaluator of onnx."""
+    import onnx  # noqa: PLC0415
+    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
+
+    made = onnx.load_model_from_string(model(one, feeds))
+    with np.errstate(all="ignore"):
+        return list(ReferenceEvaluator(made).run(None, feeds))
+
+
+Runner = Callable[[Any, dict[str, Array]], list[Array]]
+
+
+def onnx_quantize(run: Runner) -> Function:
+    """QuantizeLinear to int8."""
+
+    def call(x: Float, scale: Any, zero_point: int, *_: int) -> Array:
+        feeds = {"x": x, "s": np.float32(scale), "z": np.int8(zero_point)}
+        arrays = {name: np.asarray(a) for name, a in feeds.items()}
+        return run(node("QuantizeLinear", "x s z", "y"), arrays)[0]
+
+    return call
+
+
+def onnx_dequantize(run: Runner) -> Function:
+    """DequantizeLinear from int8."""
+
+    def call(q: Int, scale: Any, zero_point: int) -> Array:
+        feeds = {"q": q, "s": np.float32(scale), "z": np.int8(zero_point)}
+        arrays = {name: np.asarray(a) for name, a in feeds.items()}
+        return run(node("DequantizeLinear", "q s z", "y"), arrays)[0]
+
+    return call
+
+
+def onnx_requantize(run: Runner) -> Function:
+    """QLinearConv with one weight of 0: its bias is the accumulator."""
+
+    def call(acc: Int, multiplier: int, shift: int, zero_point: int, *_: int) -> Array:
+        n, real = len(acc), float(multiplier) * 2.0 ** (shift - 31)
+        feeds: dict[str, Array] = {
+            "x": np.zeros((1, 1, 1, 1), np.int8),
+            "xs": np.asarray(real, np.float32),
+            "xz": np.asarray(0, np.int8),
+            "w": np.zeros((n, 1, 1, 1), np.int8),
+            "ws": np.asarray(1, np.float32),
+            "wz": np.asarray(0, np.int8),
+            "ys": np.asarray(1, np.float32),
+            "yz": np.asarray(zero_point, np.int8),
+            "b": acc.astype(np.int32),
+        }
+        one = node("QLinearConv", "x xs xz w ws wz ys yz b", "y")
+        return run(one, feeds)[0].reshape(n)
+
+    return call
+
+
+def onnx_conv2d(run: Runner) -> Function:
+    """ConvInteger, the bias added after it."""
+
+    def call(
+        x: Int,
+        w: Int,
+        b: Int,
+        xz: int,
+        wz: int,
+        stride: int,
+        padding: Any,
+        dilation: int,
+        groups: int,
+    ) -> Array:
+        (t, u), (l, r) = padding
+        one = node(
+            "ConvInteger",
+            "x w xz wz",
+            "y",
+            strides=[stride] * 2,
+            pads=[t, l, u, r],
+            dilations=[dilation] * 2,
+            group=groups,
+        )
+        feeds: dict[str, Array] = {
+            "x": x,
+            "w": w,
+            "xz": np.asarray(xz, x.dtype),
+            "wz": np.asarray(wz, w.dtype),
+        }
+        return run(one, feeds)[0] + b[:, None, None]
+
+    return call
+
+
+def onnx_linear(run: Runner) -> Function:
+    """MatMulInteger, the bias added after it."""
+
+    def call(x: Int, w: Int, b: Int, xz: int, wz: int) -> Array:
+        feeds = {
+            "x": x,
+            "w": np.ascontiguousarray(w.T),
+            "xz": np.asarray(xz, x.dtype),
+            "wz": np.asarray(wz, w.dtype),
+        }
+        return run(node("MatMulInteger", "x w xz wz", "y"), feeds)[0] + b
+
+    return call
+
+
+def onnx_lstm(run: Runner) -> Function:
+    """LSTM over one step, in float32."""
+
+    def call(*args: Float) -> tuple[Array, ...]:
+        x, h, c, w_x, w_h, b_x, b_h = (a.astype(np.float32)[None] for a in args)
+        b = np.concatenate([b_x, b_h], axis=1)
+        feeds = {"x": x, "w": w_x, "r": w_h, "b": b, "h": h, "c": c}
+        one = node("LSTM", "x w r b  h c", " hn cn", hidden_size=h.shape[-1])
+        return tuple(y[0] for y in run(one, feeds))
+
+    return call
+
+
+def onnx_batch_norm(run: Runner) -> Function:
+    """BatchNormalization in training mode, in float32."""
+
+    def call(*args: Any) -> tuple[Array, ...]:
+        *arrays, momentum, eps = args
+        feeds = dict(zip("xgbmv", (a.astype(np.float32) for a in arrays), strict=True))
+        settings = {"momentum": float(momentum), "epsilon": float(eps)}
+        one = node(
+            "BatchNormalization", "x g b m v", "y n w", training_mode=1, **settings
+        )
+        return tuple(run(one, feeds))
+
+    return call
+
+
+def qonnx_quant(x: Float, scale: Any, zero_point: int, q_min: int, q_max: int) -> Array:
+    """Execute a model of one Quant node of qonnx, its numbers as codes again."""
+    from onnx import TensorProto, helper  # noqa: PLC0415
+    from qonnx.core.modelwrapper import ModelWrapper  # noqa: PLC0415
+    from qonnx.core.onnx_exec import execute_onnx  # noqa: PLC0415
+
+    bits, signed = int(q_max - q_min).bit_length(), int(q_min < 0)
+    constants = {"s": float(scale), "z": float(zero_point), "b": float(bits)}
+    quant = helper.make_node(
+        "Quant",
+        ["x", *constants],
+        ["y"],
+        domain="qonnx.custom_op.general",
+        signed=signed,
+        narrow=0,
+        rounding_mode="ROUND",
+    )
+    info = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, x.shape) for name in "xy"
+    ]
+    graph = helper.make_graph([quant], "one", info[:1], info[1:])
+    made = ModelWrapper(helper.make_model(graph))
+    for name, value in constants.items():
+        made.set_initializer(name, np.float32(value))
+    y = execute_onnx(made, {"x": x})["y"]
+    with np.errstate(invalid="ignore"):
+        return np.rint(np.asarray(y, np.float64) / np.float64(np.float32(scale))) + int(
+            zero_point
+        )

@@ -1,0 +1,126 @@
+"""Operators of PyTorch as functions of arrays."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Array, Float, Int
+
+
+def torch_quantize(x: Float, scale: Any, zero_point: int, *_: int) -> Array:
+    """Call torch.quantize_per_tensor to qint8."""
+    import torch  # noqa: PLC0415
+
+    q = torch.quantize_per_tensor(
+        torch.from_numpy(x), float(scale), int(zero_point), torch.qint8
+    )
+    return np.asarray(q.int_repr())
+
+
+def torch_fake_quantize(*args: Any) -> tuple[Array, ...]:
+    """Call torch.fake_quantize_per_tensor_affine and its backward; scales are fixed."""
+    import torch  # noqa: PLC0415
+
+    x, scale, zero_point, q_min, q_max, dy = args
+    leaf = torch.from_numpy(np.array(x)).requires_grad_()
+    y = torch.fake_quantize_per_tensor_affine(
+        leaf, float(scale), int(zero_point), q_min, q_max
+    )
+    torch.autograd.backward(y, torch.from_numpy(np.array(dy)))  # type: ignore[no-untyped-call, unused-ignore]
+    return np.asarray(y.detach()), np.asarray(leaf.grad), np.zeros(())
+
+
+def torch_learnable(*args: Any) -> tuple[Array, ...]:
+    """Call torch._fake_quantize_learnable_per_tensor_affine and its backward."""
+    import torch  # noqa: PLC0415
+
+    x, scale, zero_point, q_min, q_max, dy = args
+    leaf = torch.from_numpy(np.array(x)).requires_grad_()
+    step = torch.tensor([float(scale)], requires_grad=True)
+    zero = torch.tensor([float(zero_point)])
+    learnable = torch._fake_quantize_learnable_per_tensor_affine  # noqa: SLF001 - what QAT with learned scales calls
+    y = learnable(leaf, step, zero, q_min, q_max, 1.0)
+    torch.autograd.backward(y, torch.from_numpy(np.array(dy)))  # type: ignore[no-untyped-call, unused-ignore]
+    return np.asarray(y.detach()), np.asarray(leaf.grad), np.asarray(step.grad)[0]
+
+
+def torch_max_pool2d(x: Int, kernel: int, stride: int, padding: int) -> Array:
+    """Call torch max_pool2d on codes held in float32."""
+    import torch  # noqa: PLC0415
+
+    plane = torch.from_numpy(x.astype(np.float32))
+    y = torch.nn.functional.max_pool2d(plane, kernel, stride, padding)
+    return np.asarray(y)
+
+
+def torch_avg_pool2d(
+    x: Int, kernel: int, stride: int, padding: int, zero_point: int
+) -> Array:
+    """Call torch avg_pool2d on quint8 codes, 128 above the int8 ones."""
+    import torch  # noqa: PLC0415
+
+    codes = torch.from_numpy((x.astype(np.int16) + 128).astype(np.uint8))
+    q = torch._make_per_tensor_quantized_tensor(codes, 1.0, zero_point + 128)  # noqa: SLF001 - the only way to set codes
+    y = torch.nn.functional.avg_pool2d(q, kernel, stride, padding)
+    return np.asarray(y.int_repr()).astype(np.int64) - 128
+
+
+def torch_lstm_cell(*args: Float) -> tuple[Array, ...]:
+    """Call torch.lstm_cell in float64."""
+    import torch  # noqa: PLC0415
+
+    x, h, c, *weights = (torch.from_numpy(np.array(a)) for a in args)
+    return tuple(np.asarray(y) for y in torch.lstm_cell(x, (h, c), *weights))
+
+
+def torch_batch_norm(*args: Any) -> tuple[Array, ...]:
+    """Call torch batch_norm in training."""
+    import torch  # noqa: PLC0415
+
+    *arrays, momentum, eps = args
+    x, gamma, beta, mean, var = (torch.from_numpy(np.array(a)) for a in arrays)
+    y = torch.nn.functional.batch_norm(x, mean, var, gamma, beta, True, momentum, eps)
+    return np.asarray(y), np.asarray(mean), np.asarray(var)
+
+
+def torch_loss(logits: Float, labels: Int, label_smoothing: float) -> tuple[Array, ...]:
+    """Call torch cross_entropy and its backward."""
+    import torch  # noqa: PLC0415
+
+    leaf = torch.from_numpy(np.array(logits)).requires_grad_()
+    loss = torch.nn.functional.cross_entropy(
+        leaf, torch.from_numpy(np.array(labels)), label_smoothing=label_smoothing
+    )
+    loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+    return np.asarray(loss.detach()), np.asarray(leaf.grad)
+
+
+def torch_sgd(
+    value: Float,
+    grads: Float,
+    lrs: Sequence[float],
+    momentum: float,
+    weight_decay: float,
+    dampening: float,
+    nesterov: bool,
+) -> Array:
+    """Call torch.optim.SGD step by step."""
+    import torch  # noqa: PLC0415
+
+    leaf = torch.nn.Parameter(torch.from_numpy(np.array(value)))
+    optimiser = torch.optim.SGD(
+        [leaf],
+        lr=1.0,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        dampening=dampening,
+        nesterov=nesterov,
+    )
+    steps = []
+    for grad, lr in zip(grads, lrs, strict=True):
+        optimiser.param_groups[0]["lr"] = float(lr)
+        leaf.grad = torch.from_numpy(np.array(grad))
+        optimiser.step()
+        steps.append(np.array(leaf.detach()))
+    return np.stack(steps)

@@ -21,7 +21,7 @@ from refqnn.conformance.families import FAMILIES, family_of
 from refqnn.conformance.families.published import ROWS
 from refqnn.conformance.identify_files import identify_files, write_probes
 from refqnn.conformance.packs import Unreadable
-from refqnn.conformance.profiles import profile_of, profiles
+from refqnn.conformance.profiles import as_dict, profile_of, profiles
 from refqnn.data import npz_arrays, read_npz
 
 Answer = tuple[dict[str, Any], str]
@@ -38,6 +38,9 @@ def list(options: Namespace) -> Answer:  # noqa: A001 - the command's name
     found = LISTS[options.what]()
     width = max(map(len, found))
     lines = [f"{name:{width}}  {told}" for name, told in found.items()]
+    if options.what == "profiles":
+        whole = {name: as_dict(profile) for name, profile in profiles.items()}
+        return {"profiles": whole}, "\n".join(lines)
     return {options.what: found}, "\n".join(lines)
 
 

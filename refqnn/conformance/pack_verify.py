@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.conformance.calls import as_outputs, bundled
+from refqnn.conformance.calls import Broken, as_outputs, bundled
+from refqnn.conformance.child import isolated
 from refqnn.conformance.compare import Comparison, compare, unlike
 from refqnn.conformance.diagnose import diagnose
 from refqnn.conformance.diagnosis import Diagnosis
@@ -68,22 +69,26 @@ def compare_outputs(
     return found
 
 
-def answers(pack: Pack, function: Any) -> dict[str, Array]:
+def answers(
+    pack: Pack, function: Any, *, in_process: bool = False, seconds: float = 10.0
+) -> dict[str, Array]:
     """Return what a function answers to every case, named ``CASE/NAME``.
 
-    An exception is no answer where the case may be refused.
+    An exception is no answer where the case may be refused. The function runs in a
+    child process, ``seconds`` for each case, unless ``in_process``.
     """
     of = family_of(pack.family)
     found: dict[str, Array] = {}
-    for case in pack.cases:
-        try:
-            outputs = as_outputs(of, function(*case.inputs.values()))
-        except Exception:
-            if not refusable(case):
-                raise
-            continue
-        if not refused(outputs):
-            found |= {f"{case.name}/{name}": value for name, value in outputs.items()}
+    with isolated(function, seconds, in_process=in_process) as called:
+        for case in pack.cases:
+            try:
+                outputs = as_outputs(of, called(*case.inputs.values()))
+            except Exception as error:
+                if isinstance(error, Broken) or not refusable(case):
+                    raise
+                continue
+            if not refused(outputs):
+                found |= {f"{case.name}/{key}": v for key, v in outputs.items()}
     return found
 
 

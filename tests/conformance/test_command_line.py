@@ -55,6 +55,10 @@ def test_lists(what, capsys):
 def test_profiles_say_when_they_were_verified(capsys):
     assert command("list", "profiles") == 0
     assert capsys.readouterr().out.count("verified 20") == 6
+    assert command("list", "profiles", "--json") == 0
+    torch = json.loads(capsys.readouterr().out)["profiles"]["torch"]
+    assert torch["version"] == "2.13.0"
+    assert torch["rows"][0]["deviations"]["scaling"] == "reciprocal_fma"
 
 
 def test_explain(capsys):

@@ -235,3 +235,13 @@ def test_rivals_are_other_functions(rng):
     assert {**first, "multiplier_bits": "15"} in rivals
     assert all(v["zero_point_when"] == "after_rounding" for v in rivals)
     assert diagnose("requantize", call, outputs["y"] * 5 + 1).rivals() == []
+
+
+def test_one_output_can_be_enough_to_be_certain():
+    """A plane of -1 whose maximum is 0 was padded with zeros."""
+    family = FAMILIES["max_pool2d"]
+    call = family.candidates()[0]
+    found = diagnose("max_pool2d", call, np.zeros((1, 1, 1, 1), np.int64))
+    assert (found.evidence, found.deciding) == (1, 0)
+    assert found.certain
+    assert found.best.variants[0]["max_pool_padding"] == "raw_zero"

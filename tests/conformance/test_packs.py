@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from refqnn.conformance import exports, json_schema, pack_files, pack_verify, packs
+from refqnn.conformance.calls import Broken
 from refqnn.conformance.families import FAMILIES
 from refqnn.conformance.packs import Unreadable
 
@@ -213,6 +214,19 @@ def test_what_must_be_refused_may_not_be_answered():
     wrong = [c for c in found if not c.conforms]
     assert [c.name for c in wrong] == [bad.name]
     assert "must be refused" in str(wrong[0])
+
+
+def test_a_crash_is_no_refusal():
+    def crashing(x, *_):
+        if np.isnan(x).any():
+            os.abort()
+        return np.zeros(np.shape(x))
+
+    pack = packs.generate("quantize")
+    with pytest.raises(Broken, match="signal 6"):
+        pack_verify.answers(pack, crashing)
+    with pytest.raises(ZeroDivisionError):
+        pack_verify.answers(pack, lambda *_: 1 // 0, in_process=True)
 
 
 def refusing(x, scale, zero_point, q_min, q_max):

@@ -1,5 +1,7 @@
 """Every family: answers are told apart by its candidates, or proven to be the same."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from refqnn.conformance.families import FAMILIES
 from refqnn.conformance.families.requantize import SHIFTS_WITH_INTEGERS
 from refqnn.conformance.reveal import revealing
 from refqnn.conformance.tables import table
-from refqnn.integer.rounding import shift_right
+from refqnn.integer.rounding import divide, shift_right
 
 NAMES = list(FAMILIES)
 PROVEN = [
@@ -61,6 +63,66 @@ def test_these_roundings_commute_with_integers_on_every_quotient(rounding):
         np.testing.assert_array_equal(
             inside, shift_right(n, shift, rounding=rounding) + z
         )
+
+
+@pytest.mark.parametrize("rounding", SHIFTS_WITH_INTEGERS)
+def test_these_roundings_of_means_commute_with_integers_on_every_sum(rounding):
+    """Average pools: z + round(sum (x - z) / n) = round(sum x / n)."""
+    for n in range(1, 17):
+        sums = np.arange(-200 * n, 200 * n)[:, None]
+        z = np.arange(-9, 10)
+        inside = divide(sums, np.full_like(sums, n), rounding=rounding)
+        centred = divide(sums - n * z, np.full((1, 1), n), rounding=rounding)
+        np.testing.assert_array_equal(z + centred, inside + 0 * z)
+
+
+@pytest.mark.parametrize("rounding", ["half_up", "half_down"])
+def test_a_float64_quotient_is_never_pushed_over_a_tie_by_a_zero_point(rounding, rng):
+    """Every float32 beside every tie of a grid: the only ones that could be.
+
+    All others are further from a tie than these, and a zero-point of 8 bits moves a
+    quotient by less than 2^-44.
+    """
+    choices = FAMILIES["quantize"].default | {
+        "precision": "float64",
+        "rounding": rounding,
+    }
+    scales = np.exp(rng.uniform(-12, 12, 200)).astype(np.float32)
+    halves = np.arange(-259, 260, 2).astype(np.float64) / 2
+    for scale in scales:
+        x = (halves * np.float64(scale)).astype(np.float32)
+        x = np.concatenate(
+            [
+                np.nextafter(x, np.float32(np.inf)),
+                x,
+                np.nextafter(x, -np.float32(np.inf)),
+            ]
+        )
+        for z in (-128, -3, 1, 127):
+            call = {
+                "x": x,
+                "scale": scale,
+                "zero_point": z,
+                "q_min": -128,
+                "q_max": 127,
+            }
+            before, after = (
+                FAMILIES["quantize"].evaluate(choices | {"zero_point_when": w}, **call)
+                for w in ("before_rounding", "after_rounding")
+            )
+            np.testing.assert_array_equal(before["y"], after["y"])
+
+
+def test_products_with_15_bits_are_exact_in_float64(rng):
+    """acc 2^16 k: 31 and 15 bits; with a zero-point of 8 bits above 2^(e - 15)."""
+    assert max(31 + 15, 8 + 15 + 20) <= np.finfo(np.float64).nmant
+    acc = rng.integers(-(2**31), 2**31, 2000)
+    multiplier = rng.integers(2**14, 2**15, 2000) << 16
+    for shift in (-20, -9, 0, 5):
+        real = np.ldexp(multiplier.astype(np.float64), shift - 31)
+        for a, m, t in zip(acc, multiplier, acc * real + 127.0, strict=True):
+            exact = Fraction(int(a) * int(m)) * Fraction(2) ** (shift - 31) + 127
+            assert Fraction(float(t)) == exact
 
 
 def test_the_other_roundings_do_not():

@@ -223,12 +223,13 @@ def pattern(wrong: Bool) -> list[str]:
 
 
 def channels(wrong: Bool) -> str:
-    """Name the channels, if the mismatches keep to few of them."""
+    """Name the channels, if the mismatches keep to few of them, some to each."""
     if wrong.ndim < 2 or wrong.shape[1] < 2:
         return ""
     axes = tuple(a for a in range(wrong.ndim) if a != 1)
     hit = np.flatnonzero(wrong.any(axis=axes))
-    if len(hit) > min(SHOWN_CHANNELS, wrong.shape[1] // 2):
+    few = min(SHOWN_CHANNELS, wrong.shape[1] // 2, np.count_nonzero(wrong) // 2)
+    if len(hit) > few:
         return ""
     if len(hit) == 1:
         return f"all on channel {hit[0]} of axis 1 -> a parameter of that channel"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from refqnn import integer
-from refqnn.conformance import goldens, pack_files, packs
+from refqnn.conformance import goldens, pack_files, pack_verify, packs
 from refqnn.conformance.families import FAMILIES
 from refqnn.conformance.goldens import c_headers
 from refqnn.conformance.packs import Unreadable
@@ -187,6 +187,18 @@ def test_incomplete_headers_are_said(tmp_path, rng):
     assert "*_weights is missing" in unread["b"]
 
 
+@pytest.mark.parametrize(("zero", "read"), [(-100, True), (127, True), (-101, False)])
+def test_zero_points_outside_of_the_activations_are_said(tmp_path, rng, zero, read):
+    headers(tmp_path / "a", rng, "convolution")
+    path = tmp_path / "a" / "config_data.h"
+    path.write_text(
+        path.read_text().replace("_OUTPUT_OFFSET 11", f"_OUTPUT_OFFSET {zero}")
+    )
+    suite = goldens.read(tmp_path)
+    assert bool(suite.goldens) is read
+    assert read or "zero-point -101 outside" in suite.told()
+
+
 def test_arrays_of_our_own_headers_are_read_back():
     from refqnn.conformance import exports
 
@@ -281,6 +293,8 @@ def test_goldens_become_packs(onnx_suite, tmp_path):
     assert again.manifest() == pack.manifest()
     assert len(again.cases) == 8
     assert "requantize = trunc" in again.cases[0].reveals
+    missing = pack_verify.verify(again, {})
+    assert [c.error for c in missing] == ["missing"] * 8
 
 
 def test_a_case_that_no_variant_gives_is_named(tmp_path, rng):

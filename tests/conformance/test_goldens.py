@@ -89,6 +89,23 @@ def test_unsigned_codes_of_tosa_are_unsigned(tmp_path, rng):
     assert not goldens.score(goldens.read(tmp_path))[0].unexplained
 
 
+def test_parameters_of_tosa_may_be_files(tmp_path, rng):
+    descriptor(tmp_path / "a", rng)
+    path = tmp_path / "a" / "desc.json"
+    told = json.loads(path.read_text())
+    shift = told["meta"]["data_gen"]["tensors"]["const-1"].pop("fixed_data_info")
+    np.save(tmp_path / "a" / "shift.npy", np.int8(shift["data"]))
+    path.write_text(json.dumps(told))
+    assert "const-1 is neither fixed data nor a file" in goldens.read(tmp_path).told()
+    told["ifm_name"].append("const-1")
+    path.write_text(json.dumps(told))
+    assert "ValueError" in goldens.read(tmp_path).told()  # a name without a file
+    told["ifm_file"].append("shift.npy")
+    path.write_text(json.dumps(told))
+    (golden,) = goldens.read(tmp_path).goldens
+    np.testing.assert_array_equal(golden.inputs["shift"], [31 - 34])
+
+
 def test_what_is_no_rescale_is_said(tmp_path, rng):
     for name in ("a", "b", "c", "d"):
         descriptor(tmp_path / name, rng)

@@ -230,6 +230,75 @@ def test_arrays_of_our_own_headers_are_read_back():
 ONNX_CASES = ("QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger")
 
 
+def directory(folder, kind, arrays, output, **attributes):
+    """An ONNX test directory of one node; None is an input that is left out."""
+    onnx = pytest.importorskip("onnx")
+    helper, to_tensor = onnx.helper, onnx.numpy_helper.from_array
+    names = ["" if a is None else f"i{k}" for k, a in enumerate(arrays)]
+    given = [(n, a) for n, a in zip(names, arrays, strict=True) if n]
+    info = [
+        helper.make_tensor_value_info(
+            n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape
+        )
+        for n, a in [*given, ("y", output)]
+    ]
+    node = helper.make_node(kind, names, ["y"], **attributes)
+    graph = helper.make_graph([node], "one", info[:-1], info[-1:])
+    data = folder / "test_data_set_0"
+    data.mkdir(parents=True)
+    onnx.save(helper.make_model(graph), folder / "model.onnx")
+    for k, (name, array) in enumerate(given):
+        (data / f"input_{k}.pb").write_bytes(to_tensor(array, name).SerializeToString())
+    (data / "output_0.pb").write_bytes(to_tensor(output, "y").SerializeToString())
+
+
+def test_zero_points_and_biases_may_be_left_out(tmp_path, rng):
+    x = rng.integers(0, 256, (1, 2, 5, 5)).astype(np.uint8)
+    w = rng.integers(-128, 128, (3, 2, 2, 2)).astype(np.int8)
+    y = integer.conv2d(x, w, stride=2, padding=((0, 1), (1, 0)))
+    pads = {"strides": [2, 2], "pads": [0, 1, 1, 0]}
+    directory(tmp_path / "conv", "ConvInteger", [x, w], y, **pads)
+    a = x.reshape(5, 10)
+    b = rng.integers(-128, 128, (10, 3)).astype(np.int8)
+    product = a.astype(np.int32) @ b.astype(np.int32)
+    directory(tmp_path / "matmul", "MatMulInteger", [a, b], product)
+    q = np.int8([-3, 5])
+    real = np.float32([-1.5, 2.5])
+    directory(tmp_path / "dequantize", "DequantizeLinear", [q, np.float32(0.5)], real)
+    codes = np.uint8([3, 0])
+    given = [np.float32([1.5, -9.0]), np.float32(0.5)]
+    directory(tmp_path / "quantize", "QuantizeLinear", given, codes)
+    suite = goldens.read(tmp_path)
+    assert suite.unread == {}
+    scores = goldens.score(suite)
+    assert [s.family for s in scores] == ["conv2d", "dequantize", "linear", "quantize"]
+    assert not any(s.unexplained for s in scores)
+    default = {s.family: s.recorder["x_zero_point_use"] for s in scores[::2]}
+    assert default == {"conv2d": "subtracted", "linear": "subtracted"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "told"),
+    [
+        ("Relu", {}, "Relu is none of"),
+        ("ConvInteger", {"auto_pad": "SAME_UPPER"}, "auto_pad is set"),
+    ],
+)
+def test_what_is_not_judged_is_said(tmp_path, kind, change, told):
+    x = np.ones((1, 1, 3, 3), np.uint8)
+    arrays = [x] if kind == "Relu" else [x, np.ones((1, 1, 2, 2), np.int8)]
+    y = np.ones((1, 1, 2, 2), np.int32)
+    directory(tmp_path / "a", kind, arrays, y, **change)
+    assert told in goldens.read(tmp_path).told()
+
+
+def test_garbage_in_a_directory_is_said(tmp_path):
+    pytest.importorskip("onnx")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "model.onnx").write_bytes(b"garbage")
+    assert list(goldens.read(tmp_path).unread) == ["a"]
+
+
 @pytest.fixture(scope="module")
 def onnx_suite(tmp_path_factory):
     """ONNX's own node tests of integer operators, as directories."""

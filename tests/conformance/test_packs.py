@@ -207,6 +207,39 @@ def test_what_must_be_refused_may_not_be_answered():
     wrong = [c for c in found if not c.conforms]
     assert [c.name for c in wrong] == [bad.name]
     assert "must be refused" in str(wrong[0])
+    assert (wrong[0].total, wrong[0].mismatches) == (1, 1)
+
+
+def test_every_output_of_a_case_is_compared():
+    pack = packs.generate("lstm_cell")
+    family = FAMILIES["lstm_cell"]
+    given = {
+        f"{case.name}/{name}": value
+        for case in pack.cases
+        for name, value in family.evaluate(family.default, **case.inputs).items()
+    }
+    assert all(c.conforms for c in pack_verify.verify(pack, given))
+    given["0000/c"] = given["0000/c"] + 1
+    wrong = [c for c in pack_verify.verify(pack, given) if not c.conforms]
+    assert [c.name for c in wrong] == ["0000/c"]
+
+
+def test_a_manifest_without_optional_entries_is_read(tmp_path):
+    """Alternatives and refusals came with version 1.1."""
+    pack = packs.generate("dequantize")
+    pack_files.write(pack, tmp_path)
+    told = pack.manifest() | {"version": "1.0.0"}
+    told["cases"] = [
+        {k: v for k, v in case.items() if k not in {"alternatives", "may_be_refused"}}
+        for case in told["cases"]
+    ]
+    del told["open"], told["profile"]
+    told["digest"] = packs.digest(pack.arrays(), told)
+    (tmp_path / "manifest.json").write_text(json.dumps(told))
+    again = pack_files.read(tmp_path)
+    assert (again.profile, again.open) == ("", ())
+    assert [c.name for c in again.cases] == [c.name for c in pack.cases]
+    assert not any(c.may_be_refused or c.alternatives for c in again.cases)
 
 
 def test_a_crash_is_no_refusal():

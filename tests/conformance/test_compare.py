@@ -96,3 +96,12 @@ def test_ten_million_outputs_take_less_than_five_seconds():
     found = compare(got, want)
     assert time.process_time() - begun < 5
     assert found.mismatches == len(range(0, 10_000_000, 777))
+
+
+def test_one_of_two_channels_is_named():
+    want = np.zeros((2, 2, 3))
+    got = want.copy()
+    got[:, 1] = 1
+    told = ("all on channel 1 of axis 1 -> a parameter of that channel",)
+    assert compare(got, want).where == told
+    assert compare(got[:, 1:], want[:, 1:]).where == ()

@@ -245,3 +245,19 @@ def test_one_output_can_be_enough_to_be_certain():
     assert (found.evidence, found.deciding) == (1, 0)
     assert found.certain
     assert found.best.variants[0]["max_pool_padding"] == "raw_zero"
+
+
+def test_two_wrong_ends_are_saturation_and_one_is_not():
+    want = np.array([1, 2, 9, 8])
+    assert any("saturation" in line for line in structural(np.minimum(want, 5), want))
+    one = structural(np.array([1, 2, 9, 5]), want)
+    assert not any("saturation" in line for line in one)
+
+
+def test_offsets_of_channels_need_two_values_of_each():
+    """Of one value for each channel anything is an offset."""
+    offsets = np.array([1, 5, 7])[None, :, None]
+    for n, told in ((2, True), (1, False)):
+        want = np.arange(3 * n).reshape(1, 3, n) ** 2
+        found = structural(want + offsets, want)
+        assert ("one offset for each channel of axis 1 -> bias" in found) is told

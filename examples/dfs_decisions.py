@@ -60,11 +60,12 @@ def decisions(options: argparse.Namespace) -> dict[float, Any]:
     return {o.run["target"]: np.array(o.result["shares"]) for o in found}
 
 
-def bits_of_haq(options: argparse.Namespace) -> list[plots.LayerBits]:
+def bits_of_haq(found: Sequence[Outcome]) -> list[plots.LayerBits]:
     """Return figures 16 to 18: ours, and the paper's bars, in turn."""
     panels = []
-    found = recorded([{"system": "haq", "ratio": r} for r in RATIOS], options)
-    for (run, result, _), printed in zip(found, printed_bits(), strict=True):
+    figures = {figure.percent: figure for figure in printed_bits()}
+    for run, result, _ in found:
+        printed = figures[round(100 * run["ratio"])]
         names = [short_name(name) for name in result["layers"]]
         panels += [
             plots.LayerBits(
@@ -184,7 +185,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         options.images, options.steps = 512, 120
     try:
         check(options)
-        ours, bits = decisions(options), bits_of_haq(options)
+        ours = decisions(options)
+        policies = recorded([{"system": "haq", "ratio": r} for r in RATIOS], options)
     except (RuntimeError, ValueError) as error:
         parser.error(str(error))
     found = findings(ours)
@@ -196,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     ]
     names = [option_name(bits) for bits in OPTIONS]
     plots.save(plots.decisions(panels, names), options.figure)
-    plots.save(plots.bit_allocations(bits), options.bits)
+    plots.save(plots.bit_allocations(bits_of_haq(policies)), options.bits)
     written = json.dumps(found)
     options.figure.with_suffix(".json").write_text(written + "\n", encoding="utf-8")
     print(written if options.json else "\n".join(lines(found)))

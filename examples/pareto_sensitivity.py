@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from refqnn import plots
 from refqnn.papers.pareto import (
     KINDS,
     Changes,
@@ -94,6 +95,21 @@ def variations(by_key: Mapping[Any, dict[str, Any]]) -> dict[str, dict[str, Any]
     return table
 
 
+def figure4(found: Mapping[str, dict[str, Any]]) -> list[plots.LayerVariances]:
+    """Return the bars of figure 4: means over the seeds."""
+    return [
+        plots.LayerVariances(
+            row,
+            list(layers),
+            *(
+                np.array([np.mean(seen[kind]) for seen in layers.values()])
+                for kind in ("raw", "relative")
+            ),
+        )
+        for row, layers in found.items()
+    ]
+
+
 def lines(found: dict[str, Any]) -> Iterator[str]:
     """Yield the tables: mean and spread over the seeds, the paper's numbers behind."""
     for name, title in (
@@ -131,7 +147,7 @@ def printed(name: str) -> list[dict[str, str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Train, print the tables."""
+    """Train, print the tables, draw figure 4."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", default="embedded", help="see above")
     parser.add_argument("--tables", nargs="+", choices=["table1", "table2"])
@@ -139,6 +155,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--jobs", type=int, default=2, help="processes, a thread each")
     parser.add_argument("--quick", action="store_true", help="two kinds, 640 images")
     parser.add_argument("--runs", type=Path, default=Path("runs/pareto"))
+    parser.add_argument("--figure", type=Path, default=Path("pareto_figure4.png"))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
     options.tables = options.tables or ["table1", "table2"]
@@ -153,6 +170,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         options.seeds, options.epochs = options.seeds[:1], 1
         options.images[0]["train"] = 640
     found = measured(options)
+    if "figure4" in found:
+        plots.save(plots.layer_variances(figure4(found["figure4"])), options.figure)
     print(json.dumps(found) if options.json else "\n".join(lines(found)))
     return found
 

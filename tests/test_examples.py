@@ -609,8 +609,10 @@ def test_pareto_sizes(tmp_path, capsys):
 def test_pareto_sensitivity(tmp_path, capsys):
     program = example("pareto_sensitivity")
     argv = ["--quick", "--images", "textures", "--jobs", "1", "--runs", str(tmp_path)]
+    argv += ["--figure", str(tmp_path / "figure4.png")]
     found = program.main([*argv, "--json"])
     assert json.loads(capsys.readouterr().out) == found
+    assert (tmp_path / "figure4.png").exists()
     assert list(found["table1"]) == ["4 bit DWConv, 1x", "all, 1x"]
     assert list(found["table2"]) == ["1 x 3 x 3", "1 x 6 x 6"]
     for row in (*found["table1"].values(), *found["table2"].values()):

@@ -156,7 +156,9 @@ def test_the_transfer_function_is_drawn_where_values_are():
     np.testing.assert_array_equal(steps.values, [-1, 1.5, 0.5])
     np.testing.assert_allclose(steps.edges, [-1.06, -0.5, 0.5, 1.06])
     drawn = [
-        line.get_xdata() for line in axes.lines if line.get_color() == plots.ORANGE
+        line.get_xdata()
+        for line in axes.lines
+        if line.get_color() == plots.style.ORANGE
     ]
     np.testing.assert_array_equal(drawn, [[-0.5, -0.5], [0.5, 0.5]])
 
@@ -199,9 +201,9 @@ def test_many_levels_are_a_silhouette_without_boundaries(tmp_path):
         shares=np.full(256, 1 / 256),
     )
     axes = gallery(many)
-    assert plots.ORANGE not in [line.get_color() for line in axes[0].lines]
+    assert plots.style.ORANGE not in [line.get_color() for line in axes[0].lines]
     np.testing.assert_array_equal(axes[2].patches[0].get_data().values, many.shares)
-    assert len(axes[2].get_xticks()) <= plots.MOST_TICKS
+    assert len(axes[2].get_xticks()) <= plots.gallery.MOST_TICKS
     plots.save(axes[0].figure, tmp_path / "many.png", dpi=40)
 
 
@@ -298,9 +300,9 @@ def test_rewards_are_dots_and_the_best_so_far_a_line():
     np.testing.assert_array_equal(lines["one"].get_ydata(), [-0.5, -0.5])
     np.testing.assert_array_equal(lines["learned"].get_ydata(), [-3, -1, -1])
     np.testing.assert_array_equal(lines["drawn"].get_ydata(), [-4, -4, -2])
-    assert lines["learned"].get_color() == plots.BLUE
-    assert lines["drawn"].get_color() == plots.VERMILLION
-    assert lines["one"].get_color() == plots.GREEN
+    assert lines["learned"].get_color() == plots.style.BLUE
+    assert lines["drawn"].get_color() == plots.style.VERMILLION
+    assert lines["one"].get_color() == plots.style.GREEN
     # two seeds of two searches: dots and a line each; and the dashed one
     assert len(axes.lines) == 9
 
@@ -343,3 +345,57 @@ def test_pruning_is_bars_on_whole_decades_and_a_line():
     np.testing.assert_array_equal(shares.lines[0].get_ydata(), [0.25, 0.5])
     assert shares.get_ylim() == (0, 1)
     assert "orange: fully connected" in figure.get_supxlabel()
+
+
+def size_panel(rng, name="ResNet", cost=(2e4, 8e4, 3e5)):
+    """Return a panel of two precisions, the second one twice."""
+    means = 80 + rng.random((3, len(cost)))
+    curves = [
+        plots.SizeCurve(bits, np.array(cost), m - 1, m, m + 0.5)
+        for bits, m in zip(("4W4A", "1W4A", "1W4A"), means, strict=True)
+    ]
+    return plots.SizePanel(name, "", "C_size", curves)
+
+
+def test_curves_of_one_precision_share_their_colour_in_every_panel(rng, tmp_path):
+    panels = [size_panel(rng), size_panel(rng, "VGG", (1e5, 2e5))]
+    figure = plots.size_curves(panels)
+    left, right, *_ = figure.axes
+    assert [axes.get_title(loc="left") for axes in (left, right)] == ["ResNet", "VGG"]
+    for axes in (left, right):
+        first, second, third = (lines[0] for lines in axes.containers)
+        assert first.get_color() == plots.style.BLUE
+        assert second.get_color() == third.get_color() == plots.style.VERMILLION
+        assert second.get_marker() != third.get_marker()
+    (_, _, (bars,)) = left.containers[0]
+    low, high = bars.get_segments()[0][:, 1]
+    mean = panels[0].curves[0].mean[0]
+    np.testing.assert_allclose([low, high], [mean - 1, mean + 0.5])
+    assert len(figure.legends[0].get_texts()) == 2
+    plots.save(figure, tmp_path / "curves.png")
+
+
+def test_more_panels_than_columns_leave_no_empty_frame(rng):
+    figure = plots.size_curves([size_panel(rng)] * 3, columns=2)
+    assert [axes.axison for axes in figure.axes] == [True] * 3 + [False]
+
+
+def test_variances_of_layers_are_bars_raw_and_relative():
+    raw = np.array([1e-4, 2e-4])
+    kinds = [
+        plots.LayerVariances(name, ("depthwise1", "depthwise2"), raw / f, raw)
+        for name, f in (("1 x 3 x 3", 1), ("4 x 3 x 3", 9))
+    ]
+    left, right = plots.layer_variances(kinds).axes
+    heights = [[bar.get_height() for bar in group] for group in left.containers]
+    np.testing.assert_allclose(heights, [raw, raw / 9])
+    np.testing.assert_allclose([b.get_height() for b in right.containers[1]], raw)
+    assert left.get_yscale() == "log"
+
+
+def test_clips_lie_on_lines_through_zero():
+    line = plots.ClipLine(4, np.array([2.0, 1.0]), np.array([6.1, 3.0]), 1 / 3)
+    (axes,) = plots.clip_lines([line]).axes
+    drawn, dots = axes.lines[:2]
+    np.testing.assert_allclose(drawn.get_xydata(), [[1, 3], [2, 6]])
+    np.testing.assert_allclose(dots.get_xydata(), [[1, 3], [2, 6.1]])

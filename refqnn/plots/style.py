@@ -5,6 +5,7 @@ blindness.
 """
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -36,6 +37,22 @@ STYLE: Any = {
     "ytick.labelcolor": INK,
     "figure.facecolor": "white",
 }
+
+
+def spread(
+    ends: Sequence[tuple[float, float, str, str]], limits: tuple[float, float]
+) -> list[tuple[float, float, str, str]]:
+    """Move the labels of lines that end close together apart, from bottom to top.
+
+    >>> spread([(1, 0.5, "a", ""), (1, 0.5, "b", "")], (0.0, 1.0))
+    [(1, 0.5, 'a', ''), (1, 0.56, 'b', '')]
+    """
+    gap = 0.06 * (limits[1] - limits[0])
+    placed: list[tuple[float, float, str, str]] = []
+    for x, y, name, colour in sorted(ends, key=lambda end: end[1]):
+        lowest = placed[-1][1] + gap if placed else y
+        placed.append((x, max(y, lowest), name, colour))
+    return placed
 
 
 def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 110) -> None:

@@ -28,6 +28,9 @@ def asked(box):
 def test_a_runtime_does_what_its_profile_says(box):
     """Whatever was found is held on random inputs, whatever the version."""
     found, row = asked(box), row_of(box)
+    said = profiles[box.runtime].version
+    if found.complaint and not version(box.runtime).startswith(said):
+        pytest.skip(f"{box.runtime} {version(box.runtime)} cannot: {found.complaint}")
     assert found.explained, str(found)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -44,7 +47,6 @@ def test_a_runtime_does_what_its_profile_says(box):
     deviations = found.semantics.deviations()
     if deviations == row.elsewhere:
         return
-    said = profiles[box.runtime].version
     if deviations != row.deviations and not version(box.runtime).startswith(said):
         pytest.skip(
             f"verified with {said}, installed is {version(box.runtime)}: {found}"

@@ -199,7 +199,7 @@ def add_export(commands: Any) -> None:
         "layers that may differ are listed. Needs pip install refqnn[onnx].",
     )
     add("network", type=Path, help="an integer network, a checkpoint, or a pack")
-    add("-o", "--output", type=Path, required=True, help="file or folder to write")
+    add("-o", "--output", type=Path, help="file to write (beside what it is made of)")
     forms = ("onnx-exact", "onnx-qoperator", "onnx-qdq", "qonnx", *PACK_FORMS)
     add("--format", choices=forms, default=forms[0], help=f"({forms[0]})")
 

@@ -163,6 +163,8 @@ def evaluate(options: Namespace) -> Answer:
 
 def export(options: Namespace) -> Answer:
     """Write an ONNX model, and say which layers may differ; or a pack's vectors."""
+    if options.output is None:
+        options.output = exported_name(options.network, options.format)
     if options.format in FORMATS:
         return export_pack(options)
     network = load_either(options.network)
@@ -180,6 +182,18 @@ def export(options: Namespace) -> Answer:
     deployment.save_model(options.output, made)
     text = "\n".join([*lines, f"wrote {options.output}"])
     return {"output": str(options.output), "inexact": lines}, text
+
+
+def exported_name(source: Path, form: str) -> Path:
+    """Return where an export goes if not said: beside its source, by its format.
+
+    >>> exported_name(Path("runs/pack"), "c-header").name
+    'pack.h'
+    >>> exported_name(Path("net.npz"), "qonnx").name
+    'net.onnx'
+    """
+    suffix = {"c-header": "h"}.get(form, form if form in FORMATS else "onnx")
+    return source.with_suffix(f".{suffix}")
 
 
 def trace(options: Namespace) -> Answer:

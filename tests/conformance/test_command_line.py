@@ -142,6 +142,10 @@ def test_exports(form, tmp_path, capfdbinary):
     assert command("generate", "dequantize", "-o", pack) == 0
     assert command("export", pack, "--format", form, "-o", file) == 0
     capfdbinary.readouterr()
+    assert command("export", pack, "--format", form) == 0
+    beside = pack.with_suffix({"c-header": ".h"}.get(form, f".{form}"))
+    assert beside.read_bytes() == file.read_bytes()
+    capfdbinary.readouterr()
     assert command("export", pack, "--format", form, "-o", "-") == 0
     assert capfdbinary.readouterr().out == file.read_bytes()
     assert command("export", tmp_path, "--format", form, "-o", file) == 4

@@ -1,49 +1,54 @@
 """Is the front with predicted scales above that with shared ones (QuantNAS, figure 13)?
 
-Trains one supernet with shared scales and one with the scale predictor (Gao et al.,
-CVPR 2024 NAS workshop, supplement) for each seed, both with the same first weights and
-draws, on the embedded Fashion-MNIST subset halved to 14 x 14. Then evaluates every
-subnet of a small space (or evolves in a large one), calibrated, and prints hypervolume,
-how far scales are from those of least square error, and how they correlate with them.
-The oracle is the shared supernet with these best scales.
+Trains three supernets for each seed: with shared scales, with the scale predictor (Gao
+et al., CVPR 2024 NAS workshop, supplement), and with steps relative to the root mean
+square of what they quantize, which is ours; all with the same first weights and draws,
+on Fashion-MNIST halved to 14 x 14, the embedded subset or all of it. Then evaluates
+every subnet of a small space (or evolves in a large one), calibrated, and prints the
+hypervolume of the front, that of its subnets on test images, the mean accuracy of all
+subnets, how far scales are from those of least square error, and how they correlate
+with them. The oracle is the shared supernet with these best scales.
 
-    python examples/quantnas_front.py [--seeds 0 1 2] [--cost latency] [--json]
+    python examples/quantnas_front.py [--images embedded|FOLDER] [--seeds 0 1 2]
 
 Costs are bit operations, size, or the latency of our integer kernels, measured once
-into --runs with its provenance. Every run is recorded under --runs when it ends, and
-supernets keep checkpoints there; what was cut off is continued.
+into --runs with its provenance. Every run and every evaluated subnet is recorded under
+--runs, and supernets keep checkpoints there; what was cut off is continued.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from refqnn import plots
+from refqnn import data, plots
 from refqnn.papers.quantnas import measure
 from refqnn.papers.quantnas.runs import SPACES, front_run
 from refqnn.sweep import Sweep
 
+#: images to train on, if not said
+TRAIN = {"embedded": 3000, "fashion_mnist": 58_000}
 COSTS = {"bit_operations": "bit operations", "c_size": "bits", "latency": "seconds"}
 
 
 def described(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the runs: both scales, every seed."""
+    """Return the runs: every kind of scales, every seed."""
     common = {
         "steps": options.steps,
-        "images": options.images,
+        "images": options.train or TRAIN[options.images[0]],
+        "of": options.images[0],
         "space": options.space,
         "cost": options.cost,
         "subnets": options.subnets,
-        "folder": str(options.runs),
     }
     return [
         {"scales": scales, "seed": seed} | common
         for seed in options.seeds
-        for scales in ("shared", "predicted")
+        for scales in ("shared", "predicted", "relative")
     ]
 
 
@@ -59,7 +64,9 @@ def measured_once(options: argparse.Namespace) -> None:
 def collected(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a row for each seed and kind of scales."""
     measured_once(options)
-    sweep = Sweep(front_run, described(options), options.runs / "fronts.jsonl")
+    places = {"runs": str(options.runs), "folder": options.images[1]}
+    function = partial(front_run, **places)
+    sweep = Sweep(function, described(options), options.runs / "fronts.jsonl")
     outcomes = sweep.completed(workers=options.jobs)
     return [
         {"scales": scales, "seed": outcome.run["seed"]} | found
@@ -69,21 +76,25 @@ def collected(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the table, and how often the predictor's hypervolume is the larger."""
-    text = ["scales    seed  hypervolume   best  evaluated  |log s/s*|  correlation"]
+    """Return the table, and how often a hypervolume is that of shared or larger."""
+    text = [
+        "scales    seed  hypervolume  on test   best   mean  |log s/s*|  correlation"
+    ]
     for row in rows:
         best = max(point["accuracy"] for point in row["front"])
         together = row["correlation"]
         shown = "-" if together is None else f"{together:.2f}"
         text.append(
             f"{row['scales']:10s}{row['seed']:4d}{row['hypervolume']:13.4f}"
-            f"{100 * best:7.1f}{row['evaluated']:11d}"
+            f"{row['test_hypervolume']:7.4f}{100 * best:7.1f}{100 * row['mean']:7.1f}"
             f"{row['calibration_error']:12.3f}{shown:>13s}"
         )
     volumes = {(row["scales"], row["seed"]): row["hypervolume"] for row in rows}
     seeds = sorted({row["seed"] for row in rows})
-    won = sum(volumes["predicted", s] >= volumes["shared", s] for s in seeds)
-    return [*text, f"predicted at least as large as shared: {won} of {len(seeds)}"]
+    for kind in ("predicted", "relative"):
+        won = sum(volumes[kind, s] >= volumes["shared", s] for s in seeds)
+        text.append(f"{kind} at least as large as shared: {won} of {len(seeds)}")
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -94,15 +105,20 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--cost", choices=[*COSTS], default="bit_operations")
     parser.add_argument("--subnets", type=int, help="random ones in place of a search")
     parser.add_argument("--jobs", type=int, default=2, help="processes, a thread each")
-    parser.add_argument("--images", type=int, default=3000, help="to train on")
+    parser.add_argument("--images", default="embedded", help="or a folder")
+    parser.add_argument("--train", type=int, help="images, 3 000 of the embedded ones")
     parser.add_argument("--steps", type=int, default=1500, help="of the sandwich")
     parser.add_argument("--quick", action="store_true", help="6 steps, 4 subnets")
     parser.add_argument("--runs", type=Path, default=Path("runs/quantnas"))
     parser.add_argument("--figure", type=Path, default=Path("quantnas_front.png"))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
+    try:
+        options.images = data.source(options.images)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
     if options.quick:
-        options.steps, options.images, options.subnets = 6, 256, 4
+        options.steps, options.train, options.subnets = 6, 256, 4
     rows = collected(options)
     fronts: dict[str, list[list[tuple[float, float]]]] = {}
     for row in rows:

@@ -1,12 +1,12 @@
 """Does the best scale of a layer differ from subnet to subnet (QuantNAS, figure 12)?
 
 Draws 30 subnets (Gao et al., CVPR 2024 NAS workshop, supplement), trains each from
-scratch on the embedded Fashion-MNIST subset halved to 14 x 14, calibrates it, and finds
-the 4-bit step of least square error of the folded weights of an early and a late layer.
+scratch on Fashion-MNIST halved to 14 x 14, calibrates it, and finds the 4-bit step of
+least square error of the folded weights of an early and a late layer.
 The same 30 are also cut from one supernet. Prints the ratio of the largest to the
 smallest step, raw and times the root of the fan-in, and LSQ's learned step beside it.
 
-    python examples/quantnas_scales.py [--subnets 30] [--steps 200] [--json]
+    python examples/quantnas_scales.py [--images embedded|FOLDER] [--subnets 30]
 
 Every run is recorded under --runs when it ends; what was cut off is run again.
 """
@@ -14,12 +14,13 @@ Every run is recorded under --runs when it ends; what was cut off is run again.
 import argparse
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from refqnn import plots
+from refqnn import data, plots
 from refqnn.papers.quantnas.runs import EARLY, LATE, ratio, scales_run
 from refqnn.sweep import Sweep
 
@@ -29,8 +30,12 @@ LONGER = 5
 
 def described(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return one run for each subnet from scratch, and one for the supernet."""
-    common = {"seed": options.seed, "images": options.images}
-    common["subnets"] = options.subnets
+    common = {
+        "seed": options.seed,
+        "images": options.train,
+        "of": options.images[0],
+        "subnets": options.subnets,
+    }
     alone = [
         {"source": "scratch", "index": i, "steps": options.steps} | common
         for i in range(options.subnets)
@@ -41,7 +46,8 @@ def described(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def collected(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """Return the scales of every subnet, by where its weights are from."""
-    sweep = Sweep(scales_run, described(options), options.runs / "scales.jsonl")
+    function = partial(scales_run, folder=options.images[1])
+    sweep = Sweep(function, described(options), options.runs / "scales.jsonl")
     outcomes = sweep.completed(workers=options.jobs)
     found: dict[str, list[dict[str, Any]]] = {"scratch": [], "supernet": []}
     for outcome in outcomes:
@@ -96,15 +102,20 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--subnets", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="processes, a thread each")
-    parser.add_argument("--images", type=int, default=3000, help="to train on")
+    parser.add_argument("--images", default="embedded", help="or a folder")
+    parser.add_argument("--train", type=int, default=3000, help="on so many of them")
     parser.add_argument("--steps", type=int, default=200, help="from scratch")
     parser.add_argument("--quick", action="store_true", help="4 subnets, 10 steps")
     parser.add_argument("--runs", type=Path, default=Path("runs/quantnas"))
     parser.add_argument("--figure", type=Path, default=Path("quantnas_scales.png"))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
+    try:
+        options.images = data.source(options.images)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
     if options.quick:
-        options.subnets, options.steps, options.images = 4, 10, 256
+        options.subnets, options.steps, options.train = 4, 10, 256
     rows = summary(collected(options), subnets=options.subnets)
     panels = [
         (f"{row['layer']}, {row['source']}", row["best"], row["normalised"])

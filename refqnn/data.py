@@ -215,6 +215,38 @@ def embedded() -> Dataset:
         return Dataset(**read_npz(path))
 
 
+def source(name: str) -> tuple[str, str | None]:
+    """Return which images a name means, and the folder of their files.
+
+    "embedded", or the folder of Fashion-MNIST. Raises ValueError where there is no such
+    folder, and FileNotFoundError where it does not hold them.
+
+    >>> source("embedded")
+    ('embedded', None)
+    """
+    if name == "embedded":
+        return name, None
+    if not Path(name).is_dir():
+        raise ValueError(f"images must be 'embedded' or a folder, got {name!r}")
+    idx_file(Path(name), "train-images-idx3-ubyte")
+    return "fashion_mnist", name
+
+
+def sourced(of: str, folder: StrPath | None = None) -> Dataset:
+    """Return the images that ``source`` found; ValueError where the folder is missing.
+
+    >>> sourced("embedded").train_labels.shape
+    (4000,)
+    """
+    if of == "embedded":
+        return embedded()
+    if of != "fashion_mnist":
+        raise ValueError(f"images must be of 'embedded' or 'fashion_mnist', got {of!r}")
+    if folder is None:
+        raise ValueError("images of 'fashion_mnist' need the folder of its files")
+    return fashion_mnist(folder)
+
+
 def balanced_subset(labels: Int, per_class: int, *, rng: np.random.Generator) -> Int:
     """Choose ``per_class`` indices of every class, in random order.
 

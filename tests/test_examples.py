@@ -745,7 +745,8 @@ def test_quantnas_front_resumes_and_draws(tmp_path, capsys):
     argv += ["--runs", str(runs), "--figure", str(figure)]
     found = program.main([*argv, "--json"])
     assert json.loads(capsys.readouterr().out) == found
-    assert [row["scales"] for row in found] == ["shared", "oracle", "predicted"]
+    kinds = ["shared", "oracle", "predicted", "relative"]
+    assert [row["scales"] for row in found] == kinds
     assert found[1]["calibration_error"] == 0
     assert found[0]["calibration_error"] > 0
     for row in found:

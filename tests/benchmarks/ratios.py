@@ -23,8 +23,8 @@ import refqnn
 from refqnn import fast, ops
 from refqnn.core import Run, named_params, zero_grads
 from refqnn.networks import resnet
-from refqnn.nn import SGD
-from refqnn.papers import dfs
+from refqnn.nn import SGD, evaluate
+from refqnn.papers import dfs, quantnas
 
 N = 128
 
@@ -262,6 +262,36 @@ def routed_step(rounds):
         )
 
 
+def subnet_evaluation(rounds):
+    """A QuantNAS subnet, calibrated and evaluated, against its evaluation alone.
+
+    Divided by 1 + calibration images / evaluation images.
+    """
+    rng = np.random.default_rng(0)
+    space = quantnas.Space(size=14)
+    net = quantnas.supernet(space, scales="predicted", rng=rng)
+    seen = rng.integers(0, 256, (256, 1, 14, 14), np.uint8)
+    images = rng.integers(0, 256, (512, 1, 14, 14), np.uint8)
+    labels = rng.integers(0, 10, 512)
+    quantnas.initialise(net, seen[:64], backend=fast)
+    for name, genotype in (
+        ("largest", quantnas.largest(space)),
+        ("smallest", quantnas.smallest(space)),
+    ):
+        network = quantnas.plain(net, quantnas.calibrate(net, genotype, seen))
+        found = ratio(
+            lambda g=genotype: quantnas.accuracy(
+                net, g, seen, images, labels, backend=fast
+            ),
+            lambda n=network: evaluate(n, images, labels, backend=fast),
+            rounds=rounds,
+        )
+        yield (
+            f"{name} subnet, 256 images to calibrate, 512 to evaluate",
+            [value / (1 + len(seen) / len(images)) for value in found],
+        )
+
+
 def close(mine, other, tolerance):
     np.testing.assert_allclose(mine, np.asarray(other), atol=tolerance, rtol=1e-3)
 
@@ -281,6 +311,7 @@ CASES = {
     "integers": lambda options: integer_convolution(options.rounds, options.threads),
     "binary": lambda options: binary_convolution(options.rounds),
     "routed": lambda options: routed_step(options.rounds),
+    "subnet": lambda options: subnet_evaluation(options.rounds),
     "definition": lambda options: definition_and_twin(options.rounds),
 }
 

@@ -5,6 +5,7 @@ import pytest
 
 from refqnn.papers.quantnas.scales import (
     Oracle,
+    Relative,
     Shared,
     Starting,
     Where,
@@ -12,7 +13,6 @@ from refqnn.papers.quantnas.scales import (
     mse_step,
     predicted,
     square_error,
-    start,
 )
 from refqnn.quantizers.lsq import lsq_step
 
@@ -21,7 +21,7 @@ CONV = Where("conv", 4, signed=True, fan_in=18)
 
 def known():
     shared = Shared()
-    start(shared, {"conv": 0.3, "last": 0.1})
+    shared.start(Starting({"conv": 0.3, "last": 0.1}))
     return shared
 
 
@@ -34,10 +34,14 @@ def test_a_zero_predictor_is_the_shared_step_to_the_bit(rng):
     assert shared.step(CONV, v, a)[0] == pytest.approx(0.3)
 
 
-@pytest.mark.parametrize("kind", ["shared", "predicted"])
+@pytest.mark.parametrize("kind", ["shared", "relative", "predicted"])
 def test_gradients_equal_differences(kind, rng):
     shared = known()
     scales, params = shared, [shared.log_s["conv"]]
+    if kind == "relative":
+        scales = Relative()
+        scales.start(Starting({"conv": 0.3}, {"conv": 0.2}))
+        params = [scales.log_r["conv"]]
     if kind == "predicted":
         scales = predicted(shared, ("last", "conv"), 4, hidden=5, rng=rng)
         params += [scales.w1, scales.b1, scales.w2, scales.b2]
@@ -58,6 +62,17 @@ def test_gradients_equal_differences(kind, rng):
         got = np.sum(param.grad * along)
         np.testing.assert_allclose(got, slope, rtol=1e-7, atol=1e-9)
     assert not np.any(shared.log_s["last"].grad)
+
+
+def test_the_relative_step_follows_its_tensor(rng):
+    v, first, scales = rng.standard_normal(30), Starting(), Relative()
+    want, _ = first.step(CONV, v, np.zeros(1))
+    with pytest.raises(ValueError, match="step of conv is unknown"):
+        scales.step(CONV, v, np.zeros(1))
+    scales.start(first)
+    for gain in (1, 4):
+        got, _ = scales.step(CONV, gain * v, np.zeros(1))
+        np.testing.assert_allclose(got, gain * want, rtol=1e-12)
 
 
 def test_a_learned_predictor_tells_subnets_apart(rng):

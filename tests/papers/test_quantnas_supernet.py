@@ -46,10 +46,11 @@ def tiny(rng, *, scales="shared", dtype="float64", space=TINY):
     return net
 
 
-CASES = [("shared", None), ("predicted", MIXED), ("oracle", MIXED)]
+KINDS = ["shared", "predicted", "relative", "oracle"]
+CASES = list(zip(KINDS, [None, MIXED, MIXED, MIXED], strict=True))
 
 
-@pytest.mark.parametrize(("scales", "genotype"), CASES, ids=["s", "p", "o"])
+@pytest.mark.parametrize(("scales", "genotype"), CASES, ids=KINDS)
 def test_gradients_of_a_whole_subnet(scales, genotype, rng):
     net = tiny(rng, scales=scales)
     if scales == "predicted":

@@ -22,7 +22,6 @@ embedded subset of Fashion-MNIST, or all of it.
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -112,9 +111,7 @@ def drawn(
     if of == "textures":
         rng = np.random.default_rng([seed, 0])
         return data.textures(train, JUDGED, size=size, shifts=shifts, rng=rng)
-    if of == "fashion_mnist" and folder is None:
-        raise ValueError("images of 'fashion_mnist' need the folder of its files")
-    whole = data.embedded() if of == "embedded" else data.fashion_mnist(str(folder))
+    whole = data.sourced(of, folder)
     available = len(whole.train_images)
     if not 1 <= train <= available:
         raise ValueError(f"train must be in [1, {available}] for {of}, got {train}")
@@ -138,14 +135,9 @@ def images_named(name: str, *, size: int = 14) -> tuple[dict[str, Any], str | No
     """
     if name == "textures":
         return {"of": name, "size": 10, "train": 700 * PRESET.batch}, None
-    if name == "embedded":
-        return {"of": name, "size": size, "train": 4000}, None
-    if not Path(name).is_dir():
-        raise ValueError(
-            f"images must be 'textures', 'embedded' or a folder, got {name!r}"
-        )
-    data.idx_file(Path(name), "train-images-idx3-ubyte")
-    return {"of": "fashion_mnist", "size": size, "train": 60_000}, name
+    of, folder = data.source(name)
+    train = 4000 if of == "embedded" else 60_000
+    return {"of": of, "size": size, "train": train}, folder
 
 
 def sized(images: Array, size: int) -> Array:

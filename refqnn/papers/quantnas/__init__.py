@@ -15,7 +15,7 @@ Everything else is our design and marked so where it stands:
     what                                                     where
     batch norm folded by batch statistics, then quantized    fold.py
     depth, width, kernel of a block; genotypes, encoding     space.py
-    shared, predicted and best steps                         scales.py
+    shared, predicted, relative and best steps               scales.py
     weights as views, calibration of a subnet                supernet.py
     sandwich, distillation, Adam for scales                  training.py
     bit operations, size, measured latency                   cost.py
@@ -40,6 +40,7 @@ from refqnn.papers.quantnas.fold import folded_conv2d as folded_conv2d
 from refqnn.papers.quantnas.fold import folded_conv2d_backward as folded_conv2d_backward
 from refqnn.papers.quantnas.scales import Oracle as Oracle
 from refqnn.papers.quantnas.scales import Predicted as Predicted
+from refqnn.papers.quantnas.scales import Relative as Relative
 from refqnn.papers.quantnas.scales import Shared as Shared
 from refqnn.papers.quantnas.scales import mse_step as mse_step
 from refqnn.papers.quantnas.search import Evolution as Evolution

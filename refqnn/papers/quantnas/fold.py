@@ -35,7 +35,7 @@ import refqnn
 from refqnn._types import Float
 from refqnn.geometry import Padding, Pair
 from refqnn.ops.checks import check_gradient, check_norm, check_real, check_variance
-from refqnn.ops.norm import batch_statistics, lift
+from refqnn.ops.norm import lift
 from refqnn.quantizers.lsq import LSQCache
 
 EPS = 1e-5
@@ -112,7 +112,7 @@ def folded_conv2d(
     z, conv_z = None, None
     if statistics is None:
         z, conv_z = backend.ops.conv2d(x, w, **conv)
-        statistics = Statistics(*batch_statistics(z))
+        statistics = Statistics(*backend.ops.norm.batch_statistics(z))
     mean, var = statistics
     check_norm(np.zeros((0, len(w)), w.dtype), eps, gamma=gamma, beta=beta)
     check_variance(var, eps)
@@ -181,7 +181,7 @@ def fold(
     return w_f.astype(w.dtype), b_f.astype(w.dtype)
 
 
-def calibrated_statistics(z: Float, *, batch: int) -> Statistics:
+def calibrated_statistics(z: Float, *, batch: int, backend: Any = refqnn) -> Statistics:
     """Return the mean of the batches' means, and the mean of their variances.
 
     z: (N, O, Ho, Wo), cut into batches of ``batch`` images  ->  mean, var: (O,)
@@ -195,7 +195,7 @@ def calibrated_statistics(z: Float, *, batch: int) -> Statistics:
     if not 1 <= batch <= len(z):
         raise ValueError(f"batch must be in [1, N = {len(z)}], got {batch}")
     starts = range(0, len(z) - batch + 1, batch)
-    found = [batch_statistics(z[i : i + batch]) for i in starts]
+    found = [backend.ops.norm.batch_statistics(z[i : i + batch]) for i in starts]
     means, variances = zip(*found, strict=True)
     return Statistics(np.mean(means, axis=0), np.mean(variances, axis=0))
 

@@ -5,15 +5,16 @@ of an early and a late layer in 30 random subnets, trained from scratch. Figure 
 fronts with shared scales and with the predictor. The paper gives neither seeds nor
 bits, nor says what optimal is; ours: 4 bits, the step of least square error on folded
 weights, LSQ's own step beside it, and the same for subnets of one supernet, which the
-claim is about. Embedded Fashion-MNIST, halved to 14 x 14.
+claim is about. Fashion-MNIST, the embedded subset or all of it, halved to 14 x 14.
 
 Also divided by fan-in: s sqrt(fan-in). Folded weights have a standard deviation near
 1 / sqrt(fan-in), so that part of the ratios is there before any training.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -36,6 +37,7 @@ from refqnn.papers.quantnas.space import Genotype, Space, draw, largest, layers_
 from refqnn.papers.quantnas.supernet import Calibrated, Supernet, calibrate, supernet
 from refqnn.papers.quantnas.training import Alone, calibration_error, train
 from refqnn.quantizers.lsq import lsq_levels
+from refqnn.sweep import Sweep
 
 #: 216 subnets, all of them evaluated; and 74 088, searched by evolution
 SMALL = Space(
@@ -43,17 +45,26 @@ SMALL = Space(
 )
 LARGE = Space(size=14)
 SPACES = {"small": SMALL, "large": LARGE}
+#: what a subnet is calibrated with in place of the supernet's scales
+KINDS = {"oracle": Oracle()}
 #: layers that every subnet has
 EARLY, LATE = "stage1_block1.conv2", "stage3_block1.conv2"
-CALIBRATION, HELD_OUT, BATCH, CHANCE = 256, 512, 64, 0.1
+CALIBRATION, BATCH, CHANCE = 256, 64, 0.1
+#: the last training images, which a search judges by
+HELD_OUT = {"embedded": 512, "fashion_mnist": 2000}
 
 
-def pictures(images: int) -> dict[str, Any]:
-    """Return images to train on, to calibrate on, to search by and to test on."""
-    whole = data.embedded()
+def pictures(of: str, images: int, folder: str | None = None) -> dict[str, Any]:
+    """Return images to train on, to calibrate on, to search by and to test on.
+
+    ``of`` and ``folder`` as ``data.source`` returns them. Raises ValueError for more
+    images than are not held out.
+    """
+    whole = data.sourced(of, folder)
     train_images, labels = data.halved(whole.train_images), whole.train_labels
-    kept = len(labels) - HELD_OUT
-    images = min(images, kept)
+    kept = len(labels) - HELD_OUT[of]
+    if not 1 <= images <= kept:
+        raise ValueError(f"images must be in [1, {kept}] for {of}, got {images}")
     return {
         "train": (train_images[:images], labels[:images]),
         "calibration": train_images[: min(CALIBRATION, images)],
@@ -93,10 +104,18 @@ def drawn(space: Space, seed: int, index: int) -> Genotype:
 
 
 def scales_run(
-    *, source: str, seed: int, index: int, subnets: int, steps: int, images: int
+    *,
+    source: str,
+    seed: int,
+    index: int,
+    subnets: int,
+    steps: int,
+    images: int,
+    of: str = "embedded",
+    folder: str | None = None,
 ) -> list[dict[str, Any]]:
     """Return scales of subnet ``index`` from scratch, or of all in one supernet."""
-    given, space = pictures(images), LARGE
+    given, space = pictures(of, images, folder), LARGE
     if source not in {"scratch", "supernet"}:
         raise ValueError(f"source must be 'scratch' or 'supernet', got {source!r}")
     if source == "scratch":
@@ -154,34 +173,67 @@ def front_run(
     seed: int,
     steps: int,
     images: int,
+    of: str = "embedded",
     space: str = "small",
     cost: str = "bit_operations",
     subnets: int | None = None,
-    folder: str,
+    runs: str,
+    folder: str | None = None,
 ) -> dict[str, Any]:
     """Train a supernet and return its front; with shared scales the oracle's too.
 
-    ``subnets`` evaluates that many random ones in place of a search, for a first look.
-    The oracle is the supernet of the shared scales, its subnets calibrated with the
-    steps of least square error.
+    ``runs`` is where the supernet's checkpoint, every evaluation and the latency table
+    are kept, so that what is cut off is continued. ``subnets`` evaluates that many
+    random ones in place of a search, for a first look. The oracle is the supernet of
+    the shared scales, its subnets calibrated with the steps of least square error.
     """
-    given, chosen = pictures(images), SPACES[space]
-    path = Path(folder) / f"{space}_{scales}_{seed}_{steps}_{images}.npz"
+    given, chosen = pictures(of, images, folder), SPACES[space]
+    path = Path(runs) / f"{of}_{space}_{scales}_{seed}_{steps}_{images}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     net = trained(
         chosen, seed, given["train"], scales=scales, steps=steps, checkpoint=path
     )
-    price = price_of(cost, chosen, folder)
-    found = {scales: judged(net, given, price, seed, subnets)}
-    if scales == "shared":
-        found["oracle"] = judged(net, given, price, seed, subnets, Oracle())
+    price = price_of(cost, chosen, runs)
+    found = {}
+    for kind in ("shared", "oracle") if scales == "shared" else (scales,):
+        judge = Judge(net, given, path.with_suffix(f".{kind}.jsonl"), KINDS.get(kind))
+        found[kind] = judged(judge, price, seed, subnets)
     return found
 
 
-def price_of(cost: str, space: Space, folder: str) -> Callable[[Genotype], float]:
-    """Return a cost of subnets by name; the latency table is that of the folder."""
+@final
+@dataclass(frozen=True)
+class Judge:
+    """The accuracy of subnets, calibrated; every one is recorded, and known from then.
+
+    ``scales`` in place of the supernet's own.
+    """
+
+    net: Supernet
+    given: dict[str, Any]
+    path: Path
+    scales: Any = None
+
+    def accuracy(self, genotype: Genotype, part: str = "search") -> float:
+        """Return the share of the images to search by, or of another part."""
+        run = {"genotype": genotype, "part": part}
+        asked = Sweep(self.evaluated, [run], self.path)
+        return float(asked.completed(workers=1, progress=False)[0].result)
+
+    def evaluated(self, *, genotype: Genotype, part: str) -> float:
+        """Calibrate and evaluate one subnet."""
+        network = plain(self.net, self.calibrated(genotype))
+        return evaluate(network, *self.given[part], backend=fast).accuracy
+
+    def calibrated(self, genotype: Genotype) -> Calibrated:
+        """Return a subnet with its statistics and steps."""
+        return calibrated(self.net, genotype, self.given["calibration"], self.scales)
+
+
+def price_of(cost: str, space: Space, runs: str) -> Callable[[Genotype], float]:
+    """Return a cost of subnets by name; the latency table is that of the runs."""
     if cost == "latency":
-        table = load_table(Path(folder) / f"latency_{space.size}.json")
+        table = load_table(Path(runs) / f"latency_{space.size}.json")
         return lambda genotype: table.cost(genotype, space)
     models = {"bit_operations": bit_operations, "c_size": c_size}
     if cost not in models:
@@ -191,24 +243,18 @@ def price_of(cost: str, space: Space, folder: str) -> Callable[[Genotype], float
 
 
 def judged(
-    net: Supernet,
-    given: dict[str, Any],
-    price: Callable[[Genotype], float],
-    seed: int,
-    subnets: int | None,
-    scales: Any = None,
+    judge: Judge, price: Callable[[Genotype], float], seed: int, subnets: int | None
 ) -> dict[str, Any]:
-    """Return front, hypervolume, and how far the scales are from the best ones."""
+    """Return front, hypervolumes, and how far the scales are from the best ones.
 
-    def right(genotype: Genotype, part: str = "search") -> float:
-        found = calibrated(net, genotype, given["calibration"], scales)
-        return evaluate(plain(net, found), *given[part], backend=fast).accuracy
-
-    points = searched(net.space, right, price, seed, subnets)
+    Its own accuracies flatter a front, the best of many; on test images they do not.
+    """
+    space = judge.net.space
+    points = searched(space, judge.accuracy, price, seed, subnets)
     best = front(points)
-    errors, correlation = scale_errors(
-        net, given["calibration"], seed, scales, min(12, subnets or 12)
-    )
+    test = [p._replace(accuracy=judge.accuracy(p.genotype, "test")) for p in best]
+    bounds = {"cost_max": 1.01 * price(largest(space)), "accuracy_min": CHANCE}
+    errors, correlation = scale_errors(judge, seed, min(12, subnets or 12))
     return {
         "evaluated": len(points),
         "points": [[p.cost, p.accuracy] for p in points],
@@ -217,13 +263,13 @@ def judged(
                 "genotype": p.genotype,
                 "cost": p.cost,
                 "accuracy": p.accuracy,
-                "test_accuracy": right(p.genotype, "test"),
+                "test_accuracy": seen.accuracy,
             }
-            for p in best
+            for p, seen in zip(best, test, strict=True)
         ],
-        "hypervolume": hypervolume(
-            best, cost_max=1.01 * price(largest(net.space)), accuracy_min=CHANCE
-        ),
+        "hypervolume": hypervolume(best, **bounds),
+        "test_hypervolume": hypervolume(test, **bounds),
+        "mean": float(np.mean([p.accuracy for p in points])),
         "calibration_error": errors,
         "correlation": correlation,
     }
@@ -250,25 +296,23 @@ def searched(
     return [Point(g, accuracy, price(g)) for g, accuracy in known.items()]
 
 
-def scale_errors(
-    net: Supernet, images: Any, seed: int, scales: Any, subnets: int
-) -> tuple[float, float | None]:
+def scale_errors(judge: Judge, seed: int, subnets: int) -> tuple[float, float | None]:
     """Return mean |log s - log s*|, and the correlation of both over random subnets.
 
     s* is the step of least square error in the same subnet. The correlation is the mean
     over layers of that over subnets: what a shared step cannot have, it is None there.
     """
+    best = replace(judge, scales=Oracle())
     found: list[tuple[dict[str, float], dict[str, float]]] = []
     for i in range(subnets):
-        genotype = drawn(net.space, seed, i)
-        ours = calibrated(net, genotype, images, scales)
-        same = isinstance(scales, Oracle)
-        best = ours if same else calibrated(net, genotype, images, Oracle())
-        found.append((ours.steps, best.steps))
+        genotype = drawn(judge.net.space, seed, i)
+        own = judge.calibrated(genotype).steps
+        same = isinstance(judge.scales, Oracle)
+        found.append((own, own if same else best.calibrated(genotype).steps))
     errors = float(np.mean([calibration_error(*pair) for pair in found]))
     names = set.intersection(*(set(ours) for ours, _ in found))
     logs = [
-        np.log([[ours[n], best[n]] for ours, best in found]).T for n in sorted(names)
+        np.log([[ours[n], other[n]] for ours, other in found]).T for n in sorted(names)
     ]
     each = [c for c in map(correlation_of, logs) if c is not None]
     return errors, float(np.mean(each)) if each else None

@@ -1,4 +1,4 @@
-r"""The LSQ step of every layer of a subnet: shared, predicted, or the best there is.
+r"""The LSQ step of every layer of a subnet: shared, predicted, relative, or the best.
 
 QuantNAS (Gao et al., CVPR 2024 NAS workshop): a shared scale is best for no subnet, so
 a scale predictor takes its place. What it reads, its size and its training are ours:
@@ -10,10 +10,13 @@ a scale predictor takes its place. What it reads, its size and its training are 
     f(a, u)_l = w2_l . relu(w1 (a, u) + b1) + b2_l (3)              Predicted.step
     d log s = s ds                                (4)               both backward
     argmin_s mean (v - lsq(v, s))^2               (5)  mse_step     Oracle
+    s_l = exp(log r_l) sqrt(mean v^2)             (6)  log_r        Relative
 
 v is what layer l quantizes: folded weights, or activations, of the subnet that a
-encodes. u is a constant in the backward. The last layer of f starts at zero, so that
-step 0 is the shared baseline, to the bit.
+encodes. u, and the root in (6), are constants in the backward. The last layer of f
+starts at zero, so that step 0 is the shared baseline, to the bit. (6) is a baseline
+between the two that the paper does not have: the step follows its tensor and nothing
+else is learned of the subnet; it is (2) with the root for exp f.
 """
 
 import math
@@ -51,7 +54,7 @@ def features(where: Where, v: Float) -> Float:
     >>> features(Where("conv", 4, True, 1), np.array([3.0, -3.0])).round(3)
     array([0.   , 1.099])
     """
-    energy = float(np.mean(v.astype(np.float64) ** 2)) if v.size else 0.0
+    energy = float(np.mean(np.square(v))) if v.size else 0.0
     return np.array([math.log(where.fan_in), 0.5 * math.log(energy or 1.0)])
 
 
@@ -62,7 +65,7 @@ class Shared:
 
     log_s: dict[str, Param] = field(default_factory=dict)
 
-    def step(self, where: Where, v: Float, a: Float) -> tuple[Float, Any]:  # noqa: ARG002 - the signature of all three
+    def step(self, where: Where, v: Float, a: Float) -> tuple[Float, Any]:  # noqa: ARG002 - the signature of all
         """Return the step of a tensor and what ``backward`` needs: ()"""
         param = self.of(where.name)
         s = np.exp(param.value)  # (1)
@@ -78,6 +81,38 @@ class Shared:
         if name not in self.log_s:
             raise ValueError(f"the step of {name} is unknown: call initialise")
         return self.log_s[name]
+
+    def start(self, first: "Starting") -> None:
+        """Set log s of every layer seen."""
+        for name, s in first.found.items():
+            self.log_s[name] = Param(np.array(math.log(s)), group="quantizer")
+
+
+@final
+@dataclass(eq=False)
+class Relative:
+    """One ratio of step to root mean square a layer, for all subnets, equation (6)."""
+
+    log_r: dict[str, Param] = field(default_factory=dict)
+
+    def step(self, where: Where, v: Float, a: Float) -> tuple[Float, Any]:  # noqa: ARG002 - the signature of all
+        """Return the step of a tensor and what ``backward`` needs: ()"""
+        if where.name not in self.log_r:
+            raise ValueError(f"the step of {where.name} is unknown: call initialise")
+        param, (_, log_root) = self.log_r[where.name], features(where, v)
+        s = np.exp(param.value + log_root)  # (6)
+        return s, (param, s)
+
+    def backward(self, ds: Float, cache: Any) -> None:
+        """Add the gradient of log r: s ds."""
+        param, s = cache
+        param.grad += s * ds  # (4)
+
+    def start(self, first: "Starting") -> None:
+        """Set log r of every layer seen."""
+        for name, s in first.found.items():
+            log_r = math.log(s) - first.log_roots[name]
+            self.log_r[name] = Param(np.array(log_r), group="quantizer")
 
 
 @final
@@ -114,19 +149,26 @@ class Predicted:
         self.b1.grad += dh
         self.w1.grad += np.outer(dh, x)
 
+    def start(self, first: "Starting") -> None:
+        """Set the shared steps."""
+        self.shared.start(first)
+
 
 @final
 @dataclass(eq=False)
 class Oracle:
     """The step with the least square error, found anew for every tensor: (5)."""
 
-    def step(self, where: Where, v: Float, a: Float) -> tuple[Float, Any]:  # noqa: ARG002 - the signature of all three
+    def step(self, where: Where, v: Float, a: Float) -> tuple[Float, Any]:  # noqa: ARG002 - the signature of all
         """Return the best step of a tensor: ()"""
         q_n, q_p = where.ends
         return np.asarray(mse_step(v, q_n=q_n, q_p=q_p)), None
 
     def backward(self, ds: Float, cache: Any) -> None:
         """Do nothing: the step is a constant."""
+
+    def start(self, first: "Starting") -> None:
+        """Do nothing: there is nothing to learn."""
 
 
 @final
@@ -135,10 +177,12 @@ class Starting:
     """LSQ's first step 2 mean|v| / sqrt(Q_P) for every tensor that passes by."""
 
     found: dict[str, float] = field(default_factory=dict)
+    log_roots: dict[str, float] = field(default_factory=dict)
 
-    def step(self, where: Where, v: Float, a: Float) -> tuple[Float, Any]:  # noqa: ARG002 - the signature of all three
-        """Return LSQ's first step, and note it: ()"""
+    def step(self, where: Where, v: Float, a: Float) -> tuple[Float, Any]:  # noqa: ARG002 - the signature of all
+        """Return LSQ's first step, and note it and log sqrt(mean v^2): ()"""
         self.found[where.name] = lsq_step(v, q_p=where.ends[1])
+        self.log_roots[where.name] = float(features(where, v)[1])
         return np.asarray(self.found[where.name]), None
 
     def backward(self, ds: Float, cache: Any) -> None:
@@ -169,12 +213,6 @@ def predicted(
         b2=Param(np.zeros(rows), group="predictor"),
         rows=names,
     )
-
-
-def start(shared: Shared, found: dict[str, float]) -> None:
-    """Set log s of every layer found."""
-    for name, s in found.items():
-        shared.log_s[name] = Param(np.array(math.log(s)), group="quantizer")
 
 
 def mse_step(v: Float, *, q_n: int, q_p: int) -> float:

@@ -37,11 +37,11 @@ from refqnn.papers.quantnas.fold import (
 )
 from refqnn.papers.quantnas.scales import (
     Oracle,
+    Relative,
     Shared,
     Starting,
     Where,
     predicted,
-    start,
 )
 from refqnn.papers.quantnas.space import (
     Genotype,
@@ -56,7 +56,7 @@ from refqnn.papers.quantnas.space import (
 )
 from refqnn.quantizers.lsq import LSQCache
 
-SCALES = ("shared", "predicted", "oracle")
+SCALES = ("shared", "predicted", "relative", "oracle")
 
 
 class Calibrated(NamedTuple):
@@ -111,7 +111,9 @@ class SharedConv:
         conv = {"stride": layer.stride, "padding": layer.kernel // 2}
         if at.batch is not None:
             z, _ = ops.conv2d(x, w, **conv)
-            at.found.statistics[name] = calibrated_statistics(z, batch=at.batch)
+            at.found.statistics[name] = calibrated_statistics(
+                z, batch=at.batch, backend=at.run.backend
+            )
         y, cache = at.run.straight_through(
             folded_conv2d,
             x,
@@ -267,7 +269,8 @@ def supernet(
 ) -> Supernet:
     """Return a supernet with random weights; ``initialise`` sets its steps.
 
-    ``scales`` is "shared", "predicted" or "oracle". The weights do not depend on it.
+    ``scales`` is "shared", "predicted", "relative" or "oracle"; the weights do not
+    depend on it.
 
     >>> made = supernet(Space(), rng=np.random.default_rng(0))
     >>> made.convs["stage1_block1.conv1"].w.value.shape
@@ -280,12 +283,15 @@ def supernet(
     made = {layer.name: shared_conv(layer, np.dtype(dtype), rng) for layer in convs}
     w = uniform_fan_in((last.outputs, last.inputs), rng=rng, dtype=np.dtype(dtype))
     b = Param(np.zeros(last.outputs, dtype), group="affine")
-    chosen: Any = Oracle() if scales == "oracle" else Shared()
-    if scales == "predicted":
-        size = encode(largest(space), space).size
-        chosen = predicted(Shared(), step_names(space), size, rng=rng)
+    size = encode(largest(space), space).size
+    made_of: dict[str, Any] = {
+        "shared": Shared,
+        "predicted": lambda: predicted(Shared(), step_names(space), size, rng=rng),
+        "relative": Relative,
+        "oracle": Oracle,
+    }
     image = ImageInput(scale=1 / 64, zero_point=128)
-    return Supernet(space, image, made, Param(w), b, chosen)
+    return Supernet(space, image, made, Param(w), b, made_of[scales]())
 
 
 def shared_conv(
@@ -309,7 +315,7 @@ def step_names(space: Space) -> tuple[str, ...]:
 
 
 def initialise(net: Supernet, images: Array, *, backend: Any = None) -> None:
-    """Set the shared steps by LSQ's rule, from one pass of the largest subnet.
+    """Set the first steps by LSQ's rule, from one pass of the largest subnet.
 
     images: (N, C, H, W), one batch. Nothing to do for the oracle.
     """
@@ -318,7 +324,7 @@ def initialise(net: Supernet, images: Array, *, backend: Any = None) -> None:
     run = Run(training=True) if backend is None else Run(training=True, backend=backend)
     first = Starting()
     net.walked(images, net.passing(run, None, first))
-    start(getattr(net.scales, "shared", net.scales), first.found)
+    net.scales.start(first)
 
 
 def calibrate(

@@ -13,11 +13,14 @@ with them. The oracle is the shared supernet with these best scales.
 
 Costs are bit operations, size, or the latency of our integer kernels, measured once
 into --runs with its provenance. Every run and every evaluated subnet is recorded under
---runs, and supernets keep checkpoints there; what was cut off is continued.
+--runs, and supernets keep checkpoints there; what was cut off is continued. --deploy
+makes the most accurate subnet with predicted scales a network of integers, compares the
+two on every test image, and saves it for ``refqnn evaluate``.
 """
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -26,8 +29,8 @@ from typing import Any
 import numpy as np
 
 from refqnn import data, plots
-from refqnn.papers.quantnas import measure
-from refqnn.papers.quantnas.runs import SPACES, front_run
+from refqnn.papers.quantnas import check_genotype, measure
+from refqnn.papers.quantnas.runs import SPACES, deployed, front_run, judge_of
 from refqnn.sweep import Sweep
 
 #: images to train on, if not said
@@ -75,6 +78,25 @@ def collected(options: argparse.Namespace) -> list[dict[str, Any]]:
     ]
 
 
+def integers(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> str:
+    """Deploy the predictor's most accurate subnet, first seed; say how it went."""
+    run = next(run for run in described(options) if run["scales"] == "predicted")
+    row = next(row for row in rows if row["scales"] == "predicted")
+    settings = {k: v for k, v in run.items() if k not in ("cost", "subnets")}
+    places = {"runs": str(options.runs), "folder": options.images[1]}
+    judge = judge_of("predicted", **settings, **places)
+    best = max(row["front"], key=lambda point: point["accuracy"])
+    integer, report = deployed(judge, check_genotype(best["genotype"], judge.net.space))
+    integer.save(options.deploy)
+    return (
+        f"integers in {options.deploy}: {report['images']} test images, "
+        f"{100 * report['accuracy']:.1f} % right "
+        f"(subnet: {100 * best['test_accuracy']:.1f}), "
+        f"{report['layers_beyond_the_bound']} layers beyond their bound, "
+        f"{report['different_from_float64']} integers differ"
+    )
+
+
 def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return the table, and how often a hypervolume is that of shared or larger."""
     text = [
@@ -111,6 +133,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--quick", action="store_true", help="6 steps, 4 subnets")
     parser.add_argument("--runs", type=Path, default=Path("runs/quantnas"))
     parser.add_argument("--figure", type=Path, default=Path("quantnas_front.png"))
+    parser.add_argument("--deploy", type=Path, help="file for the integer network")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
     try:
@@ -127,6 +150,9 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     plots.save(plots.search_fronts(fronts, COSTS[options.cost]), options.figure)
     options.figure.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
     print(json.dumps(rows) if options.json else "\n".join(lines(rows)))
+    if options.deploy is not None:
+        told = sys.stderr if options.json else sys.stdout
+        print(integers(options, rows), file=told)
     return rows
 
 

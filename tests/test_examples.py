@@ -11,6 +11,7 @@ import pytest
 
 from refqnn import data
 from refqnn.core import Run
+from refqnn.deploy import IntegerNetwork
 from refqnn.networks.methods import METHODS
 from refqnn.papers import tradeoff
 
@@ -755,9 +756,15 @@ def test_quantnas_front_resumes_and_draws(tmp_path, capsys):
         assert row["hypervolume"] >= 0
     before = (runs / "fronts.jsonl").read_text()
     assert "provenance" in json.loads((runs / "latency_14.json").read_text())
-    assert program.main(argv) == found
+    integers = tmp_path / "integers.npz"
+    assert program.main([*argv, "--deploy", str(integers)]) == found
     assert (runs / "fronts.jsonl").read_text() == before
-    assert "of 1" in capsys.readouterr().out.splitlines()[-1]
+    *_, won, deployed = capsys.readouterr().out.splitlines()
+    assert "of 1" in won
+    assert "1000 test images" in deployed
+    assert "0 layers beyond their bound, 0 integers differ" in deployed
+    network = IntegerNetwork.load(integers)
+    assert network.predict(data.halved(data.embedded().test_images)).shape == (1000,)
 
 
 def test_a_failed_quantnas_run_is_named(tmp_path):

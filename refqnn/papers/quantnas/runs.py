@@ -20,6 +20,7 @@ import numpy as np
 
 from refqnn import data, fast
 from refqnn._types import Float, Int
+from refqnn.deploy import IntegerNetwork, compare_float64, compare_layers, deploy
 from refqnn.nn import evaluate
 from refqnn.papers.quantnas.cost import bit_operations, c_size, load_table
 from refqnn.papers.quantnas.deployment import folded_weights, plain
@@ -50,6 +51,8 @@ KINDS = {"oracle": Oracle()}
 #: layers that every subnet has
 EARLY, LATE = "stage1_block1.conv2", "stage3_block1.conv2"
 CALIBRATION, BATCH, CHANCE = 256, 64, 0.1
+#: test images in memory layer by layer
+AT_A_TIME = 1000
 #: the last training images, which a search judges by
 HELD_OUT = {"embedded": 512, "fashion_mnist": 2000}
 
@@ -187,18 +190,43 @@ def front_run(
     random ones in place of a search, for a first look. The oracle is the supernet of
     the shared scales, its subnets calibrated with the steps of least square error.
     """
-    given, chosen = pictures(of, images, folder), SPACES[space]
+    settings: dict[str, Any] = {
+        "scales": scales,
+        "seed": seed,
+        "steps": steps,
+        "images": images,
+        "of": of,
+        "space": space,
+        "runs": runs,
+        "folder": folder,
+    }
+    price = price_of(cost, SPACES[space], runs)
+    kinds = ("shared", "oracle") if scales == "shared" else (scales,)
+    return {
+        kind: judged(judge_of(kind, **settings), price, seed, subnets) for kind in kinds
+    }
+
+
+def judge_of(
+    kind: str,
+    *,
+    scales: str,
+    seed: int,
+    steps: int,
+    images: int,
+    of: str,
+    space: str,
+    runs: str,
+    folder: str | None,
+) -> "Judge":
+    """Return the judge of a supernet, trained or as its checkpoint has it."""
+    given = pictures(of, images, folder)
     path = Path(runs) / f"{of}_{space}_{scales}_{seed}_{steps}_{images}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     net = trained(
-        chosen, seed, given["train"], scales=scales, steps=steps, checkpoint=path
+        SPACES[space], seed, given["train"], scales=scales, steps=steps, checkpoint=path
     )
-    price = price_of(cost, chosen, runs)
-    found = {}
-    for kind in ("shared", "oracle") if scales == "shared" else (scales,):
-        judge = Judge(net, given, path.with_suffix(f".{kind}.jsonl"), KINDS.get(kind))
-        found[kind] = judged(judge, price, seed, subnets)
-    return found
+    return Judge(net, given, path.with_suffix(f".{kind}.jsonl"), KINDS.get(kind))
 
 
 @final
@@ -228,6 +256,33 @@ class Judge:
     def calibrated(self, genotype: Genotype) -> Calibrated:
         """Return a subnet with its statistics and steps."""
         return calibrated(self.net, genotype, self.given["calibration"], self.scales)
+
+
+def deployed(judge: Judge, genotype: Genotype) -> tuple[IntegerNetwork, dict[str, Any]]:
+    """Return a subnet as integers, and how they agree with it on all test images.
+
+    Equalities (a), with the quantized floats of the subnet, layer by layer, and (b),
+    with the float64 execution of the integer network: how many integers differ.
+    """
+    network = plain(judge.net, judge.calibrated(genotype))
+    side = judge.net.space.size
+    integer = deploy(network, image_size=(side, side))
+    images, labels = judge.given["test"]
+    beyond = different = right = 0
+    for i in range(0, len(images), AT_A_TIME):
+        some, known = images[i : i + AT_A_TIME], labels[i : i + AT_A_TIME]
+        beyond += sum(not r.holds for r in compare_layers(network, integer, some))
+        different += sum(c.different for c in compare_float64(integer, some))
+        right += int(
+            np.sum(integer.predict(some, backend=fast) == labels[i : i + AT_A_TIME])
+        )
+    return integer, {
+        "genotype": genotype,
+        "images": len(images),
+        "layers_beyond_the_bound": beyond,
+        "different_from_float64": different,
+        "accuracy": right / len(images),
+    }
 
 
 def price_of(cost: str, space: Space, runs: str) -> Callable[[Genotype], float]:

@@ -273,9 +273,7 @@ def deployed(judge: Judge, genotype: Genotype) -> tuple[IntegerNetwork, dict[str
         some, known = images[i : i + AT_A_TIME], labels[i : i + AT_A_TIME]
         beyond += sum(not r.holds for r in compare_layers(network, integer, some))
         different += sum(c.different for c in compare_float64(integer, some))
-        right += int(
-            np.sum(integer.predict(some, backend=fast) == labels[i : i + AT_A_TIME])
-        )
+        right += int(np.sum(integer.predict(some, backend=fast) == known))
     return integer, {
         "genotype": genotype,
         "images": len(images),

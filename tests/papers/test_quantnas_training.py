@@ -6,7 +6,7 @@ from tables.networks import pixels
 
 from refqnn.core import Param, Run, named_params, zero_grads
 from refqnn.papers.quantnas.space import Gene, Space, draw, largest, smallest
-from refqnn.papers.quantnas.supernet import initialise, supernet
+from refqnn.papers.quantnas.supernet import calibrate, initialise, supernet
 from refqnn.papers.quantnas.training import (
     FACTOR,
     Alone,
@@ -164,6 +164,18 @@ def test_one_subnet_alone_leaves_the_rest(rng):
     Alone(ONE)(net, images, labels, Run(training=True))
     assert np.any(net.convs["stage1_block1.conv1"].w.grad)
     assert not np.any(net.convs["stage1_block2.conv1"].w.grad)
+
+
+def test_the_first_steps_are_those_of_the_subnet_that_is_named(rng):
+    net, (images, labels) = made(), batch(rng)
+    initialise(net, images, ONE)
+    want = {name: p.value.copy() for name, p in net.scales.log_s.items()}
+    assert set(want) == set(calibrate(net, ONE, images, batch=4).steps)
+    initialise(net, images)
+    assert net.scales.log_s["stage1_block1.conv2"].value != want["stage1_block1.conv2"]
+    alone = made()
+    train(alone, images, labels, Alone(ONE), steps=1, first=ONE, batch=6, rng=rng)
+    assert set(alone.scales.log_s) == set(want)
 
 
 def test_bad_settings_raise(rng):

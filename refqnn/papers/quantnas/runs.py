@@ -83,16 +83,20 @@ def trained(
     *,
     scales: str,
     steps: int,
-    objective: Any = None,
+    alone: Genotype | None = None,
     checkpoint: Path | None = None,
 ) -> Supernet:
-    """Return a supernet after ``steps``; weights and draws depend on the seed alone."""
+    """Return a supernet after ``steps`` of the sandwich, or of one subnet ``alone``.
+
+    First weights and draws depend on the seed alone.
+    """
     net = supernet(space, scales=scales, rng=np.random.default_rng([seed, 0]))
     train(
         net,
         *given,
-        objective,
+        None if alone is None else Alone(alone),
         steps=steps,
+        first=alone,
         batch=min(BATCH, len(given[1])),
         checkpoint=checkpoint,
         rng=np.random.default_rng([seed, 1]),
@@ -122,16 +126,16 @@ def scales_run(
     if source not in {"scratch", "supernet"}:
         raise ValueError(f"source must be 'scratch' or 'supernet', got {source!r}")
     if source == "scratch":
-        chosen, alone = [drawn(space, seed, index)], Alone(drawn(space, seed, index))
+        chosen = [drawn(space, seed, index)]
     else:
-        chosen, alone = [drawn(space, seed, i) for i in range(subnets)], None
+        chosen = [drawn(space, seed, i) for i in range(subnets)]
     net = trained(
         space,
         seed if source == "supernet" else 1000 * seed + index,
         given["train"],
         scales="shared",
         steps=steps,
-        objective=alone,
+        alone=chosen[0] if source == "scratch" else None,
     )
     return [layer_scales(net, genotype, given["calibration"]) for genotype in chosen]
 

@@ -314,8 +314,14 @@ def step_names(space: Space) -> tuple[str, ...]:
     return (*weights, "stem_quant", *quants, "pool_quant")
 
 
-def initialise(net: Supernet, images: Array, *, backend: Any = None) -> None:
-    """Set the first steps by LSQ's rule, from one pass of the largest subnet.
+def initialise(
+    net: Supernet,
+    images: Array,
+    genotype: Genotype | None = None,
+    *,
+    backend: Any = None,
+) -> None:
+    """Set the first steps by LSQ's rule, from one pass of a subnet, or of the largest.
 
     images: (N, C, H, W), one batch. Nothing to do for the oracle.
     """
@@ -323,7 +329,7 @@ def initialise(net: Supernet, images: Array, *, backend: Any = None) -> None:
         return
     run = Run(training=True) if backend is None else Run(training=True, backend=backend)
     first = Starting()
-    net.walked(images, net.passing(run, None, first))
+    net.walked(images, net.passing(run, genotype, first))
     net.scales.start(first)
 
 

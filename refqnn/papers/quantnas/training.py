@@ -185,6 +185,7 @@ def train(
     steps: int,
     lr: float = 0.05,
     batch: int = 64,
+    first: Genotype | None = None,
     checkpoint: str | Path | None = None,
     save_every: int = 100,
     rng: np.random.Generator,
@@ -193,14 +194,15 @@ def train(
 ) -> None:
     """Take ``steps`` of the sandwich, or of another objective; the rate is a cosine.
 
-    images: (N, C, H, W), labels: (N,). The first batch sets the steps of the scales. An
-    existing ``checkpoint`` is continued to the same bits.
+    images: (N, C, H, W), labels: (N,). The first images set the steps of the scales, in
+    a pass of the subnet ``first``, the largest if none is named. An existing
+    ``checkpoint`` is continued to the same bits.
 
     Raises ValueError for fewer images than a batch.
     """
     if not 1 <= batch <= len(images):
         raise ValueError(f"batch must be in [1, N = {len(images)}], got {batch}")
-    initialise(net, images[:batch], backend=backend)
+    initialise(net, images[:batch], first, backend=backend)
     training = Training(
         net,
         TwoSteps(named_params(net)),  # type: ignore[arg-type] # has SGD's step and velocity

@@ -29,8 +29,16 @@ from typing import Any
 import numpy as np
 
 from refqnn import data, plots
-from refqnn.papers.quantnas import check_genotype, measure
-from refqnn.papers.quantnas.runs import SPACES, deployed, front_run, judge_of
+from refqnn.cli import count, one_line, whole_number
+from refqnn.papers.quantnas import check_genotype, load_table, measure
+from refqnn.papers.quantnas.runs import (
+    SPACES,
+    deployed,
+    front_run,
+    judge_of,
+    pictures,
+    table_path,
+)
 from refqnn.sweep import Sweep
 
 #: images to train on, if not said
@@ -42,7 +50,7 @@ def described(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the runs: every kind of scales, every seed."""
     common = {
         "steps": options.steps,
-        "images": options.train or TRAIN[options.images[0]],
+        "images": options.train,
         "of": options.images[0],
         "space": options.space,
         "cost": options.cost,
@@ -56,12 +64,15 @@ def described(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def measured_once(options: argparse.Namespace) -> None:
-    """Measure the latency table of the space, unless the folder has it."""
-    space = SPACES[options.space]
-    path = options.runs / f"latency_{space.size}.json"
-    if options.cost == "latency" and not path.exists():
-        options.runs.mkdir(parents=True, exist_ok=True)
-        measure(space, rng=np.random.default_rng(0)).save(path)
+    """Measure the latency table of the space; one that the folder has must do."""
+    path = table_path(options.runs, options.space)
+    if options.cost != "latency":
+        return
+    if path.exists():
+        load_table(path)
+        return
+    options.runs.mkdir(parents=True, exist_ok=True)
+    measure(SPACES[options.space], rng=np.random.default_rng(0)).save(path)
 
 
 def collected(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -119,36 +130,47 @@ def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     return text
 
 
-def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Train, search, print the table, draw the fronts."""
+def options_of(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, Any]:
+    """Return the parser, for its errors, and the parsed options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--space", choices=[*SPACES], default="small")
-    parser.add_argument("--cost", choices=[*COSTS], default="bit_operations")
-    parser.add_argument("--subnets", type=int, help="random ones in place of a search")
-    parser.add_argument("--jobs", type=int, default=2, help="processes, a thread each")
-    parser.add_argument("--images", default="embedded", help="or a folder")
-    parser.add_argument("--train", type=int, help="images, 3 000 of the embedded ones")
-    parser.add_argument("--steps", type=int, default=1500, help="of the sandwich")
-    parser.add_argument("--quick", action="store_true", help="6 steps, 4 subnets")
-    parser.add_argument("--runs", type=Path, default=Path("runs/quantnas"))
-    parser.add_argument("--figure", type=Path, default=Path("quantnas_front.png"))
-    parser.add_argument("--deploy", type=Path, help="file for the integer network")
-    parser.add_argument("--json", action="store_true")
+    add = parser.add_argument
+    add("--seeds", type=whole_number, nargs="+", default=[0, 1, 2])
+    add("--space", choices=[*SPACES], default="small")
+    add("--cost", choices=[*COSTS], default="bit_operations")
+    add("--subnets", type=count, help="random ones in place of a search")
+    add("--jobs", type=count, default=2, help="processes, a thread each")
+    add("--images", default="embedded", help="or a folder")
+    add("--train", type=count, help="images, 3 000 of the embedded ones")
+    add("--steps", type=count, default=1500, help="of the sandwich")
+    add("--quick", action="store_true", help="6 steps, 256 images, 4 subnets")
+    add("--runs", type=Path, default=Path("runs/quantnas"))
+    add("--figure", type=Path, default=Path("quantnas_front.png"))
+    add("--deploy", type=Path, help="file for the integer network")
+    add("--json", action="store_true")
     options = parser.parse_args(argv)
-    try:
-        options.images = data.source(options.images)
-    except (ValueError, FileNotFoundError) as error:
-        parser.error(str(error))
     if options.quick:
         options.steps, options.train, options.subnets = 6, 256, 4
-    rows = collected(options)
-    fronts: dict[str, list[list[tuple[float, float]]]] = {}
-    for row in rows:
-        points = [(point["cost"], point["accuracy"]) for point in row["front"]]
-        fronts.setdefault(row["scales"], []).append(points)
-    plots.save(plots.search_fronts(fronts, COSTS[options.cost]), options.figure)
-    options.figure.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+    return parser, options
+
+
+def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Train, search, print the table, draw the fronts."""
+    parser, options = options_of(argv)
+    try:
+        options.images = of, folder = data.source(options.images)
+        options.train = options.train or TRAIN[of]
+        pictures(of, options.train, folder)
+        options.figure.parent.mkdir(parents=True, exist_ok=True)
+        rows = collected(options)
+        fronts: dict[str, list[list[tuple[float, float]]]] = {}
+        for row in rows:
+            points = [(point["cost"], point["accuracy"]) for point in row["front"]]
+            fronts.setdefault(row["scales"], []).append(points)
+        plots.save(plots.search_fronts(fronts, COSTS[options.cost]), options.figure)
+        written = json.dumps(rows, indent=1) + "\n"
+        options.figure.with_suffix(".json").write_text(written, encoding="utf-8")
+    except (ValueError, OSError) as refused:
+        parser.error(one_line(refused))
     print(json.dumps(rows) if options.json else "\n".join(lines(rows)))
     if options.deploy is not None:
         told = sys.stderr if options.json else sys.stdout

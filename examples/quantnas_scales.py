@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from refqnn import data, plots
-from refqnn.papers.quantnas.runs import EARLY, LATE, ratio, scales_run
+from refqnn.cli import count, one_line, whole_number
+from refqnn.papers.quantnas.runs import EARLY, LATE, pictures, ratio, scales_run
 from refqnn.sweep import Sweep
 
 #: the supernet trains this many times as long as a subnet
@@ -96,33 +97,43 @@ def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     return text
 
 
-def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Train, print the ratios, draw the scales."""
+def options_of(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, Any]:
+    """Return the parser, for its errors, and the parsed options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--subnets", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=2, help="processes, a thread each")
-    parser.add_argument("--images", default="embedded", help="or a folder")
-    parser.add_argument("--train", type=int, default=3000, help="on so many of them")
-    parser.add_argument("--steps", type=int, default=200, help="from scratch")
-    parser.add_argument("--quick", action="store_true", help="4 subnets, 10 steps")
-    parser.add_argument("--runs", type=Path, default=Path("runs/quantnas"))
-    parser.add_argument("--figure", type=Path, default=Path("quantnas_scales.png"))
-    parser.add_argument("--json", action="store_true")
+    add = parser.add_argument
+    add("--subnets", type=count, default=30)
+    add("--seed", type=whole_number, default=0)
+    add("--jobs", type=count, default=2, help="processes, a thread each")
+    add("--images", default="embedded", help="or a folder")
+    add("--train", type=count, default=3000, help="on so many of them")
+    add("--steps", type=count, default=200, help="from scratch")
+    add("--quick", action="store_true", help="4 subnets, 10 steps, 256 images")
+    add("--runs", type=Path, default=Path("runs/quantnas"))
+    add("--figure", type=Path, default=Path("quantnas_scales.png"))
+    add("--json", action="store_true")
     options = parser.parse_args(argv)
-    try:
-        options.images = data.source(options.images)
-    except (ValueError, FileNotFoundError) as error:
-        parser.error(str(error))
     if options.quick:
         options.subnets, options.steps, options.train = 4, 10, 256
-    rows = summary(collected(options), subnets=options.subnets)
-    panels = [
-        (f"{row['layer']}, {row['source']}", row["best"], row["normalised"])
-        for row in rows
-    ]
-    plots.save(plots.subnet_scales(panels), options.figure)
-    options.figure.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+    return parser, options
+
+
+def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Train, print the ratios, draw the scales."""
+    parser, options = options_of(argv)
+    try:
+        options.images = of, folder = data.source(options.images)
+        pictures(of, options.train, folder)
+        options.figure.parent.mkdir(parents=True, exist_ok=True)
+        rows = summary(collected(options), subnets=options.subnets)
+        panels = [
+            (f"{row['layer']}, {row['source']}", row["best"], row["normalised"])
+            for row in rows
+        ]
+        plots.save(plots.subnet_scales(panels), options.figure)
+        written = json.dumps(rows, indent=1) + "\n"
+        options.figure.with_suffix(".json").write_text(written, encoding="utf-8")
+    except (ValueError, OSError) as refused:
+        parser.error(one_line(refused))
     print(json.dumps(rows) if options.json else "\n".join(lines(rows)))
     return rows
 

@@ -177,6 +177,10 @@ BAD = [
     ("guided_training", ["--epochs", "0"], "--epochs: must be at least 1, got 0"),
     ("guided_training", ["--seeds", "-1"], "--seeds: '-1' is not a whole number"),
     ("guided_training", ["--runs", "FILE"], "Not a directory"),
+    ("quantnas_scales", ["--runs", "FILE"], "File exists: 'FILE'"),
+    ("quantnas_scales", ["--figure", "FILE/x.png"], "File exists: 'FILE'"),
+    ("quantnas_front", ["--runs", "FILE"], "File exists: 'FILE'"),
+    ("quantnas_front", ["--figure", "FILE/x.png"], "File exists: 'FILE'"),
 ]
 
 
@@ -551,6 +555,19 @@ WRONG = [
     ("haq_allocation", ["--bits", "0", "8"], "1 <= b_min <= b_max <= 32 is needed"),
     ("haq_allocation", ["--episodes", "0"], "episodes must be at least 1, got 0"),
     ("haq_allocation", ["--seeds", "-3"], r"seeds must be .* got \[-3\]"),
+    ("quantnas_scales", ["--subnets", "0"], "--subnets: must be at least 1, got 0"),
+    ("quantnas_scales", ["--seed", "-1"], "--seed: '-1' is not a whole number"),
+    ("quantnas_scales", ["--jobs", "0"], "--jobs: must be at least 1, got 0"),
+    ("quantnas_scales", ["--steps", "0"], "--steps: must be at least 1, got 0"),
+    ("quantnas_scales", ["--train", "3489"], r"images must be in \[1, 3488\] .* 3489"),
+    ("quantnas_scales", ["--images", "nowhere"], "or a folder, got 'nowhere'"),
+    ("quantnas_front", ["--subnets", "0"], "--subnets: must be at least 1, got 0"),
+    ("quantnas_front", ["--seeds", "0", "-1"], "--seeds: '-1' is not a whole number"),
+    ("quantnas_front", ["--jobs", "x"], "--jobs: 'x' is not a whole number"),
+    ("quantnas_front", ["--steps", "0"], "--steps: must be at least 1, got 0"),
+    ("quantnas_front", ["--train", "9999"], r"images must be in \[1, 3488\] .* 9999"),
+    ("quantnas_front", ["--space", "huge"], "invalid choice: 'huge'"),
+    ("quantnas_front", ["--cost", "watts"], "invalid choice: 'watts'"),
 ]
 
 
@@ -755,7 +772,7 @@ def test_quantnas_front_resumes_and_draws(tmp_path, capsys):
         assert costs == sorted(costs)
         assert row["hypervolume"] >= 0
     before = (runs / "fronts.jsonl").read_text()
-    assert "provenance" in json.loads((runs / "latency_14.json").read_text())
+    assert "provenance" in json.loads((runs / "latency_small.json").read_text())
     integers = tmp_path / "integers.npz"
     assert program.main([*argv, "--deploy", str(integers)]) == found
     assert (runs / "fronts.jsonl").read_text() == before
@@ -765,6 +782,14 @@ def test_quantnas_front_resumes_and_draws(tmp_path, capsys):
     assert "0 layers beyond their bound, 0 integers differ" in deployed
     network = IntegerNetwork.load(integers)
     assert network.predict(data.halved(data.embedded().test_images)).shape == (1000,)
+
+
+def test_a_latency_table_that_is_none_is_refused_before_training(tmp_path, capsys):
+    (tmp_path / "latency_large.json").write_text("[]")
+    argv = ["--quick", "--cost", "latency", "--space", "large", "--runs", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        example("quantnas_front").main(argv)
+    assert "latency_large.json is not a" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_failed_quantnas_run_is_named(tmp_path):

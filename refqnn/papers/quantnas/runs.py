@@ -204,7 +204,7 @@ def front_run(
         "runs": runs,
         "folder": folder,
     }
-    price = price_of(cost, SPACES[space], runs)
+    price = price_of(cost, space, runs)
     kinds = ("shared", "oracle") if scales == "shared" else (scales,)
     return {
         kind: judged(judge_of(kind, **settings), price, seed, subnets) for kind in kinds
@@ -287,16 +287,22 @@ def deployed(judge: Judge, genotype: Genotype) -> tuple[IntegerNetwork, dict[str
     }
 
 
-def price_of(cost: str, space: Space, runs: str) -> Callable[[Genotype], float]:
+def table_path(runs: str | Path, space: str) -> Path:
+    """Return where the latency table of a space is kept among the runs."""
+    return Path(runs) / f"latency_{space}.json"
+
+
+def price_of(cost: str, space: str, runs: str) -> Callable[[Genotype], float]:
     """Return a cost of subnets by name; the latency table is that of the runs."""
+    chosen = SPACES[space]
     if cost == "latency":
-        table = load_table(Path(runs) / f"latency_{space.size}.json")
-        return lambda genotype: table.cost(genotype, space)
+        table = load_table(table_path(runs, space))
+        return lambda genotype: table.cost(genotype, chosen)
     models = {"bit_operations": bit_operations, "c_size": c_size}
     if cost not in models:
         names = [*models, "latency"]
         raise ValueError(f"cost must be one of {names}, got {cost!r}")
-    return lambda genotype: float(models[cost](genotype, space))
+    return lambda genotype: float(models[cost](genotype, chosen))
 
 
 def judged(
@@ -381,7 +387,7 @@ def correlation_of(pair: Float) -> float | None:
     >>> round(correlation_of(np.array([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]])), 9)
     1.0
     """
-    if pair.shape[1] < 2 or np.any(np.ptp(pair, axis=1) < 1e-9):
+    if np.any(np.ptp(pair, axis=1) < 1e-9):
         return None
     x, y = pair - pair.mean(axis=1, keepdims=True)
     return float(x @ y / np.sqrt((x @ x) * (y @ y)))

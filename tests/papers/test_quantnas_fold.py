@@ -130,6 +130,50 @@ def test_gradients_are_linear_in_dy_and_arguments_stay(rng):
         np.testing.assert_array_equal(a, b)
 
 
+def test_float32_gradients_are_those_of_float64(rng):
+    arrays = drawn(rng, np.float32)
+    found = []
+    for dtype in (np.float32, np.float64):
+        y, cache = folded_conv2d(*(a.astype(dtype) for a in arrays), **OPTIONS)
+        found.append(folded_conv2d_backward(np.ones_like(y), cache))
+        assert all(grad.dtype == dtype for grad in found[-1])
+    for got, want in zip(*found, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-3)
+
+
+def test_filters_are_summed_in_float64():
+    x = np.array([1e4, 1.0, -1e4], np.float32).reshape(1, 3, 1, 1)
+    w, one = np.abs(x), np.ones(1, np.float32)  # <D, W> = 1e8 + 1 - 1e8
+    at = Statistics(np.zeros(1), np.ones(1))
+    y, cache = folded_conv2d(x, w, one, one, statistics=at, eps=0)
+    assert folded_conv2d_backward(np.ones_like(y), cache).dgamma == 1
+
+
+def test_the_gradient_of_the_step_is_scaled(rng):
+    arrays, found = drawn(rng), []
+    for scale in (1.0, 0.3):
+        y, cache = folded_conv2d(*arrays, **OPTIONS | {"grad_scale": scale})
+        found.append(folded_conv2d_backward(np.ones_like(y), cache))
+    np.testing.assert_allclose(found[1].ds, 0.3 * found[0].ds, rtol=1e-12)
+    np.testing.assert_array_equal(found[1].dw, found[0].dw)
+
+
+def test_folded_arrays_are_rounded_once(rng):
+    _, w, gamma, beta, _ = drawn(rng, np.float32)
+    at = given(rng)
+    wide = fold(*(a.astype(np.float64) for a in (w, gamma, beta)), at)
+    for got, want in zip(fold(w, gamma, beta, at), wide, strict=True):
+        assert got.dtype == np.float32
+        np.testing.assert_array_equal(got, want.astype(np.float32))
+
+
+def test_images_after_the_last_whole_batch_are_left_out(rng):
+    z = rng.standard_normal((7, 3, 2, 2))
+    got = calibrated_statistics(z, batch=3)
+    for a, b in zip(got, calibrated_statistics(z[:6], batch=3), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_statistics_of_the_training_distribution_are_those_of_its_batches(rng):
     z = rng.standard_normal((64, 3, 4, 4)) * 2 + 1
     mean, var = calibrated_statistics(z, batch=16)
@@ -141,8 +185,16 @@ def test_statistics_of_the_training_distribution_are_those_of_its_batches(rng):
 
 def test_bad_arguments_raise(rng):
     x, w, gamma, beta, s = drawn(rng)
-    with pytest.raises(ValueError, match="gamma"):
+    with pytest.raises(ValueError, match=r"gamma \(O,\) and w .* disagree on O: gam"):
         folded_conv2d(x, w, gamma[:2], beta)
+    short = Statistics(np.zeros(4), np.ones(1))
+    with pytest.raises(ValueError, match=r"var \(O,\) and w .* var\(1,\), w\(4,"):
+        folded_conv2d(x, w, gamma, beta, statistics=short)
+    with pytest.raises(ValueError, match=r"eps must lie in \[0, inf\], got -1"):
+        folded_conv2d(x, w, gamma, beta, eps=-1)
+    y, cache = folded_conv2d(x, w, gamma, beta)
+    with pytest.raises(ValueError, match="dy must have the shape"):
+        folded_conv2d_backward(y[:, :2], cache)
     with pytest.raises(ValueError, match="disagree on C"):
         folded_conv2d(x[:, :1], w, gamma, beta)
     with pytest.raises(ValueError, match="step size s"):
@@ -150,5 +202,6 @@ def test_bad_arguments_raise(rng):
     at = Statistics(np.zeros(4), -np.ones(4))
     with pytest.raises(ValueError, match="var"):
         folded_conv2d(x, w, gamma, beta, statistics=at)
-    with pytest.raises(ValueError, match=r"batch must be in \[1, N = 4\]"):
-        calibrated_statistics(x[:1].repeat(4, 0), batch=5)
+    for batch in (0, 5):
+        with pytest.raises(ValueError, match=rf"in \[1, N = 4\], got {batch}"):
+            calibrated_statistics(x[:1].repeat(4, 0), batch=batch)

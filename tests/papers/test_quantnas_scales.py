@@ -14,7 +14,7 @@ from refqnn.papers.quantnas.scales import (
     predicted,
     square_error,
 )
-from refqnn.quantizers.lsq import lsq_step
+from refqnn.quantizers.lsq import lsq, lsq_step
 
 CONV = Where("conv", 4, signed=True, fan_in=18)
 
@@ -49,7 +49,8 @@ def test_gradients_equal_differences(kind, rng):
             param.value = rng.normal(0, 0.3, param.value.shape)
     v, a = rng.standard_normal(9), rng.standard_normal(4)
     _, cache = scales.step(CONV, v, a)
-    scales.backward(np.array(1.7), cache)
+    for part in (0.9, 0.8):
+        scales.backward(np.array(part), cache)
     for param in params:
         value, along = param.value, rng.standard_normal(param.value.shape)
         ends = []
@@ -73,6 +74,29 @@ def test_the_relative_step_follows_its_tensor(rng):
     for gain in (1, 4):
         got, _ = scales.step(CONV, gain * v, np.zeros(1))
         np.testing.assert_allclose(got, gain * want, rtol=1e-12)
+
+
+def test_every_layer_has_an_output_of_its_own(rng):
+    scales = predicted(known(), ("last", "conv"), 4, rng=rng)
+    scales.b2.value = np.log([2.0, 5.0])
+    v, a = rng.standard_normal(9), rng.standard_normal(4)
+    assert scales.step(CONV, v, a)[0] == pytest.approx(5 * 0.3)
+    assert scales.step(CONV._replace(name="last"), v, a)[0] == pytest.approx(2 * 0.1)
+
+
+def test_the_first_layer_of_the_predictor_keeps_the_size_of_what_it_reads(rng):
+    w1 = predicted(Shared(), (), 6, hidden=5000, rng=rng).w1.value
+    assert np.mean(w1**2) == pytest.approx(2 / 8, rel=0.05)
+
+
+def test_parameters_say_who_they_are(rng):
+    relative = Relative()
+    relative.start(Starting({"conv": 0.3}, {"conv": 0.2}))
+    scales = predicted(known(), ("conv",), 4, rng=rng)
+    learned = (scales.w1, scales.b1, scales.w2, scales.b2)
+    assert {param.group for param in learned} == {"predictor"}
+    steps = [*scales.shared.log_s.values(), *relative.log_r.values()]
+    assert {param.group for param in steps} == {"quantizer"}
 
 
 def test_a_learned_predictor_tells_subnets_apart(rng):
@@ -103,6 +127,21 @@ def test_the_best_step_follows_its_tensor(rng):
     np.testing.assert_allclose(mse_step(4 * v, **ends), 4 * mse_step(v, **ends))
     assert mse_step(np.zeros(5), **ends) > 0
     assert mse_step(-np.ones(5), q_n=0, q_p=7) > 0
+    many = np.repeat(rng.standard_normal(20_000), 2) * np.linspace(0.1, 3, 40_000)
+    np.testing.assert_allclose(mse_step(many, **ends), mse_step(many[::9], **ends), 0.1)
+    with pytest.raises(ValueError, match="v must be finite"):
+        mse_step(np.array([1.0, np.nan]), **ends)
+
+
+def test_an_outlier_is_clipped():
+    v = np.append(np.ones(10_000), 40.0)
+    assert mse_step(v, q_n=8, q_p=7) == pytest.approx(1, rel=0.05)
+
+
+def test_the_square_error_is_that_of_lsq(rng):
+    v, s = rng.standard_normal(50), np.array(0.1)
+    want = np.mean((v - lsq(v, s, q_n=8, q_p=7)[0]) ** 2)
+    assert square_error(v, 0.1, 8, 7) == pytest.approx(want)
 
 
 def test_starting_steps_are_those_of_lsq(rng):

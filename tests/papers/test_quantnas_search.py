@@ -118,15 +118,17 @@ def test_bad_tables_raise(tmp_path):
     with pytest.raises(ValueError, match="no time of a layer 1 to 8, kernel 3"):
         empty.cost(smallest(SPACE), SPACE)
     path = tmp_path / "table.json"
-    for text in ("{", "[]", '{"format": "refqnn latency table 1"}'):
+    head = '{"format": "refqnn latency table 1"'
+    for text in ("{", "[]", head + "}", head + ', "seconds": 1, "provenance": {}}'):
         path.write_text(text)
         with pytest.raises(ValueError, match="is not a"):
             load_table(path)
     path.write_text('{"format": "other"}')
     with pytest.raises(ValueError, match="is of format 'other'"):
         load_table(path)
-    with pytest.raises(ValueError, match="must be positive"):
-        measure(SPACE, repeats=0, rng=np.random.default_rng(0))
+    for wrong in ({"repeats": 0}, {"batch": 0}):
+        with pytest.raises(ValueError, match="repeats and batch must be positive"):
+            measure(SPACE, **wrong, rng=np.random.default_rng(0))
 
 
 # search
@@ -202,6 +204,24 @@ def test_budgets_below_the_cheapest_subnet_name_the_floor(rng):
     assert [p.genotype for p in people] == [smallest(SPACE)]
     with pytest.raises(ValueError, match="budget nan"):
         evolve(SPACE, likes_width, ops, budget=math.nan, how=QUICK, rng=rng)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("population", 0), ("parents", -1), ("probability", 1.5)]
+)
+def test_searches_that_cannot_run_name_the_field(field, value, rng):
+    how = QUICK._replace(**{field: value})
+    with pytest.raises(ValueError, match=rf"^{field} must be .*, got {value}$"):
+        evolve(SPACE, likes_width, ops, budget=math.inf, how=how, rng=rng)
+
+
+@pytest.mark.parametrize("cost", [bit_operations, c_size])
+def test_costs_take_lists_and_refuse_what_is_no_subnet(cost):
+    listed = json.loads(json.dumps(largest(SPACE)))
+    assert cost(listed, SPACE) == cost(largest(SPACE), SPACE)
+    listed[1][0][0] = 0.7
+    with pytest.raises(ValueError, match=r"stage 2 block 1: width must be in .* 0\.7"):
+        cost(listed, SPACE)
 
 
 def test_the_cheapest_need_not_be_the_smallest():
@@ -281,3 +301,6 @@ def test_the_hypervolume_is_the_area_that_is_beaten(points):
 def test_points_outside_the_bounds_add_nothing():
     assert hypervolume([Point((), 0.5, 20.0)], cost_max=10.0) == 0
     assert hypervolume([], cost_max=10.0) == 0
+    for points, cost_max in (([], 0.0), ([Point((), 0.5, -1.0)], 10.0)):
+        with pytest.raises(ValueError, match="costs must be positive"):
+            hypervolume(points, cost_max=cost_max)

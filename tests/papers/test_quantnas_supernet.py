@@ -178,6 +178,9 @@ def test_drawn_subnets_are_valid(seed):
 def test_bad_genotypes_say_where(genotype, message, rng):
     with pytest.raises(ValueError, match=message):
         check_genotype(genotype, TINY)
+    for reads in (layers_of, encode):
+        with pytest.raises(ValueError, match=message):
+            reads(genotype, TINY)
     with pytest.raises(ValueError, match=message):
         tiny(rng).forward(pixels(rng, size=6), Run(training=True), genotype)
 
@@ -190,13 +193,27 @@ def test_bad_genotypes_say_where(genotype, message, rng):
         {"widths": (1.0, 0.5)},
         {"widths": (0.5, 1.5)},
         {"kernels": (2,)},
+        {"widths": (0.0, 1.0)},
+        {"widths": (0.5, 0.6)},
+        {"kernels": (-1, 1)},
+        {"kernels": (3, 3)},
         {"channels": (4, 2)},
+        {"channels": (0, 2)},
+        {"classes": 0},
+        {"in_channels": 0},
+        {"size": 0},
+        {"weight_bits": 1},
+        {"activation_bits": 0},
+        {"end_bits": 17},
     ],
     ids=str,
 )
 def test_bad_spaces_raise(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        check_space(TINY._replace(**wrong))
+    space = TINY._replace(**wrong)
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))}"):
+        check_space(space)
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))}"):
+        supernet(space, rng=np.random.default_rng(0))
 
 
 # calibration
@@ -239,8 +256,9 @@ def test_calibration_without_data_says_so(rng):
         calibrate(net, MIXED, x, batch=4)
     with pytest.raises(ValueError, match="evaluated by plain"):
         net.forward(x, Run())
-    with pytest.raises(ValueError, match=r"images must be \(N, 1, 6, 6\)"):
-        net.forward(x[:, :, 1:], Run(training=True))
+    for wrong in (x[:, :, 1:], x[:0]):
+        with pytest.raises(ValueError, match=r"images must be \(N, 1, 6, 6\)"):
+            net.forward(wrong, Run(training=True))
     with pytest.raises(ValueError, match="scales must be one of"):
         supernet(TINY, scales="own", rng=rng)
     fresh = supernet(TINY, rng=rng)

@@ -182,6 +182,13 @@ def test_bad_settings_raise(rng):
     images, labels = batch(rng)
     with pytest.raises(ValueError, match=r"batch must be in \[1, N = 6\], got 7"):
         train(made(), images, labels, steps=1, batch=7, rng=rng)
+    with pytest.raises(ValueError, match=r"batch must be in \[1, N = 6\], got 0"):
+        train(made(), images, labels, steps=1, batch=0, rng=rng)
+    with pytest.raises(ValueError, match=r"disagree on N: .* labels\(5,\)"):
+        train(made(), images, labels[:5], steps=1, batch=2, rng=rng)
+    for wrong in ({"steps": 0}, {"steps": 1, "save_every": 0}):
+        with pytest.raises(ValueError, match="must be at least 1, got 0"):
+            train(made(), images, labels, batch=2, rng=rng, **wrong)
     with pytest.raises(ValueError, match="layers differ"):
         calibration_error({"a": 1.0}, {"b": 1.0})
     found = calibration_error({"a": np.e, "b": 1.0}, {"a": 1.0, "b": np.e})

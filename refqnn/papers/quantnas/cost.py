@@ -8,7 +8,8 @@ models are ours, and all are sums over layers:
     sum weights b_w, equation 6 of Pareto   bits          c_size
     sum of measured times                   seconds       LatencyTable.cost
 
-The first two grow with every gene. Measured times need not.
+The first two grow with every gene. Measured times need not. A genotype that is none of
+the space raises ValueError.
 """
 
 import json
@@ -87,8 +88,9 @@ def load_table(path: str | os.PathLike[str]) -> LatencyTable:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"{path} is of format {content['format']!r}")
-        return LatencyTable(content["seconds"], content["provenance"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        seconds = {key: float(value) for key, value in content["seconds"].items()}
+        return LatencyTable(seconds, dict(content["provenance"]))
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a {FORMAT!r}") from error
 
 

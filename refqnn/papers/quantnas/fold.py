@@ -34,7 +34,7 @@ import numpy as np
 import refqnn
 from refqnn._types import Float
 from refqnn.geometry import Padding, Pair
-from refqnn.ops.checks import check_gradient, check_norm, check_real, check_variance
+from refqnn.ops.checks import check_float, check_real, check_variance
 from refqnn.ops.norm import lift
 from refqnn.quantizers.lsq import LSQCache
 
@@ -108,13 +108,14 @@ def folded_conv2d(
     array([-1.,  1.])
     """
     conv = {"stride": stride, "padding": padding}
+    check_channels(w, gamma=gamma, beta=beta)
     check_real(eps, name="eps", low=0)
     z, conv_z = None, None
     if statistics is None:
         z, conv_z = backend.ops.conv2d(x, w, **conv)
         statistics = Statistics(*backend.ops.norm.batch_statistics(z))
     mean, var = statistics
-    check_norm(np.zeros((0, len(w)), w.dtype), eps, gamma=gamma, beta=beta)
+    check_channels(w, mean=mean, var=var)
     check_variance(var, eps)
     sigma = np.sqrt(var + eps)  # (1)
     w_f, b_f = fold(w, gamma, beta, statistics, eps=eps)
@@ -148,7 +149,6 @@ def folded_conv2d_backward(dy: Float, cache: FoldedCache) -> FoldedGrads:
     dgamma = (along - s_b * mean) / sigma  # (5)
     dw = lift_filters(gamma / sigma) * d
     if z is not None:
-        check_gradient(dy, z.shape)
         m = z.size // z.shape[1]
         dmean = -s_b * gamma / sigma  # (6)
         dvar = gamma * (s_b * mean - along) / sigma**2 / (2 * sigma)  # (7)
@@ -179,6 +179,20 @@ def fold(
     w_f = lift_filters(gain) * w  # (2)
     b_f = beta - gain * mean  # (3)
     return w_f.astype(w.dtype), b_f.astype(w.dtype)
+
+
+def check_channels(w: Float, **vectors: Float) -> None:
+    """Raise unless every vector is of floats, one for each filter of w.
+
+    >>> check_channels(np.zeros((4, 2, 3, 3)), gamma=np.ones(4))
+    """
+    check_float(w=w, **vectors)
+    for name, vector in vectors.items():
+        if vector.shape != w.shape[:1]:
+            raise ValueError(
+                f"{name} (O,) and w (O, C, Kh, Kw) disagree on O: "
+                f"{name}{vector.shape}, w{w.shape}"
+            )
 
 
 def calibrated_statistics(z: Float, *, batch: int, backend: Any = refqnn) -> Statistics:

@@ -218,10 +218,12 @@ def predicted(
 def mse_step(v: Float, *, q_n: int, q_p: int) -> float:
     """argmin_s mean (v - s round(clip(v / s, -q_n, q_p)))^2, by search in two rounds
 
-    v: (...)  ->  s: (). Two rounds of ``CANDIDATES`` steps, geometric: from max|v| / 64
-    of the range to all of it, then between the neighbours of the best. Of more than
-    ``MOST_VALUES`` values every n-th is looked at. Zeros have eps. Our choice of what
-    the paper calls optimal.
+    v: (...)  ->  s: (). Two rounds of ``CANDIDATES`` steps, geometric: from 1 / 64 to
+    1.05 of the least step that clips nothing, then between the neighbours of the best.
+    Of n * ``MOST_VALUES`` values or more every n-th is looked at. Zeros, and negatives
+    where q_n is 0, have eps. Our choice of what the paper calls optimal.
+
+    Raises ValueError for values that are not finite.
 
     >>> round(mse_step(np.array([-2.0, 1.0, 3.0, 0.0]), q_n=4, q_p=3), 2)
     1.0
@@ -229,6 +231,8 @@ def mse_step(v: Float, *, q_n: int, q_p: int) -> float:
     seen = v.ravel()[:: max(1, v.size // MOST_VALUES)].astype(np.float64)
     top = max(float(seen.max(initial=0)) / q_p, 0.0)
     top = max(top, float(-seen.min(initial=0)) / q_n if q_n else 0.0)
+    if not np.isfinite(top):
+        raise ValueError(f"v must be finite, its largest step is {top}")
     if top <= np.finfo(np.float32).tiny:
         return float(np.finfo(np.float32).eps)
     ends = (top / 64, 1.05 * top)

@@ -54,6 +54,18 @@ class Evolution(NamedTuple):
     probability: float = 0.1
 
 
+def check_evolution(how: Evolution) -> None:
+    """Raise ValueError, naming the field, for a search that cannot run.
+
+    >>> check_evolution(Evolution())
+    """
+    for name in ("population", "parents"):
+        if getattr(how, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(how, name)}")
+    if not 0 <= how.probability <= 1:
+        raise ValueError(f"probability must be in [0, 1], got {how.probability}")
+
+
 def evaluated(
     genotype: Genotype, accuracy: Accuracy, cost: CostOf, known: dict[Genotype, float]
 ) -> Point:
@@ -101,6 +113,7 @@ def evolve(
 
     Raises ValueError, with the floor, for a budget below the cheapest subnet.
     """
+    check_evolution(how)
     floor = cheapest(space, cost)
     if not cost(floor) <= budget:
         raise ValueError(
@@ -236,13 +249,17 @@ def hypervolume(
 ) -> float:
     """Area between the front and (cost_max, accuracy_min), costs as logarithms.
 
-    A point outside these bounds adds nothing.
+    A point outside these bounds adds nothing. Raises ValueError unless all costs, and
+    the bound on them, are positive.
 
     >>> at = [Point((), 0.5, 1.0), Point((), 1.0, math.e)]
     >>> round(hypervolume(at, cost_max=math.e**3), 12)  # 0.5 x 1 + 1 x 2
     2.5
     """
     inside = [p for p in points if p.cost < cost_max and p.accuracy > accuracy_min]
+    least = min([cost_max, *(p.cost for p in inside)])
+    if not least > 0:
+        raise ValueError(f"costs must be positive, their logarithms count: {least}")
     kept = front(inside)
     ends = [math.log(p.cost) for p in kept[1:]] + [math.log(cost_max)]
     return sum(

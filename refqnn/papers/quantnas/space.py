@@ -13,7 +13,8 @@ centre of the largest). The channels of a stage are fixed, so that shortcuts nee
     a, encoding of a subnet           encode
 
 A genotype is a tuple of stages, a stage a tuple of genes, one for each block that runs:
-two genotypes are equal exactly if their subnets are.
+two genotypes are equal exactly if their subnets are, since ``check_space`` wants widths
+that give different channels in every stage.
 """
 
 import itertools
@@ -24,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn._types import Float
+from refqnn.quantizers.lsq import lsq_levels
 
 
 class Gene(NamedTuple):
@@ -79,7 +81,7 @@ class LayerShape(NamedTuple):
 
     @property
     def weights(self) -> int:
-        """Return O C Kh Kw."""
+        """O C Kh Kw."""
         return self.outputs * self.fan_in
 
     @property
@@ -107,7 +109,27 @@ def check_space(space: Space) -> Space:
         raise ValueError(f"widths must lie in (0, 1], got {space.widths}")
     if any(k < 1 or k % 2 == 0 for k in space.kernels):
         raise ValueError(f"kernels must be odd, got {space.kernels}")
+    for channels in space.channels:
+        middles = [middle(Gene(w, 1), channels) for w in space.widths]
+        if len({*middles}) < len(middles):
+            raise ValueError(
+                f"widths must give different channels, {space.widths} of {channels} "
+                f"give {middles}"
+            )
+    check_numbers(space)
     return space
+
+
+def check_numbers(space: Space) -> None:
+    """Raise unless sizes are at least 1 and bits are those LSQ has, 2 of weights."""
+    for name in ("classes", "in_channels", "size"):
+        if getattr(space, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(space, name)}")
+    for name in ("weight_bits", "activation_bits", "end_bits"):
+        try:
+            lsq_levels(getattr(space, name), signed=name != "activation_bits")
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
 
 
 def check_genotype(genotype: Any, space: Space) -> Genotype:
@@ -218,8 +240,10 @@ def middle(gene: Gene, channels: int) -> int:
     return max(1, int(gene.width * channels))
 
 
-def layers_of(genotype: Genotype, space: Space) -> list[LayerShape]:
+def layers_of(genotype: Any, space: Space) -> list[LayerShape]:
     """Return the layers with weights in the order in which they run.
+
+    Raises ValueError for a genotype that is none of the space.
 
     >>> [layer.name for layer in layers_of(smallest(Space()), Space())][:2]
     ['stem', 'stage1_block1.conv1']
@@ -228,7 +252,7 @@ def layers_of(genotype: Genotype, space: Space) -> list[LayerShape]:
     inputs, size = space.channels[0], space.size
     stem = (space.in_channels, inputs, 3, 1, size, space.end_bits, 8)
     found = [LayerShape("stem", *stem)]
-    for s, stage in enumerate(genotype):
+    for s, stage in enumerate(check_genotype(genotype, space)):
         outputs = space.channels[s]
         for j, gene in enumerate(stage):
             name, k, mid = block_name(s, j), gene.kernel, middle(gene, outputs)
@@ -243,7 +267,7 @@ def layers_of(genotype: Genotype, space: Space) -> list[LayerShape]:
     return [*found, LayerShape("classifier", *last)]
 
 
-def encode(genotype: Genotype, space: Space) -> Float:
+def encode(genotype: Any, space: Space) -> Float:
     """a = one-hot depths, one-hot width and kernel of every position, log fan-ins
 
     ->  (E,) float64; a position without a block has zeros
@@ -252,6 +276,7 @@ def encode(genotype: Genotype, space: Space) -> Float:
     >>> encode(((Gene(1.0, 1),),), small)[:6]  # one block, the second width
     array([1., 0., 0., 1., 1., 0.])
     """
+    genotype = check_genotype(genotype, space)
     one_hots = [one_hot(len(stage), space.depths) for stage in genotype]
     for s, j in space.positions:
         active = j < len(genotype[s])

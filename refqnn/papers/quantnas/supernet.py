@@ -181,10 +181,10 @@ class Supernet:
     def walked(self, x: Array, at: Pass) -> tuple[Float, Any]:
         """x: (N, C, H, W)  ->  logits: (N, K), layer by layer"""
         space, ends = self.space, self.space.end_bits
-        if x.shape[1:] != (space.in_channels, space.size, space.size):
+        if x.shape[1:] != (space.in_channels, space.size, space.size) or not len(x):
             raise ValueError(
-                f"images must be (N, {space.in_channels}, {space.size}, {space.size}): "
-                f"images{x.shape}"
+                f"images must be (N, {space.in_channels}, {space.size}, {space.size}), "
+                f"N at least 1: images{x.shape}"
             )
         y, c_image = self.image.forward(x.astype(self.dtype), at.run)
         y, c_stem = self.convs["stem"].forward("stem", y, at)

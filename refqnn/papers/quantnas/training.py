@@ -198,10 +198,19 @@ def train(
     a pass of the subnet ``first``, the largest if none is named. An existing
     ``checkpoint`` is continued to the same bits.
 
-    Raises ValueError for fewer images than a batch.
+    Raises ValueError for fewer images than a batch, a label too few or too many, and
+    less than one step.
     """
+    if len(images) != len(labels):
+        raise ValueError(
+            f"images (N, C, H, W) and labels (N,) disagree on N: "
+            f"images{images.shape}, labels{labels.shape}"
+        )
     if not 1 <= batch <= len(images):
         raise ValueError(f"batch must be in [1, N = {len(images)}], got {batch}")
+    for name, value in (("steps", steps), ("save_every", save_every)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
     initialise(net, images[:batch], first, backend=backend)
     training = Training(
         net,

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from tables.networks import pixels
 
 from refqnn.core import Run, named_params, zero_grads
-from refqnn.papers.quantnas.scales import Oracle
+from refqnn.papers.quantnas.scales import Oracle, Starting
 from refqnn.papers.quantnas.space import (
     Gene,
+    LayerShape,
     Space,
     check_genotype,
     check_space,
@@ -22,7 +23,12 @@ from refqnn.papers.quantnas.space import (
     smallest,
     stages_of,
 )
-from refqnn.papers.quantnas.supernet import calibrate, initialise, supernet
+from refqnn.papers.quantnas.supernet import (
+    calibrate,
+    initialise,
+    quantized,
+    supernet,
+)
 
 TINY = Space(
     channels=(2, 3),
@@ -44,6 +50,20 @@ def tiny(rng, *, scales="shared", dtype="float64", space=TINY):
             param.value = moved.astype(dtype)
     initialise(net, pixels(rng, n=4, size=space.size))
     return net
+
+
+class Recorder:
+    """Scales that note what they are asked for."""
+
+    def __init__(self):
+        self.seen, self.undone = [], 0
+
+    def step(self, where, *_):
+        self.seen.append(where)
+        return np.asarray(0.1), None
+
+    def backward(self, *_):
+        self.undone += 1
 
 
 KINDS = ["shared", "predicted", "relative", "oracle"]
@@ -124,6 +144,77 @@ def test_subnets_read_views_and_gradients_stay_in_them(rng):
         assert not np.any(conv.gamma.grad[outputs.stop :])
 
 
+def test_subnets_have_the_first_channels_and_the_centre(rng):
+    net = tiny(rng, space=TINY._replace(kernels=(1, 3, 5)))
+    conv = net.convs["stage2_block1.conv1"]
+    w, gamma = conv.w.value, conv.gamma.value
+    layer = LayerShape("", 1, 2, 3, 1, 6, 4, 4)
+    outputs, cut = conv.cut(layer)
+    np.testing.assert_array_equal(w[cut], w[:2, :1, 1:4, 1:4])
+    np.testing.assert_array_equal(gamma[outputs], gamma[:2])
+    _, cut = conv.cut(layer._replace(kernel=1))
+    np.testing.assert_array_equal(w[cut], w[:2, :1, 2:3, 2:3])
+
+
+def test_what_steps_are_asked_for(rng):
+    net, x = tiny(rng), pixels(rng, n=3, size=6)
+    scales = Recorder()
+    y, cache = net.walked(x, net.passing(Run(training=True), MIXED, scales))
+    net.backward(np.ones_like(y), cache)
+    want = {layer.name: layer for layer in layers_of(MIXED, TINY)}
+    weights = {where.name: where for where in scales.seen if where.signed}
+    assert [*weights] == [*want]
+    for name, (_, bits, _, fan_in) in weights.items():
+        assert (bits, fan_in) == (want[name].weight_bits, want[name].fan_in)
+    channels = {w.name: (w.bits, w.fan_in) for w in scales.seen if not w.signed}
+    assert channels == {
+        "stem_quant": (4, 2),
+        "stage1_block1.quant1": (4, 1),
+        "stage1_block1.quant2": (4, 2),
+        "stage1_block2.quant1": (4, 2),
+        "stage1_block2.quant2": (4, 2),
+        "stage2_block1.quant1": (4, 1),
+        "stage2_block1.quant2": (4, 3),
+        "pool_quant": (8, 3),
+    }
+    assert scales.undone == len(scales.seen)
+
+
+def test_gradients_of_steps_are_balanced_as_in_lsq(rng):
+    net, x = tiny(rng), rng.standard_normal((5, 2, 6, 6))
+    at = net.passing(Run(training=True), smallest(TINY), net.scales)
+    name = "stage1_block1.conv1"
+    _, (_, folded, *_) = net.convs[name].forward(name, x, at)
+    n = at.layers[name].weights
+    assert n < net.convs[name].w.value.size
+    assert folded.quant.grad_scale == pytest.approx(1 / np.sqrt(n * 7))
+    _, (_, (_, quant), *_) = quantized("stem_quant", x, 4, at)
+    assert quant.grad_scale == pytest.approx(1 / np.sqrt(2 * 6 * 6 * 15))
+
+
+def test_first_values(rng):
+    net = supernet(Space(), rng=rng)
+    for conv in net.convs.values():
+        np.testing.assert_array_equal(conv.gamma.value, 1)
+        np.testing.assert_array_equal(conv.beta.value, 0)
+    np.testing.assert_array_equal(net.classifier_b.value, 0)
+    w = net.convs["stage3_block2.conv2"].w.value
+    assert np.var(w) == pytest.approx(2 / (32 * 25), rel=0.05)
+    affine = [name for name, p in named_params(net).items() if p.group == "affine"]
+    assert len(affine) == 2 * len(net.convs) + 1
+    shown = np.array([0, 128, 192], np.uint8).astype(np.float32)
+    np.testing.assert_array_equal(net.image.forward(shown, Run())[0], [-2, 0, 1])
+
+
+def test_the_first_steps_are_of_the_whole_first_batch(rng):
+    net, images = supernet(TINY, rng=rng), pixels(rng, n=4, size=6)
+    first = Starting()
+    net.walked(images, net.passing(Run(training=True), None, first))
+    initialise(net, images)
+    for name, s in first.found.items():
+        assert np.exp(net.scales.log_s[name].value) == pytest.approx(s)
+
+
 def test_gradients_of_subnets_add_up_in_any_order(rng):
     net = tiny(rng)
     x, found = pixels(rng, size=6), []
@@ -155,6 +246,40 @@ def test_encodings_tell_subnets_apart_and_zero_what_is_inactive():
     assert a.size == 2 * 2 + 4 * (2 + 2) + 4 * 2
     np.testing.assert_array_equal(a[:8], [1, 0, 1, 0, 1, 0, 1, 0])
     np.testing.assert_array_equal(a[8:12], 0)
+
+
+def test_encodings_end_in_log_fan_ins():
+    logs = encode(MIXED, TINY)[-8:]
+    want = [2 * 9, 1 * 9, 2, 2, 2, 1, 1, 1]  # conv1, conv2; no second block: log 1
+    np.testing.assert_allclose(logs, np.log(want))
+
+
+def test_layers_by_hand():
+    space = TINY._replace(channels=(2, 3, 4), size=7)
+    genotype = (*MIXED, (Gene(1.0, 3), Gene(0.5, 1)))
+    found = [tuple(layer)[1:] for layer in layers_of(genotype, space)]
+    assert found == [
+        (1, 2, 3, 1, 7, 8, 8),
+        (2, 1, 3, 1, 7, 4, 4),
+        (1, 2, 3, 1, 7, 4, 4),
+        (2, 2, 1, 1, 7, 4, 4),
+        (2, 2, 1, 1, 7, 4, 4),
+        (2, 1, 1, 2, 4, 4, 4),
+        (1, 3, 1, 1, 4, 4, 4),
+        (3, 4, 3, 2, 2, 4, 4),
+        (4, 4, 3, 1, 2, 4, 4),
+        (4, 2, 1, 1, 2, 4, 4),
+        (2, 4, 1, 1, 2, 4, 4),
+        (4, 3, 1, 1, 1, 8, 8),
+    ]
+
+
+def test_drawn_subnets_have_every_choice(rng):
+    found = [draw(Space(), rng) for _ in range(200)]
+    stages = [stage for genotype in found for stage in genotype]
+    assert {len(stage) for stage in stages} == {1, 2}
+    genes = {gene for stage in stages for gene in stage}
+    assert genes == {Gene(w, k) for w in Space().widths for k in Space().kernels}
 
 
 @given(st.integers(0, 2**32))

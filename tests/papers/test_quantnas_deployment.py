@@ -1,5 +1,7 @@
 """QuantNAS: a calibrated subnet as a plain network, and as integers."""
 
+import itertools
+
 import numpy as np
 import pytest
 from tables.networks import pixels
@@ -91,13 +93,20 @@ def test_nothing_is_shared_with_the_supernet(rng):
     theirs = list(named_params(net).values())
     for param in named_params(network).values():
         assert not any(np.shares_memory(param.value, p.value) for p in theirs)
+    norm = network.layers["stem_norm"]
+    own = (norm.gamma, norm.beta, norm.mean, norm.var)
+    for one, other in itertools.combinations(own, 2):
+        assert not np.shares_memory(one.value, other.value)
 
 
 def test_accuracy_is_a_share_and_needs_data(rng):
-    net, images = made(rng), pixels(rng, n=6, size=8)
-    labels = rng.integers(0, 4, 6)
-    found = accuracy(net, MIXED, images, images, labels, batch=3)
-    network = plain(net, calibrate(net, MIXED, images, batch=3))
-    assert found == np.mean(predict(network, images).argmax(1) == labels)
+    net, images = made(rng), pixels(rng, n=60, size=8)
+    labels = rng.integers(0, 4, 60)
+    calibration = pixels(rng, n=7, size=8)
+    for scales in (None, Oracle()):
+        given = {"batch": 3, "scales": scales}
+        found = accuracy(net, MIXED, calibration, images, labels, **given)
+        network = plain(net, calibrate(net, MIXED, calibration, **given))
+        assert found == np.mean(predict(network, images).argmax(1) == labels)
     with pytest.raises(ValueError, match="calibration needs images"):
         accuracy(net, MIXED, images[:0], images, labels)

@@ -8,26 +8,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refqnn.papers.quantnas import cost as cost_models
+from refqnn.papers.quantnas import search
 from refqnn.papers.quantnas.cost import (
     LatencyTable,
     bit_operations,
     c_size,
+    fastest,
     key_of,
     layer_kinds,
     load_table,
     measure,
 )
 from refqnn.papers.quantnas.search import (
+    TRIES,
     Evolution,
     Point,
     affordable,
     cheapest,
+    children,
     cross,
     enumerate_space,
     evolve,
     front,
     hypervolume,
     mutate,
+    ranked,
 )
 from refqnn.papers.quantnas.space import (
     Gene,
@@ -131,6 +137,30 @@ def test_bad_tables_raise(tmp_path):
             measure(SPACE, **wrong, rng=np.random.default_rng(0))
 
 
+def test_what_is_measured_is_the_layer(monkeypatch, rng):
+    seen = []
+
+    def once(call, repeats, batch):
+        seen.append((call().shape, repeats, batch))
+        return 1.0
+
+    monkeypatch.setattr(cost_models, "fastest", once)
+    space = SMALL._replace(depths=(1,), widths=(1.0,), size=7)
+    table = measure(space, repeats=5, batch=2, rng=rng)
+    assert table.provenance["statistic"] == "least of 5 runs of 2 images, per image"
+    assert {(repeats, batch) for _, repeats, batch in seen} == {(5, 2)}
+    for kind, (shape, *_) in zip(layer_kinds(space), seen, strict=True):
+        plane = () if kind.name == "classifier" else (kind.size, kind.size)
+        assert shape == (2, kind.outputs, *plane)
+
+
+def test_the_fastest_run_counts_the_first_does_not(monkeypatch):
+    calls, clock = [], iter([0.0, 9.0, 10.0, 13.0, 20.0, 25.0])
+    monkeypatch.setattr(cost_models.time, "perf_counter", lambda: next(clock))
+    assert fastest(lambda: calls.append(1), 3, 2) == 3 / 2
+    assert len(calls) == 1 + 3
+
+
 # search
 
 
@@ -148,6 +178,9 @@ def test_a_small_space_is_enumerated_once():
     ]
     assert points[0] == points[1]
     assert len(asked) == len(known) == count(space) == 16
+    assert len(enumerate_space(space, likes_width, likes_width, most=16)) == 16
+    with pytest.raises(ValueError, match="16 subnets, more than 15"):
+        enumerate_space(space, likes_width, likes_width, most=15)
     with pytest.raises(ValueError, match="74088 subnets, more than 300"):
         enumerate_space(SPACE, accuracy, ops)
 
@@ -163,7 +196,48 @@ def test_no_subnet_is_over_the_budget(seed, share):
     assert all(ops(g) <= budget for g in seen)
     assert all(check_genotype(g, SPACE) == g for g in seen)
     assert people == sorted(people, key=lambda p: -p.accuracy)
+    assert len({p.genotype for p in people}) == len(people)
     assert people[0].accuracy == max(seen.values()), "the best is never lost"
+
+
+def test_the_size_of_a_search():
+    assert Evolution() == (30, 10, 8, 15, 15, 0.1)
+
+
+def test_the_best_are_the_parents_of_every_generation(monkeypatch, rng):
+    drawn, parents = [], []
+
+    def drawing(space, rng):
+        drawn.append(draw(space, rng))
+        return drawn[-1]
+
+    def bearing(given, *_):
+        parents.append(given)
+        return []
+
+    monkeypatch.setattr(search, "draw", drawing)
+    monkeypatch.setattr(search, "children", bearing)
+    people = evolve(SPACE, likes_width, ops, budget=math.inf, how=QUICK, rng=rng)
+    assert len(drawn) == QUICK.population
+    best = sorted(set(drawn), key=lambda g: (-likes_width(g), ops(g)))[: QUICK.parents]
+    assert parents == [best] * QUICK.generations
+    assert [p.genotype for p in people] == best
+
+
+def test_children_are_of_all_parents(rng):
+    parents = [largest(SPACE), smallest(SPACE), draw(SPACE, rng)]
+    how = QUICK._replace(mutations=60, crossovers=50, probability=0.0)
+    found = children(parents, SPACE, how, lambda make: make(), rng)
+    assert len(found) == 60 + 50
+    assert set(found[:60]) == set(parents)
+    assert len(set(found[60:])) > 20
+
+
+def test_the_cheaper_of_equally_accurate_is_first():
+    a, b, c = (Point((), accuracy, cost) for accuracy, cost in ((1, 3), (1, 2), (2, 9)))
+    assert ranked([a, b, c]) == [c, b, a]
+    one, two = (Point(g, 0.5, 1.0) for g in (smallest(SPACE), largest(SPACE)))
+    assert ranked([two, one]) == ranked([one, two]) == [one, two]
 
 
 def test_one_seed_one_search():
@@ -239,6 +313,31 @@ def test_what_cannot_be_drawn_within_the_budget_is_made_cheaper(rng):
     assert found == floor
 
 
+def test_what_is_within_the_budget_is_drawn_once(rng):
+    calls = []
+
+    def make():
+        calls.append(1)
+        return largest(SPACE)
+
+    floor, whole = smallest(SPACE), ops(largest(SPACE))
+    assert affordable(make, floor, ops, whole, rng) == largest(SPACE)
+    assert len(calls) == 1
+    affordable(make, floor, ops, whole - 1, rng)
+    assert len(calls) == 1 + 1 + TRIES
+
+
+def test_no_more_stages_are_made_cheaper_than_needed(rng):
+    floor, whole = smallest(SPACE), ops(largest(SPACE))
+    found = {
+        affordable(lambda: largest(SPACE), floor, ops, whole - 1, rng)
+        for _ in range(40)
+    }
+    assert found == {
+        (*largest(SPACE)[:s], floor[s], *largest(SPACE)[s + 1 :]) for s in range(3)
+    }
+
+
 def test_mutation_and_crossover(rng):
     a, b = largest(SPACE), smallest(SPACE)
     assert mutate(a, SPACE, 0.0, rng) == a
@@ -253,6 +352,28 @@ def test_mutation_and_crossover(rng):
                 assert gene.width in {g.width for g in having}
                 assert gene.kernel in {g.kernel for g in having}
     assert cross(a, a, rng) == a
+    children = {cross(a, b, rng) for _ in range(100)}
+    assert {len(child[0]) for child in children} == {1, 2}
+    assert {child[0][0] for child in children} == {
+        Gene(w, k) for w in (0.5, 1.0) for k in (3, 5)
+    }
+
+
+def test_genes_mutate_with_their_probability(rng):
+    space = SPACE._replace(depths=(2,))
+    mutants = [mutate(largest(space), space, 0.1, rng) for _ in range(3000)]
+    genes = [gene for mutant in mutants for stage in mutant for gene in stage]
+    other_width = np.mean([gene.width != 1.0 for gene in genes])
+    other_kernel = np.mean([gene.kernel != 5 for gene in genes])
+    assert other_width == pytest.approx(0.1 * 2 / 3, rel=0.1)
+    assert other_kernel == pytest.approx(0.1 / 2, rel=0.1)
+
+
+def test_depths_mutate_and_new_blocks_are_drawn(rng):
+    mutants = [mutate(smallest(SPACE), SPACE, 0.1, rng) for _ in range(3000)]
+    grown = [stage for mutant in mutants for stage in mutant if len(stage) == 2]
+    assert len(grown) / 9000 == pytest.approx(0.1 / 2, rel=0.15)
+    assert np.mean([stage[1].width == 0.5 for stage in grown]) < 0.5
 
 
 # fronts
@@ -283,6 +404,8 @@ def test_the_front_is_what_no_point_beats(points):
 def test_ties_stay_and_the_dearer_of_equally_accurate_goes():
     a, b, c = Point((), 0.5, 1.0), Point((), 0.5, 2.0), Point((), 0.5, 1.0)
     assert front([a, b, c]) == [a, c]
+    one, two = (Point(g, 0.5, 1.0) for g in (smallest(SPACE), largest(SPACE)))
+    assert front([two, one]) == front([one, two]) == [one, two]
 
 
 @given(POINTS)
@@ -301,6 +424,8 @@ def test_the_hypervolume_is_the_area_that_is_beaten(points):
 def test_points_outside_the_bounds_add_nothing():
     assert hypervolume([Point((), 0.5, 20.0)], cost_max=10.0) == 0
     assert hypervolume([], cost_max=10.0) == 0
+    low = Point((), 0.3, 1.0)
+    assert hypervolume([low], cost_max=10.0, accuracy_min=0.5) == 0
     for points, cost_max in (([], 0.0), ([Point((), 0.5, -1.0)], 10.0)):
         with pytest.raises(ValueError, match="costs must be positive"):
             hypervolume(points, cost_max=cost_max)

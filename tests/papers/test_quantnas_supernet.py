@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tables.networks import pixels
 
 from refqnn.core import Run, named_params, zero_grads
+from refqnn.ops import conv2d
 from refqnn.papers.quantnas.scales import Oracle, Starting
 from refqnn.papers.quantnas.space import (
     Gene,
@@ -218,14 +219,17 @@ def test_the_first_steps_are_of_the_whole_first_batch(rng):
 def test_gradients_of_subnets_add_up_in_any_order(rng):
     net = tiny(rng)
     x, found = pixels(rng, size=6), []
-    for order in ((MIXED, smallest(TINY)), (smallest(TINY), MIXED)):
+    one, other = MIXED, smallest(TINY)
+    for order in ((one,), (other,), (one, other), (other, one)):
         zero_grads(net)
         for genotype in order:
             y, cache = net.forward(x, Run(training=True), genotype)
             net.backward(np.ones_like(y) * np.arange(3), cache)
         found.append({n: p.grad.copy() for n, p in named_params(net).items()})
     for name, grad in found[0].items():
-        np.testing.assert_allclose(found[1][name], grad, rtol=1e-12, atol=1e-15)
+        both = grad + found[1][name]
+        for together in found[2:]:
+            np.testing.assert_allclose(together[name], both, rtol=1e-12, atol=1e-12)
 
 
 # the space
@@ -371,6 +375,16 @@ def test_calibration_reads_codes_and_changes_nothing(rng):
     assert np.any(other.statistics[name].var != found.statistics[name].var)
     best = calibrate(net, MIXED, x, batch=2, scales=Oracle())
     assert best.steps != found.steps
+
+
+def test_calibration_takes_the_mean_of_its_batches(rng):
+    net, x = tiny(rng), pixels(rng, n=4, size=6)
+    shown, _ = net.image.forward(x.astype(float), Run())
+    z, _ = conv2d(shown, net.convs["stem"].w.value, padding=1)
+    found = calibrate(net, MIXED, x, batch=2).statistics["stem"]
+    both = np.mean([z[:2].var((0, 2, 3)), z[2:].var((0, 2, 3))], axis=0)
+    np.testing.assert_allclose(found.mean, z.mean((0, 2, 3)))
+    np.testing.assert_allclose(found.var, both)
 
 
 def test_calibration_without_data_says_so(rng):

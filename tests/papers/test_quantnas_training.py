@@ -5,13 +5,16 @@ import pytest
 from tables.networks import pixels
 
 from refqnn.core import Param, Run, named_params, zero_grads
+from refqnn.nn import cosine
 from refqnn.papers.quantnas.space import Gene, Space, draw, largest, smallest
 from refqnn.papers.quantnas.supernet import calibrate, initialise, supernet
 from refqnn.papers.quantnas.training import (
+    ADAM_EPS,
     FACTOR,
     Alone,
     Sandwich,
     TwoSteps,
+    adam_step,
     calibration_error,
     distillation,
     distillation_backward,
@@ -44,8 +47,43 @@ def test_distillation_and_its_backward(rng):
     ends = [distillation(logits + e * along, teacher)[0] for e in (1e-6, -1e-6)]
     slope = 1.7 * (ends[0] - ends[1]) / 2e-6
     np.testing.assert_allclose(np.sum(dlogits * along), slope, rtol=1e-7)
+    far, _ = distillation(1e4 * logits, 1e4 * teacher)
+    assert np.isfinite(far)
     with pytest.raises(ValueError, match="logits and teacher must be"):
         distillation(logits, teacher[:2])
+
+
+def test_distillation_computes_in_float64_and_leaves_its_arguments(rng):
+    logits, teacher = rng.standard_normal((2, 5, 4), np.float32)
+    before = logits.copy(), teacher.copy()
+    loss, cache = distillation(logits, teacher)
+    assert loss == distillation(logits.astype(float), teacher.astype(float))[0]
+    assert distillation_backward(1.0, cache).dtype == np.float32
+    for array, kept in zip((logits, teacher), before, strict=True):
+        np.testing.assert_array_equal(array, kept)
+
+
+def test_a_sandwich_without_draws_is_the_largest_and_the_smallest(rng):
+    net, (images, labels) = made(), batch(rng)
+    initialise(net, images)
+    run = Run(training=True, rng=np.random.default_rng(5))
+    loss, teacher = Sandwich(drawn=0)(net, images, labels, run)
+    alone, _ = Alone()(net, images, labels, run)
+    student, _ = net.forward(images, run, smallest(TINY))
+    assert loss == pytest.approx(alone + distillation(student, teacher)[0])
+    assert run.rng.random() == np.random.default_rng(5).random()
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_loss_that_is_not_finite_adds_no_gradient(rng):
+    net, (images, labels) = made(), batch(rng)
+    initialise(net, images)
+    net.classifier_b.value[0] = np.inf
+    zero_grads(net)
+    run = Run(training=True, rng=np.random.default_rng(5))
+    loss, _ = Sandwich()(net, images, labels, run)
+    assert not np.isfinite(loss)
+    assert not any(np.any(p.grad) for p in named_params(net).values())
 
 
 def test_the_sandwich_is_the_sum_of_its_layers(rng):
@@ -87,10 +125,65 @@ def test_weights_take_sgd_and_scales_take_adam():
     params["f"].grad[...] = -2.0
     before = params["f"].value.copy()
     optimiser.step(0.1)
+    np.testing.assert_allclose(params["w"].value, 0.8 - 0.1 * (0.9 * 2 + 2))
     # m_hat = (0.9 * 0.2 - 0.2) / (1 - 0.81), v_hat = 4
     m_hat = -0.02 / 0.19
     want = before - 0.1 * FACTOR * m_hat / 2
     np.testing.assert_allclose(params["f"].value, want, rtol=1e-6)
+
+
+def test_weights_decay_and_scales_do_not():
+    params = {
+        "w": Param(np.array([1.0], np.float32)),
+        "s": Param(np.array(0.5, np.float32), group="quantizer"),
+    }
+    TwoSteps(params).step(0.1)
+    np.testing.assert_allclose(params["w"].value, 1 - 0.1 * 1e-4, rtol=1e-7)
+    assert params["s"].value == 0.5
+    assert {p.value.dtype for p in params.values()} == {np.dtype(np.float32)}
+    assert pytest.approx(1e-3) == FACTOR * 0.05
+
+
+def test_adam_adds_its_eps_to_the_root():
+    small = np.array(ADAM_EPS)
+    moved, _ = adam_step(np.zeros(()), small, np.zeros(2), lr=1.0, t=1)
+    np.testing.assert_allclose(moved, -0.5)
+
+
+def test_training_initialises_by_the_first_batch_and_follows_a_cosine(rng, monkeypatch):
+    images, labels = batch(rng, 12)
+    seen, rates, fresh, net = [], [], made(), made()
+    initialise(fresh, images[:4])
+    step = TwoSteps.step
+
+    def objective(net, images, labels, run):
+        seen.append((len(images), net.scales.log_s["stem"].value.copy()))
+        return Alone()(net, images, labels, run)
+
+    def stepping(self, lr):
+        rates.append(lr)
+        step(self, lr)
+
+    monkeypatch.setattr(TwoSteps, "step", stepping)
+    train(net, images, labels, objective, steps=40, lr=0.3, batch=4, rng=rng)
+    assert seen[0] == (4, fresh.scales.log_s["stem"].value)
+    rate = cosine(0.3, steps=40, warmup=2)
+    assert rates == [rate(i) for i in range(40)]
+
+
+def test_training_is_by_the_sandwich_and_saves_its_end(rng, tmp_path):
+    images, labels = batch(rng, 12)
+    path, nets = tmp_path / "net.npz", [made(), made(), made()]
+    common = {"steps": 3, "batch": 4}
+    for net, objective in zip(nets, (None, Sandwich(), None), strict=True):
+        where = None if net is nets[1] else path
+        own = np.random.default_rng(3)
+        train(net, images, labels, objective, checkpoint=where, rng=own, **common)
+    for other in nets[1:]:
+        for name, param in named_params(other).items():
+            np.testing.assert_array_equal(
+                param.value, named_params(nets[0])[name].value
+            )
 
 
 def test_step_0_of_the_predictor_is_the_shared_baseline(rng):

@@ -254,7 +254,9 @@ def test_one_subnet_alone_leaves_the_rest(rng):
     net, (images, labels) = made(), batch(rng)
     initialise(net, images)
     zero_grads(net)
-    Alone(ONE)(net, images, labels, Run(training=True))
+    _, logits = Alone(ONE)(net, images, labels, Run(training=True))
+    want, _ = net.forward(images, Run(training=True), ONE)
+    np.testing.assert_array_equal(logits, want)
     assert np.any(net.convs["stage1_block1.conv1"].w.grad)
     assert not np.any(net.convs["stage1_block2.conv1"].w.grad)
 

@@ -42,7 +42,7 @@ EPS = 1e-5
 
 
 class Statistics(NamedTuple):
-    """What a batch norm divides by: mean and biased variance of each channel."""
+    """What a batch norm normalises by: mean and biased variance of each channel."""
 
     mean: Float  # (O,) float64
     var: Float

@@ -60,8 +60,8 @@ HELD_OUT = {"embedded": 512, "fashion_mnist": 2000}
 def pictures(of: str, images: int, folder: str | None = None) -> dict[str, Any]:
     """Return images to train on, to calibrate on, to search by and to test on.
 
-    ``of`` and ``folder`` as ``data.source`` returns them. Raises ValueError for more
-    images than are not held out.
+    ``of`` and ``folder`` as ``data.source`` returns them. Raises ValueError for no
+    images to train on and for more than are not held out.
     """
     whole = data.sourced(of, folder)
     train_images, labels = data.halved(whole.train_images), whole.train_labels

@@ -8,7 +8,7 @@ a scale predictor takes its place. What it reads, its size and its training are 
     u_l = (log fan-in, log sqrt(mean v^2))             features     features
     log s_l(a) = log s_l + f(a, u_l)_l            (2)  f            Predicted.step
     f(a, u)_l = w2_l . relu(w1 (a, u) + b1) + b2_l (3)              Predicted.step
-    d log s = s ds                                (4)               both backward
+    d log s = s ds                                (4)               every backward
     argmin_s mean (v - lsq(v, s))^2               (5)  mse_step     Oracle
     s_l = exp(log r_l) sqrt(mean v^2)             (6)  log_r        Relative
 

@@ -31,7 +31,7 @@ Accuracy = Callable[[Genotype], float]
 CostOf = Callable[[Genotype], float]
 #: the largest space whose every subnet is evaluated
 MOST = 300
-#: draws before a subnet over the budget is made cheaper stage by stage
+#: draws anew before a subnet over the budget is made cheaper stage by stage
 TRIES = 50
 
 
@@ -169,10 +169,10 @@ def affordable(
     budget: float,
     rng: np.random.Generator,
 ) -> Genotype:
-    """Return what ``make`` draws within the budget.
+    """Return what ``make`` draws within the budget, at the latest after ``TRIES`` more.
 
-    After ``TRIES`` draws the stages of the last one become those of ``floor``, in
-    random order, until it fits.
+    If nothing fits, the stages of the last one become those of ``floor``, in random
+    order, until it does.
     """
     genotype = make()
     for _ in range(TRIES):

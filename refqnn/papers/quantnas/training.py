@@ -194,9 +194,9 @@ def train(
 ) -> None:
     """Take ``steps`` of the sandwich, or of another objective; the rate is a cosine.
 
-    images: (N, C, H, W), labels: (N,). The first images set the steps of the scales, in
-    a pass of the subnet ``first``, the largest if none is named. An existing
-    ``checkpoint`` is continued to the same bits.
+    images: (N, C, H, W), labels: (N,). The first ``batch`` images set the steps of the
+    scales, whatever they were, in a pass of the subnet ``first``, the largest if none
+    is named. An existing ``checkpoint`` is continued to the same bits.
 
     Raises ValueError for fewer images than a batch, a label too few or too many, and
     less than one step.

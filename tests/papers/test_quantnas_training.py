@@ -175,7 +175,11 @@ def test_training_is_by_the_sandwich_and_saves_its_end(rng, tmp_path):
     images, labels = batch(rng, 12)
     path, nets = tmp_path / "net.npz", [made(), made(), made()]
     common = {"steps": 3, "batch": 4}
-    for net, objective in zip(nets, (None, Sandwich(), None), strict=True):
+
+    def refusing(*_):
+        pytest.fail("there is nothing left to train")
+
+    for net, objective in zip(nets, (None, Sandwich(), refusing), strict=True):
         where = None if net is nets[1] else path
         own = np.random.default_rng(3)
         train(net, images, labels, objective, checkpoint=where, rng=own, **common)

@@ -196,7 +196,8 @@ def train(
 
     images: (N, C, H, W), labels: (N,). The first ``batch`` images set the steps of the
     scales, whatever they were, in a pass of the subnet ``first``, the largest if none
-    is named. An existing ``checkpoint`` is continued to the same bits.
+    is named. A ``checkpoint`` that exists is continued to the same bits; the end is
+    saved too.
 
     Raises ValueError for fewer images than a batch, a label too few or too many, and
     less than one step.

@@ -92,6 +92,8 @@ def test_weights_and_draws_depend_on_the_seed_alone(rng):
     for seed, kind in ((0, "shared"), (0, "predicted"), (0, "relative"), (1, "shared")):
         trained(TINY, seed, given, scales=kind, steps=1, objective=objective)
     assert seen[0] == seen[1] == seen[2]
+    same = supernet(TINY, rng=np.random.default_rng([0, 0]))
+    assert seen[0][0] == same.convs["stem"].w.value.sum()
     assert all(a != b for a, b in zip(seen[0], seen[3], strict=True))
 
 

@@ -12,7 +12,7 @@ from refqnn.deploy import compare_float64, compare_layers, deploy
 from refqnn.nn import predict
 from refqnn.papers.quantnas.cost import bit_operations, c_size
 from refqnn.papers.quantnas.deployment import accuracy, folded_weights, plain
-from refqnn.papers.quantnas.scales import Oracle
+from refqnn.papers.quantnas.scales import Oracle, Starting
 from refqnn.papers.quantnas.space import Gene, Space, largest, layers_of, smallest
 from refqnn.papers.quantnas.supernet import calibrate, initialise, supernet
 from refqnn.quantizers import lsq
@@ -108,5 +108,8 @@ def test_accuracy_is_a_share_and_needs_data(rng):
         found = accuracy(net, MIXED, calibration, images, labels, **given)
         network = plain(net, calibrate(net, MIXED, calibration, **given))
         assert found == np.mean(predict(network, images).argmax(1) == labels)
+    asked = Starting()
+    accuracy(net, MIXED, calibration, images, labels, batch=3, scales=asked)
+    assert "stem" in asked.found
     with pytest.raises(ValueError, match="calibration needs images"):
         accuracy(net, MIXED, images[:0], images, labels)

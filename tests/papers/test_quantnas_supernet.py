@@ -375,6 +375,8 @@ def test_calibration_reads_codes_and_changes_nothing(rng):
     assert np.any(other.statistics[name].var != found.statistics[name].var)
     best = calibrate(net, MIXED, x, batch=2, scales=Oracle())
     assert best.steps != found.steps
+    again = calibrate(net, MIXED, x[:4], batch=2, scales=Oracle())
+    assert best.steps == again.steps
 
 
 def test_calibration_takes_the_mean_of_its_batches(rng):

@@ -95,7 +95,7 @@ def integers(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> str
     row = next(row for row in rows if row["scales"] == "predicted")
     settings = {k: v for k, v in run.items() if k not in ("cost", "subnets")}
     places = {"runs": str(options.runs), "folder": options.images[1]}
-    judge = judge_of("predicted", **settings, **places)
+    judge = judge_of(**settings, **places)
     best = max(row["front"], key=lambda point: point["accuracy"])
     integer, report = deployed(judge, check_genotype(best["genotype"], judge.net.space))
     integer.save(options.deploy)

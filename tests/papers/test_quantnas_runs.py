@@ -81,16 +81,18 @@ def test_images_held_out_are_not_trained_on(images):
         pictures("embedded", images)
 
 
-def test_weights_and_draws_depend_on_the_seed_alone(rng):
+def test_weights_and_draws_depend_on_the_seed_alone(rng, monkeypatch):
     given = pixels(rng, n=8, size=6), rng.integers(0, 3, 8)
     seen = []
 
-    def objective(net, images, labels, run):
-        seen.append((net.convs["stem"].w.value.sum(), run.rng.integers(2**40)))
-        return Alone()(net, images, labels, run)
+    class Watched(Alone):
+        def __call__(self, net, images, labels, run):
+            seen.append((net.convs["stem"].w.value.sum(), run.rng.integers(2**40)))
+            return super().__call__(net, images, labels, run)
 
+    monkeypatch.setattr(runs, "Alone", Watched)
     for seed, kind in ((0, "shared"), (0, "predicted"), (0, "relative"), (1, "shared")):
-        trained(TINY, seed, given, scales=kind, steps=1, objective=objective)
+        trained(TINY, seed, given, scales=kind, steps=1, alone=largest(TINY))
     assert seen[0] == seen[1] == seen[2]
     same = supernet(TINY, rng=np.random.default_rng([0, 0]))
     assert seen[0][0] == same.convs["stem"].w.value.sum()
@@ -104,15 +106,15 @@ def test_random_subnets_have_numbers():
 
 
 def test_subnets_from_scratch_have_seeds_of_their_own(monkeypatch):
-    def training(_, seed, given, *, objective, scales, steps):
+    def training(_, seed, given, *, alone, scales, steps):
         assert (len(given[0]), scales, steps) == (64, "shared", 5)
-        return seed, objective
+        return seed, alone
 
     monkeypatch.setattr(runs, "trained", training)
     monkeypatch.setattr(runs, "layer_scales", lambda net, genotype, _: (net, genotype))
     common = {"seed": 2, "index": 3, "subnets": 4, "steps": 5, "images": 64}
     own = drawn(LARGE, 2, 3)
-    assert scales_run(source="scratch", **common) == [((2003, Alone(own)), own)]
+    assert scales_run(source="scratch", **common) == [((2003, own), own)]
     all_of_one = [((2, None), drawn(LARGE, 2, i)) for i in range(4)]
     assert scales_run(source="supernet", **common) == all_of_one
     with pytest.raises(ValueError, match=r"source must be .* got 'both'"):

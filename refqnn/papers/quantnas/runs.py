@@ -46,8 +46,6 @@ SMALL = Space(
 )
 LARGE = Space(size=14)
 SPACES = {"small": SMALL, "large": LARGE}
-#: what a subnet is calibrated with in place of the supernet's scales
-KINDS = {"oracle": Oracle()}
 #: layers that every subnet has
 EARLY, LATE = "stage1_block1.conv2", "stage3_block1.conv2"
 CALIBRATION, BATCH, CHANCE = 256, 64, 0.1
@@ -204,15 +202,14 @@ def front_run(
         "runs": runs,
         "folder": folder,
     }
-    price = price_of(cost, space, runs)
-    kinds = ("shared", "oracle") if scales == "shared" else (scales,)
-    return {
-        kind: judged(judge_of(kind, **settings), price, seed, subnets) for kind in kinds
-    }
+    price, judge = price_of(cost, space, runs), judge_of(**settings)
+    found = {scales: judged(judge, price, seed, subnets)}
+    if scales == "shared":
+        found["oracle"] = judged(judge.by_oracle(), price, seed, subnets)
+    return found
 
 
 def judge_of(
-    kind: str,
     *,
     scales: str,
     seed: int,
@@ -230,7 +227,7 @@ def judge_of(
     net = trained(
         SPACES[space], seed, given["train"], scales=scales, steps=steps, checkpoint=path
     )
-    return Judge(net, given, path.with_suffix(f".{kind}.jsonl"), KINDS.get(kind))
+    return Judge(net, given, path.with_suffix(f".{scales}.jsonl"))
 
 
 @final
@@ -260,6 +257,11 @@ class Judge:
     def calibrated(self, genotype: Genotype) -> Calibrated:
         """Return a subnet with its statistics and steps."""
         return calibrated(self.net, genotype, self.given["calibration"], self.scales)
+
+    def by_oracle(self) -> "Judge":
+        """Return the judge of the same supernet with the steps of least error."""
+        path = self.path.with_suffix("").with_suffix(".oracle.jsonl")
+        return replace(self, path=path, scales=Oracle())
 
 
 def deployed(judge: Judge, genotype: Genotype) -> tuple[IntegerNetwork, dict[str, Any]]:
@@ -365,7 +367,7 @@ def scale_errors(judge: Judge, seed: int, subnets: int) -> tuple[float, float | 
     s* is the step of least square error in the same subnet. The correlation is the mean
     over layers of that over subnets: what a shared step cannot have, it is None there.
     """
-    best = replace(judge, scales=Oracle())
+    best = judge.by_oracle()
     found: list[tuple[dict[str, float], dict[str, float]]] = []
     for i in range(subnets):
         genotype = drawn(judge.net.space, seed, i)

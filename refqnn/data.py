@@ -348,7 +348,7 @@ def textures(
 ) -> Dataset:
     """Crops of smooth random textures, some for each class, with random gain and noise.
 
-    image = gain * (a crop of unit variance from a periodic plane) + noise * N(0, 1)
+    image = gain * (a crop of a periodic plane of unit variance) + noise * N(0, 1)
 
     A plane has ``plane`` pixels a side, 4 ``size`` by default, and a crop begins at one
     of the first ``shifts`` pixels along each side, all by default: the more crops, the

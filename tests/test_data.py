@@ -99,6 +99,19 @@ def test_fashion_mnist_folder_refuses(tmp_path):
         data.fashion_mnist(tmp_path)
 
 
+def test_images_by_name(tmp_path):
+    with pytest.raises(ValueError, match="'embedded' or a folder, got '/nowhere'"):
+        data.source("/nowhere")
+    with pytest.raises(FileNotFoundError, match="train-images-idx3-ubyte"):
+        data.source(str(tmp_path))
+    of, folder = data.source(str(mnist_folder(tmp_path)))
+    assert (of, folder) == ("fashion_mnist", str(tmp_path))
+    assert data.sourced(of, folder).test_images.shape == (4, 1, 2, 3)
+    for name, message in (("mnist", "got 'mnist'"), (of, "need the folder")):
+        with pytest.raises(ValueError, match=message):
+            data.sourced(name)
+
+
 @pytest.mark.parametrize("label", [-1, 3])
 def test_labels_out_of_range(label):
     with pytest.raises(ValueError, match=r"labels must be in 0\.\.2"):
@@ -269,6 +282,19 @@ def test_batches_cover_everything_once():
         next(data.batches(images, labels, size=0))
 
 
+def test_halved(rng):
+    images = rng.integers(0, 256, (3, 2, 6, 4), dtype=np.uint8)
+    got = data.halved(images)
+    assert (got.shape, got.dtype) == ((3, 2, 3, 2), np.uint8)
+    for i, j in np.ndindex(3, 2):
+        square = images[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].astype(int)
+        want = [round(total / 4) for total in square.sum((2, 3)).ravel().tolist()]
+        np.testing.assert_array_equal(got[:, :, i, j].ravel(), want)
+    for shape in ((1, 1, 3, 4), (1, 1, 4, 3)):
+        with pytest.raises(ValueError, match="H and W must be even"):
+            data.halved(np.zeros(shape, np.uint8))
+
+
 def test_crop_and_flip_against_a_loop(rng):
     images = rng.integers(1, 200, (20, 2, 5, 4), dtype=np.uint8)
     got = data.crop_and_flip(images, np.random.default_rng(5), padding=2, value=7)
@@ -303,6 +329,32 @@ def test_crop_and_flip_pads_4_zeros_and_flips_unless_told(rng):
         for options in ({}, {"padding": 4, "value": 0, "flip": True})
     )
     np.testing.assert_array_equal(plain, told)
+
+
+@pytest.mark.parametrize(("shifts", "starts"), [(None, 20), (3, 3)])
+def test_textures_against_a_loop(shifts, starts):
+    settings = {"classes": 4, "per_class": 2, "gains": (0.5, 2.0), "noise": 0.25}
+    draws = np.random.default_rng(9)
+    made = data.textures(
+        30, 8, rng=np.random.default_rng(9), size=5, shifts=shifts, **settings
+    )
+    planes = data.smooth_planes(8, 20, 1.5, draws)
+    for images, labels in (made[:2], made[2:]):
+        n = len(labels)
+        np.testing.assert_array_equal(labels, draws.integers(0, 4, n))
+        plane = planes[2 * labels + draws.integers(0, 2, n)]
+        top, left = draws.integers(0, starts, (2, n))
+        gain, noise = draws.choice([0.5, 2.0], n), draws.standard_normal((n, 5, 5))
+        for i in range(n):
+            crop = np.roll(plane[i], (-top[i], -left[i]), (0, 1))[:5, :5]
+            want = gain[i] * crop + 0.25 * noise[i]
+            np.testing.assert_array_equal(images[i, 0], want.astype(np.float32))
+
+
+@pytest.mark.parametrize("shifts", [0, 41])
+def test_crops_begin_on_the_plane(shifts, rng):
+    with pytest.raises(ValueError, match=rf"in \[1, plane = 40\], got {shifts}"):
+        data.textures(1, 1, rng=rng, shifts=shifts)
 
 
 def test_textures(rng):

@@ -26,6 +26,31 @@ def test_shapes_and_size_by_hand():
     assert c_size_bits(network) == 8 * 464 + 1536 + 4 * 576
 
 
+def followed(name):
+    return [name, f"{name}_norm", f"{name}_relu", f"{name}_quant"]
+
+
+def test_layers_in_their_order():
+    network = separable(activation_bits=4, rng=None)
+    assert list(network.layers) == [
+        *("image", *followed("stem")),
+        *(*followed("pointwise1"), *followed("depthwise1"), "pool1"),
+        *(*followed("pointwise2"), *followed("depthwise2"), "pool", "pool_quant"),
+        "classifier",
+    ]
+
+
+def test_every_channel_is_scaled():
+    layers = separable(width=2.5, in_channels=3, rng=None).layers.values()
+    shapes = [layer.w.value.shape[:2] for layer in layers if hasattr(layer, "w")]
+    assert shapes == [(40, 3), (80, 40), (80, 1), (80, 80), (80, 1), (10, 80)]
+
+
+def test_depthwise_weights_have_the_bits_of_all_unless_told():
+    rows = count(separable(weight_bits=2, rng=None), (1, 10, 10)).layers
+    assert [row.weight_bits for row in rows] == [8, 2, 2, 2, 2, 8]
+
+
 @pytest.mark.parametrize(("fan_in", "kernel"), [(1, 3), (4, 3), (1, 6), (1, 12)])
 def test_fan_in_and_kernel(fan_in, kernel, rng):
     network = separable(depthwise_fan_in=fan_in, depthwise_kernel=kernel, rng=rng)
@@ -42,15 +67,36 @@ def test_gradient_check_at_frozen_residuals(rng):
     check_gradients(network, x, Run(training=True), rng)
 
 
+OPTIONS = {
+    "classes": 3,
+    "in_channels": 2,
+    "width": 0.5,
+    "weight_bits": 2,
+    "depthwise_bits": 4,
+    "activation_bits": 3,
+    "depthwise_fan_in": 4,
+    "depthwise_kernel": 5,
+    "method": "lsq",
+    "image_scale": 0.5,
+    "image_zero_point": 7,
+    "dtype": "float64",
+}
+
+
 def test_it_is_built_again_from_its_configuration():
-    network = separable(width=0.5, weight_bits=1, depthwise_fan_in=4, rng=None)
+    network = separable(rng=None, **OPTIONS)
+    assert network.config == {"network": "separable"} | OPTIONS
     assert build(network.config).config == network.config
+    image = network.layers["image"]
+    assert (image.scale, image.zero_point) == (0.5, 7)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"width": 0}, "width must be positive and finite, got 0"),
+        ({"classes": 0}, "classes must be at least 2 .* got 0 and 1"),
+        ({"in_channels": 0}, "in_channels at least 1, got 10 and 0"),
         ({"depthwise_fan_in": 3}, "depthwise_fan_in must divide the 32 channels"),
         ({"depthwise_kernel": 0}, "depthwise_kernel must be at least 1, got 0"),
     ],

@@ -11,7 +11,6 @@ minimum of the error in closed form.
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import tqdm
 from scipy.optimize import minimize_scalar
 
 from refqnn import plots
+from refqnn.cli import beside, count, one_line, whole_number
 from refqnn.quantizers import fixed_point, gaussian_clip
 
 BITS = (3, 4, 5, 6, 7, 8)
@@ -64,12 +64,14 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
 def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Simulate, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draws", type=int, default=100_000, help="a variance")
+    parser.add_argument("--draws", type=count, default=100_000, help="a variance")
     parser.add_argument("--bits", type=int, nargs="+", choices=BITS, default=[*BITS])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--figure", type=Path, default=Path("pareto_figure5.png"))
+    parser.add_argument("--seed", type=whole_number, default=0)
+    parser.add_argument("--figure", type=beside, default="pareto_figure5.png")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
+    if options.draws < 2:
+        parser.error(f"argument --draws: must be at least 2, got {options.draws}")
     rows = measured(options)
     lines = [
         plots.ClipLine(
@@ -77,7 +79,10 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
         )
         for row in rows
     ]
-    plots.save(plots.clip_lines(lines), options.figure)
+    try:
+        plots.save(plots.clip_lines(lines), options.figure)
+    except (ValueError, OSError) as error:
+        parser.error(f"argument --figure: {one_line(error)}")
     if options.json:
         print(json.dumps(rows))
         return rows

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn import plots
+from refqnn.cli import beside, count, one_line, whole_number
 from refqnn.cost import c_size_bits
 from refqnn.networks import build
 from refqnn.papers.pareto import Curve, aligned_network, domination, pareto_run
@@ -209,7 +210,7 @@ def panel(name: str, found: Sequence[dict[str, Any]]) -> plots.SizePanel:
     table: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for point in found:
         table.setdefault((point["member"], point["bits"]), []).append(point)
-    drawn = [
+    lines_of = [
         plots.SizeCurve(
             f"{bits}W{ACTIVATIONS}A",
             np.array([p["c_size_bits"] for p in chosen]),
@@ -221,22 +222,22 @@ def panel(name: str, found: Sequence[dict[str, Any]]) -> plots.SizePanel:
         for (_, bits), chosen in table.items()
     ]
     note = "markers: depths" if len(FAMILIES[name].members) > 1 else ""
-    return plots.SizePanel(FAMILIES[name].title, note, "C_size", drawn)
+    return plots.SizePanel(FAMILIES[name].title, note, "C_size", lines_of)
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, list[dict[str, Any]]]:
-    """Train, print who dominates, draw a figure of the paper each."""
+def options_of(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, Any]:
+    """Return the parser, for its errors, and what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", default="embedded", help="or a folder")
     parser.add_argument(
         "--families", nargs="+", choices=[*FAMILIES], default=[*FAMILIES]
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=2, help="processes, a thread each")
+    parser.add_argument("--seeds", type=whole_number, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--jobs", type=count, default=2, help="one-thread processes")
     parser.add_argument("--quick", action="store_true", help="a size, 128 images")
     parser.add_argument("--runs", type=Path, default=Path("runs/pareto"))
     parser.add_argument(
-        "--figures", default="pareto_figure", help="the start of their names"
+        "--figures", type=beside, default="pareto_figure", help="how their names start"
     )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
@@ -250,15 +251,29 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[dict[str, Any]]]:
     if options.quick:
         options.seeds, options.epochs = options.seeds[:1], 1
         options.images[0]["train"] = 128
-    found = measured(options)
+    return parser, options
+
+
+def drawn(found: Mapping[str, list[dict[str, Any]]], names: str) -> None:
+    """Draw a figure of the paper each."""
     for number in sorted({FAMILIES[name].figure for name in found}):
         panels = [
             panel(name, found[name])
             for name in found
             if FAMILIES[name].figure == number
         ]
-        path = Path(f"{options.figures}{number}.png")
+        path = Path(f"{names}{number}.png")
         plots.save(plots.size_curves(panels, columns=2 if number == 3 else 3), path)
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Train, draw, print who dominates."""
+    parser, options = options_of(argv)
+    try:
+        found = measured(options)
+        drawn(found, options.figures)
+    except (RuntimeError, ValueError, OSError) as error:
+        parser.error(one_line(error))
     print(json.dumps(found) if options.json else "\n".join(lines(found)))
     return found
 

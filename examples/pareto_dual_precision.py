@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refqnn import plots
+from refqnn import cli, plots
 from refqnn.cost import c_size_bits, count
 from refqnn.networks import build, image_shape, named
 from refqnn.papers.pareto import aligned_network, best, grid, pareto_run, table3
@@ -261,20 +261,23 @@ def panels(found: Mapping[str, dict[str, Any]], cost: str) -> list[plots.SizePan
     return shown
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
-    """Search, train, print the tables, draw figures 6 and 7."""
+def options_of(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, Any]:
+    """Return the parser, for its errors, and what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", default="embedded", help="or a folder")
     parser.add_argument(
         "--families", nargs="+", choices=[*FAMILIES], default=[*FAMILIES]
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--episodes", type=int, default=60, help="of HAQ, a ratio")
-    parser.add_argument("--jobs", type=int, default=2, help="processes, a thread each")
+    parser.add_argument("--seeds", type=cli.whole_number, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--episodes", type=cli.count, default=60, help="of HAQ")
+    parser.add_argument("--jobs", type=cli.count, default=2, help="processes")
     parser.add_argument("--quick", action="store_true", help="1 and 8 bits, 256 images")
     parser.add_argument("--runs", type=Path, default=Path("runs/pareto"))
     parser.add_argument(
-        "--figures", default="pareto_figure", help="the start of their names"
+        "--figures",
+        type=cli.beside,
+        default="pareto_figure",
+        help="how their names start",
     )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
@@ -288,11 +291,20 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         options.precisions, options.widths = (1, 8), (0.5,)
         options.seeds, options.epochs, options.episodes = options.seeds[:1], 1, 4
         options.images[0]["train"] = 256
+    return parser, options
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+    """Search, train, print the tables, draw figures 6 and 7."""
+    parser, options = options_of(argv)
     train = Trainings(options)
-    found = {name: study(name, train) for name in options.families}
-    for number, cost in ((6, "footprint_bits_separate_maxima"), (7, "c_size_bits")):
-        path = Path(f"{options.figures}{number}.png")
-        plots.save(plots.size_curves(panels(found, cost), columns=2), path)
+    try:
+        found = {name: study(name, train) for name in options.families}
+        for number, cost in ((6, "footprint_bits_separate_maxima"), (7, "c_size_bits")):
+            path = Path(f"{options.figures}{number}.png")
+            plots.save(plots.size_curves(panels(found, cost), columns=2), path)
+    except (RuntimeError, ValueError, OSError) as error:
+        parser.error(cli.one_line(error))
     print(json.dumps(found) if options.json else "\n".join(lines(found)))
     return found
 

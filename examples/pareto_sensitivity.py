@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from refqnn import plots
+from refqnn.cli import beside, count, one_line, whole_number
 from refqnn.papers.pareto import (
     KINDS,
     Changes,
@@ -146,16 +147,16 @@ def printed(name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Train, print the tables, draw figure 4."""
+def options_of(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, Any]:
+    """Return the parser, for its errors, and what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", default="embedded", help="see above")
     parser.add_argument("--tables", nargs="+", choices=["table1", "table2"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=2, help="processes, a thread each")
+    parser.add_argument("--seeds", type=whole_number, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--jobs", type=count, default=2, help="one-thread processes")
     parser.add_argument("--quick", action="store_true", help="two kinds, 640 images")
     parser.add_argument("--runs", type=Path, default=Path("runs/pareto"))
-    parser.add_argument("--figure", type=Path, default=Path("pareto_figure4.png"))
+    parser.add_argument("--figure", type=beside, default="pareto_figure4.png")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
     options.tables = options.tables or ["table1", "table2"]
@@ -169,9 +170,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         options.widths, options.kinds = WIDTHS[:1], KINDS[:2]
         options.seeds, options.epochs = options.seeds[:1], 1
         options.images[0]["train"] = 640
-    found = measured(options)
-    if "figure4" in found:
-        plots.save(plots.layer_variances(figure4(found["figure4"])), options.figure)
+    return parser, options
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Train, print the tables, draw figure 4."""
+    parser, options = options_of(argv)
+    try:
+        found = measured(options)
+        if "figure4" in found:
+            plots.save(plots.layer_variances(figure4(found["figure4"])), options.figure)
+    except (RuntimeError, ValueError, OSError) as error:
+        parser.error(one_line(error))
     print(json.dumps(found) if options.json else "\n".join(lines(found)))
     return found
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import tqdm
 
+from refqnn.cli import beside, one_line
 from refqnn.networks import named
 from refqnn.papers.pareto import align, near_misses, sizes_on, table3, width_grid
 
@@ -100,14 +101,17 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Count, print, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="align one network only")
-    parser.add_argument("--output", type=Path, help="file for the tables, as JSON")
+    parser.add_argument("--output", type=beside, help="file for the tables, as JSON")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
     found = measured(options)
     if options.output is not None:
-        part = options.output.with_name(f"{options.output.name}.part")
-        part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        part.replace(options.output)
+        part = Path(f"{options.output}.part")
+        try:
+            part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            part.replace(options.output)
+        except OSError as error:
+            parser.error(f"argument --output: {one_line(error)}")
     print(json.dumps(found) if options.json else "\n".join(lines(found)))
     return found
 

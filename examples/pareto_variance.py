@@ -19,6 +19,7 @@ import numpy as np
 import tqdm
 
 from refqnn import plots
+from refqnn.cli import beside, count, one_line, whole_number
 from refqnn.papers.pareto import (
     channel_correlation,
     mean_abs_variance,
@@ -86,32 +87,40 @@ def lines(
     return plots.VarianceLine(name, *values, printed)
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Compute, simulate, draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="4 000 draws a point")
-    parser.add_argument("--draws", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--figure", type=Path, default=Path("pareto_variance.png"))
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args(argv)
-    found = measured(options)
+def written(found: dict[str, Any], path: Path) -> None:
+    """Write the figure, and the points beside it."""
     points = found["points"]
     one = [lines(points, "equal", f"r = {r:g}", r) for r in CORRELATIONS]
     grown = [
         lines(points, "channels", "more channels: c x 3 x 3"),
         lines(points, "kernels", "a larger kernel: 1 x k x k"),
     ]
-    plots.save(plots.magnitude_variance(one, grown, within=WITHIN), options.figure)
-    options.figure.with_suffix(".json").write_text(
+    plots.save(plots.magnitude_variance(one, grown, within=WITHIN), path)
+    path.with_suffix(".json").write_text(
         json.dumps(found, indent=1) + "\n", encoding="utf-8"
     )
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Compute, simulate, draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="4 000 draws a point")
+    parser.add_argument("--draws", type=count, default=100_000)
+    parser.add_argument("--seed", type=whole_number, default=0)
+    parser.add_argument("--figure", type=beside, default="pareto_variance.png")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(argv)
+    try:
+        found = measured(options)
+        written(found, Path(options.figure))
+    except (ValueError, OSError) as error:
+        parser.error(one_line(error))
     if options.json:
         print(json.dumps(found))
         return found
     print(f"{found['draws']:,} draws a point; largest |z| {found['largest_abs_z']:.2f}")
     print(f"equation 7 as printed is negative at {found['printed_negative']} points")
-    for p in points:
+    for p in found["points"]:
         printed = "" if p["printed"] is None else f"   printed {p['printed']:+.5f}"
         print(
             f"{p['family']:9s} r {p['r']:.1f} d {p['d']:3d}   exact {p['exact']:.5f}   "

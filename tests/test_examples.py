@@ -701,6 +701,61 @@ def test_pareto_examples_name_what_they_refuse(capsys, tmp_path):
             assert folder in capsys.readouterr().err
 
 
+AFRESH = ["--quick", "--jobs", "1", "--runs", "runs"]
+REFUSED = [
+    ("clip", ["--draws", "1"], "argument --draws: must be at least 2, got 1"),
+    ("clip", ["--seed", "-1"], "argument --seed: '-1' is not a whole number"),
+    ("clip", ["--figure", "no/x.png"], "argument --figure: there is no folder no, got"),
+    (
+        *("clip", ["--draws", "9", "--bits", "3", "--figure", "x.foo"]),
+        "argument --figure: Format 'foo' is not supported",
+    ),
+    ("variance", ["--draws", "1"], "draws must be an int of at least 2, got 1"),
+    ("variance", ["--seed", "x"], "argument --seed: 'x' is not a whole number"),
+    ("variance", ["--figure", "no/x.png"], "argument --figure: there is no folder no"),
+    ("sizes", ["--output", "no/x.json"], "argument --output: there is no folder no"),
+    *(
+        (name, given, message)
+        for name in ("curves", "sensitivity", "dual_precision")
+        for given, message in (
+            (["--jobs", "0"], "argument --jobs: must be at least 1, got 0"),
+            (["--seeds", "0", "-1"], "argument --seeds: '-1' is not a whole number"),
+            (["--seeds"], "argument --seeds: expected at least one argument"),
+            ([*AFRESH, "--runs", "a_file"], "'a_file'"),
+        )
+    ),
+    ("curves", ["--figures", "no/x"], "argument --figures: there is no folder no"),
+    ("dual_precision", ["--figures", "no/x"], "there is no folder no, got 'no/x'"),
+    ("dual_precision", ["--episodes", "0"], "argument --episodes: must be at least 1"),
+    ("sensitivity", ["--figure", "no/x.png"], "there is no folder no, got 'no/x.png'"),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "message"), REFUSED)
+def test_pareto_examples_say_what_they_refuse(
+    name, given, message, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("a_file").touch()
+    with pytest.raises(SystemExit, match="2"):
+        example(f"pareto_{name}").main(given)
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_pareto_examples_say_that_a_run_failed(capsys, tmp_path, monkeypatch):
+    program = example("pareto_curves")
+
+    def failing(**_):
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(program, "pareto_run", failing)
+    with pytest.raises(SystemExit, match="2"):
+        program.main([*AFRESH, "--runs", str(tmp_path), "--families", "resnet"])
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "error: 3 of 3 runs failed" in told
+    assert "ValueError: no such thing" in told
+
+
 def test_pareto_variance(tmp_path, capsys):
     figure = tmp_path / "v.png"
     argv = ["--quick", "--json", "--figure", str(figure)]

@@ -38,11 +38,24 @@ def test_the_twelve_sizes_of_table_3_have_the_printed_digits():
     found = [f"{row.computed:.2f}" for row in rows]
     assert found == [f"{row.printed:.2f}" for row in rows]
     assert all(row.agrees for row in rows)
+    assert not rows[0]._replace(printed=63.86).agrees
+    assert [round(1000 * row.residual) for row in rows] == [
+        *(3, -4, -4, 2, 0, -1),
+        *(4, 0, 1, 1, -4, 1),
+    ]
     # to four digits, so that a change of convention within the printed ones shows
     assert [round(row.computed, 4) for row in rows] == [
         *(63.8533, 102.8657, 204.1761, 63.1319, 102.83, 204.079),
         *(11.9937, 15.4404, 27.5012, 12.1512, 15.5256, 27.5608),
     ]
+
+
+def test_the_methods_of_table_3_meet_the_sizes_of_three_8_bit_networks():
+    rows = table3()
+    assert [row.aligned_width for row in rows] == 6 * [0.25, 0.5, 1.0]
+    for row in rows:
+        assert row.method != "8 bit" or row.width == row.aligned_width
+        assert 52 < row.top1 < 78
 
 
 def test_flexible_rows_cannot_be_recomputed():
@@ -340,6 +353,17 @@ def test_what_has_no_size_raises(name, options, message):
         sizes_on(options.pop("widths"), maker(name, **options))
 
 
+def test_the_widest_that_fits_whatever_the_order():
+    assert align((2, 1, 3), (40, 10, 90), 50) == (2, 40, 10)
+    assert align((1, 2), (10, 40), 10) == (1, 10, 0)
+
+
+def test_a_grid_has_both_ends():
+    for end in (0.29, 0.57, 1.15):
+        assert width_grid(end, end) == (end,)
+    assert len(width_grid(0.29, 0.58)) == 30
+
+
 def test_a_grid_starts_above_zero():
     assert width_grid(0.001, 0.02) == (0.01, 0.02)
     for ends in ((0, 1), (2, 1), (1, math.inf)):
@@ -362,6 +386,25 @@ def test_domination_is_judged_on_common_sizes_only():
     np.testing.assert_allclose(found.leads[0], 1 / math.hypot(0.1, 0.1))
 
 
+def test_a_lead_is_asked_for_between_the_ends_too():
+    dented, straight = curve((1, 10, 100), (60, 50, 60)), curve((1, 100), (55, 55))
+    assert domination(dented, straight).verdict == "not comparable"
+    assert domination(straight, dented).verdict == "not comparable"
+    raised = curve((1, 10, 100), (60, 70, 60))
+    assert domination(raised, straight).verdict == "first"
+    assert domination(straight, raised).verdict == "second"
+
+
+def test_the_order_of_the_networks_does_not_matter():
+    other = curve((2, 10), (40, 41))
+    sorted_, mixed = (
+        Curve((1, 4, 20), (50, 58, 60), (0.1, 0.3, 2.0)),
+        Curve((20, 1, 4), (60, 50, 58), (2.0, 0.1, 0.3)),
+    )
+    assert domination(mixed, other) == domination(sorted_, other)
+    assert domination(other, mixed) == domination(other, sorted_)
+
+
 def test_sizes_count_in_logarithms():
     """Half-way between 1 and 100 is 10, not 50.5."""
     straight = curve((1, 100), (50, 60), 0.01)
@@ -380,6 +423,13 @@ def test_a_lead_needs_two_pooled_errors(lead, verdict):
     assert domination(below, above).verdict == opposite
 
 
+def test_the_errors_of_both_count():
+    sure, unsure = curve((1, 2), (51, 51), 0), curve((1, 2), (50, 50), 0.6)
+    assert domination(sure, unsure).verdict == "not comparable"
+    assert domination(unsure, sure).verdict == "not comparable"
+    np.testing.assert_allclose(domination(sure, unsure).leads, (1 / 0.6, -1 / 0.6))
+
+
 def test_domination_is_irreflexive_and_not_transitive():
     a = curve((1, 2), (60, 61))
     b = curve((1.5, 5), (50, 51))
@@ -395,7 +445,7 @@ def test_domination_is_irreflexive_and_not_transitive():
 def test_without_errors_any_lead_decides():
     first, second = curve((1, 2), (3, 4), 0), curve((1, 2), (2, 3), 0)
     assert domination(first, second) == ("first", (1, 2), (math.inf, -math.inf))
-    assert domination(first, first).leads == (0, 0)
+    assert domination(first, first) == ("not comparable", (1, 2), (0, 0))
 
 
 @pytest.mark.parametrize(
@@ -403,10 +453,12 @@ def test_without_errors_any_lead_decides():
     [
         Curve((1, 2), (1,), (1, 1)),
         Curve((), (), ()),
+        Curve(1.0, 1.0, 1.0),
         Curve((0, 1), (1, 1), (1, 1)),
         Curve((1, 1), (1, 1), (1, 1)),
         Curve((1, 2), (1, math.nan), (1, 1)),
         Curve((1, 2), (1, 1), (1, -1)),
+        Curve((1, 2), (1, 1), (1, math.nan)),
     ],
     ids=str,
 )

@@ -53,8 +53,8 @@ class Domination(NamedTuple):
     verdict: str
     #: sizes in bits that both have; None if there are none
     interval: tuple[float, float] | None
-    #: the smallest lead over the interval, of the first and of the second, in standard
-    #: errors; NaN without an interval
+    #: the smallest lead at the sizes of both within the interval, of the first and of
+    #: the second, in pooled standard errors; NaN without an interval
     leads: tuple[float, float]
 
 
@@ -146,7 +146,7 @@ def domination(first: Curve, second: Curve) -> Domination:
     high = min(max(curve.c_size_bits) for curve in (first, second))
     if low > high:
         return Domination("not comparable", None, (math.nan, math.nan))
-    sizes = np.array([low, high, *first.c_size_bits, *second.c_size_bits], float)
+    sizes = np.array([*first.c_size_bits, *second.c_size_bits], float)
     sizes = sizes[(low <= sizes) & (sizes <= high)]
     (a, error_a), (b, error_b) = along(first, sizes), along(second, sizes)
     pooled = np.hypot(error_a, error_b)

@@ -8,15 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numba
 import pytest
 from tables.sweep_runs import killed_by_three, process, threads, trained
 
 import refqnn
-from refqnn.sweep import Outcome, Sweep, digest, own_processes
+from refqnn.sweep import Outcome, Sweep, attempt, digest, own_processes
 
 RUNS = [{"a": a, "b": b} for a in range(3) for b in (1, 2)]
 
@@ -156,6 +157,75 @@ def test_completed_raises_once_all_have_ended(tmp_path):
         this.completed(here())
     assert len(this.recorded()) == 6
     assert sweep(tmp_path, runs=RUNS[:5]).completed()[4].result == 2
+
+
+def test_a_run_that_is_asked_for_twice_is_run_once_in_its_places(tmp_path):
+    runs = [{"a": 2, "b": 1}, {"a": 0, "b": 1}, {"b": 1, "a": 2}]
+    this = Sweep(product, runs, tmp_path / "a" / "b" / "runs.jsonl")
+    assert [o.result for o in this.outcomes(here())] == [2, 0, 2]
+    assert len(this.path.read_text().splitlines()) == 2
+    backwards = Sweep(product, runs[1::-1], this.path)
+    assert [o.result for o in backwards.outcomes(here())] == [0, 2]
+
+
+def test_the_bar_counts_runs_and_is_hidden_unless_asked_for(tmp_path, capsys):
+    sweep(tmp_path).outcomes(here(), progress=True)
+    assert "6/6" in capsys.readouterr().err
+    for progress in (None, False):
+        path = tmp_path / f"{progress}.jsonl"
+        Sweep(tens, RUNS, path).outcomes(here(), progress=progress)
+        assert capsys.readouterr().err == ""
+
+
+def test_a_process_a_core_unless_told(tmp_path, monkeypatch):
+    asked = []
+
+    def pool(workers):
+        asked.append(workers)
+        return here()
+
+    monkeypatch.setattr("refqnn.sweep.own_processes", pool)
+    monkeypatch.setattr("os.cpu_count", lambda: 7)
+    sweep(tmp_path, tens).outcomes()
+    Sweep(tens, RUNS, tmp_path / "told.jsonl").outcomes(workers=3)
+    assert asked == [7, 3]
+
+
+class Unable(Executor):
+    """Every run ends with an error on its way back."""
+
+    def submit(self, function, /, *args, **how):  # noqa: ARG002 - nothing is run
+        future = Future()
+        future.set_exception(TypeError("cannot pickle"))
+        return future
+
+
+def test_an_error_on_the_way_back_is_that_of_its_run(tmp_path):
+    found = sweep(tmp_path).outcomes(Unable(), workers=1)
+    assert all(o.error.startswith("TypeError: cannot pickle") for o in found)
+
+
+def test_after_an_interrupt_no_further_run_begins(tmp_path):
+    calls, over = [], Event()
+
+    def interrupted(i):
+        calls.append(i)
+        if i == 0:
+            raise KeyboardInterrupt
+        over.wait(10)
+
+    this = Sweep(interrupted, [{"i": i} for i in range(6)], tmp_path / "runs.jsonl")
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            this.outcomes(pool)
+        over.set()
+    assert calls in ([0], [0, 1])
+
+
+def test_the_threads_of_before_come_back():
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    assert attempt(threads, {"i": 0}).result == [1, 1]
+    assert numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS
 
 
 def test_wrong_numbers_of_workers_are_refused(tmp_path):

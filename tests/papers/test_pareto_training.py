@@ -1,26 +1,33 @@
 """Trainings of the Pareto paper's comparisons: runs, studies, grids, policies."""
 
+import csv
+from importlib import resources
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from refqnn import data
-from refqnn.cost import c_size_bits
+from refqnn import data, fast
+from refqnn.cost import c_size_bits, count
 from refqnn.networks import build
+from refqnn.nn import PARETO_CIFAR, evaluate
 from refqnn.papers.pareto import (
     KINDS,
     PRECISIONS,
     aligned_network,
     best,
     changes,
+    flexible,
     grid,
     pareto_run,
     table1_study,
     table2_study,
+    training,
     with_policy,
 )
 from refqnn.papers.pareto.flexible import policy_run
 from refqnn.papers.pareto.sensitivity import Changes, mean_and_spread
-from refqnn.papers.pareto.training import PRESET, drawn, images_named, sized
+from refqnn.papers.pareto.training import PRESET, costs, drawn, images_named, sized
 
 TINY = {"network": "separable", "width": 0.125, "activation_bits": 4}
 TEXTURES = {"of": "textures", "size": 6, "train": 128}
@@ -45,6 +52,53 @@ def test_a_run_says_what_was_trained_and_the_same_twice():
     assert "variations" not in run()
 
 
+def same_rates(schedule, other, steps):
+    """Compare learning rates, step by step."""
+    rates = [schedule(step) for step in range(steps)]
+    np.testing.assert_array_equal(rates, [other(step) for step in range(steps)])
+
+
+def test_what_a_run_trains_and_by_what_it_is_judged(monkeypatch):
+    seen = {}
+
+    def fitted(made, train, **how):
+        seen.update(how, training=made, train=train)
+        return [{"test_accuracy": 0.25}, {"test_accuracy": 0.5}]
+
+    monkeypatch.setattr(training, "fit", fitted)
+    found = run(seed=3, epochs=3)
+    made = seen["training"]
+    pictures = drawn(**TEXTURES, seed=3, folder=None)
+    assert seen["train"] == (pictures.train_images, pictures.train_labels)
+    assert seen["test"] == (pictures.test_images, pictures.test_labels)
+    assert (seen["epochs"], seen["after_step"], made.batch) == (3, None, 64)
+    same_rates(made.schedule, PARETO_CIFAR.schedule(2, epochs=3), 6)
+    image = made.network.layers["image"]
+    assert (image.scale, image.zero_point) == (1.0, 0)
+    drew = build(TINY | {"weight_bits": 4}, rng=np.random.default_rng([3, 1]))
+    for name in ("stem", "depthwise2"):
+        np.testing.assert_array_equal(
+            made.network.layers[name].w.value, drew.layers[name].w.value
+        )
+    assert found == {"accuracy": 50.0} | costs(drew, (1, 6, 6))
+
+
+def test_costs_have_memory_in_both_readings():
+    network = build({"network": "inv_resnet26", "width": 0.25, "weight_bits": 4})
+    counted = count(network, (1, 8, 8))
+    separate, joint = (
+        counted.footprint_bits_separate_maxima(),
+        counted.footprint_bits_joint_maximum(),
+    )
+    assert costs(network, (1, 8, 8)) == {
+        "c_size_bits": c_size_bits(network),
+        "macs": counted.macs,
+        "footprint_bits_separate_maxima": separate,
+        "footprint_bits_joint_maximum": joint,
+    }
+    assert separate > joint
+
+
 @pytest.mark.compiled
 def test_a_policy_gives_layers_their_own_bits():
     policy = {"pointwise1": 1, "depthwise1": 2}
@@ -67,7 +121,11 @@ def test_textures_are_those_of_the_seed_and_of_few_places():
     )
     np.testing.assert_array_equal(first.train_images, again.train_images)
     assert not np.array_equal(first.train_images, other.train_images)
-    assert len(first.test_images) == 2000
+    rng = np.random.default_rng([1, 0])
+    for got, want in zip(
+        other, data.textures(128, 2000, size=6, shifts=3, rng=rng), strict=True
+    ):
+        np.testing.assert_array_equal(got, want)
 
 
 def test_sizes_of_images():
@@ -76,7 +134,11 @@ def test_sizes_of_images():
     np.testing.assert_array_equal(
         half.train_images, data.halved(whole.train_images[:8])
     )
+    np.testing.assert_array_equal(half.train_labels, whole.train_labels[:8])
+    np.testing.assert_array_equal(half.test_images, data.halved(whole.test_images))
     np.testing.assert_array_equal(half.test_labels, whole.test_labels)
+    every = drawn(of="embedded", size=28, train=4000, seed=0, folder=None)
+    np.testing.assert_array_equal(every.train_images, whole.train_images)
     padded = sized(whole.test_images[:2], 32)
     assert padded.shape == (2, 1, 32, 32)
     np.testing.assert_array_equal(padded[:, :, 2:-2, 2:-2], whole.test_images[:2])
@@ -102,8 +164,12 @@ def test_images_that_there_are_not_are_refused(images, message):
         run(images=TEXTURES | images)
 
 
-def test_names_of_images():
-    assert images_named("textures")[0]["train"] == 700 * PRESET.batch
+def test_names_of_images(tmp_path):
+    textures = {"of": "textures", "size": 10, "train": 700 * PRESET.batch}
+    assert images_named("textures") == (textures, None)
+    (tmp_path / "train-images-idx3-ubyte").touch()
+    whole = {"of": "fashion_mnist", "size": 28, "train": 60_000}
+    assert images_named(str(tmp_path), size=28) == (whole, str(tmp_path))
     with pytest.raises(ValueError, match="or a folder, got '/nowhere'"):
         images_named("/nowhere")
 
@@ -117,6 +183,10 @@ def test_studies_hold_the_runs_of_the_tables():
     assert (high["weight_bits"], high["depthwise_bits"], high["width"]) == (4, 4, 1.0)
     assert (low["weight_bits"], low["depthwise_bits"], low["width"]) == (1, 1, 1.0)
     assert grown == low | {"width": 2.0}
+    assert {run["network"]["activation_bits"] for run in two.values()} == {4}
+    assert all(run["seed"] == seed for (_, _, seed), run in two.items())
+    kind = two["1 x 12 x 12", "low", 0]["network"]
+    assert (kind["depthwise_fan_in"], kind["depthwise_kernel"]) == (1, 12)
     assert {run["follow"] for key, run in two.items() if key[1] == "high"} == {True}
     assert {run["follow"] for key, run in two.items() if key[1] != "high"} == {False}
     one = table1_study({"network": "vgg", "width": 0.5}, widths=(1, 2), seeds=(0,))
@@ -129,6 +199,19 @@ def test_studies_hold_the_runs_of_the_tables():
 
 
 DEPTHWISE_ROWS = ("4 bit DWConv", "all")
+
+
+def test_the_studies_have_the_columns_of_the_printed_tables():
+    def cells(name):
+        file = resources.files("refqnn.papers") / "printed" / f"pareto_{name}.csv"
+        return csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+
+    one = table1_study({"network": "separable"}, seeds=(0,))
+    widths = [float(cell["width"]) for cell in cells("table1")]
+    assert [one[f"all, {w:g}x", "low", 0]["network"]["width"] for w in widths] == widths
+    assert len(one) == 2 * 3 * len(widths)
+    printed = {(int(c["fan_in"]), int(c["kernel"])) for c in cells("table2")}
+    assert set(KINDS) == printed
 
 
 def test_changes_are_differences_seed_by_seed():
@@ -175,6 +258,19 @@ def test_a_policy_is_aligned_too():
     assert c_size_bits(with_policy(build(mixed), policy)) == found.c_size_bits
 
 
+def test_the_bits_of_a_cell_come_before_the_configuration():
+    config = {"network": "separable", "weight_bits": 8, "depthwise_bits": 8}
+    cell = grid(config, 8000, separable=True, precisions=(2,))[0]
+    assert (cell.network["weight_bits"], cell.network["depthwise_bits"]) == (2, 2)
+
+
+@pytest.mark.parametrize("width", [0.1, 0.11, 5.99, 6.0])
+def test_widths_from_a_tenth_to_six_times_are_tried(width):
+    config = {"network": "separable", "weight_bits": 2, "width": 4.0}
+    target = c_size_bits(build(config | {"width": 4 * width}))
+    assert aligned_network(config, target)[0]["width"] >= 4 * width
+
+
 def test_a_size_that_no_width_has_is_refused():
     with pytest.raises(ValueError, match=r"target must be in \[\d+, \d+\] bits"):
         aligned_network({"network": "separable", "weight_bits": 8}, 10)
@@ -199,3 +295,64 @@ def test_a_policy_of_haq_keeps_the_ends_and_the_budget():
     assert (
         policy_run(**asked, epochs=1, seed=0, episodes=3, averages=(2.0, 4.0)) == found
     )
+
+
+@pytest.mark.parametrize(
+    ("losses", "taken"), [((3.0, 0.9), 3), ((3.0, 2.0, 1.1), 4), ((-1.0,), 2)]
+)
+def test_the_first_average_that_meets_the_tolerance_is_taken(
+    losses, taken, monkeypatch
+):
+    """Averages of 2, 3 and 4 bits: the first that loses at most one point, or 4."""
+    asked, seen = [], {}
+
+    def fitted(made, train, **how):
+        seen.update(how, training=made, train=train)
+
+    def proxied(trained, layers, train, held_out, **how):
+        seen.update(how, trained=trained, layers=layers, own=train, held_out=held_out)
+
+    def searched(problem, _, *, settings, **how):
+        loss = losses[len(asked)]
+        asked.append((problem, settings.warm_up, how))
+        policies = np.array([[8] * 4, [len(asked) + 1] * 4])
+        accuracies = [0.0, problem.float_accuracy - loss]
+        return SimpleNamespace(policies=policies, best=1, accuracies=accuracies)
+
+    for name, fake in (("fit", fitted), ("proxy", proxied), ("search", searched)):
+        monkeypatch.setattr(flexible, name, fake)
+    network = TINY | {"weight_bits": 4, "depthwise_bits": 4}
+    found = policy_run(
+        network=network,
+        images=TEXTURES | {"train": 192},
+        epochs=3,
+        seed=1,
+        averages=(2.0, 3.0, 4.0),
+        episodes=8,
+    )
+    assert list(found["policy"].values()) == [taken] * 4
+    assert len(found["tried"]) == len(asked) == len(losses)
+    np.testing.assert_allclose([tried["loss"] for tried in found["tried"]], losses)
+    for (problem, warm_up, how), average in zip(asked, (2, 3, 4), strict=False):
+        assert (problem.ratio, problem.b_min, problem.b_max) == (average / 32, 1, 8)
+        assert (warm_up, how) == (2, {"episodes": 8, "seed": 1})
+    images = drawn(**TEXTURES | {"train": 192}, seed=1, folder=None).train_images
+    np.testing.assert_array_equal(seen["train"][0], images[48:])
+    np.testing.assert_array_equal(seen["own"][0], images[48:])
+    np.testing.assert_array_equal(seen["held_out"][0], images[:48])
+    judged = evaluate(seen["trained"], *seen["held_out"], backend=fast).accuracy
+    assert found["float"] == 100 * judged
+    bare = build(
+        {"network": "separable", "width": 0.125, "image_scale": 1.0}
+        | {"image_zero_point": 0},
+        rng=np.random.default_rng([1, 1]),
+    )
+    assert list(seen["trained"].layers) == list(bare.layers)
+    for name, layer in seen["trained"].layers.items():
+        if hasattr(layer, "w"):
+            assert layer.weight_quant is None
+            np.testing.assert_array_equal(layer.w.value, bare.layers[name].w.value)
+    image = seen["trained"].layers["image"]
+    assert (image.scale, image.zero_point) == (1.0, 0)
+    assert (seen["epochs"], seen["training"].batch) == (3, 64)
+    same_rates(seen["training"].schedule, PARETO_CIFAR.schedule(2, epochs=3), 6)

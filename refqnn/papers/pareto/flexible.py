@@ -79,7 +79,8 @@ def policy_run(
 def in_floats(config: dict[str, Any], train: Any, epochs: int, seed: int) -> Any:
     """Return the network trained without quantizers."""
     rng = np.random.default_rng([seed, 1])
-    network = build(config | {"weight_bits": None, "activation_bits": None}, rng=rng)
+    floats = {name: None for name in config if name.endswith("_bits")}
+    network = build(config | floats, rng=rng)
     steps = steps_per_epoch(len(train[0]), PRESET.batch)
     training = Training(
         network,

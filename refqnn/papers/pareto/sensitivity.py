@@ -29,9 +29,10 @@ from refqnn._types import Float
 LOW, HIGH, ACTIVATIONS, GROWN = 1, 4, 4, 2
 #: rows of table 1 -> bits of depth-wise weights in the network of low precision
 DEPTHWISE: Mapping[str, int] = MappingProxyType({"4 bit DWConv": HIGH, "all": LOW})
+#: widths of the 4-bit networks, the columns of table 1
+WIDTHS = (1.0, 1.25, 1.5, 1.75, 2.0)
 #: (fan-in, kernel) of depth-wise filters, the columns of table 2
 KINDS = ((1, 3), (1, 6), (4, 3), (1, 12), (16, 3))
-WIDTHS = (1.0, 1.25, 1.5, 1.75, 2.0)
 
 Key = tuple[str, str, int]
 Study = Mapping[Key, dict[str, Any]]
@@ -79,7 +80,10 @@ def three_runs(
 
 
 def table1_study(
-    network: Mapping[str, Any], *, widths: Sequence[float], seeds: Iterable[int]
+    network: Mapping[str, Any],
+    *,
+    widths: Sequence[float] = WIDTHS,
+    seeds: Iterable[int],
 ) -> Study:
     """Return the runs of table 1: widths times those of a network's, both rows.
 

@@ -31,7 +31,7 @@ from refqnn.papers.pareto.flexible import policy_run
 from refqnn.papers.pareto.training import images_named
 from refqnn.sweep import Sweep, digest
 
-#: epochs of each kind of images: 500 and 938 steps
+#: epochs of each kind of images: 496 and 937 steps
 EPOCHS = {"embedded": 8, "fashion_mnist": 1}
 ACTIVATIONS = 4
 METHODS = ("8 bit", "Flexible", "DualPrecision")

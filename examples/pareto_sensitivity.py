@@ -40,7 +40,7 @@ from refqnn.sweep import Sweep, digest
 NETWORK: Mapping[str, Any] = {"network": "separable", "width": 1.0}
 #: widths of the 4-bit networks of table 1
 WIDTHS = (1.0, 1.5, 2.0)
-#: epochs of each kind of images: 700, 500 and 938 steps
+#: epochs of each kind of images: 700, 496 and 937 steps
 EPOCHS = {"textures": 1, "embedded": 8, "fashion_mnist": 1}
 
 

@@ -13,7 +13,9 @@ from refqnn import data
 from refqnn.core import Run
 from refqnn.deploy import IntegerNetwork
 from refqnn.networks.methods import METHODS
+from refqnn.nn import steps_per_epoch
 from refqnn.papers import tradeoff
+from refqnn.papers.pareto.training import PRESET
 
 FOLDER = Path(__file__).parent.parent / "examples"
 pytestmark = pytest.mark.compiled
@@ -699,6 +701,21 @@ def test_pareto_examples_name_what_they_refuse(capsys, tmp_path):
             with pytest.raises(SystemExit):
                 example(name).main(["--images", folder, "--runs", str(tmp_path)])
             assert folder in capsys.readouterr().err
+
+
+def test_pareto_trainings_have_the_steps_that_are_told():
+    """Incomplete last batches are left out."""
+    many = {"textures": 44_800, "embedded": 4000, "fashion_mnist": 60_000}
+    epochs = example("pareto_sensitivity").EPOCHS
+    steps = {
+        of: epochs[of] * steps_per_epoch(n, PRESET.batch) for of, n in many.items()
+    }
+    assert steps == {"textures": 700, "embedded": 496, "fashion_mnist": 937}
+    assert example("pareto_dual_precision").EPOCHS.items() <= epochs.items()
+    program = example("pareto_curves")
+    assert program.EPOCHS["embedded"] == epochs["embedded"]
+    assert program.EPOCHS["fashion_mnist"] == 1
+    assert steps_per_epoch(program.TRAIN["fashion_mnist"], PRESET.batch) == 312
 
 
 AFRESH = ["--quick", "--jobs", "1", "--runs", "runs"]

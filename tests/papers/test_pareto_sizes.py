@@ -282,6 +282,18 @@ def test_sizes_are_those_worked_by_hand(depth, bits):
     assert sizes(f"resnet{depth}", bits) == want
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"target": -1}, {"target": math.inf}, {"inner": 0}, {"ends": -1}, {"bits": 0}],
+    ids=str,
+)
+def test_no_width_without_weights_or_size(wrong):
+    least = {"target": 0, "inner": 1, "ends": 0, "bits": 1}
+    assert quadratic_width(**least) == 0
+    with pytest.raises(ValueError, match=r"target must be in \[0, inf\), inner and"):
+        quadratic_width(**least | wrong)
+
+
 def test_an_aligned_network_has_the_size_it_says():
     target = size("resnet20", width=1.5, weight_bits=4)
     found = align(width_grid(0.5, 4.1), sizes("resnet20", 1), target)

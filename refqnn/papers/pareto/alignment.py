@@ -116,13 +116,19 @@ def align(widths: Sequence[float], sizes: Sequence[int], target: float) -> Align
 def quadratic_width(target: float, *, inner: int, ends: int, bits: int) -> float:
     """w with b I w^2 + 8 E w = s: the width if channels need not be whole numbers.
 
-    ``inner`` weights have channels on both sides, ``ends`` on one, at width 1.
+    ``inner`` weights have channels on both sides, ``ends`` on one, at width 1. Raises
+    ValueError for a negative size, and for no weights or bits.
 
     >>> quadratic_width(4 * 100, inner=100, ends=0, bits=1)  # 4 bits become 1
     2.0
     >>> round(quadratic_width(4 * 100 + 8 * 5, inner=100, ends=5, bits=1), 2)
     1.91
     """
+    if not 0 <= target < math.inf or inner < 1 or ends < 0 or bits < 1:
+        raise ValueError(
+            "target must be in [0, inf), inner and bits at least 1, ends at least 0, "
+            f"got {target}, {inner}, {bits} and {ends}"
+        )
     linear = END_BITS * ends
     root = math.sqrt(linear**2 + 4 * bits * inner * target)
     return (root - linear) / (2 * bits * inner)

@@ -32,7 +32,10 @@ GRID = width_grid(0.1, 6.0)
 
 
 class Cell(NamedTuple):
-    """A pair of precisions, and the network of the grid's size that has them."""
+    """A pair of precisions, and the network of the grid's size that has them.
+
+    The width in ``aligned`` is a share of the configuration's own.
+    """
 
     bits: int
     depthwise_bits: int | None

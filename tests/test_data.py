@@ -333,7 +333,7 @@ def test_crop_and_flip_pads_4_zeros_and_flips_unless_told(rng):
 
 @pytest.mark.parametrize(("shifts", "starts"), [(None, 20), (3, 3)])
 def test_textures_against_a_loop(shifts, starts):
-    settings = {"classes": 4, "per_class": 2, "gains": (0.5, 2.0), "noise": 0.25}
+    settings = {"classes": 4, "per_class": 2, "gains": (0.5, 1.0, 2.0), "noise": 0.25}
     draws = np.random.default_rng(9)
     made = data.textures(
         30, 8, rng=np.random.default_rng(9), size=5, shifts=shifts, **settings
@@ -344,7 +344,7 @@ def test_textures_against_a_loop(shifts, starts):
         np.testing.assert_array_equal(labels, draws.integers(0, 4, n))
         plane = planes[2 * labels + draws.integers(0, 2, n)]
         top, left = draws.integers(0, starts, (2, n))
-        gain, noise = draws.choice([0.5, 2.0], n), draws.standard_normal((n, 5, 5))
+        gain, noise = draws.choice([0.5, 1.0, 2.0], n), draws.standard_normal((n, 5, 5))
         for i in range(n):
             crop = np.roll(plane[i], (-top[i], -left[i]), (0, 1))[:5, :5]
             want = gain[i] * crop + 0.25 * noise[i]

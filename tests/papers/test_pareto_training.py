@@ -25,7 +25,7 @@ from refqnn.papers.pareto import (
     training,
     with_policy,
 )
-from refqnn.papers.pareto.dual_precision import GRID
+from refqnn.papers.pareto.dual_precision import GRID, of_width
 from refqnn.papers.pareto.flexible import policy_run
 from refqnn.papers.pareto.sensitivity import Changes, mean_and_spread
 from refqnn.papers.pareto.training import PRESET, costs, drawn, images_named, sized
@@ -263,6 +263,11 @@ def test_the_bits_of_a_cell_come_before_the_configuration():
     config = {"network": "separable", "weight_bits": 8, "depthwise_bits": 8}
     cell = grid(config, 8000, separable=True, precisions=(2,))[0]
     assert (cell.network["weight_bits"], cell.network["depthwise_bits"]) == (2, 2)
+
+
+def test_shares_of_a_width_are_kept_to_six_digits():
+    assert of_width({"width": 0.125}, 1.01) == {"width": 0.12625}
+    assert of_width({}, 1 / 3) == {"width": 0.333333}
 
 
 def test_hundredths_from_a_tenth_to_six_are_tried():

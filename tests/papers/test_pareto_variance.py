@@ -21,6 +21,7 @@ from refqnn.papers.pareto import (
 )
 from refqnn.papers.pareto.variance import (
     centred_rho,
+    checked_correlation,
     equal_correlation,
     magnitude_excess,
 )
@@ -78,6 +79,14 @@ def test_monte_carlo_knows_any_matrix_and_sigma(rng):
     exact = mean_abs_variance(correlation, sigma=3.0)
     assert abs(found.variance - exact) < 4 * found.standard_error
     np.testing.assert_allclose(exact, 9 * mean_abs_variance(correlation))
+
+
+def test_an_experiment_of_five_draws_by_hand():
+    found = simulate(np.eye(1), draws=5, rng=np.random.default_rng(4), sigma=2.0)
+    means = 2 * np.abs(np.random.default_rng(4).standard_normal(5))
+    np.testing.assert_allclose(found.variance, np.var(means, ddof=1))
+    second, fourth = (np.mean((means - means.mean()) ** k) for k in (2, 4))
+    np.testing.assert_allclose(found.standard_error**2, (fourth - second**2) / 5)
 
 
 def test_the_standard_error_of_the_experiment_is_right():
@@ -222,6 +231,12 @@ def test_what_is_no_correlation_matrix_raises(correlation, message):
 def test_rounding_is_forgiven():
     almost = np.array([[1 + 1e-12, 1 + 1e-12], [1, 1 - 1e-12]])
     np.testing.assert_allclose(mean_abs_variance(almost), ONE)
+    np.testing.assert_array_equal(checked_correlation(almost), np.ones((2, 2)))
+    skew = checked_correlation([[1 - 1e-9, 0.5], [0.5 + 1e-9, 1]])
+    assert skew[0, 1] == skew[1, 0] == 0.5 + 5e-10
+    assert skew[0, 0] == 1
+    with pytest.raises(ValueError, match="symmetric, off by 1e-06"):
+        checked_correlation([[1, 0.5], [0.5 + 1e-6, 1]])
 
 
 def test_other_arguments_out_of_range_raise():
@@ -234,6 +249,8 @@ def test_other_arguments_out_of_range_raise():
             r"sigma must be in \[0, inf",
         ),
         (lambda: mean_abs_variance(np.eye(2), sigma=math.nan), "sigma must be in"),
+        (lambda: mean_abs_variance(np.eye(2), sigma=math.inf), "sigma must be in"),
+        (lambda: mean_abs_variance_printed(True, 0.5), "at least 1, got True"),
         (lambda: rho([[1.0]]), "d must be an int of at least 2, got 1"),
         (lambda: equal_correlation(3, -0.6), "eigenvalue below 0"),
         (lambda: channel_correlation(0, 3, within=0.1), "at least 1, got 0"),

@@ -6,8 +6,10 @@ square of what they quantize, which is ours; all with the same first weights and
 on Fashion-MNIST halved to 14 x 14, the embedded subset or all of it. Then evaluates
 every subnet of a small space (or evolves in a large one), calibrated, and prints the
 hypervolume of the front, that of its subnets on test images, the mean accuracy of all
-subnets, how far scales are from those of least square error, and how they correlate
-with them. The oracle is the shared supernet with these best scales.
+subnets, how far scales are from those of least square error, how they correlate with
+them, and for weights and activations how far above them they are and how much both
+differ from subnet to subnet, as logarithms. The oracle is the shared supernet with
+these best scales.
 
     python examples/quantnas_front.py [--images embedded|FOLDER] [--seeds 0 1 2]
 
@@ -108,6 +110,12 @@ def integers(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> str
     )
 
 
+def spread(kind: dict[str, float]) -> str:
+    """Return three columns: above the best step, its deviation, that of the best."""
+    above, own, best = (kind[name] for name in ("above", "deviation", "best_deviation"))
+    return f"   {above:+.2f} {own:.2f} {best:.2f}"
+
+
 def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return the table, and how often a hypervolume is that of shared or larger."""
     text = [
@@ -121,6 +129,7 @@ def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
             f"{row['scales']:10s}{row['seed']:4d}{row['hypervolume']:13.4f}"
             f"{row['test_hypervolume']:7.4f}{100 * best:7.1f}{100 * row['mean']:7.1f}"
             f"{row['calibration_error']:12.3f}{shown:>13s}"
+            f"{spread(row['weights'])}{spread(row['activations'])}"
         )
     volumes = {(row["scales"], row["seed"]): row["hypervolume"] for row in rows}
     seeds = sorted({row["seed"] for row in rows})

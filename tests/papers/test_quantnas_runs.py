@@ -23,7 +23,7 @@ from refqnn.papers.quantnas.runs import (
     layer_scales,
     pictures,
     price_of,
-    scale_errors,
+    scale_study,
     scales_run,
     searched,
     table_path,
@@ -214,28 +214,34 @@ def test_what_a_front_run_returns(judge):
     assert found["test_hypervolume"] == hypervolume(test, **bounds)
     assert found["hypervolume"] != found["test_hypervolume"]
     assert found["mean"] == pytest.approx(np.mean([p.accuracy for p in points]))
-    errors, together = scale_errors(judge, 3, 6)
-    assert (found["calibration_error"], found["correlation"]) == (errors, together)
+    study = scale_study(judge, 3, 6)
+    assert {name: found[name] for name in study} == study
 
 
-def test_scale_errors_are_to_the_best_steps(judge):
+def test_scales_are_compared_with_the_best_steps(judge):
     oracle = replace(judge, scales=Oracle())
     steps = []
     for i in range(5):
         genotype = drawn(TINY, 3, i)
         pair = judge.calibrated(genotype), oracle.calibrated(genotype)
         steps.append([found.steps for found in pair])
-    errors, together = scale_errors(judge, 3, 5)
-    assert errors == pytest.approx(np.mean([calibration_error(*p) for p in steps]))
+    study = scale_study(judge, 3, 5)
+    error = np.mean([calibration_error(*p) for p in steps])
+    assert study["calibration_error"] == pytest.approx(error)
     names = set.intersection(*(set(own) for own, _ in steps))
     assert names < set.union(*(set(own) for own, _ in steps)), "depths differ"
-    each = []
+    each, spreads = [], {"weights": [], "activations": []}
     for name in names:
         logs = np.log([[own[name], best[name]] for own, best in steps])
         if np.all(np.ptp(logs, axis=0) > 1e-9):
             each.append(np.corrcoef(logs.T)[0, 1])
-    assert together == pytest.approx(np.mean(each))
-    assert scale_errors(oracle, 3, 5)[0] == 0
+        kind = "activations" if "quant" in name else "weights"
+        spreads[kind].append([np.mean(logs[:, 0] - logs[:, 1]), *np.std(logs, axis=0)])
+    assert study["correlation"] == pytest.approx(np.mean(each))
+    for kind, rows in spreads.items():
+        want = np.mean(rows, axis=0)
+        assert list(study[kind].values()) == pytest.approx(want)
+    assert scale_study(oracle, 3, 5)["calibration_error"] == 0
 
 
 def test_correlation(rng):

@@ -319,7 +319,6 @@ def judged(
     best = front(points)
     test = [p._replace(accuracy=judge.accuracy(p.genotype, "test")) for p in best]
     bounds = {"cost_max": 1.01 * price(largest(space)), "accuracy_min": CHANCE}
-    errors, correlation = scale_errors(judge, seed, min(12, subnets or 12))
     return {
         "evaluated": len(points),
         "points": [[p.cost, p.accuracy] for p in points],
@@ -335,8 +334,7 @@ def judged(
         "hypervolume": hypervolume(best, **bounds),
         "test_hypervolume": hypervolume(test, **bounds),
         "mean": float(np.mean([p.accuracy for p in points])),
-        "calibration_error": errors,
-        "correlation": correlation,
+        **scale_study(judge, seed, min(12, subnets or 12)),
     }
 
 
@@ -361,11 +359,13 @@ def searched(
     return [Point(g, accuracy, price(g)) for g, accuracy in known.items()]
 
 
-def scale_errors(judge: Judge, seed: int, subnets: int) -> tuple[float, float | None]:
-    """Return mean |log s - log s*|, and the correlation of both over random subnets.
+def scale_study(judge: Judge, seed: int, subnets: int) -> dict[str, Any]:
+    """Return how steps s of random subnets lie to those of least square error, s*.
 
-    s* is the step of least square error in the same subnet. The correlation is the mean
-    over layers of that over subnets: what a shared step cannot have, it is None there.
+    calibration_error: mean |log s - log s*| over layers and subnets. correlation: that
+    of log s and log s* over subnets, the mean over layers; None for shared steps, which
+    have none. Of weights and of activations: mean log s - log s*, and the standard
+    deviations of log s and of log s* over subnets, means over the layers that all have.
     """
     best = judge.by_oracle()
     found: list[tuple[dict[str, float], dict[str, float]]] = []
@@ -374,13 +374,30 @@ def scale_errors(judge: Judge, seed: int, subnets: int) -> tuple[float, float | 
         own = judge.calibrated(genotype).steps
         same = isinstance(judge.scales, Oracle)
         found.append((own, own if same else best.calibrated(genotype).steps))
-    errors = float(np.mean([calibration_error(*pair) for pair in found]))
-    names = set.intersection(*(set(ours) for ours, _ in found))
-    logs = [
-        np.log([[ours[n], other[n]] for ours, other in found]).T for n in sorted(names)
-    ]
-    each = [c for c in map(correlation_of, logs) if c is not None]
-    return errors, float(np.mean(each)) if each else None
+    names = sorted(set.intersection(*(set(ours) for ours, _ in found)))
+    logs = {n: np.log([[own[n], other[n]] for own, other in found]).T for n in names}
+    each = [c for c in map(correlation_of, logs.values()) if c is not None]
+    quants = {name for name in names if "quant" in name}
+    return {
+        "calibration_error": float(np.mean([calibration_error(*p) for p in found])),
+        "correlation": float(np.mean(each)) if each else None,
+        "weights": spread_of([logs[n] for n in names if n not in quants]),
+        "activations": spread_of([logs[n] for n in names if n in quants]),
+    }
+
+
+def spread_of(logs: list[Float]) -> dict[str, float]:
+    """Return mean difference and mean deviations of pairs of rows (log s, log s*).
+
+    >>> spread_of([np.array([[1.0, 3.0], [0.0, 0.0]])])
+    {'above': 2.0, 'deviation': 1.0, 'best_deviation': 0.0}
+    """
+    deviation, best_deviation = np.mean([pair.std(axis=1) for pair in logs], axis=0)
+    return {
+        "above": float(np.mean([own - best for own, best in logs])),
+        "deviation": float(deviation),
+        "best_deviation": float(best_deviation),
+    }
 
 
 def correlation_of(pair: Float) -> float | None:

@@ -118,9 +118,8 @@ def spread(kind: dict[str, float]) -> str:
 
 def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return the table, and how often a hypervolume is that of shared or larger."""
-    text = [
-        "scales    seed  hypervolume  on test   best   mean  |log s/s*|  correlation"
-    ]
+    head = "scales    seed  hypervolume  test     best   mean  |log s/s*|  correlation"
+    text = [f"{head}   weights           activations"]
     for row in rows:
         best = max(point["accuracy"] for point in row["front"])
         together = row["correlation"]

@@ -111,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
             part.replace(options.output)
         except OSError as error:
+            part.unlink(missing_ok=True)
             parser.error(f"argument --output: {one_line(error)}")
     print(json.dumps(found) if options.json else "\n".join(lines(found)))
     return found

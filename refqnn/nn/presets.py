@@ -26,11 +26,16 @@ class Preset:
     def schedule(self, steps_per_epoch: int, *, epochs: int | None = None) -> Schedule:
         """Return the learning rate per step; fewer ``epochs`` shrink the warm-up too.
 
+        Raises ValueError for no epochs and for epochs without steps.
+
         >>> rate = PARETO_CIFAR.schedule(10)
         >>> round(rate(0), 6), rate(49)
         (0.001, 0.05)
         """
         length = self.epochs if epochs is None else epochs
+        for name, value in (("steps_per_epoch", steps_per_epoch), ("epochs", length)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         warmup = round(self.warmup_epochs * length / self.epochs * steps_per_epoch)
         return cosine(self.lr, steps=length * steps_per_epoch, warmup=warmup)
 

@@ -83,3 +83,10 @@ def test_pareto_optimiser_decays_weights_only():
         weight = name.endswith(".w")
         factor = 1 - 5e-4 * 1.9 if weight else 1.0  # nesterov: g + .9 g
         np.testing.assert_allclose(param.value, before[name] * factor, rtol=1e-6)
+
+
+def test_schedules_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
+        PARETO_CIFAR.schedule(50, epochs=0)
+    with pytest.raises(ValueError, match="steps_per_epoch must be at least 1, got 0"):
+        PARETO_CIFAR.schedule(0)

@@ -238,11 +238,13 @@ def printed_rows(network: str) -> list[dict[str, Any]]:
     return rows
 
 
-def panels(found: Mapping[str, dict[str, Any]], cost: str) -> list[plots.SizePanel]:
+def panels(
+    found: Mapping[str, dict[str, Any]], cost: str, images: str
+) -> list[plots.SizePanel]:
     """Return our panels and the paper's, by size (figure 7) or memory (figure 6)."""
     name = "C_size" if cost == "c_size_bits" else "memory, maps of 8 bits"
     made = [
-        (f"{key}, Fashion-MNIST", "measured", value["rows"])
+        (key, f"measured, images: {images}", value["rows"])
         for key, value in found.items()
     ]
     made += [
@@ -302,7 +304,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         found = {name: study(name, train) for name in options.families}
         for number, cost in ((6, "footprint_bits_separate_maxima"), (7, "c_size_bits")):
             path = Path(f"{options.figures}{number}.png")
-            plots.save(plots.size_curves(panels(found, cost), columns=2), path)
+            shown = panels(found, cost, options.images[0]["of"])
+            plots.save(plots.size_curves(shown, columns=2), path)
     except (RuntimeError, ValueError, OSError) as error:
         parser.error(cli.one_line(error))
     print(json.dumps(found) if options.json else "\n".join(lines(found)))

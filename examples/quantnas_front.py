@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from refqnn import data, plots
-from refqnn.cli import count, one_line, whole_number
+from refqnn.cli import beside, count, one_line, whole_number
 from refqnn.papers.quantnas import check_genotype, load_table, measure
 from refqnn.papers.quantnas.runs import (
     SPACES,
@@ -153,7 +153,7 @@ def options_of(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, Any
     add("--quick", action="store_true", help="6 steps, 256 images, 4 subnets")
     add("--runs", type=Path, default=Path("runs/quantnas"))
     add("--figure", type=Path, default=Path("quantnas_front.png"))
-    add("--deploy", type=Path, help="file for the integer network")
+    add("--deploy", type=beside, help="file for the integer network")
     add("--json", action="store_true")
     options = parser.parse_args(argv)
     if options.quick:
@@ -177,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
         plots.save(plots.search_fronts(fronts, COSTS[options.cost]), options.figure)
         written = json.dumps(rows, indent=1) + "\n"
         options.figure.with_suffix(".json").write_text(written, encoding="utf-8")
-    except (ValueError, OSError) as refused:
+    except (RuntimeError, ValueError, OSError) as refused:
         parser.error(one_line(refused))
     print(json.dumps(rows) if options.json else "\n".join(lines(rows)))
     if options.deploy is not None:

@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
         plots.save(plots.subnet_scales(panels), options.figure)
         written = json.dumps(rows, indent=1) + "\n"
         options.figure.with_suffix(".json").write_text(written, encoding="utf-8")
-    except (ValueError, OSError) as refused:
+    except (RuntimeError, ValueError, OSError) as refused:
         parser.error(one_line(refused))
     print(json.dumps(rows) if options.json else "\n".join(lines(rows)))
     return rows

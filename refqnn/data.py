@@ -215,19 +215,22 @@ def embedded() -> Dataset:
         return Dataset(**read_npz(path))
 
 
-def source(name: str) -> tuple[str, str | None]:
+def source(name: str, *others: str) -> tuple[str, str | None]:
     """Return which images a name means, and the folder of their files.
 
-    "embedded", or the folder of Fashion-MNIST. Raises ValueError where there is no such
-    folder, and FileNotFoundError where it does not hold them.
+    "embedded", one of ``others`` that the caller knows, or the folder of Fashion-MNIST.
+    Raises ValueError where there is no such folder, and FileNotFoundError where it does
+    not hold them.
 
     >>> source("embedded")
     ('embedded', None)
     """
-    if name == "embedded":
+    names = ("embedded", *others)
+    if name in names:
         return name, None
     if not Path(name).is_dir():
-        raise ValueError(f"images must be 'embedded' or a folder, got {name!r}")
+        known = ", ".join(map(repr, names))
+        raise ValueError(f"images must be {known} or a folder, got {name!r}")
     idx_file(Path(name), "train-images-idx3-ubyte")
     return "fashion_mnist", name
 

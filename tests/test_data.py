@@ -102,6 +102,9 @@ def test_fashion_mnist_folder_refuses(tmp_path):
 def test_images_by_name(tmp_path):
     with pytest.raises(ValueError, match="'embedded' or a folder, got '/nowhere'"):
         data.source("/nowhere")
+    assert data.source("noise", "noise") == ("noise", None)
+    with pytest.raises(ValueError, match="'embedded', 'noise' or a folder, got 'hum'"):
+        data.source("hum", "noise")
     with pytest.raises(FileNotFoundError, match="train-images-idx3-ubyte"):
         data.source(str(tmp_path))
     of, folder = data.source(str(mnist_folder(tmp_path)))

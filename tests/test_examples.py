@@ -864,12 +864,23 @@ def test_a_latency_table_that_is_none_is_refused_before_training(tmp_path, capsy
     assert "latency_large.json is not a" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_failed_quantnas_run_is_named(tmp_path):
+def test_a_failed_quantnas_run_is_named(tmp_path, capsys):
     argv = ["--quick", "--jobs", "1", "--runs", str(tmp_path)]
     program = example("quantnas_scales")
     program.scales_run = failing
-    with pytest.raises(RuntimeError, match=r"runs failed .* ValueError: no luck"):
+    with pytest.raises(SystemExit):
         program.main(argv)
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"runs failed .* ValueError: no luck", told)
+
+
+def test_integers_without_a_folder_are_refused_before_training(tmp_path, capsys):
+    program = example("quantnas_front")
+    program.front_run = failing
+    with pytest.raises(SystemExit):
+        program.main(["--quick", "--deploy", str(tmp_path / "none" / "net.npz")])
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "argument --deploy: there is no folder" in told
 
 
 def failing(**_):

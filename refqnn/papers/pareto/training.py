@@ -133,9 +133,9 @@ def images_named(name: str, *, size: int = 14) -> tuple[dict[str, Any], str | No
     >>> images_named("embedded")
     ({'of': 'embedded', 'size': 14, 'train': 4000}, None)
     """
-    if name == "textures":
-        return {"of": name, "size": 10, "train": 700 * PRESET.batch}, None
-    of, folder = data.source(name)
+    of, folder = data.source(name, "textures")
+    if of == "textures":
+        return {"of": of, "size": 10, "train": 700 * PRESET.batch}, None
     train = 4000 if of == "embedded" else 60_000
     return {"of": of, "size": size, "train": train}, folder
 

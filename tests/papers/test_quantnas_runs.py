@@ -7,6 +7,8 @@ import pytest
 from tables.networks import pixels
 
 from refqnn import data
+from refqnn.deploy import Comparison
+from refqnn.deploy.agreement import LayerAgreement
 from refqnn.papers.quantnas import runs
 from refqnn.papers.quantnas.cost import LatencyTable, bit_operations, c_size, key_of
 from refqnn.papers.quantnas.deployment import folded_weights
@@ -18,6 +20,7 @@ from refqnn.papers.quantnas.runs import (
     SMALL,
     Judge,
     correlation_of,
+    deployed,
     drawn,
     judged,
     layer_scales,
@@ -284,3 +287,24 @@ def test_runs_that_differ_keep_different_files(tmp_path, monkeypatch):
         assert shared != oracle
     assert len(set(seen)) == len(seen) == 7
     assert (tmp_path / "new").is_dir()
+
+
+def test_what_differs_between_a_subnet_and_its_integers_is_counted(judge, monkeypatch):
+    monkeypatch.setattr(runs, "AT_A_TIME", 8)
+    images, labels = judge.given["test"]
+    integer, report = deployed(judge, largest(TINY))
+    assert report == {
+        "genotype": largest(TINY),
+        "images": 20,
+        "layers_beyond_the_bound": 0,
+        "different_from_float64": 0,
+        "accuracy": np.mean(integer.predict(images) == labels),
+    }
+    near = LayerAgreement("near", 9, 1, 1, 0.0, 0.0, 0.1, within=True)
+    far = near._replace(largest_difference=2)
+    pair = [Comparison("a", 9, 3), Comparison("b", 9, 1)]
+    monkeypatch.setattr(runs, "compare_layers", lambda *_: [near, far, near])
+    monkeypatch.setattr(runs, "compare_float64", lambda *_: pair)
+    _, report = deployed(judge, largest(TINY))  # in three parts
+    assert report["layers_beyond_the_bound"] == 3
+    assert report["different_from_float64"] == 3 * (3 + 1)

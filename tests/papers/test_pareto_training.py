@@ -39,6 +39,15 @@ def run(**options):
     return pareto_run(**given | {"seed": 0} | options)
 
 
+def test_the_images_say_how_pixels_become_numbers(monkeypatch):
+    def stopped(config, **_):
+        raise RuntimeError(f"scale {config['image_scale']}")
+
+    monkeypatch.setattr(training, "build", stopped)
+    with pytest.raises(RuntimeError, match=r"scale 1\.0"):
+        run(network=TINY | {"image_scale": 0.25})
+
+
 @pytest.mark.compiled
 def test_a_run_says_what_was_trained_and_the_same_twice():
     network = TINY | {"weight_bits": 4}

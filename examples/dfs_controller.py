@@ -26,7 +26,7 @@ from refqnn import plots
 from refqnn.papers.dfs import OPTIONS, check_target, least_skip_share
 from refqnn.papers.dfs.printed import printed_table
 from refqnn.papers.tradeoff import check_runs, outcomes
-from refqnn.sweep import Outcome
+from refqnn.studies.sweep import Outcome
 
 TARGETS = (0.05, 0.1, 0.2, 0.4, 0.6)
 #: alpha of the scale-free loss; it is 1 where nothing is said

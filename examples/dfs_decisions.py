@@ -26,7 +26,7 @@ from refqnn.papers.dfs import OPTIONS, check_target, computation_percentage
 from refqnn.papers.dfs.printed import option_name, printed_decisions
 from refqnn.papers.haq import printed_bits
 from refqnn.papers.tradeoff import check_runs, outcomes
-from refqnn.sweep import Outcome
+from refqnn.studies.sweep import Outcome
 
 TARGETS = (0.04, 0.05, 0.0625, 0.1, 0.2, 0.4, 0.6, 0.8)
 DRAWN = (0.04, 0.0625, 0.2, 0.4)

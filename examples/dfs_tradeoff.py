@@ -22,7 +22,7 @@ import numpy as np
 
 from refqnn import plots
 from refqnn.papers.tradeoff import check_runs, outcomes
-from refqnn.sweep import Outcome
+from refqnn.studies.sweep import Outcome
 
 TARGETS = (0.0625, 0.1, 0.2, 0.4, 0.6, 0.8)
 #: targets that need skips, with usual steps and with eight times as large ones

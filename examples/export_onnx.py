@@ -31,7 +31,7 @@ from refqnn.deploy import (
     to_onnx,
     to_qonnx,
 )
-from refqnn.deploy.onnx_export import FORMS
+from refqnn.deploy.formats.onnx_export import FORMS
 from refqnn.networks import resnet
 from refqnn.nn import Preset, Sequential, Training, fit, steps_per_epoch
 

@@ -31,7 +31,7 @@ from refqnn.networks import build
 from refqnn.papers.pareto import Curve, aligned_network, domination, pareto_run
 from refqnn.papers.pareto.alignment import width_grid
 from refqnn.papers.pareto.training import images_named
-from refqnn.sweep import Sweep, digest
+from refqnn.studies.sweep import Sweep, digest
 
 BITS, ACTIVATIONS = (4, 2, 1), 4
 #: widths that are tried for fewer bits, as shares of the 4-bit network's

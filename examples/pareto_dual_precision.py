@@ -29,7 +29,7 @@ from refqnn.networks import build, image_shape, named
 from refqnn.papers.pareto import aligned_network, best, grid, pareto_run, table3
 from refqnn.papers.pareto.flexible import policy_run
 from refqnn.papers.pareto.training import images_named
-from refqnn.sweep import Sweep, digest
+from refqnn.studies.sweep import Sweep, digest
 
 #: epochs of each kind of images: 496 and 937 steps
 EPOCHS = {"embedded": 8, "fashion_mnist": 1}

@@ -35,7 +35,7 @@ from refqnn.papers.pareto import (
 )
 from refqnn.papers.pareto.sensitivity import Study, kind_name, mean_and_spread
 from refqnn.papers.pareto.training import images_named
-from refqnn.sweep import Sweep, digest
+from refqnn.studies.sweep import Sweep, digest
 
 NETWORK: Mapping[str, Any] = {"network": "separable", "width": 1.0}
 #: widths of the 4-bit networks of table 1

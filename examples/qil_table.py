@@ -29,7 +29,7 @@ from refqnn.nn import Preset, Training, carry_over, checkpoint, fit, steps_per_e
 from refqnn.nn.training import Objective, cross_entropy
 from refqnn.papers.guided import guided, guided_objective
 from refqnn.papers.qil import printed_drop, weight_levels
-from refqnn.sweep import Outcome, Sweep
+from refqnn.studies.sweep import Outcome, Sweep
 
 TABLE = (
     "qil",

@@ -41,7 +41,7 @@ from refqnn.papers.quantnas.runs import (
     pictures,
     table_path,
 )
-from refqnn.sweep import Sweep
+from refqnn.studies.sweep import Sweep
 
 #: images to train on, if not said
 TRAIN = {"embedded": 3000, "fashion_mnist": 58_000}

@@ -23,7 +23,7 @@ import numpy as np
 from refqnn import data, plots
 from refqnn.cli import count, one_line, whole_number
 from refqnn.papers.quantnas.runs import EARLY, LATE, pictures, ratio, scales_run
-from refqnn.sweep import Sweep
+from refqnn.studies.sweep import Sweep
 
 #: the supernet trains this many times as long as a subnet
 LONGER = 5

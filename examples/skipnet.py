@@ -24,7 +24,7 @@ from refqnn import plots
 from refqnn.papers.dfs import check_price
 from refqnn.papers.skipnet import GATES
 from refqnn.papers.tradeoff import check_runs, outcomes
-from refqnn.sweep import Outcome
+from refqnn.studies.sweep import Outcome
 
 REWARDS = (0.0, 2.0, 3.0, 3.5, 4.0, 8.0)
 

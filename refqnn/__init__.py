@@ -11,6 +11,8 @@ Subpackages load when first used, so ``import refqnn`` imports nothing but itsel
 import importlib
 from types import ModuleType
 
+from refqnn import moved
+
 __version__ = "0.1.0"
 
 _SUBMODULES = (
@@ -28,7 +30,7 @@ _SUBMODULES = (
     "plots",
     "quantizers",
     "shapes",
-    "sweep",
+    "studies",
 )
 
 
@@ -40,3 +42,6 @@ def __getattr__(name: str) -> ModuleType:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_SUBMODULES])
+
+
+moved.register()

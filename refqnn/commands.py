@@ -17,7 +17,7 @@ from refqnn import conformance, data
 from refqnn import demo as demonstration
 from refqnn import deploy as deployment
 from refqnn.conformance.command_line import export_pack
-from refqnn.conformance.exports import FORMATS
+from refqnn.conformance.reach.exports import FORMATS
 from refqnn.cost import Cost, count
 from refqnn.networks import build, image_shape, named, resnet
 from refqnn.nn import Preset, Sequential, Training, fit, predict, steps_per_epoch

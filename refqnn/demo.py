@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from refqnn import fast, plots
 from refqnn._types import Array, Float, Int
 from refqnn.conformance import Semantics, diagnose, identify
-from refqnn.conformance.families import FAMILIES
+from refqnn.conformance.choices.families import FAMILIES
 from refqnn.core import named_modules
 from refqnn.cost import cost
 from refqnn.data import FASHION_MNIST_CLASSES, Dataset, crop_and_flip, embedded

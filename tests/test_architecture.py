@@ -20,6 +20,7 @@ PACKAGE = ROOT / "refqnn"
 #: left may be imported by right, never back; equal ranks do not import each other
 RANK = {
     "_types": 0,
+    "moved": 0,
     "core": 1,
     "geometry": 1,
     "data": 1,
@@ -32,7 +33,7 @@ RANK = {
     "networks": 5,
     "cost": 6,
     "deploy": 7,
-    "sweep": 8,
+    "studies": 8,
     "papers": 9,
     "conformance": 10,
     "demo": 11,
@@ -81,7 +82,7 @@ def allowed(importer, target):
     if target in {importer, ""}:
         return True
     if importer == "":
-        return False
+        return target == "moved"
     if importer == "fast":
         return target in MAY_FAST_IMPORT
     if target == "fast":

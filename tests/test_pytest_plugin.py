@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent.parent
 TESTS = """
 import numpy as np
 from refqnn.conformance import Semantics, parametrize_with_checks, want
-from refqnn.conformance.families import FAMILIES
+from refqnn.conformance.choices.families import FAMILIES
 
 NAMES = tuple(FAMILIES["requantize"].draw(np.random.default_rng(0), 2))
 

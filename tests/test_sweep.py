@@ -17,7 +17,7 @@ import pytest
 from tables.sweep_runs import killed_by_three, process, threads, trained
 
 import refqnn
-from refqnn.sweep import Outcome, Sweep, attempt, digest, own_processes
+from refqnn.studies.sweep import Outcome, Sweep, attempt, digest, own_processes
 
 RUNS = [{"a": a, "b": b} for a in range(3) for b in (1, 2)]
 
@@ -184,7 +184,7 @@ def test_a_process_a_core_unless_told(tmp_path, monkeypatch):
         asked.append(workers)
         return here()
 
-    monkeypatch.setattr("refqnn.sweep.own_processes", pool)
+    monkeypatch.setattr("refqnn.studies.sweep.own_processes", pool)
     monkeypatch.setattr("os.cpu_count", lambda: 7)
     sweep(tmp_path, tens).outcomes()
     Sweep(tens, RUNS, tmp_path / "told.jsonl").outcomes(workers=3)
@@ -269,7 +269,7 @@ def test_the_digest_is_of_the_content():
 SLOW = """
 import os, sys, time
 from pathlib import Path
-from refqnn.sweep import Sweep
+from refqnn.studies.sweep import Sweep
 
 def slow(i, folder):
     Path(folder, f"pid{os.getpid()}").touch()

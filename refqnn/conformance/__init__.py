@@ -11,30 +11,30 @@
 README.md holds the tables and the tutorial.
 """
 
-from refqnn.conformance.adapters import from_command as from_command
-from refqnn.conformance.adapters import from_ctypes as from_ctypes
-from refqnn.conformance.adapters import from_directory as from_directory
-from refqnn.conformance.adapters import from_onnx as from_onnx
-from refqnn.conformance.calls import Broken as Broken
-from refqnn.conformance.checks import check_implementation as check_implementation
-from refqnn.conformance.checks import (
+from refqnn.conformance.carry.adapters import from_command as from_command
+from refqnn.conformance.carry.adapters import from_ctypes as from_ctypes
+from refqnn.conformance.carry.adapters import from_directory as from_directory
+from refqnn.conformance.carry.adapters import from_onnx as from_onnx
+from refqnn.conformance.carry.child import Child as Child
+from refqnn.conformance.choices.profiles import profiles as profiles
+from refqnn.conformance.choices.semantics import Semantics as Semantics
+from refqnn.conformance.choices.strategies import want as want
+from refqnn.conformance.judge.calls import Broken as Broken
+from refqnn.conformance.judge.checks import check_implementation as check_implementation
+from refqnn.conformance.judge.checks import (
     parametrize_with_checks as parametrize_with_checks,
 )
-from refqnn.conformance.child import Child as Child
-from refqnn.conformance.compare import compare as compare
-from refqnn.conformance.diagnose import diagnose as diagnose
-from refqnn.conformance.identify import identify as identify
-from refqnn.conformance.identify import verify as verify
-from refqnn.conformance.identify_files import identify_files as identify_files
-from refqnn.conformance.identify_files import write_probes as write_probes
-from refqnn.conformance.packs import generate as generate
-from refqnn.conformance.profiles import profiles as profiles
-from refqnn.conformance.semantics import Semantics as Semantics
-from refqnn.conformance.strategies import want as want
-from refqnn.conformance.trace import Trace as Trace
-from refqnn.conformance.trace import UnreadableError as UnreadableError
-from refqnn.conformance.trace import trace as trace
-from refqnn.conformance.trace_bisect import Bisection as Bisection
-from refqnn.conformance.trace_bisect import Difference as Difference
-from refqnn.conformance.trace_bisect import bisect as bisect
-from refqnn.conformance.trace_vectors import write_vectors as write_vectors
+from refqnn.conformance.judge.compare import compare as compare
+from refqnn.conformance.judge.diagnose import diagnose as diagnose
+from refqnn.conformance.judge.identify import identify as identify
+from refqnn.conformance.judge.identify import verify as verify
+from refqnn.conformance.judge.identify_files import identify_files as identify_files
+from refqnn.conformance.judge.identify_files import write_probes as write_probes
+from refqnn.conformance.reach.packs import generate as generate
+from refqnn.conformance.traces.bisection import Bisection as Bisection
+from refqnn.conformance.traces.bisection import Difference as Difference
+from refqnn.conformance.traces.bisection import bisect as bisect
+from refqnn.conformance.traces.record import Trace as Trace
+from refqnn.conformance.traces.record import UnreadableError as UnreadableError
+from refqnn.conformance.traces.record import trace as trace
+from refqnn.conformance.traces.vectors import write_vectors as write_vectors

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from refqnn._types import Array
-from refqnn.conformance import goldens, pack_files, pack_verify, packs, stream
-from refqnn.conformance.axes import AXES
-from refqnn.conformance.check_functions import CHECKS
-from refqnn.conformance.exports import export
-from refqnn.conformance.families import FAMILIES, family_of
-from refqnn.conformance.families.published import ROWS
-from refqnn.conformance.identify_files import identify_files, write_probes
-from refqnn.conformance.packs import Unreadable
-from refqnn.conformance.profiles import as_dict, profile_of, profiles
+from refqnn.conformance.choices.axes import AXES
+from refqnn.conformance.choices.families import FAMILIES, family_of
+from refqnn.conformance.choices.families.published import ROWS
+from refqnn.conformance.choices.profiles import as_dict, profile_of, profiles
+from refqnn.conformance.judge.check_functions import CHECKS
+from refqnn.conformance.judge.identify_files import identify_files, write_probes
+from refqnn.conformance.reach import goldens, pack_files, pack_verify, packs, stream
+from refqnn.conformance.reach.exports import export
+from refqnn.conformance.reach.packs import Unreadable
 from refqnn.data import npz_arrays, read_npz
 
 Answer = tuple[dict[str, Any], str]

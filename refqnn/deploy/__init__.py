@@ -23,10 +23,10 @@ from refqnn.deploy.comparison import compare_decisions as compare_decisions
 from refqnn.deploy.comparison import compare_float64 as compare_float64
 from refqnn.deploy.comparison import fake_quantized as fake_quantized
 from refqnn.deploy.convert import deploy as deploy
+from refqnn.deploy.formats.onnx_export import inexact as inexact
+from refqnn.deploy.formats.onnx_export import to_onnx as to_onnx
+from refqnn.deploy.formats.onnx_graph import save_model as save_model
+from refqnn.deploy.formats.onnx_import import from_onnx as from_onnx
+from refqnn.deploy.formats.onnx_run import onnx_trace as onnx_trace
+from refqnn.deploy.formats.qonnx_export import to_qonnx as to_qonnx
 from refqnn.deploy.network import IntegerNetwork as IntegerNetwork
-from refqnn.deploy.onnx_export import inexact as inexact
-from refqnn.deploy.onnx_export import to_onnx as to_onnx
-from refqnn.deploy.onnx_graph import save_model as save_model
-from refqnn.deploy.onnx_import import from_onnx as from_onnx
-from refqnn.deploy.onnx_run import onnx_trace as onnx_trace
-from refqnn.deploy.qonnx_export import to_qonnx as to_qonnx

@@ -40,7 +40,7 @@ from refqnn.deploy.steps import (
 )
 from refqnn.geometry import Pair, output_size, pair, window
 from refqnn.integer import quantize_multiplier, quantize_multipliers
-from refqnn.integer.requantize import FLOATING
+from refqnn.integer.rescale import FLOATING
 from refqnn.integer.rounding import ROUNDINGS
 
 #: the largest possible logit of a network is this code: logits fit int16

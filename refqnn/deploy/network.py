@@ -8,9 +8,9 @@ import numpy as np
 
 import refqnn
 from refqnn._types import Array, Float, Int
+from refqnn.deploy.formats.store import read_steps, write_steps
 from refqnn.deploy.listing import listing
 from refqnn.deploy.steps import ImageStep, LayerStep, Shape, Step
-from refqnn.deploy.store import read_steps, write_steps
 
 
 @final

@@ -25,11 +25,11 @@ from refqnn.integer.bits import xnor_conv2d as xnor_conv2d
 from refqnn.integer.checks import code_dtype as code_dtype
 from refqnn.integer.conv import accumulator_bound as accumulator_bound
 from refqnn.integer.conv import conv2d as conv2d
-from refqnn.integer.linear import linear as linear
+from refqnn.integer.fully_connected import linear as linear
 from refqnn.integer.pool import avg_pool2d as avg_pool2d
 from refqnn.integer.pool import max_pool2d as max_pool2d
 from refqnn.integer.pool import sum_pool2d as sum_pool2d
-from refqnn.integer.requantize import quantize_multiplier as quantize_multiplier
-from refqnn.integer.requantize import quantize_multipliers as quantize_multipliers
-from refqnn.integer.requantize import requantize as requantize
-from refqnn.integer.requantize import requantize_add as requantize_add
+from refqnn.integer.rescale import quantize_multiplier as quantize_multiplier
+from refqnn.integer.rescale import quantize_multipliers as quantize_multipliers
+from refqnn.integer.rescale import requantize as requantize
+from refqnn.integer.rescale import requantize_add as requantize_add

@@ -33,9 +33,9 @@ from refqnn.nn.schedules import cosine as cosine
 from refqnn.nn.schedules import multistep as multistep
 from refqnn.nn.staged import Stage as Stage
 from refqnn.nn.staged import fit_stages as fit_stages
-from refqnn.nn.state_dict import load_state_dict as load_state_dict
-from refqnn.nn.state_dict import read_tensors as read_tensors
-from refqnn.nn.state_dict import state_dict as state_dict
+from refqnn.nn.state_dicts import load_state_dict as load_state_dict
+from refqnn.nn.state_dicts import read_tensors as read_tensors
+from refqnn.nn.state_dicts import state_dict as state_dict
 from refqnn.nn.training import Score as Score
 from refqnn.nn.training import Training as Training
 from refqnn.nn.training import cross_entropy as cross_entropy

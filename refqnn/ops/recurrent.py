@@ -23,7 +23,7 @@ from refqnn.ops.activation import (
     tanh_backward,
 )
 from refqnn.ops.checks import check_float, check_gradient
-from refqnn.ops.linear import LinearCache, linear, linear_backward
+from refqnn.ops.fully_connected import LinearCache, linear, linear_backward
 
 
 class LSTMCache(NamedTuple):

@@ -18,7 +18,7 @@ from refqnn.papers.tradeoff_systems import (
     skipnet_run,
     static_run,
 )
-from refqnn.sweep import Outcome, Sweep, digest
+from refqnn.studies.sweep import Outcome, Sweep, digest
 
 #: the function of every kind of run
 RUNS: dict[str, Callable[..., dict[str, Any]]] = {

@@ -30,7 +30,12 @@ import numpy as np
 from refqnn._types import Bool, Float, Int
 from refqnn.core import Run
 from refqnn.ops.checks import check_gradient
-from refqnn.quantizers.binary import Binary, BinaryCache, binary, binary_backward
+from refqnn.quantizers.binary_weights import (
+    Binary,
+    BinaryCache,
+    binary,
+    binary_backward,
+)
 from refqnn.quantizers.checks import (
     as_codes,
     boundaries,

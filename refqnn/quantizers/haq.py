@@ -46,7 +46,7 @@ from refqnn.quantizers.checks import (
     codebook,
     largest,
 )
-from refqnn.quantizers.fixed_point import clip_and_step, fixed_point_codes
+from refqnn.quantizers.fixed_point_weights import clip_and_step, fixed_point_codes
 
 Threshold = Literal["haq_cdf", "mse", "max"]
 Reduction = Literal["sum", "mean"]

@@ -43,7 +43,7 @@ from refqnn.ops.straight_through import (
     straight_through_sign,
     straight_through_sign_backward,
 )
-from refqnn.quantizers.binary import Binary, binary_codes
+from refqnn.quantizers.binary_weights import Binary, binary_codes
 from refqnn.quantizers.checks import (
     as_codes,
     check_bits,

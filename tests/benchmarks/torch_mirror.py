@@ -10,7 +10,7 @@ from refqnn.core import named_params
 from refqnn.nn import layers as nn
 from refqnn.nn.residual import BasicBlock, PadShortcut
 from refqnn.quantizers import Affine, FixedPoint
-from refqnn.quantizers.fixed_point import GAUSSIAN_CLIP
+from refqnn.quantizers.fixed_point_weights import GAUSSIAN_CLIP
 
 
 class Mirror:

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refqnn.conformance.diagnose import diagnose
-from refqnn.conformance.diagnosis import key
-from refqnn.conformance.families import FAMILIES, stack
-from refqnn.conformance.identify import identify, verify
-from refqnn.conformance.tables import table
+from refqnn.conformance.choices.families import FAMILIES, stack
+from refqnn.conformance.choices.variants import table
+from refqnn.conformance.judge.diagnose import diagnose
+from refqnn.conformance.judge.diagnosis import key
+from refqnn.conformance.judge.identify import identify, verify
 
 spec = importlib.util.spec_from_file_location(
     "independent", Path(__file__).with_name("independent.py")
@@ -91,7 +91,7 @@ def test_every_family_of_operations_is_judged():
 
 
 def independent_of_quantizers():
-    from refqnn.conformance.families import published
+    from refqnn.conformance.choices.families import published
 
     return {row.name for row in published.ROWS}
 

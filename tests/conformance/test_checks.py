@@ -18,10 +18,10 @@ from refqnn.conformance import (
     identify,
     parametrize_with_checks,
 )
-from refqnn.conformance.check_functions import CHECKS
-from refqnn.conformance.child import as_arrays
-from refqnn.conformance.families import FAMILIES
-from refqnn.conformance.strategies import want
+from refqnn.conformance.carry.child import as_arrays
+from refqnn.conformance.choices.families import FAMILIES
+from refqnn.conformance.choices.strategies import want
+from refqnn.conformance.judge.check_functions import CHECKS
 
 ROOT = Path(__file__).parent.parent.parent
 NAMES = tuple(FAMILIES["requantize"].draw(np.random.default_rng(0), 2))
@@ -202,5 +202,6 @@ def test_the_plugin_imports_the_standard_library_only():
 
 
 def test_importing_the_kit_does_not_import_hypothesis_or_runtimes():
-    found = loaded("import refqnn.conformance.strategies, refqnn.conformance.runtimes")
+    kit = "refqnn.conformance"
+    found = loaded(f"import {kit}.choices.strategies, {kit}.carry.runtimes")
     assert not found & {"hypothesis", "pytest", "torch", "onnx", "onnxruntime"}

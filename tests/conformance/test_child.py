@@ -22,8 +22,8 @@ from refqnn.conformance import (
     identify,
     verify,
 )
-from refqnn.conformance.child import isolated, one_line
-from refqnn.conformance.semantics import Semantics
+from refqnn.conformance.carry.child import isolated, one_line
+from refqnn.conformance.choices.semantics import Semantics
 
 
 class Silent(Exception):  # noqa: N818 - one that does not even print

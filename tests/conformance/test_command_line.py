@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from refqnn import cli
-from refqnn.conformance import goldens, pack_files, pack_verify, packs, stream
-from refqnn.conformance.families import FAMILIES
-from refqnn.conformance.packs import Unreadable
+from refqnn.conformance.choices.families import FAMILIES
+from refqnn.conformance.reach import goldens, pack_files, pack_verify, packs, stream
+from refqnn.conformance.reach.packs import Unreadable
 
 
 def command(*argv):

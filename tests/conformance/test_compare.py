@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from refqnn.conformance.compare import compare, units
+from refqnn.conformance.judge.compare import compare, units
 
 
 def test_equal_arrays_conform():

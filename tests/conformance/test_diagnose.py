@@ -5,10 +5,10 @@ import time
 import numpy as np
 import pytest
 
-from refqnn.conformance.diagnose import diagnose
-from refqnn.conformance.families import FAMILIES
-from refqnn.conformance.semantics import Semantics
-from refqnn.conformance.structure import structural
+from refqnn.conformance.choices.families import FAMILIES
+from refqnn.conformance.choices.semantics import Semantics
+from refqnn.conformance.judge.diagnose import diagnose
+from refqnn.conformance.judge.patterns import structural
 
 
 def given(name, rng, n=2000, **changes):

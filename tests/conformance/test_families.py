@@ -5,12 +5,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from refqnn.conformance import axes
-from refqnn.conformance.diagnosis import key
-from refqnn.conformance.families import FAMILIES
-from refqnn.conformance.families.requantize import SHIFTS_WITH_INTEGERS
-from refqnn.conformance.reveal import revealing
-from refqnn.conformance.tables import table
+from refqnn.conformance.choices import axes
+from refqnn.conformance.choices.families import FAMILIES
+from refqnn.conformance.choices.families.requantize import SHIFTS_WITH_INTEGERS
+from refqnn.conformance.choices.reveal import revealing
+from refqnn.conformance.choices.variants import table
+from refqnn.conformance.judge.diagnosis import key
 from refqnn.integer.rounding import divide, shift_right
 
 NAMES = list(FAMILIES)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from refqnn import integer
-from refqnn.conformance import goldens, pack_files, pack_verify, packs
-from refqnn.conformance.families import FAMILIES
-from refqnn.conformance.goldens import c_headers
-from refqnn.conformance.packs import Unreadable
+from refqnn.conformance.choices.families import FAMILIES
+from refqnn.conformance.reach import goldens, pack_files, pack_verify, packs
+from refqnn.conformance.reach.goldens import c_headers
+from refqnn.conformance.reach.packs import Unreadable
 
 
 def descriptor(folder, rng, *, mode="S", bits=8, unsigned=False, scale32=True, n=12):
@@ -217,7 +217,7 @@ def test_zero_points_outside_of_the_activations_are_said(tmp_path, rng, zero, re
 
 
 def test_arrays_of_our_own_headers_are_read_back():
-    from refqnn.conformance import exports
+    from refqnn.conformance.reach import exports
 
     pack = packs.generate("dequantize")
     found = c_headers.arrays(exports.export(pack, "c-header").decode())

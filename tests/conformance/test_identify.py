@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from refqnn import data
-from refqnn.conformance.families import FAMILIES
-from refqnn.conformance.identify import identify, verify
-from refqnn.conformance.identify_files import identify_files, write_probes
-from refqnn.conformance.semantics import Semantics
+from refqnn.conformance.choices.families import FAMILIES
+from refqnn.conformance.choices.semantics import Semantics
+from refqnn.conformance.judge.identify import identify, verify
+from refqnn.conformance.judge.identify_files import identify_files, write_probes
 
 
 def variant(name, **changes):

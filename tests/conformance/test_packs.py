@@ -10,10 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refqnn.conformance import exports, json_schema, pack_files, pack_verify, packs
-from refqnn.conformance.calls import Broken
-from refqnn.conformance.families import FAMILIES
-from refqnn.conformance.packs import Unreadable
+from refqnn.conformance.choices.families import FAMILIES
+from refqnn.conformance.judge.calls import Broken
+from refqnn.conformance.reach import (
+    exports,
+    json_schema,
+    pack_files,
+    pack_verify,
+    packs,
+)
+from refqnn.conformance.reach.packs import Unreadable
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import pytest
 
-from refqnn.conformance.identify import identify, verify
-from refqnn.conformance.profiles import UNEXPLAINED, profile_of, profiles
-from refqnn.conformance.runtimes import BOXES, version
+from refqnn.conformance.carry.runtimes import BOXES, version
+from refqnn.conformance.choices.profiles import UNEXPLAINED, profile_of, profiles
+from refqnn.conformance.judge.identify import identify, verify
 
 EXPLAINED = [b for b in BOXES if (b.runtime, b.operator) not in UNEXPLAINED]
 pytestmark = pytest.mark.compiled

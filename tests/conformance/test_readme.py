@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from refqnn.conformance.profiles import matrix
-from refqnn.conformance.reveal import axes_table
+from refqnn.conformance.choices.profiles import matrix
+from refqnn.conformance.choices.reveal import axes_table
 
 
 def generated(name):

@@ -6,8 +6,14 @@ import pytest
 import refqnn.conformance
 import refqnn.integer
 from refqnn.conformance import Semantics, check_implementation, diagnose, want
-from refqnn.conformance.families import FAMILIES
-from refqnn.conformance.reproduce import emptied, literal, numbers, shrunk, whole_call
+from refqnn.conformance.choices.families import FAMILIES
+from refqnn.conformance.judge.reproduce import (
+    emptied,
+    literal,
+    numbers,
+    shrunk,
+    whole_call,
+)
 
 
 def evaluated(text):

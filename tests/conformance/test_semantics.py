@@ -4,9 +4,9 @@ import pickle
 
 import pytest
 
-from refqnn.conformance.axes import AXES
-from refqnn.conformance.families import FAMILIES
-from refqnn.conformance.semantics import Semantics
+from refqnn.conformance.choices.axes import AXES
+from refqnn.conformance.choices.families import FAMILIES
+from refqnn.conformance.choices.semantics import Semantics
 
 
 def test_defaults_are_those_of_the_axes():

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 
 from refqnn import fast
-from refqnn.conformance import Semantics, strategies, want
-from refqnn.conformance.families import FAMILIES, REFUSED
+from refqnn.conformance import Semantics, want
+from refqnn.conformance.choices import strategies
+from refqnn.conformance.choices.families import FAMILIES, REFUSED
 
 
 def twin_of(name, call):

@@ -10,9 +10,9 @@ import pytest
 
 import refqnn
 from refqnn import cli, conformance, integer
-from refqnn.conformance.trace import Trace, UnreadableError, trace
-from refqnn.conformance.trace_bisect import bisect
-from refqnn.conformance.trace_vectors import identifier, write_vectors
+from refqnn.conformance.traces.bisection import bisect
+from refqnn.conformance.traces.record import Trace, UnreadableError, trace
+from refqnn.conformance.traces.vectors import identifier, write_vectors
 from refqnn.core import Run
 from refqnn.data import read_npz
 from refqnn.deploy import deploy

@@ -8,10 +8,10 @@ import pytest
 from refqnn import integer
 from refqnn.conformance import bisect, trace
 from refqnn.deploy import deploy
-from refqnn.deploy.onnx_exact import COMPOSED
-from refqnn.deploy.onnx_export import FORMS, WEIGHTS, inexact, to_onnx
-from refqnn.deploy.onnx_graph import package, save_model
-from refqnn.deploy.onnx_run import PRECISION, onnx_trace
+from refqnn.deploy.formats.onnx_exact import COMPOSED
+from refqnn.deploy.formats.onnx_export import FORMS, WEIGHTS, inexact, to_onnx
+from refqnn.deploy.formats.onnx_graph import package, save_model
+from refqnn.deploy.formats.onnx_run import PRECISION, onnx_trace
 
 onnx = pytest.importorskip("onnx", reason="needs the optional package onnx")
 pytest.importorskip("onnxruntime", reason="needs the optional package onnxruntime")

@@ -8,10 +8,10 @@ import pytest
 from refqnn.conformance import bisect, trace
 from refqnn.core import Param, Run
 from refqnn.deploy import IntegerNetwork, deploy
-from refqnn.deploy.onnx_export import to_onnx
-from refqnn.deploy.onnx_graph import save_model
-from refqnn.deploy.onnx_import import from_onnx
-from refqnn.deploy.onnx_run import onnx_trace
+from refqnn.deploy.formats.onnx_export import to_onnx
+from refqnn.deploy.formats.onnx_graph import save_model
+from refqnn.deploy.formats.onnx_import import from_onnx
+from refqnn.deploy.formats.onnx_run import onnx_trace
 from refqnn.nn import (
     Conv2d,
     GlobalAvgPool2d,

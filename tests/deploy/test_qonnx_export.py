@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from refqnn.core import Run
+from refqnn.deploy.formats.qonnx_export import DOMAIN, signed_grid, to_qonnx
 from refqnn.deploy.plan import plan
-from refqnn.deploy.qonnx_export import DOMAIN, signed_grid, to_qonnx
 from refqnn.networks import resnet
 from refqnn.quantizers import Affine
 

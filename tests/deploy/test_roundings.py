@@ -14,7 +14,7 @@ from refqnn.deploy import (
     deploy,
 )
 from refqnn.deploy.steps import PoolStep, ResidualStep
-from refqnn.integer.requantize import FLOATING
+from refqnn.integer.rescale import FLOATING
 from refqnn.integer.rounding import ROUNDINGS
 
 SIZE = (8, 8)

@@ -11,7 +11,7 @@ import pytest
 
 from refqnn import integer
 from refqnn.integer.affine import SCALINGS, ZERO_POINT_WHEN
-from refqnn.integer.requantize import FORMS
+from refqnn.integer.rescale import FORMS
 from refqnn.integer.rounding import ROUNDINGS
 
 onnx = pytest.importorskip("onnx", reason="needs the optional package onnx")

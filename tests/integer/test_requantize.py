@@ -14,7 +14,7 @@ from refqnn.integer import (
     requantize,
     requantize_add,
 )
-from refqnn.integer.requantize import (
+from refqnn.integer.rescale import (
     ABOVE_HALF,
     BEYOND_FLOAT64,
     FLOATING,

@@ -6,7 +6,7 @@ from tables.networks import calibrated, check_gradients, pixels
 
 from refqnn.core import Run, named_params
 from refqnn.networks import alexnet, build
-from refqnn.networks.alexnet import VARIANTS, final_size
+from refqnn.networks.alexnets import VARIANTS, final_size
 
 
 def tiny(rng, **options):

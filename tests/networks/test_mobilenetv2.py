@@ -7,7 +7,7 @@ from tables.networks import calibrated, check_direction, pixels
 from refqnn.core import Run, named_modules
 from refqnn.cost import count
 from refqnn.networks import build, inv_resnet26, mobilenetv2
-from refqnn.networks.mobilenetv2 import rounded
+from refqnn.networks.mobilenets import rounded
 from refqnn.nn import Conv2d, Linear, Residual
 
 

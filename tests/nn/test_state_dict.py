@@ -8,7 +8,7 @@ import pytest
 
 from refqnn.core import Run, named_buffers, named_params
 from refqnn.networks import resnet
-from refqnn.nn.state_dict import (
+from refqnn.nn.state_dicts import (
     canonical,
     load_state_dict,
     read_tensors,

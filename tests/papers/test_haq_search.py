@@ -14,7 +14,7 @@ from refqnn.papers.haq import (
     random_search,
     search,
 )
-from refqnn.papers.haq.search import cheapest
+from refqnn.papers.haq.searches import cheapest
 
 WEIGHTS = (30, 200, 200, 400, 800, 60)
 #: how much accuracy a layer loses for each step of its grid

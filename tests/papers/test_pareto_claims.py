@@ -5,7 +5,7 @@ import pytest
 
 from refqnn.papers.pareto import changes, pareto_run, table2_study
 from refqnn.papers.pareto.training import images_named
-from refqnn.sweep import Sweep, digest
+from refqnn.studies.sweep import Sweep, digest
 
 pytestmark = [pytest.mark.slow, pytest.mark.compiled]
 FAN_INS, SEEDS = (1, 4, 16), (0, 1, 2)

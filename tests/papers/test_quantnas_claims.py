@@ -20,7 +20,7 @@ from refqnn.papers.quantnas.runs import (
     trained,
 )
 from refqnn.papers.quantnas.space import Gene, largest, smallest
-from refqnn.sweep import Sweep
+from refqnn.studies.sweep import Sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.compiled]
 SUBNETS, STEPS, IMAGES = 30, 200, 3000

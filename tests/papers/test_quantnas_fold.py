@@ -12,7 +12,7 @@ from refqnn.papers.quantnas.fold import (
     folded_conv2d_backward,
 )
 from refqnn.quantizers import lsq
-from refqnn.quantizers.lsq import lsq_backward
+from refqnn.quantizers.learned_step_size import lsq_backward
 
 OPTIONS = {"q_n": 8, "q_p": 7, "grad_scale": 0.3, "stride": 2, "padding": 1}
 NAMES = ("x", "w", "gamma", "beta", "s")

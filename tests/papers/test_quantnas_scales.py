@@ -14,7 +14,7 @@ from refqnn.papers.quantnas.scales import (
     predicted,
     square_error,
 )
-from refqnn.quantizers.lsq import lsq, lsq_step
+from refqnn.quantizers.learned_step_size import lsq, lsq_step
 
 CONV = Where("conv", 4, signed=True, fan_in=18)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from refqnn.core import Run
 from refqnn.quantizers import Affine, affine, affine_backward, batch_range
-from refqnn.quantizers.affine import affine_grid
+from refqnn.quantizers.affine_grid import affine_grid
 
 ROUND = {
     "half_even": round,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from refqnn.core import Run, named_buffers, named_params
 from refqnn.quantizers import Balanced, balanced, balanced_backward
-from refqnn.quantizers.balanced import balanced_codes, balanced_thresholds
+from refqnn.quantizers.balanced_quantization import balanced_codes, balanced_thresholds
 
 seeds = st.integers(0, 2**32 - 1)
 bits_ = st.integers(1, 5)

@@ -13,7 +13,7 @@ from refqnn.quantizers import (
     gaussian_clip,
     gaussian_mse,
 )
-from refqnn.quantizers.fixed_point import GAUSSIAN_CLIP
+from refqnn.quantizers.fixed_point_weights import GAUSSIAN_CLIP
 
 # bits: a* / sigma, c = E|w| / a*, MSE / sigma^2
 FIGURES = {

@@ -18,7 +18,7 @@ from refqnn.quantizers import (
     qem,
     qem_step,
 )
-from refqnn.quantizers.lq import (
+from refqnn.quantizers.lq_nets import (
     codes_and_levels,
     first_weight_basis,
     lq_thresholds,

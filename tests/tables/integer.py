@@ -6,7 +6,7 @@ from tables.twin import Twin
 
 from refqnn import fast, integer
 from refqnn.integer.affine import NANS, OVERFLOWS, SCALINGS, ZERO_POINT_WHEN
-from refqnn.integer.requantize import FORMS
+from refqnn.integer.rescale import FORMS
 from refqnn.integer.rounding import ROUNDINGS
 
 #: the uncompiled run draws every dtype, the compiled one two: kernels compile slowly

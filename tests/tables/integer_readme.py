@@ -1,6 +1,6 @@
 """The two tables of refqnn/integer/README.md, rendered from the tables in the code."""
 
-from refqnn.integer.requantize import REQUANTIZATIONS
+from refqnn.integer.rescale import REQUANTIZATIONS
 from refqnn.integer.rounding import ROUNDINGS
 
 POWERS = {1 << 30: "2^30", (1 << 30) + 1: "2^30 + 1", 3 << 29: "3 * 2^29"}

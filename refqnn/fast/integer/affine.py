@@ -8,7 +8,7 @@ from numba import njit, prange
 
 from refqnn import integer
 from refqnn._types import Float, Int
-from refqnn.fast.integer.requantize import BLOCK, as_rows
+from refqnn.fast.integer.rescale import BLOCK, as_rows
 from refqnn.fast.integer.rounding import thresholds
 from refqnn.integer.affine import as_operands, check_quantize
 from refqnn.integer.checks import (

@@ -34,10 +34,13 @@ from refqnn.ops.broadcast import add_backward as add_backward
 from refqnn.ops.broadcast import sum_to as sum_to
 from refqnn.ops.conv import Conv2dCache as Conv2dCache
 from refqnn.ops.conv import Conv2dGrads as Conv2dGrads
-from refqnn.ops.linear import LinearCache as LinearCache
-from refqnn.ops.linear import LinearGrads as LinearGrads
-from refqnn.ops.linear import linear as linear
-from refqnn.ops.linear import linear_backward as linear_backward
+from refqnn.ops.exponential import SoftmaxCache as SoftmaxCache
+from refqnn.ops.exponential import softmax as softmax
+from refqnn.ops.exponential import softmax_backward as softmax_backward
+from refqnn.ops.fully_connected import LinearCache as LinearCache
+from refqnn.ops.fully_connected import LinearGrads as LinearGrads
+from refqnn.ops.fully_connected import linear as linear
+from refqnn.ops.fully_connected import linear_backward as linear_backward
 from refqnn.ops.loss import SoftmaxCrossEntropyCache as SoftmaxCrossEntropyCache
 from refqnn.ops.loss import softmax_cross_entropy as softmax_cross_entropy
 from refqnn.ops.loss import (
@@ -56,9 +59,6 @@ from refqnn.ops.recurrent import LSTMCache as LSTMCache
 from refqnn.ops.recurrent import LSTMGrads as LSTMGrads
 from refqnn.ops.recurrent import lstm_cell as lstm_cell
 from refqnn.ops.recurrent import lstm_cell_backward as lstm_cell_backward
-from refqnn.ops.softmax import SoftmaxCache as SoftmaxCache
-from refqnn.ops.softmax import softmax as softmax
-from refqnn.ops.softmax import softmax_backward as softmax_backward
 from refqnn.ops.straight_through import StraightThroughCache as StraightThroughCache
 from refqnn.ops.straight_through import residual as residual
 from refqnn.ops.straight_through import straight_through_clip as straight_through_clip

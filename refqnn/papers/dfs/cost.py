@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from refqnn._types import Float, Int
-from refqnn.quantizers.min_max import MOST_BITS
+from refqnn.quantizers.min_max_grid import MOST_BITS
 
 SKIP = 0
 #: bits of the block that is not quantized

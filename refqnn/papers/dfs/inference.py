@@ -28,7 +28,7 @@ from refqnn.papers.dfs.block import Executed, FractionalBlock, FractionalConv
 from refqnn.papers.dfs.cost import KEEP, SKIP, check_decisions
 from refqnn.papers.dfs.network import RoutedResNet
 from refqnn.quantizers.checks import check_finite
-from refqnn.quantizers.min_max import min_max_codes, min_max_grid
+from refqnn.quantizers.min_max_grid import min_max_codes, min_max_grid
 
 #: codes of at most these bits are summed in int32
 INT32_BITS = 8

@@ -19,7 +19,7 @@ import numpy as np
 
 from refqnn._types import Array, Float, Int
 from refqnn.core import Param, Run
-from refqnn.networks.resnet import check_sizes, scaled
+from refqnn.networks.resnets import check_sizes, scaled
 from refqnn.nn import (
     BatchNorm2d,
     Conv2d,

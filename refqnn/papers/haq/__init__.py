@@ -43,6 +43,6 @@ from refqnn.papers.haq.finetune import share_weights as share_weights
 from refqnn.papers.haq.printed import PrintedBits as PrintedBits
 from refqnn.papers.haq.printed import printed_bits as printed_bits
 from refqnn.papers.haq.record import Trace as Trace
-from refqnn.papers.haq.search import greedy as greedy
-from refqnn.papers.haq.search import random_search as random_search
-from refqnn.papers.haq.search import search as search
+from refqnn.papers.haq.searches import greedy as greedy
+from refqnn.papers.haq.searches import random_search as random_search
+from refqnn.papers.haq.searches import search as search

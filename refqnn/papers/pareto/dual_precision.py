@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from refqnn.networks.build import build
+from refqnn.networks.from_config import build
 from refqnn.nn import Sequential
 from refqnn.papers.pareto.alignment import Aligned, align, sizes_on, width_grid
 from refqnn.papers.pareto.training import with_policy

@@ -22,7 +22,7 @@ import numpy as np
 
 from refqnn import fast
 from refqnn.core import named_modules
-from refqnn.networks.build import build
+from refqnn.networks.from_config import build
 from refqnn.nn import Conv2d, Training, evaluate, fit, steps_per_epoch
 from refqnn.papers.haq import Problem, Settings, layer_table, proxy, search
 from refqnn.papers.pareto.training import INPUTS, PRESET, drawn

@@ -31,7 +31,7 @@ from refqnn import data, fast
 from refqnn._types import Array
 from refqnn.core import named_modules
 from refqnn.cost import cost
-from refqnn.networks.build import build
+from refqnn.networks.from_config import build
 from refqnn.networks.methods import method_of, weight_quantizer
 from refqnn.nn import PARETO_CIFAR, Conv2d, Sequential, Training, fit, steps_per_epoch
 from refqnn.papers.pareto.figure4 import MeanAbsVariance

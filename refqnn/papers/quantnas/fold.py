@@ -36,7 +36,7 @@ from refqnn._types import Float
 from refqnn.geometry import Padding, Pair
 from refqnn.ops.checks import check_float, check_real, check_variance
 from refqnn.ops.norm import lift
-from refqnn.quantizers.lsq import LSQCache
+from refqnn.quantizers.learned_step_size import LSQCache
 
 EPS = 1e-5
 

@@ -37,8 +37,8 @@ from refqnn.papers.quantnas.search import (
 from refqnn.papers.quantnas.space import Genotype, Space, draw, largest, layers_of
 from refqnn.papers.quantnas.supernet import Calibrated, Supernet, calibrate, supernet
 from refqnn.papers.quantnas.training import Alone, calibration_error, train
-from refqnn.quantizers.lsq import lsq_levels
-from refqnn.sweep import Sweep
+from refqnn.quantizers.learned_step_size import lsq_levels
+from refqnn.studies.sweep import Sweep
 
 #: 216 subnets, all of them evaluated; and 74 088, searched by evolution
 SMALL = Space(

@@ -27,7 +27,7 @@ import numpy as np
 
 from refqnn._types import Float
 from refqnn.core import Param
-from refqnn.quantizers.lsq import lsq_levels, lsq_step
+from refqnn.quantizers.learned_step_size import lsq_levels, lsq_step
 
 HIDDEN = 32
 #: candidates of each of the two rounds of the search for (5), and values it looks at

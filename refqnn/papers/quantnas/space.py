@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn._types import Float
-from refqnn.quantizers.lsq import lsq_levels
+from refqnn.quantizers.learned_step_size import lsq_levels
 
 
 class Gene(NamedTuple):

@@ -54,7 +54,7 @@ from refqnn.papers.quantnas.space import (
     largest,
     layers_of,
 )
-from refqnn.quantizers.lsq import LSQCache
+from refqnn.quantizers.learned_step_size import LSQCache
 
 SCALES = ("shared", "predicted", "relative", "oracle")
 

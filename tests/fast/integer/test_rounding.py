@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from refqnn.fast.integer.affine import quantize
-from refqnn.fast.integer.requantize import BLOCK, as_rows, requantize
+from refqnn.fast.integer.rescale import BLOCK, as_rows, requantize
 from refqnn.fast.integer.rounding import carried, carry_terms, thresholds
 from refqnn.integer.affine import quantize as quantize_definition
-from refqnn.integer.requantize import requantize as definition
+from refqnn.integer.rescale import requantize as definition
 from refqnn.integer.rounding import ROUND, ROUNDINGS, divide
 
 

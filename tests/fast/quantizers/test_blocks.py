@@ -5,7 +5,7 @@ import pytest
 
 from refqnn import fast
 from refqnn import quantizers as qz
-from refqnn.fast.quantizers.affine import BLOCK
+from refqnn.fast.quantizers.affine_grid import BLOCK
 
 SIZES = (BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 17)
 

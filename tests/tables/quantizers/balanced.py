@@ -14,7 +14,7 @@ from tables.quantizers.row import (
 )
 
 from refqnn import quantizers as qz
-from refqnn.quantizers.balanced import balanced_codes, balanced_thresholds
+from refqnn.quantizers.balanced_quantization import balanced_codes, balanced_thresholds
 
 BITS = {qz.Balanced: range(1, 9)}
 

@@ -14,7 +14,7 @@ from tables.quantizers.row import (
 )
 
 from refqnn import quantizers as qz
-from refqnn.quantizers.binary import binary_codes
+from refqnn.quantizers.binary_weights import binary_codes
 from refqnn.quantizers.checks import mean_abs
 
 BITS = {qz.Binary: range(1, 2)}

@@ -16,7 +16,7 @@ from tables.quantizers.row import (
 
 from refqnn import quantizers as qz
 from refqnn.quantizers.checks import boundaries, check_finite, codebook
-from refqnn.quantizers.fixed_point import clip_and_step, fixed_point_codes
+from refqnn.quantizers.fixed_point_weights import clip_and_step, fixed_point_codes
 
 BITS = {qz.FixedPoint: range(2, 17)}
 

@@ -15,7 +15,7 @@ from tables.quantizers.row import (
 )
 
 from refqnn import quantizers as qz
-from refqnn.quantizers.lq import (
+from refqnn.quantizers.lq_nets import (
     check_basis,
     first_activation_basis,
     first_weight_basis,

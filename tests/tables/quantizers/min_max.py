@@ -14,7 +14,7 @@ from tables.quantizers.row import (
 )
 
 from refqnn import quantizers as qz
-from refqnn.quantizers.min_max import min_max_codes
+from refqnn.quantizers.min_max_grid import min_max_codes
 
 BITS = {qz.MinMax: range(1, 25)}
 

@@ -16,7 +16,7 @@ from tables.quantizers.row import (
 )
 
 from refqnn import quantizers as qz
-from refqnn.quantizers.sawb import SAWB_COEFFICIENTS
+from refqnn.quantizers.statistics_aware import SAWB_COEFFICIENTS
 
 BITS = {qz.SAWB: tuple(SAWB_COEFFICIENTS["mid_rise"])}
 

@@ -17,7 +17,11 @@ from tables.quantizers.row import (
 )
 
 from refqnn import quantizers as qz
-from refqnn.quantizers.syq import group_shape, syq_codes, syq_threshold
+from refqnn.quantizers.symmetric_quantization import (
+    group_shape,
+    syq_codes,
+    syq_threshold,
+)
 
 BITS = {}
 

@@ -3,7 +3,7 @@
 from tables.quantizers.row import HOLDS, NOT_ASKED, Pair, Row, fails, laws, weights
 
 from refqnn import quantizers as qz
-from refqnn.quantizers.ternary import ternary_codes, ternary_statistics
+from refqnn.quantizers.ternary_weights import ternary_codes, ternary_statistics
 
 BITS = {qz.Ternary: range(2, 3)}
 

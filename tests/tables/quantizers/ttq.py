@@ -4,7 +4,7 @@ import numpy as np
 from tables.quantizers.row import HOLDS, Pair, Row, fails, laws, layer, weights
 
 from refqnn import quantizers as qz
-from refqnn.quantizers.ttq import ttq_codes, ttq_threshold
+from refqnn.quantizers.trained_ternary import ttq_codes, ttq_threshold
 
 BITS = {qz.TTQ: range(2, 3)}
 

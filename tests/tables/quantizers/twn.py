@@ -13,7 +13,7 @@ from tables.quantizers.row import (
 )
 
 from refqnn import quantizers as qz
-from refqnn.quantizers.ternary import ternary_codes, ternary_statistics
+from refqnn.quantizers.ternary_weights import ternary_codes, ternary_statistics
 
 BITS = {qz.TWN: range(2, 3)}
 

@@ -1,0 +1,1 @@
+"""Carrying foreign code: a child process, adapters, installed runtimes."""

@@ -1,0 +1,91 @@
+"""Installed runtimes as black boxes: one function an operator, to identify and verify.
+
+Everything here is optional and imported when called. ``BOXES`` is the table from which
+``profiles.py`` was filled, and that tests walk again where a runtime is installed.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from importlib import metadata
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refqnn._types import Array, Float
+from refqnn.conformance.carry import runtimes_onnx, runtimes_torch
+
+Function = Callable[..., Any]
+
+
+class Box(NamedTuple):
+    """An operator of a runtime, and the family it belongs to."""
+
+    #: name of the distribution that must be installed
+    runtime: str
+    operator: str
+    family: str
+    make: Callable[[], Function]
+
+
+def version(runtime: str) -> str | None:
+    """Return the installed version of a distribution, None if there is none."""
+    try:
+        return metadata.version(runtime)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def numpy_quantize(
+    x: Float, scale: Any, zero_point: int, q_min: int, q_max: int
+) -> Array:
+    """Return what one writes in NumPy: clip(rint(x / scale) + zero_point)."""
+    return np.clip(np.rint(x / np.asarray(scale)) + zero_point, q_min, q_max)
+
+
+def itself(fn: Function) -> Function:
+    """Return the function: it needs no making."""
+    return fn
+
+
+ONNX = {
+    "QuantizeLinear": ("quantize", runtimes_onnx.onnx_quantize),
+    "DequantizeLinear": ("dequantize", runtimes_onnx.onnx_dequantize),
+    "QLinearConv": ("requantize", runtimes_onnx.onnx_requantize),
+    "ConvInteger": ("conv2d", runtimes_onnx.onnx_conv2d),
+    "MatMulInteger": ("linear", runtimes_onnx.onnx_linear),
+    "LSTM": ("lstm_cell", runtimes_onnx.onnx_lstm),
+    "BatchNormalization": ("batch_norm", runtimes_onnx.onnx_batch_norm),
+}
+TORCH: dict[str, tuple[str, Function]] = {
+    "quantize_per_tensor": ("quantize", runtimes_torch.torch_quantize),
+    "fake_quantize_per_tensor_affine": (
+        "fake_quantize",
+        runtimes_torch.torch_fake_quantize,
+    ),
+    "_fake_quantize_learnable_per_tensor_affine": (
+        "fake_quantize",
+        runtimes_torch.torch_learnable,
+    ),
+    "max_pool2d": ("max_pool2d", runtimes_torch.torch_max_pool2d),
+    "quantized avg_pool2d": ("avg_pool2d", runtimes_torch.torch_avg_pool2d),
+    "lstm_cell": ("lstm_cell", runtimes_torch.torch_lstm_cell),
+    "batch_norm": ("batch_norm", runtimes_torch.torch_batch_norm),
+    "cross_entropy": ("softmax_cross_entropy", runtimes_torch.torch_loss),
+    "optim.SGD": ("sgd", runtimes_torch.torch_sgd),
+}
+BOXES = (
+    *(
+        Box(runtime, operator, family, partial(make, run))
+        for runtime, run in (
+            ("onnxruntime", runtimes_onnx.onnxruntime),
+            ("onnx", runtimes_onnx.reference),
+        )
+        for operator, (family, make) in ONNX.items()
+    ),
+    *(
+        Box("torch", operator, family, partial(itself, fn))
+        for operator, (family, fn) in TORCH.items()
+    ),
+    Box("qonnx", "Quant", "quantize", partial(itself, runtimes_onnx.qonnx_quant)),
+    Box("numpy", "rint and clip", "quantize", lambda: numpy_quantize),
+)

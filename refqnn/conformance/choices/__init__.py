@@ -1,0 +1,1 @@
+"""What can be chosen: axes, families, profiles, and every variant they make."""

@@ -1,0 +1,15 @@
+"""The choices, as data: every axis, its values, their equations and who uses them.
+
+An axis is a question that two implementations of "the same" operation may answer in
+different ways. The first value of each axis is refqnn's own answer, the default of
+``Semantics``. A family (``conformance.choices.families``) asks some of the questions.
+"""
+
+from refqnn.conformance.choices.axes.arithmetic import AFFINE, GRADIENT, REQUANTIZE
+from refqnn.conformance.choices.axes.axis import Axis as Axis
+from refqnn.conformance.choices.axes.axis import Value as Value
+from refqnn.conformance.choices.axes.published import QUANTIZER
+from refqnn.conformance.choices.axes.tensors import TENSOR
+from refqnn.conformance.choices.axes.training import TRAINING
+
+AXES: dict[str, Axis] = AFFINE | GRADIENT | REQUANTIZE | TENSOR | TRAINING | QUANTIZER

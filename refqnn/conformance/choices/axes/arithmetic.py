@@ -1,0 +1,177 @@
+"""Axes of quantization: scaling, rounding, range, gradients, requantization."""
+
+from refqnn.conformance.choices.axes.axis import Axis, Value, reordered
+from refqnn.integer.rescale import REQUANTIZATIONS
+from refqnn.integer.rounding import ROUNDINGS
+
+ROUNDING_ROWS = {name: (r.formula, r.users) for name, r in ROUNDINGS.items()}
+REQUANTIZE_ROWS = {
+    name: (r.formula, r.users) for name, r in REQUANTIZATIONS.items()
+} | {
+    "mixed_half_even": (
+        "rint(float64(acc) * float32(real)) in float64",
+        "the reference evaluator of ONNX QLinearConv under NumPy 2",
+    )
+}
+
+AFFINE = {
+    "rounding": Axis(
+        "how is x / scale rounded?", reordered(ROUNDING_ROWS, "half_even")
+    ),
+    "scaling": Axis(
+        "is x divided by the scale, or multiplied by its rounded reciprocal?",
+        {
+            "divide": Value("u = x / scale", "ONNX QuantizeLinear, refqnn"),
+            "reciprocal": Value(
+                "u = x * (1 / scale), 1 / scale rounded first",
+                "PyTorch fake_quantize, FBGEMM without FMA",
+            ),
+            "reciprocal_fma": Value(
+                "u + zero_point = fma(x, 1 / scale, zero_point): one rounding",
+                "PyTorch quantize_per_tensor on x86",
+            ),
+        },
+    ),
+    "precision": Axis(
+        "in which floating point is x / scale computed?",
+        {
+            "input": Value("u in the dtype of x", "ONNX, PyTorch, C in float"),
+            "float64": Value(
+                "u in float64, from float32 operands", "Python scalars, C in double"
+            ),
+        },
+    ),
+    "zero_point_when": Axis(
+        "is the zero-point added after or before the rounding?",
+        {
+            "after_rounding": Value("round(u) + zero_point", "ONNX, PyTorch, TFLite"),
+            "before_rounding": Value(
+                "round(u + zero_point)",
+                "TensorFlow fake quantization, onnxruntime's float kernels",
+            ),
+        },
+    ),
+    "zero_point_use": Axis(
+        "is the zero-point added to the code?",
+        {
+            "added": Value("q + zero_point", "everyone, by specification"),
+            "ignored": Value("q", "a zero-point that was never passed on"),
+            "subtracted": Value("q - zero_point", "layers that store negated offsets"),
+        },
+    ),
+    "overflow": Axis(
+        "what becomes of a code that does not fit?",
+        {
+            "saturate": Value("clip(q, q_min, q_max)", "everyone, by specification"),
+            "wrap": Value(
+                "q modulo 2^b", "a cast without a clip; onnx/onnx#6169, #7835"
+            ),
+            "cast_then_clip": Value(
+                "clip(int32(t), q_min, q_max), int32(t) = -2^31 for t >= 2^31",
+                "x86 casts before a clip: large values become q_min",
+            ),
+        },
+    ),
+    "nan": Axis(
+        "which code stands for NaN?",
+        {
+            "raise": Value("an error", "refqnn"),
+            "q_min": Value("q_min", "x86 casts of NaN before a clip"),
+            "q_max": Value("q_max", "clips written as min(max(NaN, lo), hi) by order"),
+            "zero": Value("zero_point, real 0", "Arm casts: NaN becomes 0"),
+            "kept": Value("NaN, where codes are floats", "NumPy, fake quantization"),
+        },
+    ),
+    "dequantize_order": Axis(
+        "is the zero-point subtracted from codes or from products?",
+        {
+            "subtract_first": Value("scale * (q - zero_point)", "ONNX, PyTorch"),
+            "multiply_first": Value(
+                "scale * q - scale * zero_point, each rounded",
+                "kernels that fold scale * zero_point into a bias",
+            ),
+        },
+    ),
+    "code_difference": Axis(
+        "in which width is q - zero_point computed?",
+        {
+            "exact": Value("q - zero_point in int32", "everyone, by specification"),
+            "wraps": Value(
+                "q - zero_point modulo 2^8", "arrays of int8 subtracted as int8"
+            ),
+        },
+    ),
+    "zero_point_sign": Axis(
+        "is the zero-point subtracted or added?",
+        {
+            "subtract": Value("q - zero_point", "ONNX, TFLite"),
+            "add": Value("q + zero_point", "layers that store the negated offset"),
+        },
+    ),
+}
+
+GRADIENT = {
+    "straight_through": Axis(
+        "through which inputs does the gradient pass?",
+        {
+            "input_inclusive": Value(
+                "dx = dy where lo <= x <= hi, lo and hi the ends of the grid",
+                "TensorFlow fake quantization, refqnn.quantizers.affine",
+            ),
+            "none": Value("dx = dy everywhere", "Bengio et al., arXiv:1308.3432"),
+            "input_open": Value("dx = dy where lo < x < hi", "LSQ, arXiv:1902.08153"),
+            "input_half_open": Value(
+                "dx = dy where lo <= x < hi", "PACT, arXiv:1805.06085"
+            ),
+            "input_half_open_below": Value(
+                "dx = dy where lo < x <= hi", "a clip that passes ties on one side"
+            ),
+            "rounded_inclusive": Value(
+                "dx = dy where q_min <= round(u) + zero_point <= q_max",
+                "PyTorch fake_quantize_per_tensor_affine",
+            ),
+        },
+    ),
+    "backward_rounding": Axis(
+        "which code does the backward pass compute again?",
+        {
+            "as_forward": Value("the code of the forward pass", "refqnn, TensorFlow"),
+            "zero_point_inside": Value(
+                "round(u + zero_point), whatever the forward pass did",
+                "PyTorch's learnable fake quantization",
+            ),
+        },
+    ),
+    "scale_gradient": Axis(
+        "which factor multiplies the gradient of the scale?",
+        {
+            "1": Value("ds = sum dy r", "PyTorch's learnable fake quantization"),
+            "1/sqrt(N*q_p)": Value(
+                "ds = sum dy r / sqrt(N q_max), N all values",
+                "LSQ for weights, section 2.2",
+            ),
+            "1/sqrt(F*q_p)": Value(
+                "ds = sum dy r / sqrt(F q_max), F the values of one example",
+                "LSQ for activations; zhutmost/lsq-net#23",
+            ),
+            "1/sqrt(N)": Value("ds = sum dy r / sqrt(N)", "LSQ without the levels"),
+            "none": Value("ds = 0", "fixed scales"),
+        },
+    ),
+}
+
+REQUANTIZE = {
+    "requantize": Axis(
+        "how does an int32 accumulator become a code?",
+        reordered(REQUANTIZE_ROWS, "half_up"),
+    ),
+    "multiplier_bits": Axis(
+        "how many bits has the multiplier?",
+        {
+            "31": Value("multiplier as given", "TFLite, TOSA RESCALE, gemmlowp"),
+            "15": Value(
+                "round(multiplier / 2^16) 2^16", "TOSA scale16, CMSIS-NN for int16"
+            ),
+        },
+    ),
+}

@@ -1,0 +1,64 @@
+"""Families: the operations that can be judged, each a piece of data.
+
+affine.py        quantize, dequantize
+fake_quantize.py fake_quantize with its gradients
+requantize.py    requantize
+convolution.py   conv2d, linear
+pooling.py       avg_pool2d, max_pool2d
+training.py      lstm_cell, batch_norm, softmax_cross_entropy
+optimiser.py     sgd
+gating.py        gate
+training_step.py whole steps of a quantized layer
+gradients.py     dorefa_gradient, min_max_gradient
+published.py     every quantizer of refqnn.quantizers, forward and backward
+family.py        what a family is
+"""
+
+from refqnn.conformance.choices.families import (
+    affine,
+    convolution,
+    fake_quantize,
+    gating,
+    gradients,
+    optimiser,
+    pooling,
+    published,
+    requantize,
+    training,
+    training_step,
+)
+from refqnn.conformance.choices.families.family import REFUSED as REFUSED
+from refqnn.conformance.choices.families.family import Choices as Choices
+from refqnn.conformance.choices.families.family import Family as Family
+from refqnn.conformance.choices.families.family import Inputs as Inputs
+from refqnn.conformance.choices.families.family import Outputs as Outputs
+from refqnn.conformance.choices.families.family import equal as equal
+from refqnn.conformance.choices.families.family import stack as stack
+
+ROOMS = (
+    affine,
+    fake_quantize,
+    requantize,
+    convolution,
+    pooling,
+    training,
+    optimiser,
+    gating,
+    training_step,
+    gradients,
+    published,
+)
+FAMILIES: dict[str, Family] = {
+    family.name: family for room in ROOMS for family in room.FAMILIES
+}
+
+
+def family_of(name: str) -> Family:
+    """Return a family by its name; raise ValueError that lists the names.
+
+    >>> family_of("requantize").outputs
+    ('y',)
+    """
+    if name not in FAMILIES:
+        raise ValueError(f"family must be one of {list(FAMILIES)}, got {name!r}")
+    return FAMILIES[name]

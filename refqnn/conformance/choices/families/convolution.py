@@ -1,0 +1,292 @@
+"""conv2d and linear: what is multiplied with what, and in what it is summed.
+
+x_p = x surrounded by padding                         (1)   padding_value, _side
+c = (x_p - x_zero_point) (w - w_zero_point)           (2)   x_zero_point_use
+y = bias + sum of c over the window and the group     (3)   kernel, weight_layout,
+                                                            group_assignment,
+                                                            accumulator, bias
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from refqnn import integer
+from refqnn._types import Array, Int
+from refqnn.conformance.choices.families.family import (
+    Choices,
+    Family,
+    Inputs,
+    Outputs,
+    values,
+)
+from refqnn.geometry import Pair, output_size, pad_planes, window, windows
+
+Padding = tuple[Pair, Pair]
+CHOSEN = {"rng": 20_240_611}
+
+
+def conv2d(
+    choices: Choices,
+    x: Int,
+    w: Int,
+    b: Int,
+    x_zero_point: int,
+    w_zero_point: npt.ArrayLike,
+    stride: int | Pair,
+    padding: Padding,
+    dilation: int | Pair,
+    groups: int,
+) -> Outputs:
+    """Equations (1) to (3): the inputs rearranged, then ``integer.conv2d``."""
+    raw, unsigned = choices["padding_value"] == "raw_zero", x.dtype == np.uint8
+    at = window((1, 1), stride=1, padding=sides(padding, choices["padding_side"]))
+    x = pad_planes(x, at, 0 if raw else x_zero_point)
+    w = laid(w, choices["weight_layout"], choices["kernel"])
+    if choices["group_assignment"] == "interleaved":
+        x, w, b = (interleaved(a, groups, axis) for a, axis in ((x, 1), (w, 0), (b, 0)))
+    x, z = centred(x, x_zero_point, choices["x_zero_point_use"])
+    b = b if choices["bias"] == "added" else np.zeros_like(b)
+    if choices["accumulator"] == "int16_saturating_pairs" and unsigned:
+        y = paired_conv2d(x, w, b, z, w_zero_point, stride, dilation, groups)
+    else:
+        y = integer.conv2d(
+            x,
+            w,
+            b,
+            x_zero_point=z,
+            w_zero_point=w_zero_point,
+            stride=stride,
+            dilation=dilation,
+            groups=groups,
+            accumulator="int64",
+        )
+    if choices["group_assignment"] == "interleaved":
+        y = interleaved(y, y.shape[1] // groups, 1)
+    return {"y": narrowed(y, choices["accumulator"])}
+
+
+def centred(x: Int, zero_point: int, use: str) -> tuple[Int, int]:
+    """Return codes and what is subtracted from them, in a dtype that holds both.
+
+    >>> centred(np.uint8([3]), 7, "added")
+    (array([3], dtype=int32), -7)
+    """
+    if use == "added":
+        return x.astype(np.int32), -int(zero_point)
+    return x, int(zero_point) if use == "subtracted" else 0
+
+
+def sides(padding: Padding, side: str) -> Padding:
+    """Return the padding, both of its pairs turned round if so chosen."""
+    (t, b), (l, r) = padding
+    return ((b, t), (r, l)) if side == "swapped" else padding
+
+
+def laid(w: Int, layout: str, kernel: str) -> Int:
+    """Read the memory of w in another order, then turn its planes."""
+    o, c, h, k = w.shape
+    if layout == "OHWI":
+        w = w.reshape(o, h, k, c).transpose(0, 3, 1, 2)
+    elif layout == "HWIO":
+        w = w.reshape(h, k, c, o).transpose(3, 2, 0, 1)
+    if kernel == "convolution":
+        return w[:, :, ::-1, ::-1]
+    if kernel == "transposed" and h == k:
+        return w.swapaxes(2, 3)
+    return w
+
+
+def interleaved(a: Array, groups: int, axis: int) -> Array:
+    """Bring the entries c % G = 0 to the front, then c % G = 1, and so on.
+
+    >>> interleaved(np.arange(6), 2, 0)
+    array([0, 2, 4, 1, 3, 5])
+    """
+    order = np.arange(a.shape[axis]).reshape(-1, groups).T.ravel()
+    return np.take(a, order, axis)
+
+
+def paired_conv2d(
+    x: Int, w: Int, b: Int, z: int, wz: Any, stride: Any, dilation: Any, groups: int
+) -> Int:
+    """Sum neighbours in int16 that saturates, then correct for the zero-point."""
+    at = window(w.shape[2:], stride=stride, padding=0, dilation=dilation)
+    ho, wo = output_size(x.shape[2:], at)
+    n, (o, cg, kh, kw) = x.shape[0], w.shape
+    seen = windows(x.astype(np.int64), at).reshape(n, groups, cg, ho, wo, kh, kw)
+    columns = seen.transpose(0, 1, 3, 4, 2, 5, 6).reshape(n, groups, 1, ho, wo, -1)
+    real = w.astype(np.int64) - np.reshape(wz, (-1, 1, 1, 1))
+    rows = real.reshape(groups, o // groups, 1, 1, -1)
+    y = paired(columns * rows) - z * rows.sum(axis=-1)
+    return y.reshape(n, o, ho, wo) + b[:, None, None]
+
+
+def paired(products: Int) -> Int:
+    """Sum over the last axis, two at a time in int16 that saturates.
+
+    >>> paired(np.array([30000, 30000, -5]))
+    np.int64(32762)
+    """
+    k = products.shape[-1]
+    even = np.pad(products, [(0, 0)] * (products.ndim - 1) + [(0, k % 2)])
+    pairs = even.reshape(*even.shape[:-1], -1, 2).sum(axis=-1)
+    return np.clip(pairs, -(2**15), 2**15 - 1).sum(axis=-1)
+
+
+def narrowed(y: Int, accumulator: str) -> Int:
+    """Keep 16 bits of a sum if so chosen."""
+    if accumulator == "int16_wrap":
+        return (y + 2**15) % 2**16 - 2**15
+    return y
+
+
+def linear(
+    choices: Choices, x: Int, w: Int, b: Int, x_zero_point: int, w_zero_point: int
+) -> Outputs:
+    """Equations (2) and (3) without windows."""
+    unsigned = x.dtype == np.uint8
+    if choices["weight_order"] == "IO":
+        w = w.reshape(w.shape[::-1]).T
+    x, z = centred(x, x_zero_point, choices["x_zero_point_use"])
+    b = b if choices["bias"] == "added" else np.zeros_like(b)
+    if choices["accumulator"] == "int16_saturating_pairs" and unsigned:
+        rows = w.astype(np.int64) - w_zero_point
+        y = paired(x.astype(np.int64)[:, None] * rows) - z * rows.sum(axis=-1) + b
+    else:
+        y = integer.linear(
+            x, w, b, x_zero_point=z, w_zero_point=w_zero_point, accumulator="int64"
+        )
+    return {"y": narrowed(y, choices["accumulator"])}
+
+
+def conv2d_inputs(
+    rng: np.random.Generator,
+    n: int,
+    side: int,
+    *,
+    groups: int = 2,
+    x_zero_point: int = 7,
+    padding: Padding = ((0, 1), (0, 1)),
+    stride: int = 1,
+    kernel: int = 3,
+) -> Inputs:
+    """Draw codes that fill their dtypes, 4 channels in, 6 out."""
+    c, o = 4, 6
+    return {
+        "x": rng.integers(0, 256, (n, c, side, side)).astype(np.uint8),
+        "w": rng.integers(-128, 128, (o, c // groups, kernel, kernel)).astype(np.int8),
+        "b": rng.integers(-1000, 1000, o).astype(np.int32),
+        "x_zero_point": x_zero_point,
+        "w_zero_point": 0,
+        "stride": stride,
+        "padding": padding,
+        "dilation": 1,
+        "groups": groups,
+    }
+
+
+def one_hot_conv2d(place: int) -> Inputs:
+    """One weight of 9 is 1, codes 0 to 15: the smallest that shows order."""
+    w = np.zeros((1, 1, 3, 3), np.int8)
+    w.flat[place] = 1
+    return {
+        "x": np.arange(16, dtype=np.uint8).reshape(1, 1, 4, 4),
+        "w": w,
+        "b": np.zeros(1, np.int32),
+        "x_zero_point": 3,
+        "w_zero_point": 0,
+        "stride": 1,
+        "padding": ((0, 1), (0, 1)),
+        "dilation": 1,
+        "groups": 1,
+    }
+
+
+def conv2d_candidates() -> list[Inputs]:
+    """One-hot kernels, then planes of every kind."""
+    rng = np.random.default_rng(CHOSEN["rng"])
+    return [
+        *(one_hot_conv2d(place) for place in (1, 3)),
+        conv2d_inputs(rng, 1, 4, groups=1),
+        conv2d_inputs(rng, 1, 4),
+        conv2d_inputs(rng, 1, 5, stride=2),
+        conv2d_inputs(rng, 2, 5, padding=((1, 1), (1, 1))),
+    ]
+
+
+def draw_conv2d(rng: np.random.Generator, n: int) -> Inputs:
+    """Planes of 8 x 8, as many as give about n outputs."""
+    return conv2d_inputs(
+        rng,
+        max(n // (6 * 49), 1),
+        8,
+        groups=int(rng.choice([1, 2])),
+        x_zero_point=int(rng.integers(1, 256)),
+        padding=((0, 1), (0, 1)) if rng.random() < 0.8 else ((1, 1), (1, 1)),
+    )
+
+
+def linear_inputs(rng: np.random.Generator, n: int, i: int, o: int) -> Inputs:
+    """Draw codes that fill their dtypes."""
+    return {
+        "x": rng.integers(0, 256, (n, i)).astype(np.uint8),
+        "w": rng.integers(-128, 128, (o, i)).astype(np.int8),
+        "b": rng.integers(-1000, 1000, o).astype(np.int32),
+        "x_zero_point": int(rng.integers(1, 256)),
+        "w_zero_point": 0,
+    }
+
+
+def linear_candidates() -> list[Inputs]:
+    """One small product by hand, then drawn ones."""
+    rng = np.random.default_rng(CHOSEN["rng"])
+    small = {
+        "x": np.array([[1, 2]], np.uint8),
+        "w": np.array([[1, 2], [3, 4]], np.int8),
+        "b": np.array([10, 20], np.int32),
+        "x_zero_point": 1,
+        "w_zero_point": 0,
+    }
+    drawn = [linear_inputs(rng, n, i, o) for n, i, o in ((1, 4, 3), (4, 16, 8))]
+    return [small, *drawn]
+
+
+def draw_linear(rng: np.random.Generator, n: int) -> Inputs:
+    """Rows of 16 codes, as many as give about n outputs."""
+    return linear_inputs(rng, max(n // 8, 1), 16, 8)
+
+
+FAMILIES = (
+    Family(
+        "conv2d",
+        (
+            "surround: {padding_value}; {padding_side}",
+            "{weight_layout}; {kernel}; {group_assignment}",
+            "{x_zero_point_use}",
+            "{accumulator}; {bias}",
+        ),
+        values(
+            "padding_value",
+            "padding_side",
+            "kernel",
+            "weight_layout",
+            "group_assignment",
+            "accumulator",
+            "x_zero_point_use",
+            "bias",
+        ),
+        conv2d,
+        conv2d_candidates,
+        draw_conv2d,
+    ),
+    Family(
+        "linear",
+        ("{weight_order}", "{x_zero_point_use}", "{accumulator}; {bias}"),
+        values("weight_order", "accumulator", "x_zero_point_use", "bias"),
+        linear,
+        linear_candidates,
+        draw_linear,
+    ),
+)

@@ -1,0 +1,194 @@
+"""fake_quantize with its two gradients.
+
+    u = x / scale                            (1)     scaling
+    q = round(u) + zero_point                (2)     rounding, zero_point_when
+    y = scale (clip(q, q_min, q_max) - zero_point)   (3)
+    dx = dy m                                (4)     straight_through, backward_rounding
+    ds = g sum dy (q - zero_point - u m)     (5)     scale_gradient
+
+(5) is the exact gradient of (3) with the rounding residual held: where the gradient
+passes (m = 1) it is the residual, elsewhere the level at the end of the grid.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from refqnn._types import Array, Bool, Float, Int
+from refqnn.conformance.choices.families.affine import TINY, beside_ties, scaled
+from refqnn.conformance.choices.families.family import (
+    Choices,
+    Family,
+    Inputs,
+    Outputs,
+    values,
+)
+from refqnn.integer.rounding import ROUND
+
+#: the float32 below one half: with a zero-point added it becomes a tie
+BELOW_HALF = 0.49999997
+#: the same for sums with 4 and with -6, at the ends of a 4-bit grid
+SUMS_UP, SUMS_DOWN = (3.4999998, 3.0000002, 3.9999998), (-2.4999998, -2.0000002)
+
+
+def fake_quantize(
+    choices: Choices,
+    x: Float,
+    scale: npt.ArrayLike,
+    zero_point: npt.ArrayLike,
+    q_min: int,
+    q_max: int,
+    dy: Float,
+) -> Outputs:
+    """Equations (1) to (5).
+
+    x, dy: (..., B, F), scale, zero_point: (...)  ->  y, dx: (..., B, F), ds: (...)
+    """
+    s = np.asarray(scale, np.asarray(x).dtype)[..., None, None]
+    z = np.asarray(zero_point, np.int64)[..., None, None]
+    u = x / s if choices["scaling"] == "divide" else x * (1 / s)
+    round_ = ROUND[choices["rounding"]]
+    inside = round_(u + z.astype(u.dtype))
+    before = choices["zero_point_when"] == "before_rounding"
+    q = inside if before else round_(u) + z
+    y = s * (np.clip(q, q_min, q_max) - z).astype(s.dtype)
+    q = inside if choices["backward_rounding"] == "zero_point_inside" else q
+    passes = mask(choices["straight_through"], x, s, z, q, q_min, q_max)
+    kept = np.clip(q, q_min, q_max) - z
+    residual = np.where(passes, kept - u, kept)
+    ds = (dy * residual.astype(np.float64)).sum(axis=(-2, -1))
+    factor = scale_factor(choices["scale_gradient"], x.shape[-2:], q_max)
+    return {"y": y, "dx": np.where(passes, dy, 0), "ds": np.asarray(factor * ds)}
+
+
+def fake_canonical(choices: Choices) -> dict[str, str]:
+    """What the backward pass rounds again shows only where the forward differs.
+
+    With the zero-point inside in both it is the same code; a mask of inputs and no
+    gradient of the scale do not look at it.
+    """
+    unseen = (
+        choices["scale_gradient"] == "none"
+        and choices["straight_through"] != "rounded_inclusive"
+    )
+    if unseen or choices["zero_point_when"] == "before_rounding":
+        return {**choices, "backward_rounding": "as_forward"}
+    return dict(choices)
+
+
+def mask(
+    name: str, x: Float, s: Float, z: Int, rounded: Array, q_min: int, q_max: int
+) -> Bool:
+    """Return m of (4)."""
+    lo = s * (q_min - z).astype(s.dtype)
+    hi = s * (q_max - z).astype(s.dtype)
+    masks: dict[str, Callable[[], Bool]] = {
+        "none": lambda: np.ones(x.shape, bool),
+        "input_inclusive": lambda: (lo <= x) & (x <= hi),
+        "input_open": lambda: (lo < x) & (x < hi),
+        "input_half_open": lambda: (lo <= x) & (x < hi),
+        "input_half_open_below": lambda: (lo < x) & (x <= hi),
+        "rounded_inclusive": lambda: (q_min <= rounded) & (rounded <= q_max),
+    }
+    return masks[name]()
+
+
+def scale_factor(name: str, shape: tuple[int, ...], q_max: int) -> float:
+    """Return g of (5) for values of shape (B, F)."""
+    n, f = shape[0] * shape[1], shape[1]
+    return {
+        "1": 1.0,
+        "none": 0.0,
+        "1/sqrt(N)": n**-0.5,
+        "1/sqrt(N*q_p)": (n * q_max) ** -0.5,
+        "1/sqrt(F*q_p)": (f * q_max) ** -0.5,
+    }[name]
+
+
+def fake_inputs(xs: tuple[float, float], scale: float, z: int) -> Inputs:
+    """Two examples of one value each: N is 2, F is 1."""
+    return {
+        "x": np.asarray(xs, np.float32)[:, None],
+        "scale": np.float32(scale),
+        "zero_point": z,
+        "q_min": -8,
+        "q_max": 7,
+        "dy": np.ones((2, 1), np.float32),
+    }
+
+
+def fake_candidates() -> list[Inputs]:
+    """Pairs of a tie and an end of the grid, inside, on and outside of it."""
+    ties = (0.5, -0.5, 1.5, -1.5, 2.5, 0.25, -0.25, 0.75, -0.75)
+    found = []
+    for z in (0, 1, -2):
+        lo, hi = float(-8 - z), float(7 - z)
+        ends = (lo, hi, lo - 0.25, hi + 0.25, lo - 0.75, hi + 0.75, 20.0, -20.0)
+        found += [fake_inputs((t, e), 1.0, z) for t in ties for e in ends]
+        found += [fake_inputs((e, d), 1.0, z) for e in ends for d in ends]
+        found += [fake_inputs((t, -t), 1.0, z) for t in (*ties, TINY, BELOW_HALF)]
+    # the sum with the zero-point is rounded, across the end of the grid
+    found += [fake_inputs((x, -x), 1.0, 4) for x in SUMS_UP]
+    found += [fake_inputs((x, -x), 1.0, -6) for x in SUMS_DOWN]
+    return found + [
+        fake_inputs((sign * x, end * s), s, 0)
+        for x, s in reciprocal_pairs()
+        for sign in (1, -1)
+        for end in (-8, 7.25)
+    ]
+
+
+def reciprocal_pairs() -> list[tuple[float, float]]:
+    """Return (x, scale) within the grid whose two scalings differ."""
+    within = [(np.float32(x), np.float32(s)) for x, s in beside_ties() if x < 7 * s]
+    apart = [(x, s) for x, s in within if x / s != x * (np.float32(1) / s)]
+    return [(float(x), float(s)) for x, s in apart]
+
+
+def draw_fake(rng: np.random.Generator, n: int) -> Inputs:
+    """Examples within and beyond the grid, some on its ends and on ties."""
+    shape = (max(n // 4, 2), 4)
+    scale = np.float32(rng.choice([1.0, 0.5, 0.1, 0.3]))
+    codes = rng.integers(-12, 12, shape) + rng.choice([0.0, 0.5, 0.25, 0.8], shape)
+    return {
+        "x": (codes * float(scale)).astype(np.float32),
+        "scale": scale,
+        "zero_point": int(rng.integers(-3, 4)),
+        "q_min": -8,
+        "q_max": 7,
+        "dy": rng.choice([0.5, 1.0, 2.0], shape).astype(np.float32),
+    }
+
+
+FAMILIES = (
+    Family(
+        "fake_quantize",
+        (
+            "{scaling}",
+            "{rounding}",
+            "{zero_point_when}",
+            "y = scale (q - zero_point)",
+            "{straight_through}",
+            "in the backward pass: {backward_rounding}",
+            "{scale_gradient}",
+        ),
+        {"scaling": ("divide", "reciprocal")}
+        | values(
+            "rounding",
+            "zero_point_when",
+            "straight_through",
+            "backward_rounding",
+            "scale_gradient",
+        ),
+        fake_quantize,
+        fake_candidates,
+        draw_fake,
+        elementwise="x",
+        stacks=True,
+        close=1e-5,
+        canonical=fake_canonical,
+        exact=scaled,
+        outputs=("y", "dx", "ds"),
+    ),
+)

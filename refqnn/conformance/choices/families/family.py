@@ -1,0 +1,139 @@
+"""What a family is: an operation, the questions it asks, and how answers are computed.
+
+``evaluate(choices, **inputs)`` is the reference under any combination of answers. Where
+refqnn offers an answer it is refqnn that computes it; the others stand in the family's
+file. ``REFUSED`` marks an element that an answer declares an error.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Array, Bool
+from refqnn.conformance.choices.axes import AXES
+
+Choices = Mapping[str, str]
+Inputs = dict[str, Any]
+Outputs = dict[str, Array]
+
+#: the code of an element that an answer refuses to compute
+REFUSED = -(2**62)
+
+
+def as_given(choices: Choices) -> dict[str, str]:
+    """Return the choices: no two of them are the same function."""
+    return dict(choices)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One operation; ``axes`` maps each question to the answers it has here."""
+
+    name: str
+    #: lines in the order of computation; {axis} is filled with an equation
+    equations: tuple[str, ...]
+    axes: Mapping[str, tuple[str, ...]]
+    evaluate: Callable[..., Outputs]
+    #: inputs worth asking, smallest first
+    candidates: Callable[[], list[Inputs]]
+    #: random inputs of about n elements
+    draw: Callable[[np.random.Generator, int], Inputs]
+    #: the argument that is compared element by element with the output; "" if none
+    elementwise: str = ""
+    #: candidates of one shape are computed in one call, on a new first axis
+    stacks: bool = False
+    #: relative distance at which floating outputs count as equal; 0: bit for bit
+    close: float = 0.0
+    #: maps choices to the representative of those that are provably one function
+    canonical: Callable[[Choices], dict[str, str]] = as_given
+    #: real numbers before the rounding, where a tie can explain a difference
+    exact: Callable[..., Array] | None = None
+    #: what the function under judgement returns, in order
+    outputs: tuple[str, ...] = ("y",)
+    #: the call that reproduces an output, for people
+    call: str = ""
+
+    @property
+    def default(self) -> dict[str, str]:
+        """The answers of refqnn."""
+        return {axis: AXES[axis].default for axis in self.axes}
+
+    def variants(self) -> list[dict[str, str]]:
+        """Return every combination of answers, the default first."""
+        names = list(self.axes)
+        every = product(*(self.axes[name] for name in names))
+        return [dict(zip(names, values, strict=True)) for values in every]
+
+    def choices(self, semantics: Choices) -> dict[str, str]:
+        """Return what a semantics says about the questions of this family.
+
+        Raises ValueError for an answer that the family does not have.
+        """
+        chosen = {axis: semantics[axis] for axis in self.axes}
+        for axis, value in chosen.items():
+            if value not in self.axes[axis]:
+                raise ValueError(
+                    f"{self.name} has no {axis} = {value!r}: one of "
+                    f"{list(self.axes[axis])}"
+                )
+        return chosen
+
+    def neighbours(self, choices: Choices, most: int = 2) -> list[dict[str, str]]:
+        """Return the variants that differ in at most ``most`` answers, fewest first."""
+        near = [v for v in self.variants() if distance(v, choices) <= most]
+        return sorted(near, key=lambda v: distance(v, choices))
+
+    def agree(self, got: Array, want: Array) -> Bool:
+        """Return where two outputs count as equal; NaN equals NaN."""
+        if not self.close:
+            return equal(got, want)
+        got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+        return np.isclose(got, want, rtol=self.close, atol=self.close, equal_nan=True)
+
+
+def distance(a: Choices, b: Choices) -> int:
+    """Return in how many answers two choices differ.
+
+    >>> distance({"nan": "zero"}, {"nan": "q_min"})
+    1
+    """
+    return sum(a[axis] != b[axis] for axis in a)
+
+
+def equal(a: Array, b: Array) -> Bool:
+    """Return where values are the same, NaN being NaN.
+
+    >>> equal(np.array([1, np.nan, 2]), np.array([1, np.nan, 3]))
+    array([ True,  True, False])
+    """
+    a, b = np.asarray(a), np.asarray(b)
+    if a.dtype.kind in "iub" and b.dtype.kind in "iub":
+        return np.asarray(a == b)
+    return np.asarray((a == b) | (np.isnan(a) & np.isnan(b)))
+
+
+def values(*names: str) -> dict[str, tuple[str, ...]]:
+    """Return the axes with all their answers.
+
+    >>> values("zero_point_when")
+    {'zero_point_when': ('after_rounding', 'before_rounding')}
+    """
+    return {name: tuple(AXES[name].values) for name in names}
+
+
+def stack(inputs: Sequence[Inputs]) -> Inputs:
+    """Put the inputs of many calls on a new first axis; ints that agree stay."""
+    first = inputs[0]
+    together: Inputs = {}
+    for name, value in first.items():
+        column = [each[name] for each in inputs]
+        same = isinstance(value, int) and all(v == value for v in column)
+        together[name] = value if same and name in FIXED else np.stack(column)
+    return together
+
+
+#: arguments that are one number for a whole call
+FIXED = ("q_min", "q_max")

@@ -1,0 +1,191 @@
+"""requantize: an int32 accumulator becomes a code.
+
+real = multiplier 2^(shift - 31)                 (1)     multiplier_bits
+t = round(acc real)                              (2)     requantize
+q = clip(zero_point + t, q_min, q_max)           (3)     zero_point_when, _use,
+                                                         overflow
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from refqnn import integer
+from refqnn._types import Float, Int
+from refqnn.conformance.choices.families.family import (
+    Choices,
+    Family,
+    Inputs,
+    Outputs,
+    values,
+)
+from refqnn.integer.rescale import BEYOND_FLOAT64, FLOATING, REQUANTIZATIONS, TWO_STAGE
+from refqnn.integer.rounding import divide, shift_right
+
+#: a range that no result of a 32-bit accumulator leaves
+WIDE = {"q_min": -(2**31), "q_max": 2**31 - 1}
+#: (acc, multiplier, shift) whose product lies one or two beside a tie, found by search:
+#: more bits than float64 holds, then than float32 holds with a 15-bit multiplier
+BESIDE_TIES = (
+    (14_682_354, 1_562_434_103, -17),
+    (13_253_109, 1_709_692_090, -17),
+    (9_863, 1_086_914_560, -8),
+    (7_567, 1_634_664_448, -8),
+)
+#: in which dtype the product is, and to which the real number is rounded before
+FLOATS: dict[str, tuple[type, type]] = {
+    **{form: (dtype, dtype) for form, dtype in FLOATING.items()},
+    "mixed_half_even": (np.float64, np.float32),
+}
+#: roundings that commute with adding an integer
+SHIFTS_WITH_INTEGERS = ("half_up", "half_down", "floor", "ceil")
+
+
+def requantize(
+    choices: Choices,
+    acc: Int,
+    multiplier: npt.ArrayLike,
+    shift: npt.ArrayLike,
+    zero_point: npt.ArrayLike,
+    q_min: int,
+    q_max: int,
+) -> Outputs:
+    """Equations (1) to (3)."""
+    acc = np.asarray(acc, np.int64)
+    m, e, z = (np.asarray(a, np.int64) for a in (multiplier, shift, zero_point))
+    z = {"added": z, "ignored": np.zeros_like(z), "subtracted": -z}[
+        choices["zero_point_use"]
+    ]
+    if choices["multiplier_bits"] == "15":
+        m = np.minimum((m + (1 << 15)) >> 16 << 16, 2**31 - 1)
+    form = choices["requantize"]
+    if choices["zero_point_when"] == "before_rounding" and np.any(z):
+        q = zero_point_inside(form, acc, m, e, z)
+    elif form == "mixed_half_even":
+        q = z + zero_point_inside(form, acc, m, e, np.zeros_like(z))
+    else:
+        zero = np.zeros_like(z)
+        q = z + integer.requantize(acc, m, e, zero, rounding=form, **WIDE)
+    if choices["overflow"] == "wrap":
+        return {"y": (q - q_min) % (q_max - q_min + 1) + q_min}
+    return {"y": np.clip(q, q_min, q_max)}
+
+
+def zero_point_inside(form: str, acc: Int, m: Int, e: Int, z: Int) -> Int:
+    """Add the zero-point to what is rounded (last); shifts of at least -20."""
+    if np.any(e < -20) and np.any(z):
+        raise ValueError("before_rounding needs shifts of at least -20")
+    if form in FLOATS:
+        dtype, real_dtype = FLOATS[form]
+        real: Float = np.ldexp(m.astype(np.float64), e - 31).astype(real_dtype)
+        return np.rint(acc.astype(dtype) * real.astype(dtype) + z.astype(dtype)).astype(
+            np.int64
+        )
+    if form in TWO_STAGE:
+        left, right = np.maximum(e, 0), np.maximum(-e, 0)
+        high = shift_right((acc << left) * m, 31, rounding="half_up")
+        return shift_right(high + (z << right), right, rounding=TWO_STAGE[form])
+    return shift_right(acc * m + (z << (31 - e)), 31 - e, rounding=form)
+
+
+def canonical(choices: Choices) -> dict[str, str]:
+    """round(t + z) = round(t) + z for integers z, unless parity or sign matters.
+
+    The last rounding of two stages is the one that counts. A product of 31 and 15 bits
+    is exact in float64, and so is its sum with a zero-point of 8 bits.
+    """
+    if choices["zero_point_use"] == "ignored":
+        choices = {**choices, "zero_point_when": "after_rounding"}
+    form = choices["requantize"]
+    last = TWO_STAGE.get(form, form)
+    if (
+        form in {"float64_half_even", "mixed_half_even"}
+        and choices["multiplier_bits"] == "15"
+    ):
+        return canonical({**choices, "requantize": "half_even"})
+    if last in SHIFTS_WITH_INTEGERS:
+        return {**choices, "zero_point_when": "after_rounding"}
+    return dict(choices)
+
+
+def exact(
+    acc: Int, multiplier: npt.ArrayLike, shift: npt.ArrayLike, **_: object
+) -> Float:
+    """Return acc * real in float64: what is rounded."""
+    real = np.ldexp(np.asarray(multiplier, np.float64), np.asarray(shift) - 31)
+    return np.asarray(acc, np.float64) * real
+
+
+def inputs(acc: int, multiplier: int, shift: int, zero_point: int = 0) -> Inputs:
+    """Return the arguments of one scalar question, for int8."""
+    return {
+        "acc": np.int32(acc),
+        "multiplier": multiplier,
+        "shift": shift,
+        "zero_point": zero_point,
+        "q_min": -128,
+        "q_max": 127,
+    }
+
+
+def candidates() -> list[Inputs]:
+    """What reveals each form, then ties at several shifts, then what saturates."""
+    reveals = {r for row in REQUANTIZATIONS.values() for r in row.reveals}
+    near = sorted(reveals - {BEYOND_FLOAT64}, key=lambda r: (abs(r[0]), r))
+    half = 1 << 30
+    multipliers = (half, half + 1, 3 << 29, (3 << 29) - 1, half + 2**15 + 1)
+    grid = [
+        (a, m, e)
+        for e in (0, -1, -2, -3)
+        for a in (1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 8, -8, 10, -10)
+        for m in multipliers
+    ]
+    wide = [(300, half, 0), (-300, half, 0), (1000, half, 1), (255, half, 0)]
+    far = [(sign * a, m, e) for a, m, e in BESIDE_TIES for sign in (1, -1)]
+    every = [*near, *grid, *wide, *far]
+    return [inputs(*each, z) for z in (0, 1, -2) for each in every]
+
+
+def draw(rng: np.random.Generator, n: int) -> Inputs:
+    """Accumulators for one multiplier and shift, ties among them."""
+    half = 1 << 30
+    real = int(rng.integers(half, 2 * half))
+    multiplier = (half, 3 << 29, real)[int(rng.integers(3))]
+    shift = int(rng.integers(-8, 0))
+    span = 200 << -shift
+    ties = divide(np.full(n, 1 << (31 - shift)), 2 * multiplier, rounding="half_up")
+    step = int(ties[0])
+    free = rng.integers(-span, span, n)
+    return {
+        "acc": np.where(rng.random(n) < 0.5, free // step * step, free).astype(
+            np.int32
+        ),
+        "multiplier": multiplier,
+        "shift": shift,
+        "zero_point": int(rng.integers(-20, 20)),
+        "q_min": -128,
+        "q_max": 127,
+    }
+
+
+FAMILIES = (
+    Family(
+        "requantize",
+        (
+            "real = multiplier 2^(shift - 31); {multiplier_bits}",
+            "{requantize}",
+            "{zero_point_when}; {zero_point_use}",
+            "{overflow}",
+        ),
+        values("requantize", "multiplier_bits", "zero_point_when", "zero_point_use")
+        | {"overflow": ("saturate", "wrap")},
+        requantize,
+        candidates,
+        draw,
+        elementwise="acc",
+        stacks=True,
+        canonical=canonical,
+        exact=exact,
+        call="refqnn.integer.requantize(np.array([{acc}]), {multiplier}, {shift}, "
+        "{zero_point}, q_min={q_min}, q_max={q_max})",
+    ),
+)

@@ -1,0 +1,227 @@
+"""What training is made of: lstm_cell, batch_norm and the loss.
+
+Floating point, so outputs are compared within 1e-5; the inputs keep variants apart by
+at least a hundred times that.
+"""
+
+import numpy as np
+
+from refqnn import ops
+from refqnn._types import Float, Int
+from refqnn.conformance.choices.families.family import (
+    Choices,
+    Family,
+    Inputs,
+    Outputs,
+    values,
+)
+
+SEED = 20_240_613
+CLOSE = 1e-5
+
+
+def lstm_cell(
+    choices: Choices,
+    x: Float,
+    h: Float,
+    c: Float,
+    w_x: Float,
+    w_h: Float,
+    b_x: Float,
+    b_h: Float,
+) -> Outputs:
+    """Rows are brought into the order i f g o of ``ops.lstm_cell``."""
+    d = h.shape[1]
+    blocks = choices["gate_order"].split()
+    rows = np.concatenate([blocks.index(gate) * d + np.arange(d) for gate in "ifgo"])
+    used = {"sum": (1, 1), "input_only": (1, 0), "recurrent_only": (0, 1)}
+    from_x, from_h = used[choices["lstm_bias"]]
+    b = (from_x * b_x + from_h * b_h)[rows].astype(x.dtype)
+    b[d : 2 * d] += int(choices["forget_bias"])
+    (h_new, c_new), _ = ops.lstm_cell(x, h, c, w_x[rows], w_h[rows], b)
+    return {"h": h_new, "c": c_new}
+
+
+def lstm_inputs(rng: np.random.Generator, n: int, i: int, d: int) -> Inputs:
+    """Draw values of about 1."""
+    shapes = {
+        "x": (n, i),
+        "h": (n, d),
+        "c": (n, d),
+        "w_x": (4 * d, i),
+        "w_h": (4 * d, d),
+        "b_x": (4 * d,),
+        "b_h": (4 * d,),
+    }
+    return {name: rng.normal(size=shape) for name, shape in shapes.items()}
+
+
+def one_hot_gate(gate: int, source: str) -> Inputs:
+    """Open one gate by one bias: weights 0, state 1."""
+    zero = np.zeros
+    b = zero(4)
+    b[gate] = 4.0
+    return {
+        "x": np.ones((1, 1)),
+        "h": np.ones((1, 1)),
+        "c": np.ones((1, 1)),
+        "w_x": zero((4, 1)),
+        "w_h": zero((4, 1)),
+        "b_x": b if source == "b_x" else zero(4),
+        "b_h": b if source == "b_h" else zero(4),
+    }
+
+
+def lstm_candidates() -> list[Inputs]:
+    """One bias at a time, then everything at once."""
+    hot = [one_hot_gate(k, source) for source in ("b_x", "b_h") for k in range(4)]
+    return [*hot, lstm_inputs(np.random.default_rng(SEED), 2, 3, 2)]
+
+
+def draw_lstm(rng: np.random.Generator, n: int) -> Inputs:
+    """Return about n outputs, four a row."""
+    return lstm_inputs(rng, max(n // 8, 1), 3, 4)
+
+
+def batch_norm(
+    choices: Choices,
+    x: Float,
+    gamma: Float,
+    beta: Float,
+    running_mean: Float,
+    running_var: Float,
+    momentum: float,
+    eps: float,
+) -> Outputs:
+    """A training step: y, and the running statistics after it."""
+    _, cache = ops.batch_norm(x, gamma, beta, eps=eps)
+    m = x.size // x.shape[1]
+    unbiased = cache.var * m / (m - 1)
+    var = unbiased if choices["batch_variance"] == "unbiased" else cache.var
+    if choices["epsilon"] == "outside":
+        var = (np.sqrt(var) + eps) ** 2 - eps
+    y, _ = ops.batch_norm_inference(x, gamma, beta, cache.mean, var, eps=eps)
+    seen = unbiased if choices["running_variance"] == "unbiased" else cache.var
+    new = momentum if choices["running_momentum"] == "new" else 1 - momentum
+    return {
+        "y": y,
+        "running_mean": (1 - new) * running_mean + new * cache.mean,
+        "running_var": (1 - new) * running_var + new * seen,
+    }
+
+
+def norm_inputs(rng: np.random.Generator, shape: tuple[int, ...]) -> Inputs:
+    """Draw a small batch and a large epsilon, so that every choice shows."""
+    c = shape[1]
+    return {
+        "x": rng.normal(size=shape),
+        "gamma": rng.uniform(0.5, 2, c),
+        "beta": rng.normal(size=c),
+        "running_mean": rng.normal(size=c),
+        "running_var": rng.uniform(1, 2, c),
+        "momentum": 0.1,
+        "eps": 0.5,
+    }
+
+
+def norm_candidates() -> list[Inputs]:
+    """Two values by hand, and drawn ones."""
+    one = np.ones(1)
+    small = {
+        "x": np.array([[1.0], [5.0]]),
+        "gamma": one,
+        "beta": 0 * one,
+        "running_mean": 0 * one,
+        "running_var": one,
+        "momentum": 0.25,
+        "eps": 0.5,
+    }
+    return [small, norm_inputs(np.random.default_rng(SEED), (2, 2, 2, 1))]
+
+
+def draw_norm(rng: np.random.Generator, n: int) -> Inputs:
+    """Return about n values in 4 channels."""
+    return norm_inputs(rng, (max(n // 16, 2), 4, 2, 2))
+
+
+def softmax_cross_entropy(
+    choices: Choices, logits: Float, labels: Int, label_smoothing: float
+) -> Outputs:
+    """Loss and dlogits."""
+    n, k = logits.shape
+    a = label_smoothing
+    if choices["smoothing"] == "other_classes":
+        a = a * k / (k - 1)  # leaves a / (k - 1) at the others, 1 - a at the label
+    loss, cache = ops.softmax_cross_entropy(logits, labels, label_smoothing=a)
+    dlogits = ops.softmax_cross_entropy_backward(1.0, cache)
+    factor = n if choices["reduction"] == "sum" else 1
+    factor /= np.log(2) if choices["logarithm"] == "base_2" else 1
+    return {"loss": np.asarray(factor * loss), "dlogits": factor * dlogits}
+
+
+def loss_inputs(rng: np.random.Generator, n: int, k: int) -> Inputs:
+    """Draw logits of about 2."""
+    return {
+        "logits": 2 * rng.normal(size=(n, k)),
+        "labels": rng.integers(0, k, n),
+        "label_smoothing": 0.3,
+    }
+
+
+def loss_candidates() -> list[Inputs]:
+    """Two examples by hand, and drawn ones."""
+    small = {
+        "logits": np.array([[0.0, 0.0, 1.0], [2.0, 0.0, 0.0]]),
+        "labels": np.array([2, 1]),
+        "label_smoothing": 0.3,
+    }
+    return [small, loss_inputs(np.random.default_rng(SEED), 3, 4)]
+
+
+def draw_loss(rng: np.random.Generator, n: int) -> Inputs:
+    """Return about n logits of 5 classes."""
+    return loss_inputs(rng, max(n // 5, 2), 5)
+
+
+FAMILIES = (
+    Family(
+        "lstm_cell",
+        (
+            "{lstm_bias}",
+            "{gate_order}",
+            "{forget_bias}",
+            "c' = sigmoid(f) c + sigmoid(i) tanh(g)",
+            "h' = sigmoid(o) tanh(c')",
+        ),
+        values("gate_order", "lstm_bias", "forget_bias"),
+        lstm_cell,
+        lstm_candidates,
+        draw_lstm,
+        close=CLOSE,
+        outputs=("h", "c"),
+    ),
+    Family(
+        "batch_norm",
+        (
+            "y: {batch_variance}; {epsilon}",
+            "remembered: {running_variance}",
+            "{running_momentum}",
+        ),
+        values("running_variance", "running_momentum", "batch_variance", "epsilon"),
+        batch_norm,
+        norm_candidates,
+        draw_norm,
+        close=CLOSE,
+        outputs=("y", "running_mean", "running_var"),
+    ),
+    Family(
+        "softmax_cross_entropy",
+        ("{smoothing}", "{logarithm}", "{reduction}"),
+        values("reduction", "smoothing", "logarithm"),
+        softmax_cross_entropy,
+        loss_candidates,
+        draw_loss,
+        close=CLOSE,
+        outputs=("loss", "dlogits"),
+    ),
+)

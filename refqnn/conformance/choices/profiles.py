@@ -1,0 +1,221 @@
+"""Profiles: what installed runtimes were found to do, with how that was found.
+
+Each row was identified by asking the operator (``runtimes.py``), then held on 100 000
+random inputs without one mismatch. ``tests/conformance/test_profiles.py`` repeats both
+for every runtime that is installed.
+
+>>> profiles["onnxruntime"].semantics("requantize").requantize
+'float32_half_even'
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from refqnn.conformance.choices.families import FAMILIES
+from refqnn.conformance.choices.semantics import Semantics, of
+
+VERIFIED = "2026-11-27"
+
+
+class Row(NamedTuple):
+    """One operator: its family, where it deviates from refqnn, how many were asked."""
+
+    operator: str
+    family: str
+    deviations: Mapping[str, str]
+    #: scalar inputs, or calls, that identify asked
+    probes: int
+    note: str = ""
+    #: what it does on other processors, where that differs
+    elsewhere: Mapping[str, str] | None = None
+    #: axes that the runtime's specification leaves open: any answer is acceptable
+    open: tuple[str, ...] = ()
+
+
+class Profile(NamedTuple):
+    """One version of a runtime."""
+
+    runtime: str
+    version: str
+    rows: tuple[Row, ...]
+    #: the day of the last verification, ISO 8601
+    verified: str
+
+    def semantics(self, family: str) -> Semantics:
+        """Return what the runtime does in a family; its first operator counts.
+
+        Raises ValueError for a family that was not asked.
+        """
+        return of(self.row(family).deviations)
+
+    def row(self, family: str) -> Row:
+        """Return the first operator of a family."""
+        for row in self.rows:
+            if row.family == family:
+                return row
+        known = list(dict.fromkeys(row.family for row in self.rows))
+        raise ValueError(f"{self.runtime} was asked about {known}, not {family!r}")
+
+
+SAME: dict[str, str] = {}
+IOFG = {"gate_order": "i o f g"}
+BIASED = {"running_variance": "biased", "running_momentum": "old"}
+
+ONNXRUNTIME = Profile(
+    "onnxruntime",
+    "1.32.0",
+    (
+        Row("QuantizeLinear", "quantize", {"nan": "q_min"}, 11, open=("nan",)),
+        Row("DequantizeLinear", "dequantize", SAME, 3),
+        Row("QLinearConv", "requantize", {"requantize": "float32_half_even"}, 9),
+        Row("ConvInteger", "conv2d", SAME, 4),
+        Row(
+            "MatMulInteger",
+            "linear",
+            {"accumulator": "int16_saturating_pairs"},
+            3,
+            "x86 without VNNI; with it int32",
+            elsewhere=SAME,
+        ),
+        Row("LSTM", "lstm_cell", IOFG, 4),
+        Row("BatchNormalization", "batch_norm", BIASED, 1),
+    ),
+    VERIFIED,
+)
+ONNX = Profile(
+    "onnx",
+    "1.23.2",
+    (
+        Row(
+            "QuantizeLinear",
+            "quantize",
+            {"overflow": "cast_then_clip", "nan": "q_min"},
+            11,
+            open=("nan",),
+        ),
+        Row("DequantizeLinear", "dequantize", SAME, 3),
+        Row(
+            "QLinearConv",
+            "requantize",
+            {"zero_point_when": "before_rounding", "requantize": "mixed_half_even"},
+            9,
+            "the reference evaluator under NumPy 2",
+        ),
+        Row("ConvInteger", "conv2d", SAME, 4),
+        Row("MatMulInteger", "linear", SAME, 3),
+        Row("LSTM", "lstm_cell", IOFG, 4),
+        Row("BatchNormalization", "batch_norm", BIASED, 1),
+    ),
+    VERIFIED,
+)
+TORCH = Profile(
+    "torch",
+    "2.13.0",
+    (
+        Row(
+            "quantize_per_tensor",
+            "quantize",
+            {
+                "scaling": "reciprocal_fma",
+                "zero_point_when": "before_rounding",
+                "nan": "q_max",
+            },
+            11,
+            "x86 with FMA",
+        ),
+        Row(
+            "fake_quantize_per_tensor_affine",
+            "fake_quantize",
+            {
+                "scaling": "reciprocal",
+                "straight_through": "rounded_inclusive",
+                "scale_gradient": "none",
+            },
+            12,
+        ),
+        Row("max_pool2d", "max_pool2d", SAME, 1),
+        Row(
+            "quantized avg_pool2d",
+            "avg_pool2d",
+            {"pool_rounding": "half_even", "pool_centre": "codes"},
+            5,
+        ),
+        Row("lstm_cell", "lstm_cell", SAME, 4),
+        Row("batch_norm", "batch_norm", SAME, 1),
+        Row("cross_entropy", "softmax_cross_entropy", SAME, 1),
+        Row("optim.SGD", "sgd", SAME, 2),
+    ),
+    VERIFIED,
+)
+NUMPY = Profile(
+    "numpy",
+    "2.4.6",
+    (Row("rint and clip", "quantize", {"nan": "kept"}, 11),),
+    VERIFIED,
+)
+QONNX = Profile(
+    "qonnx",
+    "1.0.0",
+    (
+        Row(
+            "Quant",
+            "quantize",
+            {"zero_point_when": "before_rounding", "nan": "kept"},
+            12,
+            "rounding_mode ROUND; clipped before it is rounded",
+        ),
+    ),
+    VERIFIED,
+)
+#: refqnn itself, which needs no asking
+REFQNN = Profile("refqnn", "", tuple(Row(f, f, SAME, 0) for f in FAMILIES), VERIFIED)
+
+profiles: dict[str, Profile] = {
+    profile.runtime: profile
+    for profile in (REFQNN, ONNX, ONNXRUNTIME, TORCH, QONNX, NUMPY)
+}
+#: asked and explained by no variant on random inputs: said, not hidden
+UNEXPLAINED = {
+    ("torch", "_fake_quantize_learnable_per_tensor_affine"): (
+        "forward as fake_quantize_per_tensor_affine; the backward pass rounds "
+        "fma(x, 1 / scale, zero_point) again, and moves zero-points below 0"
+    )
+}
+
+
+def profile_of(name: str) -> Profile:
+    """Return a profile by name; raise ValueError that lists the names.
+
+    >>> profile_of("torch").row("sgd").operator
+    'optim.SGD'
+    """
+    if name not in profiles:
+        raise ValueError(f"profile must be one of {list(profiles)}, got {name!r}")
+    return profiles[name]
+
+
+def matrix() -> str:
+    """Return "who rounds how" as a Markdown table, one row an operator."""
+    lines = ["| runtime | operator | family | differs from refqnn | inputs | note |"]
+    lines.append("| --- | --- | --- | --- | --- | --- |")
+    for profile in list(profiles.values())[1:]:
+        for row in profile.rows:
+            told = ", ".join(f"{a} = `{v}`" for a, v in row.deviations.items())
+            cells = (
+                f"{profile.runtime} {profile.version}",
+                row.operator,
+                row.family,
+                told or "-",
+                str(row.probes),
+                row.note or "-",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    for (runtime, operator), why in UNEXPLAINED.items():
+        shown = f"{runtime} {profiles[runtime].version}"
+        lines.append(f"| {shown} | {operator} | - | none of the variants | - | {why} |")
+    return "\n".join(lines) + "\n"
+
+
+def as_dict(profile: Profile) -> dict[str, Any]:
+    """Return plain values for JSON."""
+    return profile._asdict() | {"rows": [row._asdict() for row in profile.rows]}

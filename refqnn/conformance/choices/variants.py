@@ -1,0 +1,126 @@
+"""Every variant of a family on every candidate input, computed once.
+
+A probe is a candidate input; its outcome under a variant is the vector of everything
+the function returns. Outcomes that count as equal share a label, so that choosing
+inputs is arithmetic on a matrix of labels, one row a variant, one column a probe.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from refqnn._types import Array, Int
+from refqnn.conformance.choices.families import (
+    Family,
+    Inputs,
+    Outputs,
+    family_of,
+    stack,
+)
+
+
+class Table(NamedTuple):
+    """Labels of outcomes, and the outcomes themselves."""
+
+    family: Family
+    variants: list[dict[str, str]]
+    probes: list[Inputs]
+    #: for each probe (variants, values)
+    outcomes: list[Array]
+    #: (variants, probes)
+    labels: Int
+
+    def classes(self, alive: Iterable[int]) -> list[list[int]]:
+        """Group variants that no probe tells apart."""
+        groups: dict[bytes, list[int]] = {}
+        for v in alive:
+            groups.setdefault(self.labels[v].tobytes(), []).append(v)
+        return list(groups.values())
+
+    def best(self, alive: Sequence[int], asked: Iterable[int] = ()) -> int | None:
+        """Return the probe that leaves the fewest variants on average, None if none.
+
+        The first of several: candidates come smallest first.
+        """
+        sizes = expected_left(self.labels[list(alive)])
+        sizes[list(asked)] = np.inf
+        chosen = int(np.argmin(sizes))
+        return chosen if sizes[chosen] < len(alive) else None
+
+    def discriminating(self, alive: Sequence[int] | None = None) -> list[int]:
+        """Return few probes that separate whatever any probe separates."""
+        rows = self.labels if alive is None else self.labels[list(alive)]
+        groups, chosen = np.zeros((len(rows), 1), np.int64), list[int]()
+        while True:
+            parts = groups * (1 + rows.max(initial=0)) + rows
+            ordered = np.sort(parts, axis=0)
+            distinct = 1 + np.count_nonzero(np.diff(ordered, axis=0), axis=0)
+            best = int(np.argmax(distinct))
+            if distinct[best] == len(np.unique(groups)):
+                return chosen
+            chosen.append(best)
+            groups = np.unique(parts[:, best], return_inverse=True)[1][:, None]
+
+
+def expected_left(labels: Int) -> Array:
+    """Return, for each probe, how many variants its answer leaves on average.
+
+    labels: (variants, probes)  ->  (probes,)
+
+    >>> expected_left(np.array([[0, 0], [0, 1]]))
+    array([2., 1.])
+    """
+    n, p = labels.shape
+    k = int(labels.max(initial=0)) + 1
+    flat = (labels + k * np.arange(p)).ravel()
+    counts = np.bincount(flat, minlength=k * p).reshape(p, k)
+    return (counts.astype(np.float64) ** 2).sum(axis=1) / max(n, 1)
+
+
+@cache
+def table(name: str) -> Table:
+    """Return the table of a family: computed once in a process."""
+    family = family_of(name)
+    variants, probes = family.variants(), family.candidates()
+    if family.stacks:
+        together = stack(probes)
+        rows = [family.evaluate(v, **together) for v in variants]
+        vectors = np.stack([flat(row, len(probes)) for row in rows], axis=1)
+        outcomes = list(vectors)  # one (variants, values) for each probe
+    else:
+        outcomes = [
+            np.concatenate([flat(family.evaluate(v, **probe), 1) for v in variants])
+            for probe in probes
+        ]
+    labels = np.stack([labelled(o, family.close) for o in outcomes], axis=1)
+    return Table(family, variants, probes, outcomes, labels)
+
+
+def flat(outputs: Outputs, rows: int) -> Array:
+    """Return everything a function returned, one row a probe, in float64.
+
+    Codes of 53 bits and more do not occur.
+    """
+    parts = [np.asarray(a, np.float64).reshape(rows, -1) for a in outputs.values()]
+    return np.concatenate(parts, axis=1)
+
+
+def labelled(outcomes: Array, close: float) -> Int:
+    """Number the distinct rows.
+
+    >>> labelled(np.array([[1.0, 2.0], [1.0, 2.0], [1.0, 3.0]]), 0)
+    array([0, 0, 1])
+    """
+    rows = np.round(outcomes / (10 * close)) if close else outcomes
+    rows = np.nan_to_num(rows, nan=1e300, posinf=2e300, neginf=-2e300) + 0.0
+    if rows.shape[1] == 1:
+        return np.unique(rows[:, 0], return_inverse=True)[1]
+    packed = np.ascontiguousarray(rows).view(f"V{8 * rows.shape[1]}").ravel()
+    return np.unique(packed, return_inverse=True)[1]
+
+
+def size(family: Family, probe: Inputs) -> int:
+    """Return what a question costs: its scalar inputs, or one call."""
+    return int(np.size(probe[family.elementwise])) if family.elementwise else 1

@@ -1,0 +1,1 @@
+"""Comparing, diagnosing, identifying and checking another implementation."""

@@ -1,0 +1,116 @@
+"""What a function returned, by name of output, and the comparison of several calls."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Array
+from refqnn.conformance.choices.families import Family, Inputs, Outputs, stack
+from refqnn.conformance.judge.compare import Comparison, compare, unlike
+
+
+class Broken(RuntimeError):  # noqa: N818 - says what the implementation is
+    """A foreign implementation crashed, hung or returned what is no answer."""
+
+
+def compare_calls(
+    family: Family, got: Sequence[Outputs], want: Sequence[Outputs], name: str
+) -> Comparison:
+    """Compare one array as it is, several joined; the first wrong shape is an error."""
+    for g, w in pairs(got, want):
+        if complaint := unlike(g, w):
+            return Comparison(name, 0, 0, error=complaint)
+    if len(got) == 1 and len(family.outputs) == 1:
+        return compared(family, *next(iter(pairs(got, want))), name)
+    g, w = (
+        np.concatenate([np.ravel(a) for outputs in side for a in outputs.values()])
+        for side in (got, want)
+    )
+    whole = compared(family, g, w, name)
+    parts = [
+        (place(i, key, len(got)), compared(family, g[key], w[key], name))
+        for i, (g, w) in enumerate(zip(got, want, strict=True))
+        for key in w
+    ]
+    bad = [(where, part) for where, part in parts if part.mismatches]
+    if not bad:
+        return whole
+    shared = [line for line in bad[0][1].where if all(line in p.where for _, p in bad)]
+    where, first = bad[0]
+    return replace(whole, first=first.first, at=where, where=tuple(shared))
+
+
+def compared(family: Family, got: Array, want: Array, name: str) -> Comparison:
+    """Compare under the policy of a family."""
+    if not family.close:
+        return compare(got, want, name=name)
+    bound = family.close * (1 + np.abs(want))
+    return compare(got, want, name=name, policy="bound", bound=bound)
+
+
+def place(call: int, output: str, calls: int) -> str:
+    """Return the name of an output, and of its call where there are several.
+
+    >>> place(3, "y", 9), place(0, "dx", 1)
+    ('call 3: y', 'dx')
+    """
+    return f"call {call}: {output}" if calls > 1 else output
+
+
+def pairs(got: Sequence[Outputs], want: Sequence[Outputs]) -> list[tuple[Array, Array]]:
+    """Return every output of every call beside what it should be."""
+    return [(g[name], w[name]) for g, w in zip(got, want, strict=True) for name in w]
+
+
+def parted(answer: Any) -> tuple[Any, ...]:
+    """Return the outputs of an answer: a tuple or a list of arrays are several.
+
+    >>> parted([1, 2]), len(parted((1, 2))), len(parted([np.ones(2), np.ones(3)]))
+    (([1, 2],), 2, 2)
+    """
+    if isinstance(answer, list):
+        plain = all(np.isscalar(each) or isinstance(each, list) for each in answer)
+        return (answer,) if plain else tuple(answer)
+    return answer if isinstance(answer, tuple) else (answer,)
+
+
+def as_outputs(family: Family, answer: Any) -> Outputs:
+    """Return an answer by output name; raise where there are too few or too many."""
+    if isinstance(answer, Mapping):
+        parts = dict(answer)
+    else:
+        given = parted(answer)
+        if len(given) > len(family.outputs):
+            raise ValueError(
+                f"{family.name} returns {family.outputs}, got {len(given)} outputs"
+            )
+        parts = dict(zip(family.outputs, given, strict=False))
+    missing = [name for name in family.outputs if name not in parts]
+    if missing:
+        raise ValueError(f"{family.name} returns {family.outputs}, missing {missing}")
+    return {name: np.asarray(parts[name]) for name in family.outputs}
+
+
+def bundled(
+    family: Family, calls: Sequence[Inputs], outputs: Sequence[Outputs]
+) -> tuple[list[Inputs], list[Outputs]]:
+    """Put scalar calls into one, which is the same and quicker; the others follow."""
+    kept = list(zip(calls, outputs, strict=True))
+    if not family.stacks or family.outputs != ("y",):
+        return [c for c, _ in kept], [o for _, o in kept]
+    scalars = [(c, o) for c, o in kept if not np.ndim(c[family.elementwise])]
+    rest = [(c, o) for c, o in kept if np.ndim(c[family.elementwise])]
+    if len(scalars) > 1:
+        together = {"y": np.stack([np.reshape(o["y"], ()) for _, o in scalars])}
+        rest.insert(0, (stack([c for c, _ in scalars]), together))
+    else:
+        rest = scalars + rest
+    return [c for c, _ in rest], [o for _, o in rest]
+
+
+def joined(outputs: Sequence[Outputs]) -> Array:
+    """Return every number of every call as one vector."""
+    parts = [np.ravel(a).astype(np.float64) for o in outputs for a in o.values()]
+    return np.concatenate(parts)

@@ -1,0 +1,183 @@
+"""The smallest mismatch, and a line of Python that computes what is wanted there.
+
+An elementwise family shows the one element with the smallest input. Of the other
+families the smallest call is shown, where it is small; ``shrunk`` makes it so where the
+function under judgement can be asked again.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refqnn._types import Array, Bool
+from refqnn.conformance.choices.families import Choices, Family, Inputs, Outputs
+
+#: numbers that a line of Python holds
+MOST = 250
+#: calls that shrinking may cost
+BUDGET = 300
+Fails = Callable[[Inputs], bool]
+
+
+class Smallest(NamedTuple):
+    """The mismatch with the smallest input, in words and as a call."""
+
+    told: str
+    call: str
+
+
+def smallest(
+    family: Family,
+    declared: Choices,
+    calls: Sequence[Inputs],
+    got: Sequence[Outputs],
+    want: Sequence[Outputs],
+) -> Smallest:
+    """Return the smallest mismatch of several calls; two empty strings if none fits."""
+    if family.call:
+        return smallest_element(family, declared, calls, got, want)
+    wrong = [
+        call
+        for call, g, w in zip(calls, got, want, strict=True)
+        if not all(family.agree(g[k], w[k]).all() for k in w)
+    ]
+    if not wrong:
+        return Smallest("", "")
+    return Smallest("", whole_call(family, declared, min(wrong, key=numbers)))
+
+
+def smallest_element(
+    family: Family,
+    declared: Choices,
+    calls: Sequence[Inputs],
+    got: Sequence[Outputs],
+    want: Sequence[Outputs],
+) -> Smallest:
+    """Return the mismatch whose input is nearest to 0."""
+    name, output = family.elementwise, family.outputs[0]
+    found: list[tuple[float, int, int]] = []
+    for i, (call, g, w) in enumerate(zip(calls, got, want, strict=True)):
+        wrong = np.flatnonzero(~family.agree(g[output], w[output]))
+        if wrong.size:
+            at = nearest_zero(call[name], wrong)
+            found.append((abs(float(np.ravel(call[name])[at])), i, at))
+    if not found:
+        return Smallest("", "")
+    _, i, at = min(found, key=lambda row: row[0] if row[0] == row[0] else np.inf)
+    picked = element(family, calls[i], at)
+    told = ", ".join(f"{k} = {v}" for k, v in picked.items() if not k.startswith("q_m"))
+    if family.exact is not None:
+        told += f"; exact = {np.ravel(family.exact(**calls[i]))[at]:.12g}"
+    values = (np.ravel(side[i][output])[at] for side in (want, got))
+    told += "   want {}   got {}".format(*values)
+    if declared == family.default:
+        return Smallest(told, family.call.format(**picked))
+    at_one = calls[i] | {family.elementwise: np.ravel(calls[i][family.elementwise])[at]}
+    one = {k: v if np.size(v) == 1 else picked[k] for k, v in at_one.items()}
+    return Smallest(told, whole_call(family, declared, one))
+
+
+def nearest_zero(data: Array, wrong: Array) -> int:
+    """Return the mismatch with the smallest input.
+
+    >>> nearest_zero(np.array([9, -2, 1]), np.array([0, 1]))
+    1
+    """
+    size = np.abs(np.ravel(data)[wrong].astype(np.float64))
+    return int(wrong[np.argmin(np.where(np.isnan(size), np.inf, size))])
+
+
+def element(family: Family, call: Inputs, at: int) -> dict[str, Any]:
+    """Return the arguments of one element."""
+    data = np.asarray(call[family.elementwise])
+    return {
+        name: np.broadcast_to(value, data.shape).ravel()[at].item()
+        for name, value in call.items()
+    }
+
+
+def numbers(call: Inputs) -> int:
+    """Return how many numbers a call has."""
+    return sum(np.size(value) for value in call.values())
+
+
+def whole_call(family: Family, declared: Choices, call: Inputs) -> str:
+    """Return a call as Python, "" where it is long.
+
+    >>> from refqnn.conformance.choices.families import family_of
+    >>> of = family_of("max_pool2d")
+    >>> print(whole_call(of, of.default, {"x": np.zeros(1), "kernel": 1}))
+    refqnn.conformance.want("max_pool2d", dict(x=np.array([0.0], "float64"), kernel=1))
+    """
+    if numbers(call) > MOST:
+        return ""
+    changed = {a: v for a, v in declared.items() if v != family.default[a]}
+    answers = ", ".join(f'{axis}="{value}"' for axis, value in changed.items())
+    under = f", refqnn.conformance.Semantics({answers})" if answers else ""
+    told = f'"{family.name}", dict({literals(call)}){under}'
+    return f"refqnn.conformance.want({told})"
+
+
+def literals(call: Inputs) -> str:
+    """Return the arguments of a call as Python."""
+    return ", ".join(f"{name}={literal(value)}" for name, value in call.items())
+
+
+def literal(value: Any) -> str:
+    """Return a number, a tuple or an array as Python.
+
+    >>> literal(np.float32([0.5])), literal(((0, 1), (0, 1))), literal(True)
+    ('np.array([0.5], "float32")', '((0, 1), (0, 1))', 'True')
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+        listed = repr(array.tolist()).replace("nan", "np.nan").replace("inf", "np.inf")
+        return f'np.array({listed}, "{array.dtype.name}")'
+    return repr(value)
+
+
+def shrunk(family: Family, call: Inputs, fails: Fails) -> Inputs:
+    """Return a smaller call that fails, too: a candidate, then fewer other numbers.
+
+    Every array is filled with zeros as far as the failure allows. ``fails`` is asked at
+    most ``BUDGET`` times.
+    """
+    asked = iter(range(BUDGET))
+
+    def still(other: Inputs) -> bool:
+        return next(asked, None) is not None and fails(other)
+
+    small = sorted(family.candidates(), key=numbers)[: BUDGET // 4]
+    found = next(
+        (c for c in small if numbers(c) < numbers(call) and still(c)), dict(call)
+    )
+    for name, value in found.items():
+        if isinstance(value, np.ndarray) and value.ndim:
+            found = {**found, name: emptied(found, name, still)}
+    return found
+
+
+def emptied(call: Inputs, name: str, fails: Fails) -> Array:
+    """Return an array with as many zeros as the failure allows, halves first."""
+    array: Array = call[name].copy()
+    blocks: list[Bool] = [np.ones(array.shape, bool)]
+    while blocks:
+        block = blocks.pop(0)
+        if not np.any(array[block]):
+            continue
+        tried = np.where(block, np.zeros_like(array), array)
+        if fails({**call, name: tried}):
+            array = tried
+            continue
+        places = np.flatnonzero(block)
+        if len(places) > 1:
+            blocks += [among(half, array) for half in np.array_split(places, 2)]
+    return array
+
+
+def among(places: Array, array: Array) -> Bool:
+    """Return the mask of flat places."""
+    mask = np.zeros(array.size, bool)
+    mask[places] = True
+    return mask.reshape(array.shape)

@@ -1,0 +1,1 @@
+"""Files that travel: packs, streams, exports, the test data of others."""

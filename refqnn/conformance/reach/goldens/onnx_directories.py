@@ -1,0 +1,227 @@
+"""ONNX test directories: ``model.onnx`` of one node beside ``test_data_set_*``.
+
+QuantizeLinear, DequantizeLinear    quantize, dequantize
+QLinearConv, QLinearMatMul          requantize: the sums before it are exact
+ConvInteger, MatMulInteger          conv2d, linear
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refqnn import integer
+from refqnn._types import Array, Float, Int
+from refqnn.conformance.reach.goldens.golden import Golden, Unread, requantization
+
+#: codes of at most 32 bits, by the names of ONNX's types
+RANGES = {
+    f"{'U' if low == 0 else ''}INT{bits}": (low, low + 2**bits - 1)
+    for bits in (2, 4, 8, 16, 32)
+    for low in (0, -(2 ** (bits - 1)))
+}
+
+
+class Tensor(NamedTuple):
+    """An array, and the name of its type in ONNX."""
+
+    array: Array
+    kind: str
+
+
+class Call(NamedTuple):
+    """One node with its attributes, inputs by place (None: left out) and output."""
+
+    attributes: Mapping[str, Any]
+    inputs: Sequence[Tensor | None]
+    output: Tensor
+
+    def array(self, place: int, default: Any = None) -> Array:
+        """Return an input; raise Unread where it is missing and has no default."""
+        found = self.inputs[place] if place < len(self.inputs) else None
+        if found is None:
+            if default is None:
+                raise Unread(f"input {place} is missing")
+            return np.asarray(default)
+        return found.array
+
+    def ends(self) -> tuple[int, int]:
+        """Return the range of the output."""
+        if self.output.kind not in RANGES:
+            raise Unread(f"the output is {self.output.kind}, no integer")
+        return RANGES[self.output.kind]
+
+
+def read_directory(folder: Path) -> Golden:
+    """Read the first data set of a directory; raise Unread for what is not judged."""
+    try:
+        import onnx  # noqa: PLC0415
+    except ImportError as error:
+        raise Unread("needs pip install refqnn[onnx]") from error
+    graph = onnx.load(folder / "model.onnx").graph
+    if len(graph.node) != 1:
+        raise Unread(f"{len(graph.node)} nodes, only models of one are read")
+    node = graph.node[0]
+    if node.op_type not in HANDLERS:
+        raise Unread(f"{node.op_type} is none of {', '.join(HANDLERS)}")
+    data = folder / "test_data_set_0"
+    files = [data / f"input_{i}.pb" for i in range(len(graph.input))]
+    held = {t.name: tensor(t) for t in graph.initializer}
+    held |= {
+        value.name: tensor(onnx.load_tensor(file))
+        for value, file in zip(graph.input, files, strict=True)
+    }
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    given = [held[name] if name else None for name in node.input]
+    output = tensor(onnx.load_tensor(data / "output_0.pb"))
+    return HANDLERS[node.op_type](Call(attributes, given, output))
+
+
+def tensor(proto: Any) -> Tensor:
+    """Return a tensor; integers of few bits in a dtype that holds them."""
+    import onnx  # noqa: PLC0415
+
+    kind = onnx.TensorProto.DataType.Name(proto.data_type)
+    array = onnx.numpy_helper.to_array(proto)
+    if kind in RANGES and array.dtype.kind not in "iu":
+        array = array.astype(np.int8)
+    return Tensor(np.asarray(array), kind)
+
+
+def quantize_linear(call: Call) -> Golden:
+    """x, scale, [zero_point]"""
+    ends, x = call.ends(), call.array(0)
+    scale, zero = (
+        lifted(call.array(place, default), x, call.attributes)
+        for place, default in ((1, None), (2, np.zeros_like(call.array(1), np.int64)))
+    )
+    if x.dtype.kind != "f" or scale.dtype.kind != "f":
+        raise Unread(f"x is {x.dtype} and its scale {scale.dtype}, no floats")
+    inputs = {
+        "x": x,
+        "scale": scale,
+        "zero_point": zero.astype(np.int64),
+        "q_min": ends[0],
+        "q_max": ends[1],
+    }
+    return Golden("", "quantize", inputs, {"y": call.output.array.astype(np.int64)})
+
+
+def dequantize_linear(call: Call) -> Golden:
+    """q, scale, [zero_point]"""
+    q = call.array(0)
+    scale, zero = (
+        lifted(call.array(place, default), q, call.attributes)
+        for place, default in ((1, None), (2, np.zeros_like(call.array(1), np.int64)))
+    )
+    if q.dtype.kind not in "iu":
+        raise Unread(f"codes are {q.dtype}, no integers")
+    inputs = {"q": q, "scale": scale, "zero_point": zero.astype(np.int64)}
+    return Golden("", "dequantize", inputs, {"y": call.output.array})
+
+
+def lifted(v: Array, x: Array, attributes: Mapping[str, Any]) -> Array:
+    """Return parameters of a tensor, of an axis or of blocks so that they broadcast."""
+    block, axis = attributes.get("block_size", 0), attributes.get("axis", 1)
+    if block:
+        repeated = np.repeat(v, block, axis)
+        return repeated.take(np.arange(x.shape[axis]), axis)
+    if v.size == 1:
+        return v.reshape(())
+    shape = [1] * x.ndim
+    shape[axis] = -1
+    return v.reshape(shape)
+
+
+def qlinear_conv(call: Call) -> Golden:
+    """x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, [bias]"""
+    x, w = call.array(0), call.array(3)
+    out = len(w)
+    acc = integer.conv2d(
+        x,
+        w,
+        call.array(8, np.zeros(out, np.int32)),
+        x_zero_point=call.array(2).item(),
+        w_zero_point=np.broadcast_to(call.array(5).ravel().astype(np.int64), out),
+        **window_of(call.attributes),
+        accumulator="int64",
+    )
+    real = np.broadcast_to(ratio(call, (1, 4, 6)).ravel(), out)[:, None, None]
+    return scaled(call, acc, real, 7)
+
+
+def qlinear_matmul(call: Call) -> Golden:
+    """a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero"""
+    a, b = (
+        call.array(place).astype(np.int64) - call.array(place + 2).astype(np.int64)
+        for place in (0, 3)
+    )
+    return scaled(call, a @ b, ratio(call, (1, 4, 6)), 7)
+
+
+def ratio(call: Call, places: tuple[int, int, int]) -> Float:
+    """x_scale w_scale / y_scale, rounded to float32 after each operation"""
+    x, w, y = (call.array(place).astype(np.float32) for place in places)
+    return np.asarray(x * w / y)
+
+
+def scaled(call: Call, acc: Int, real: Float, zero: int) -> Golden:
+    """Return the requantization by a real number for each channel."""
+    multiplier, shift = integer.quantize_multiplier(real.astype(np.float64))
+    z = call.array(zero).item()
+    y = call.output.array
+    return requantization(acc, multiplier, shift, z, call.ends(), y)
+
+
+def window_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a convolution; raise Unread where padding is automatic."""
+    if attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
+        raise Unread("auto_pad is set, pads must be written out")
+    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
+    return {
+        "stride": tuple(attributes.get("strides", (1, 1))),
+        "padding": ((top, bottom), (left, right)),
+        "dilation": tuple(attributes.get("dilations", (1, 1))),
+        "groups": int(attributes.get("group", 1)),
+    }
+
+
+def conv_integer(call: Call) -> Golden:
+    """x, w, [x_zero], [w_zero]"""
+    x, w = call.array(0), call.array(1)
+    options = window_of(call.attributes)
+    inputs = {
+        "x": x,
+        "w": w,
+        "b": np.zeros(len(w), np.int32),
+        "x_zero_point": int(call.array(2, 0).item()),
+        "w_zero_point": call.array(3, 0).astype(np.int64),
+        **{k: options[k] for k in ("stride", "padding", "dilation", "groups")},
+    }
+    return Golden("", "conv2d", inputs, {"y": call.output.array.astype(np.int64)})
+
+
+def matmul_integer(call: Call) -> Golden:
+    """a, b, [a_zero], [b_zero], matrices"""
+    a, b = call.array(0), call.array(1)
+    if a.ndim != 2 or b.ndim != 2:
+        raise Unread(f"a{a.shape} and b{b.shape} are no matrices")
+    inputs = {
+        "x": a,
+        "w": np.ascontiguousarray(b.T),
+        "b": np.zeros(b.shape[1], np.int32),
+        "x_zero_point": int(call.array(2, 0).item()),
+        "w_zero_point": int(call.array(3, 0).item()),
+    }
+    return Golden("", "linear", inputs, {"y": call.output.array.astype(np.int64)})
+
+
+HANDLERS: Mapping[str, Callable[[Call], Golden]] = {
+    "QuantizeLinear": quantize_linear,
+    "DequantizeLinear": dequantize_linear,
+    "QLinearConv": qlinear_conv,
+    "QLinearMatMul": qlinear_matmul,
+    "ConvInteger": conv_integer,
+    "MatMulInteger": matmul_integer,
+}

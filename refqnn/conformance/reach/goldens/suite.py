@@ -1,0 +1,239 @@
+"""A suite of goldens: calls with the outputs that somebody recorded.
+
+The score of a suite answers "does any case fail if this wrong semantics is swapped in?"
+for every answer of every axis. The semantics that recorded the outputs is found first:
+the variant that gives most of them, of several the nearest to refqnn.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+from refqnn.conformance.choices.families import (
+    Choices,
+    Family,
+    Inputs,
+    Outputs,
+    family_of,
+)
+from refqnn.conformance.choices.semantics import named
+from refqnn.conformance.reach.goldens import (
+    c_headers,
+    onnx_directories,
+    tosa_descriptors,
+)
+from refqnn.conformance.reach.goldens.golden import Golden, Unread
+from refqnn.conformance.reach.packs import Case, Pack, Unreadable, differs
+
+#: what a variant says to a case: the recorded outputs, others, or an error
+GIVES, DIFFERS, REFUSES = "gives", "differs", "refuses"
+Reader = Callable[[Path], Golden]
+
+
+@final
+@dataclass(frozen=True)
+class Suite:
+    """What was read, and what was not, with the reason."""
+
+    goldens: tuple[Golden, ...]
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+    def groups(self) -> dict[tuple[str, str], list[Golden]]:
+        """Return the goldens by family and by what they declare."""
+        found: dict[tuple[str, str], list[Golden]] = {}
+        for golden in self.goldens:
+            found.setdefault((golden.family, golden.declared), []).append(golden)
+        return found
+
+    def told(self) -> str:
+        """Return the reasons why files were not read, the most frequent first."""
+        counts = Counter(self.unread.values()).most_common()
+        first = {why: name for name, why in reversed([*self.unread.items()])}
+        return "\n".join(
+            f"not read: {n} ({first[why]}{', ...' if n > 1 else ''}): {why}"
+            for why, n in counts
+        )
+
+
+class Sight(NamedTuple):
+    """How many cases fail if one answer is another."""
+
+    axis: str
+    value: str
+    seen: int
+
+
+@final
+@dataclass(frozen=True)
+class Score:
+    """What the cases of one family can see; ``str`` is a table."""
+
+    family: str
+    declared: str
+    cases: int
+    #: the variant that gives most of the recorded outputs
+    recorder: Mapping[str, str]
+    #: cases whose outputs it does not give
+    unexplained: tuple[str, ...]
+    sights: tuple[Sight, ...]
+    #: variants that some case tells from the recorder, of those that are others
+    detected: int
+    others: int
+
+    @property
+    def blind(self) -> list[Sight]:
+        """The answers that no case sees."""
+        return [sight for sight in self.sights if not sight.seen]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "family": self.family,
+            "declared": self.declared,
+            "cases": self.cases,
+            "recorder": dict(self.recorder),
+            "unexplained": list(self.unexplained),
+            "seen": [sight._asdict() for sight in self.sights],
+            "detected": self.detected,
+            "variants": self.others,
+        }
+
+    def __str__(self) -> str:
+        default = family_of(self.family).default
+        declared = f" ({self.declared})" if self.declared else ""
+        given = self.cases - len(self.unexplained)
+        lines = [
+            (
+                f"{self.family}{declared}: {self.cases} cases, "
+                f"{self.detected} / {self.others} variants detected"
+            ),
+            f"  recorded by: {named(self.recorder, default)}, {given} / {self.cases}",
+            *(f"  not recorded by it: {name}" for name in self.unexplained),
+        ]
+        for axis, value, seen in self.sights:
+            told = "" if seen else "   no case sees it"
+            lines.append(f"  {axis:18} {value:24} {seen} / {self.cases}{told}")
+        return "\n".join(lines)
+
+
+def read(path: str | os.PathLike[str]) -> Suite:
+    """Read every golden below a folder: ONNX directories, TOSA descriptors, C headers.
+
+    What cannot be read is listed with the reason. Raises Unreadable for a folder that
+    holds no golden at all.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise Unreadable(f"{root} is not a folder")
+    readers: tuple[tuple[str, Reader], ...] = (
+        ("**/model.onnx", onnx_directories.read_directory),
+        ("**/desc.json", tosa_descriptors.read_descriptor),
+        ("**/config_data.h", c_headers.read_layer),
+    )
+    goldens, unread = list[Golden](), dict[str, str]()
+    for pattern, reader in readers:
+        for file in sorted(root.glob(pattern)):
+            name = file.parent.relative_to(root).as_posix()
+            name = root.name if name == "." else name
+            try:
+                goldens.append(reader(file.parent)._replace(name=name))
+            except Unread as error:
+                unread[name] = str(error)
+            except Exception as error:  # noqa: BLE001 - foreign files may be anything
+                unread[name] = f"{type(error).__name__}: {error}"
+    if not goldens and not unread:
+        raise Unreadable(
+            f"{root} holds no model.onnx with test_data_set_*, no desc.json and no "
+            "config_data.h"
+        )
+    return Suite(tuple(goldens), unread)
+
+
+def score(suite: Suite) -> list[Score]:
+    """Return what the cases of each family see."""
+    return [scored(goldens) for goldens in suite.groups().values()]
+
+
+def scored(goldens: Sequence[Golden]) -> Score:
+    """Find who recorded the outputs of one group, then swap every answer."""
+    family = family_of(goldens[0].family)
+    near = family.neighbours(family.default, len(family.axes))
+    said = {tuple(v.values()): [says(family, v, g) for g in goldens] for v in near}
+    recorder = max(near, key=lambda v: said[tuple(v.values())].count(GIVES))
+    mine = said[tuple(recorder.values())]
+    held = [i for i, word in enumerate(mine) if word == GIVES]
+
+    def seen(variant: Choices) -> int:
+        words = said[tuple(variant[axis] for axis in family.axes)]
+        return sum(words[i] != GIVES for i in held)
+
+    same = family.canonical(recorder)
+    others = [v for v in near if family.canonical(v) != same]
+    flips = (
+        (axis, value, {**recorder, axis: value})
+        for axis, values in family.axes.items()
+        for value in values
+        if value != recorder[axis]
+    )
+    return Score(
+        family.name,
+        goldens[0].declared,
+        len(goldens),
+        recorder,
+        tuple(g.name for g, word in zip(goldens, mine, strict=True) if word != GIVES),
+        tuple(
+            Sight(axis, value, seen(variant))
+            for axis, value, variant in flips
+            if family.canonical(variant) != same
+        ),
+        sum(seen(v) > 0 for v in others),
+        len(others),
+    )
+
+
+def says(family: Family, variant: Choices, golden: Golden) -> str:
+    """Return what a variant says to a case."""
+    try:
+        outputs = family.evaluate(variant, **golden.inputs)
+    except ValueError:
+        return REFUSES
+    return DIFFERS if differs(family, outputs, golden.outputs) else GIVES
+
+
+def as_packs(suite: Suite) -> list[Pack]:
+    """Return a pack for each group, its outputs as recorded."""
+    return [as_pack(goldens) for goldens in suite.groups().values()]
+
+
+def as_pack(goldens: Sequence[Golden]) -> Pack:
+    """Return the goldens of a group under the semantics that recorded them."""
+    family, recorder = family_of(goldens[0].family), scored(goldens).recorder
+    policy = "bound" if family.close else "exact"
+    cases = tuple(
+        Case(
+            golden.name.replace("/", "."),
+            golden.inputs,
+            golden.outputs,
+            policy,
+            revealed(family, recorder, golden.inputs, golden.outputs),
+        )
+        for golden in goldens
+    )
+    return Pack(family.name, goldens[0].declared or "foreign", recorder, cases)
+
+
+def revealed(
+    family: Family, recorder: Choices, inputs: Inputs, outputs: Outputs
+) -> tuple[str, ...]:
+    """Return the single deviations that a case sees."""
+    golden = Golden("", family.name, inputs, outputs)
+    return tuple(
+        f"{axis} = {value}"
+        for axis, values in family.axes.items()
+        for value in values
+        if value != recorder[axis]
+        and says(family, {**recorder, axis: value}, golden) == DIFFERS
+    )

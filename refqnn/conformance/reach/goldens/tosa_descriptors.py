@@ -1,0 +1,109 @@
+"""RESCALE of TOSA: ``desc.json`` beside ``.npy`` files.
+
+    result = zero_out + round((value - zero_in) multiplier 2^-shift)
+
+The descriptor says what every tensor holds: multiplier, shift and zero-points are fixed
+data, the input is a file. With 16-bit multipliers the number is multiplier 2^-shift,
+too, written here with 31 bits. The file of outputs is the one that the descriptor
+names, written by the reference model or by another implementation.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Array, Int
+from refqnn.conformance.reach.goldens.golden import Golden, Unread, requantization
+
+#: how the names of folders tell the rounding mode, which the model holds
+MODES = {"S": "SINGLE_ROUND", "D": "DOUBLE_ROUND", "I": "INEXACT_ROUND"}
+#: fixed tensors of RESCALE in the order of its inputs
+FIXED = ("multiplier", "shift", "input_zero_point", "output_zero_point")
+
+
+def read_descriptor(folder: Path) -> Golden:
+    """Read one descriptor; raise Unread for other operators and expected failures."""
+    told = json.loads((folder / "desc.json").read_text("utf-8"))
+    if told.get("expected_failure"):
+        raise Unread("a failure is expected of it")
+    given = dict(zip(told["ifm_name"], told["ifm_file"], strict=True))
+    meta = told.get("meta", {})
+    tensors = meta.get("data_gen", {}).get("tensors", {})
+    operators = {str(t.get("op")) for t in tensors.values()}
+    if operators != {"RESCALE"}:
+        said = ", ".join(sorted(operators)) or "unknown"
+        raise Unread(f"operator {said}: only RESCALE is read")
+    by_place = {int(t["input_pos"]): (name, t) for name, t in tensors.items()}
+    name, source = by_place[0]
+    fixed = {
+        what: fixed_data(folder, given, *by_place[place])
+        for place, what in enumerate(FIXED, 1)
+    }
+    made = rescale(
+        codes(load(folder / given[name]), unsigned=bool(source.get("unsigned_data"))),
+        codes(
+            load(folder / told["ofm_file"][0]), unsigned=unsigned_output(meta, folder)
+        ),
+        fixed,
+        scale32=by_place[1][1]["data_type"] == "INT32",
+    )
+    mode = re.search(r"_rm([SDI])_", folder.resolve().name)
+    return made._replace(declared=MODES[mode[1]] if mode else "")
+
+
+def unsigned_output(meta: Mapping[str, Any], folder: Path) -> bool:
+    """Return what the tolerance of the output says, or the folder: ..._ou1."""
+    tensors = meta.get("compliance", {}).get("tensors", {}).values()
+    told = [t["rescale_inexact_info"] for t in tensors if "rescale_inexact_info" in t]
+    if told:
+        return bool(told[0].get("unsigned_data"))
+    return folder.resolve().name.endswith("_ou1")
+
+
+def load(path: Path) -> Array:
+    """Return an array of integers; a file that is not there is said."""
+    if not path.exists():
+        raise Unread(f"{path.name} is not there: run the reference model first")
+    array = np.load(path, allow_pickle=False)
+    if array.dtype.kind not in "iu":
+        raise Unread(f"{path.name} holds {array.dtype}, not integers")
+    return np.asarray(array)
+
+
+def codes(array: Int, *, unsigned: bool) -> Int:
+    """Return the codes; files hold unsigned ones in signed dtypes.
+
+    >>> codes(np.int8([-1]), unsigned=True)
+    array([255], dtype=uint8)
+    """
+    return array.view(f"u{array.dtype.itemsize}") if unsigned else array
+
+
+def fixed_data(
+    folder: Path, given: Mapping[str, str], name: str, tensor: Mapping[str, Any]
+) -> Int:
+    """Return what a tensor holds: written in the descriptor, or in a file."""
+    if "fixed_data_info" in tensor:
+        return np.array(tensor["fixed_data_info"]["data"]).astype(np.int64)
+    if name not in given:
+        raise Unread(f"{name} is neither fixed data nor a file")
+    return load(folder / given[name]).astype(np.int64).ravel()
+
+
+def rescale(x: Int, y: Int, fixed: Mapping[str, Int], *, scale32: bool) -> Golden:
+    """Return the requantization of codes; zero-points are codes of the same dtypes."""
+    missing = 31 if scale32 else 15
+    shift = missing - fixed["shift"]
+    multiplier = fixed["multiplier"] << (31 - missing)
+    zeros = (
+        fixed[f"{side}_zero_point"].astype(a.dtype)[0].item()
+        for side, a in (("input", x), ("output", y))
+    )
+    x_zero, y_zero = zeros
+    ends = np.iinfo(y.dtype)
+    acc = x.astype(np.int64) - x_zero
+    return requantization(acc, multiplier, shift, y_zero, (ends.min, ends.max), y)

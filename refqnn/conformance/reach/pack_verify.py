@@ -1,0 +1,127 @@
+"""Outputs of another implementation against a pack, and why they differ."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Array
+from refqnn.conformance.carry.child import isolated
+from refqnn.conformance.choices.families import Family, Outputs, family_of
+from refqnn.conformance.judge.calls import Broken, as_outputs, bundled
+from refqnn.conformance.judge.compare import Comparison, compare, unlike
+from refqnn.conformance.judge.diagnose import diagnose
+from refqnn.conformance.judge.diagnosis import Diagnosis
+from refqnn.conformance.reach.packs import Case, Pack, refused
+
+#: cases that are described one by one
+SHOWN = 3
+
+
+def verify(pack: Pack, outputs: Mapping[str, Array]) -> list[Comparison]:
+    """Compare outputs named ``CASE/NAME`` with a pack.
+
+    A missing output is an error of its case, never skipped. Of an invalid case it is
+    what is right, and no comparison; an answer to one is a mismatch.
+    """
+    of = family_of(pack.family)
+    return [
+        compare_case(of, case, outputs)
+        for case in pack.cases
+        if not refusable(case) or answered(case, outputs)
+    ]
+
+
+def refusable(case: Case) -> bool:
+    """Return whether no answer is a right one."""
+    return case.result == "invalid" or case.may_be_refused
+
+
+def answered(case: Case, outputs: Mapping[str, Array]) -> bool:
+    """Return whether there is any output of a case."""
+    return any(f"{case.name}/{name}" in outputs for name in case.outputs)
+
+
+def compare_case(of: Family, case: Case, outputs: Mapping[str, Array]) -> Comparison:
+    """Compare the outputs of one case, the first that differs."""
+    if case.result == "invalid":
+        return Comparison(case.name, 1, 1, where=("must be refused, was answered",))
+    first = compare_outputs(of, case, case.outputs, outputs)
+    if first.conforms or first.error:
+        return first
+    others = (compare_outputs(of, case, o, outputs) for o in case.alternatives)
+    return next((found for found in others if found.conforms), first)
+
+
+def compare_outputs(
+    of: Family, case: Case, wanted: Outputs, outputs: Mapping[str, Array]
+) -> Comparison:
+    """Compare every output of a case with what is wanted, the first that differs."""
+    found = Comparison(case.name, 0, 0, error="no outputs")
+    for name, want in wanted.items():
+        key = f"{case.name}/{name}"
+        if key not in outputs:
+            return Comparison(key, 0, 0, error="missing")
+        bound = of.close * (1 + np.abs(want)) if case.policy == "bound" else None
+        found = compare(outputs[key], want, name=key, policy=case.policy, bound=bound)
+        if not found.conforms:
+            return found
+    return found
+
+
+def answers(
+    pack: Pack, function: Any, *, in_process: bool = False, seconds: float = 10.0
+) -> dict[str, Array]:
+    """Return what a function answers to every case, named ``CASE/NAME``.
+
+    An exception is no answer where the case may be refused. The function runs in a
+    child process, ``seconds`` for each case, unless ``in_process``.
+    """
+    of = family_of(pack.family)
+    found: dict[str, Array] = {}
+    with isolated(function, seconds, in_process=in_process) as called:
+        for case in pack.cases:
+            try:
+                outputs = as_outputs(of, called(*case.inputs.values()))
+            except Exception as error:
+                if isinstance(error, Broken) or not refusable(case):
+                    raise
+                continue
+            if not refused(outputs):
+                found |= {f"{case.name}/{key}": v for key, v in outputs.items()}
+    return found
+
+
+def diagnosed(pack: Pack, outputs: Mapping[str, Array]) -> Diagnosis | None:
+    """Say which variants explain the outputs of the cases that can be compared."""
+    of = family_of(pack.family)
+    whole = [c for c in pack.cases if c.result == "valid" and fits(c, outputs)]
+    if not whole:
+        return None
+    calls = [case.inputs for case in whole]
+    got = [{k: outputs[f"{c.name}/{k}"] for k in c.outputs} for c in whole]
+    calls, got = bundled(of, calls, got)
+    return diagnose(pack.family, calls, got, declared=pack.semantics, name=pack.family)
+
+
+def fits(case: Case, outputs: Mapping[str, Array]) -> bool:
+    """Return whether every output of a case is there, in its shape, of numbers."""
+    return all(
+        f"{case.name}/{name}" in outputs
+        and not unlike(outputs[f"{case.name}/{name}"], want)
+        for name, want in case.outputs.items()
+    )
+
+
+def listed(comparisons: Sequence[Comparison], why: Diagnosis | None = None) -> str:
+    """Return the comparisons that fail, the first of them in full, and what explains.
+
+    The last line counts the cases that conform.
+    """
+    bad = [c for c in comparisons if not c.conforms]
+    good = len(comparisons) - len(bad)
+    lines = [str(c) for c in bad[:SHOWN]]
+    if len(bad) > SHOWN:
+        lines.append(f"and {len(bad) - SHOWN} more cases")
+    told = [] if why is None else [f"all cases together\n{why}"]
+    return "\n".join([*lines, *told, f"{good} / {len(comparisons)} cases conform"])

@@ -1,0 +1,241 @@
+"""Packs: vectors with a purpose, in two files that regenerate byte for byte.
+
+    manifest.json   what each case is, how it is compared, which mistakes it reveals
+    vectors.npz     CASE/in/NAME, CASE/out/NAME, CASE/also/K/NAME
+
+A valid case has one right answer. An acceptable one has alternatives, where the profile
+lists an axis that the runtime's specification leaves open. An invalid one must be
+refused: an implementation that answers it at all is wrong.
+
+The digest covers the manifest, and names, dtypes, shapes and little-endian bytes of
+every array: not the container, so that a repacked file is the same pack and a changed
+byte is not. The JSON
+Schema of the manifest is ``schema/pack.json`` in this folder.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, final
+
+import numpy as np
+
+from refqnn._types import Array
+from refqnn.conformance.choices.families import (
+    REFUSED,
+    Family,
+    Inputs,
+    Outputs,
+    family_of,
+)
+from refqnn.conformance.choices.profiles import profile_of
+from refqnn.conformance.choices.variants import table
+
+VERSION = "1.1.0"
+SEED = 20_240_616
+#: elements of the random case
+RANDOM = 256
+
+
+class Unreadable(ValueError):  # noqa: N818 - says what the file is
+    """A file that is damaged or none of ours; the command line leaves with 4."""
+
+    exit_code = 4
+
+
+class Case(NamedTuple):
+    """One call: inputs, outputs, the policy, and the deviations it reveals."""
+
+    name: str
+    inputs: Inputs
+    outputs: Outputs
+    policy: str
+    reveals: tuple[str, ...]
+    #: valid, acceptable (one of ``alternatives`` is right, too) or invalid (must be
+    #: refused)
+    result: str = "valid"
+    alternatives: tuple[Outputs, ...] = ()
+    #: whether an error is right, too
+    may_be_refused: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Pack:
+    """Cases of one family under one semantics."""
+
+    family: str
+    profile: str
+    semantics: Mapping[str, str]
+    cases: tuple[Case, ...]
+    #: axes of which every answer is acceptable
+    open: tuple[str, ...] = ()
+
+    def arrays(self) -> dict[str, Array]:
+        """Return every array under its name in the file."""
+        found: dict[str, Array] = {}
+        for case in self.cases:
+            for name, value in case.inputs.items():
+                found[f"{case.name}/in/{name}"] = little_endian(np.asarray(value))
+            for place, outputs in (
+                ("out", case.outputs),
+                *((f"also/{k}", other) for k, other in enumerate(case.alternatives)),
+            ):
+                for name, value in outputs.items():
+                    at = f"{case.name}/{place}/{name}"
+                    found[at] = little_endian(np.asarray(value))
+        return found
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what the manifest says, with the digest of it all."""
+        told: dict[str, Any] = {
+            "format": "refqnn pack",
+            "version": VERSION,
+            "family": self.family,
+            "profile": self.profile,
+            "semantics": dict(self.semantics),
+            "open": list(self.open),
+            "cases": [row_of(case) for case in self.cases],
+        }
+        return told | {"digest": digest(self.arrays(), told)}
+
+
+def row_of(case: Case) -> dict[str, Any]:
+    """Return what the manifest says of a case."""
+    return {
+        "name": case.name,
+        "inputs": list(case.inputs),
+        "outputs": list(case.outputs),
+        "policy": case.policy,
+        "result": case.result,
+        "alternatives": len(case.alternatives),
+        "may_be_refused": case.may_be_refused,
+        "reveals": list(case.reveals),
+    }
+
+
+def little_endian(array: Array) -> Array:
+    """Return an array in C order and little-endian bytes.
+
+    >>> little_endian(np.array([1], ">i2")).dtype.str
+    '<i2'
+    """
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(
+        array.shape
+    )
+
+
+def digest(
+    arrays: Mapping[str, Array], manifest: Mapping[str, Any] | None = None
+) -> str:
+    """Return the sha256 of a manifest without its digest and of arrays, names sorted.
+
+    Of an array: name, dtype, shape and little-endian bytes.
+
+    >>> digest({"a": np.int8([1])}) == digest({"a": np.int16([1])})
+    False
+    """
+    told = {k: v for k, v in (manifest or {}).items() if k != "digest"}
+    whole = hashlib.sha256(json.dumps(told, sort_keys=True).encode() + b"\n")
+    for name in sorted(arrays):
+        array = little_endian(arrays[name])
+        head = json.dumps([name, array.dtype.str, list(array.shape)])
+        whole.update(head.encode() + b"\n" + array.tobytes())
+    return f"sha256:{whole.hexdigest()}"
+
+
+def generate(family: str, *, profile: str = "refqnn") -> Pack:
+    """Return the cases that separate every variant of a family, and a random one.
+
+    The same bits on every day, machine and number of threads.
+    """
+    known = table(family)
+    of = known.family
+    chosen = profile_of(profile)
+    choices, unsaid = of.choices(chosen.semantics(family)), chosen.row(family).open
+    rng = np.random.default_rng(SEED)
+    calls = [known.probes[p] for p in known.discriminating()]
+    calls.append(of.draw(rng, RANDOM))
+    cases = (
+        case_of(of, choices, f"{i:04d}", call, unsaid) for i, call in enumerate(calls)
+    )
+    return Pack(family, profile, choices, tuple(cases), unsaid)
+
+
+def case_of(
+    of: Family,
+    choices: Mapping[str, str],
+    name: str,
+    call: Inputs,
+    unsaid: Sequence[str] = (),
+) -> Case:
+    """Return a case: what the semantics answers, and which deviations answer else.
+
+    Whatever an answer to one of the axes ``unsaid`` gives is acceptable.
+    """
+    outputs = of.evaluate(choices, **call)
+    reveals, accepted, refusable = [], list[Outputs](), False
+    for axis, value in single_deviations(of, choices):
+        other = of.evaluate({**choices, axis: value}, **call)
+        if not differs(of, other, outputs):
+            continue
+        if axis not in unsaid:
+            reveals.append(f"{axis} = {value}")
+        elif refused(other):
+            refusable = True
+        elif all(differs(of, other, known) for known in accepted):
+            accepted.append(other)
+    policy = "bound" if of.close else "exact"
+    result = "acceptable" if accepted or refusable else "valid"
+    result = "invalid" if refused(outputs) else result
+    return Case(
+        name, call, outputs, policy, tuple(reveals), result, tuple(accepted), refusable
+    )
+
+
+def single_deviations(
+    of: Family, choices: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield every other answer of every axis."""
+    for axis, values in of.axes.items():
+        for value in values:
+            if value != choices[axis]:
+                yield axis, value
+
+
+def refused(outputs: Outputs) -> bool:
+    """Return whether an element is declared an error."""
+    return any(bool(np.any(a == REFUSED)) for a in outputs.values())
+
+
+def differs(of: Family, got: Outputs, want: Outputs) -> bool:
+    """Return whether a comparison under the policy of the family fails."""
+    return not all(of.agree(got[name], want[name]).all() for name in want)
+
+
+def score(pack: Pack) -> tuple[int, list[dict[str, str]]]:
+    """Return how many variants a pack detects, and those that it does not.
+
+    Variants that are provably the pack's own semantics, or differ from it on open axes
+    alone, do not count.
+    """
+    of = family_of(pack.family)
+    accepted = {axis: pack.semantics[axis] for axis in pack.open}
+    mine = of.canonical(pack.semantics)
+    others = [v for v in of.variants() if of.canonical({**v, **accepted}) != mine]
+    missed = [v for v in others if not detected(of, pack, v)]
+    return len(others) - len(missed), missed
+
+
+def detected(of: Family, pack: Pack, variant: Mapping[str, str]) -> bool:
+    """Return whether some case fails under a variant."""
+    return any(fails(of, case, variant) for case in reversed(pack.cases))
+
+
+def fails(of: Family, case: Case, variant: Mapping[str, str]) -> bool:
+    """Return whether a variant answers a case in none of the ways that are right."""
+    got = of.evaluate(variant, **case.inputs)
+    if case.may_be_refused and refused(got):
+        return False
+    return all(differs(of, got, want) for want in (case.outputs, *case.alternatives))

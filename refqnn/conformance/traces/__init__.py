@@ -1,0 +1,1 @@
+"""Every tensor of an integer network, and the first that differs."""

@@ -1,0 +1,167 @@
+"""Every tensor of an integer network in execution order, by name.
+
+    trace        network, images -> Trace: tensors by name, in the order computed
+    Trace.save   one npz file without pickles; Trace.load reads it
+    bisect       reference, other -> Bisection (refqnn.conformance.traces.bisection)
+
+entry           holds
+tensor/NAME     a tensor
+constant/NAME   an integer array the layers compute with: weights, biases, multipliers
+json            one string: format, and what ``Trace.manifest`` says of every tensor
+
+A file of another implementation needs only arrays under the names of the tensors.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+
+import refqnn
+from refqnn._types import Array
+from refqnn.data import read_npz
+from refqnn.deploy import IntegerNetwork
+from refqnn.deploy.steps import ImageStep, PoolStep, ResidualStep, Step, Sum
+from refqnn.nn.checkpoint import write_npz
+
+FORMAT = "refqnn trace 1"
+Record = dict[str, Any]
+#: the exit code of commands that are given a file they cannot read
+UNREADABLE = 4
+
+
+class UnreadableError(ValueError):
+    """A file that cannot be read as a trace."""
+
+    exit_code = UNREADABLE
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Tensors in execution order, the constants of their layers, and what they mean."""
+
+    tensors: Mapping[str, Array]
+    constants: Mapping[str, Array] = field(default_factory=dict)
+    #: by the name of a tensor; empty for the trace of another implementation
+    manifest: Mapping[str, Record] = field(default_factory=dict)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one npz file, whole or not at all."""
+        header = {"format": FORMAT, "manifest": list(self.manifest.items())}
+        entries = {f"tensor/{name}": a for name, a in self.tensors.items()}
+        entries |= {f"constant/{name}": a for name, a in self.constants.items()}
+        write_npz(path, entries | {"json": np.array(json.dumps(header))})
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> "Trace":
+        """Read what ``save`` wrote, or any npz file of arrays under the same names.
+
+        Raises UnreadableError for another kind of file, a damaged one and none at all.
+        """
+        try:
+            entries = read_npz(path)
+            header = json.loads(str(entries.pop("json", "{}")))
+            manifest = dict(header.get("manifest", []))
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise UnreadableError(f"{path} is no trace: {error}") from error
+        found = Trace({}, {}, manifest)
+        for entry, array in entries.items():
+            kind, _, name = entry.partition("/")
+            if kind == "constant":
+                found.constants[name] = array  # type: ignore[index] # a dict until it is returned
+            else:
+                found.tensors[name if kind == "tensor" else entry] = array  # type: ignore[index] # a dict until it is returned
+        return found
+
+
+def trace(network: IntegerNetwork, x: Array, backend: Any = refqnn) -> Trace:
+    """Return every tensor on the way from 8-bit pixels to logit codes.
+
+    x: (N, C, H, W) uint8  ->  tensors: codes under the name of their layer, what was
+    rounded to them under ``NAME.accumulator``
+
+    Raises ValueError for images the network was not deployed for.
+
+    >>> from refqnn.core import Run
+    >>> from refqnn.deploy import deploy
+    >>> from refqnn.networks import resnet
+    >>> rng = np.random.default_rng(0)
+    >>> network = resnet(8, weight_bits=4, activation_bits=4, width=0.1, rng=rng)
+    >>> x = rng.integers(0, 256, (2, 1, 8, 8), dtype=np.uint8)
+    >>> _ = network.forward(x, Run(training=True))
+    >>> list(trace(deploy(network, image_size=(8, 8)), x).tensors)[:3]
+    ['layers.image', 'layers.stem.accumulator', 'layers.stem']
+    """
+    tensors = network.trace(x, backend)
+    manifest: dict[str, Record] = {}
+    constants: dict[str, Array] = {}
+    for step in network.steps:
+        manifest |= described(step)
+        constants |= constants_of(step)
+    for name, array in tensors.items():
+        manifest[name] |= {"shape": list(array.shape), "dtype": array.dtype.name}
+    return Trace(tensors, constants, {name: manifest[name] for name in tensors})
+
+
+def described(step: Step) -> dict[str, Record]:
+    """Return what is known of the tensors of a step, by their names."""
+    grid = step.grid
+    codes: Record = {
+        "layer": step.name,
+        "kind": "codes",
+        "inputs": [],
+        "scale": grid.scale,
+        "zero_point": grid.zero_point,
+        "q_min": grid.q_min,
+        "q_max": grid.q_max,
+    }
+    if isinstance(step, ImageStep):
+        return {step.name: codes | {"kind": "pixels"}}
+    total = step if isinstance(step, PoolStep) else step.sum
+    sums = {f"{step.name}.accumulator": sum_record(step, step.source, total)}
+    codes |= {"multiplier": step.multiplier.tolist(), "shift": step.shift.tolist()}
+    codes["rounding"] = step.rounding
+    if isinstance(step, ResidualStep):
+        name = f"{step.skip.name}.accumulator"
+        sums[name] = sum_record(step, step.skip_source, step.skip)
+        codes["skip_multiplier"] = step.skip_multiplier.tolist()
+    return sums | {step.name: codes | {"inputs": list(sums)}}
+
+
+def sum_record(step: Step, source: str, total: Any) -> Record:
+    """Return what is known of accumulators: what one step of them is worth."""
+    record = {
+        "layer": step.name,
+        "kind": "accumulator",
+        "inputs": [source],
+        "scale": np.asarray(total.scale).tolist(),
+        "zero_point": 0,
+        "input_zero_point": total.x_zero_point,
+    }
+    if not isinstance(total, Sum):
+        return record
+    return record | {
+        "constants": [f"{total.name}.{k}" for k in ("w", "bias", "fraction_bits")],
+        "stride": list(total.stride),
+        "padding": [list(widths) for widths in total.padding],
+        "dilation": list(total.dilation),
+        "groups": total.groups,
+    }
+
+
+def constants_of(step: Step) -> dict[str, Array]:
+    """Return the integers a step computes with."""
+    if isinstance(step, ImageStep):
+        return {}
+    found = {f"{step.name}.{k}": getattr(step, k) for k in ("multiplier", "shift")}
+    if isinstance(step, ResidualStep):
+        found[f"{step.name}.skip_multiplier"] = step.skip_multiplier
+    for total in (getattr(step, "sum", None), getattr(step, "skip", None)):
+        if isinstance(total, Sum):
+            for k in ("w", "bias", "fraction_bits"):
+                found[f"{total.name}.{k}"] = getattr(total, k)
+    return found

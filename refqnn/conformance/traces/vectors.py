@@ -1,0 +1,126 @@
+"""A trace as files that a simulation of hardware or a C program reads.
+
+    hex        one value a line, two's complement in the width of the dtype, row-major:
+               what $readmemh of Verilog reads
+    c-header   one array of <stdint.h> types a file
+
+Both with ``manifest.json``: format, and of every tensor and constant its file, shape,
+dtype, and where known scale, zero-point, multiplier, shift and inputs.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from refqnn._types import Array
+from refqnn.conformance.traces.record import Record, Trace
+
+FORMAT = "refqnn vectors 1"
+
+
+def write_vectors(
+    trace: Trace, folder: str | os.PathLike[str], *, form: str = "hex"
+) -> Path:
+    """Write every tensor and constant to its file; return the manifest, written last.
+
+    Raises ValueError for an unknown form and for tensors that are not integers.
+    """
+    if form not in FORMS:
+        raise ValueError(f"form must be one of {sorted(FORMS)}, got {form!r}")
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    records: dict[str, Record] = {}
+    for kind, arrays in (("tensor", trace.tensors), ("constant", trace.constants)):
+        for name, array in arrays.items():
+            text, suffix = FORMS[form](name, array), SUFFIXES[form]
+            write_text(target / f"{identifier(name)}{suffix}", text)
+            records[name] = {
+                "file": f"{identifier(name)}{suffix}",
+                "shape": list(array.shape),
+                "dtype": array.dtype.name,
+                "role": kind,
+            } | dict(trace.manifest.get(name, {}))
+    text = json.dumps({"format": FORMAT, "form": form, "arrays": records}, indent=1)
+    write_text(target / "manifest.json", text + "\n")
+    return target / "manifest.json"
+
+
+def hex_text(name: str, array: Array) -> str:
+    """Return one value a line in two's complement.
+
+    >>> hex_text("x", np.array([1, -1], np.int8)).split()
+    ['01', 'ff']
+    """
+    check_integers(name, array)
+    bits = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}").ravel()
+    digits = 2 * array.dtype.itemsize
+    return "".join(f"{int(v):0{digits}x}\n" for v in bits)
+
+
+def c_header(name: str, array: Array) -> str:
+    """Return a header that defines one array, row-major.
+
+    >>> print(c_header("a.w", np.array([[1, -2]], np.int8)))
+    /* a.w: int8 (1, 2) */
+    #include <stdint.h>
+    static const int8_t a_w[2] = {
+    1, -2
+    };
+    <BLANKLINE>
+    """
+    check_integers(name, array)
+    rows = [", ".join(map(literal, part)) for part in blocks(array.ravel().tolist())]
+    kind, shape = f"{array.dtype.name}_t", ", ".join(map(str, array.shape))
+    return (
+        f"/* {name}: {array.dtype.name} ({shape}) */\n#include <stdint.h>\n"
+        f"static const {kind} {identifier(name)}[{max(array.size, 1)}] = {{\n"
+        + ",\n".join(rows or ["0"])
+        + "\n};\n"
+    )
+
+
+def literal(value: int) -> str:
+    """Return a number as C reads it: the smallest one has no literal of its own.
+
+    >>> literal(-5), literal(-(2**31)), literal(2**32)
+    ('-5', '(-2147483647 - 1)', '4294967296')
+    """
+    for bits in (32, 64):
+        if value == -(1 << (bits - 1)):
+            return f"({value + 1}{'' if bits == 32 else 'LL'} - 1)"
+    return str(value)
+
+
+def blocks(values: list[int], width: int = 16) -> list[list[int]]:
+    """Cut a list into lines."""
+    return [values[i : i + width] for i in range(0, len(values), width)]
+
+
+def identifier(name: str) -> str:
+    """Return a name that is a file's and a C array's.
+
+    >>> identifier("layers.stem.w"), identifier("0x")
+    ('layers_stem_w', '_0x')
+    """
+    plain = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return f"_{plain}" if plain[:1].isdigit() or not plain else plain
+
+
+def check_integers(name: str, array: Array) -> None:
+    """Raise unless the array holds integers."""
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name} must hold integers, got dtype {array.dtype}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside the file, then move into place."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+FORMS = {"hex": hex_text, "c-header": c_header}
+SUFFIXES = {"hex": ".hex", "c-header": ".h"}

@@ -1,0 +1,161 @@
+"""An integer network as an ONNX model, in three forms.
+
+    form        sums of products         rounding                    equals refqnn
+    exact       ConvInteger,             int64 Mul, Add, Mod, Div;   always (1)
+                MatMulInteger, int32     or float32 Mul, Round
+    qoperator   QLinearConv; the rest    float32 of the runtime;     where ``inexact``
+                as in exact              the rest as in exact        is empty
+    qdq         float Conv and Gemm      float32 of the runtime      (2)
+                between DequantizeLinear
+                and QuantizeLinear
+
+(1) Every operator of the exact form is one of integers, or a float32 operation that
+IEEE 754 rounds in one way. A division by 2^k that rounds down is (t - t mod 2^k) / 2^k.
+
+(2) Equal where the runtime fuses a layer to QLinearConv and ``inexact`` has no line of
+the layer. Residual additions, the classifier and what is not fused are sums of floats:
+they differ next to ties. Average pools are fused to an operator of onnxruntime's own.
+
+Weights are written as uint8 with zero-point 128 unless ``weights="int8"``: on x86
+processors with AVX2 and without VNNI onnxruntime adds the products of u8 and s8 in
+pairs that saturate in int16, and 8-bit codes then give wrong sums, silently. Products
+of u8 and u8 do not saturate. With int8 weights, set the session option
+``session.x64quantprecision`` to "1", or keep the codes within 7 bits.
+
+A residual addition is not QLinearAdd, an operator of onnxruntime alone: it reads codes
+of a grid that the trained network does not have, and its rounding differs from
+processor to processor (fused float32 on AVX2, 22-bit integers on NEON).
+"""
+
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from refqnn._types import Array
+from refqnn.deploy.convert import float32_weight_scale
+from refqnn.deploy.fold import Grid
+from refqnn.deploy.formats.onnx_exact import exact_step
+from refqnn.deploy.formats.onnx_graph import Graph, constant, dtype_of, model, node
+from refqnn.deploy.formats.onnx_layers import clipped, weight_constants, window_of
+from refqnn.deploy.formats.onnx_qdq import qdq_step
+from refqnn.deploy.network import IntegerNetwork
+from refqnn.deploy.steps import (
+    Computing,
+    ImageStep,
+    LayerStep,
+    PoolStep,
+    ResidualStep,
+    Step,
+)
+
+FORMS = ("exact", "qoperator", "qdq")
+WEIGHTS = ("uint8", "int8")
+
+
+def to_onnx(
+    network: IntegerNetwork, *, form: str = "exact", weights: str = "uint8"
+) -> Any:
+    """Return the ONNX model of an integer network.
+
+    pixels: (N, C, H, W) uint8  ->  logit codes: (N, K) int16
+
+    Tensors carry the names of ``IntegerNetwork.trace``: the codes of a layer its name,
+    accumulators ``.accumulator`` in addition.
+
+    Raises ValueError for an unknown form, a rounding that is not composed, sums that
+    int64 might not hold, and where the package onnx is not installed.
+    """
+    for what, value, known in (("form", form, FORMS), ("weights", weights, WEIGHTS)):
+        if value not in known:
+            raise ValueError(f"{what} must be one of {list(known)}, got {value!r}")
+    graph = Graph([], {}, weights)
+    steps = {step.name: step for step in network.steps}
+    for step in computing(network):
+        if form == "qdq":
+            qdq_step(graph, step, steps)
+        elif form == "qoperator" and is_qlinear(step):
+            qlinear_conv(graph, step, steps[step.source].grid)
+        else:
+            exact_step(graph, step, steps)
+    image, last = network.steps[0], network.steps[-1]
+    source = (image.name, np.uint8, ("N", *image.shape))
+    return model(graph, form, source, (last.name, dtype_of(last), ("N", *last.shape)))
+
+
+def computing(network: IntegerNetwork) -> list[Computing]:
+    """Return the steps after the image."""
+    return [step for step in network.steps if not isinstance(step, ImageStep)]
+
+
+def inexact(network: IntegerNetwork, form: str) -> list[str]:
+    """Return a line for every layer that the form cannot state as it is, and why.
+
+    A model with lines still runs; its codes then differ here and there.
+    """
+    steps = {step.name: step for step in network.steps}
+    return [
+        f"{step.name}: {reason}"
+        for step in computing(network)
+        for reason in reasons(step, steps, form)
+    ]
+
+
+def reasons(step: Computing, steps: dict[str, Step], form: str) -> list[str]:
+    """Return what a form loses of one step."""
+    if form == "exact" or (form == "qoperator" and not is_qlinear(step)):
+        return []
+    found = []
+    if step.rounding != "float32_half_even":
+        found.append(f"rounds {step.rounding}, the runtime float32_half_even")
+    if isinstance(step, ResidualStep):
+        found.append("the addition is one of floats, whose sums round on the way")
+    if isinstance(step, PoolStep):
+        return found
+    if step.sum.fraction_bits.any():
+        found.append(
+            f"biases have up to {step.sum.fraction_bits.max()} fraction bits, "
+            "the form has none: deploy with finer_bias=False"
+        )
+    if step.sum.w.ndim == 2:
+        found.append("the classifier's 16-bit codes are rounded from sums of floats")
+    elif not isinstance(step, ResidualStep):
+        real = np.ldexp(step.multiplier.astype(np.float64), step.shift - 31)
+        if np.any(ratio_of(step, steps[step.source].grid) != real):
+            found.append("multipliers are no float32 ratios of float32 scales")
+    return found
+
+
+def ratio_of(step: LayerStep, x: Grid) -> Array:
+    """Return the ratios that QLinearConv makes of its scales: (O,) float64"""
+    scale = np.float32(x.scale) * float32_weight_scale(step.sum, x)
+    ratio = (scale / np.float32(step.grid.scale)).astype(np.float64)
+    return np.ldexp(ratio, -step.sum.fraction_bits)
+
+
+def is_qlinear(step: Step) -> TypeGuard[LayerStep]:
+    """Return whether a step is a convolution alone that stores 8-bit codes."""
+    return (
+        isinstance(step, LayerStep)
+        and step.sum.w.ndim == 4
+        and dtype_of(step) in (np.uint8, np.int8)
+    )
+
+
+def qlinear_conv(graph: Graph, step: LayerStep, x: Grid) -> None:
+    """Add QLinearConv, and Clip where the codes of a layer are fewer than its dtype."""
+    total, name, dtype = step.sum, step.name, dtype_of(step)
+    w, x_zero, w_zero = weight_constants(graph, total)
+    whole = np.rint(np.ldexp(total.bias.astype(np.float64), -total.fraction_bits))
+    inputs = [
+        step.source,
+        constant(graph, f"{name}.x_scale", x.scale, np.float32),
+        x_zero,
+        w,
+        constant(graph, f"{name}.w_scale", float32_weight_scale(total, x), np.float32),
+        w_zero,
+        constant(graph, f"{name}.y_scale", step.grid.scale, np.float32),
+        constant(graph, f"{name}.y_zero_point", step.grid.zero_point, dtype),
+        constant(graph, f"{name}.bias", whole, np.int32),
+    ]
+    rounded = node(graph, "QLinearConv", inputs, f"{name}.rounded", **window_of(total))
+    clipped(graph, rounded, step)

@@ -1,0 +1,187 @@
+"""Numba twin of ``refqnn.integer.requantize``: the same integers, equal bit for bit.
+
+The accumulators are cut into rows along which no parameter changes, so that a kernel
+reads multiplier, shift and zero-point once a row, and rows into blocks, which run in
+parallel and vectorise. Accumulators of every dtype are int32 values and read as int32.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit, prange
+
+from refqnn._types import Array, Float, Int
+from refqnn.fast.integer.rounding import carried, carry_terms
+from refqnn.integer.checks import as_int32_values, code_dtype
+from refqnn.integer.rescale import (
+    FLOATING,
+    TWO_STAGE,
+    as_requantize_operands,
+    as_skip_operands,
+    check_form,
+)
+from refqnn.integer.rescale import requantize_add as defined_add
+from refqnn.integer.rounding import check_rounding
+
+BLOCK = 4096
+
+
+def requantize(
+    acc: Int,
+    multiplier: npt.ArrayLike,
+    shift: npt.ArrayLike,
+    zero_point: npt.ArrayLike,
+    *,
+    q_min: int,
+    q_max: int,
+    rounding: str = "half_up",
+) -> Int:
+    """See ``refqnn.integer.requantize``."""
+    dtype = code_dtype(q_min, q_max)
+    check_form(rounding)
+    acc, *given = as_requantize_operands(
+        acc, multiplier, shift, zero_point, q_min, q_max
+    )
+    flat, m, e, z = as_rows(acc.astype(np.int32, copy=False), *given)
+    q = np.empty(flat.shape, dtype)
+    if rounding in FLOATING:
+        real = np.ldexp(m.astype(np.float64), e - 31).astype(FLOATING[rounding])
+        _floating(flat, real, z, q_min, q_max, q)
+    elif rounding in TWO_STAGE:
+        left, right = np.maximum(e, 0), np.maximum(-e, 0)
+        if left.any():
+            as_int32_values("acc * 2^shift", flat.astype(np.int64) << left[:, None])
+        terms = carry_terms(TWO_STAGE[rounding], np.int64(1) << right)
+        _two_stage(flat, m << left, right, terms, z, q_min, q_max, q)
+    else:
+        terms = carry_terms(rounding, np.int64(1) << (31 - e))
+        _exact(flat, m, 31 - e, terms, z, q_min, q_max, q)
+    return q.reshape(acc.shape)
+
+
+def requantize_add(
+    acc: Int,
+    multiplier: npt.ArrayLike,
+    skip: Int,
+    skip_multiplier: npt.ArrayLike,
+    shift: npt.ArrayLike,
+    zero_point: npt.ArrayLike,
+    *,
+    q_min: int,
+    q_max: int,
+    rounding: str = "half_up",
+) -> Int:
+    """See ``refqnn.integer.requantize_add``; of the floating forms, the definition."""
+    if rounding in FLOATING:
+        return defined_add(
+            acc,
+            multiplier,
+            skip,
+            skip_multiplier,
+            shift,
+            zero_point,
+            q_min=q_min,
+            q_max=q_max,
+            rounding=rounding,
+        )
+    dtype = code_dtype(q_min, q_max)
+    acc, *given = as_requantize_operands(
+        acc, multiplier, shift, zero_point, q_min, q_max
+    )
+    skip, skip_m = as_skip_operands(acc, skip, skip_multiplier)
+    check_rounding(rounding)
+    flat, m, e, z, skip_m = as_rows(acc.astype(np.int32, copy=False), *given, skip_m)
+    skip = np.ascontiguousarray(skip, np.int32).reshape(flat.shape)
+    terms = carry_terms(rounding, np.int64(1) << (31 - e))
+    q = np.empty(flat.shape, dtype)
+    _add(flat, m, skip, skip_m, 31 - e, terms, z, q_min, q_max, q)
+    return q.reshape(acc.shape)
+
+
+def as_rows(x: Array, *params: Array) -> tuple[Array, ...]:
+    """Cut ``x`` into rows along which no parameter changes.
+
+    x: (...), params: broadcast to x  ->  x: (R, B), params: (R,)
+
+    >>> rows, first = as_rows(np.zeros((2, 3, 4, 4)), np.ones((3, 1, 1)))
+    >>> rows.shape, first.shape
+    ((6, 16), (6,))
+    """
+    shapes = [(1,) * (x.ndim - p.ndim) + p.shape for p in params]
+    changing = [axis + 1 for s in shapes for axis, size in enumerate(s) if size != 1]
+    axes = max(changing, default=0)
+    lead = x.shape[:axes]
+    rows = np.ascontiguousarray(x).reshape(math.prod(lead), math.prod(x.shape[axes:]))
+    each = (
+        np.ascontiguousarray(np.broadcast_to(p.reshape(s[:axes]), lead)).reshape(-1)
+        for p, s in zip(params, shapes, strict=True)
+    )
+    return rows, *each
+
+
+@njit(cache=True, parallel=True)
+def _exact(
+    acc: Int, m: Int, shift: Int, terms: Int, z: Int, low: int, high: int, q: Int
+) -> None:
+    blocks = -(-acc.shape[1] // BLOCK)
+    for task in prange(acc.shape[0] * blocks):
+        row, start = task // blocks, task % blocks * BLOCK
+        k, d = shift[row], np.int64(1) << shift[row]
+        a, b, c = terms[0, row], terms[1, row], terms[2, row]
+        for j in range(start, min(start + BLOCK, acc.shape[1])):
+            product = np.int64(acc[row, j]) * m[row]
+            t = carried(product >> k, product & (d - 1), d, a, b, c)
+            q[row, j] = min(max(t + z[row], low), high)
+
+
+@njit(cache=True, parallel=True)
+def _add(
+    acc: Int,
+    m: Int,
+    skip: Int,
+    skip_m: Int,
+    shift: Int,
+    terms: Int,
+    z: Int,
+    low: int,
+    high: int,
+    q: Int,
+) -> None:
+    blocks = -(-acc.shape[1] // BLOCK)
+    for task in prange(acc.shape[0] * blocks):
+        row, start = task // blocks, task % blocks * BLOCK
+        k, d = shift[row], np.int64(1) << shift[row]
+        a, b, c = terms[0, row], terms[1, row], terms[2, row]
+        for j in range(start, min(start + BLOCK, acc.shape[1])):
+            total = (
+                np.int64(acc[row, j]) * m[row] + np.int64(skip[row, j]) * skip_m[row]
+            )
+            t = carried(total >> k, total & (d - 1), d, a, b, c)
+            q[row, j] = min(max(t + z[row], low), high)
+
+
+@njit(cache=True, parallel=True)
+def _two_stage(
+    acc: Int, m: Int, shift: Int, terms: Int, z: Int, low: int, high: int, q: Int
+) -> None:
+    blocks = -(-acc.shape[1] // BLOCK)
+    half = np.int64(1) << np.int64(30)
+    for task in prange(acc.shape[0] * blocks):
+        row, start = task // blocks, task % blocks * BLOCK
+        k, d = shift[row], np.int64(1) << shift[row]
+        a, b, c = terms[0, row], terms[1, row], terms[2, row]
+        for j in range(start, min(start + BLOCK, acc.shape[1])):
+            top = (np.int64(acc[row, j]) * m[row] + half) >> np.int64(31)
+            t = carried(top >> k, top & (d - 1), d, a, b, c)
+            q[row, j] = min(max(t + z[row], low), high)
+
+
+@njit(cache=True, parallel=True)
+def _floating(acc: Int, real: Float, z: Int, low: int, high: int, q: Int) -> None:
+    blocks = -(-acc.shape[1] // BLOCK)
+    for task in prange(acc.shape[0] * blocks):
+        row, start = task // blocks, task % blocks * BLOCK
+        for j in range(start, min(start + BLOCK, acc.shape[1])):
+            t = np.int64(np.rint(real.dtype.type(acc[row, j]) * real[row]))
+            q[row, j] = min(max(t + z[row], low), high)

@@ -1,0 +1,131 @@
+"""Twin of ``refqnn.quantizers.affine``: one pass over memory each way, same bits.
+
+Blocks of fixed size run in parallel and every output depends on its own input only.
+A replay, a range for every channel and other ties than to even run the definition.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+from refqnn._types import Bool, Float, Int
+from refqnn.ops.checks import check_float, check_gradient
+from refqnn.quantizers import affine as definition
+from refqnn.quantizers.affine_grid import AffineCache, affine_grid
+from refqnn.quantizers.checks import check_finite, largest
+
+BLOCK = 1 << 14
+
+
+def affine(
+    x: Float,
+    lo: Float | float,
+    hi: Float | float,
+    *,
+    bits: int,
+    narrow_range: bool = False,
+    rounding: str = "half_even",
+    frozen: AffineCache | None = None,
+) -> tuple[Float, AffineCache]:
+    """See ``refqnn.quantizers.affine``."""
+    if frozen is not None or np.size(lo) * np.size(hi) != 1 or rounding != "half_even":
+        return definition(
+            x,
+            lo,
+            hi,
+            bits=bits,
+            narrow_range=narrow_range,
+            rounding=rounding,
+            frozen=frozen,
+        )
+    check_float(x=x)
+    grid = affine_grid(x, lo, hi, bits=bits, narrow_range=narrow_range)
+    at = (*grid.ends(), grid.scale, grid.zero_point, largest(x.dtype))
+    flat = np.ascontiguousarray(x).reshape(-1)
+    y, inside = np.empty_like(flat), np.empty(flat.shape, np.bool_)
+    if not _affine(
+        flat, np.hstack([np.ravel(p) for p in at]).astype(x.dtype), y, inside
+    ):
+        check_finite(x, name="x")
+    out = y.reshape(x.shape)
+    return out, AffineCache(x, out, inside.reshape(x.shape))
+
+
+@njit(cache=True, parallel=True)
+def _affine(x: Float, at: Float, y: Float, inside: Bool) -> bool:
+    low, high, scale, zero_point, bound = at[0], at[1], at[2], at[3], at[4]
+    blocks = (x.size + BLOCK - 1) // BLOCK
+    bad = np.zeros(blocks, np.int64)
+    for block in prange(blocks):
+        start, stop = block * BLOCK, (block + 1) * BLOCK
+        v, out, mask = x[start:stop], y[start:stop], inside[start:stop]
+        beyond = 0
+        for i in range(v.size):
+            beyond += 0 if abs(v[i]) <= bound else 1
+            clipped = max(v[i], low)
+            clipped = min(clipped, high)
+            q = np.rint(clipped / scale) + zero_point
+            out[i] = scale * (q - zero_point)
+            mask[i] = clipped == v[i]
+        bad[block] = beyond
+    return not bad.any()
+
+
+def affine_backward(dy: Float, cache: AffineCache) -> Float:
+    """See ``refqnn.quantizers.affine_backward``."""
+    check_gradient(dy, cache.inside.shape)
+    return masked(dy, cache.inside)
+
+
+def masked(dy: Float, inside: Bool) -> Float:
+    """Return ``dy`` where ``inside``, else 0.
+
+    dy: (...), inside: (...)  ->  (...)
+    """
+    dx = np.empty(dy.shape, dy.dtype)
+    flat = np.ascontiguousarray(dy).reshape(-1)
+    _masked(flat, np.ascontiguousarray(inside).reshape(-1), dx.reshape(-1))
+    return dx
+
+
+@njit(cache=True, parallel=True)
+def _masked(dy: Float, inside: Bool, dx: Float) -> None:
+    zero = dy.dtype.type(0)
+    for block in prange((dy.size + BLOCK - 1) // BLOCK):
+        start, stop = block * BLOCK, (block + 1) * BLOCK
+        g, mask, out = dy[start:stop], inside[start:stop], dx[start:stop]
+        for i in range(g.size):
+            out[i] = g[i] if mask[i] else zero
+
+
+def batch_range(x: Float) -> tuple[Float, Float]:
+    """See ``refqnn.quantizers.batch_range``.
+
+    Reads the bits as integers: those of positive numbers are ordered as the numbers,
+    infinity and NaN above all; with the sign bit flipped so are those of negative ones.
+    """
+    check_float(x=x)
+    bits = np.ascontiguousarray(x).reshape(-1).view(f"i{x.itemsize}")
+    sign = bits.dtype.type(np.iinfo(bits.dtype).min)
+    below, above = _extremes(bits, sign).view(x.dtype)
+    if not (below <= largest(x.dtype) and above <= largest(x.dtype)):
+        check_finite(x, name="x")
+    return np.asarray(0 - below), np.asarray(above)
+
+
+@njit(cache=True, parallel=True)
+def _extremes(bits: Int, sign: Int) -> Int:
+    """Return the bits of the largest magnitude below and above 0; 0 where none is."""
+    blocks = (bits.size + BLOCK - 1) // BLOCK
+    found = np.zeros((2, blocks + 1), bits.dtype)
+    for block in prange(blocks):
+        part = bits[block * BLOCK : (block + 1) * BLOCK]
+        below = above = found[0, blocks]
+        for i in range(part.size):
+            flipped = part[i] ^ sign
+            below = max(below, flipped)
+            above = max(above, part[i])
+        found[0, block] = below
+        found[1, block] = above
+    most = np.zeros(2, bits.dtype)
+    most[0], most[1] = found[0].max(), found[1].max()
+    return most

@@ -1,0 +1,67 @@
+"""Twin of ``refqnn.quantizers.fixed_point``: same bits.
+
+``gaussian_clip`` is the definition: its mean decides the bits of everything after it.
+A replay, and a clip that is neither one number nor one a filter, run the definition.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+from refqnn._types import Bool, Float
+from refqnn.fast.quantizers.affine_grid import masked
+from refqnn.ops.checks import check_gradient
+from refqnn.quantizers import fixed_point as definition
+from refqnn.quantizers.checks import check_finite
+from refqnn.quantizers.fixed_point_weights import FixedPointCache, clip_and_step
+
+
+def fixed_point(
+    w: Float,
+    a: Float,
+    *,
+    bits: int,
+    clip_grad: bool = False,
+    frozen: FixedPointCache | None = None,
+) -> tuple[Float, FixedPointCache]:
+    """See ``refqnn.quantizers.fixed_point``."""
+    one_a_filter = w.ndim > 0 and np.shape(a) == (w.shape[0],) + (1,) * (w.ndim - 1)
+    if frozen is not None or not (one_a_filter or np.size(a) == 1):
+        return definition(w, a, bits=bits, clip_grad=clip_grad, frozen=frozen)
+    check_finite(w, name="w")
+    a, s = clip_and_step(w, a, bits)
+    rows = np.ascontiguousarray(w).reshape(a.size, -1 if w.size else 0)
+    y, residual = np.empty_like(rows), np.empty_like(rows)
+    inside = np.empty(rows.shape, np.bool_)
+    _fixed_point(rows, a.reshape(-1), s.reshape(-1), clip_grad, y, inside, residual)
+    cache = FixedPointCache(inside.reshape(w.shape), residual.reshape(w.shape))
+    return y.reshape(w.shape), cache
+
+
+@njit(cache=True, parallel=True)
+def _fixed_point(
+    w: Float,
+    a: Float,
+    s: Float,
+    clip_grad: bool,
+    y: Float,
+    inside: Bool,
+    residual: Float,
+) -> None:
+    zero = w.dtype.type(0)
+    for o in prange(w.shape[0]):
+        v, out, mask, rest = w[o], y[o], inside[o], residual[o]
+        high, low = a[o], -a[o]
+        scale = s[o] if s[o] > 0 else w.dtype.type(1)
+        for i in range(v.size):
+            clipped = max(v[i], low)
+            clipped = min(clipped, high)
+            q = np.rint(clipped / scale) + zero
+            out[i] = s[o] * q if s[o] > 0 else zero
+            mask[i] = abs(v[i]) <= high if clip_grad else True
+            rest[i] = out[i] - (v[i] if mask[i] else zero)
+
+
+def fixed_point_backward(dy: Float, cache: FixedPointCache) -> Float:
+    """See ``refqnn.quantizers.fixed_point_backward``."""
+    check_gradient(dy, cache.inside.shape)
+    return masked(dy, cache.inside)

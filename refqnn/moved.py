@@ -1,0 +1,84 @@
+"""Modules under the names they had in refqnn 0.1: each answers there, with a warning.
+
+>>> import warnings
+>>> with warnings.catch_warnings(record=True) as said:
+...     warnings.simplefilter("always")
+...     from refqnn.conformance.families import FAMILIES
+>>> print(said[-1].message)
+refqnn.conformance.families is now refqnn.conformance.choices.families
+"""
+
+import importlib
+import sys
+import warnings
+from types import ModuleType
+from typing import Any
+
+#: room -> {where modules are now: their names, old and new where both differ}
+MOVED = {
+    "conformance": {
+        "choices": "axes families semantics profiles reveal strategies tables:variants",
+        "judge": "calls compare diagnose diagnosis identify identify_files checks "
+        "check_functions reproduce structure:patterns",
+        "carry": "child adapters runtimes runtimes_onnx runtimes_torch",
+        "reach": "packs pack_files pack_verify goldens stream exports json_schema",
+        "traces": "trace:record trace_bisect:bisection trace_vectors:vectors",
+    },
+    "deploy": {
+        "formats": "onnx_exact onnx_export onnx_graph onnx_import onnx_layer "
+        "onnx_layers onnx_qdq onnx_read onnx_run qonnx_export store"
+    },
+    "networks": {
+        "": "alexnet:alexnets build:from_config imagenet_resnet:imagenet_resnets "
+        "mobilenetv2:mobilenets named:by_name resnet:resnets "
+        "separable:separable_networks vgg:vggs"
+    },
+    "nn": {"": "state_dict:state_dicts"},
+    "papers.haq": {"": "search:searches"},
+    "ops": {"": "linear:fully_connected softmax:exponential"},
+    "integer": {"": "linear:fully_connected requantize:rescale"},
+    "quantizers": {
+        "": "affine:affine_grid balanced:balanced_quantization binary:binary_weights "
+        "fixed_point:fixed_point_weights lq:lq_nets lsq:learned_step_size "
+        "min_max:min_max_grid pact:parameterized_clipping sawb:statistics_aware "
+        "syq:symmetric_quantization ternary:ternary_weights ttq:trained_ternary "
+        "twn:ternary_weight_networks"
+    },
+    "": {"studies": "sweep"},
+}
+
+
+class Moved(ModuleType):
+    """A module under its former name: the names in it are those of the module now."""
+
+    def __init__(self, name: str, now: str) -> None:
+        super().__init__(name)
+        self.now = now
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        warnings.warn(
+            f"{self.__name__} is now {self.now}", DeprecationWarning, stacklevel=2
+        )
+        return getattr(importlib.import_module(self.now), name)
+
+
+def dotted(*parts: str) -> str:
+    """Join the names of packages that are not empty.
+
+    >>> dotted("refqnn", "", "sweep")
+    'refqnn.sweep'
+    """
+    return ".".join(part for part in parts if part)
+
+
+def register() -> None:
+    """Make every former name importable."""
+    for room, places in MOVED.items():
+        for place, modules in places.items():
+            for module in modules.split():
+                old, _, new = module.partition(":")
+                name = dotted("refqnn", room, old)
+                now = dotted("refqnn", room, place, new or old)
+                sys.modules.setdefault(name, Moved(name, now))

@@ -1,0 +1,89 @@
+"""A small network of separable convolutions, to study depth-wise filters in seconds.
+
+No paper's network: the smallest one on which the Pareto paper's question (Chin et al.,
+arXiv:2008.09916, section 5) can be put to small images, built from the parts of its VGG
+variant C: a 1x1 convolution *followed by* a depth-wise one, with its fan-in and kernel.
+
+    layer      stem   1x1   depth-wise   2x2 mean   1x1   depth-wise   mean   linear
+    channels   16     32    32                      32    32                  classes
+
+Batch norm and ReLU follow every convolution. The stem is 3x3.
+"""
+
+import numpy as np
+
+from refqnn.core import Module
+from refqnn.networks.methods import method_of
+from refqnn.networks.resnets import (
+    Choices,
+    check_sizes,
+    conv,
+    end_bits,
+    followed,
+    head,
+    scaled,
+)
+from refqnn.networks.vggs import depthwise
+from refqnn.nn import AvgPool2d, ImageInput, Sequential
+
+STEM, CHANNELS = 16, (32, 32)
+
+
+def separable(
+    *,
+    classes: int = 10,
+    in_channels: int = 1,
+    width: float = 1.0,
+    weight_bits: int | None = None,
+    depthwise_bits: int | None = None,
+    activation_bits: int | None = None,
+    depthwise_fan_in: int = 1,
+    depthwise_kernel: int = 3,
+    method: str = "pareto",
+    image_scale: float = 1 / 64,
+    image_zero_point: int = 128,
+    dtype: str = "float32",
+    rng: np.random.Generator | None,
+) -> Sequential:
+    """Return the network; the options are those of ``refqnn.networks.vgg``.
+
+    x: (N, in_channels, H, W), H, W >= 2  ->  logits: (N, classes)
+
+    >>> network = separable(depthwise_fan_in=4, rng=np.random.default_rng(0))
+    >>> network.layers["depthwise2"].w.value.shape, network.layers["depthwise2"].groups
+    ((32, 4, 3, 3), 8)
+    """
+    config = {
+        "network": "separable",
+        "classes": classes,
+        "in_channels": in_channels,
+        "width": width,
+        "weight_bits": weight_bits,
+        "depthwise_bits": depthwise_bits,
+        "activation_bits": activation_bits,
+        "depthwise_fan_in": depthwise_fan_in,
+        "depthwise_kernel": depthwise_kernel,
+        "method": method,
+        "image_scale": image_scale,
+        "image_zero_point": image_zero_point,
+        "dtype": dtype,
+    }
+    check_sizes(width, classes, in_channels)
+    own = weight_bits if depthwise_bits is None else depthwise_bits
+    made = Choices(
+        rng, np.dtype(dtype), weight_bits, activation_bits, "A", method_of(method), own
+    )
+    inputs = scaled(STEM, width)
+    stem = conv(in_channels, inputs, 3, 1, end_bits(made), made)
+    layers: dict[str, Module] = {"image": ImageInput(image_scale, image_zero_point)}
+    layers |= followed("stem", stem, inputs, made)
+    for i, channels in enumerate(CHANNELS, start=1):
+        outputs = scaled(channels, width)
+        pointwise = conv(inputs, outputs, 1, 1, made.weight_bits, made)
+        layers |= followed(f"pointwise{i}", pointwise, outputs, made)
+        kind = (depthwise_fan_in, depthwise_kernel)
+        layers |= depthwise(f"depthwise{i}", outputs, kind, made)
+        if i < len(CHANNELS):
+            layers[f"pool{i}"] = AvgPool2d(2)
+        inputs = outputs
+    return Sequential(layers | head(inputs, classes, made), config)

@@ -1,0 +1,136 @@
+"""VGG11 for images of 32 pixels, and its variants with depth-wise convolutions.
+
+Simonyan, Zisserman. Very Deep Convolutional Networks for Large-Scale Image Recognition.
+ICLR 2015, arXiv:1409.1556: configuration A. The Pareto paper (Chin et al.,
+arXiv:2008.09916, table 6) replaces convolutions 2 to 8 one after the other by a 1x1
+convolution *followed by* a depth-wise 3x3, and studies the depth-wise one's fan-in and
+kernel (table 2).
+
+    convolution   1    2      3    4      5    6      7    8      classifier
+    channels      64   128    256  256    512  512    512  512    classes
+    max pooling   2x2  2x2         2x2         2x2         2x2
+    replaced      11   none;  a    2;     b    2..5;  c    2..8
+
+Chosen here: batch norm and ReLU after every convolution; one fully connected layer, as
+the table has room for one; a fan-in of f channels is a grouped convolution of C / f
+groups with f filters each; even kernels are padded one more behind than before.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from refqnn.core import Module
+from refqnn.networks.methods import method_of
+from refqnn.networks.resnets import (
+    Choices,
+    check_sizes,
+    conv,
+    end_bits,
+    followed,
+    head,
+    scaled,
+)
+from refqnn.nn import ImageInput, MaxPool2d, Sequential
+
+CHANNELS = (64, 128, 256, 256, 512, 512, 512, 512)
+POOLED = (1, 2, 4, 6, 8)
+#: variant -> the convolutions that are replaced
+VARIANTS: Mapping[str, range] = MappingProxyType(
+    {"11": range(0), "a": range(2, 3), "b": range(2, 6), "c": range(2, 9)}
+)
+
+
+def vgg(
+    variant: str = "11",
+    *,
+    classes: int = 10,
+    in_channels: int = 1,
+    width: float = 1.0,
+    weight_bits: int | None = None,
+    depthwise_bits: int | None = None,
+    activation_bits: int | None = None,
+    depthwise_fan_in: int = 1,
+    depthwise_kernel: int = 3,
+    method: str = "pareto",
+    image_scale: float = 1 / 64,
+    image_zero_point: int = 128,
+    dtype: str = "float32",
+    rng: np.random.Generator | None,
+) -> Sequential:
+    """Return VGG11 or its variant "a", "b" or "c", for images of 32 pixels or more.
+
+    A layer of c channels has ``max(1, int(width * c))``. ``depthwise_bits=None`` gives
+    depth-wise convolutions ``weight_bits``; each of their filters reads
+    ``depthwise_fan_in`` channels through a square of ``depthwise_kernel`` pixels.
+    ``rng=None`` draws no weights: a network to count.
+
+    x: (N, in_channels, H, W), H, W >= 32  ->  logits: (N, classes)
+
+    >>> network = vgg("c", width=1 / 16, rng=np.random.default_rng(0))
+    >>> network.layers["conv3"].w.value.shape, network.layers["depthwise3"].groups
+    ((16, 8, 1, 1), 16)
+    """
+    config = {
+        "network": "vgg",
+        "variant": variant,
+        "classes": classes,
+        "in_channels": in_channels,
+        "width": width,
+        "weight_bits": weight_bits,
+        "depthwise_bits": depthwise_bits,
+        "activation_bits": activation_bits,
+        "depthwise_fan_in": depthwise_fan_in,
+        "depthwise_kernel": depthwise_kernel,
+        "method": method,
+        "image_scale": image_scale,
+        "image_zero_point": image_zero_point,
+        "dtype": dtype,
+    }
+    check_vgg(variant, width, classes, in_channels)
+    own = weight_bits if depthwise_bits is None else depthwise_bits
+    made = Choices(
+        rng, np.dtype(dtype), weight_bits, activation_bits, "A", method_of(method), own
+    )
+    layers: dict[str, Module] = {"image": ImageInput(image_scale, image_zero_point)}
+    inputs = in_channels
+    for i, channels in enumerate(CHANNELS, start=1):
+        outputs = scaled(channels, width)
+        replaced = i in VARIANTS[variant]
+        bits = end_bits(made) if i == 1 else made.weight_bits
+        first = conv(inputs, outputs, 1 if replaced else 3, 1, bits, made)
+        layers |= followed(f"conv{i}", first, outputs, made)
+        if replaced:
+            kind = (depthwise_fan_in, depthwise_kernel)
+            layers |= depthwise(f"depthwise{i}", outputs, kind, made)
+        if i in POOLED:
+            layers[f"pool{i}"] = MaxPool2d(2)
+        inputs = outputs
+    return Sequential(layers | head(inputs, classes, made), config)
+
+
+def check_vgg(variant: str, width: float, classes: int, in_channels: int) -> None:
+    """Raise a ValueError that names the setting and its bound."""
+    if variant not in VARIANTS:
+        raise ValueError(f"variant must be one of {sorted(VARIANTS)}, got {variant!r}")
+    check_sizes(width, classes, in_channels)
+
+
+def depthwise(
+    name: str, channels: int, kind: tuple[int, int], made: Choices
+) -> dict[str, Module]:
+    """Return a convolution whose filters read ``kind`` = (fan-in, kernel)."""
+    fan_in, kernel = kind
+    if fan_in < 1 or channels % fan_in:
+        raise ValueError(
+            f"depthwise_fan_in must divide the {channels} channels of {name}, "
+            f"got {fan_in}"
+        )
+    if kernel < 1:
+        raise ValueError(f"depthwise_kernel must be at least 1, got {kernel}")
+    groups = channels // fan_in
+    layer = conv(
+        channels, channels, kernel, 1, made.depthwise_bits, made, groups=groups
+    )
+    return followed(name, layer, channels, made)

@@ -1,0 +1,1 @@
+"""Named runs of one function: recorded once, resumed, spread over workers."""

@@ -18,8 +18,8 @@ from typing import Any
 MOVED = {
     "conformance": {
         "choices": "axes families semantics profiles reveal strategies tables:variants",
-        "judge": "calls compare diagnose diagnosis identify identify_files checks "
-        "check_functions reproduce structure:patterns",
+        "judge": "calls compare diagnose diagnosis:diagnose identify identify_files "
+        "checks check_functions:checks reproduce structure:patterns",
         "carry": "child adapters runtimes runtimes_onnx runtimes_torch",
         "reach": "packs pack_files pack_verify goldens stream exports json_schema",
         "traces": "trace:record trace_bisect:bisection trace_vectors:vectors",

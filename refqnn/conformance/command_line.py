@@ -17,7 +17,7 @@ from refqnn.conformance.choices.axes import AXES
 from refqnn.conformance.choices.families import FAMILIES, family_of
 from refqnn.conformance.choices.families.published import ROWS
 from refqnn.conformance.choices.profiles import as_dict, profile_of, profiles
-from refqnn.conformance.judge.check_functions import CHECKS
+from refqnn.conformance.judge.checks import CHECKS
 from refqnn.conformance.judge.identify_files import identify_files, write_probes
 from refqnn.conformance.reach import goldens, pack_files, pack_verify, packs, stream
 from refqnn.conformance.reach.exports import export

@@ -14,8 +14,7 @@ import pytest
 
 from refqnn.conformance.choices.families import FAMILIES, stack
 from refqnn.conformance.choices.variants import table
-from refqnn.conformance.judge.diagnose import diagnose
-from refqnn.conformance.judge.diagnosis import key
+from refqnn.conformance.judge.diagnose import diagnose, key
 from refqnn.conformance.judge.identify import identify, verify
 
 spec = importlib.util.spec_from_file_location(

@@ -21,7 +21,7 @@ from refqnn.conformance import (
 from refqnn.conformance.carry.child import as_arrays
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.strategies import want
-from refqnn.conformance.judge.check_functions import CHECKS
+from refqnn.conformance.judge.checks import CHECKS
 
 ROOT = Path(__file__).parent.parent.parent
 NAMES = tuple(FAMILIES["requantize"].draw(np.random.default_rng(0), 2))

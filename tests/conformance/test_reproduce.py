@@ -8,10 +8,10 @@ import refqnn.integer
 from refqnn.conformance import Semantics, check_implementation, diagnose, want
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.judge.reproduce import (
-    emptied,
+    empty,
     literal,
     numbers,
-    shrunk,
+    shrink,
     whole_call,
 )
 
@@ -110,7 +110,7 @@ def test_shrinking_keeps_the_failure_and_empties_the_rest(rng):
 
     call = family.draw(rng, 200)
     call["x"].flat[-1] = 200
-    small = shrunk(family, call, fails)
+    small = shrink(family, call, fails)
     assert fails(small)
     assert numbers(small) <= numbers(call)
     assert np.count_nonzero(small["x"]) == 1
@@ -124,7 +124,7 @@ def test_emptied_finds_the_pair_that_matters():
     def fails(call):
         return call["x"][1, 2] == 11 and call["x"][3, 7] == 32
 
-    found = emptied({"x": x}, "x", fails)
+    found = empty({"x": x}, "x", fails)
     assert np.count_nonzero(found) == 2
     assert x.all(), "the given array stays as it is"
 

@@ -27,7 +27,7 @@ from typing import Any, final
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.conformance.judge.calls import Broken, parted
+from refqnn.conformance.judge.calls import Broken, outputs_in_order
 
 Function = Callable[..., Any]
 #: characters of a foreign message that are told
@@ -44,7 +44,7 @@ def as_arrays(outputs: Any) -> tuple[Array, ...] | dict[str, Array]:
     """
     if isinstance(outputs, Mapping):
         return {str(name): as_array(each) for name, each in outputs.items()}
-    return tuple(as_array(each) for each in parted(outputs))
+    return tuple(as_array(each) for each in outputs_in_order(outputs))
 
 
 def as_array(x: Any) -> Array:

@@ -64,11 +64,11 @@ def pairs(got: Sequence[Outputs], want: Sequence[Outputs]) -> list[tuple[Array, 
     return [(g[name], w[name]) for g, w in zip(got, want, strict=True) for name in w]
 
 
-def parted(answer: Any) -> tuple[Any, ...]:
+def outputs_in_order(answer: Any) -> tuple[Any, ...]:
     """Return the outputs of an answer: a tuple or a list of arrays are several.
 
-    >>> parted([1, 2]), len(parted((1, 2))), len(parted([np.ones(2), np.ones(3)]))
-    (([1, 2],), 2, 2)
+    >>> outputs_in_order([1, 2]), len(outputs_in_order([np.ones(2), np.ones(3)]))
+    (([1, 2],), 2)
     """
     if isinstance(answer, list):
         plain = all(np.isscalar(each) or isinstance(each, list) for each in answer)
@@ -81,7 +81,7 @@ def as_outputs(family: Family, answer: Any) -> Outputs:
     if isinstance(answer, Mapping):
         parts = dict(answer)
     else:
-        given = parted(answer)
+        given = outputs_in_order(answer)
         if len(given) > len(family.outputs):
             raise ValueError(
                 f"{family.name} returns {family.outputs}, got {len(given)} outputs"
@@ -93,7 +93,7 @@ def as_outputs(family: Family, answer: Any) -> Outputs:
     return {name: np.asarray(parts[name]) for name in family.outputs}
 
 
-def bundled(
+def stack_scalar_calls(
     family: Family, calls: Sequence[Inputs], outputs: Sequence[Outputs]
 ) -> tuple[list[Inputs], list[Outputs]]:
     """Put scalar calls into one, which is the same and quicker; the others follow."""
@@ -110,7 +110,7 @@ def bundled(
     return [c for c, _ in rest], [o for _, o in rest]
 
 
-def joined(outputs: Sequence[Outputs]) -> Array:
+def as_one_vector(outputs: Sequence[Outputs]) -> Array:
     """Return every number of every call as one vector."""
     parts = [np.ravel(a).astype(np.float64) for o in outputs for a in o.values()]
     return np.concatenate(parts)

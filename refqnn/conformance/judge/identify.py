@@ -17,7 +17,12 @@ from refqnn.conformance.choices.axes import AXES
 from refqnn.conformance.choices.families import REFUSED, Family, Inputs, family_of
 from refqnn.conformance.choices.semantics import Semantics, named, of
 from refqnn.conformance.choices.variants import Table, size, table
-from refqnn.conformance.judge.calls import Broken, as_outputs, compare_calls, parted
+from refqnn.conformance.judge.calls import (
+    Broken,
+    as_outputs,
+    compare_calls,
+    outputs_in_order,
+)
 from refqnn.conformance.judge.compare import Comparison
 
 Function = Callable[..., Any]
@@ -120,10 +125,10 @@ def identify(
     known = table(family)
     whole = fn if backward is None else both(fn, backward)
     with isolated(whole, seconds, in_process=in_process) as called:
-        return questioned(called, known, confirm)
+        return ask_until_decided(called, known, confirm)
 
 
-def questioned(fn: Function, known: Table, extra: int) -> Identification:
+def ask_until_decided(fn: Function, known: Table, extra: int) -> Identification:
     """Ask until no probe tells the variants left apart, and ``extra`` inputs more."""
     alive = list(range(len(known.variants)))
     asked: list[int] = []
@@ -131,7 +136,7 @@ def questioned(fn: Function, known: Table, extra: int) -> Identification:
     while alive:
         probe = known.best(alive, asked)
         if probe is None:
-            probe = confirming(known, alive[0], asked)
+            probe = surprising_probe(known, alive[0], asked)
             extra -= 0 if probe is None else size(known.family, known.probes[probe])
             if probe is None or extra < 0:
                 break
@@ -178,12 +183,12 @@ def both(fn: Function, backward: Function) -> Function:
 
     def whole(*args: Any) -> tuple[Any, ...]:
         *inputs, dy = args
-        return (fn(*inputs), *parted(backward(dy, *inputs)))
+        return (fn(*inputs), *outputs_in_order(backward(dy, *inputs)))
 
     return whole
 
 
-def confirming(known: Table, winner: int, asked: Sequence[int]) -> int | None:
+def surprising_probe(known: Table, winner: int, asked: Sequence[int]) -> int | None:
     """Return a probe that would surprise, of a kind that was not asked.
 
     The kind of a probe is which variants answer it unlike the winner. Of the new kinds
@@ -208,7 +213,7 @@ def ask(fn: Function, known: Table, probe: int) -> tuple[Array | None, str]:
     family, inputs = known.family, known.probes[probe]
     want = known.outcomes[probe].shape[1]
     try:
-        got = fn(*lifted(family, inputs).values())
+        got = fn(*lift_scalar(family, inputs).values())
     except Broken as error:
         return None, str(error)
     except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
@@ -218,7 +223,7 @@ def ask(fn: Function, known: Table, probe: int) -> tuple[Array | None, str]:
     return as_vector(got, want)
 
 
-def lifted(family: Family, inputs: Inputs) -> Inputs:
+def lift_scalar(family: Family, inputs: Inputs) -> Inputs:
     """Return the inputs of a call: an elementwise argument is at least (1,)."""
     name = family.elementwise
     if not name or np.ndim(inputs[name]):
@@ -228,7 +233,7 @@ def lifted(family: Family, inputs: Inputs) -> Inputs:
 
 def as_vector(got: Any, want: int) -> tuple[Array | None, str]:
     """Return everything a function returned as one vector of ``want`` numbers."""
-    parts = tuple(got.values()) if isinstance(got, Mapping) else parted(got)
+    parts = tuple(got.values()) if isinstance(got, Mapping) else outputs_in_order(got)
     try:
         flat = [np.asarray(part, np.float64).ravel() for part in parts]
     except (TypeError, ValueError) as error:

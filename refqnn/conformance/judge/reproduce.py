@@ -1,7 +1,7 @@
 """The smallest mismatch, and a line of Python that computes what is wanted there.
 
 An elementwise family shows the one element with the smallest input. Of the other
-families the smallest call is shown, where it is small; ``shrunk`` makes it so where the
+families the smallest call is shown, where it is small; ``shrink`` makes it so where the
 function under judgement can be asked again.
 """
 
@@ -137,7 +137,7 @@ def literal(value: Any) -> str:
     return repr(value)
 
 
-def shrunk(family: Family, call: Inputs, fails: Fails) -> Inputs:
+def shrink(family: Family, call: Inputs, fails: Fails) -> Inputs:
     """Return a smaller call that fails, too: a candidate, then fewer other numbers.
 
     Every array is filled with zeros as far as the failure allows. ``fails`` is asked at
@@ -154,11 +154,11 @@ def shrunk(family: Family, call: Inputs, fails: Fails) -> Inputs:
     )
     for name, value in found.items():
         if isinstance(value, np.ndarray) and value.ndim:
-            found = {**found, name: emptied(found, name, still)}
+            found = {**found, name: empty(found, name, still)}
     return found
 
 
-def emptied(call: Inputs, name: str, fails: Fails) -> Array:
+def empty(call: Inputs, name: str, fails: Fails) -> Array:
     """Return an array with as many zeros as the failure allows, halves first."""
     array: Array = call[name].copy()
     blocks: list[Bool] = [np.ones(array.shape, bool)]

@@ -8,10 +8,9 @@ import numpy as np
 from refqnn._types import Array
 from refqnn.conformance.carry.child import isolated
 from refqnn.conformance.choices.families import Family, Outputs, family_of
-from refqnn.conformance.judge.calls import Broken, as_outputs, bundled
+from refqnn.conformance.judge.calls import Broken, as_outputs, stack_scalar_calls
 from refqnn.conformance.judge.compare import Comparison, compare, unlike
-from refqnn.conformance.judge.diagnose import diagnose
-from refqnn.conformance.judge.diagnosis import Diagnosis
+from refqnn.conformance.judge.diagnose import Diagnosis, diagnose
 from refqnn.conformance.reach.packs import Case, Pack, refused
 
 #: cases that are described one by one
@@ -100,7 +99,7 @@ def diagnosed(pack: Pack, outputs: Mapping[str, Array]) -> Diagnosis | None:
         return None
     calls = [case.inputs for case in whole]
     got = [{k: outputs[f"{c.name}/{k}"] for k in c.outputs} for c in whole]
-    calls, got = bundled(of, calls, got)
+    calls, got = stack_scalar_calls(of, calls, got)
     return diagnose(pack.family, calls, got, declared=pack.semantics, name=pack.family)
 
 

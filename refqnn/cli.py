@@ -119,6 +119,7 @@ def parser() -> argparse.ArgumentParser:
         add_export,
         add_trace,
         add_bisect,
+        add_study,
     ):
         add(commands)
     for name, (summary, arguments) in CONFORMANCE.items():
@@ -248,6 +249,26 @@ def add_bisect(commands: Any) -> None:
     add("other", type=Path, help="arrays under the same names (.npz)")
     same = "compare values whatever the dtypes"
     add("--any-dtype", action="store_true", help=same)
+
+
+def add_study(commands: Any) -> None:
+    """Add ``refqnn study``."""
+    add = add_command(
+        commands,
+        "study",
+        "list the studies of the papers, or run one: table and figures",
+        "What has run is recorded when it ends; what was cut off is run again.",
+    )
+    commands.choices["study"].set_defaults(module="refqnn.studies.command")
+    add("name", nargs="?", metavar="NAME", help="none: list the studies")
+    add("--quick", action="store_true", help="a look at the program, not at numbers")
+    add("--seeds", type=whole_number, nargs="+", help="of the trainings")
+    add("--runs", type=Path, metavar="FOLDER", help="of the records (runs/NAME)")
+    add("--workers", type=count, metavar="N", help="processes (one a core)")
+    add("--cluster", metavar="ADDRESS", help="of a scheduler of Dask, instead")
+    add("--figure", type=Path, metavar="PATH", help="(FOLDER/NAME.png)")
+    text = "settings of the study; --set alone lists them"
+    add("--set", nargs="*", action="extend", metavar="KEY=VALUE", help=text)
 
 
 def add_size(commands: Any) -> None:

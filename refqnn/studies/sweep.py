@@ -2,9 +2,12 @@
 
 A run is a dict that JSON can hold: the arguments of a function. Its key is a digest of
 its content, so a file of results says by itself which runs are done, whatever their
-order. A line is appended, and flushed to disk, when its run ends; what is cut off by a
-kill or damaged is reported and left out, and its run is done again. Every run computes
-with one thread, wherever it runs: runs side by side are what fills the cores.
+order. A second digest, of run, result and error, shows lines that were changed; lines
+of refqnn 0.1 have none. A line is appended, and flushed to disk, when its run ends;
+what is cut off by a kill or damaged is reported and left out, and its run is done
+again. Every run computes with one thread, wherever it runs: runs side by side are what
+fills the cores. ``Memo`` keeps the same lines for one process that looks results up
+as it goes.
 
     sweep = Sweep(function, runs, Path("results.jsonl"))
     sweep.outcomes()                                # a process a core
@@ -42,7 +45,7 @@ Settings = Mapping[str, Any]
 
 
 class Outcome(NamedTuple):
-    """What a run returned, or the error that ended it."""
+    """A run with its result, or with the error that ended it."""
 
     run: dict[str, Any]
     result: Any
@@ -58,9 +61,14 @@ def digest(run: Settings) -> str:
     True
     """
     try:
-        text = json.dumps(run, sort_keys=True, allow_nan=False)
+        return hash_of(run)
     except (TypeError, ValueError) as error:
         raise ValueError(f"run must be what JSON can hold, got {run!r}") from error
+
+
+def hash_of(value: Any) -> str:
+    """Return 16 digits of the sha256 of the JSON of a value, keys sorted."""
+    text = json.dumps(value, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -118,14 +126,14 @@ class Sweep:
 
     def completed(self, executor: Executor | None = None, **how: Any) -> list[Outcome]:
         """Return ``outcomes``; RuntimeError, once all have ended, where one failed."""
-        found = self.outcomes(executor, **how)
-        failed = [outcome for outcome in found if outcome.error is not None]
+        every = self.outcomes(executor, **how)
+        failed = [outcome for outcome in every if outcome.error is not None]
         if failed:
             raise RuntimeError(
-                f"{len(failed)} of {len(found)} runs failed and stand with their "
+                f"{len(failed)} of {len(every)} runs failed and stand with their "
                 f"errors in {self.path}; {failed[0].run}: {failed[0].error}"
             )
-        return found
+        return every
 
     def run_all(
         self,
@@ -197,7 +205,7 @@ def attempt(function: Callable[..., Any], run: dict[str, Any]) -> Outcome:
         json.dumps(result, allow_nan=False)
         return Outcome(run, result)
     except Exception as error:  # noqa: BLE001 - whatever ends a run is its outcome
-        return Outcome(run, None, described(error))
+        return Outcome(run, None, error_line(error))
 
 
 def outcome_of(future: Future[Outcome], run: Settings) -> Outcome:
@@ -210,10 +218,10 @@ def outcome_of(future: Future[Outcome], run: Settings) -> Outcome:
     except BrokenExecutor:
         raise
     except Exception as error:  # noqa: BLE001 - whatever ends a run is its outcome
-        return Outcome(dict(run), None, described(error))
+        return Outcome(dict(run), None, error_line(error))
 
 
-def described(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """Return an error in one line, with the place that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
@@ -232,15 +240,18 @@ def one_thread() -> Iterator[None]:
         numba.set_num_threads(before)
 
 
-def append_line(path: Path, key: str, outcome: Outcome) -> None:
+def append_line(path: Path, key: str, outcome: Outcome, *, sync: bool = True) -> None:
     """Append a line, on a new line even after one that was cut off."""
-    line = json.dumps({"digest": key} | outcome._asdict()) + "\n"
+    content = json.loads(json.dumps(outcome._asdict()))  # as it will be read
+    record = {"digest": key} | content | {"content": hash_of(content)}
+    line = json.dumps(record) + "\n"
     with path.open("ab+") as file:
         if file.tell() and not ends_a_line(path):
             line = "\n" + line
         file.write(line.encode())
         file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
 
 
 def ends_a_line(path: Path) -> bool:
@@ -257,21 +268,54 @@ def read_lines(path: Path) -> Iterator[tuple[str, Outcome]]:
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         try:
             if line.strip():
-                yield parsed(line)
-        except (ValueError, KeyError, TypeError) as error:
+                yield outcome_in(line)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             warnings.warn(
                 f"{path}, line {number}, holds no result and is left out: {error!r}",
                 stacklevel=2,
             )
 
 
-def parsed(line: bytes) -> tuple[str, Outcome]:
+def outcome_in(line: bytes) -> tuple[str, Outcome]:
     """Return ``(digest, outcome)`` of a line; raises where it is cut off or damaged."""
     record = json.loads(line)
     outcome = Outcome(record["run"], record["result"], record["error"])
     if digest(outcome.run) != record["digest"]:
         raise ValueError(f"{record['digest']!r} is not the digest of {outcome.run}")
+    content = hash_of(outcome._asdict())
+    if record.get("content", content) != content:
+        raise ValueError("its run, result or error was changed")
     return record["digest"], outcome
+
+
+@final
+class Memo:
+    """``function(**run)``, computed once for every run, kept in the file ``path``.
+
+    The file has the lines of a sweep, is read once, and is appended to without waiting
+    for the disk: for many short runs of one process. What raises is not kept.
+
+    >>> memo, calls = Memo(None), []
+    >>> memo(lambda x: calls.append(x) or x * x, {"x": 3}), memo(abs, {"x": 3}), calls
+    (9, 9, [3])
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """Read what the file holds; without a path nothing outlives the process."""
+        self.path = path
+        lines = () if path is None else read_lines(path)
+        self.results = {key: o.result for key, o in lines if o.error is None}
+
+    def __call__(self, function: Callable[..., Any], run: Settings) -> Any:
+        """Return the result of a run as JSON gives it back."""
+        key = digest(run)
+        if key not in self.results:
+            result = json.loads(json.dumps(function(**run), allow_nan=False))
+            if self.path is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                append_line(self.path, key, Outcome(dict(run), result), sync=False)
+            self.results[key] = result
+        return self.results[key]
 
 
 def own_processes(workers: int) -> ProcessPoolExecutor:

@@ -17,7 +17,7 @@ import pytest
 from tables.sweep_runs import killed_by_three, process, threads, trained
 
 import refqnn
-from refqnn.studies.sweep import Outcome, Sweep, attempt, digest, own_processes
+from refqnn.studies.sweep import Memo, Outcome, Sweep, attempt, digest, own_processes
 
 RUNS = [{"a": a, "b": b} for a in range(3) for b in (1, 2)]
 
@@ -75,6 +75,18 @@ def of_another_run(line):
     return line.replace('"a": 1', '"a": 7')
 
 
+def with_another_result(line):
+    return line.replace('"result": 2', '"result": 3')
+
+
+def with_an_error(line):
+    return line.replace('"error": null', '"error": "broke"')
+
+
+def deep(line):
+    return line.replace('"result": 2', f'"result": {"[" * 10**5}{"]" * 10**5}')
+
+
 def without_a_result(line):
     return line.replace('"result"', '"outcome"')
 
@@ -82,6 +94,9 @@ def without_a_result(line):
 DAMAGED = {
     "cut off": cut,
     "another run's": of_another_run,
+    "another result": with_another_result,
+    "an error": with_an_error,
+    "deep": deep,
     "no result": without_a_result,
     "a number": lambda _: "7",
     "no text": lambda _: "\udcff\udcfe",
@@ -102,6 +117,55 @@ def test_a_damaged_line_is_reported_and_its_run_done_again(name, tmp_path):
     with pytest.warns(UserWarning, match=told):
         again = sweep(tmp_path, tens, RUNS[:5]).outcomes(here())
     assert [o.result for o in again] == [0, 0, 1, 12, 2]
+
+
+def test_lines_without_a_digest_of_their_content_are_read(tmp_path):
+    """Those of refqnn 0.1."""
+    this = sweep(tmp_path, runs=RUNS[:5])
+    wanted = this.outcomes(here())
+    records = [json.loads(line) for line in this.path.read_text().splitlines()]
+    for record in records:
+        del record["content"]
+    this.path.write_text("\n".join(map(json.dumps, records)))
+    assert [this.recorded()[digest(run)] for run in RUNS[:5]] == wanted
+
+
+def test_results_whose_keys_are_numbers_are_read_back(tmp_path):
+    this = sweep(tmp_path, lambda a, b: {10: a, 9: b, "t": (a, b)}, RUNS[:1])
+    assert this.outcomes(here())[0].result == {"10": 0, "9": 1, "t": [0, 1]}
+
+
+def test_a_memo_computes_once_and_reads_its_file_once(tmp_path):
+    calls, path = [], tmp_path / "new" / "memo.jsonl"
+
+    def pair(a, b):
+        calls.append((a, b))
+        return a, b
+
+    memo = Memo(path)
+    assert memo(pair, RUNS[3]) == memo(pair, dict(reversed(RUNS[3].items()))) == [1, 2]
+    assert calls == [(1, 2)]
+    for unfit in (lambda **_: float("nan"), lambda **_: {1}, lambda **_: 1 / 0):
+        with pytest.raises((ValueError, TypeError, ZeroDivisionError)):
+            memo(unfit, RUNS[0])
+    assert memo(pair, RUNS[0]) == [0, 1]
+    again = Memo(path)
+    path.unlink()
+    assert again(None, RUNS[0]) == [0, 1]
+    assert again(None, RUNS[3]) == [1, 2]
+    assert len(calls) == 2
+    assert Memo(path).results == {}
+
+
+def test_a_memo_and_a_sweep_read_each_others_lines(tmp_path):
+    this = sweep(tmp_path)
+    this.outcomes(here())
+    memo = Memo(this.path)
+    assert memo(None, RUNS[3]) == 2
+    with pytest.raises(ValueError, match="two by two"):
+        memo(product, RUNS[5])  # a failure is no result
+    assert memo(tens, RUNS[5]) == 22
+    assert this.outcomes(here())[5] == Outcome(RUNS[5], 22)
 
 
 def test_a_line_after_one_that_was_cut_off_begins_anew(tmp_path):

@@ -1,0 +1,89 @@
+"""``refqnn study``: list the studies, or run one and show its table and figures."""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from refqnn import plots
+from refqnn.studies.study import MODULES, Study, study_named
+
+Answer = tuple[dict[str, Any], str]
+
+
+def study(options: argparse.Namespace) -> Answer:
+    """List the studies, or run one; return its answer as JSON holds it, and as text."""
+    if options.name is None:
+        return listing([study_named(name) for name in MODULES])
+    if None not in (options.workers, options.cluster):
+        raise ValueError("--workers and --cluster exclude each other")
+    chosen = study_named(options.name)
+    if options.set == []:
+        return {"settings": chosen.known()}, chosen.known()
+    settings = chosen.settings_with(quick=options.quick, **given(options))
+    folder = options.runs or Path("runs") / (chosen.folder or chosen.name)
+    figure = options.figure or folder / f"{chosen.name}.png"
+    for path in (folder, figure.parent):
+        path.mkdir(parents=True, exist_ok=True)
+    try:
+        with executor_at(options.cluster) as executor:
+            outcomes = chosen.outcomes(
+                settings, folder, executor, workers=options.workers
+            )
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+    rows = chosen.rows(settings, *outcomes)
+    paths = []
+    for end, drawn in chosen.figures(settings, *outcomes).items():
+        paths.append(figure.with_stem(figure.stem + end))
+        plots.save(drawn, paths[-1])
+    answer = {
+        "study": chosen.name,
+        "settings": vars(settings),
+        "rows": rows,
+        "figures": [str(path) for path in paths],
+    }
+    figure.with_suffix(".json").write_text(json.dumps(answer) + "\n", encoding="utf-8")
+    return answer, "\n".join([*chosen.lines(settings, rows), *answer["figures"]])
+
+
+def listing(studies: Sequence[Study]) -> Answer:
+    """Return every study with what it shows, and how long it takes."""
+    width = max((len(study.name) for study in studies), default=0)
+    head = f"{'study':{width}s}  {'takes':>9s}  {'--quick':>9s}  shows"
+    lines = [
+        f"{s.name:{width}s}  {s.takes[0]:>9s}  {s.takes[1]:>9s}  {s.shows}"
+        for s in studies
+    ]
+    rows = [
+        {"study": s.name, "shows": s.shows, "takes": s.takes, "settings": s.known()}
+        for s in studies
+    ]
+    return {"studies": rows}, "\n".join([head, *lines])
+
+
+def given(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of the command line; ValueError without an equals sign."""
+    pairs = [text.partition("=") for text in options.set or ()]
+    for key, equals, value in pairs:
+        if not (key and equals):
+            raise ValueError(f"--set takes KEY=VALUE, got {key + equals + value!r}")
+    settings: dict[str, Any] = {key: value for key, _, value in pairs}
+    return settings | ({} if options.seeds is None else {"seeds": (*options.seeds,)})
+
+
+@contextmanager
+def executor_at(address: str | None) -> Iterator[Executor | None]:
+    """Yield the executor of a cluster of Dask; None where no address is given."""
+    if address is None:
+        yield None
+        return
+    if find_spec("distributed") is None:
+        raise ValueError("--cluster needs pip install refqnn[cluster]")
+    with import_module("distributed").Client(address) as client:
+        yield client.get_executor()

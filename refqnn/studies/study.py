@@ -1,0 +1,168 @@
+"""A study: runs of functions, recorded once, and the rows, table and figures of them.
+
+A paper's ``study.py`` declares its studies in a tuple ``STUDIES``; the table
+``MODULES`` says where each is, so that it is imported when it is asked for.
+``refqnn study`` runs them.
+
+    tradeoff = study_named("dfs_tradeoff")
+    settings = tradeoff.settings_with(quick=True, seeds=(0, 1))
+    outcomes = tradeoff.outcomes(settings, Path("runs/dfs"))
+    rows = tradeoff.rows(settings, *outcomes)
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType, NoneType
+from typing import Any, NamedTuple, final, get_args, get_origin, get_type_hints
+
+from refqnn.studies.sweep import Outcome, Sweep
+
+#: study -> the module that declares it
+MODULES: Mapping[str, str] = MappingProxyType({})
+
+
+class Stage(NamedTuple):
+    """Runs of one function, recorded in ``file``.jsonl of the study's folder."""
+
+    function: Callable[..., Any]
+    runs: Sequence[Mapping[str, Any]]
+    file: str
+
+
+def no_figures(*_: Any) -> Mapping[str, Any]:
+    """Return no figure: the study is a table."""
+    return {}
+
+
+@final
+@dataclass(frozen=True)
+class Study:
+    """A declared study. ``s`` below are its settings, an instance of ``settings``.
+
+    stages(s, folder) -> the stages, one after the other; the runs of one are spread
+    over workers. rows(s, *outcomes) -> what JSON holds, from the outcomes of every
+    stage. lines(s, rows) -> the table as text. figures(s, *outcomes) -> {end of the
+    file's name: figure}.
+    """
+
+    name: str
+    #: the question, and the figures and tables of the paper that it belongs to
+    shows: str
+    #: time on two cores: in full, and with ``quick``
+    takes: tuple[str, str]
+    #: a frozen dataclass of ints, floats, texts, truths, of tuples of them, or None
+    settings: type
+    quick: Mapping[str, Any]
+    stages: Callable[[Any, Path], Iterable[Stage]]
+    rows: Callable[..., Any]
+    lines: Callable[[Any, Any], Iterable[str]]
+    figures: Callable[..., Mapping[str, Any]] = no_figures
+    #: of the records, below runs/; studies that share it do not repeat their runs
+    folder: str = ""
+
+    def settings_with(self, *, quick: bool = False, **given: Any) -> Any:
+        """Return the settings: those given, else those of ``quick``, else the defaults.
+
+        Texts are read by the type of their setting. Raises ValueError for a name that
+        the study does not have, and for values that it refuses.
+        """
+        kinds = get_type_hints(self.settings)
+        for name in given:
+            if name not in kinds:
+                raise ValueError(f"{self.name} has no setting {name!r}: {self.known()}")
+        values = {
+            name: value_of(name, kinds[name], value)
+            for name, value in {**(self.quick if quick else {}), **given}.items()
+        }
+        return self.settings(**values)
+
+    def known(self) -> str:
+        """Return the settings with their defaults in one line."""
+        fields = dataclasses.fields(self.settings)
+        return ", ".join(f"{f.name}={text_of(f.default)}" for f in fields) or "none"
+
+    def outcomes(
+        self, settings: Any, folder: Path, executor: Executor | None = None, **how: Any
+    ) -> list[list[Outcome]]:
+        """Return the outcomes of every stage; options as of ``Sweep.completed``.
+
+        Raises RuntimeError, once all runs of a stage have ended, where one failed.
+        """
+        every = []
+        for function, runs, file in self.stages(settings, folder):
+            sweep = Sweep(function, runs, folder / f"{file}.jsonl")
+            every.append(sweep.completed(executor, **how))
+        return every
+
+
+def value_of(name: str, kind: Any, value: Any) -> Any:
+    """Return a text as a value of a type; anything else as it is.
+
+    >>> value_of("seeds", tuple[int, ...], "0,1"), value_of("bits", int | None, "none")
+    ((0, 1), None)
+    """
+    if not isinstance(value, str):
+        return tuple(value) if isinstance(value, list) else value
+    one, *others = get_args(kind) or (kind,)
+    if get_origin(kind) is tuple:
+        return tuple(value_of(name, one, part) for part in value.split(","))
+    if NoneType in others and value == "none":
+        return None
+    kinds: dict[type, tuple[Callable[[str], Any], str]] = {
+        bool: ({"yes": True, "no": False}.__getitem__, "yes or no"),
+        int: (int, "a whole number"),
+        float: (float, "a number"),
+        str: (str, "a text"),
+    }
+    read, what = kinds[one]
+    try:
+        return read(value)
+    except (ValueError, KeyError):
+        raise ValueError(f"{name} must be {what}, got {value!r}") from None
+
+
+def text_of(value: Any) -> str:
+    """Return a value as ``value_of`` reads it.
+
+    >>> text_of((0.5, 2)), text_of(None), text_of(True)
+    ('0.5,2', 'none', 'yes')
+    """
+    if isinstance(value, tuple):
+        return ",".join(map(text_of, value))
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return str(value)
+
+
+def check_settings(settings: Any, **least: float) -> None:
+    """Raise ValueError where a setting, or one of a tuple, is below its least value.
+
+    None is not compared; an empty tuple is refused.
+    """
+    for name, bound in least.items():
+        value = getattr(settings, name)
+        values = value if isinstance(value, tuple) else (value,)
+        if not values:
+            raise ValueError(f"{name} must not be empty")
+        for one in values:
+            if one is not None and not one >= bound:
+                raise ValueError(f"{name} must be at least {bound}, got {one}")
+
+
+def study_named(name: str) -> Study:
+    """Import a study; ``package.module:name`` is one that MODULES does not list.
+
+    Raises ValueError, which lists the studies, where there is none of that name.
+    """
+    module, _, own = name.rpartition(":")
+    module = module or MODULES.get(name, "")
+    if not module:
+        raise ValueError(f"study must be one of {', '.join(MODULES)}, got {name!r}")
+    declared = {study.name: study for study in importlib.import_module(module).STUDIES}
+    if own not in declared:
+        raise ValueError(f"{module} declares {', '.join(declared)}, got {own!r}")
+    return declared[own]

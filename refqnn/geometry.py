@@ -46,7 +46,7 @@ def pad_widths(padding: Padding) -> tuple[Pair, Pair]:
     >>> pad_widths(1), pad_widths((1, 2)), pad_widths(((0, 1), (2, 3)))
     (((1, 1), (1, 1)), ((1, 1), (2, 2)), ((0, 1), (2, 3)))
     """
-    if isinstance(padding, tuple) and any(isinstance(side, tuple) for side in padding):
+    if isinstance(padding, tuple) and tuple in map(type, padding):
         vertical, horizontal = padding
         return (
             pair(vertical, name="padding", least=0),
@@ -104,7 +104,7 @@ def windows(x_padded: Array, at: Window) -> Array:
 
     x_padded: (N, C, Hp, Wp)  ->  (N, C, Ho, Wo, Kh, Kw)
     """
-    reach = [d * (k - 1) + 1 for d, k in zip(at.dilation, at.kernel, strict=True)]
+    (kh, kw), (sh, sw), (dh, dw) = at.kernel, at.stride, at.dilation
+    reach = dh * (kh - 1) + 1, dw * (kw - 1) + 1
     every = sliding_window_view(x_padded, reach, axis=(2, 3))
-    (sh, sw), (dh, dw) = at.stride, at.dilation
     return every[:, :, ::sh, ::sw, ::dh, ::dw]

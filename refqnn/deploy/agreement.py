@@ -31,15 +31,8 @@ from refqnn._types import Array, Float
 from refqnn.core import Run
 from refqnn.deploy.fold import gain_and_offset
 from refqnn.deploy.network import IntegerNetwork
-from refqnn.deploy.plan import (
-    LinearStage,
-    PoolStage,
-    ResidualStage,
-    Stage,
-    Weighted,
-    plan,
-)
-from refqnn.deploy.steps import ResidualStep, Sum, lift
+from refqnn.deploy.plan import Stage, Weighted, plan
+from refqnn.deploy.steps import ResidualStep, Sum, channel_shape
 from refqnn.nn import GlobalAvgPool2d
 
 
@@ -104,7 +97,7 @@ def compare_layers(
 
 def network_dtype(stages: tuple[Stage, ...]) -> Any:
     """Return the dtype of the first weights."""
-    weighted = [stage.weighted for stage in stages if not isinstance(stage, PoolStage)]
+    weighted = [stage.weighted for stage in stages if stage.weighted is not None]
     return weighted[0].layer.w.value.dtype
 
 
@@ -113,10 +106,10 @@ def compare_stage(stage: Stage, traced: Traced) -> LayerAgreement:
     step = traced.steps[stage.name]
     v = float_layer(stage, traced)
     t_float = v.astype(np.float64) / step.grid.scale + step.grid.zero_point
-    if isinstance(stage, LinearStage):
+    if stage.quant is None:
         want = np.rint(t_float)
     else:
-        seen = v if isinstance(stage, PoolStage) else np.maximum(v, 0)
+        seen = v if stage.weighted is None else np.maximum(v, 0)
         want = stage.quant.quantize(seen)[0].astype(np.float64)
     got = traced.values[stage.name].astype(np.float64)
     t_int = step.grid.zero_point + unrounded(step, traced)
@@ -150,10 +143,10 @@ def agreement(
 def float_layer(stage: Stage, traced: Traced) -> Float:
     """Return what the trained layer gives to ReLU and quantizer, in evaluation."""
     x = traced.real(stage.source)
-    if isinstance(stage, PoolStage):
+    if stage.weighted is None:
         return GlobalAvgPool2d().forward(x, Run())[0]
     v = float_sum(stage.weighted, x)
-    if not isinstance(stage, ResidualStage):
+    if not stage.skip_source:
         return v
     skip = traced.real(stage.skip_source)
     if isinstance(stage.skip, Weighted):
@@ -183,6 +176,11 @@ def unrounded(step: Any, traced: Traced) -> Float:
     return np.ldexp(total, lift(step.shift, total) - 31)
 
 
+def lift(v: Array, x: Array) -> Array:
+    """View a value per channel, (O,), so that it broadcasts against x: (N, O, ...)."""
+    return v.reshape(channel_shape(x))
+
+
 def multiplier_error(step: Any, traced: Traced) -> Float:
     """2^(shift - 32) (|acc| + |skip|), the term (2), and (4): (O,)"""
     branches = products(step, traced)
@@ -200,11 +198,11 @@ def allowed(stage: Stage, traced: Traced) -> Float:
     """Return the terms (1) and (3) of every channel, times the step of the codes."""
     step, largest = traced.steps[stage.name], traced.largest(stage.source)
     u = np.finfo(traced.dtype).eps / 2
-    if isinstance(stage, PoolStage):
+    if stage.weighted is None:
         pixels = int(np.prod(traced.steps[stage.source].shape[1:]))
         return np.array([gamma(pixels + 16, u) * step.scale * pixels * largest])
     bound = sum_error(stage.weighted, step.sum, largest, u)
-    if not isinstance(stage, ResidualStage):
+    if not stage.skip_source:
         return bound
     largest = traced.largest(stage.skip_source)
     if isinstance(stage.skip, Weighted):

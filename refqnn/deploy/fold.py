@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn._types import Float, Int
+from refqnn.core import Run
 from refqnn.deploy.plan import Weighted
 from refqnn.integer import accumulator_bound
 from refqnn.nn import BatchNorm2d
@@ -109,20 +110,34 @@ def weight_codes(name: str, layer: Any) -> tuple[Int, Float]:
     return q, np.broadcast_to(scale.ravel().astype(np.float64), len(q))
 
 
+def activation_codes(name: str, quant: Any, dtype: Any) -> tuple[Int, Float, int]:
+    """Return the codes of an activation quantizer in order, its scale and zero-point.
+
+    Raises ValueError, naming the layer that it follows, where the range is unknown.
+    """
+    nothing = np.zeros(1, dtype)
+    try:
+        quant.forward(nothing, Run())  # raises where the range is unknown
+        _, scale, zero_point = quant.quantize(nothing)
+    except ValueError as error:
+        raise ValueError(f"the quantizer after {name}: {error}") from error
+    return quant.grid(), scale, int(zero_point)
+
+
 def gain_and_offset(
     name: str, norm: BatchNorm2d | None, *, channels: int
 ) -> tuple[Float, Float]:
     """Return g of (1) and h of (2), (O,) float64; 1 and 0 where there is no norm."""
     if norm is None:
         return np.ones(channels), np.zeros(channels)
-    parts = (norm.gamma, norm.beta, norm.mean, norm.var)
-    gamma, beta, mean, var = (p.value.astype(np.float64) for p in parts)
+    gamma, beta = norm.gamma.value.astype(np.float64), norm.beta.value
+    var = norm.var.value.astype(np.float64)
     check_finite(name, "the variance of the batch norm", var)
     if np.any(var + norm.eps <= 0):
         c = int(np.argmax(var + norm.eps <= 0))
         raise ValueError(f"{name} channel {c}: var + eps must be positive, is {var[c]}")
     gain = gamma / np.sqrt(var + norm.eps)
-    return gain, beta - gain * mean  # (2)
+    return gain, beta - gain * norm.mean.value.astype(np.float64)  # (2)
 
 
 def signed_codes(name: str, q: Int, real: Float, grid: Int) -> Int:

@@ -1,10 +1,10 @@
 """Read the layers of a quantized network as the stages that integer hardware runs.
 
-    stage           layers of the network                              step
-    ConvStage       Conv2d, [BatchNorm2d], ReLU, quantizer             LayerStep
-    ResidualStage   second half of a BasicBlock, shortcut included     ResidualStep
-    PoolStage       GlobalAvgPool2d, quantizer                         PoolStep
-    LinearStage     Linear                                             LayerStep
+    layers of the network                              weighted   skip_source   quant
+    Conv2d, [BatchNorm2d], ReLU, quantizer             the layer  ""            its own
+    second half of a BasicBlock, shortcut included     the layer  the block's   its own
+    GlobalAvgPool2d, quantizer                         None       ""            its own
+    Linear                                             the layer  ""            None
 
 A stage ends where codes are stored. It carries the dotted name of the layer that opens
 it, and so do the step that is made of it and the codes that it stores.
@@ -35,43 +35,20 @@ class Weighted(NamedTuple):
     norm: BatchNorm2d | None = None
 
 
-class ConvStage(NamedTuple):
-    """codes -> convolution, batch norm, ReLU -> codes"""
+class Stage(NamedTuple):
+    """codes -> sums or the mean of every plane, plus the skip, ReLU -> codes"""
 
     name: str
-    source: str  # the stage whose codes come in
-    weighted: Weighted
-    quant: Any
-
-
-class ResidualStage(NamedTuple):
-    """codes -> convolution, batch norm, plus the skip, ReLU -> codes"""
-
-    name: str
+    #: the stage whose codes come in
     source: str
-    weighted: Weighted
-    skip_source: str
-    skip: Weighted | PadShortcut | None  # None: the identity
+    #: None: the mean of every plane
+    weighted: Weighted | None
+    #: None: the classifier, whose sums are logits
     quant: Any
-
-
-class PoolStage(NamedTuple):
-    """codes -> mean of every plane -> codes"""
-
-    name: str
-    source: str
-    quant: Any
-
-
-class LinearStage(NamedTuple):
-    """codes -> logits"""
-
-    name: str
-    source: str
-    weighted: Weighted
-
-
-Stage = ConvStage | ResidualStage | PoolStage | LinearStage
+    #: the stage whose codes pass the block by; "": none is added
+    skip_source: str = ""
+    #: what the skip passes through; None: nothing
+    skip: Weighted | PadShortcut | None = None
 
 
 class Plan(NamedTuple):
@@ -104,7 +81,7 @@ def plan(network: Any) -> Plan:
     layers = named(network)
     image_name, image = take(layers, ImageInput, after="the start")
     stages = tuple(read_stages(layers, image_name))
-    if not stages or not isinstance(stages[-1], LinearStage):
+    if not stages or stages[-1].quant is not None:
         raise ValueError("the last layer must be a Linear classifier")
     return Plan(image_name, image, stages)
 
@@ -125,7 +102,7 @@ def read_stages(layers: Layers, source: str) -> Iterator[Stage]:
             made = block_stages(name, layer, source)
         elif isinstance(layer, GlobalAvgPool2d):
             layers.popleft()
-            made = (PoolStage(name, source, take_quantizer(layers, after=name)),)
+            made = (Stage(name, source, None, take_quantizer(layers, after=name)),)
         elif isinstance(layer, Linear):
             made = (linear_stage(layers, source),)
         else:
@@ -135,7 +112,7 @@ def read_stages(layers: Layers, source: str) -> Iterator[Stage]:
         source = made[-1].name
 
 
-def conv_stage(layers: Layers, source: str) -> ConvStage:
+def conv_stage(layers: Layers, source: str) -> Stage:
     """Take Conv2d, [BatchNorm2d], ReLU and the quantizer."""
     name, conv = take(layers, Conv2d, after=source)
     check_weight_quantizer(name, conv)
@@ -144,7 +121,7 @@ def conv_stage(layers: Layers, source: str) -> ConvStage:
         last, norm = layers.popleft()
     last, _ = take(layers, ReLU, after=last)
     quant = take_quantizer(layers, after=last)
-    return ConvStage(name, source, Weighted(name, conv, norm), quant)
+    return Stage(name, source, Weighted(name, conv, norm), quant)
 
 
 def block_stages(name: str, block: BasicBlock, source: str) -> tuple[Stage, ...]:
@@ -156,18 +133,12 @@ def block_stages(name: str, block: BasicBlock, source: str) -> tuple[Stage, ...]
     for slot in ("conv1", "conv2"):
         check_weight_quantizer(f"{name}.{slot}", getattr(block, slot))
     first, second = f"{name}.conv1", f"{name}.conv2"
+    one = Weighted(first, block.conv1, block.norm1)
+    two = Weighted(second, block.conv2, block.norm2)
+    skip = shortcut(f"{name}.shortcut", block.shortcut)
     return (
-        ConvStage(
-            first, source, Weighted(first, block.conv1, block.norm1), block.quant1
-        ),
-        ResidualStage(
-            second,
-            first,
-            Weighted(second, block.conv2, block.norm2),
-            source,
-            shortcut(f"{name}.shortcut", block.shortcut),
-            block.quant2,
-        ),
+        Stage(first, source, one, block.quant1),
+        Stage(second, first, two, block.quant2, source, skip),
     )
 
 
@@ -186,13 +157,13 @@ def shortcut(name: str, module: Any) -> Weighted | PadShortcut | None:
     return Weighted(conv_name, conv, norm)
 
 
-def linear_stage(layers: Layers, source: str) -> LinearStage:
+def linear_stage(layers: Layers, source: str) -> Stage:
     """Take the classifier, which must be the last layer."""
     name, linear = layers.popleft()
     check_weight_quantizer(name, linear)
     if layers:
         raise ValueError(f"{layers[0][0]} after the classifier {name} is not supported")
-    return LinearStage(name, source, Weighted(name, linear))
+    return Stage(name, source, Weighted(name, linear), None)
 
 
 def take(layers: Layers, kind: type, *, after: str) -> tuple[str, Any]:

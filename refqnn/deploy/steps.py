@@ -20,6 +20,15 @@ Values = Mapping[str, Array]
 Shape = tuple[int, ...]
 
 
+def hold_copies(step: Any) -> None:
+    """Replace the arrays of a step by copies that cannot be written."""
+    for name, value in vars(step).items():
+        if isinstance(value, np.ndarray):
+            copy = np.array(value, order="C")
+            copy.flags.writeable = False
+            object.__setattr__(step, name, copy)
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class Sum:
@@ -43,6 +52,9 @@ class Sum:
     #: what one step of the accumulator of a channel is worth, (O,) float64
     scale: Array
 
+    def __post_init__(self) -> None:
+        hold_copies(self)
+
     def forward(self, x: Array, integer: Any) -> Array:
         """x: (N, C, H, W) or (N, I)  ->  (N, O, Ho, Wo) or (N, O)"""
         if self.w.ndim == 2:
@@ -58,7 +70,8 @@ class Sum:
                 groups=self.groups,
             )
         factor = np.left_shift(np.int32(1), self.fraction_bits)
-        return acc * lift(factor, acc) + lift(self.bias, acc)
+        at = channel_shape(acc)
+        return acc * factor.reshape(at) + self.bias.reshape(at)
 
 
 @final
@@ -118,13 +131,17 @@ class LayerStep:
     #: of ``refqnn.integer.requantize``
     rounding: str = "half_up"
 
+    def __post_init__(self) -> None:
+        hold_copies(self)
+
     def forward(self, values: Values, integer: Any) -> dict[str, Array]:
         """source: (N, C, H, W) or (N, I)  ->  codes: (N, O, Ho, Wo) or (N, O)"""
         acc = self.sum.forward(values[self.source], integer)
+        at = channel_shape(acc)
         codes = integer.requantize(
             acc,
-            lift(self.multiplier, acc),
-            lift(self.shift, acc),
+            self.multiplier.reshape(at),
+            self.shift.reshape(at),
             self.grid.zero_point,
             q_min=self.grid.q_min,
             q_max=self.grid.q_max,
@@ -155,16 +172,20 @@ class ResidualStep:
     #: of ``refqnn.integer.requantize``
     rounding: str = "half_up"
 
+    def __post_init__(self) -> None:
+        hold_copies(self)
+
     def forward(self, values: Values, integer: Any) -> dict[str, Array]:
         """source: (N, C, H, W), skip_source: (N, S, ...)  ->  (N, O, Ho, Wo)"""
         acc = self.sum.forward(values[self.source], integer)
         skip = self.skip.forward(values[self.skip_source], integer)
+        at = channel_shape(acc)
         codes = integer.requantize_add(
             acc,
-            lift(self.multiplier, acc),
+            self.multiplier.reshape(at),
             skip,
-            lift(self.skip_multiplier, acc),
-            lift(self.shift, acc),
+            self.skip_multiplier.reshape(at),
+            self.shift.reshape(at),
             self.grid.zero_point,
             q_min=self.grid.q_min,
             q_max=self.grid.q_max,
@@ -195,6 +216,9 @@ class PoolStep:
     #: of ``refqnn.integer.requantize``
     rounding: str = "half_up"
 
+    def __post_init__(self) -> None:
+        hold_copies(self)
+
     def forward(self, values: Values, integer: Any) -> dict[str, Array]:
         """source: (N, C, H, W)  ->  codes: (N, C)"""
         x = values[self.source]
@@ -211,20 +235,13 @@ class PoolStep:
         return {f"{self.name}.accumulator": acc, self.name: codes}
 
 
-def read_only(values: Array, dtype: Any) -> Array:
-    """Return a copy in this dtype that cannot be written."""
-    copy = np.array(values, dtype, order="C")
-    copy.flags.writeable = False
-    return copy
-
-
 Computing = LayerStep | ResidualStep | PoolStep
 Step = ImageStep | Computing
 
 
-def lift(v: Array, x: Array) -> Array:
-    """View a value per channel so that it broadcasts against x.
+def channel_shape(x: Array) -> Shape:
+    """Return the shape in which a value per channel broadcasts against x.
 
-    v: (O,)  ->  (O, 1, 1) for x: (N, O, Ho, Wo), (O,) for x: (N, O)
+    x: (N, O, Ho, Wo)  ->  (-1, 1, 1);  x: (N, O)  ->  (-1,)
     """
-    return v.reshape(-1, *(1,) * (x.ndim - 2))
+    return (-1, *(1,) * (x.ndim - 2))

@@ -100,8 +100,8 @@ def check_broadcasts(x: Array, *, to: str = "x", **others: Array) -> None:
     """
     for name, other in others.items():
         lead = x.ndim - other.ndim
-        pairs = zip(other.shape, x.shape[lead:], strict=True)
-        if lead < 0 or any(mine not in (1, size) for mine, size in pairs):
+        narrow = np.not_equal(other.shape, 1)
+        if lead < 0 or np.any(narrow & np.not_equal(other.shape, x.shape[lead:])):
             raise ValueError(
                 f"{name} must broadcast to {to}: {name}{other.shape}, {to}{x.shape}"
             )

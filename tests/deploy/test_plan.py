@@ -33,11 +33,11 @@ def test_stages_carry_the_names_of_their_layers(make):
     for stage in planned.stages:
         assert stage.name in modules
         assert stage.source == sources[-1]
-        if hasattr(stage, "weighted"):
+        if stage.weighted is not None:
             assert stage.weighted.layer is modules[stage.name]
-        if hasattr(stage, "skip_source"):
+        if stage.skip_source:
             assert stage.skip_source == sources[-2]
-        if hasattr(stage, "skip") and stage.skip is not None:
+        if stage.skip is not None:
             assert stage.skip.layer is modules[stage.skip.name]
         sources.append(stage.name)
     assert len(planned.stages) == 1 + 2 * 6 + 2
@@ -118,8 +118,11 @@ def test_shortcuts_are_checked(make):
         (["stem_quant"], "layers.stage1_block1 must be an activation quantizer"),
         (["stem"], r"layers.stem_norm \(BatchNorm2d\) after layers.image cannot"),
         (["classifier"], "the last layer must be a Linear classifier"),
-        (["pool", "pool_quant"], r"classifier reads \(I,\) = \(16,\), .* gives \(16,"),
-        (["stage2_block1"], "stage3_block1.conv1 reads 8 planes, is given"),
+        (
+            ["pool", "pool_quant"],
+            r"classifier reads 16 channels of 1 axes, is given",
+        ),
+        (["stage2_block1"], "stage3_block1.conv1 reads 8 channels of 3 axes"),
     ],
 )
 def test_orders_without_an_integer_form(make, names, message):

@@ -56,7 +56,7 @@ def handed_on(network, images):
     network.forward(images, Run(observe=lambda m, _x, y: seen.update({id(m): y})))
     stages = plan(network).stages
     return {
-        s.name: seen[id(s.quant if hasattr(s, "quant") else s.weighted.layer)]
+        s.name: seen[id(s.quant if s.quant is not None else s.weighted.layer)]
         for s in stages
     }
 
@@ -80,7 +80,7 @@ def test_every_stage_hands_on_what_the_network_does(
     made = to_qonnx(network, image_size=SIZE)
     got, want = evaluated(made, images), handed_on(network, images)
     for stage in plan(network).stages:
-        if hasattr(stage, "quant"):
+        if stage.quant is not None:
             scale = float(stage.quant.quantize(np.zeros(1, np.float32))[1])
             same_codes(got[stage.name], want[stage.name], scale)
     logits, _ = network.forward(images, Run())
@@ -94,7 +94,7 @@ def test_weights_are_those_of_the_network_exactly(make, images, bits):
     network = make(weight_bits=bits)
     got = evaluated(to_qonnx(network, image_size=SIZE), images)
     for stage in plan(network).stages:
-        if hasattr(stage, "weighted"):
+        if stage.weighted is not None:
             layer = stage.weighted.layer
             w, _ = layer.weight_quant.forward(layer.w.value, Run())
             np.testing.assert_array_equal(got[f"{stage.name}.w_quantized"], w)

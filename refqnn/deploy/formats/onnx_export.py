@@ -32,7 +32,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.deploy.convert import float32_weight_scale
+from refqnn.deploy.build import float32_weight_scale
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.onnx_exact import exact_step
 from refqnn.deploy.formats.onnx_graph import Graph, constant, dtype_of, model, node

@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from refqnn.deploy.build import layer_step, pool_step
 from refqnn.deploy.fold import Grid
-from refqnn.deploy.formats.onnx_layer import Weights, layer_step, pool_step
+from refqnn.deploy.formats.onnx_layer import ROUNDING, Weights, weighted_sum
 from refqnn.deploy.formats.onnx_read import (
     Codes,
     Fixed,
@@ -84,7 +85,7 @@ def qlinear_conv(reader: Reader, node: Node) -> None:
     bias = fixed(reader, node, 8, np.zeros(len(w), np.int32))
     weights = Weights(w, scale, zero, bias, node.attributes)
     y = grid_of(reader, node, 6, 7)
-    store(reader, layer_step(str(node), node.output, reader.steps[source], weights, y))
+    store_layer(reader, node, source, weights, y)
 
 
 def qlinear_matmul(reader: Reader, node: Node) -> None:
@@ -94,7 +95,7 @@ def qlinear_matmul(reader: Reader, node: Node) -> None:
     bias = np.zeros(b.shape[-1], np.int32)
     y = grid_of(reader, node, 6, 7)
     weights = Weights(b.T, scale, zero, bias, {})
-    store(reader, layer_step(str(node), node.output, reader.steps[source], weights, y))
+    store_layer(reader, node, source, weights, y)
 
 
 def qgemm(reader: Reader, node: Node) -> None:
@@ -108,7 +109,22 @@ def qgemm(reader: Reader, node: Node) -> None:
     bias = fixed(reader, node, 6, np.zeros(len(w), np.int32)).reshape(-1)
     weights = Weights(w, scale, zero, bias, {})
     y = grid_of(reader, node, 7, 8)
-    store(reader, layer_step(str(node), node.output, reader.steps[source], weights, y))
+    store_layer(reader, node, source, weights, y)
+
+
+def store_layer(
+    reader: Reader, node: Node, source: str, weights: Weights, y: Grid
+) -> None:
+    """Add the step of a convolution or a product."""
+    x = reader.steps[source]
+    total, shape = weighted_sum(str(node), node.output, x, weights)
+    store(reader, layer_step(str(node), x, total, shape, y, ROUNDING))
+
+
+def store_pool(reader: Reader, node: Node, source: str, y: Grid) -> None:
+    """Add the step of a global mean."""
+    x = reader.steps[source]
+    store(reader, pool_step(str(node), node.output, x, y, ROUNDING))
 
 
 def check_gemm(node: Node) -> None:
@@ -124,7 +140,7 @@ def qlinear_pool(reader: Reader, node: Node) -> None:
         raise unsupported(node, "channels_last must be 0")
     source = source_of(reader, node, 0, grid_of(reader, node, 1, 2))
     y = grid_of(reader, node, 3, 4)
-    store(reader, pool_step(str(node), node.output, reader.steps[source], y))
+    store_pool(reader, node, source, y)
 
 
 def dequantize(reader: Reader, node: Node) -> None:
@@ -152,12 +168,10 @@ def quantize(reader: Reader, node: Node) -> None:
     if not isinstance(sums, Sums):
         raise unsupported(node, f"{node.inputs[0]!r} is not the output of a layer")
     y = y._replace(q_min=max(y.q_min, y.zero_point)) if sums.relu else y
-    source = reader.steps[sums.source]
     if sums.weights is None:
-        store(reader, pool_step(str(node), node.output, source, y))
+        store_pool(reader, node, sums.source, y)
     else:
-        made = layer_step(str(node), node.output, source, sums.weights, y)
-        store(reader, made)
+        store_layer(reader, node, sums.source, sums.weights, y)
 
 
 def real_source(reader: Reader, node: Node) -> str:

@@ -6,17 +6,16 @@
 A float32 number has 24 bits, so the 31-bit multiplier holds r exactly.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from refqnn._types import Array, Int
 from refqnn.cost import signed_bits
-from refqnn.deploy.convert import multipliers
-from refqnn.deploy.fold import INT32_MAX, Grid, accumulator_range, check_sums
-from refqnn.deploy.steps import LayerStep, PoolStep, Step, Sum, read_only
-from refqnn.geometry import output_size, window
+from refqnn.deploy.build import output_shape
+from refqnn.deploy.fold import INT32_MAX, accumulator_range, check_sums
+from refqnn.deploy.steps import Step, Sum
+from refqnn.geometry import window
 
 ROUNDING = "float32_half_even"
 
@@ -31,57 +30,16 @@ class Weights(NamedTuple):
     attributes: dict[str, Any]
 
 
-def layer_step(
-    what: str, name: str, source: Step, weights: Weights, y: Grid
-) -> LayerStep:
-    """Return the step of a convolution or a product; ``what`` names it in errors."""
-    check_scales(what, weights)
-    total, shape = sum_and_shape(what, name, source, weights)
-    with np.errstate(over="ignore", under="ignore", divide="ignore"):
-        scale = np.float32(source.grid.scale) * per_channel(weights.scale, total)
-        ratio = (scale / np.float32(y.scale)).astype(np.float64)  # (1)
-    multiplier, shift = multipliers(what, ratio)
-    return LayerStep(
-        name, source.name, shape, total, multiplier, shift, y, rounding=ROUNDING
-    )
-
-
-def pool_step(what: str, name: str, source: Step, y: Grid) -> PoolStep:
-    """Return the step of a global average."""
-    if len(source.shape) != 3:
-        raise ValueError(f"{what} reads planes, is given shape {source.shape}")
-    channels, *plane = source.shape
-    pixels, x = math.prod(plane), source.grid
-    peak = pixels * x.magnitude()
-    if pixels * 255 > INT32_MAX:
-        raise ValueError(f"{what}: sums of {pixels} pixels do not fit int32")
-    divisor = np.float32(y.scale) * np.float32(pixels)
-    ratio = np.array([np.float32(x.scale) / divisor], np.float64)
-    multiplier, shift = multipliers(what, ratio)
-    return PoolStep(
-        name,
-        source.name,
-        (channels,),
-        x.zero_point,
-        signed_bits(peak),
-        x.scale / pixels,
-        multiplier,
-        shift,
-        y,
-        rounding=ROUNDING,
-    )
-
-
-def sum_and_shape(
+def weighted_sum(
     what: str, name: str, source: Step, weights: Weights
 ) -> tuple[Sum, tuple[int, ...]]:
-    """Return the accumulators of a layer and the shape of its codes."""
+    """Return the accumulators of a layer and their shape; errors call it ``what``."""
+    check_scales(what, weights)
     w = signed_weights(what, weights)
-    attributes = weights.attributes
+    attributes, x = weights.attributes, source.grid
     if attributes.get("auto_pad", "NOTSET") != "NOTSET":
         raise ValueError(f"{what}: auto_pad must be NOTSET, pads written out")
     groups = int(attributes.get("group", 1))
-    check_input(what, source, w, groups)
     pads = attributes.get("pads", [0, 0, 0, 0])
     at = window(
         w.shape[2:] or 1,
@@ -89,29 +47,27 @@ def sum_and_shape(
         padding=((pads[0], pads[2]), (pads[1], pads[3])),
         dilation=tuple(attributes.get("dilations", (1, 1))),
     )
-    shape: tuple[int, ...] = (len(w),)
-    if w.ndim == 4:
-        _, h, width = source.shape
-        shape = (len(w), *output_size((h, width), at))
-    step = np.float64(np.float32(source.grid.scale)) * weights.scale.astype(np.float64)
+    shape = output_shape(what, w, at, groups, source.shape)
+    check_sums(what, w, x.zero_point)
+    step = np.float64(np.float32(x.scale)) * weights.scale.astype(np.float64)
     bias = weights.bias.astype(np.int64)
-    low, high = accumulator_range(w, source.grid)
+    low, high = accumulator_range(w, x)
     peak = int(np.abs([low + bias, high + bias]).max())
     if peak > INT32_MAX:
         raise ValueError(f"{what}: sums may reach {peak}, int32 holds {INT32_MAX}")
     total = Sum(
         name,
-        read_only(w, np.int8),
-        read_only(bias, np.int32),
-        read_only(np.zeros(len(w)), np.int32),
-        source.grid.zero_point,
+        w,
+        bias.astype(np.int32),
+        np.zeros(len(w), np.int32),
+        x.zero_point,
         at.stride,
         at.padding,
         at.dilation,
         groups,
         signed_bits(int(np.abs(w.astype(np.int64)).max(initial=1))),
         signed_bits(peak),
-        read_only(np.broadcast_to(step.reshape(-1), len(w)), np.float64),
+        np.broadcast_to(step.reshape(-1), len(w)),
     )
     return total, shape
 
@@ -127,22 +83,6 @@ def signed_weights(what: str, weights: Weights) -> Int:
             f"got {w.shape}, {w.min(initial=0)} .. {w.max(initial=0)}"
         )
     return w.astype(np.int8)
-
-
-def check_input(what: str, source: Step, w: Int, groups: int) -> None:
-    """Raise unless the source has the shape that the weights read."""
-    axes = 3 if w.ndim == 4 else 1
-    inputs = w.shape[1] * (groups if w.ndim == 4 else 1)
-    if len(source.shape) != axes or source.shape[0] != inputs or len(w) % groups:
-        raise ValueError(
-            f"{what} reads {inputs} channels of {axes} axes, is given {source.shape}"
-        )
-    check_sums(what, w, source.grid.zero_point)
-
-
-def per_channel(scale: Array, total: Sum) -> Array:
-    """Return a float32 scale for every output channel."""
-    return np.broadcast_to(scale.astype(np.float32).reshape(-1), len(total.w))
 
 
 def check_scales(what: str, weights: Weights) -> None:

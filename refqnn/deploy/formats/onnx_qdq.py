@@ -10,7 +10,7 @@ scales: s_w in float32, and s_x s_w, which is what one whole step of a sum is wo
 
 import numpy as np
 
-from refqnn.deploy.convert import float32_weight_scale
+from refqnn.deploy.build import float32_weight_scale
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.onnx_graph import Graph, constant, dtype_of, node
 from refqnn.deploy.formats.onnx_layers import (

@@ -20,20 +20,10 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Int
-from refqnn.core import Run
-from refqnn.deploy.fold import weight_codes
+from refqnn.deploy.fold import activation_codes, weight_codes
 from refqnn.deploy.formats.onnx_graph import Graph, constant, model, node, onnx_type
 from refqnn.deploy.formats.onnx_layers import strided, widened
-from refqnn.deploy.plan import (
-    ConvStage,
-    LinearStage,
-    Plan,
-    PoolStage,
-    ResidualStage,
-    Stage,
-    Weighted,
-    plan,
-)
+from refqnn.deploy.plan import Plan, Stage, Weighted, plan
 from refqnn.deploy.steps import Shortcut
 from refqnn.geometry import Pair, pad_widths, pair
 
@@ -55,8 +45,8 @@ def to_qonnx(
     """
     planned = plan(network)
     first = planned.stages[0]
-    if not isinstance(first, ConvStage):
-        raise ValueError(f"{first.name} cannot follow the image {planned.image_name}")  # noqa: TRY004 - bad values are ValueErrors in this house
+    if first.weighted is None or first.quant is None:
+        raise ValueError(f"{first.name} cannot follow the image {planned.image_name}")
     graph = Graph([], {})
     conv = first.weighted.layer
     channels = {planned.image_name: conv.w.value.shape[1] * conv.groups}
@@ -85,16 +75,16 @@ def stage_nodes(
 ) -> str:
     """Add one stage; return the name of what it hands on."""
     name, x = stage.name, real[stage.source]
-    if isinstance(stage, PoolStage):
+    if stage.weighted is None:
         channels[name] = channels[stage.source]
         mean = node(graph, "GlobalAveragePool", [x], f"{name}.mean")
         flat = node(graph, "Flatten", [mean], f"{name}.flat", axis=1)
         return activation(graph, name, stage.quant, flat)
     channels[name] = len(stage.weighted.layer.w.value)
-    if isinstance(stage, LinearStage):
+    if stage.quant is None:
         return linear(graph, stage.weighted, x)
     y = convolution(graph, stage.weighted, x)
-    if isinstance(stage, ResidualStage):
+    if stage.skip_source:
         skip = shortcut(graph, stage, real, channels)
         y = node(graph, "Add", [y, skip], f"{name}.total")
     y = node(graph, "Relu", [y], f"{name}.relu")
@@ -102,7 +92,7 @@ def stage_nodes(
 
 
 def shortcut(
-    graph: Graph, stage: ResidualStage, real: dict[str, str], channels: dict[str, int]
+    graph: Graph, stage: Stage, real: dict[str, str], channels: dict[str, int]
 ) -> str:
     """Return what passes a block by."""
     x = real[stage.skip_source]
@@ -186,12 +176,7 @@ def activation(graph: Graph, name: str, quantizer: Any, x: str) -> str:
     """Add the Quant node of an activation quantizer."""
     if getattr(quantizer, "rounding", "half_even") != "half_even":
         raise ValueError(f"the quantizer after {name} must round half_even for QONNX")
-    try:
-        quantizer.forward(np.zeros(1, np.float32), Run())
-        _, scale, zero_point = quantizer.quantize(np.zeros(1, np.float32))
-    except ValueError as error:
-        raise ValueError(f"the quantizer after {name}: {error}") from error
-    grid = quantizer.grid()
+    grid, scale, zero_point = activation_codes(name, quantizer, np.float32)
     low, high = int(grid[0]), int(grid[-1])
     bits = high.bit_length()
     if low not in {0, 1} or not high or high != (1 << bits) - 1:
@@ -200,7 +185,7 @@ def activation(graph: Graph, name: str, quantizer: Any, x: str) -> str:
         )
     s = constant(graph, f"{name}.scale", scale, np.float32)
     # codes 1 .. 2^b - 1 are those of Quant, 0 .. 2^b - 2, and 1
-    return quant(graph, [x, s], int(zero_point) - low, (bits, low), name, signed=0)
+    return quant(graph, [x, s], zero_point - low, (bits, low), name, signed=0)
 
 
 def quant(

@@ -26,7 +26,6 @@ from refqnn.deploy.steps import (
     Shortcut,
     Step,
     Sum,
-    read_only,
 )
 from refqnn.nn.checkpoint import write_npz
 
@@ -93,8 +92,7 @@ def restored(value: Any, arrays: Mapping[str, Array]) -> Any:
     if not isinstance(value, dict):
         return value
     if "array" in value:
-        array = arrays[value["array"]]
-        return read_only(array, array.dtype)
+        return arrays[value["array"]]
     if "grid" in value:
         return Grid(*value["grid"])
     fields = {name: restored(v, arrays) for name, v in value["fields"].items()}

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from refqnn import integer
 from refqnn._types import Float, Int
+from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.families.family import (
     REFUSED,
     Choices,
@@ -166,6 +167,21 @@ def draw_quantize(rng: np.random.Generator, n: int) -> Inputs:
     }
 
 
+def wide_quantize(rng: np.random.Generator, n: int) -> Inputs:
+    """Values within and beyond a range, on ties and beside them; NaN is not drawn."""
+    shape, ends = draws.dims(rng, n), draws.code_range(rng)
+    scale = draws.several(rng, shape, lambda: draws.scale(rng))
+    z = draws.several(rng, shape, lambda: draws.zero_point(rng, *ends))
+    x = draws.on_grid(rng, shape, scale, z, ends)
+    return {
+        "x": draws.laid_out(rng, draws.with_specials(rng, x)),
+        "scale": scale,
+        "zero_point": z,
+        "q_min": ends[0],
+        "q_max": ends[1],
+    }
+
+
 def quantize_canonical(choices: Choices) -> dict[str, str]:
     """With float32 operands, x / s in float64 rounds to the nearest after z as before.
 
@@ -237,6 +253,21 @@ def draw_dequantize(rng: np.random.Generator, n: int) -> Inputs:
     }
 
 
+def wide_dequantize(rng: np.random.Generator, n: int) -> Inputs:
+    """Return codes that fill a type, their ends among them."""
+    shape = draws.dims(rng, n)
+    dtype = ("int8", "uint8", "int16")[int(rng.integers(3))]
+    info = np.iinfo(dtype)
+    scale = draws.several(rng, shape, lambda: draws.scale(rng))
+    return {
+        "q": draws.laid_out(rng, draws.codes(rng, shape, dtype)),
+        "scale": scale,
+        "zero_point": draws.several(
+            rng, shape, lambda: draws.zero_point(rng, info.min, info.max)
+        ),
+    }
+
+
 FAMILIES = (
     Family(
         "quantize",
@@ -259,6 +290,17 @@ FAMILIES = (
         exact=scaled,
         call="refqnn.integer.quantize(np.float32([{x!r}]), {scale}, {zero_point}, "
         "q_min={q_min}, q_max={q_max})",
+        wide=wide_quantize,
+        regions=kinds.reals("x")
+        | kinds.special("x")
+        | kinds.on_grid("x")
+        | kinds.shape("x")
+        | kinds.power_of_two("scale")
+        | kinds.along("scale", "x")
+        | kinds.integers("zero_point")
+        | kinds.ends_of_range("zero_point")
+        | kinds.along("zero_point", "x")
+        | kinds.code_range(),
     ),
     Family(
         "dequantize",
@@ -271,5 +313,13 @@ FAMILIES = (
         stacks=True,
         call="refqnn.integer.dequantize(np.int8([{q}]), np.float32({scale}), "
         "{zero_point})",
+        wide=wide_dequantize,
+        regions=kinds.integers("q")
+        | kinds.dtypes("q", "int8", "uint8", "int16")
+        | kinds.shape("q")
+        | kinds.power_of_two("scale")
+        | kinds.along("scale", "q")
+        | kinds.integers("zero_point")
+        | kinds.along("zero_point", "q"),
     ),
 )

@@ -6,7 +6,7 @@ file. ``REFUSED`` marks an element that an answer declares an error.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from refqnn._types import Array, Bool
 from refqnn.conformance.choices.axes import AXES
+from refqnn.conformance.choices.kinds import Region
 
 Choices = Mapping[str, str]
 Inputs = dict[str, Any]
@@ -55,6 +56,10 @@ class Family:
     outputs: tuple[str, ...] = ("y",)
     #: the call that reproduces an output, for people
     call: str = ""
+    #: as ``draw``, over all regions
+    wide: Callable[[np.random.Generator, int], Inputs] | None = None
+    #: where mathematics or code may go another way: "ARGUMENT: WHAT" and its predicate
+    regions: Mapping[str, Region] = field(default_factory=dict)
 
     @property
     def default(self) -> dict[str, str]:

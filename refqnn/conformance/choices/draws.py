@@ -1,0 +1,109 @@
+"""Random arguments of each kind: every region of the kind is met often."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Array, Float, Int
+from refqnn.conformance.choices.kinds import RANGES
+
+Generator = np.random.Generator
+#: scales that are powers of two, and scales that are none
+SCALES = (1.0, 0.5, 2.0, 0.1, 0.3, 0.7, 41.0, 49.0)
+
+
+def dims(rng: Generator, n: int) -> tuple[int, ...]:
+    """Return a shape of n elements: one axis, or three.
+
+    >>> dims(np.random.default_rng(1), 64)
+    (2, 4, 8)
+    """
+    if rng.random() < 0.4:
+        return (n,)
+    first = next((d for d in (2, 3, 5, 7) if n % d == 0), n)
+    rest = n // first
+    middle = next((d for d in (4, 3, 2, 13) if rest % d == 0), 1)
+    return first, middle, rest // middle
+
+
+def laid_out(rng: Generator, x: Array) -> Array:
+    """Return the array as it is, or with gaps between its elements in memory."""
+    if rng.random() < 0.75:
+        return x
+    spaced = np.empty((*x.shape, 2), x.dtype)
+    spaced[..., 0] = x
+    return np.asarray(spaced[..., 0])
+
+
+def code_range(rng: Generator) -> tuple[int, int]:
+    """Return q_min and q_max: those in use, or the ends of an odd range."""
+    known = [*RANGES.values(), RANGES["int8"], None]
+    ends = known[int(rng.integers(len(known)))]
+    if ends is None:
+        return -int(rng.integers(3, 120)), int(rng.integers(5, 120)) * 2
+    return ends
+
+
+def zero_point(rng: Generator, q_min: int, q_max: int) -> int:
+    """Return 0, a small integer, or an end of the range, within the range."""
+    near = int(rng.integers(-20, 21))
+    chosen = (0, near, near | 1, q_min, q_max)[int(rng.integers(5))]
+    return min(max(chosen, q_min), q_max)
+
+
+def several(rng: Generator, shape: Sequence[int], one: Any) -> Any:
+    """Return ``one()``, or one for each entry along an axis that has some.
+
+    An array broadcasts to ``shape``.
+    """
+    long = [axis for axis, size in enumerate(shape) if size > 1]
+    if not long or rng.random() < 0.5:
+        return one()
+    axis = int(rng.choice(long))
+    column = [one() for _ in range(shape[axis])]
+    return np.array(column).reshape(-1, *[1] * (len(shape) - axis - 1))
+
+
+def scale(rng: Generator) -> np.float32:
+    """Return one scale: a power of two, one with many bits, or any."""
+    known = (*SCALES, float(np.exp(rng.uniform(-5, 3))))
+    return np.float32(known[int(rng.integers(len(known)))])
+
+
+def on_grid(
+    rng: Generator, shape: Sequence[int], step: Any, zero: Any, ends: tuple[int, int]
+) -> Float:
+    """Return float32 within and beyond a grid: codes, ties, their neighbours, any.
+
+    step, zero: broadcast to shape  ->  shape
+    """
+    q_min, q_max = ends
+    span = q_max - q_min
+    codes = rng.integers(q_min - span // 4 - 2, q_max + span // 4 + 3, shape)
+    near = np.where(rng.random(shape) < 0.5, q_min, q_max) + rng.integers(-1, 2, shape)
+    small = rng.integers(-6, 7, shape) + zero
+    u = np.choose(rng.integers(0, 3, shape), (codes, near, small)) - zero
+    u = u + rng.choice([0.0, 0.5, 0.25, rng.uniform()], shape, p=[0.3, 0.4, 0.1, 0.2])
+    x = (u * np.asarray(step, np.float64)).astype(np.float32)
+    beside = np.nextafter(x, np.where(rng.random(shape) < 0.5, np.float32(np.inf), 0))
+    return np.where(rng.random(shape) < 0.2, beside, x).astype(np.float32)
+
+
+def with_specials(rng: Generator, x: Float) -> Float:
+    """Return the array, sometimes with infinities, denormals and zeros in it."""
+    x = x.copy()
+    if rng.random() < 0.5:
+        tiny = np.finfo(x.dtype).tiny / 8
+        kinds = np.array([np.inf, -np.inf, tiny, -tiny, 0.0, -0.0, 2.0**40], x.dtype)
+        count = int(rng.integers(1, max(x.size // 8, 1) + 1))
+        x.flat[rng.integers(0, x.size, count)] = rng.choice(kinds, count)
+    return x
+
+
+def codes(rng: Generator, shape: Sequence[int], dtype: str) -> Int:
+    """Return codes that fill a dtype, its ends among them more often than by chance."""
+    info = np.iinfo(dtype)
+    x = rng.integers(info.min, info.max + 1, shape)
+    ends = np.where(rng.random(shape) < 0.5, info.min, info.max)
+    return np.where(rng.random(shape) < 0.1, ends, x).astype(dtype)

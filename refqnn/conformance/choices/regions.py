@@ -1,0 +1,137 @@
+"""Regions of a family's input space, and calls that visit them.
+
+Regions are named predicates, declared beside the arguments of a family. A mistake that
+shows only where two arguments meet needs both regions in one call, so ``covering``
+visits every pair of regions of two arguments that any of many random calls visits.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Bool
+from refqnn.conformance.choices.families import Inputs, family_of
+from refqnn.conformance.choices.kinds import LENGTHS
+
+#: random calls from which a covering is chosen
+POOL = 600
+#: elements of a call, in turn
+SIZES = (*LENGTHS, 24)
+
+
+def regions_of(family: str) -> Mapping[str, Callable[[Inputs], bool]]:
+    """Return the regions of a family: "ARGUMENT: WHAT" and its predicate over a call.
+
+    >>> regions_of("quantize")["x: NaN"]({"x": np.float32([1, np.nan])})
+    True
+    """
+    return family_of(family).regions
+
+
+def visited(family: str, calls: Iterable[Inputs]) -> set[str]:
+    """Return the names of the regions that any of the calls visits."""
+    seen = visits(family, list(calls)).any(axis=0)
+    names = np.array(list(regions_of(family)), object)
+    return set(names[seen].tolist())
+
+
+def visits(family: str, calls: list[Inputs]) -> Bool:
+    """Return which call visits which region: (calls, regions)."""
+    tests = list(regions_of(family).values())
+    with np.errstate(all="ignore"):
+        rows = [[test(call) for test in tests] for call in calls]
+    return np.array(rows, bool).reshape(len(calls), len(tests))
+
+
+@cache
+def covering(family: str) -> tuple[Inputs, ...]:
+    """Return few calls that visit every region and every pair that can meet.
+
+    Whole arrays, the same in every process; computed once, chosen greedily.
+    """
+    if not regions_of(family):
+        return tuple(pool(family, 2 * len(SIZES)))
+    calls = pool(family)
+    seen = visits(family, calls)
+    wanted = np.concatenate([seen, pairs_met(seen, list(regions_of(family)))], axis=1)
+    chosen = greedy(wanted)
+    return tuple(calls[i] for i in sorted(chosen))
+
+
+def pool(family: str, size: int = POOL, start: int = 0) -> list[Inputs]:
+    """Return random calls of all lengths, one seed each; NaN in every fifth.
+
+    ``draw`` leaves NaN out, since the reference refuses it.
+    """
+    known = family_of(family)
+    takes_nan = f"{known.elementwise}: NaN" in known.regions
+    calls = []
+    for seed in range(size):
+        rng = np.random.default_rng([start, seed])
+        call = (known.wide or known.draw)(rng, SIZES[seed % len(SIZES)])
+        if takes_nan and rng.random() < 0.2:
+            x = call[known.elementwise].copy()
+            x.flat[rng.integers(0, x.size)] = np.nan
+            call |= {known.elementwise: x}
+        calls.append(call)
+    return calls
+
+
+def pairs_met(seen: Bool, names: list[str]) -> Bool:
+    """Return which call visits which pair of regions of two arguments.
+
+    seen: (calls, regions)  ->  (calls, pairs)
+
+    >>> pairs_met(np.array([[True, True, True]]), ["x: 0", "x: 1", "w: 0"])
+    array([[ True,  True]])
+    """
+    argument = [name.split(":")[0] for name in names]
+    two = [
+        (i, j)
+        for i, j in combinations(range(len(names)), 2)
+        if argument[i] != argument[j]
+    ]
+    first, second = np.array(two, np.int64).reshape(-1, 2).T
+    return seen[:, first] & seen[:, second]
+
+
+def greedy(wanted: Bool) -> list[int]:
+    """Return rows that together have every column that any row has.
+
+    wanted: (rows, columns)
+
+    >>> greedy(np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1]], bool))
+    [1, 2]
+    """
+    left, chosen = wanted[:, wanted.any(axis=0)], list[int]()
+    while left.shape[1]:
+        best = int(np.argmax(left.sum(axis=1)))
+        chosen.append(best)
+        left = left[:, ~left[best]]
+    return chosen
+
+
+def unmet(family: str, calls: Iterable[Inputs]) -> list[str]:
+    """Return the regions of a family that none of the calls visits, in order."""
+    seen = visited(family, calls)
+    return [name for name in regions_of(family) if name not in seen]
+
+
+def constant_arguments(calls: Iterable[Inputs]) -> list[str]:
+    """Return the names of arguments that have one value in all calls."""
+    every = list(calls)
+    return [
+        name
+        for name, first in every[0].items()
+        if all(alike(first, call[name]) for call in every)
+    ]
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Say whether two arguments are one: dtype, shape and every element."""
+    a, b = np.asarray(a), np.asarray(b)
+    same = np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+    return a.dtype == b.dtype and bool(same)

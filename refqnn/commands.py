@@ -19,6 +19,7 @@ from refqnn import deploy as deployment
 from refqnn.conformance.command_line import export_pack
 from refqnn.conformance.reach.exports import FORMATS
 from refqnn.cost import Cost, count
+from refqnn.files import read_headed, write_text
 from refqnn.networks import build, image_shape, named, resnet
 from refqnn.nn import Preset, Sequential, Training, fit, predict, steps_per_epoch
 from refqnn.nn import checkpoint as checkpoints
@@ -136,7 +137,7 @@ def deploy(options: Namespace) -> Answer:
     )
     integer.save(options.output)
     if options.listing is not None:
-        options.listing.write_text(f"{integer}\n", encoding="utf-8")
+        write_text(options.listing, f"{integer}\n")
     found = {
         "output": str(options.output),
         "steps": [step.name for step in integer.steps],
@@ -219,8 +220,8 @@ def bisect(options: Namespace) -> Answer:
 
 def load_either(path: Path) -> Sequential | deployment.IntegerNetwork:
     """Return what a file holds, told by its header."""
-    header = str(data.read_npz(path).get("json", ""))
-    if "refqnn integer network" in header[:100]:
+    header, _ = read_headed(path, None)
+    if str(header.get("format")).startswith("refqnn integer network"):
         return deployment.IntegerNetwork.load(path)
     return load_network(path)
 

@@ -4,11 +4,8 @@ Images are ``(N, C, H, W)``, uint8 where they come from files; labels are int64.
 reader unpickles anything.
 """
 
-import gzip
-import io
 import math
 import os
-import zlib
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -17,8 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refqnn._types import Array, Float, Int
-
-StrPath = str | os.PathLike[str]
+from refqnn.files import StrPath, read_bytes, read_npz
 
 #: type code of the IDX header -> big-endian dtype
 IDX_DTYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -43,17 +39,6 @@ class Dataset(NamedTuple):
     train_labels: Int  # (N,)
     test_images: Array
     test_labels: Int
-
-
-def read_bytes(path: StrPath) -> bytes:
-    """Return the content of a file, decompressed if it is gzip; ValueError if cut."""
-    content = Path(path).read_bytes()
-    if content[:2] != b"\x1f\x8b":
-        return content
-    try:
-        return gzip.decompress(content)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} is not a whole gzip file: {error}") from error
 
 
 def read_idx(path: StrPath) -> Array:
@@ -172,34 +157,6 @@ def cifar_records(paths: StrPath | Sequence[StrPath], *, label_bytes: int) -> Ar
 def cifar_images(records: Array) -> Array:
     """Return the pixels, which end each record: (N, ...)  ->  (N, 3, 32, 32)"""
     return np.ascontiguousarray(records[:, -3072:]).reshape(-1, 3, 32, 32)
-
-
-def read_npz(path: StrPath) -> dict[str, Array]:
-    """Return the arrays of an npz file; ValueError for pickles and damaged files."""
-    return npz_arrays(Path(path).read_bytes(), os.fspath(path))
-
-
-def npz_arrays(content: bytes, name: str) -> dict[str, Array]:
-    """Return the arrays of the bytes of an npz file; ``name`` is told in errors.
-
-    >>> npz_arrays(b"", "a.npz")
-    Traceback (most recent call last):
-        ...
-    ValueError: a.npz is not an npz file but empty; pickles are never read
-    """
-    if content[:2] != b"PK":
-        kind = "a pickle" if content[:1] == b"\x80" else "another kind of file"
-        kind = kind if content else "empty"
-        raise ValueError(
-            f"{name} is not an npz file but {kind}; pickles are never read"
-        )
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {each: archive[each] for each in archive.files}
-    except Exception as error:  # zipfile, zlib and struct each raise their own kinds
-        raise ValueError(
-            f"{name} is not a whole npz file of plain arrays: {error}"
-        ) from error
 
 
 def embedded() -> Dataset:

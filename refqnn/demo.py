@@ -6,7 +6,6 @@ a network of integers, and every claim about that network is checked on the way.
 """
 
 import functools
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from refqnn.deploy import (
     compare_layers,
     deploy,
 )
+from refqnn.files import write_json, write_text
 from refqnn.networks import resnet
 from refqnn.nn import (
     Preset,
@@ -149,7 +149,7 @@ def run(
     files = write(folder, networks, integer, figure)
     files = (*files, str(folder / "report.json"))
     report = Report(columns, claims, files, diagnosis(np.random.default_rng(seed)))
-    write_text(folder / "report.json", json.dumps(report.as_dict(), indent=2) + "\n")
+    write_json(folder / "report.json", report.as_dict(), indent=2)
     return report
 
 
@@ -380,8 +380,3 @@ def table(columns: dict[str, dict[str, float]]) -> str:
         cells = "".join(f"{show(column):>12}" for column in columns.values())
         lines.append(f"{title:<14}{cells}")
     return "\n".join(lines)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file."""
-    path.write_text(text, encoding="utf-8")

@@ -21,6 +21,7 @@ PACKAGE = ROOT / "refqnn"
 RANK = {
     "_types": 0,
     "moved": 0,
+    "files": 1,
     "core": 1,
     "geometry": 1,
     "data": 1,
@@ -88,7 +89,7 @@ def allowed(importer, target):
     if target == "fast":
         return importer in CHOOSERS
     if importer in LEAVES:
-        return target == "_types"
+        return target in {"_types", "files"}
     return RANK[target] < RANK[importer]
 
 

@@ -51,9 +51,9 @@ def answer(capsys, *argv, code=0):
     return json.loads(capsys.readouterr().out)
 
 
-def refusal(capsys, *argv):
+def refusal(capsys, *argv, code=2):
     """Run a command that is refused; return the line on standard error."""
-    assert cli.main(list(map(str, argv))) == 2
+    assert cli.main(list(map(str, argv))) == code
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("refqnn: error: ")
@@ -231,7 +231,8 @@ def damaged(kind, trained, tmp_path):
 def test_damaged_files_are_refused(command, kind, trained, tmp_path, capsys):
     path = damaged(kind, trained, tmp_path)
     more = [tmp_path / "out.npz"] if command == "deploy" else []
-    assert path.name in refusal(capsys, command, path, *more)
+    code = 2 if kind == "absent" else 4
+    assert path.name in refusal(capsys, command, path, *more, code=code)
     assert not (tmp_path / "out.npz").exists()
 
 

@@ -21,8 +21,7 @@ from refqnn.conformance.judge.checks import CHECKS
 from refqnn.conformance.judge.identify_files import identify_files, write_probes
 from refqnn.conformance.reach import goldens, pack_files, pack_verify, packs, stream
 from refqnn.conformance.reach.exports import export
-from refqnn.conformance.reach.packs import Unreadable
-from refqnn.data import npz_arrays, read_npz
+from refqnn.files import Unreadable, parse_npz, read_npz, write_bytes
 
 Answer = tuple[dict[str, Any], str]
 CONFORMS, MISMATCH, NOTHING = 0, 1, 3
@@ -218,7 +217,7 @@ def export_pack(options: Namespace) -> Answer:
             raise ValueError("--json and --output - both want standard output")
         send(content)
         return {}, ""
-    Path(options.output).write_bytes(content)
+    write_bytes(options.output, content)
     return {
         "file": str(options.output),
         "bytes": len(content),
@@ -233,7 +232,7 @@ def read_arrays(path: str) -> dict[str, Array]:
     """
     try:
         if path == "-":
-            return npz_arrays(sys.stdin.buffer.read(), "standard input")
+            return parse_npz(sys.stdin.buffer.read(), "standard input")
         if Path(path).is_dir():
             return {
                 f"{file.stem}/{name}": array

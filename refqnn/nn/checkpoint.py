@@ -8,18 +8,16 @@ progress/NAME     an array of the training loop
 json              one string: format, network configuration, steps, generator state
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from refqnn._types import Array
 from refqnn.core import named_buffers, named_params
-from refqnn.data import read_npz
+from refqnn.files import Unreadable, read_headed, write_npz
 
 FORMAT = "refqnn checkpoint 1"
 
@@ -61,63 +59,22 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     }
     entries = {f"{kind}/{name}": a for kind in kinds for name, a in kinds[kind].items()}
     header = {"format": FORMAT, "config": checkpoint.config, "state": checkpoint.state}
-    entries["json"] = np.array(json.dumps(header))
-    write_npz(path, entries)
-
-
-def write_npz(path: str | os.PathLike[str], entries: Mapping[str, Array]) -> None:
-    """Write a temporary file beside ``path``, flush it to disk, move it into place."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        try:
-            with temporary.open("wb") as file:
-                np.savez(file, **entries)  # type: ignore[arg-type]
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"cannot write, an earlier file is intact: {error.strerror}",
-            str(target),
-        ) from error
-    flush_directory(target.parent)
-
-
-def flush_directory(folder: Path) -> None:
-    """Make a rename in ``folder`` last through a power cut, where the system can."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    write_npz(path, entries, header)
 
 
 def load(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint, nothing unpickled.
 
-    Raises ValueError for a file that is damaged or no checkpoint.
+    Raises ``Unreadable`` for a file that is damaged or no checkpoint.
     """
-    entries = read_npz(path)
-    try:
-        header = json.loads(str(entries.pop("json")))
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not a {FORMAT!r}: no header") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a {FORMAT!r}")
+    header, entries = read_headed(path, FORMAT)
     kinds: dict[str, dict[str, Array]] = {
         kind: {} for kind in ("param", "buffer", "velocity", "progress")
     }
     for entry, array in entries.items():
         kind, _, name = entry.partition("/")
         if kind not in kinds:
-            raise ValueError(f"{path} holds an unknown entry {entry!r}")
+            raise Unreadable(f"{path} holds an unknown entry {entry!r}")
         kinds[kind][name] = array
     return Checkpoint(
         kinds["param"],

@@ -15,7 +15,8 @@ import numpy as np
 
 from refqnn._types import Array, Int
 from refqnn.core import named_buffers, named_params
-from refqnn.nn.training import Training, fit, write_lines
+from refqnn.files import read_lines, write_lines
+from refqnn.nn.training import Training, fit
 from refqnn.nn.transfer import carry_over
 
 Builder = Callable[[np.random.Generator], Any]
@@ -148,7 +149,7 @@ def keep_plan(folder: Path, plan: list[dict[str, Any]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{PLAN}.jsonl"
     if path.exists():
-        before = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        before = read_lines(path)
         for was, now in zip(before, plan, strict=False):
             if was != now:
                 raise ValueError(f"{path} holds the stage {was}, not {now}")

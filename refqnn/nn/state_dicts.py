@@ -15,18 +15,16 @@ refused: write them with safetensors.torch.save_file(model.state_dict(), path) w
 they come from.
 """
 
-import json
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from refqnn._types import Array
 from refqnn.core import Buffer, Param, named_buffers, named_modules, named_params
-from refqnn.data import read_npz
+from refqnn.files import Unreadable, parse_npz, parse_object, read_bytes
 from refqnn.nn.layers import BatchNorm2d, Conv2d, Linear
 
 LAYERS = (
@@ -141,37 +139,38 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Array]:
 
     Raises ValueError for anything else, checkpoints of torch.save by name.
     """
-    content = Path(path).read_bytes()
+    content = read_bytes(path)
     if content[:2] != b"PK":
-        return read_safetensors(path, content)
+        return safetensors(content, os.fspath(path))
     if b"/data.pkl" in content:
-        raise ValueError(
+        raise Unreadable(
             f"{path} is a checkpoint of torch.save, a pickle: pickles are never read; "
             "write it with safetensors.torch.save_file"
         )
-    return read_npz(path)
+    return parse_npz(content, os.fspath(path))
 
 
-def read_safetensors(path: str | os.PathLike[str], content: bytes) -> dict[str, Array]:
+def safetensors(content: bytes, name: str) -> dict[str, Array]:
     """Return the arrays: 8 bytes length of the header, JSON header, bytes of arrays."""
+    what = f"{name} is neither an npz nor a whole safetensors file"
+    size = int.from_bytes(content[:8], "little")
+    if not 2 <= size <= len(content) - 8:
+        raise Unreadable(f"{what}: a header of {size} bytes in {len(content)}")
+    header = parse_object(content[8 : 8 + size], f"{what}: the header")
+    header.pop("__metadata__", None)
+    body = memoryview(content)[8 + size :]
     try:
-        size = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + size])
-        header.pop("__metadata__", None)
-        held = memoryview(content)[8 + size :]
-        return {name: tensor(record, held) for name, record in header.items()}
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(
-            f"{path} is neither an npz nor a whole safetensors file: {error}"
-        ) from error
+        return {name: tensor(record, body) for name, record in header.items()}
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise Unreadable(f"{what}: {error!r}") from error
 
 
-def tensor(record: Mapping[str, Any], held: memoryview) -> Array:
+def tensor(record: Mapping[str, Any], body: memoryview) -> Array:
     """Return one array of a safetensors file."""
     begin, end = record["data_offsets"]
-    if not 0 <= begin <= end <= len(held):
-        raise ValueError(f"bytes {begin} to {end} of {len(held)}")
-    flat = np.frombuffer(held[begin:end], DTYPES[record["dtype"]])
+    if not 0 <= begin <= end <= len(body):
+        raise ValueError(f"bytes {begin} to {end} of {len(body)}")
+    flat = np.frombuffer(body[begin:end], DTYPES[record["dtype"]])
     if record["dtype"] == "BF16":  # the upper half of a float32
         flat = (flat.astype(np.uint32) << 16).view(np.float32)
     return flat.reshape(record["shape"]).copy()

@@ -5,7 +5,6 @@ done, the order of the current epoch, and the state of the generator. Everything
 (the order, augmentation, quantizers) draws from that one generator.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -20,6 +19,7 @@ from threadpoolctl import threadpool_limits
 import refqnn
 from refqnn._types import Array, Float, Int
 from refqnn.core import Run, zero_grads
+from refqnn.files import read_lines, write_lines
 from refqnn.nn import checkpoint as checkpoints
 from refqnn.nn.optim import SGD
 from refqnn.nn.schedules import Schedule
@@ -207,7 +207,8 @@ def fit(
                 after_step(training)
             if training.steps % per_epoch == 0:
                 records.append(record(training, per_epoch, test))
-                write_lines(metrics, records)
+                if metrics is not None:
+                    write_lines(metrics, records)
             elif checkpoint_every is None or training.steps % checkpoint_every:
                 continue
             if checkpoint is not None:
@@ -262,18 +263,7 @@ def earlier_records(path: str | Path | None, steps: int) -> list[dict[str, Any]]
     """Return the records of a metrics file up to ``steps``, those of a resumed run."""
     if path is None or not Path(path).exists() or steps == 0:
         return []
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    return [line for line in map(json.loads, lines) if line["steps"] <= steps]
-
-
-def write_lines(path: str | Path | None, records: Iterable[dict[str, Any]]) -> None:
-    """Write the metrics file anew, whole or not at all."""
-    if path is None:
-        return
-    temporary = Path(f"{path}.part")
-    text = "".join(json.dumps(line) + "\n" for line in records)
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    return [line for line in read_lines(path) if line["steps"] <= steps]
 
 
 def bar(done: int, total: int, progress: bool | None) -> Iterable[int]:

@@ -1,7 +1,6 @@
 """``refqnn study``: list the studies, or run one and show its table and figures."""
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from refqnn import plots
+from refqnn.files import write_lines
 from refqnn.studies.study import MODULES, Study, study_named
 
 Answer = tuple[dict[str, Any], str]
@@ -48,7 +48,7 @@ def study(options: argparse.Namespace) -> Answer:
         "rows": rows,
         "figures": [str(path) for path in paths],
     }
-    figure.with_suffix(".json").write_text(json.dumps(answer) + "\n", encoding="utf-8")
+    write_lines(figure.with_suffix(".json"), [answer])
     return answer, "\n".join([*chosen.lines(settings, rows), *answer["figures"]])
 
 

@@ -14,7 +14,6 @@ as it goes.
     sweep.outcomes(Client("tcp://...").get_executor())  # dask.distributed: a cluster
 """
 
-import hashlib
 import json
 import os
 import threading
@@ -40,6 +39,9 @@ from typing import Any, NamedTuple, final
 import numba
 import tqdm
 from threadpoolctl import threadpool_limits
+
+from refqnn import files
+from refqnn.files import append_line, parse_object
 
 Settings = Mapping[str, Any]
 
@@ -69,7 +71,7 @@ def digest(run: Settings) -> str:
 def hash_of(value: Any) -> str:
     """Return 16 digits of the sha256 of the JSON of a value, keys sorted."""
     text = json.dumps(value, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return files.digest(text)[:16]
 
 
 @final
@@ -184,7 +186,7 @@ class Sweep:
 
     def record(self, key: str, outcome: Outcome, bar: Any) -> None:
         """Append the line of a run that has ended."""
-        append_line(self.path, key, outcome)
+        append_outcome(self.path, key, outcome)
         bar.update()
 
 
@@ -240,25 +242,13 @@ def one_thread() -> Iterator[None]:
         numba.set_num_threads(before)
 
 
-def append_line(path: Path, key: str, outcome: Outcome, *, sync: bool = True) -> None:
-    """Append a line, on a new line even after one that was cut off."""
+def append_outcome(
+    path: Path, key: str, outcome: Outcome, *, sync: bool = True
+) -> None:
+    """Append a line: key, run, result, error, and the digest of these three."""
     content = json.loads(json.dumps(outcome._asdict()))  # as it will be read
     record = {"digest": key} | content | {"content": hash_of(content)}
-    line = json.dumps(record) + "\n"
-    with path.open("ab+") as file:
-        if file.tell() and not ends_a_line(path):
-            line = "\n" + line
-        file.write(line.encode())
-        file.flush()
-        if sync:
-            os.fsync(file.fileno())
-
-
-def ends_a_line(path: Path) -> bool:
-    """Return whether the last byte of a file is a line feed."""
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read() == b"\n"
+    append_line(path, record, sync=sync)
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, Outcome]]:
@@ -278,7 +268,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, Outcome]]:
 
 def outcome_in(line: bytes) -> tuple[str, Outcome]:
     """Return ``(digest, outcome)`` of a line; raises where it is cut off or damaged."""
-    record = json.loads(line)
+    record = parse_object(line, "the line")
     outcome = Outcome(record["run"], record["result"], record["error"])
     if digest(outcome.run) != record["digest"]:
         raise ValueError(f"{record['digest']!r} is not the digest of {outcome.run}")
@@ -313,7 +303,7 @@ class Memo:
             result = json.loads(json.dumps(function(**run), allow_nan=False))
             if self.path is not None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                append_line(self.path, key, Outcome(dict(run), result), sync=False)
+                append_outcome(self.path, key, Outcome(dict(run), result), sync=False)
             self.results[key] = result
         return self.results[key]
 

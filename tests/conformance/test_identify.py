@@ -108,7 +108,7 @@ def test_probes_travel_through_files(name, changes, tmp_path):
 
 def test_files_of_another_kind_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", y=np.zeros(3))
-    with pytest.raises(ValueError, match="no file of refqnn probe"):
+    with pytest.raises(ValueError, match="is not a 'refqnn probes 1'"):
         identify_files(tmp_path / "a.npz", tmp_path / "a.npz")
     write_probes("requantize", tmp_path / "p.npz")
     with pytest.raises(ValueError, match="the outputs lack 'y'"):

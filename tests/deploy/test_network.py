@@ -11,11 +11,10 @@ import pytest
 
 import refqnn
 from refqnn.core import Run
-from refqnn.data import read_npz
 from refqnn.deploy import IntegerNetwork, deploy
 from refqnn.deploy.formats.store import FORMAT, digest
 from refqnn.deploy.steps import LayerStep, PoolStep, ResidualStep
-from refqnn.nn.checkpoint import write_npz
+from refqnn.files import read_npz, write_npz
 
 SIZE = (8, 8)
 

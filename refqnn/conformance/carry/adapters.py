@@ -21,8 +21,7 @@ import numpy as np
 from refqnn._types import Array
 from refqnn.conformance.carry.child import Child, last_line
 from refqnn.conformance.judge.calls import Broken
-from refqnn.data import read_npz
-from refqnn.nn.checkpoint import write_npz
+from refqnn.files import read_npz, write_npz
 
 Function = Callable[..., Any]
 

@@ -1,6 +1,5 @@
 """Questions and answers through files, where there is no live function."""
 
-import json
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
@@ -16,8 +15,7 @@ from refqnn.conformance.judge.identify import (
     conclude,
     remaining,
 )
-from refqnn.data import read_npz
-from refqnn.nn.checkpoint import write_npz
+from refqnn.files import Unreadable, headed, read_headed, read_npz, write_npz
 
 FORMAT = "refqnn probes 1"
 
@@ -45,8 +43,7 @@ def write_probes(family: str, path: str | PathLike[str]) -> int:
     known = table(family)
     chosen = known.discriminating()
     header = {"format": FORMAT, "family": family, "probes": chosen}
-    entries = {"json": np.array(json.dumps(header))} | as_entries(known, chosen)
-    write_npz(path, entries)
+    write_npz(path, headed(header) | as_entries(known, chosen))
     return len(chosen)
 
 
@@ -97,11 +94,7 @@ def part(known: Table, given: Mapping[str, Array], i: int, name: str) -> Array:
 
 def read_header(path: str | PathLike[str]) -> dict[str, Any]:
     """Return the header of a file of probes; raise ValueError if it is none."""
-    try:
-        header = json.loads(str(read_npz(path)["json"]))
-        known = header["format"] == FORMAT and header["family"] in FAMILIES
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no file of refqnn probe: {error}") from error
-    if not known:
-        raise ValueError(f"{path} is no file of refqnn probe: {header}")
-    return dict(header)
+    header, _ = read_headed(path, FORMAT)
+    if header.get("family") not in FAMILIES:
+        raise Unreadable(f"{path} asks about no family: {header.get('family')!r:.60}")
+    return header

@@ -10,9 +10,8 @@ from typing import Any
 from refqnn._types import Array
 from refqnn.conformance.choices.families import Outputs, family_of
 from refqnn.conformance.reach.json_schema import problems
-from refqnn.conformance.reach.packs import Case, Pack, Unreadable, digest
-from refqnn.data import read_npz
-from refqnn.nn.checkpoint import write_npz
+from refqnn.conformance.reach.packs import Case, Pack, digest
+from refqnn.files import Unreadable, read_json, read_npz, write_json, write_npz
 
 
 def write(pack: Pack, folder: str | os.PathLike[str]) -> None:
@@ -20,19 +19,16 @@ def write(pack: Pack, folder: str | os.PathLike[str]) -> None:
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     write_npz(path / "vectors.npz", pack.arrays())
-    text = json.dumps(pack.manifest(), indent=1, sort_keys=True) + "\n"
-    part = path / ".manifest.json.part"
-    part.write_text(text, encoding="utf-8")
-    part.replace(path / "manifest.json")
+    write_json(path / "manifest.json", pack.manifest(), sort_keys=True)
 
 
 def read(folder: str | os.PathLike[str]) -> Pack:
     """Read a pack; raise Unreadable where files are missing, damaged or changed."""
     path = Path(folder)
     try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        manifest = read_json(path / "manifest.json")
         arrays = read_npz(path / "vectors.npz")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise Unreadable(f"{folder} is no pack: {error}") from error
     if wrong := problems(manifest, schema()):
         raise Unreadable(f"{folder}: the manifest is none: {wrong[0]}")

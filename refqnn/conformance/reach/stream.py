@@ -22,7 +22,8 @@ import numpy as np
 
 from refqnn._types import Array
 from refqnn.conformance.choices.families import Family, Inputs, family_of
-from refqnn.conformance.reach.packs import Pack, Unreadable, generate
+from refqnn.conformance.reach.packs import Pack, generate
+from refqnn.files import Unreadable, parse_object
 
 FORMAT = "stream 1"
 
@@ -93,13 +94,7 @@ def read(source: Iterable[str]) -> tuple[Pack, dict[str, Array]]:
 
 def objects(number: int, line: str) -> dict[str, Any]:
     """Return a line as a JSON object."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise Unreadable(f"line {number} is no JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise Unreadable(f"line {number} is no JSON object: {line[:40]!r}")
-    return row
+    return parse_object(line, f"line {number}")
 
 
 def assembled(pack: Pack, rows: Iterable[Mapping[str, Any]]) -> dict[str, Array]:

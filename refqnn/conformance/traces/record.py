@@ -12,7 +12,6 @@ json            one string: format, and what ``Trace.manifest`` says of every te
 A file of another implementation needs only arrays under the names of the tensors.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,21 +21,14 @@ import numpy as np
 
 import refqnn
 from refqnn._types import Array
-from refqnn.data import read_npz
 from refqnn.deploy import IntegerNetwork
 from refqnn.deploy.steps import ImageStep, PoolStep, ResidualStep, Step, Sum
-from refqnn.nn.checkpoint import write_npz
+from refqnn.files import Unreadable, read_headed, write_npz
 
 FORMAT = "refqnn trace 1"
 Record = dict[str, Any]
-#: the exit code of commands that are given a file they cannot read
-UNREADABLE = 4
-
-
-class UnreadableError(ValueError):
-    """A file that cannot be read as a trace."""
-
-    exit_code = UNREADABLE
+#: the former name of ``refqnn.files.Unreadable``
+UnreadableError = Unreadable
 
 
 @final
@@ -54,20 +46,19 @@ class Trace:
         header = {"format": FORMAT, "manifest": list(self.manifest.items())}
         entries = {f"tensor/{name}": a for name, a in self.tensors.items()}
         entries |= {f"constant/{name}": a for name, a in self.constants.items()}
-        write_npz(path, entries | {"json": np.array(json.dumps(header))})
+        write_npz(path, entries, header)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Trace":
         """Read what ``save`` wrote, or any npz file of arrays under the same names.
 
-        Raises UnreadableError for another kind of file, a damaged one and none at all.
+        Raises ``Unreadable`` for another kind of file, a damaged one and none at all.
         """
         try:
-            entries = read_npz(path)
-            header = json.loads(str(entries.pop("json", "{}")))
+            header, entries = read_headed(path, None)
             manifest = dict(header.get("manifest", []))
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise UnreadableError(f"{path} is no trace: {error}") from error
+            raise Unreadable(f"{path} is no trace: {error}") from error
         found = Trace({}, {}, manifest)
         for entry, array in entries.items():
             kind, _, name = entry.partition("/")

@@ -8,7 +8,6 @@ Both with ``manifest.json``: format, and of every tensor and constant its file, 
 dtype, and where known scale, zero-point, multiplier, shift and inputs.
 """
 
-import json
 import os
 import re
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from refqnn._types import Array
 from refqnn.conformance.traces.record import Record, Trace
+from refqnn.files import write_json, write_text
 
 FORMAT = "refqnn vectors 1"
 
@@ -43,8 +43,8 @@ def write_vectors(
                 "dtype": array.dtype.name,
                 "role": kind,
             } | dict(trace.manifest.get(name, {}))
-    text = json.dumps({"format": FORMAT, "form": form, "arrays": records}, indent=1)
-    write_text(target / "manifest.json", text + "\n")
+    content = {"format": FORMAT, "form": form, "arrays": records}
+    write_json(target / "manifest.json", content)
     return target / "manifest.json"
 
 
@@ -113,13 +113,6 @@ def check_integers(name: str, array: Array) -> None:
     """Raise unless the array holds integers."""
     if array.dtype.kind not in "iu":
         raise ValueError(f"{name} must hold integers, got dtype {array.dtype}")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write beside the file, then move into place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 FORMS = {"hex": hex_text, "c-header": c_header}

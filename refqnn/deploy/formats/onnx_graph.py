@@ -2,13 +2,13 @@
 
 import importlib
 import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from refqnn._types import Array
 from refqnn.deploy.steps import Step
+from refqnn.files import write_bytes
 from refqnn.integer.checks import code_dtype
 
 #: the first with 16-bit QuantizeLinear; onnxruntime reads it since 1.20
@@ -88,11 +88,4 @@ def model(
 
 def save_model(path: str | os.PathLike[str], made: Any) -> None:
     """Write a model whole or not at all."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(made.SerializeToString())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_bytes(path, made.SerializeToString())

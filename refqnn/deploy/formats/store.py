@@ -7,7 +7,6 @@ json                one string: format, SHA-256 of the arrays, and every other f
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.data import read_npz
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.steps import (
     ImageStep,
@@ -27,7 +25,7 @@ from refqnn.deploy.steps import (
     Step,
     Sum,
 )
-from refqnn.nn.checkpoint import write_npz
+from refqnn.files import Unreadable, digest, parse_json, read_headed, write_npz
 
 FORMAT = "refqnn integer network 1"
 KINDS = {
@@ -45,30 +43,25 @@ def write_steps(path: str | os.PathLike[str], steps: tuple[Step, ...]) -> None:
     described = [describe(step, step.name, arrays) for step in steps]
     text = json.dumps(described)
     header = {"format": FORMAT, "sha256": digest(text, arrays), "steps": text}
-    write_npz(path, arrays | {"json": np.array(json.dumps(header))})
+    write_npz(path, arrays, header)
 
 
 def read_steps(path: str | os.PathLike[str]) -> tuple[Step, ...]:
     """Read the steps of an integer network, nothing unpickled.
 
-    Raises ValueError for a file that is damaged, changed, or something else.
+    Raises ``Unreadable`` for a file that is damaged, changed, or something else.
     """
-    arrays = read_npz(path)
-    try:
-        header = json.loads(str(arrays.pop("json")))
-        known = header["format"] == FORMAT
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a {FORMAT!r}: no header") from error
-    if not known:
-        raise ValueError(f"{path} is not a {FORMAT!r}")
-    if header.get("sha256") != digest(str(header.get("steps")), arrays):
-        raise ValueError(
+    header, arrays = read_headed(path, FORMAT)
+    text = str(header.get("steps"))
+    if header.get("sha256") != digest(text, arrays):
+        raise Unreadable(
             f"{path} is damaged: its arrays are not those it was saved with"
         )
+    steps = parse_json(text, f"{path} holds no steps of a network: its header")
     try:
-        return tuple(restored(step, arrays) for step in json.loads(header["steps"]))
+        return tuple(restored(step, arrays) for step in steps)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} holds no steps of a network: {error!r}") from error
+        raise Unreadable(f"{path} holds no steps of a network: {error!r}") from error
 
 
 def describe(value: Any, path: str, arrays: dict[str, Array]) -> Any:
@@ -97,13 +90,3 @@ def restored(value: Any, arrays: Mapping[str, Array]) -> Any:
         return Grid(*value["grid"])
     fields = {name: restored(v, arrays) for name, v in value["fields"].items()}
     return KINDS[value["kind"]](**fields)
-
-
-def digest(text: str, arrays: Mapping[str, Array]) -> str:
-    """Return the SHA-256 of the description and of every array with its type."""
-    total = hashlib.sha256(text.encode())
-    for name in sorted(arrays):
-        array = arrays[name]
-        total.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        total.update(np.ascontiguousarray(array).tobytes())
-    return total.hexdigest()

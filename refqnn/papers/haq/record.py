@@ -13,8 +13,7 @@ from typing import Any, final
 import numpy as np
 
 from refqnn._types import Array, Float, Int
-from refqnn.data import read_npz
-from refqnn.nn.checkpoint import write_npz
+from refqnn.files import read_headed, write_npz
 from refqnn.papers.haq.environment import Problem, size_ratio
 
 FORMAT = "refqnn HAQ search 1"
@@ -85,7 +84,7 @@ def save(
         "trace/policies": np.array(trace.policies),
         "trace/accuracies": np.array(trace.accuracies),
     }
-    write_npz(path, {**own, **arrays, "json": np.array(json.dumps(header))})
+    write_npz(path, {**own, **arrays}, header)
 
 
 def load(
@@ -95,11 +94,7 @@ def load(
 
     Raises ValueError, naming what differs, for a checkpoint of another search.
     """
-    arrays = read_npz(path)
-    try:
-        header = json.loads(str(arrays.pop("json")))
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not a {FORMAT!r}: no header") from error
+    header, arrays = read_headed(path, FORMAT)
     for name, value in expected.items():
         if header.get(name) != value:
             raise ValueError(

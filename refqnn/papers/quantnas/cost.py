@@ -12,16 +12,15 @@ The first two grow with every gene. Measured times need not. A genotype that is 
 the space raises ValueError.
 """
 
-import json
 import os
 import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from refqnn.files import Unreadable, read_json, write_json
 from refqnn.papers.quantnas.space import (
     Genotype,
     LayerShape,
@@ -77,21 +76,19 @@ class LatencyTable(NamedTuple):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the table as JSON, whole or not at all."""
         content = {"format": FORMAT, **self._asdict()}
-        part = Path(f"{os.fspath(path)}.{os.getpid()}.part")
-        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        part.replace(path)
+        write_json(path, content)
 
 
 def load_table(path: str | os.PathLike[str]) -> LatencyTable:
     """Read what ``save`` wrote; raise ValueError for anything else."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(path)
         if content["format"] != FORMAT:
-            raise ValueError(f"{path} is of format {content['format']!r}")
+            raise Unreadable(f"{path} is of format {content['format']!r}")
         seconds = {key: float(value) for key, value in content["seconds"].items()}
         return LatencyTable(seconds, dict(content["provenance"]))
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a {FORMAT!r}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Unreadable(f"{path} is not a {FORMAT!r}") from error
 
 
 def layer_kinds(space: Space) -> list[LayerShape]:

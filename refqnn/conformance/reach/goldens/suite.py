@@ -26,7 +26,8 @@ from refqnn.conformance.reach.goldens import (
     tosa_descriptors,
 )
 from refqnn.conformance.reach.goldens.golden import Golden, Unread
-from refqnn.conformance.reach.packs import Case, Pack, Unreadable, differs
+from refqnn.conformance.reach.packs import Case, Pack, differs
+from refqnn.files import Unreadable
 
 #: what a variant says to a case: the recorded outputs, others, or an error
 GIVES, DIFFERS, REFUSES = "gives", "differs", "refuses"

@@ -8,7 +8,6 @@ too, written here with 31 bits. The file of outputs is the one that the descript
 names, written by the reference model or by another implementation.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from refqnn._types import Array, Int
 from refqnn.conformance.reach.goldens.golden import Golden, Unread, requantization
+from refqnn.files import read_json, read_npy
 
 #: how the names of folders tell the rounding mode, which the model holds
 MODES = {"S": "SINGLE_ROUND", "D": "DOUBLE_ROUND", "I": "INEXACT_ROUND"}
@@ -27,7 +27,7 @@ FIXED = ("multiplier", "shift", "input_zero_point", "output_zero_point")
 
 def read_descriptor(folder: Path) -> Golden:
     """Read one descriptor; raise Unread for other operators and expected failures."""
-    told = json.loads((folder / "desc.json").read_text("utf-8"))
+    told = read_json(folder / "desc.json")
     if told.get("expected_failure"):
         raise Unread("a failure is expected of it")
     given = dict(zip(told["ifm_name"], told["ifm_file"], strict=True))
@@ -68,7 +68,7 @@ def load(path: Path) -> Array:
     """Return an array of integers; a file that is not there is said."""
     if not path.exists():
         raise Unread(f"{path.name} is not there: run the reference model first")
-    array = np.load(path, allow_pickle=False)
+    array = read_npy(path)
     if array.dtype.kind not in "iu":
         raise Unread(f"{path.name} holds {array.dtype}, not integers")
     return np.asarray(array)

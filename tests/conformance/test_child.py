@@ -1,13 +1,18 @@
 """Foreign code at its worst: a line in the report and no traceback."""
 
 import ctypes
+import json
+import operator
 import os
 import shutil
+import signal
+import socket
 import stat
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +27,9 @@ from refqnn.conformance import (
     identify,
     verify,
 )
-from refqnn.conformance.carry.child import isolated, one_line
+from refqnn.conformance.carry.child import isolated
+from refqnn.conformance.carry.messages import decode, receive, send
+from refqnn.conformance.carry.words import one_line
 from refqnn.conformance.choices.semantics import Semantics
 
 
@@ -269,3 +276,117 @@ def test_what_a_command_started_ends_with_it():
     with pytest.raises(Broken, match="no answer"):
         from_command(shell, inputs=("q",), seconds=0.5)(np.zeros(1))
     assert time.monotonic() - begun < 20
+
+
+def half_a_message(*_):
+    """Write a length and three bytes to every socket, and sleep."""
+    for descriptor in range(3, 64):
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                os.write(descriptor, (1000).to_bytes(8, "little") + b"abc")
+    time.sleep(99)
+
+
+def test_half_a_message_is_late():
+    with Child(half_a_message, 0.5) as child:
+        begun = time.monotonic()
+        with pytest.raises(Broken, match=r"no answer after 0.5 s"):
+            child(np.zeros(1))
+        assert time.monotonic() - begun < 1.5
+
+
+def test_a_stopped_process_that_takes_no_input_is_late():
+    with Child(lambda x: x[:1], 0.5) as child:
+        child(np.zeros(1))
+        os.kill(child.process.pid, signal.SIGSTOP)
+        begun = time.monotonic()
+        with pytest.raises(Broken, match=r"no answer after 0.5 s"):
+            child(np.zeros(10**7))
+        assert time.monotonic() - begun < 1.5
+
+
+def is_alive(pid):
+    try:
+        return (
+            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        )
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+def test_grandchildren_in_sessions_of_their_own_end_too(tmp_path):
+    def starts_another(*_):
+        shell = f"setsid sleep 60 & echo $! > {tmp_path / 'pid'}"
+        subprocess.run(["sh", "-c", shell], check=True)
+        time.sleep(99)
+
+    with Child(starts_another, 1.5) as child, pytest.raises(Broken, match="no answer"):
+        child(np.zeros(1))
+    pid = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 2
+    while is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_alive(pid)
+
+
+def test_control_characters_do_not_reach_the_terminal():
+    def colours(*_):
+        raise ValueError("\x1b[31mred\x07")
+
+    shown = str(check_implementation(colours, "dequantize", seconds=1))
+    assert "\x1b" not in shown
+    assert "\\x1b[31mred\\x07" in shown
+    with Child(lambda: os.write(2, b"\x1b[2J gone\n") and os._exit(1)) as child:
+        with pytest.raises(Broken) as raised_here:
+            child()
+        assert str(raised_here.value) == "left with 1: \\x1b[2J gone"
+
+
+def test_a_spawned_child_imports_its_function():
+    with Child(operator.neg, start="spawn") as child:
+        np.testing.assert_array_equal(child(np.array([1, 2]))[0], [-1, -2])
+    with pytest.raises(ValueError, match="start must be one of"):
+        Child(operator.neg, start="thread")
+    with pytest.raises(ValueError, match="seconds must be positive"):
+        Child(operator.neg, 0)
+
+
+def test_a_message_is_refused_by_its_length_before_it_is_read():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        send(theirs, b"x" * 100)
+        with pytest.raises(ValueError, match="100 bytes, more than 99"):
+            receive(ours, largest=99)
+
+
+@pytest.mark.parametrize(
+    ("head", "rest"),
+    [
+        ({"arrays": [["|O", [1]]]}, bytes(8)),
+        ({"arrays": [["<f8", [-1]]]}, b""),
+        ({"arrays": [["<f8", [2]]]}, bytes(8)),
+        ({"arrays": [["<f8", [1]]]}, bytes(9)),
+        ({"arrays": [["<c16", [1]]]}, bytes(16)),
+        ({"arrays": 7}, b""),
+    ],
+)
+def test_answers_that_are_no_numbers_are_refused(head, rest):
+    head = {"kind": "done", "names": None} | head
+    with pytest.raises((Broken, ValueError, TypeError)):
+        decode(json.dumps(head).encode() + b"\n" + rest)
+
+
+@pytest.mark.parametrize("value", [300, -129, 1.5, np.nan])
+def test_values_that_do_not_fit_a_c_type_are_refused(library, value):
+    types = ("int8*", *TYPES[1:])
+    kernel = from_ctypes(library, "good", arguments=types, out="int32*")
+    with kernel, pytest.raises(Broken, match=r"int8 cannot hold"):
+        kernel(np.array([value]), 1 << 30, 0, 0, -128, 127)
+
+
+def test_an_output_file_of_a_terabyte_is_refused_before_it_is_read():
+    program = "import sys; open(sys.argv[2], 'wb').truncate(2**40)"
+    call = from_command([sys.executable, "-c", program], inputs=("q",))
+    with pytest.raises(Broken, match=r"outputs.npz has 1099511627776 bytes"):
+        call(np.zeros(1))

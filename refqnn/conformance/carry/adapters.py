@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.conformance.carry.child import Child, last_line
+from refqnn.conformance.carry.child import Child
+from refqnn.conformance.carry.messages import LARGEST
+from refqnn.conformance.carry.words import last_line
 from refqnn.conformance.judge.calls import Broken
 from refqnn.files import read_npz, write_npz
 
@@ -44,12 +46,12 @@ def from_ctypes(
     without it those of the first argument. The library is loaded in a child process,
     unless ``in_process``.
     """
-    path = existing(library)
+    path = resolve(library)
     for kind in (*arguments, out):
         check_c_type(kind)
 
     def call(*inputs: Any) -> Array:
-        entry = opened(path)[symbol]
+        entry = load_library(path)[symbol]
         entry.restype = None
         given = [
             as_c(kind, value)
@@ -68,7 +70,7 @@ def from_ctypes(
     return call if in_process else Child(call, seconds)
 
 
-def existing(path: str | os.PathLike[str]) -> str:
+def resolve(path: str | os.PathLike[str]) -> str:
     """Return the whole path of a file; raise ValueError where there is none."""
     whole = Path(path).resolve()
     if not whole.is_file():
@@ -77,7 +79,7 @@ def existing(path: str | os.PathLike[str]) -> str:
 
 
 @cache
-def opened(path: str) -> ctypes.CDLL:
+def load_library(path: str) -> ctypes.CDLL:
     """Return a shared library, loaded once in a process."""
     return ctypes.CDLL(path)
 
@@ -104,11 +106,18 @@ def check_c_type(kind: str) -> None:
 
 
 def as_c(kind: str, value: Any) -> Any:
-    """Return an array of the dtype, or a C number."""
-    name = kind.rstrip("*")
-    if kind.endswith("*"):
-        return np.ascontiguousarray(value, name)
-    return C_TYPES[name](np.asarray(value).item())
+    """Return an array of the dtype, or a C number; raise Broken where it does not fit.
+
+    >>> as_c("int8", 7), as_c("int8*", [1, 2])
+    (c_byte(7), array([1, 2], dtype=int8))
+    """
+    name, given = kind.rstrip("*"), np.asarray(value)
+    with np.errstate(invalid="ignore"):
+        array = np.asarray(given, name, order="C")
+    if array.dtype.kind in "iu" and not np.array_equal(array, given):
+        wrong = given[array != given] if given.ndim else given
+        raise Broken(f"{name} cannot hold {wrong.ravel()[0]}")
+    return array if kind.endswith("*") else C_TYPES[name](array.item())
 
 
 def from_onnx(
@@ -122,7 +131,7 @@ def from_onnx(
 
     The session is made in a child process, unless ``in_process``.
     """
-    model = existing(path)
+    model = resolve(path)
 
     def call(*inputs: Any) -> tuple[Array, ...]:
         pairs = zip(names, inputs, strict=True)
@@ -198,6 +207,8 @@ def read_outputs(path: Path, names: Sequence[str]) -> tuple[Array, ...]:
     """Return the named arrays of a file; raise Broken where that fails."""
     if not path.is_file():
         raise Broken(f"no outputs: there is no file {path.name}")
+    if (size := path.stat().st_size) > LARGEST:
+        raise Broken(f"no outputs: {path.name} has {size} bytes, more than {LARGEST}")
     try:
         arrays = read_npz(path)
     except (OSError, ValueError) as error:

@@ -1,63 +1,54 @@
 """Foreign code in a process of its own, with a time limit for every call.
 
-A crash, a hang or garbage becomes ``Broken``, one line, never a traceback. What the
-code prints goes to a temporary file; its last line is told where it ends the process.
+A crash, a hang or garbage becomes ``Broken``, one line, never a traceback. One deadline
+holds for sending the inputs and receiving the answer (``messages.py``). What the code
+prints goes to a temporary file; its last line is shown where it ends the process. When
+a process ends, so does every process that it started, as far as it can be known by its
+group, its parents, or the file that it prints to.
 In this process (``in_process=True``) nothing protects from a crash, an endless loop, an
 exit, or memory that is written outside its bounds.
 
-The process is forked: it inherits the function. Threads are not inherited, so a library
-that has started some before (autograd of PyTorch, OpenMP) may refuse or wait for them:
-use it first in the child, or pass ``in_process=True``.
+The process is forked: it inherits the function, closures too. Threads are not
+inherited, so a library that has started some before (autograd of PyTorch, OpenMP) may
+refuse or wait for them. Then import it first inside the function, or take
+``Child(function, start="spawn")``: a new interpreter that imports the module of the
+function, which a module must define.
 """
 
 import faulthandler
-import json
-import math
 import multiprocessing
 import os
+import pickle
+import socket
 import sys
 import tempfile
+import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from typing import Any, final
 
-import numpy as np
-
-from refqnn._types import Array
-from refqnn.conformance.judge.calls import Broken, outputs_in_order
+from refqnn.conformance.carry.messages import (
+    Late,
+    as_arrays,
+    decode,
+    encode,
+    receive,
+    send,
+)
+from refqnn.conformance.carry.processes import (
+    Inherited,
+    end_processes,
+    end_with_parent,
+)
+from refqnn.conformance.carry.words import last_line, one_line
+from refqnn.conformance.judge.calls import Broken
 
 Function = Callable[..., Any]
-#: characters of a foreign message that are told
-MOST = 300
-#: bytes of an answer
-LARGEST = 2**31
-
-
-def as_arrays(outputs: Any) -> tuple[Array, ...] | dict[str, Array]:
-    """Return outputs as NumPy arrays; torch and jax arrays come through DLPack.
-
-    >>> as_arrays([1, 2]), as_arrays({"y": 1})
-    ((array([1, 2]),), {'y': array(1)})
-    """
-    if isinstance(outputs, Mapping):
-        return {str(name): as_array(each) for name, each in outputs.items()}
-    return tuple(as_array(each) for each in outputs_in_order(outputs))
-
-
-def as_array(x: Any) -> Array:
-    """Return one array of numbers; raise Broken for what is none."""
-    detached = x.detach() if hasattr(x, "detach") else x
-    if hasattr(detached, "__dlpack__") and not isinstance(x, np.ndarray | np.generic):
-        return np.array(np.from_dlpack(detached))
-    array = np.asarray(detached)
-    if array.dtype.kind not in "biuf":
-        raise Broken(
-            f"returned {type(x).__name__} of {array.dtype}: no array of numbers"
-        )
-    return array
+STARTS = ("fork", "spawn")
+#: seconds that a new interpreter may take to import the function
+TO_START = 60.0
 
 
 @final
@@ -66,51 +57,62 @@ class Child:
     """A function in a process of its own, started again after every accident.
 
     >>> with Child(lambda x: x + 1) as child:
-    ...     child(np.array([1]))
-    (array([2]),)
+    ...     child(1)
+    (array(2),)
     """
 
     function: Function
     #: for one call
     seconds: float = 10.0
+    #: "fork" inherits everything; "spawn" imports the function in a new interpreter
+    start: str = "fork"
     #: the process that made it; in a child of that one it is a plain function
     owner: int = field(default_factory=os.getpid, init=False)
     process: Any = field(default=None, init=False)
-    pipe: Connection | None = field(default=None, init=False)
+    link: socket.socket | None = field(default=None, init=False)
     #: descriptor of a file without a name that holds what the process prints
     printed: int = field(default=-1, init=False)
+
+    def __post_init__(self) -> None:
+        if self.start not in STARTS:
+            raise ValueError(f"start must be one of {STARTS}, got {self.start!r}")
+        if not self.seconds > 0:
+            raise ValueError(f"seconds must be positive, got {self.seconds}")
 
     def __call__(self, *inputs: Any) -> Any:
         """Return the outputs; raise Broken, saying how the call ended."""
         if os.getpid() != self.owner:
             return self.function(*inputs)
         if self.process is None or not self.process.is_alive():
-            self.start()
-        kind, value = self.answer(inputs)
+            self.begin()
+        kind, value = self.exchange(pickle.dumps(inputs), self.seconds)
         if kind == "broken":
             raise Broken(value)
         if kind == "raised":
             raise RuntimeError(value)
         return value
 
-    def answer(self, inputs: tuple[Any, ...]) -> tuple[str, Any]:
-        """Return what the process sends back."""
-        pipe = self.pipe
-        if pipe is None:
+    def exchange(self, content: bytes | None, seconds: float) -> tuple[str, Any]:
+        """Send inputs, if any, and return the answer; one deadline holds for both."""
+        link = self.link
+        if link is None:
             raise Broken("no process")
+        deadline = time.monotonic() + seconds
         try:
-            pipe.send(inputs)
-            answered = pipe.poll(self.seconds)
-            told = decoded(pipe.recv_bytes(LARGEST)) if answered else ("late", None)
+            if content is not None:
+                send(link, content, deadline)
+            return decode(receive(link, deadline))
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise Broken(self.ended()) from None
+            raise Broken(self.end()) from None
+        except Late:
+            self.close()
+            raise Broken(f"no answer after {seconds:g} s") from None
+        except Broken:
+            self.close()
+            raise
         except Exception as error:  # noqa: BLE001 - foreign code may write anywhere
             self.close()
             raise Broken(f"garbled answer: {one_line(error)}") from None
-        if not answered:
-            self.close()
-            raise Broken(f"no answer after {self.seconds:g} s")
-        return told
 
     def __enter__(self) -> "Child":
         return self
@@ -118,25 +120,27 @@ class Child:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def start(self) -> None:
-        """Start the process; it inherits the function."""
+    def begin(self) -> None:
+        """Start the process."""
         self.close()
-        context = multiprocessing.get_context("fork")
-        self.pipe, theirs = context.Pipe()
+        context: Any = multiprocessing.get_context(self.start)
+        self.link, theirs = socket.socketpair()
+        self.link.setblocking(False)
         with tempfile.TemporaryFile() as file:
             self.printed = os.dup(file.fileno())
-        self.process = context.Process(
-            target=serve,
-            args=(self.function, theirs, self.printed),
-            daemon=True,
-        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # threads and fork
-            self.process.start()
-        theirs.close()
+            with theirs:
+                self.process = context.Process(
+                    target=serve,
+                    args=(self.function, theirs, Inherited(self.printed)),
+                    daemon=True,
+                )
+                self.process.start()
+        self.exchange(None, TO_START)  # its first word: the function is there
 
-    def ended(self) -> str:
-        """Say how the process ended, and its last words."""
+    def end(self) -> str:
+        """Close, and say how the process ended and what it printed last."""
         self.process.join(1)
         code, words = self.process.exitcode, last_line(self.printed)
         self.close()
@@ -144,102 +148,41 @@ class Child:
         return f"{how}: {words}" if words else how
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and every process that it has started."""
         if os.getpid() != self.owner:
             return
         if self.process is not None:
-            self.process.kill()
+            end_processes(self.process.pid, self.printed)
             self.process.join()
-        if self.pipe is not None:
-            self.pipe.close()
+        if self.link is not None:
+            self.link.close()
         if self.printed >= 0:
             os.close(self.printed)
-        self.process, self.pipe, self.printed = None, None, -1
+        self.process, self.link, self.printed = None, None, -1
 
     def __del__(self) -> None:
         with suppress(Exception):
             self.close()
 
 
-def encoded(kind: str, value: Any) -> bytes:
-    """Return an answer as bytes: a line of JSON, then the bytes of the arrays.
-
-    No pickle: what foreign code sends is read as numbers or not at all.
-    """
-    if kind != "done":
-        return json.dumps({"kind": kind, "told": value}).encode() + b"\n"
-    names = list(value) if isinstance(value, dict) else None
-    arrays = list(value.values()) if isinstance(value, dict) else value
-    told = {
-        "kind": kind,
-        "names": names,
-        "arrays": [[a.dtype.str, list(a.shape)] for a in arrays],
-    }
-    return b"".join(
-        [json.dumps(told).encode(), b"\n", *(np.asarray(a).tobytes() for a in arrays)]
-    )
-
-
-def decoded(content: bytes) -> tuple[str, Any]:
-    """Undo ``encoded``; raises for anything else.
-
-    >>> decoded(encoded("done", (np.array([1.5]),)))
-    ('done', (array([1.5]),))
-    """
-    line, _, rest = content.partition(b"\n")
-    told = json.loads(line)
-    if told["kind"] != "done":
-        return str(told["kind"]), str(told["told"])
-    arrays, at = [], 0
-    for name, shape in told["arrays"]:
-        dtype = np.dtype(name)
-        size = dtype.itemsize * math.prod(shape)
-        array = np.frombuffer(rest[at : at + size], dtype).reshape(shape).copy()
-        arrays.append(array)
-        at += size
-    names = told["names"]
-    return "done", tuple(arrays) if names is None else dict(
-        zip(names, arrays, strict=True)
-    )
-
-
-def last_line(descriptor: int) -> str:
-    """Return the last line of a file, shortened."""
-    size = os.fstat(descriptor).st_size
-    content = os.pread(descriptor, 4096, max(size - 4096, 0))
-    lines = content.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1][:MOST] if lines else ""
-
-
-def one_line(error: BaseException) -> str:
-    """Return the kind and the message of an error, on one line, shortened.
-
-    >>> one_line(ValueError("a  b"))
-    'ValueError: a b'
-    """
-    try:
-        told = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001 - foreign exceptions may not even print
-        told = "of no message"
-    return f"{type(error).__name__}: {told[:MOST]}"
-
-
-def serve(function: Function, pipe: Connection, printed: int) -> None:
-    """Answer calls until the other end closes."""
+def serve(function: Function, link: socket.socket, printed: int) -> None:
+    """Say "ready", then answer calls until the other end closes."""
     faulthandler.disable()  # a crash is told in one line
+    end_with_parent()
     for standard in (1, 2):
         os.dup2(printed, standard)
     sys.stdout = sys.stderr = os.fdopen(os.dup(printed), "w", buffering=1)
     with suppress(EOFError, OSError):
+        send(link, encode("ready", ""))
         while True:
-            inputs = pipe.recv()
+            inputs = pickle.loads(receive(link, largest=2**63))  # noqa: S301 - of the judge
             try:
-                told = encoded("done", as_arrays(function(*inputs)))
+                answer = encode("done", as_arrays(function(*inputs)))
             except Broken as error:
-                told = encoded("broken", str(error))
+                answer = encode("broken", str(error))
             except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
-                told = encoded("raised", one_line(error))
-            pipe.send_bytes(told)
+                answer = encode("raised", one_line(error))
+            send(link, answer)
 
 
 @contextmanager

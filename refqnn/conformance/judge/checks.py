@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from refqnn.conformance.carry.child import isolated, one_line
+from refqnn.conformance.carry.child import isolated
+from refqnn.conformance.carry.words import one_line
 from refqnn.conformance.choices import strategies
 from refqnn.conformance.choices.families import (
     REFUSED,

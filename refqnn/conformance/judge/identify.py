@@ -12,7 +12,8 @@ from typing import Any, final
 import numpy as np
 
 from refqnn._types import Array, Bool
-from refqnn.conformance.carry.child import isolated, one_line
+from refqnn.conformance.carry.child import isolated
+from refqnn.conformance.carry.words import one_line
 from refqnn.conformance.choices.axes import AXES
 from refqnn.conformance.choices.families import REFUSED, Family, Inputs, family_of
 from refqnn.conformance.choices.semantics import Semantics, named, of

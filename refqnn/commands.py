@@ -21,7 +21,7 @@ from refqnn.conformance.reach.exports import FORMATS
 from refqnn.cost import Cost, count
 from refqnn.files import read_headed, write_text
 from refqnn.networks import build, image_shape, named, resnet
-from refqnn.nn import Preset, Sequential, Training, fit, predict, steps_per_epoch
+from refqnn.nn import Preset, Sequential, Training, fit, predict
 from refqnn.nn import checkpoint as checkpoints
 
 Answer = tuple[dict[str, Any], str]
@@ -97,12 +97,10 @@ def start(options: Namespace, dataset: data.Dataset) -> Training:
     )
     if options.resume:
         check_same(checkpoints.load(options.checkpoint).config, network.config)
-    return Training(
+    return preset.training(
         network,
-        preset.optimiser(network),
-        preset.schedule(steps_per_epoch(len(dataset.train_images), options.batch)),
-        rng,
-        batch=options.batch,
+        len(dataset.train_images),
+        rng=rng,
         augment=partial(data.crop_and_flip, padding=2),
         backend=refqnn.fast,
     )

@@ -35,10 +35,8 @@ from refqnn.networks import resnet
 from refqnn.nn import (
     Preset,
     Sequential,
-    Training,
     fit,
     predict,
-    steps_per_epoch,
 )
 from refqnn.nn import checkpoint as checkpoints
 
@@ -215,16 +213,8 @@ def train(
         nesterov=True,
         weight_decay=settings.weight_decay,
     )
-    schedule = preset.schedule(steps_per_epoch(len(data.train_images), preset.batch))
-    training = Training(
-        network,
-        preset.optimiser(network),
-        schedule,
-        rng,
-        batch=preset.batch,
-        augment=mirror,
-        backend=fast,
-    )
+    count = len(data.train_images)
+    training = preset.training(network, count, rng=rng, augment=mirror, backend=fast)
     records = fit(
         training,
         (data.train_images, data.train_labels),

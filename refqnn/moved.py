@@ -34,7 +34,9 @@ MOVED = {
         "separable:separable_networks vgg:vggs"
     },
     "nn": {"": "state_dict:state_dicts"},
+    "papers.dfs": {"": "training:two_steps"},
     "papers.haq": {"": "search:searches"},
+    "papers.quantnas": {"": "training:sandwich"},
     "ops": {"": "linear:fully_connected softmax:exponential"},
     "integer": {"": "linear:fully_connected requantize:rescale"},
     "quantizers": {

@@ -19,6 +19,7 @@ from refqnn.nn.layers import ReLU6 as ReLU6
 from refqnn.nn.layers import Sequential as Sequential
 from refqnn.nn.layers import even_chunks as even_chunks
 from refqnn.nn.optim import SGD as SGD
+from refqnn.nn.optim import adam_step as adam_step
 from refqnn.nn.optim import sgd_step as sgd_step
 from refqnn.nn.presets import PARETO_CIFAR as PARETO_CIFAR
 from refqnn.nn.presets import (
@@ -38,9 +39,13 @@ from refqnn.nn.state_dicts import read_tensors as read_tensors
 from refqnn.nn.state_dicts import state_dict as state_dict
 from refqnn.nn.training import Score as Score
 from refqnn.nn.training import Training as Training
+from refqnn.nn.training import accuracy as accuracy
 from refqnn.nn.training import cross_entropy as cross_entropy
 from refqnn.nn.training import evaluate as evaluate
 from refqnn.nn.training import fit as fit
+from refqnn.nn.training import in_batches as in_batches
+from refqnn.nn.training import loss_and_gradient as loss_and_gradient
 from refqnn.nn.training import predict as predict
 from refqnn.nn.training import steps_per_epoch as steps_per_epoch
+from refqnn.nn.training import take_steps as take_steps
 from refqnn.nn.transfer import carry_over as carry_over

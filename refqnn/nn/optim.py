@@ -1,13 +1,15 @@
-"""Stochastic gradient descent with momentum, in PyTorch's order of operations.
+"""Stochastic gradient descent with momentum, in PyTorch's order of operations; Adam.
 
 Sutskever, Martens, Dahl, Hinton. On the importance of initialization and momentum in
 deep learning. ICML 2013, for Nesterov's form; the velocity here is not scaled by the
 learning rate, so a change of the rate acts at once.
+Kingma, Ba. Adam: A Method for Stochastic Optimization. ICLR 2015, arXiv:1412.6980,
+algorithm 1.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import final
+from typing import Protocol, final
 
 import numpy as np
 
@@ -74,6 +76,56 @@ def check_sgd(
             "nesterov needs momentum > 0 and dampening = 0, "
             f"got momentum {momentum}, dampening {dampening}"
         )
+
+
+def adam_step(
+    value: Float,
+    grad: Float,
+    moments: Float,
+    *,
+    lr: float,
+    t: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    scaled_rate: bool = False,
+) -> tuple[Float, Float]:
+    """value - lr m_hat / (sqrt(v_hat) + eps), and the new moments m and v.
+
+        m <- beta1 m + (1 - beta1) g,   v <- beta2 v + (1 - beta2) g^2              (4)
+        m_hat = m / (1 - beta1^t),      v_hat = v / (1 - beta2^t)                   (5)
+
+    value, grad: (...), moments: m and v, (2, ...), zeros at first  ->  value, moments
+
+    ``t`` counts steps from 1. With ``scaled_rate`` the rate is divided by 1 - beta1^t,
+    not m, and v takes (1 - beta2) g times g, as PyTorch does: the same numbers, rounded
+    in another order. Raises ValueError for shapes that differ and t below 1.
+
+    >>> value, _ = adam_step(np.array(1.0), np.array(4.0), np.zeros(2), lr=0.5, t=1)
+    >>> value.round(6)
+    np.float64(0.5)
+    """
+    if value.shape != grad.shape or moments.shape != (2, *value.shape):
+        raise ValueError(
+            f"value and grad must have one shape and moments hold two of it: "
+            f"value{value.shape}, grad{grad.shape}, moments{moments.shape}"
+        )
+    if not t >= 1:
+        raise ValueError(f"t must be at least 1, got {t}")
+    square = (1 - beta2) * grad * grad if scaled_rate else (1 - beta2) * grad**2
+    m, v = beta1 * moments[0] + (1 - beta1) * grad, beta2 * moments[1] + square  # (4)
+    begun, v_hat = 1 - beta1**t, v / (1 - beta2**t)  # (5)
+    step = lr / begun * m if scaled_rate else lr * (m / begun)
+    return value - step / (np.sqrt(v_hat) + eps), np.stack([m, v])
+
+
+class Optimiser(Protocol):
+    """What a training steps with; ``velocity`` is what its checkpoint keeps."""
+
+    velocity: dict[str, Float]
+
+    def step(self, lr: float) -> None:
+        """Take one step of every parameter along its gradient."""
 
 
 @final

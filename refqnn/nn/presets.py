@@ -1,12 +1,16 @@
 """Each paper's training settings, by name."""
 
 from dataclasses import dataclass, replace
-from typing import final
+from functools import partial
+from typing import Any, final
+
+import numpy as np
 
 from refqnn.core import named_params
 from refqnn.nn.layers import Sequential
 from refqnn.nn.optim import SGD
 from refqnn.nn.schedules import Schedule, cosine
+from refqnn.nn.training import Training, cross_entropy, steps_per_epoch
 
 
 @final
@@ -24,7 +28,7 @@ class Preset:
     label_smoothing: float = 0.0
 
     def schedule(self, steps_per_epoch: int, *, epochs: int | None = None) -> Schedule:
-        """Return the learning rate per step; fewer ``epochs`` shrink the warm-up too.
+        """Make the learning rate of each step; fewer ``epochs`` shrink the warm-up too.
 
         Raises ValueError for no epochs and for epochs without steps.
 
@@ -40,12 +44,44 @@ class Preset:
         return cosine(self.lr, steps=length * steps_per_epoch, warmup=warmup)
 
     def optimiser(self, network: Sequential) -> SGD:
-        """Return the optimiser of a network; biases and batch norms do not decay."""
+        """Make SGD for a network; biases and batch norms do not decay."""
         return SGD(
             named_params(network),
             momentum=self.momentum,
             nesterov=self.nesterov,
             weight_decay=self.weight_decay,
+        )
+
+    def training(
+        self,
+        network: Any,
+        images: int,
+        *,
+        rng: np.random.Generator,
+        epochs: int | None = None,
+        **options: Any,
+    ) -> Training:
+        """Make the training of a network on ``images`` images, for ``nn.fit``.
+
+        ``options`` are those of ``Training``: augment, objective, backend. The
+        objective is cross-entropy with ``label_smoothing`` unless another is given.
+        Raises ValueError for fewer images than a batch.
+
+        >>> from refqnn.networks import resnet
+        >>> rng = np.random.default_rng(0)
+        >>> training = PARETO_CIFAR.training(resnet(8, rng=rng), 640, rng=rng)
+        >>> training.batch, training.schedule(24)  # 5 steps an epoch, 5 of warm-up
+        (128, 0.05)
+        """
+        steps = steps_per_epoch(images, self.batch)
+        smoothed = partial(cross_entropy, label_smoothing=self.label_smoothing)
+        return Training(
+            network,
+            self.optimiser(network),
+            self.schedule(steps, epochs=epochs),
+            rng,
+            batch=self.batch,
+            **{"objective": smoothed, **options},
         )
 
 

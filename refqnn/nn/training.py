@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, TypeVar, final
 
 import numpy as np
 import tqdm
@@ -21,7 +21,7 @@ from refqnn._types import Array, Float, Int
 from refqnn.core import Run, zero_grads
 from refqnn.files import read_lines, write_lines
 from refqnn.nn import checkpoint as checkpoints
-from refqnn.nn.optim import SGD
+from refqnn.nn.optim import Optimiser
 from refqnn.nn.schedules import Schedule
 
 Augment = Callable[[Array, np.random.Generator], Array]
@@ -36,22 +36,47 @@ class Score(NamedTuple):
     accuracy: float
 
 
+Part = TypeVar("Part")
+
+
+def in_batches(
+    forward: Callable[[Array], Part], images: Array, *, batch: int = 250
+) -> list[Part]:
+    """List ``forward(x)`` for ``batch`` images at a time, BLAS on one thread.
+
+    images: (N, C, H, W), x: (B, C, H, W)
+    """
+    if images.ndim != 4 or not len(images):
+        raise ValueError(
+            f"images must be (N, C, H, W) with at least one image: images{images.shape}"
+        )
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, got {batch}")
+    with threadpool_limits(1, user_api="blas"):
+        return [forward(images[i : i + batch]) for i in range(0, len(images), batch)]
+
+
 def predict(
     network: Any, images: Array, *, batch: int = 250, backend: Any = refqnn
 ) -> Float:
-    """Return the logits in eval mode.
+    """Compute logits in eval mode.
 
     images: (N, C, H, W)  ->  logits: (N, K)
     """
-    if not len(images):
-        raise ValueError("images must hold at least one image, got none")
     run = Run(backend=backend)
-    with threadpool_limits(1, user_api="blas"):
-        parts = [
-            network.forward(images[i : i + batch], run)[0]
-            for i in range(0, len(images), batch)
-        ]
+    parts = in_batches(lambda x: network.forward(x, run)[0], images, batch=batch)
     return np.concatenate(parts)
+
+
+def accuracy(logits: Float, labels: Int) -> float:
+    """Share of images whose largest logit is their label.
+
+    logits: (N, K), labels: (N,)  ->  in [0, 1]
+
+    >>> accuracy(np.array([[0.0, 2.0], [0.0, 1.0]]), np.array([1, 0]))
+    0.5
+    """
+    return float(np.mean(logits.argmax(axis=1) == labels))
 
 
 def evaluate(
@@ -62,31 +87,46 @@ def evaluate(
     batch: int = 250,
     backend: Any = refqnn,
 ) -> Score:
-    """Return mean cross-entropy and accuracy in eval mode.
+    """Measure mean cross-entropy and accuracy in eval mode.
 
     images: (N, C, H, W), labels: (N,)  ->  loss: (), accuracy: () in [0, 1]
     """
     check_images(images, labels)
     logits = predict(network, images, batch=batch, backend=backend)
     loss, _ = backend.ops.softmax_cross_entropy(logits, labels)
-    return Score(float(loss), float(np.mean(logits.argmax(axis=1) == labels)))
+    return Score(float(loss), accuracy(logits, labels))
+
+
+def loss_and_gradient(
+    logits: Float, labels: Int, run: Run, *, label_smoothing: float = 0.0
+) -> tuple[float, Float | None]:
+    """CE and dCE / dlogits; None for a loss that is not finite.
+
+    logits: (B, K), labels: (B,)  ->  loss: (), dlogits: (B, K)
+    """
+    ops = run.backend.ops
+    loss, cache = ops.softmax_cross_entropy(
+        logits, labels, label_smoothing=label_smoothing
+    )
+    if not np.isfinite(loss):
+        return float(loss), None
+    return float(loss), ops.softmax_cross_entropy_backward(1.0, cache)
 
 
 def cross_entropy(
     network: Any, images: Array, labels: Int, run: Run, *, label_smoothing: float = 0.0
 ) -> tuple[float, Float]:
-    """Return the mean loss and the logits of a batch, the gradients added.
+    """Compute the mean loss and the logits of a batch, and add up the gradients.
 
     images: (B, C, H, W), labels: (B,)  ->  loss: (), logits: (B, K)
     """
-    ops = run.backend.ops
     logits, cache = network.forward(images, run)
-    loss, loss_cache = ops.softmax_cross_entropy(
-        logits, labels, label_smoothing=label_smoothing
+    loss, dlogits = loss_and_gradient(
+        logits, labels, run, label_smoothing=label_smoothing
     )
-    if np.isfinite(loss):
-        network.backward(ops.softmax_cross_entropy_backward(1.0, loss_cache), cache)
-    return float(loss), logits
+    if dlogits is not None:
+        network.backward(dlogits, cache)
+    return loss, logits
 
 
 @final
@@ -101,7 +141,7 @@ class Training:
     """
 
     network: Any
-    optimiser: SGD
+    optimiser: Optimiser
     schedule: Schedule
     rng: np.random.Generator
     batch: int = 128
@@ -128,7 +168,7 @@ class Training:
             )
         self.optimiser.step(self.schedule(self.steps))
         self.steps += 1
-        return Score(float(loss), float(np.mean(logits.argmax(axis=1) == labels)))
+        return Score(float(loss), accuracy(logits, labels))
 
     def next_batch(self, images: Array, labels: Int) -> Score:
         """Take a step on the batch whose turn it is, shuffling first in a new epoch."""
@@ -173,6 +213,46 @@ class Training:
         self.order = content.progress.get("order")
 
 
+def take_steps(
+    training: Training,
+    train: tuple[Array, Int],
+    *,
+    until: int,
+    stop: Callable[[], bool] | None = None,
+    after_step: Callable[[Training], None] | None = None,
+    checkpoint: str | Path | None = None,
+    save_every: tuple[int | None, ...] = (),
+    progress: bool | None = None,
+) -> int:
+    """Train until ``until`` steps are done or ``stop()``; return the steps done.
+
+    train: (images (N, C, H, W), labels (N,))
+
+    After every step come ``after_step(training)``, then ``stop()``. A ``checkpoint`` is
+    written at the end and at every multiple of a number in ``save_every``; one that
+    exists is for the caller to resume. BLAS runs on one thread.
+    """
+    if training.steps >= until:
+        return training.steps
+    images, labels = train
+    check_images(images, labels)
+    steps_per_epoch(len(images), training.batch)
+    every = [number for number in save_every if number is not None]
+    with threadpool_limits(1, user_api="blas"):
+        for _ in bar(training.steps, until, progress):
+            training.next_batch(images, labels)
+            if after_step is not None:
+                after_step(training)
+            ended = training.steps == until or (stop is not None and stop())
+            if checkpoint is not None and (
+                ended or any(training.steps % number == 0 for number in every)
+            ):
+                training.save(checkpoint)
+            if ended:
+                break
+    return training.steps
+
+
 def fit(
     training: Training,
     train: tuple[Array, Int],
@@ -200,24 +280,29 @@ def fit(
     if checkpoint is not None and Path(checkpoint).exists():
         training.resume(checkpoint, images=len(images))
     records = earlier_records(metrics, training.steps)
-    with threadpool_limits(1, user_api="blas"):
-        for _ in bar(training.steps, per_epoch * epochs, progress):
-            training.next_batch(images, labels)
-            if after_step is not None:
-                after_step(training)
-            if training.steps % per_epoch == 0:
-                records.append(record(training, per_epoch, test))
-                if metrics is not None:
-                    write_lines(metrics, records)
-            elif checkpoint_every is None or training.steps % checkpoint_every:
-                continue
-            if checkpoint is not None:
-                training.save(checkpoint)
+
+    def end_epoch(training: Training) -> None:
+        if after_step is not None:
+            after_step(training)
+        if training.steps % per_epoch == 0:
+            records.append(record(training, per_epoch, test))
+            if metrics is not None:
+                write_lines(metrics, records)
+
+    take_steps(
+        training,
+        train,
+        until=per_epoch * epochs,
+        after_step=end_epoch,
+        checkpoint=checkpoint,
+        save_every=(per_epoch, checkpoint_every),
+        progress=progress,
+    )
     return records
 
 
 def steps_per_epoch(images: int, batch: int) -> int:
-    """Return the number of whole batches.
+    """Count the whole batches in a number of images.
 
     >>> steps_per_epoch(4000, 128)
     31
@@ -244,9 +329,9 @@ def check_resumable(
 def record(
     training: Training, per_epoch: int, test: tuple[Array, Int] | None
 ) -> dict[str, Any]:
-    """Return the metrics of the epoch that has just ended."""
+    """Measure the epoch that has just ended: losses, accuracies, rate, time."""
     loss, right = training.sums
-    found = {
+    metrics = {
         "epoch": training.steps // per_epoch,
         "steps": training.steps,
         "lr": training.schedule(training.steps - 1),
@@ -255,12 +340,12 @@ def record(
     }
     if test is not None:
         score = evaluate(training.network, *test, backend=training.backend)
-        found |= {"test_loss": score.loss, "test_accuracy": score.accuracy}
-    return found | {"time": time.time()}
+        metrics |= {"test_loss": score.loss, "test_accuracy": score.accuracy}
+    return metrics | {"time": time.time()}
 
 
 def earlier_records(path: str | Path | None, steps: int) -> list[dict[str, Any]]:
-    """Return the records of a metrics file up to ``steps``, those of a resumed run."""
+    """Read the records of a metrics file up to ``steps``: those of a resumed run."""
     if path is None or not Path(path).exists() or steps == 0:
         return []
     return [line for line in read_lines(path) if line["steps"] <= steps]

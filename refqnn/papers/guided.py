@@ -37,6 +37,7 @@ to [-1, 1] behind a ReLU, and zero is lost.
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -44,7 +45,7 @@ import numpy as np
 from refqnn._types import Array, Float, Int
 from refqnn.core import Run
 from refqnn.networks import build
-from refqnn.nn import Sequential, Stage, carry_over, fit_stages
+from refqnn.nn import Sequential, Stage, carry_over, fit_stages, loss_and_gradient
 from refqnn.nn.staged import Begin, Builder
 from refqnn.nn.training import Objective
 from refqnn.quantizers import dorefa_activation, dorefa_activation_backward
@@ -426,18 +427,13 @@ def guided_objective(
     def objective(
         network: Guided, images: Array, labels: Int, run: Run
     ) -> tuple[float, Float]:
-        ops = run.backend.ops
         (z_full, z_low, Rh), cache = network.joint(images, run, mean_over=mean_over)
-        full, full_cache = ops.softmax_cross_entropy(
-            z_full, labels, label_smoothing=label_smoothing
+        ce = partial(
+            loss_and_gradient, labels=labels, run=run, label_smoothing=label_smoothing
         )
-        low, low_cache = ops.softmax_cross_entropy(
-            z_low, labels, label_smoothing=label_smoothing
-        )
-        loss = float(low) + float(full) + lam * Rh
-        if np.isfinite(loss):
-            dz_full = ops.softmax_cross_entropy_backward(1.0, full_cache)
-            dz_low = ops.softmax_cross_entropy_backward(1.0, low_cache)
+        (full, dz_full), (low, dz_low) = ce(z_full), ce(z_low)
+        loss = low + full + lam * Rh
+        if np.isfinite(loss) and dz_full is not None and dz_low is not None:
             network.joint_backward(dz_full, dz_low, lam, cache)
         return loss, z_low
 

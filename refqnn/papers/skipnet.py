@@ -42,6 +42,7 @@ from refqnn.nn import (
     Sequential,
     batch_norm2d,
     he_normal,
+    loss_and_gradient,
     uniform_fan_in,
 )
 from refqnn.papers.dfs import (
@@ -180,13 +181,12 @@ class Supervised:
         self, network: RoutedResNet, images: Array, labels: Int, run: Run
     ) -> tuple[float, Float]:
         """images: (B, C, H, W), labels: (B,)  ->  loss: (), logits: (B, K)"""
-        ops = run.backend.ops
         logits, cache = network.forward(images, run)
-        loss, ce = ops.softmax_cross_entropy(logits, labels)
-        if np.isfinite(loss):
-            network.backward(ops.softmax_cross_entropy_backward(1.0, ce), cache)
+        loss, dlogits = loss_and_gradient(logits, labels, run)
+        if dlogits is not None:
+            network.backward(dlogits, cache)
         self.history.append(skipnet_cp(cache.m.argmax(-1)))
-        return float(loss), logits
+        return loss, logits
 
 
 @final
@@ -209,15 +209,13 @@ class Hybrid:
             raise ValueError("actions are drawn: pass Run(rng=...)")
         if network.options != OPTIONS:
             raise ValueError(f"options must be {OPTIONS}, got {network.options}")
-        ops = run.backend.ops
         logits, cache = network.forward(images, run, choose=sampled(run.rng))
-        loss, ce = ops.softmax_cross_entropy(logits, labels)
-        if np.isfinite(loss):
-            dlogits = ops.softmax_cross_entropy_backward(1.0, ce)
+        loss, dlogits = loss_and_gradient(logits, labels, run)
+        if dlogits is not None:
             dz = self.w * policy_gradient(cache, logits, labels, alpha=self.alpha)
             network.backward(dlogits, cache, dz=dz.astype(logits.dtype))
         self.history.append(skipnet_cp(cache.m.argmax(-1)))
-        return float(loss), logits
+        return loss, logits
 
 
 def sampled(rng: np.random.Generator) -> Any:

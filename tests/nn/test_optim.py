@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refqnn.core import Param
-from refqnn.nn import SGD, sgd_step
+from refqnn.nn import SGD, adam_step, sgd_step
 
 SETTINGS = {
     "plain": {},
@@ -136,3 +136,63 @@ def test_old_values_are_not_overwritten():
     old = params["w"].value
     SGD(params).step(lr=1.0)
     np.testing.assert_array_equal(old, [1.0])
+
+
+in_both_orders = pytest.mark.parametrize("scaled_rate", [False, True])
+
+
+@in_both_orders
+def test_adam_is_its_formula(scaled_rate):
+    value, grad = np.arange(1.0, 7), np.array([1, -2, 0, 1e-9, 5, 100])
+    moments, m, v, want = np.zeros((2, 6)), 0, 0, value
+    for t in range(1, 5):
+        value, moments = adam_step(
+            value, t * grad, moments, lr=0.01, t=t, scaled_rate=scaled_rate
+        )
+        m = 0.9 * m + 0.1 * t * grad
+        v = 0.999 * v + 0.001 * (t * grad) ** 2
+        step = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        want = want - 0.01 * step
+        np.testing.assert_allclose(value, want, rtol=1e-14)
+        np.testing.assert_allclose(moments, [m, v], rtol=1e-14)
+
+
+@in_both_orders
+def test_adam_against_torch(scaled_rate):
+    torch = pytest.importorskip("torch")
+    start = np.linspace(-2, 2, 12).reshape(3, 4)
+    tensor = torch.tensor(start, requires_grad=True)
+    optimiser = torch.optim.Adam([tensor], lr=1e-3)
+    value, moments = start, np.zeros((2, 3, 4))
+    for t in range(1, 6):
+        grad = np.cos(start + t)
+        tensor.grad = torch.tensor(grad)
+        optimiser.step()
+        value, moments = adam_step(
+            value, grad, moments, lr=1e-3, t=t, scaled_rate=scaled_rate
+        )
+    np.testing.assert_allclose(value, tensor.detach().numpy(), rtol=1e-12)
+
+
+def test_adam_adds_its_eps_to_the_root():
+    moved, _ = adam_step(np.zeros(()), np.array(1e-8), np.zeros(2), lr=1.0, t=1)
+    np.testing.assert_allclose(moved, -0.5)
+
+
+def test_adam_changes_nothing_in_place():
+    arrays = np.ones(2), np.ones(2), np.ones((2, 2))
+    adam_step(*arrays, lr=1.0, t=3)
+    assert all(np.all(array == 1) for array in arrays)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "t", "message"),
+    [
+        (((2,), (3,), (2, 2)), 1, r"value\(2,\), grad\(3,\)"),
+        (((2,), (2,), (2,)), 1, r"moments\(2,\)"),
+        (((2,), (2,), (2, 2)), 0, "t must be at least 1, got 0"),
+    ],
+)
+def test_adam_refuses(shapes, t, message):
+    with pytest.raises(ValueError, match=message):
+        adam_step(*map(np.ones, shapes), lr=0.1, t=t)

@@ -726,7 +726,7 @@ def test_training_and_evaluation_refuse_what_they_cannot_use(rng):
     x, y = dataset.test_images, dataset.test_labels
     for a, b, batch, message in (
         (x, y[:-1], 4, "disagree on N"),
-        (x[:0], y[:0], 4, "N > 0"),
+        (x[:0], y[:0], 4, "at least one image"),
         (x, y, 0, "batch must be at least 1, got 0"),
     ):
         with pytest.raises(ValueError, match=message):

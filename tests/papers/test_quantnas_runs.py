@@ -32,11 +32,11 @@ from refqnn.papers.quantnas.runs import (
     table_path,
     trained,
 )
+from refqnn.papers.quantnas.sandwich import Alone, calibration_error
 from refqnn.papers.quantnas.scales import Oracle, mse_step
 from refqnn.papers.quantnas.search import Point, cheapest, front, hypervolume
 from refqnn.papers.quantnas.space import Space, every, largest, layers_of, smallest
 from refqnn.papers.quantnas.supernet import calibrate, initialise, supernet
-from refqnn.papers.quantnas.training import Alone, calibration_error
 
 TINY = Space(
     channels=(2, 3), depths=(1, 2), widths=(0.5, 1.0), kernels=(1, 3), classes=3, size=6

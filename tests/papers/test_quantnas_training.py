@@ -6,20 +6,18 @@ from tables.networks import pixels
 
 from refqnn.core import Param, Run, named_params, zero_grads
 from refqnn.nn import cosine
-from refqnn.papers.quantnas.space import Gene, Space, draw, largest, smallest
-from refqnn.papers.quantnas.supernet import calibrate, initialise, supernet
-from refqnn.papers.quantnas.training import (
-    ADAM_EPS,
+from refqnn.papers.quantnas.sandwich import (
     FACTOR,
     Alone,
     Sandwich,
     TwoSteps,
-    adam_step,
     calibration_error,
     distillation,
     distillation_backward,
     train,
 )
+from refqnn.papers.quantnas.space import Gene, Space, draw, largest, smallest
+from refqnn.papers.quantnas.supernet import calibrate, initialise, supernet
 
 TINY = Space(
     channels=(2,), depths=(1, 2), widths=(0.5, 1.0), kernels=(1, 3), classes=3, size=4
@@ -142,12 +140,6 @@ def test_weights_decay_and_scales_do_not():
     assert params["s"].value == 0.5
     assert {p.value.dtype for p in params.values()} == {np.dtype(np.float32)}
     assert pytest.approx(1e-3) == FACTOR * 0.05
-
-
-def test_adam_adds_its_eps_to_the_root():
-    small = np.array(ADAM_EPS)
-    moved, _ = adam_step(np.zeros(()), small, np.zeros(2), lr=1.0, t=1)
-    np.testing.assert_allclose(moved, -0.5)
 
 
 def test_training_initialises_by_the_first_batch_and_follows_a_cosine(rng, monkeypatch):

@@ -9,7 +9,7 @@ Inference. AAAI 2020, arXiv:2001.00705.
     C_i^(b_k), the block at b_k bits            FractionalBlock          block.py
     the network                                 RoutedResNet             network.py
     equation 2, CE + alpha E                    Joint                    objectives.py
-    two-step training                           backbone, gate_start     training.py
+    two-step training                           backbone, gate_start     two_steps.py
     cp, dynamic sign of alpha                   computation_percentage   cost.py
     "executed" layers                           execute                  inference.py
 
@@ -60,14 +60,14 @@ from refqnn.papers.dfs.objectives import Forced as Forced
 from refqnn.papers.dfs.objectives import GateStart as GateStart
 from refqnn.papers.dfs.objectives import Joint as Joint
 from refqnn.papers.dfs.objectives import check_price as check_price
-from refqnn.papers.dfs.training import PAPER as PAPER
-from refqnn.papers.dfs.training import SMALL as SMALL
-from refqnn.papers.dfs.training import Settings as Settings
-from refqnn.papers.dfs.training import backbone as backbone
-from refqnn.papers.dfs.training import evaluate as evaluate
-from refqnn.papers.dfs.training import gate_start as gate_start
-from refqnn.papers.dfs.training import joint as joint
-from refqnn.papers.dfs.training import train as train
+from refqnn.papers.dfs.two_steps import PAPER as PAPER
+from refqnn.papers.dfs.two_steps import SMALL as SMALL
+from refqnn.papers.dfs.two_steps import Settings as Settings
+from refqnn.papers.dfs.two_steps import backbone as backbone
+from refqnn.papers.dfs.two_steps import evaluate as evaluate
+from refqnn.papers.dfs.two_steps import gate_start as gate_start
+from refqnn.papers.dfs.two_steps import joint as joint
+from refqnn.papers.dfs.two_steps import train as train
 
 
 def released(depth: int, **options: Any) -> RoutedResNet:

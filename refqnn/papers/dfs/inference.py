@@ -16,14 +16,15 @@ what it was given, not from the decisions: that both agree is a test.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple, final
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 import refqnn
 from refqnn._types import Array, Float, Int
 from refqnn.core import Run
+from refqnn.nn import in_batches
 from refqnn.papers.dfs.block import Executed, FractionalBlock, FractionalConv
 from refqnn.papers.dfs.cost import KEEP, SKIP, check_decisions
 from refqnn.papers.dfs.network import RoutedResNet
@@ -88,14 +89,10 @@ def execute(
     ``integers=False`` runs the same groups in floating point. Raises ValueError for
     integers without a true zero: the padding of such a grid is no code.
     """
-    check_some(images, batch)
     ledger = Ledger()
     run = Run(backend=backend, observe=ledger.observe)
-    with threadpool_limits(1, user_api="blas"):
-        parts = [
-            route(network, images[i : i + batch], run, choose, integers=integers)
-            for i in range(0, len(images), batch)
-        ]
+    walk = partial(route, network, run=run, choose=choose, integers=integers)
+    parts = in_batches(walk, images, batch=batch)
     logits, decisions = (np.concatenate(both) for both in zip(*parts, strict=True))
     return Executions(logits, decisions, ledger)
 
@@ -193,14 +190,6 @@ def codes(v: Float, quantizer: Any, bits: int) -> tuple[Int, Float, int]:
     q = min_max_codes(v, grid, bits)
     dtype = np.uint8 if bits <= INT32_BITS else np.uint16 if bits <= 16 else np.int32
     return q.astype(dtype), grid.scale, int(grid.zero_point)
-
-
-def check_some(images: Array, batch: int) -> None:
-    """Raise unless there is an image, and at least one goes at a time."""
-    if images.ndim != 4 or not len(images):
-        raise ValueError(f"images must be (N, C, H, W), N > 0: images{images.shape}")
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, got {batch}")
 
 
 def block_macs(network: RoutedResNet, image_shape: tuple[int, int, int]) -> Int:

@@ -27,6 +27,7 @@ import numpy as np
 
 from refqnn._types import Array, Float, Int
 from refqnn.core import Run
+from refqnn.nn import loss_and_gradient
 from refqnn.papers.dfs.cost import (
     check_target,
     computation_percentage,
@@ -43,7 +44,7 @@ Sign = Literal["dynamic", "constant"]
 
 
 class Moment(NamedTuple):
-    """What one iteration decided."""
+    """The means of one iteration's decisions, by which the sign is chosen."""
 
     cp: float
     shares: list[float]  # of the options, over samples and blocks
@@ -52,7 +53,7 @@ class Moment(NamedTuple):
 
 
 def moment(network: RoutedResNet, m: Float, p: Float) -> Moment:
-    """m, p: (B, L, n)  ->  what they say on average"""
+    """m, p: (B, L, n)  ->  their cp, shares and probability to keep"""
     return Moment(
         computation_percentage(m, network.options),
         m.mean((0, 1), dtype=np.float64).tolist(),
@@ -75,12 +76,12 @@ class Forced:
         n = len(network.options)
         if not -n <= self.decision < n:
             raise ValueError(f"decision must lie in [-{n}, {n}), got {self.decision}")
-        ops, choose = run.backend.ops, always(self.decision % n)
+        choose = always(self.decision % n)
         logits, cache = network.forward(images, run, choose=choose)
-        loss, ce = ops.softmax_cross_entropy(logits, labels)
-        if np.isfinite(loss):
-            network.backward(ops.softmax_cross_entropy_backward(1.0, ce), cache)
-        return float(loss), logits
+        loss, dlogits = loss_and_gradient(logits, labels, run)
+        if dlogits is not None:
+            network.backward(dlogits, cache)
+        return loss, logits
 
 
 @final
@@ -96,14 +97,14 @@ class GateStart:
         self, network: RoutedResNet, images: Array, labels: Int, run: Run
     ) -> tuple[float, Float]:
         """images: (B, C, H, W), labels: (B,)  ->  loss: (), logits: (B, K)"""
-        ops, keep = run.backend.ops, always(len(network.options) - 1)
+        keep = always(len(network.options) - 1)
         logits, cache = network.forward(images, run, choose=keep)
-        loss, _ = ops.softmax_cross_entropy(logits, labels)
+        loss, _ = loss_and_gradient(logits, labels, run)
         p = cache.p
         price = -self.alpha / elements(p, self.scale)
         network.backward(np.zeros_like(logits), cache, price=price)
         self.history.append(moment(network, one_hot(p.argmax(-1), p.shape[-1]), p))
-        return float(loss) + price * resource(p, network.options), logits
+        return loss + price * resource(p, network.options), logits
 
     def done(self) -> bool:
         """Say whether the gates keep everything, sure enough."""
@@ -128,17 +129,15 @@ class Joint:
         """images: (B, C, H, W), labels: (B,)  ->  loss: (), logits: (B, K)"""
         check_target(self.target, network.options)
         check_price(self.alpha, self.sign)
-        ops = run.backend.ops
         logits, cache = network.forward(images, run)
-        loss, ce = ops.softmax_cross_entropy(logits, labels)
+        loss, dlogits = loss_and_gradient(logits, labels, run)
         now = moment(network, cache.m, cache.p)
         sigma = 1 if self.sign == "constant" else dynamic_sign(now.cp, self.target)
         price = self.alpha * sigma / elements(cache.m, self.scale)
-        if np.isfinite(loss):
-            dlogits = ops.softmax_cross_entropy_backward(1.0, ce)
+        if dlogits is not None:
             network.backward(dlogits, cache, price=price)
         self.history.append(now)
-        return float(loss) + price * resource(cache.m, network.options), logits  # (2)
+        return loss + price * resource(cache.m, network.options), logits  # (2)
 
 
 def check_price(alpha: float, sign: str) -> None:
@@ -153,7 +152,7 @@ def check_price(alpha: float, sign: str) -> None:
 
 
 def elements(m: Float, scale: Scale) -> int:
-    """Return what E is divided by: B L, or 1 for the sum.
+    """B L for the mean, 1 for the sum: the divisor of E.
 
     >>> elements(np.zeros((2, 5, 4)), "mean"), elements(np.zeros((2, 5, 4)), "sum")
     (10, 1)

@@ -1,4 +1,4 @@
-r"""The two perceptrons of HAQ's agent, their gradients by hand, and Adam.
+r"""The two perceptrons of HAQ's agent, their gradients by hand, and their steps.
 
 Lillicrap et al. Continuous control with deep reinforcement learning. ICLR 2016,
 arXiv:1509.02971; sizes and activations as in the released code of HAQ
@@ -29,6 +29,7 @@ import numpy as np
 from scipy.special import expit
 
 from refqnn._types import Float
+from refqnn.nn import adam_step
 
 
 class Actor(NamedTuple):
@@ -151,47 +152,28 @@ def critic_backward(p: Critic, dq: Float, cache: CriticCache) -> tuple[Critic, F
 
 
 class Moments(NamedTuple):
-    """What Adam remembers: running means of gradients and of their squares."""
+    """What Adam remembers: means of gradients and of their squares; steps taken."""
 
-    m: tuple[Float, ...]
-    v: tuple[Float, ...]
+    mv: tuple[Float, ...]  # (2, ...) for every array
     t: int
 
 
 def no_moments(network: tuple[Float, ...]) -> Moments:
-    """Return what Adam remembers before its first step."""
-    zeros = tuple(np.zeros_like(value) for value in network)
-    return Moments(zeros, zeros, 0)
+    """Make what Adam remembers before its first step: zeros."""
+    return Moments(tuple(np.zeros((2, *value.shape)) for value in network), 0)
 
 
-def adam_step(
-    network: Network,
-    grads: tuple[Float, ...],
-    moments: Moments,
-    *,
-    lr: float,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
+def adam_steps(
+    network: Network, grads: tuple[Float, ...], moments: Moments, *, lr: float
 ) -> tuple[Network, Moments]:
-    """theta - lr m_hat / (sqrt(v_hat) + eps)
-
-    m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, and m_hat = m / (1 -
-    beta1^t), v_hat = v / (1 - beta2^t) at step t = 1, 2, ... Kingma, Ba. Adam. ICLR
-    2015, arXiv:1412.6980, algorithm 1. Every array of a network takes a step; nothing
-    is changed in place.
-    """
+    """Step every array of a network by ``nn.adam_step``; nothing changes in place."""
     t = moments.t + 1
-    pairs_m = zip(moments.m, grads, strict=True)
-    pairs_v = zip(moments.v, grads, strict=True)
-    m = tuple(beta1 * m + (1 - beta1) * g for m, g in pairs_m)
-    v = tuple(beta2 * v + (1 - beta2) * g * g for v, g in pairs_v)
-    rate, last = lr / (1 - beta1**t), 1 - beta2**t
-    values = [
-        value - rate * m_i / (np.sqrt(v_i / last) + eps)
-        for value, m_i, v_i in zip(network, m, v, strict=True)
+    pairs = [
+        adam_step(value, g, mv, lr=lr, t=t, scaled_rate=True)
+        for value, g, mv in zip(network, grads, moments.mv, strict=True)
     ]
-    return type(network)(*values), Moments(m, v, t)
+    values, mv = zip(*pairs, strict=True)
+    return type(network)(*values), Moments(mv, t)
 
 
 def soft_update(target: Network, source: Network, *, tau: float) -> Network:

@@ -30,7 +30,7 @@ from refqnn.papers.haq.actor_critic import (
     Critic,
     Moments,
     actor,
-    adam_step,
+    adam_steps,
     critic,
     critic_backward,
     new_actor,
@@ -167,11 +167,11 @@ class Agent:
         q, critic_cache = critic(self.critic, s, a)
         dq = 2 * (q - y) / len(q)
         grads, _ = critic_backward(self.critic, dq, critic_cache)
-        self.critic, self.critic_moments = adam_step(
+        self.critic, self.critic_moments = adam_steps(
             self.critic, grads, self.critic_moments, lr=c.lr_critic
         )
         value, actor_grads = policy_gradient(self.actor, self.critic, s)
-        self.actor, self.actor_moments = adam_step(
+        self.actor, self.actor_moments = adam_steps(
             self.actor, actor_grads, self.actor_moments, lr=c.lr_actor
         )
         self.actor_target = soft_update(self.actor_target, self.actor, tau=c.tau)
@@ -186,10 +186,10 @@ class Agent:
             "actor_target": self.actor_target,
             "critic_target": self.critic_target,
             "replay": self.replay.rows,
-            "actor_m": self.actor_moments.m,
-            "actor_v": self.actor_moments.v,
-            "critic_m": self.critic_moments.m,
-            "critic_v": self.critic_moments.v,
+            "actor_m": tuple(m for m, _ in self.actor_moments.mv),
+            "actor_v": tuple(v for _, v in self.actor_moments.mv),
+            "critic_m": tuple(m for m, _ in self.critic_moments.mv),
+            "critic_v": tuple(v for _, v in self.critic_moments.mv),
         }
         named = {
             f"{part}/{i}": x for part, xs in parts.items() for i, x in enumerate(xs)
@@ -204,22 +204,18 @@ class Agent:
         def part(name: str, like: tuple[Array, ...]) -> list[Array]:
             return [np.array(arrays[f"{name}/{i}"]) for i in range(len(like))]
 
+        def moments(name: str, like: tuple[Array, ...], t: int) -> Moments:
+            pairs = zip(part(f"{name}_m", like), part(f"{name}_v", like), strict=True)
+            return Moments(tuple(np.stack(pair) for pair in pairs), t)
+
         self.actor = Actor(*part("actor", self.actor))
         self.critic = Critic(*part("critic", self.critic))
         self.actor_target = Actor(*part("actor_target", self.actor))
         self.critic_target = Critic(*part("critic_target", self.critic))
         actor_t, critic_t, count = (int(n) for n in arrays["counts"])
         self.replay = Replay(Batch(*part("replay", self.replay.rows)), count)
-        self.actor_moments = Moments(
-            tuple(part("actor_m", self.actor)),
-            tuple(part("actor_v", self.actor)),
-            actor_t,
-        )
-        self.critic_moments = Moments(
-            tuple(part("critic_m", self.critic)),
-            tuple(part("critic_v", self.critic)),
-            critic_t,
-        )
+        self.actor_moments = moments("actor", self.actor, actor_t)
+        self.critic_moments = moments("critic", self.critic, critic_t)
         baseline = float(arrays["baseline"])
         self.baseline = None if np.isnan(baseline) else baseline
 

@@ -20,12 +20,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 import refqnn
 from refqnn._types import Array, Float, Int
 from refqnn.core import named_modules, named_params
-from refqnn.nn import SGD, Training, evaluate
+from refqnn.nn import SGD, Training, evaluate, take_steps
 from refqnn.papers.haq.environment import Layer
 from refqnn.quantizers.haq import cluster_means, kmeans, nearest
 
@@ -87,7 +86,7 @@ def proxy(
     free_high_bit: bool = False,
     backend: Any = refqnn,
 ) -> Evaluate:
-    """Return the function that shares, fine-tunes and judges a copy of ``trained``.
+    """Make the function that shares, fine-tunes and judges a copy of ``trained``.
 
     Every policy sees the same batches, so equal policies have equal accuracies.
 
@@ -105,9 +104,7 @@ def proxy(
             batch=batch,
             backend=backend,
         )
-        with threadpool_limits(1, user_api="blas"):
-            for _ in range(steps):
-                training.next_batch(*train)
+        take_steps(training, train, until=steps, progress=False)
         return 100 * evaluate(network, *held_out, backend=backend).accuracy
 
     return accuracy

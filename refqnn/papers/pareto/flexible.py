@@ -23,7 +23,7 @@ import numpy as np
 from refqnn import fast
 from refqnn.core import named_modules
 from refqnn.networks.from_config import build
-from refqnn.nn import Conv2d, Training, evaluate, fit, steps_per_epoch
+from refqnn.nn import Conv2d, evaluate, fit
 from refqnn.papers.haq import Problem, Settings, layer_table, proxy, search
 from refqnn.papers.pareto.training import INPUTS, PRESET, drawn
 
@@ -81,15 +81,8 @@ def in_floats(config: dict[str, Any], train: Any, epochs: int, seed: int) -> Any
     rng = np.random.default_rng([seed, 1])
     floats = {name: None for name in config if name.endswith("_bits")}
     network = build(config | floats, rng=rng)
-    steps = steps_per_epoch(len(train[0]), PRESET.batch)
-    training = Training(
-        network,
-        PRESET.optimiser(network),
-        PRESET.schedule(steps, epochs=epochs),
-        rng,
-        batch=PRESET.batch,
-        backend=fast,
-    )
+    count = len(train[0])
+    training = PRESET.training(network, count, rng=rng, epochs=epochs, backend=fast)
     fit(training, train, epochs=epochs, progress=False)
     return network
 

@@ -33,7 +33,7 @@ from refqnn.core import named_modules
 from refqnn.cost import cost
 from refqnn.networks.from_config import build
 from refqnn.networks.methods import method_of, weight_quantizer
-from refqnn.nn import PARETO_CIFAR, Conv2d, Sequential, Training, fit, steps_per_epoch
+from refqnn.nn import PARETO_CIFAR, Conv2d, Sequential, fit
 from refqnn.papers.pareto.figure4 import MeanAbsVariance
 
 PRESET = replace(PARETO_CIFAR, batch=64)
@@ -73,11 +73,8 @@ def pareto_run(
     made = build({**network, **INPUTS[images["of"]]}, rng=rng)
     if policy is not None:
         with_policy(made, policy)
-    batches = steps_per_epoch(len(pictures.train_images), PRESET.batch)
-    schedule = PRESET.schedule(batches, epochs=epochs)
-    training = Training(
-        made, PRESET.optimiser(made), schedule, rng, batch=PRESET.batch, backend=fast
-    )
+    count = len(pictures.train_images)
+    training = PRESET.training(made, count, rng=rng, epochs=epochs, backend=fast)
     recorder = MeanAbsVariance(only=depthwise_names(made))
     records = fit(
         training,

@@ -17,7 +17,7 @@ Everything else is our design and marked so where it stands:
     depth, width, kernel of a block; genotypes, encoding     space.py
     shared, predicted, relative and best steps               scales.py
     weights as views, calibration of a subnet                supernet.py
-    sandwich, distillation, Adam for scales                  training.py
+    sandwich, distillation, Adam for scales                  sandwich.py
     bit operations, size, measured latency                   cost.py
     enumeration, evolution, fronts, hypervolume              search.py
     a subnet as a plain network, to deploy                   deployment.py
@@ -38,6 +38,10 @@ from refqnn.papers.quantnas.deployment import plain as plain
 from refqnn.papers.quantnas.fold import Statistics as Statistics
 from refqnn.papers.quantnas.fold import folded_conv2d as folded_conv2d
 from refqnn.papers.quantnas.fold import folded_conv2d_backward as folded_conv2d_backward
+from refqnn.papers.quantnas.sandwich import Alone as Alone
+from refqnn.papers.quantnas.sandwich import Sandwich as Sandwich
+from refqnn.papers.quantnas.sandwich import distillation as distillation
+from refqnn.papers.quantnas.sandwich import train as train
 from refqnn.papers.quantnas.scales import Oracle as Oracle
 from refqnn.papers.quantnas.scales import Predicted as Predicted
 from refqnn.papers.quantnas.scales import Relative as Relative
@@ -64,7 +68,3 @@ from refqnn.papers.quantnas.supernet import Supernet as Supernet
 from refqnn.papers.quantnas.supernet import calibrate as calibrate
 from refqnn.papers.quantnas.supernet import initialise as initialise
 from refqnn.papers.quantnas.supernet import supernet as supernet
-from refqnn.papers.quantnas.training import Alone as Alone
-from refqnn.papers.quantnas.training import Sandwich as Sandwich
-from refqnn.papers.quantnas.training import distillation as distillation
-from refqnn.papers.quantnas.training import train as train

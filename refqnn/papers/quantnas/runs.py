@@ -24,6 +24,7 @@ from refqnn.deploy import IntegerNetwork, compare_float64, compare_layers, deplo
 from refqnn.nn import evaluate
 from refqnn.papers.quantnas.cost import bit_operations, c_size, load_table
 from refqnn.papers.quantnas.deployment import folded_weights, plain
+from refqnn.papers.quantnas.sandwich import Alone, calibration_error, train
 from refqnn.papers.quantnas.scales import Oracle, mse_step
 from refqnn.papers.quantnas.search import (
     Evolution,
@@ -36,7 +37,6 @@ from refqnn.papers.quantnas.search import (
 )
 from refqnn.papers.quantnas.space import Genotype, Space, draw, largest, layers_of
 from refqnn.papers.quantnas.supernet import Calibrated, Supernet, calibrate, supernet
-from refqnn.papers.quantnas.training import Alone, calibration_error, train
 from refqnn.quantizers.learned_step_size import lsq_levels
 from refqnn.studies.sweep import Sweep
 

@@ -10,21 +10,18 @@ minimises, and when the first ends, is in objectives.py.
 Weights decay, biases and batch norms do not (a choice; the release decays everything).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import tqdm
-from threadpoolctl import threadpool_limits
 
 import refqnn
 from refqnn._types import Array, Float, Int
 from refqnn.core import Run, named_params
 from refqnn.data import Dataset
-from refqnn.nn import SGD, Training, multistep, steps_per_epoch
+from refqnn.nn import SGD, Training, accuracy, in_batches, multistep, take_steps
 from refqnn.nn.training import Augment, Objective, check_images
 from refqnn.papers.dfs.cost import check_target, computation_percentage
-from refqnn.papers.dfs.inference import check_some
 from refqnn.papers.dfs.network import Choose, RoutedResNet
 from refqnn.papers.dfs.objectives import (
     ENOUGH,
@@ -73,7 +70,7 @@ def train(
     augment: Augment | None = None,
     progress: bool = False,
 ) -> int:
-    """Take optimiser steps until ``stop()``; return how many were taken.
+    """Take optimiser steps until ``stop()``; return the number taken.
 
     The rate falls tenfold at 1/2 and 3/4 of ``steps``. ``only`` is the first part of
     the names of the parameters that move: ``"gates"`` freezes the backbone, whose
@@ -85,8 +82,6 @@ def train(
         raise ValueError(
             f"only = {only!r} must name parameters, steps be at least 1, got {steps}"
         )
-    check_images(dataset.train_images, dataset.train_labels)
-    steps_per_epoch(len(dataset.train_images), settings.batch)
     training = Training(
         network,
         SGD(chosen, momentum=settings.momentum, weight_decay=settings.weight_decay),
@@ -97,13 +92,8 @@ def train(
         augment=augment,
         backend=backend,
     )
-    bar: Iterable[int] = tqdm.tqdm(range(steps), unit="step", disable=not progress)
-    with threadpool_limits(1, user_api="blas"):
-        for step in bar:
-            training.next_batch(dataset.train_images, dataset.train_labels)
-            if stop():
-                return step + 1
-    return steps
+    pairs = dataset.train_images, dataset.train_labels
+    return take_steps(training, pairs, until=steps, stop=stop, progress=progress)
 
 
 def backbone(
@@ -208,18 +198,18 @@ def evaluate(
     batch: int = 250,
     backend: Any = refqnn,
 ) -> RoutedScore:
-    """Return what the network scores and what it decides, in eval mode.
+    """Measure accuracy, cp and shares in eval mode, exact means over samples.
 
-    images: (N, C, H, W), labels: (N,)  ->  the exact means over samples
+    images: (N, C, H, W), labels: (N,)
     """
     check_images(images, labels)
-    check_some(images, batch)
-    run, right, masks = Run(backend=backend), 0, []
-    with threadpool_limits(1, user_api="blas"):
-        for i in range(0, len(images), batch):
-            logits, cache = network.forward(images[i : i + batch], run, choose=choose)
-            right += int(np.sum(logits.argmax(1) == labels[i : i + batch]))
-            masks.append(cache.m)
-    m = np.concatenate(masks)
+    run = Run(backend=backend)
+
+    def forward(x: Array) -> tuple[Float, Float]:
+        logits, cache = network.forward(x, run, choose=choose)
+        return logits, cache.m
+
+    parts = in_batches(forward, images, batch=batch)
+    logits, m = (np.concatenate(both) for both in zip(*parts, strict=True))
     cp = computation_percentage(m, network.options)
-    return RoutedScore(right / len(labels), cp, m.mean(0, dtype=np.float64))
+    return RoutedScore(accuracy(logits, labels), cp, m.mean(0, dtype=np.float64))

@@ -15,19 +15,26 @@ value, than what LSQ's balance of gradients was made for, and SGD would hardly m
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import numpy as np
-import tqdm
-from threadpoolctl import threadpool_limits
 
 import refqnn
 from refqnn._types import Array, Float, Int
 from refqnn.core import Param, Run, named_params
-from refqnn.nn import SGD, Training, cosine
+from refqnn.nn import (
+    SGD,
+    Training,
+    adam_step,
+    cosine,
+    loss_and_gradient,
+    steps_per_epoch,
+    take_steps,
+)
+from refqnn.nn.training import check_images
 from refqnn.papers.quantnas.space import Genotype, draw, smallest
 from refqnn.papers.quantnas.supernet import Supernet, initialise
 
@@ -35,7 +42,6 @@ from refqnn.papers.quantnas.supernet import Supernet, initialise
 FACTOR = 0.02
 #: groups of parameters that take Adam's steps
 BY_ADAM = ("quantizer", "predictor")
-BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8
 
 
 class DistillationCache(NamedTuple):
@@ -120,12 +126,11 @@ class Alone:
         self, net: Supernet, images: Array, labels: Int, run: Run
     ) -> tuple[float, Float]:
         """images: (B, C, H, W), labels: (B,)  ->  loss: (), logits: (B, K)"""
-        ops = run.backend.ops
         logits, cache = net.forward(images, run, self.genotype)
-        loss, ce = ops.softmax_cross_entropy(logits, labels)
-        if np.isfinite(loss):
-            net.backward(ops.softmax_cross_entropy_backward(1.0, ce), cache)
-        return float(loss), logits
+        loss, dlogits = loss_and_gradient(logits, labels, run)
+        if dlogits is not None:
+            net.backward(dlogits, cache)
+        return loss, logits
 
 
 @final
@@ -160,22 +165,6 @@ class TwoSteps:
             param.value = np.asarray(moved, param.value.dtype)
 
 
-def adam_step(
-    value: Float, grad: Float, moments: Float, *, lr: float, t: float
-) -> tuple[Float, Float]:
-    """value - lr m_hat / (sqrt(v_hat) + eps); Kingma, Ba, arXiv:1412.6980, algorithm 1
-
-    value, grad: (...), moments: m and v, (2, ...)  ->  value, moments
-
-    >>> adam_step(np.array(1.0), np.array(4.0), np.zeros(2), lr=0.5, t=1)[0].round(6)
-    np.float64(0.5)
-    """
-    m = BETA1 * moments[0] + (1 - BETA1) * grad
-    v = BETA2 * moments[1] + (1 - BETA2) * grad**2
-    m_hat, v_hat = m / (1 - BETA1**t), v / (1 - BETA2**t)
-    return value - lr * m_hat / (np.sqrt(v_hat) + ADAM_EPS), np.stack([m, v])
-
-
 def train(
     net: Supernet,
     images: Array,
@@ -202,20 +191,15 @@ def train(
     Raises ValueError for fewer images than a batch, a label too few or too many, and
     less than one step.
     """
-    if len(images) != len(labels):
-        raise ValueError(
-            f"images (N, C, H, W) and labels (N,) disagree on N: "
-            f"images{images.shape}, labels{labels.shape}"
-        )
-    if not 1 <= batch <= len(images):
-        raise ValueError(f"batch must be in [1, N = {len(images)}], got {batch}")
+    check_images(images, labels)
+    steps_per_epoch(len(images), batch)
     for name, value in (("steps", steps), ("save_every", save_every)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     initialise(net, images[:batch], first, backend=backend)
     training = Training(
         net,
-        TwoSteps(named_params(net)),  # type: ignore[arg-type] # has SGD's step and velocity
+        TwoSteps(named_params(net)),
         cosine(lr, steps=steps, warmup=min(steps // 20, steps - 1)),
         rng,
         batch=batch,
@@ -224,13 +208,14 @@ def train(
     )
     if checkpoint is not None and Path(checkpoint).exists():
         training.resume(checkpoint, images=len(images))
-    left: Iterable[int] = range(training.steps, steps)
-    with threadpool_limits(1, user_api="blas"):
-        for _ in tqdm.tqdm(left, unit="step", disable=not progress):
-            training.next_batch(images, labels)
-            ended = training.steps == steps or training.steps % save_every == 0
-            if checkpoint is not None and ended:
-                training.save(checkpoint)
+    take_steps(
+        training,
+        (images, labels),
+        until=steps,
+        checkpoint=checkpoint,
+        save_every=(save_every,),
+        progress=progress,
+    )
 
 
 def calibration_error(found: Mapping[str, float], best: Mapping[str, float]) -> float:

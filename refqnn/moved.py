@@ -21,7 +21,7 @@ MOVED = {
         "judge": "calls compare diagnose diagnosis:diagnose identify identify_files "
         "checks check_functions:checks reproduce structure:patterns",
         "carry": "child adapters runtimes runtimes_onnx runtimes_torch",
-        "reach": "packs pack_files pack_verify goldens stream exports json_schema",
+        "reach": "packs pack_files pack_verify goldens stream exports",
         "traces": "trace:record trace_bisect:bisection trace_vectors:vectors",
     },
     "deploy": {

@@ -9,12 +9,10 @@ dtype, and where known scale, zero-point, multiplier, shift and inputs.
 """
 
 import os
-import re
 from pathlib import Path
 
-import numpy as np
-
 from refqnn._types import Array
+from refqnn.conformance.reach.text import c_number, c_type, hex_words, identifier
 from refqnn.conformance.traces.record import Record, Trace
 from refqnn.files import write_json, write_text
 
@@ -51,18 +49,18 @@ def write_vectors(
 def hex_text(name: str, array: Array) -> str:
     """Return one value a line in two's complement.
 
+    >>> import numpy as np
     >>> hex_text("x", np.array([1, -1], np.int8)).split()
     ['01', 'ff']
     """
     check_integers(name, array)
-    bits = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}").ravel()
-    digits = 2 * array.dtype.itemsize
-    return "".join(f"{int(v):0{digits}x}\n" for v in bits)
+    return "".join(f"{word}\n" for word in hex_words(array))
 
 
 def c_header(name: str, array: Array) -> str:
     """Return a header that defines one array, row-major.
 
+    >>> import numpy as np
     >>> print(c_header("a.w", np.array([[1, -2]], np.int8)))
     /* a.w: int8 (1, 2) */
     #include <stdint.h>
@@ -72,8 +70,8 @@ def c_header(name: str, array: Array) -> str:
     <BLANKLINE>
     """
     check_integers(name, array)
-    rows = [", ".join(map(literal, part)) for part in blocks(array.ravel().tolist())]
-    kind, shape = f"{array.dtype.name}_t", ", ".join(map(str, array.shape))
+    rows = [", ".join(map(c_number, part)) for part in blocks(array.ravel().tolist())]
+    kind, shape = c_type(array), ", ".join(map(str, array.shape))
     return (
         f"/* {name}: {array.dtype.name} ({shape}) */\n#include <stdint.h>\n"
         f"static const {kind} {identifier(name)}[{max(array.size, 1)}] = {{\n"
@@ -82,31 +80,9 @@ def c_header(name: str, array: Array) -> str:
     )
 
 
-def literal(value: int) -> str:
-    """Return a number as C reads it: the smallest one has no literal of its own.
-
-    >>> literal(-5), literal(-(2**31)), literal(2**32)
-    ('-5', '(-2147483647 - 1)', '4294967296')
-    """
-    for bits in (32, 64):
-        if value == -(1 << (bits - 1)):
-            return f"({value + 1}{'' if bits == 32 else 'LL'} - 1)"
-    return str(value)
-
-
 def blocks(values: list[int], width: int = 16) -> list[list[int]]:
     """Cut a list into lines."""
     return [values[i : i + width] for i in range(0, len(values), width)]
-
-
-def identifier(name: str) -> str:
-    """Return a name that is a file's and a C array's.
-
-    >>> identifier("layers.stem.w"), identifier("0x")
-    ('layers_stem_w', '_0x')
-    """
-    plain = re.sub(r"\W", "_", name, flags=re.ASCII)
-    return f"_{plain}" if plain[:1].isdigit() or not plain else plain
 
 
 def check_integers(name: str, array: Array) -> None:

@@ -40,6 +40,15 @@ class Dataset(NamedTuple):
     test_images: Array
     test_labels: Int
 
+    def first(self, train: int | None = None, test: int | None = None) -> "Dataset":
+        """Return the first images to train on, and to judge by; None is all of them.
+
+        >>> [len(part) for part in embedded().first(100, 20)]
+        [100, 100, 20, 20]
+        """
+        ends = (train, train, test, test)
+        return Dataset(*(part[:end] for part, end in zip(self, ends, strict=True)))
+
 
 def read_idx(path: StrPath) -> Array:
     """Return the array of an IDX file, gzip or not, in the machine's byte order.

@@ -34,6 +34,7 @@ MOVED = {
         "separable:separable_networks vgg:vggs"
     },
     "nn": {"": "state_dict:state_dicts"},
+    "papers": {"dfs": "tradeoff:systems tradeoff_systems:systems"},
     "papers.dfs": {"": "training:two_steps"},
     "papers.haq": {"": "search:searches"},
     "papers.quantnas": {"": "training:sandwich"},

@@ -14,7 +14,6 @@ from refqnn.core import Run
 from refqnn.deploy import IntegerNetwork
 from refqnn.networks.methods import METHODS
 from refqnn.nn import steps_per_epoch
-from refqnn.papers import tradeoff
 from refqnn.papers.pareto.training import PRESET
 
 FOLDER = Path(__file__).parent.parent / "examples"
@@ -418,140 +417,7 @@ def test_quantizers_are_cited_in_short():
     assert any(text.endswith("(Wang et al., 2018)") for text in said)
 
 
-GATED = r"blocks\.[1-5]\.conv[12]"
-
-
-def routed_arguments(tmp_path, *extra):
-    """Return arguments of a run of a minute's hundredth."""
-    small = ["--images", "128", "--steps", "40", "--jobs", "1"]
-    where = ["--runs", str(tmp_path / "runs"), "--figure", str(tmp_path / "f.png")]
-    return [*small, *where, *extra]
-
-
-def test_dfs_controller_resumes_and_draws(tmp_path, capsys):
-    program = example("dfs_controller")
-    argv = routed_arguments(tmp_path, "--targets", "0.2")
-    found = program.main([*argv, "--json"])
-    assert json.loads(capsys.readouterr().out) == found
-    runs = ["target 20 %", "constant sign", "target 20 %, steps x 8"]
-    assert [row["run"] for row in found] == runs
-    for row in found:
-        assert sum(row["shares"]) == pytest.approx(1, abs=1e-6)
-        assert 0 <= row["cp_end"] <= 1
-    lines = (tmp_path / "runs" / "tradeoff.jsonl").read_text()
-    (tmp_path / "runs").rename(tmp_path / "moved")  # runs are known by what they do
-    argv[argv.index(str(tmp_path / "runs"))] = str(tmp_path / "moved")
-    assert program.main(argv) == found
-    assert (tmp_path / "moved" / "tradeoff.jsonl").read_text() == lines
-    assert capsys.readouterr().out.splitlines()[1].startswith("target 20 %")
-    assert (tmp_path / "f.png").stat().st_size > 10_000
-    assert json.loads((tmp_path / "f.json").read_text()) == found
-
-
-def test_dfs_controller_prints_both_tables_beside_the_papers(tmp_path, capsys):
-    program = example("dfs_controller")
-    program.TABLE_ALPHAS = (1.0, 8.0)
-    rows = program.main(routed_arguments(tmp_path, "--targets", "0.4", "--tables"))
-    ours = [row for row in rows if "cp_percent" in row]
-    assert [(r["sign"], r["alpha"], r["target_percent"]) for r in ours] == [
-        ("constant", 1, 40),
-        ("dynamic", 1, 40),
-        ("dynamic", 1, 50),
-        ("dynamic", 8, 40),
-        ("dynamic", 8, 50),
-    ]
-    assert ours[0]["cp_percent"] == pytest.approx(100 * rows[1]["cp_test"])
-    text = capsys.readouterr().out
-    first, second = text[text.index("table 1") :].split("table 2")
-    kinds = [line.split()[0] for line in first.splitlines()[1:] if line]
-    assert kinds == ["ours"] * 2 + ["the"] * 2
-    assert "8.20     93.12" in first
-    kinds = [line.split()[0] for line in second.splitlines()[1:] if line]
-    assert kinds == ["ours"] * 4 + ["the"] * 8 + ["the"]  # and the note
-
-
-def test_dfs_tradeoff_and_decisions_share_their_runs(tmp_path, capsys):
-    program = example("dfs_tradeoff")
-    program.TARGETS, program.ONE_STEP, program.SKIPPING = (0.2,), (0.2,), ()
-    program.STATIC_BITS, program.REWARDS, program.RATIOS = (8,), (2.0,), (0.2,)
-    argv = routed_arguments(tmp_path)
-    found = program.main([*argv, "--seeds", "0"])
-    assert list(found) == [
-        "base, 32 bits",
-        "DFS, target 20 %",
-        "DFS, target 20 %, one step",
-        "static (scalable), 8 bits",
-        "SkipNet, supervised",
-        "SkipNet, alpha 2",
-        "HAQ (weights only), 20 % of the size",
-    ]
-    assert found["base, 32 bits"][0]["cp"] == 1
-    assert found["static (scalable), 8 bits"][0]["cp"] == 1 / 16
-    shown = capsys.readouterr().out.splitlines()
-    assert shown[1].startswith("base, 32 bits")
-    assert "100.00 %" in shown[1]
-    (by_haq,) = found["HAQ (weights only), 20 % of the size"]
-    assert by_haq["ratio"] <= 0.2
-    names, bits = by_haq["layers"], by_haq["bits"]
-    gated = [b for n, b in zip(names, bits, strict=True) if re.match(GATED, n)]
-    assert len(gated) == 10
-    assert by_haq["cp"] == pytest.approx(np.mean(gated) / 32)  # inputs of 32 bits
-    assert json.loads((tmp_path / "f.json").read_text()) == found
-    before = (tmp_path / "runs" / "tradeoff.jsonl").read_text()
-    decisions = example("dfs_decisions")
-    decisions.RATIOS = (0.2,)
-    drawn = ["--targets", "0.2", "--json", "--bits", str(tmp_path / "b.png")]
-    decided = decisions.main([*argv, *drawn])
-    assert (tmp_path / "runs" / "tradeoff.jsonl").read_text() == before
-    assert (tmp_path / "b.png").stat().st_size > 10_000
-    shares = found["DFS, target 20 %"][0]["shares"]
-    assert decided["skips"][0.2] == pytest.approx(np.mean(shares, 0)[0])
-    assert decided["cp"][0.2] == pytest.approx(found["DFS, target 20 %"][0]["cp"])
-
-
-def test_skipnet_reports_both_percentages(tmp_path, capsys):
-    program = example("skipnet")
-    argv = routed_arguments(tmp_path, "--gates", "FFGate-II", "--rewards", "0", "4")
-    found = program.main([*argv, "--json"])
-    assert json.loads(capsys.readouterr().out) == found
-    assert [row["alpha"] for row in found] == [None, 0, 4]
-    for row in found:
-        assert row["cp_skipnet"] == pytest.approx((1 + 5 * row["cp"]) / 6)
-
-
-def test_a_failed_routed_run_is_named(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(tradeoff.RUNS, "skipnet", failing)
-    argv = routed_arguments(tmp_path, "--gates", "RNNGate", "--rewards", "1")
-    with pytest.raises(SystemExit):
-        example("skipnet").main(argv)
-    assert "ValueError: no luck" in capsys.readouterr().err
-
-
 WRONG = [
-    ("dfs_controller", ["--targets", "1.5"], r"target must lie in \(0, 1\], got 1.5"),
-    ("dfs_controller", ["--targets", "0"], r"target must lie in \(0, 1\], got 0"),
-    (
-        "dfs_controller",
-        ["--images", "63"],
-        r"images must be in \[64, 4000\], .* got 63",
-    ),
-    ("dfs_controller", ["--steps", "0"], "steps must be at least 1, got 0"),
-    ("dfs_controller", ["--seeds", "-1"], r"seeds must be .* got \[-1\]"),
-    ("dfs_decisions", ["--targets", "nan"], "target must lie in .* got nan"),
-    ("dfs_decisions", ["--seed", "-2"], r"seeds must be .* got \[-2\]"),
-    ("dfs_decisions", ["--jobs", "0"], "jobs must be at least 1, got 0"),
-    ("dfs_decisions", ["--images", "4001"], r"images must be in .* got 4001"),
-    ("dfs_decisions", ["--steps", "-5"], "steps must be at least 1, got -5"),
-    ("dfs_tradeoff", ["--jobs", "0"], "jobs must be at least 1, got 0"),
-    ("dfs_tradeoff", ["--seeds", "0", "-1"], r"seeds must be .* got \[0, -1\]"),
-    ("dfs_tradeoff", ["--images", "0"], r"images must be in .* got 0"),
-    ("dfs_tradeoff", ["--steps", "0"], "steps must be at least 1, got 0"),
-    ("dfs_tradeoff", ["--seeds", "one"], "invalid int value: 'one'"),
-    ("skipnet", ["--rewards", "-1"], "alpha must be finite and at least 0, got -1.0"),
-    ("skipnet", ["--rewards", "nan"], "alpha must be finite .* got nan"),
-    ("skipnet", ["--gates", "CNNGate"], "invalid choice: 'CNNGate'"),
-    ("skipnet", ["--images", "5"], r"images must be in .* got 5"),
-    ("skipnet", ["--jobs", "-1"], "jobs must be at least 1, got -1"),
     ("haq_allocation", ["--ratio", "0.06"], r"ratio must be in .*0\.0625, 1\]"),
     ("haq_allocation", ["--ratio", "2"], "got 2.0"),
     ("haq_allocation", ["--bits", "0", "8"], "1 <= b_min <= b_max <= 32 is needed"),
@@ -807,6 +673,10 @@ def test_conformance_simulator_files():
     assert found["certain"]["requantize"] == "two_stage_half_up"
 
 
+def failing(**_):
+    raise ValueError("no luck")
+
+
 def test_quantnas_scales_resumes_and_draws(tmp_path, capsys):
     program = example("quantnas_scales")
     program.LONGER = 1
@@ -881,7 +751,3 @@ def test_integers_without_a_folder_are_refused_before_training(tmp_path, capsys)
         program.main(["--quick", "--deploy", str(tmp_path / "none" / "net.npz")])
     told = capsys.readouterr().err.splitlines()[-1]
     assert "argument --deploy: there is no folder" in told
-
-
-def failing(**_):
-    raise ValueError("no luck")

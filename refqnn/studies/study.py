@@ -22,7 +22,15 @@ from typing import Any, NamedTuple, final, get_args, get_origin, get_type_hints
 from refqnn.studies.sweep import Outcome, Sweep
 
 #: study -> the module that declares it
-MODULES: Mapping[str, str] = MappingProxyType({})
+MODULES: Mapping[str, str] = MappingProxyType(
+    {
+        "dfs_tradeoff": "refqnn.papers.dfs.study",
+        "dfs_controller": "refqnn.papers.dfs.study",
+        "dfs_tables": "refqnn.papers.dfs.study",
+        "dfs_decisions": "refqnn.papers.dfs.decisions",
+        "skipnet": "refqnn.papers.skipnet_study",
+    }
+)
 
 
 class Stage(NamedTuple):
@@ -31,6 +39,39 @@ class Stage(NamedTuple):
     function: Callable[..., Any]
     runs: Sequence[Mapping[str, Any]]
     file: str
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return a line of the keys and a line for each row, in columns.
+
+    >>> table([{"bits": 4, "lost": 1 / 3}, {"bits": 16, "lost": None}])
+    ['bits  lost', '4     0.3333', '16    -']
+    """
+    every = list(rows)
+    cells = [[*row] for row in every[:1]] + [[*map(cell, r.values())] for r in every]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def cell(value: Any) -> str:
+    """Return a value as a table shows it: four digits of a number, lists with spaces.
+
+    >>> cell([0.123456, 2]), cell(None)
+    ('0.1235 2', '-')
+    """
+    if isinstance(value, list | tuple):
+        return " ".join(map(cell, value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "-" if value is None else str(value)
+
+
+def table_of_rows(_: Any, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the table of the rows as they are."""
+    return table(rows)
 
 
 def no_figures(*_: Any) -> Mapping[str, Any]:
@@ -45,8 +86,8 @@ class Study:
 
     stages(s, folder) -> the stages, one after the other; the runs of one are spread
     over workers. rows(s, *outcomes) -> what JSON holds, from the outcomes of every
-    stage. lines(s, rows) -> the table as text. figures(s, *outcomes) -> {end of the
-    file's name: figure}.
+    stage. lines(s, rows) -> the table as text, by default that of rows in a list.
+    figures(s, *outcomes) -> {end of the file's name: figure}.
     """
 
     name: str
@@ -59,7 +100,7 @@ class Study:
     quick: Mapping[str, Any]
     stages: Callable[[Any, Path], Iterable[Stage]]
     rows: Callable[..., Any]
-    lines: Callable[[Any, Any], Iterable[str]]
+    lines: Callable[[Any, Any], Iterable[str]] = table_of_rows
     figures: Callable[..., Mapping[str, Any]] = no_figures
     #: of the records, below runs/; studies that share it do not repeat their runs
     folder: str = ""
@@ -109,7 +150,7 @@ def value_of(name: str, kind: Any, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
     one, *others = get_args(kind) or (kind,)
     if get_origin(kind) is tuple:
-        return tuple(value_of(name, one, part) for part in value.split(","))
+        return tuple(value_of(name, one, part) for part in value.split(",") if value)
     if NoneType in others and value == "none":
         return None
     kinds: dict[type, tuple[Callable[[str], Any], str]] = {

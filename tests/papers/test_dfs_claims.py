@@ -1,28 +1,23 @@
 """What DFS claims of its controller, at the strength that was measured here.
 
 Slow: a backbone and eight trainings, some minutes on two cores. The numbers of
-more seeds stand in refqnn/papers/README.md; `examples/dfs_controller.py` prints them.
+more seeds stand in refqnn/papers/README.md; `refqnn study dfs_controller` prints them.
 """
-
-import importlib.util
-from pathlib import Path
 
 import pytest
 
+from refqnn.studies.study import study_named
+
 pytestmark = [pytest.mark.slow, pytest.mark.compiled]
-EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    """Run the example once, seed 0."""
-    path = EXAMPLES / "dfs_controller.py"
-    spec = importlib.util.spec_from_file_location("dfs_controller", path)
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
-    folder = tmp_path_factory.mktemp("dfs")
-    found = program.main(["--runs", str(folder), "--figure", str(folder / "f.png")])
-    return {row["run"]: row for row in found}
+    """Run the study once, seed 0."""
+    study = study_named("dfs_controller")
+    settings = study.settings_with()
+    outcomes = study.outcomes(settings, tmp_path_factory.mktemp("dfs"), workers=2)
+    return {row["run"]: row for row in study.rows(settings, *outcomes)}
 
 
 def dynamic(rows):

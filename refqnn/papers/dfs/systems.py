@@ -2,18 +2,21 @@
 
 The comparison of DFS's figures 3 to 7 and 11 (arXiv:2001.00705) with ResNet-14 at a
 quarter of its width, on the embedded Fashion-MNIST subset halved to 14 x 14. All start
-from the same backbone of a seed. Static networks and DFS's joint training get 800
-iterations more; DFS starts its gates in some 30 before, SkipNet's hybrid training adds
-300; HAQ searches its bits before. Each run returns what JSON can hold. ``cp`` is DFS's
-for every system: gated blocks only, block 1 left out, bits of weights over 32 times
-bits of inputs over 32; HAQ's inputs have 32. Percentages of another definition stand
-beside it: SkipNet's, which counts block 1, as ``cp_skipnet``, and HAQ's share of the
-size of all weights as ``ratio``.
+from the same backbone of a seed; a folder of runs holds backbones.jsonl and
+tradeoff.jsonl, which every study of the comparison shares. Static networks and DFS's
+joint training get 800 iterations more; DFS starts its gates in some 30 before,
+SkipNet's hybrid training adds 300; HAQ searches its bits before. Each run returns what
+JSON can hold. ``cp`` is DFS's for every system: gated blocks only, block 1 left out,
+bits of weights over 32 times bits of inputs over 32; HAQ's inputs have 32. Percentages
+of another definition stand beside it: SkipNet's, which counts block 1, as
+``cp_skipnet``, and HAQ's share of the size of all weights as ``ratio``.
 
 What cannot be compared with the paper: images, network, iterations. The steps follow
 the paper; alpha is that of the scale-free loss (``scale="mean"``).
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +27,7 @@ from refqnn.nn import carry_over, checkpoint, evaluate
 from refqnn.papers import dfs, haq
 from refqnn.papers.scalable import static_resnet
 from refqnn.papers.skipnet import Hybrid, Supervised, skipnet
+from refqnn.studies.study import Stage, check_settings
 
 DEPTH, WIDTH = 14, 0.25
 SETTINGS = dfs.Settings(backbone_steps=600, joint_steps=800)
@@ -41,12 +45,10 @@ JUDGED = 4
 
 def dataset(images: int) -> data.Dataset:
     """Return the embedded subset, halved, with ``images`` to train on."""
-    whole = data.embedded()
-    return data.Dataset(
-        data.halved(whole.train_images[:images]),
-        whole.train_labels[:images],
-        data.halved(whole.test_images),
-        whole.test_labels,
+    part = data.embedded().first(images)
+    return part._replace(
+        train_images=data.halved(part.train_images),
+        test_images=data.halved(part.test_images),
     )
 
 
@@ -58,7 +60,7 @@ def settings(steps: int | None) -> dfs.Settings:
 
 
 class Start(NamedTuple):
-    """What a run of a system begins with: a generator of its own, and a backbone."""
+    """Generator of a run's own, images, settings, and the file of its backbone."""
 
     rng: np.random.Generator
     pictures: data.Dataset
@@ -66,10 +68,10 @@ class Start(NamedTuple):
     kept: Path
 
 
-def begun(
+def start_of(
     stream: int, *, seed: int, images: int, steps: int | None, folder: str
 ) -> Start:
-    """Return what the system of a stream begins with."""
+    """Return the start of a run; systems of one seed draw from streams of their own."""
     path = backbone_path(seed=seed, images=images, steps=steps, folder=folder)
     rng = np.random.default_rng([seed, stream])
     return Start(rng, dataset(images), settings(steps), path)
@@ -91,10 +93,10 @@ def backbone_run(
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.save(path, checkpoint.of_network(network))
     keep = dfs.always(len(network.options) - 1)
-    return {"accuracy": scored(network, pictures, keep).accuracy}
+    return {"accuracy": score_on_test(network, pictures, keep).accuracy}
 
 
-def started(network: Any, path: Path) -> Any:
+def from_backbone(network: Any, path: Path) -> Any:
     """Give a network the blocks, stem and classifier of a backbone."""
     kept = dfs.routed_resnet(DEPTH, width=WIDTH, rng=np.random.default_rng(0))
     checkpoint.restore(kept, checkpoint.load(path))
@@ -105,7 +107,7 @@ def started(network: Any, path: Path) -> Any:
     return network
 
 
-def scored(network: Any, pictures: data.Dataset, choose: Any = None) -> Any:
+def score_on_test(network: Any, pictures: data.Dataset, choose: Any = None) -> Any:
     """Return accuracy, cp and shares on the test images."""
     return dfs.evaluate(
         network,
@@ -116,7 +118,7 @@ def scored(network: Any, pictures: data.Dataset, choose: Any = None) -> Any:
     )
 
 
-def trained_on(network: Any, at: Start, objective: Any) -> None:
+def train_on(network: Any, at: Start, objective: Any) -> None:
     """Train as long and as fast as the second step of DFS."""
     dfs.train(
         network,
@@ -139,8 +141,8 @@ def dfs_run(
     **common: Any,
 ) -> dict[str, Any]:
     """Train DFS towards a target cp; without ``two_step`` the gates start at random."""
-    rng, pictures, how, kept = begun(1, **common)
-    network = started(dfs.routed_resnet(DEPTH, width=WIDTH, rng=rng), kept)
+    rng, pictures, how, kept = start_of(1, **common)
+    network = from_backbone(dfs.routed_resnet(DEPTH, width=WIDTH, rng=rng), kept)
     if two_step:
         dfs.gate_start(network, pictures, how, rng=rng, backend=fast)
     joint = dfs.joint(
@@ -161,9 +163,9 @@ def dfs_run(
 
 def static_run(*, bits: int, **common: Any) -> dict[str, Any]:
     """Train the backbone on with every gated block at ``bits``, as long as DFS."""
-    at = begun(2, **common)
+    at = start_of(2, **common)
     network = static_resnet(DEPTH, bits=bits, width=WIDTH, rng=at.rng)
-    trained_on(started(network, at.kept), at, dfs.Forced())
+    train_on(from_backbone(network, at.kept), at, dfs.Forced())
     return result(network, at.pictures, dfs.always(0))
 
 
@@ -171,18 +173,18 @@ def skipnet_run(
     *, alpha: float | None, gate: str = "RNNGate", **common: Any
 ) -> dict[str, Any]:
     """Train SkipNet: supervised, then hybrid unless the reward alpha is None."""
-    at = begun(3, **common)
-    network = started(skipnet(DEPTH, gate=gate, width=WIDTH, rng=at.rng), at.kept)
-    trained_on(network, at, Supervised())
+    at = start_of(3, **common)
+    network = from_backbone(skipnet(DEPTH, gate=gate, width=WIDTH, rng=at.rng), at.kept)
+    train_on(network, at, Supervised())
     if alpha is not None:
         shorter = min(HYBRID_STEPS, at.how.joint_steps)
         how = at.how._replace(joint_steps=shorter, joint_lr=HYBRID_LR)
         hybrid = Hybrid(alpha=alpha, w=HYBRID_WEIGHT)
-        trained_on(network, at._replace(how=how), hybrid)
-    found = result(network, at.pictures)
-    kept = np.asarray(found["shares"])[:, 1].mean()
+        train_on(network, at._replace(how=how), hybrid)
+    score = result(network, at.pictures)
+    kept = np.asarray(score["shares"])[:, 1].mean()
     blocks = network.gated
-    return found | {"cp_skipnet": float((1 + blocks * kept) / (blocks + 1))}
+    return score | {"cp_skipnet": float((1 + blocks * kept) / (blocks + 1))}
 
 
 def haq_run(*, ratio: float, **common: Any) -> dict[str, Any]:
@@ -191,14 +193,14 @@ def haq_run(*, ratio: float, **common: Any) -> dict[str, Any]:
     The best policy of the search is trained as long as the other systems, its
     clusters held.
     """
-    at = begun(4, **common)
+    at = start_of(4, **common)
     network = static_resnet(DEPTH, bits=dfs.KEEP, width=WIDTH, rng=at.rng)
-    started(network, at.kept)
+    from_backbone(network, at.kept)
     seed, short = common["seed"], common["steps"] is not None
     trace = haq_search(network, at.pictures, ratio, seed, short=short)
     layers, bits = trace.problem.layers, trace.policies[trace.best]
     haq.share_weights(network, layers, bits)
-    trained_on(network, at, dfs.Forced())
+    train_on(network, at, dfs.Forced())
     return result(network, at.pictures, dfs.always(0)) | {
         "cp": haq.routed_cp(bits, layers),
         "ratio": haq.size_ratio(bits, trace.problem.weights),
@@ -213,6 +215,8 @@ def haq_search(
     """Search policies of a ratio; a short search is for a look at the program."""
     images, labels = pictures.train_images, pictures.train_labels
     end = len(images) - len(images) // JUDGED
+    if end < SETTINGS.batch:
+        raise ValueError(f"images must be at least 85 for a search, got {len(images)}")
     tuned, held_out = (images[:end], labels[:end]), (images[end:], labels[end:])
     layers = haq.routed_table(network, images.shape[1:])
     low, high = HAQ_BITS
@@ -232,10 +236,54 @@ def haq_search(
 
 def result(network: Any, pictures: data.Dataset, choose: Any = None) -> dict[str, Any]:
     """Return a score as JSON holds it."""
-    score = scored(network, pictures, choose)
+    score = score_on_test(network, pictures, choose)
     return {
         "accuracy": score.accuracy,
         "cp": score.cp,
         "shares": score.shares.round(5).tolist(),
         "options": list(network.options),
     }
+
+
+#: the function of every system's runs
+SYSTEMS: dict[str, Callable[..., dict[str, Any]]] = {
+    "backbone": backbone_run,
+    "dfs": dfs_run,
+    "static": static_run,
+    "skipnet": skipnet_run,
+    "haq": haq_run,
+}
+
+
+def system_run(*, system: str, **arguments: Any) -> dict[str, Any]:
+    """Do one run of a system."""
+    if system not in SYSTEMS:
+        raise ValueError(f"system must be one of {sorted(SYSTEMS)}, got {system!r}")
+    return SYSTEMS[system](**arguments)
+
+
+def stages(
+    settings: Any, kinds: Sequence[dict[str, Any]], folder: Path
+) -> Iterator[Stage]:
+    """Yield the backbones of every seed, then every kind of run of every seed.
+
+    settings: seeds, images and steps are read. A run is known by what it does and not
+    by where: a folder may be moved.
+    """
+    function = partial(system_run, folder=str(folder))
+    common = {"images": settings.images, "steps": settings.steps}
+    seeds = [{"seed": seed} | common for seed in settings.seeds]
+    backbones = [{"system": "backbone"} | seed for seed in seeds]
+    yield Stage(function, backbones, "backbones")
+    yield Stage(function, [kind | seed for seed in seeds for kind in kinds], "tradeoff")
+
+
+def check_lengths(settings: Any) -> None:
+    """Raise ValueError for seeds, steps or images that no run can have."""
+    check_settings(settings, seeds=0, steps=1)
+    most = len(data.embedded().train_images)
+    if not SETTINGS.batch <= settings.images <= most:
+        raise ValueError(
+            f"images must be in [{SETTINGS.batch}, {most}], a batch and all there "
+            f"are, got {settings.images}"
+        )

@@ -35,14 +35,17 @@ Left open by the paper, and chosen here:
 """
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import numpy as np
 
 from refqnn._types import Bool, Float, Int
-from refqnn.core import Param, Run
+from refqnn.core import Param
 from refqnn.ops.checks import check_gradient, check_real
 from refqnn.quantizers.checks import check_finite, largest
+from refqnn.quantizers.module import (
+    Quantizer,
+)
 
 MOST_BASES = 16
 
@@ -191,10 +194,12 @@ def check_bases(bases: int) -> None:
         raise ValueError(f"bases must be an int in [1, {MOST_BASES}], got {bases!r}")
 
 
-def check_no_bits(bits: int | None) -> None:
-    """Raise unless ``bits`` is left out: the method counts bases."""
+def bases_of_call(bits: int | None, bases: int) -> int:
+    """Give the bases, for the method has no bits; raise unless ``bits`` is left out."""
     if bits is not None:
         raise ValueError(f"bits must be None, the number of bases is fixed: {bits!r}")
+    check_bases(bases)
+    return bases
 
 
 def coefficients(p: Float, bases: int, x: Float, *, name: str = "alpha") -> Float:
@@ -311,46 +316,33 @@ def shifts_apart(bases: int) -> Float:
 
 @final
 @dataclass(eq=False)
-class ABCWeight:
+class ABCWeight(Quantizer):
     """Weights as M bases, alpha and the bases found again at every pass."""
 
     bases: int = 5
     clip_grad: bool = False
 
-    def __post_init__(self) -> None:
-        check_bases(self.bases)
+    pair = (abc_weight, abc_weight_backward)
+    options = ("bases", "clip_grad")
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize the tensor ``v: (...)``; ``bits`` must be left out."""
-        check_no_bits(bits)
-        q = run.backend.quantizers
-        y, cache = run.straight_through(
-            q.abc_weight, v, bases=self.bases, clip_grad=self.clip_grad
-        )
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv."""
-        q, recorded = cache
-        return q.abc_weight_backward(dy, recorded)
+    def bits_of(self, bits: int | None) -> int:
+        """Count the bases: the method has no bits, and ``bits`` must be left out."""
+        return bases_of_call(bits, self.bases)
 
     def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return how many bases are +1, and the M + 1 levels they make."""
+        """Count the bases that are +1; give that and the M + 1 levels they make."""
         levels = nested_levels(abc_alpha(v, bases=self.bases), v)
         return nested_codes(v, abc_thresholds(v, self.bases)), levels
 
     def decision_boundaries(self, v: Float) -> Float:
-        """Return mean - u_i std, ascending: (1, M)."""
+        """Give mean - u_i std, ascending: (1, M)."""
         check_finite(v, name="v")
         return abc_thresholds(v, self.bases)[None].astype(v.dtype)
 
 
 @final
 @dataclass(eq=False)
-class ABCActivation:
+class ABCActivation(Quantizer):
     """Activations as N bases with learned shifts v and scales beta, any reals."""
 
     bases: int = 5
@@ -358,43 +350,27 @@ class ABCActivation:
     v: Param = field(init=False)
     beta: Param = field(init=False)
 
+    pair = (abc_activation, abc_activation_backward)
+    options = ("ste_slope",)
+    parameters = ("v", "beta")
+
     def __post_init__(self) -> None:
-        check_bases(self.bases)
+        super().__post_init__()
         check_real(self.ste_slope, name="ste_slope", low=0)
         self.v = Param(shifts_apart(self.bases), group="quantizer")
         self.beta = Param(np.ones(self.bases), group="quantizer")
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize ``v: (...)``; ``bits`` must be left out."""
-        check_no_bits(bits)
-        q = run.backend.quantizers
-        y, cache = run.straight_through(
-            q.abc_activation,
-            v,
-            self.v.value,
-            self.beta.value,
-            ste_slope=self.ste_slope,
-        )
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return the gradient of the values; add those of the shifts and scales."""
-        q, recorded = cache
-        dx, dv, dbeta = q.abc_activation_backward(dy, recorded)
-        self.v.grad += dv
-        self.beta.grad += dbeta
-        return dx
+    def bits_of(self, bits: int | None) -> int:
+        """Count the bases: the method has no bits, and ``bits`` must be left out."""
+        return bases_of_call(bits, self.bases)
 
     def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return how many bases are +1, and the N + 1 levels they make."""
+        """Count the bases that are +1; give that and the N + 1 levels they make."""
         check_finite(v, name="v")
         shifts, beta = check_shifts(v, self.v.value, self.beta.value)
         return shift_codes_and_levels(v, shifts, beta)
 
     def decision_boundaries(self, v: Float) -> Float:
-        """Return 1/2 - v_n, ascending: (1, N)."""
+        """Give 1/2 - v_n, ascending: (1, N)."""
         shifts, _ = check_shifts(v, self.v.value, self.beta.value)
         return np.sort(shift_thresholds(shifts))[None]

@@ -22,7 +22,7 @@ The scale is computed in float64 and rounded once to the dtype of x.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import numpy as np
 
@@ -31,12 +31,14 @@ from refqnn.core import Buffer, Run
 from refqnn.integer.rounding import ROUND, check_rounding
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
-    as_codes,
-    boundaries,
     check_bits,
     check_finite,
-    codebook,
     parameter,
+)
+from refqnn.quantizers.module import (
+    GridQuantizer,
+    unset,
+    zero,
 )
 
 
@@ -167,7 +169,7 @@ def batch_range(x: Float) -> tuple[Float, Float]:
 
 @final
 @dataclass(eq=False)
-class Affine:
+class Affine(GridQuantizer):
     """An activation quantizer: running range in training, the same range in evaluation.
 
     The running mean of the batch ranges is debiased: after t updates it is ``sum_i
@@ -180,45 +182,25 @@ class Affine:
     decay: float = 0.95
     narrow_range: bool = False
     rounding: str = "half_even"
-    lo: Buffer = field(init=False, default_factory=lambda: Buffer(np.zeros(())))
-    hi: Buffer = field(init=False, default_factory=lambda: Buffer(np.zeros(())))
-    updates: Buffer = field(
-        init=False, default_factory=lambda: Buffer(np.zeros((), np.int64))
-    )
+    lo: Buffer = field(init=False, default_factory=zero)
+    hi: Buffer = field(init=False, default_factory=zero)
+    updates: Buffer = field(init=False, default_factory=unset)
+
+    pair = (affine, affine_backward)
+    options = ("bits", "narrow_range", "rounding")
+    parameters = ("lo", "hi")
+    unknown = "the range is unknown: train, or call set_range(lo, hi)"
+    known_by = "updates"
 
     def __post_init__(self) -> None:
+        self.fewest_bits = 1 + self.narrow_range
         self.grid_of(np.zeros(1))
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay must lie in [0, 1), got {self.decay}")
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize ``v: (...)``; in training its range joins the running range first.
-
-        Raises ValueError in evaluation before any range is known.
-        """
-        q = run.backend.quantizers
-        if run.training and run.replay is None and v.size:
-            self.observe(*q.batch_range(v))
-        if v.size and not self.updates.value:
-            raise ValueError("the range is unknown: train, or call set_range(lo, hi)")
-        y, cache = run.straight_through(
-            q.affine,
-            v,
-            self.lo.value,
-            self.hi.value,
-            bits=self.bits if bits is None else bits,
-            narrow_range=self.narrow_range,
-            rounding=self.rounding,
-        )
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv."""
-        q, recorded = cache
-        return q.affine_backward(dy, recorded)
+    def begin(self, v: Float, run: Run, bits: int) -> None:
+        """Let the range of the batch join the running range."""
+        self.observe(*run.backend.quantizers.batch_range(v))
 
     def observe(self, lo: Float | float, hi: Float | float) -> None:
         """Let the range of one batch join the running range."""
@@ -235,39 +217,20 @@ class Affine:
         Raises ValueError for lo > hi and for what is not finite.
         """
         affine_grid(np.zeros(1), lo, hi, bits=self.bits, narrow_range=self.narrow_range)
-        self.lo.value = np.asarray(min(float(lo), 0.0))
-        self.hi.value = np.asarray(max(float(hi), 0.0))
-        self.updates.value = np.asarray(1)
+        self.hold(lo=min(float(lo), 0.0), hi=max(float(hi), 0.0))
 
     def grid_of(self, v: Float) -> AffineGrid:
-        """Return the grid of the running range in the dtype of ``v``."""
-        return affine_grid(
-            v,
-            self.lo.value,
-            self.hi.value,
-            bits=self.bits,
-            narrow_range=self.narrow_range,
-            rounding=self.rounding,
-        )
+        """Give the grid of the running range in the dtype of ``v``."""
+        ends = self.lo.value, self.hi.value
+        return affine_grid(v, *ends, **self.keywords(v, Run(), self.bits))
 
     def grid(self) -> Int:
-        """Return the integer codes of the running range: 0 or 1 .. 2^b - 1."""
+        """List the integer codes of the running range: 0 or 1 .. 2^b - 1."""
         at = self.grid_of(np.zeros(1))
         return np.arange(int(at.q_min), int(at.q_max) + 1)
 
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return unsigned codes, scale () and zero-point () of ``v: (...)``."""
-        check_finite(v, name="v")
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, Float]:
+        """Give unsigned codes, S () and Z ()."""
         at = self.grid_of(v)
         t = np.clip(v, *at.ends()) / at.scale
-        q = as_codes(ROUND[self.rounding](t) + at.zero_point, self.grid())
-        return q, at.scale, at.zero_point.astype(np.int32)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
-        return codebook(*self.quantize(v), self.grid())
-
-    def decision_boundaries(self, v: Float) -> Float:
-        """Return the values where the code changes: (1, 2^b - 1)."""
-        at = self.grid_of(v)
-        return boundaries(at.scale, at.zero_point.astype(np.int64), self.grid())
+        return ROUND[self.rounding](t) + at.zero_point, at.scale, at.zero_point

@@ -29,20 +29,21 @@ Left open by the paper or not confirmed, and chosen here:
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, final
+from typing import Literal, NamedTuple, final
 
 import numpy as np
 
 from refqnn._types import Float, Int
-from refqnn.core import Run
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
-    as_codes,
     check_bits,
     check_finite,
-    codebook,
     flush,
     mean_abs,
+)
+from refqnn.quantizers.module import (
+    GridQuantizer,
+    odd,
 )
 
 MOST_BITS = 8
@@ -183,52 +184,27 @@ def cut(w: Float, split: str) -> float:
 
 @final
 @dataclass(eq=False)
-class Balanced:
+class Balanced(GridQuantizer):
     """The partition and the scale of all weights, found again at every pass."""
 
     bits: int = 4
     split: Split = "median"
     scale: Scale = "max"
 
+    pair = (balanced, balanced_backward)
+    codes = staticmethod(odd)
+    options = ("bits", "split", "scale")
+    most_bits = MOST_BITS
+
     def __post_init__(self) -> None:
         check_options(self.bits, self.split, self.scale)
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize the tensor ``v: (O, ...)``."""
-        q = run.backend.quantizers
-        y, cache = run.straight_through(
-            q.balanced,
-            v,
-            bits=self.bits if bits is None else bits,
-            split=self.split,
-            scale=self.scale,
-        )
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv."""
-        q, recorded = cache
-        return q.balanced_backward(dy, recorded)
-
-    def grid(self) -> Int:
-        """Return the integer codes -n, -n + 2, ..., n: odd codes, no zero."""
-        n = 2**self.bits - 1
-        return np.arange(-n, n + 1, 2)
-
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return odd codes, scale (1, 1, ...) and zero-point 0 of ``v: (O, ...)``."""
-        check_finite(v, name="v")
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
+        """Give odd codes and S / n (1, 1, ...)."""
         q, s = odd_codes_and_step(v, self.bits, self.split, self.scale)
-        return as_codes(q, self.grid()), s, np.zeros(s.shape, np.int32)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
-        return codebook(*self.quantize(v), self.grid())
+        return q, s, 0
 
     def decision_boundaries(self, v: Float) -> Float:
-        """Return where the weights are cut: (1, 2^b - 1)."""
+        """Give where the weights are cut: (1, 2^b - 1)."""
         check_finite(v, name="v")
         return balanced_thresholds(v, self.bits, self.split)[None]

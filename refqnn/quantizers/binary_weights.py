@@ -14,20 +14,20 @@ The paper credits DoReFa (Zhou et al. 2016), whose scale is one per layer:
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, final
+from typing import Literal, NamedTuple, final
 
 import numpy as np
 
-from refqnn._types import Float, Int
-from refqnn.core import Run
+from refqnn._types import Float
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
-    as_codes,
-    check_bits,
     check_finite,
-    codebook,
     group_axes,
     mean_abs,
+)
+from refqnn.quantizers.module import (
+    GridQuantizer,
+    odd,
 )
 
 Group = Literal["filter", "layer"]
@@ -86,46 +86,22 @@ def binary_codes(w: Float, m: Float) -> Float:
 
 @final
 @dataclass(eq=False)
-class Binary:
+class Binary(GridQuantizer):
     """Equation (4) with the scale recomputed at every pass."""
 
     group: Group = "filter"
     bits: int = 1
 
+    pair = (binary, binary_backward)
+    codes = staticmethod(odd)
+    options = ("group",)
+    most_bits = 1
+
     def __post_init__(self) -> None:
-        check_bits(self.bits, least=1, most=1)
+        super().__post_init__()
         group_axes(np.zeros((1, 1)), self.group)
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize the filters ``v: (O, ...)``; ``bits`` can only be 1."""
-        check_bits(self.bits if bits is None else bits, least=1, most=1)
-        q = run.backend.quantizers
-        y, cache = run.straight_through(q.binary, v, group=self.group)
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv."""
-        q, recorded = cache
-        return q.binary_backward(dy, recorded)
-
-    def grid(self) -> Int:
-        """Return the integer codes -1 and 1: odd codes, no zero."""
-        return np.array([-1, 1])
-
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return codes +-1, scale (O, 1, ...) or (1, 1, ...) and zero-point 0."""
-        check_finite(v, name="v")
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
+        """Give the signs and m_i: (O, 1, ...) or (1, 1, ...)."""
         m = mean_abs(v, group=self.group)
-        q = as_codes(binary_codes(v, m), self.grid())
-        return q, m, np.zeros(m.shape, np.int32)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)``, one codebook a group, ``levels[codes] == y``."""
-        return codebook(*self.quantize(v), self.grid())
-
-    def decision_boundaries(self, v: Float) -> Float:
-        """Return 0, the value where the code changes: (O, 1), or (1, 1) of a layer."""
-        return np.zeros((mean_abs(v, group=self.group).size, 1), v.dtype)
+        return binary_codes(v, m), m, 0

@@ -23,12 +23,11 @@ of 0 sits on a tie, and half to even gives +1/n for every k >= 2.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import numpy as np
 
-from refqnn._types import Bool, Float, Int
-from refqnn.core import Run
+from refqnn._types import Bool, Float
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.binary_weights import (
     Binary,
@@ -37,14 +36,16 @@ from refqnn.quantizers.binary_weights import (
     binary_backward,
 )
 from refqnn.quantizers.checks import (
-    as_codes,
-    boundaries,
     check_bits,
     check_finite,
     check_noise,
-    codebook,
-    draw_noise,
     flush,
+)
+from refqnn.quantizers.module import (
+    GradientQuantizer,
+    GridQuantizer,
+    odd,
+    unsigned,
 )
 
 
@@ -238,54 +239,25 @@ def dorefa_gradient(dy: Float, noise: Float, *, bits: int) -> Float:
 
 @final
 @dataclass(eq=False)
-class DoReFaWeight:
+class DoReFaWeight(GridQuantizer):
     """f_w^k of section 2.3, its maximum recomputed at every pass."""
 
     bits: int = 4
     max_grad: bool = True
 
-    def __post_init__(self) -> None:
-        check_bits(self.bits, least=1)
+    pair = (dorefa_weight, dorefa_weight_backward)
+    codes = staticmethod(odd)
+    options = ("bits", "max_grad")
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize the weights ``v: (O, ...)`` of a layer."""
-        q = run.backend.quantizers
-        y, cache = run.straight_through(
-            q.dorefa_weight,
-            v,
-            bits=self.bits if bits is None else bits,
-            max_grad=self.max_grad,
-        )
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv."""
-        q, recorded = cache
-        return q.dorefa_weight_backward(dy, recorded)
-
-    def grid(self) -> Int:
-        """Return the odd integer codes -n, 2 - n, ..., n."""
-        n = 2**self.bits - 1
-        return np.arange(-n, n + 1, 2)
-
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return odd codes, scale () (one bit: (1, 1, ...)) and zero-point 0."""
-        check_finite(v, name="v")
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
+        """Give odd codes and 1 / n (); of one bit the mean (1, 1, ...)."""
         if self.bits == 1:
-            return Binary(group="layer").quantize(v)
+            return Binary(group="layer").codes_and_scale(v)
         _, M, scale = tanh_scale(v, self.bits)
-        q = as_codes(dorefa_weight_codes(v, M, self.bits), self.grid())
-        return q, scale, np.zeros((), np.int32)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
-        return codebook(*self.quantize(v), self.grid())
+        return dorefa_weight_codes(v, M, self.bits), scale, 0
 
     def decision_boundaries(self, v: Float) -> Float:
-        """Return artanh(2 j M / n), |j| < 2^(k-1), where the code changes: (1, n)."""
+        """artanh(2 j M / n), |j| < 2^(k-1): (1, n)"""
         check_finite(v, name="v")
         if self.bits == 1:
             return Binary(group="layer").decision_boundaries(v)
@@ -296,72 +268,24 @@ class DoReFaWeight:
 
 @final
 @dataclass(eq=False)
-class DoReFaActivation:
+class DoReFaActivation(GridQuantizer):
     """f_alpha^k of section 2.4: a layer that quantizes to k/n within [0, 1]."""
 
     bits: int = 4
 
-    def __post_init__(self) -> None:
-        check_bits(self.bits, least=1)
+    pair = (dorefa_activation, dorefa_activation_backward)
+    codes = staticmethod(unsigned)
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize ``v: (...)``."""
-        q = run.backend.quantizers
-        bits = self.bits if bits is None else bits
-        y, cache = run.straight_through(q.dorefa_activation, v, bits=bits)
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv."""
-        q, recorded = cache
-        return q.dorefa_activation_backward(dy, recorded)
-
-    def grid(self) -> Int:
-        """Return the integer codes 0 .. n."""
-        return np.arange(2**self.bits)
-
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return codes, scale 1/n () and zero-point 0 of ``v: (...)``."""
-        check_finite(v, name="v")
-        q = as_codes(dorefa_activation_codes(v, self.bits), self.grid())
-        return q, unit_scale(v, self.bits), np.zeros((), np.int32)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
-        return codebook(*self.quantize(v), self.grid())
-
-    def decision_boundaries(self, v: Float) -> Float:
-        """Return (j + 1/2) / n, where the code changes: (1, n)."""
-        return boundaries(unit_scale(v, self.bits), np.zeros((), np.int32), self.grid())
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
+        """Give the codes and 1 / n ()."""
+        return dorefa_activation_codes(v, self.bits), unit_scale(v, self.bits), 0
 
 
 @final
 @dataclass(eq=False)
-class DoReFaGradient:
-    """f_gamma^k of section 2.5 on what flows back; values pass unchanged.
-
-    A training pass draws the noise from ``run.rng``; behind any other pass the gradient
-    flows back as it is.
-    """
+class DoReFaGradient(GradientQuantizer):
+    """f_gamma^k of section 2.5 on what flows back; values pass unchanged."""
 
     bits: int = 8
 
-    def __post_init__(self) -> None:
-        check_bits(self.bits, least=1)
-
-    def forward(
-        self, y: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """y: (N, ...)  ->  y itself"""
-        check_bits(self.bits if bits is None else bits, least=1)
-        noise = draw_noise(y.shape, run)
-        bits = self.bits if bits is None else bits
-        return y, (run.backend.quantizers, noise, bits)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return the quantized dy."""
-        q, noise, bits = cache
-        return dy if noise is None else q.dorefa_gradient(dy, noise, bits=bits)
+    transform = staticmethod(dorefa_gradient)

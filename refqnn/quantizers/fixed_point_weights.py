@@ -30,18 +30,19 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from scipy.special import ndtr
 
-from refqnn._types import Bool, Float, Int
+from refqnn._types import Bool, Float
 from refqnn.core import Run
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
-    as_codes,
-    boundaries,
     check_bits,
     check_finite,
-    codebook,
     flush,
     mean_abs,
     parameter,
+)
+from refqnn.quantizers.module import (
+    GridQuantizer,
+    signed,
 )
 
 #: a* / sigma of a Gaussian, by bits; the root of E w Q = E Q^2 with (B1)
@@ -173,49 +174,22 @@ def gaussian_mse(a: float, *, bits: int) -> float:
 
 @final
 @dataclass(eq=False)
-class FixedPoint:
+class FixedPoint(GridQuantizer):
     """Equation (1) with the clip of appendix B recomputed at every pass."""
 
     bits: int = 4
     clip_grad: bool = False
 
-    def __post_init__(self) -> None:
-        check_bits(self.bits, least=2)
+    pair = (fixed_point, fixed_point_backward)
+    codes = staticmethod(signed)
+    options = ("bits", "clip_grad")
+    fewest_bits = 2
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize the filters ``v: (O, ...)``; ``bits`` overrides the module's."""
-        bits = self.bits if bits is None else bits
-        q = run.backend.quantizers
-        a = q.gaussian_clip(v, bits=bits)
-        y, cache = run.straight_through(
-            q.fixed_point, v, a, bits=bits, clip_grad=self.clip_grad
-        )
-        run.see(self, v, y)
-        return y, (q, cache)
+    def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
+        """Give the clip of every filter: (O, 1, ...)."""
+        return (run.backend.quantizers.gaussian_clip(v, bits=bits),)
 
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv."""
-        q, recorded = cache
-        return q.fixed_point_backward(dy, recorded)
-
-    def grid(self) -> Int:
-        """Return the integer codes ``-(2^(b-1) - 1) .. 2^(b-1) - 1``."""
-        most = 2 ** (self.bits - 1) - 1
-        return np.arange(-most, most + 1)
-
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return codes, scale (O, 1, ...) and zero-point 0 of ``v: (O, ...)``."""
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
+        """Give the codes of (1) and s_i (O, 1, ...)."""
         a, s = clip_and_step(v, gaussian_clip(v, bits=self.bits), self.bits)
-        q = as_codes(fixed_point_codes(v, a, s), self.grid())
-        return q, s, np.zeros(s.shape, np.int32)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)``, one codebook a filter, ``levels[codes] == y``."""
-        return codebook(*self.quantize(v), self.grid())
-
-    def decision_boundaries(self, v: Float) -> Float:
-        """Return the values where the code changes: (O, 2^b - 2)."""
-        _, s, z = self.quantize(v)
-        return boundaries(s, z, self.grid())
+        return fixed_point_codes(v, a, s), s, 0

@@ -39,14 +39,18 @@ from refqnn._types import Float, Int
 from refqnn.core import Buffer, Param, Run
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
-    as_codes,
-    boundaries,
     check_bits,
     check_finite,
-    codebook,
     largest,
 )
 from refqnn.quantizers.fixed_point_weights import clip_and_step, fixed_point_codes
+from refqnn.quantizers.module import (
+    GridQuantizer,
+    Quantizer,
+    signed,
+    unset,
+    zero,
+)
 
 Threshold = Literal["haq_cdf", "mse", "max"]
 Reduction = Literal["sum", "mean"]
@@ -335,7 +339,7 @@ def cluster_means(w: Float, codes: Int, centroids: Float) -> Float:
 
 @final
 @dataclass(eq=False)
-class HAQLinear:
+class HAQLinear(GridQuantizer):
     """The linear quantizer with the clip of the first weights it is trained on.
 
     As in released code the clip is then kept. To calibrate again call
@@ -345,31 +349,27 @@ class HAQLinear:
     bits: int = 4
     threshold: Threshold = "haq_cdf"
     #: 0 as long as it is unknown
-    clip: Buffer = field(init=False, default_factory=lambda: Buffer(np.zeros(())))
+    clip: Buffer = field(init=False, default_factory=zero)
+
+    pair = (haq_linear, haq_linear_backward)
+    codes = staticmethod(signed)
+    options = ("bits", "clip")
+    fewest_bits = 2
+    unknown = "the clip is unknown: train, or call set_clip(clip)"
+    known_by = "clip"
 
     def __post_init__(self) -> None:
         haq_threshold(np.zeros(1), bits=self.bits, threshold=self.threshold)
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize the layer ``v: (...)``; ``bits`` overrides the module's.
+    def begin(self, v: Float, run: Run, bits: int) -> None:
+        """Set the clip of the first weights."""
+        if not self.clip.value:
+            solve = run.backend.quantizers.haq_threshold
+            self.clip.value = solve(v, bits=bits, threshold=self.threshold)
 
-        Raises ValueError in evaluation before the clip is known.
-        """
-        bits = self.bits if bits is None else bits
-        q = run.backend.quantizers
-        if run.training and run.replay is None and v.size and not self.clip.value:
-            self.clip.value = q.haq_threshold(v, bits=bits, threshold=self.threshold)
-        a = self.clip.value if run.training else self.known_clip(v)
-        y, cache = run.straight_through(q.haq_linear, v, bits=bits, clip=a)
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv."""
-        q, recorded = cache
-        return q.haq_linear_backward(dy, recorded)
+    def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
+        """Check that the clip is known; a training pass takes the 0 of zeros, too."""
+        return () if run.training else super().arguments(v, run, bits)
 
     def set_clip(self, clip: Float | float) -> None:
         """Set the clip; raises ValueError unless it is one positive number."""
@@ -378,37 +378,15 @@ class HAQLinear:
             raise ValueError(f"clip must be one positive number, got {clip}")
         self.clip.value = a
 
-    def known_clip(self, v: Float) -> Float:
-        """Return the clip; raise if there is none yet and something to quantize."""
-        if v.size and not self.clip.value:
-            raise ValueError("the clip is unknown: train, or call set_clip(clip)")
-        return self.clip.value
-
-    def grid(self) -> Int:
-        """Return the integer codes ``-(2^(b-1) - 1) .. 2^(b-1) - 1``."""
-        most = 2 ** (self.bits - 1) - 1
-        return np.arange(-most, most + 1)
-
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return codes, scale () and zero-point 0 of ``v: (...)``."""
-        check_finite(v, name="v")
-        a, step = clip_and_step(v, self.known_clip(v), self.bits)
-        q = as_codes(fixed_point_codes(v, a, step), self.grid())
-        return q, step, np.zeros((), np.int32)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
-        return codebook(*self.quantize(v), self.grid())
-
-    def decision_boundaries(self, v: Float) -> Float:
-        """Return the values where the code changes: (1, 2^b - 2)."""
-        step = clip_and_step(v, self.known_clip(v), self.bits)[1]
-        return boundaries(step, np.zeros((), np.int64), self.grid())
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
+        """Give the codes of (L) and s ()."""
+        a, step = clip_and_step(v, self.clip.value, self.bits)
+        return fixed_point_codes(v, a, step), step, 0
 
 
 @final
 @dataclass(eq=False)
-class KMeansWeight:
+class KMeansWeight(Quantizer):
     """A codebook of 2^b weights, found by k-means in the first training pass.
 
     Weights and centroids both get gradients: to train only one, hold the other (a
@@ -420,68 +398,56 @@ class KMeansWeight:
     reduction: Reduction = "sum"
     centroids: Param = field(init=False)
     #: 1 once the centroids are known
-    known: Buffer = field(
-        init=False, default_factory=lambda: Buffer(np.zeros((), np.int64))
-    )
+    known: Buffer = field(init=False, default_factory=unset)
+
+    pair = (kmeans_weight, kmeans_weight_backward)
+    options = ("reduction",)
+    parameters = ("centroids",)
+    unknown = "centroids are unknown: train, or call set_centroids(c)"
 
     def __post_init__(self) -> None:
-        check_bits(self.bits, least=1)
+        super().__post_init__()
         kmeans_weight(np.zeros(1), np.zeros(1), reduction=self.reduction)
         self.centroids = Param(np.zeros(2**self.bits), group="quantizer")
 
     def forward(
         self, v: Float, run: Run, *, bits: int | None = None
     ) -> tuple[Float, Any]:
-        """Quantize the layer ``v: (...)``.
+        """Quantize ``v: (...)``; a codebook of other bits gets no gradient."""
+        y, (op_backward, cache) = super().forward(v, run, bits=bits)
+        if self.bits_of(bits) == self.bits or not v.size:
+            return y, (op_backward, cache)
+        return y, (lambda dy, recorded: op_backward(dy, recorded)[0], cache)
 
-        Raises ValueError in evaluation before the centroids are known.
-        """
-        bits = self.bits if bits is None else bits
-        check_bits(bits, least=1)
-        own, q = bits == self.bits or not v.size, run.backend.quantizers
-        if own and run.training and run.replay is None and v.size:
-            self.start(v)
-        centroids = self.known_centroids(v) if own else q.kmeans(v, 2**bits)
-        y, cache = run.straight_through(
-            q.kmeans_weight, v, centroids, reduction=self.reduction
-        )
-        run.see(self, v, y)
-        return y, (q, cache, own)
+    def begin(self, v: Float, run: Run, bits: int) -> None:
+        """Find the codebook of the first weights."""
+        if bits == self.bits and not self.known.value:
+            self.set_centroids(kmeans(v, 2**bits))
 
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv and add dcentroids."""
-        q, recorded, own = cache
-        dv, dcentroids = q.kmeans_weight_backward(dy, recorded)
-        if own:
-            self.centroids.grad += dcentroids
-        return dv
-
-    def start(self, v: Float) -> None:
-        """Find the codebook of ``v`` unless one is known."""
-        if not self.known.value:
-            self.set_centroids(kmeans(v, 2**self.bits))
+    def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
+        """Give the centroids; of other bits those of k-means on ``v``."""
+        if bits == self.bits or not v.size:
+            return super().arguments(v, run, bits)
+        return (run.backend.quantizers.kmeans(v, 2**bits),)
 
     def set_centroids(self, centroids: Float) -> None:
         """Set 1 to 2^b centroids; with fewer the last is repeated."""
-        found = check_centroids(np.zeros(1), centroids)
-        missing = self.centroids.value.size - found.size
+        centroids = check_centroids(np.zeros(1), centroids)
+        missing = self.centroids.value.size - centroids.size
         if missing < 0:
-            raise ValueError(f"centroids must be at most 2^{self.bits}: {found.size}")
-        self.centroids.value = np.pad(found, (0, missing), mode="edge")
-        self.known.value = np.asarray(1)
-
-    def known_centroids(self, v: Float) -> Float:
-        """Return the centroids; raise if there are none and something to quantize."""
-        if v.size and not self.known.value:
-            raise ValueError("centroids are unknown: train, or call set_centroids(c)")
-        return self.centroids.value
+            raise ValueError(
+                f"centroids must be at most 2^{self.bits}: {centroids.size}"
+            )
+        self.hold(centroids=np.pad(centroids, (0, missing), mode="edge"))
 
     def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)``, levels ascending, ``levels[codes] == y``."""
+        """Give ``(codes, levels)``, levels ascending, ``levels[codes] == y``."""
         check_finite(v, name="v")
-        levels = np.sort(check_centroids(v, self.known_centroids(v)))
+        self.check_known(v)
+        levels = np.sort(check_centroids(v, self.centroids.value))
         return nearest(v, levels), levels
 
     def decision_boundaries(self, v: Float) -> Float:
-        """Return the values where the code changes: (1, 2^b - 1)."""
-        return midpoints(check_centroids(v, self.known_centroids(v)))[None]
+        """Give the values where the code changes: (1, 2^b - 1)."""
+        self.check_known(v)
+        return midpoints(check_centroids(v, self.centroids.value))[None]

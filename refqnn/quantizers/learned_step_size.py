@@ -24,12 +24,15 @@ from refqnn.core import Buffer, Param, Run
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
-    as_codes,
-    boundaries,
     check_bits,
     check_finite,
-    codebook,
     parameter,
+)
+from refqnn.quantizers.module import (
+    GridQuantizer,
+    check_of,
+    positive_one,
+    unset,
 )
 
 
@@ -148,18 +151,9 @@ def lsq_step(v: Float, *, q_p: int) -> float:
     return s
 
 
-def positive(s: Float) -> Float:
-    """Return the step with entries that left its domain put back to float32's smallest.
-
-    >>> positive(np.array(-0.5)) > 0
-    np.True_
-    """
-    return np.maximum(s, np.finfo(np.float32).tiny)
-
-
 @final
 @dataclass(eq=False)
-class LSQ:
+class LSQ(GridQuantizer):
     """A quantizer with one learned step for a whole tensor.
 
     ``of="weight"``: the signed grid, ds divided by sqrt(N Q_P) with N the number of
@@ -169,84 +163,51 @@ class LSQ:
 
     bits: int = 4
     of: Literal["weight", "activation"] = "weight"
-    s: Param = field(init=False)
+    s: Param = field(init=False, default_factory=positive_one)
     #: 1 once the step is known
-    known: Buffer = field(
-        init=False, default_factory=lambda: Buffer(np.zeros((), np.int64))
-    )
+    known: Buffer = field(init=False, default_factory=unset)
+
+    pair = (lsq, lsq_backward)
+    parameters = ("s",)
+    unknown = "the step is unknown: train, or call set_step(s)"
 
     def __post_init__(self) -> None:
-        if self.of not in {"weight", "activation"}:
-            raise ValueError(f"of must be 'weight' or 'activation', got {self.of!r}")
-        self.ends()
-        self.s = Param(np.ones(()), group="quantizer", project=positive)
-
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize ``v: (...)``.
-
-        Raises ValueError in evaluation before the step is known.
-        """
-        q_n, q_p = self.ends(bits)
-        if run.training and run.replay is None and v.size and not self.known.value:
-            self.set_step(lsq_step(v, q_p=q_p))
-        if v.size and not self.known.value:
-            raise ValueError("the step is unknown: train, or call set_step(s)")
-        q = run.backend.quantizers
-        y, cache = run.straight_through(
-            q.lsq,
-            v,
-            self.s.value,
-            q_n=q_n,
-            q_p=q_p,
-            grad_scale=self.grad_scale(v, q_p),
-        )
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv and add ds."""
-        q, recorded = cache
-        dv, ds = q.lsq_backward(dy, recorded)
-        self.s.grad += ds
-        return dv
+        check_of(self.of)
+        self.fewest_bits = 2 if self.of == "weight" else 1
+        super().__post_init__()
 
     def ends(self, bits: int | None = None) -> tuple[int, int]:
-        """Return ``(Q_N, Q_P)``."""
-        bits = self.bits if bits is None else bits
-        return lsq_levels(bits, signed=self.of == "weight")
+        """Give ``(Q_N, Q_P)`` of these bits, or of the module's."""
+        return lsq_levels(self.bits_of(bits), signed=self.of == "weight")
+
+    def begin(self, v: Float, run: Run, bits: int) -> None:
+        """Set the first step."""
+        q_p = self.ends(bits)[1]
+        if not self.known.value:
+            self.set_step(lsq_step(v, q_p=q_p))
+
+    def keywords(self, v: Float, run: Run, bits: int) -> dict[str, Any]:
+        """Give Q_N, Q_P and g."""
+        q_n, q_p = self.ends(bits)
+        return {"q_n": q_n, "q_p": q_p, "grad_scale": self.grad_scale(v, q_p)}
 
     def grad_scale(self, v: Float, q_p: int) -> float:
-        """g = 1 / sqrt(N Q_P), section 2.2; the batch does not count in N."""
+        """g = 1 / sqrt(N Q_P), section 2.2; of activations the batch is not in N."""
         n = v.size if self.of == "weight" else math.prod(v.shape[1:])
         return 1 / math.sqrt(max(n, 1) * q_p)
 
     def set_step(self, s: float) -> None:
         """Set the step: calibration without training."""
         check_step(np.zeros(1), np.asarray(s), *self.ends())
-        self.s.value[...] = s
-        self.known.value = np.asarray(1)
+        self.hold(s=np.asarray(s, self.s.value.dtype))
 
     def grid(self) -> Int:
-        """Return the integer codes ``-Q_N .. Q_P``."""
+        """List the integer codes ``-Q_N .. Q_P``."""
         q_n, q_p = self.ends()
         return np.arange(-q_n, q_p + 1)
 
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return codes, scale () and zero-point 0 of ``v: (...)``."""
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
+        """Give the codes of (1) and the step ()."""
         q_n, q_p = self.ends()
-        _, cache = lsq(v, self.s.value, q_n=q_n, q_p=q_p)
-        return as_codes(cache.q, self.grid()), self.scale_of(v), np.zeros((), np.int32)
-
-    def scale_of(self, v: Float) -> Float:
-        """Return the step in the dtype of ``v``."""
-        return check_step(v, self.s.value, *self.ends())
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
-        return codebook(*self.quantize(v), self.grid())
-
-    def decision_boundaries(self, v: Float) -> Float:
-        """Return the values where the code changes: (1, Q_N + Q_P)."""
-        return boundaries(self.scale_of(v), np.zeros((), np.int32), self.grid())
+        cache = lsq(v, self.s.value, q_n=q_n, q_p=q_p)[1]
+        return cache.q, cache.s, 0

@@ -37,14 +37,18 @@ Left open by the paper, and chosen here:
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, ClassVar, Literal, NamedTuple, final
 
 import numpy as np
 
 from refqnn._types import Bool, Float, Int
 from refqnn.core import Buffer, Run
 from refqnn.ops.checks import check_gradient, check_real
-from refqnn.quantizers.checks import check_bits, check_finite, largest
+from refqnn.quantizers.checks import check_finite, largest
+from refqnn.quantizers.module import (
+    Quantizer,
+    unset,
+)
 
 MOST_BASES = 8
 DECAY = 0.9
@@ -287,31 +291,77 @@ def codes_and_levels(x: Float, v: Float, *, signed: bool) -> tuple[Int, Float]:
     return (lq_codes(x, levels) + start).reshape(x.shape), levels.ravel()
 
 
-def check_bases(bits: int, own: int) -> None:
-    """Raise unless a call asks for the number of bits that the basis has."""
-    check_bits(bits, least=1, most=MOST_BASES)
-    if bits != own:
-        raise ValueError(f"bits must be {own}, the length of the basis, got {bits}")
+class BasisQuantizer(Quantizer):
+    """A quantizer whose basis training passes move: they use it from the next pass on.
 
+    A pass that is recorded leaves it, so that its replay meets the same basis. The bits
+    of a call can only be the module's, for the basis has that length.
+    """
 
-def set_to(basis: Buffer, count: Buffer, v: Float, bits: int, *, axes: int) -> None:
-    """Put v, (O, K) or (K,), into a buffer and count it as the first pass."""
-    v = np.array(v, np.float64)
-    if v.ndim != axes or v.shape[-1] != bits:
-        want = f"(O, {bits})" if axes == 2 else f"({bits},)"
-        raise ValueError(f"basis must be {want}, got {v.shape}")
-    check_basis(v, np.zeros(v.shape[:-1], np.float32))
-    basis.value, count.value = v, np.asarray(1)
+    pair = (lq, lq_backward)
+    options = ("signed",)
+    most_bits = MOST_BASES
+    #: codes {-1, 1}^K, else {0, 1}^K
+    signed: ClassVar[bool]
+    ema: Average
+    basis: Buffer
+    count: Buffer
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        moving_average(np.zeros(1), np.zeros(1), 1, ema=self.ema)
+        self.basis = Buffer(self.first_basis())
 
-def moves(run: Run) -> bool:
-    """Return whether a pass moves the basis: training, not recorded, not replayed."""
-    return run.training and run.tape is None and run.replay is None
+    def first_basis(self) -> Float:
+        """Give the value of the buffer before the first pass."""
+        raise NotImplementedError
+
+    def basis_of(self, v: Float) -> Float:
+        """Give the basis in use: (K,) or (O, K)."""
+        raise NotImplementedError
+
+    def bits_of(self, bits: int | None) -> int:
+        """Give K; raise where a call asks for another length of the basis."""
+        if super().bits_of(bits) != self.bits:
+            raise ValueError(
+                f"bits must be {self.bits}, the length of the basis, got {bits}"
+            )
+        return self.bits
+
+    def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
+        """Give the basis."""
+        return (self.basis_of(v),)
+
+    def after(self, v: Float, run: Run) -> None:
+        """Move the basis by one step of QEM."""
+        if run.training and run.tape is None and run.replay is None and v.size:
+            basis, t = self.basis_of(v), int(self.count.value) + 1
+            star = qem_step(v, basis, signed=self.signed)
+            self.basis.value = moving_average(basis, star, t, ema=self.ema)
+            self.count.value = np.asarray(t)
+
+    def set_basis(self, basis: Float) -> None:
+        """Set the basis, (K,) or (O, K): no training needed; counts as one pass."""
+        v = np.array(basis, np.float64)
+        if v.ndim != 1 + self.signed or v.shape[-1] != self.bits:
+            want = f"(O, {self.bits})" if self.signed else f"({self.bits},)"
+            raise ValueError(f"basis must be {want}, got {v.shape}")
+        check_basis(v, np.zeros(v.shape[:-1], np.float32))
+        self.basis.value, self.count.value = v, np.asarray(1)
+
+    def encode(self, v: Float) -> tuple[Int, Float]:
+        """Give ``(codes, levels)``, one codebook a basis, ``levels[codes] == y``."""
+        return codes_and_levels(v, self.basis_of(v), signed=self.signed)
+
+    def decision_boundaries(self, v: Float) -> Float:
+        """Give the midpoints between the levels: (1, 2^K - 1) or (O, 2^K - 1)."""
+        basis = check_basis(self.basis_of(v), v)
+        return lq_thresholds(lq_levels(v, basis, signed=self.signed)[0])
 
 
 @final
 @dataclass(eq=False)
-class LQWeight:
+class LQWeight(BasisQuantizer):
     """Weights: a basis a filter, codes {-1, 1}^K.
 
     Until the first training pass the basis follows from the shape of the weights. Give
@@ -324,114 +374,40 @@ class LQWeight:
     ema: Average = "debiased"
     basis: Buffer = field(init=False)
     #: how many training passes the basis has seen
-    count: Buffer = field(
-        init=False, default_factory=lambda: Buffer(np.zeros((), np.int64))
-    )
+    count: Buffer = field(init=False, default_factory=unset)
 
-    def __post_init__(self) -> None:
-        check_bits(self.bits, least=1, most=MOST_BASES)
-        moving_average(np.zeros(1), np.zeros(1), 1, ema=self.ema)
-        self.basis = Buffer(np.zeros((self.filters, self.bits)))
+    signed = True
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize the filters ``v: (O, ...)``; ``bits`` can only be the module's.
-
-        A training pass then moves the basis: it is used from the next pass on. One that
-        is recorded leaves it, so that its replay meets the same basis.
-        """
-        check_bases(self.bits if bits is None else bits, self.bits)
-        q = run.backend.quantizers
-        basis = self.basis_of(v)
-        y, cache = run.straight_through(q.lq, v, basis, signed=True)
-        if moves(run) and v.size:
-            star = qem_step(v, basis, signed=True)
-            t = int(self.count.value) + 1
-            self.basis.value = moving_average(basis, star, t, ema=self.ema)
-            self.count.value = np.asarray(t)
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv; no gradient reaches the basis."""
-        q, recorded = cache
-        return q.lq_backward(dy, recorded)[0]
+    def first_basis(self) -> Float:
+        """Give zeros (filters, K): the first values follow from the weights."""
+        return np.zeros((self.filters, self.bits))
 
     def basis_of(self, v: Float) -> Float:
-        """Return the basis in use, (O, K); raise for another number of filters."""
+        """Give the basis in use, (O, K); raise for another number of filters."""
         if self.filters and v.shape[:1] != (self.filters,):
             raise ValueError(f"filters is {self.filters}, the weights are {v.shape}")
         if self.count.value:
             return self.basis.value
         return first_weight_basis(v.shape, bits=self.bits)
 
-    def set_basis(self, basis: Float) -> None:
-        """Set the basis, (O, K): calibration without training; counts as one pass."""
-        set_to(self.basis, self.count, basis, self.bits, axes=2)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)``, one codebook a filter, ``levels[codes] == y``."""
-        return codes_and_levels(v, self.basis_of(v), signed=True)
-
-    def decision_boundaries(self, v: Float) -> Float:
-        """Return the midpoints between the levels of every filter: (O, 2^K - 1)."""
-        basis = check_basis(self.basis_of(v), v)
-        return lq_thresholds(lq_levels(v, basis, signed=True)[0])
-
 
 @final
 @dataclass(eq=False)
-class LQActivation:
+class LQActivation(BasisQuantizer):
     """Activations: one basis, codes {0, 1}^K, no gradient above the largest level."""
 
     bits: int = 4
     ema: Average = "debiased"
     basis: Buffer = field(init=False)
     #: how many training passes the basis has seen
-    count: Buffer = field(
-        init=False, default_factory=lambda: Buffer(np.zeros((), np.int64))
-    )
+    count: Buffer = field(init=False, default_factory=unset)
 
-    def __post_init__(self) -> None:
-        check_bits(self.bits, least=1, most=MOST_BASES)
-        moving_average(np.zeros(1), np.zeros(1), 1, ema=self.ema)
-        self.basis = Buffer(first_activation_basis(bits=self.bits))
+    signed = False
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize ``v: (...)``; ``bits`` can only be the module's.
+    def first_basis(self) -> Float:
+        """Give the basis of a half-normal: (K,)."""
+        return first_activation_basis(bits=self.bits)
 
-        A training pass then moves the basis: it is used from the next pass on. One that
-        is recorded leaves it, so that its replay meets the same basis.
-        """
-        check_bases(self.bits if bits is None else bits, self.bits)
-        q = run.backend.quantizers
-        basis = self.basis.value
-        y, cache = run.straight_through(q.lq, v, basis, signed=False)
-        if moves(run) and v.size:
-            star = qem_step(v, basis, signed=False)
-            t = int(self.count.value) + 1
-            self.basis.value = moving_average(basis, star, t, ema=self.ema)
-            self.count.value = np.asarray(t)
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv; no gradient reaches the basis."""
-        q, recorded = cache
-        return q.lq_backward(dy, recorded)[0]
-
-    def set_basis(self, basis: Float) -> None:
-        """Set the basis, (K,): calibration without training; counts as one pass."""
-        set_to(self.basis, self.count, basis, self.bits, axes=1)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
-        return codes_and_levels(v, self.basis.value, signed=False)
-
-    def decision_boundaries(self, v: Float) -> Float:
-        """Return the midpoints between the levels: (1, 2^K - 1)."""
-        basis = check_basis(self.basis.value, v)
-        return lq_thresholds(lq_levels(v, basis, signed=False)[0])
+    def basis_of(self, v: Float) -> Float:
+        """Give the basis in use, (K,)."""
+        return self.basis.value

@@ -32,7 +32,6 @@ from refqnn._types import Float, Int
 from refqnn.core import Buffer, Run
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
-    as_codes,
     boundaries,
     check_bits,
     check_finite,
@@ -40,6 +39,14 @@ from refqnn.quantizers.checks import (
     codebook,
     draw_noise,
     parameter,
+)
+from refqnn.quantizers.module import (
+    GradientQuantizer,
+    GridQuantizer,
+    check_of,
+    unset,
+    unsigned,
+    zero,
 )
 
 SMALLEST_SCALE = 1e-8
@@ -203,7 +210,7 @@ def min_max_gradient(dy: Float, noise: Float, *, bits: int) -> Float:
 
 @final
 @dataclass(eq=False)
-class MinMax:
+class MinMax(GridQuantizer):
     """A grid over the range of a batch, over a running range, or over that of weights.
 
     Activations: run <- keep * run + (1 - keep) * range of the batch, from 0, read in
@@ -218,53 +225,25 @@ class MinMax:
     keep: float = 0.1
     #: noise in every pass, also in evaluation, as released
     stochastic: bool = False
-    lo: Buffer = field(init=False, default_factory=lambda: Buffer(np.zeros(())))
-    hi: Buffer = field(init=False, default_factory=lambda: Buffer(np.zeros(())))
+    lo: Buffer = field(init=False, default_factory=zero)
+    hi: Buffer = field(init=False, default_factory=zero)
     #: 1 once a range is known
-    known: Buffer = field(
-        init=False, default_factory=lambda: Buffer(np.zeros((), np.int64))
-    )
+    known: Buffer = field(init=False, default_factory=unset)
+
+    pair = (min_max, min_max_backward)
+    options = ("bits", "true_zero")
+    codes = staticmethod(unsigned)
+    most_bits = MOST_BITS
+    unknown = "the range is unknown: train, or call set_range(lo, hi)"
 
     def __post_init__(self) -> None:
-        check_bits(self.bits, least=1, most=MOST_BITS)
-        if self.of not in {"weight", "activation"}:
-            raise ValueError(f"of must be 'weight' or 'activation', got {self.of!r}")
+        super().__post_init__()
+        check_of(self.of)
         if not 0 <= self.keep < 1:
             raise ValueError(f"keep must lie in [0, 1), got {self.keep}")
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize ``v: (N, ...)``.
-
-        Raises ValueError in the evaluation of activations before a range is known, and
-        for a stochastic pass without a generator.
-        """
-        q = run.backend.quantizers
-        y, cache = run.straight_through(
-            q.min_max,
-            v,
-            *self.range_of_pass(v, run),
-            bits=self.bits if bits is None else bits,
-            true_zero=self.true_zero,
-            noise=self.noise(v.shape, run),
-        )
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv."""
-        q, recorded = cache
-        return q.min_max_backward(dy, recorded)
-
-    def noise(self, shape: tuple[int, ...], run: Run) -> Float | None:
-        """Return the noise of a stochastic pass."""
-        if not self.stochastic or run.replay is not None:
-            return None
-        return draw_noise(shape, replace(run, training=True))
-
-    def range_of_pass(self, v: Float, run: Run) -> tuple[Float, Float]:
-        """Return the range of this pass; a training pass joins the running range."""
+    def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
+        """Give the range of this pass; a training pass joins the running range."""
         if self.of == "weight" or not run.training:
             return self.range_of(v)
         lo, hi = sample_range(v)
@@ -272,87 +251,71 @@ class MinMax:
             self.observe(lo, hi)
         return lo, hi
 
+    def keywords(self, v: Float, run: Run, bits: int) -> dict[str, Any]:
+        """Give bits, true_zero and the noise of a stochastic pass."""
+        drawn = self.stochastic and run.replay is None
+        noise = draw_noise(v.shape, replace(run, training=True)) if drawn else None
+        return super().keywords(v, run, bits) | {"noise": noise}
+
+    def is_known(self) -> bool:
+        """Say whether a range is there; weights have their own."""
+        return self.of == "weight" or super().is_known()
+
     def range_of(self, v: Float) -> tuple[Float, Float]:
-        """Return the range of the weights, or the running one of activations."""
-        if self.of == "weight":
-            return whole_range(v)
-        if v.size and not self.known.value:
-            raise ValueError("the range is unknown: train, or call set_range(lo, hi)")
-        return self.lo.value, self.hi.value
+        """Give the range of the weights, or the running one of activations."""
+        self.check_known(v)
+        own = self.of == "weight"
+        return whole_range(v) if own else (self.lo.value, self.hi.value)
 
     def observe(self, lo: Float | float, hi: Float | float) -> None:
         """Let the range of one batch join the running range."""
-        for run, new in ((self.lo, lo), (self.hi, hi)):
-            run.value = np.asarray(self.keep * run.value + (1 - self.keep) * float(new))
-        self.known.value = np.asarray(1)
+        keep, new = self.keep, 1 - self.keep
+        self.hold(
+            lo=keep * self.lo.value + new * float(lo),
+            hi=keep * self.hi.value + new * float(hi),
+        )
 
     def set_range(self, lo: Float | float, hi: Float | float) -> None:
         """Set the running range: calibration without training."""
         min_max_grid(np.zeros(1), lo, hi, bits=self.bits)
-        self.lo.value, self.hi.value = np.asarray(float(lo)), np.asarray(float(hi))
-        self.known.value = np.asarray(1)
+        self.hold(lo=float(lo), hi=float(hi))
 
     def grid_of(self, v: Float) -> MinMaxGrid:
-        """Return the levels for ``v`` in evaluation."""
-        check_finite(v, name="v")
+        """Give the levels for ``v`` in evaluation."""
         ends = self.range_of(v)
         return min_max_grid(v, *ends, bits=self.bits, true_zero=self.true_zero)
 
-    def grid(self) -> Int:
-        """Return the integer codes 0 .. 2^b - 1."""
-        return np.arange(2**self.bits)
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, Float]:
+        """Give the codes, the scale () and the zero-point ()."""
+        at = self.grid_of(v)
+        return min_max_codes(v, at, self.bits), at.scale, at.zero_point
 
     def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return codes, scale () and zero-point () of ``v: (...)``.
+        """Give codes, scale () and zero-point () of ``v: (...)``.
 
         Raises ValueError without a true zero: those levels have no integer zero-point.
         """
         if not self.true_zero:
             raise ValueError("true_zero=False has no integer zero-point: use encode(v)")
-        at = self.grid_of(v)
-        q = as_codes(min_max_codes(v, at, self.bits), self.grid())
-        return q, at.scale, at.zero_point.astype(np.int32)
+        return super().quantize(v)
 
     def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
-        at = self.grid_of(v)
-        q = as_codes(min_max_codes(v, at, self.bits), self.grid())
-        zero_point = at.zero_point.astype(np.int32)
-        codes, levels = codebook(q, at.scale, zero_point, self.grid())
-        return codes, levels + at.offset
+        """Give ``(codes, levels)`` with ``levels[codes] == y``."""
+        codes, levels = codebook(*super().quantize(v), self.grid())
+        return codes, levels + self.grid_of(v).offset
 
     def decision_boundaries(self, v: Float) -> Float:
-        """Return the midpoints between neighbouring levels: (1, 2^b - 1)."""
-        at = self.grid_of(v)
-        return (
-            boundaries(at.scale, at.zero_point.astype(np.int64), self.grid())
-            + at.offset
-        )
+        """Give the midpoints between neighbouring levels: (1, 2^b - 1)."""
+        _, scale, zero_point = super().quantize(v)
+        return boundaries(scale, zero_point, self.grid()) + self.grid_of(v).offset
 
 
 @final
 @dataclass(eq=False)
-class MinMaxGradient:
-    """Stochastic rounding of what flows back; the values themselves pass unchanged.
-
-    A training pass draws the noise from ``run.rng``; behind any other pass the gradient
-    flows back as it is.
-    """
+class MinMaxGradient(GradientQuantizer):
+    """Stochastic rounding of what flows back; the values themselves pass unchanged."""
 
     bits: int = 8
 
-    def __post_init__(self) -> None:
-        check_bits(self.bits, least=1, most=MOST_BITS)
-
-    def forward(
-        self, y: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """y: (...)  ->  y itself"""
-        bits = self.bits if bits is None else bits
-        check_bits(bits, least=1, most=MOST_BITS)
-        return y, (run.backend.quantizers, draw_noise(y.shape, run), bits)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return the quantized dy."""
-        q, noise, bits = cache
-        return dy if noise is None else q.min_max_gradient(dy, noise, bits=bits)
+    transform = staticmethod(min_max_gradient)
+    most_bits = MOST_BITS

@@ -37,21 +37,22 @@ output is above alpha, and every output is exactly step times code.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, final
+from typing import Literal, NamedTuple, final
 
 import numpy as np
 
-from refqnn._types import Bool, Float, Int
+from refqnn._types import Bool, Float
 from refqnn.core import Buffer, Param, Run
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient, check_real
 from refqnn.quantizers.checks import (
-    as_codes,
-    boundaries,
     check_bits,
     check_finite,
-    codebook,
     parameter,
+)
+from refqnn.quantizers.module import (
+    GridQuantizer,
+    unsigned,
 )
 
 Scope = Literal["whole", "rounding"]
@@ -165,7 +166,7 @@ def starting_clip(x: Float, percentile: float, *, least: float) -> float:
 
 @final
 @dataclass(eq=False)
-class PACT:
+class PACT(GridQuantizer):
     """A clipping level for the activations of a layer.
 
     It starts at ``start``, or with ``percentile`` where the first training batch says.
@@ -186,8 +187,14 @@ class PACT:
     #: 1 once alpha is known: from the beginning without ``percentile``
     known: Buffer = field(init=False)
 
+    pair = (pact, pact_backward)
+    codes = staticmethod(unsigned)
+    options = ("bits", "scope")
+    parameters = ("alpha",)
+    unknown = "alpha is unknown: train, or call set_alpha(alpha)"
+
     def __post_init__(self) -> None:
-        check_bits(self.bits, least=1)
+        super().__post_init__()
         check_scope(self.scope)
         check_real(self.decay, name="decay", low=0)
         check_real(
@@ -201,70 +208,24 @@ class PACT:
         self.known = Buffer(np.asarray(int(self.percentile is None)))
 
     def at_least_minimum(self, alpha: Float) -> Float:
-        """Return alpha, put back to ``alpha_min`` where it fell below."""
+        """max(alpha, alpha_min)"""
         return np.maximum(alpha, self.alpha_min)
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize ``v: (...)``; ``bits`` overrides the module's.
-
-        Raises ValueError in evaluation before alpha is known.
-        """
-        if run.training and run.replay is None and v.size and not self.known.value:
-            self.calibrate(v)
-        self.check_known(v)
-        q = run.backend.quantizers
-        y, cache = run.straight_through(
-            q.pact,
-            v,
-            self.alpha.value,
-            bits=self.bits if bits is None else bits,
-            scope=self.scope,
-        )
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv and add dalpha + 2 decay alpha."""
-        q, recorded = cache
-        dv, dalpha = q.pact_backward(dy, recorded)
-        self.alpha.grad += dalpha + 2 * self.decay * self.alpha.value
-        return dv
-
-    def calibrate(self, v: Float) -> None:
-        """Set the clip to the percentile of ``v: (...)``, where there is one."""
-        if self.percentile is not None:
+    def begin(self, v: Float, run: Run, bits: int) -> None:
+        """Set the clip to the percentile of the first batch."""
+        if not self.known.value and self.percentile is not None:
             self.set_alpha(starting_clip(v, self.percentile, least=self.alpha_min))
+
+    def param_gradient(self, name: str, grad: Float) -> Float:
+        """dalpha + 2 decay alpha"""
+        return grad + 2 * self.decay * self.alpha.value
 
     def set_alpha(self, alpha: float) -> None:
         """Set the clip: calibration without training; raises below ``alpha_min``."""
         check_real(alpha, name="alpha", low=self.alpha_min)
-        self.alpha.value = np.asarray(alpha, np.float64)
-        self.known.value = np.asarray(1)
+        self.hold(alpha=np.asarray(alpha, np.float64))
 
-    def check_known(self, v: Float) -> None:
-        """Raise unless alpha is known or there is nothing to quantize."""
-        if v.size and not self.known.value:
-            raise ValueError("alpha is unknown: train, or call set_alpha(alpha)")
-
-    def grid(self) -> Int:
-        """Return the integer codes ``0 .. 2^b - 1``."""
-        return np.arange(2**self.bits)
-
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return codes, scale alpha / n () and zero-point 0 of ``v: (...)``."""
-        check_finite(v, name="v")
-        self.check_known(v)
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
+        """Give the codes and the step alpha / n ()."""
         alpha, step = clip_and_step(v, self.alpha.value, self.bits)
-        q = as_codes(pact_codes(v, alpha, step), self.grid())
-        return q, step, np.zeros((), np.int32)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
-        return codebook(*self.quantize(v), self.grid())
-
-    def decision_boundaries(self, v: Float) -> Float:
-        """Return the values where the code changes: (1, 2^b - 1)."""
-        step = clip_and_step(v, self.alpha.value, self.bits)[1]
-        return boundaries(step, np.zeros((), np.int64), self.grid())
+        return pact_codes(v, alpha, step), step, 0

@@ -33,20 +33,26 @@ learning rate than the weights: give the optimiser a factor for the group "quant
 
 import warnings
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import numpy as np
 
-from refqnn._types import Bool, Float, Int
+from refqnn._types import Bool, Float
 from refqnn.core import Buffer, Param, Run
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
-    as_codes,
     check_bits,
     check_finite,
-    codebook,
     parameter,
+)
+from refqnn.quantizers.module import (
+    GridQuantizer,
+    positive,
+    positive_one,
+    signed,
+    unset,
+    unsigned,
 )
 
 
@@ -317,18 +323,60 @@ def half_of_largest(v: Float) -> float:
     return half
 
 
-def positive(p: Float) -> Float:
-    """Return the parameter, at least the smallest normal number of float32.
+class IntervalQuantizer(GridQuantizer):
+    """A learned interval that the first training pass sets, with d <= c kept."""
 
-    >>> positive(np.array(-0.5)) > 0
-    np.True_
-    """
-    return np.maximum(p, np.finfo(np.float32).tiny)
+    unknown = "the interval is unknown: train, or call set_interval(c, d)"
+    c: Param
+    d: Param
+    known: Buffer
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.d.project = self.at_most_centre
+
+    def at_most_centre(self, d: Float) -> Float:
+        """Put the half width back into (0, c]; c is stepped before d."""
+        return np.minimum(positive(d), self.c.value)
+
+    def begin(self, v: Float, run: Run, bits: int) -> None:
+        """Set the first interval: c = d = half the largest magnitude."""
+        if not self.known.value:
+            half = half_of_largest(self.magnitude(v))
+            self.set_interval(half, half)
+
+    def magnitude(self, v: Float) -> Float:
+        """Give what the interval is about: |w|, or x itself."""
+        raise NotImplementedError
+
+    def steps(self) -> int:
+        """Give n, the number of steps from 0 to 1."""
+        raise NotImplementedError
+
+    def at(self) -> tuple[Float, ...]:
+        """Give the values of c, d (and gamma)."""
+        return tuple(getattr(self, name).value for name in self.parameters)
+
+    def set_interval(self, c: float, d: float) -> None:
+        """Set centre and half width; raises ValueError for d that is not positive."""
+        self.put(c, d)
+
+    def put(self, *values: float) -> None:
+        """Set c, d (and gamma): in their domain, and known from now on."""
+        self.pair[0](np.zeros(1), *np.array(values), bits=self.bits)
+        own = [(name, getattr(self, name).value.dtype) for name in self.parameters]
+        new = zip(own, values, strict=True)
+        self.hold(**{name: np.asarray(p, dtype) for (name, dtype), p in new})
+
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
+        """Give n y and 1 / n ()."""
+        y, _ = self.pair[0](v, *self.at(), bits=self.bits)
+        return np.rint(self.steps() * y), one_over(self.steps(), v), 0
 
 
 @final
 @dataclass(eq=False)
-class QILWeight:
+class QILWeight(IntervalQuantizer):
     """One learned interval and one exponent for a whole weight tensor.
 
     The first training pass sets the interval. Progressive training (full precision, 5,
@@ -339,91 +387,47 @@ class QILWeight:
     bits: int = 4
     #: False holds gamma where it is: backward adds nothing to its gradient
     learn_gamma: bool = True
-    c: Param = field(init=False)
-    d: Param = field(init=False)
-    gamma: Param = field(init=False)
+    c: Param = field(init=False, default_factory=positive_one)
+    d: Param = field(init=False, default_factory=positive_one)
+    gamma: Param = field(init=False, default_factory=positive_one)
     #: 1 once the interval is known
-    known: Buffer = field(
-        init=False, default_factory=lambda: Buffer(np.zeros((), np.int64))
-    )
+    known: Buffer = field(init=False, default_factory=unset)
 
-    def __post_init__(self) -> None:
-        weight_steps(self.bits)
-        self.c = Param(np.ones(()), group="quantizer", project=positive)
-        self.d = Param(np.ones(()), group="quantizer", project=self.at_most_centre)
-        self.gamma = Param(np.ones(()), group="quantizer", project=positive)
+    pair = (qil_weight, qil_weight_backward)
+    codes = staticmethod(signed)
+    parameters = ("c", "d", "gamma")
+    fewest_bits = 2
 
-    def at_most_centre(self, d: Float) -> Float:
-        """Return the half width put back into (0, c]; c is stepped before d."""
-        return np.minimum(positive(d), self.c.value)
+    def magnitude(self, v: Float) -> Float:
+        """|w|"""
+        return np.abs(v)
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize ``v: (...)``.
+    def steps(self) -> int:
+        """n = 2^(b-1) - 1"""
+        return weight_steps(self.bits)
 
-        Raises ValueError in evaluation before the interval is known.
-        """
-        bits = self.bits if bits is None else bits
-        weight_steps(bits)
-        if run.training and run.replay is None and v.size and not self.known.value:
-            half = half_of_largest(np.abs(v))
-            self.set_interval(half, half)
-        check_known(v, self.known)
-        q = run.backend.quantizers
-        at = (self.c.value, self.d.value, self.gamma.value)
-        y, cache = run.straight_through(q.qil_weight, v, *at, bits=bits)
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv and add dc, dd and, if it is learned, dgamma."""
-        q, recorded = cache
-        dv, dc, dd, dgamma = q.qil_weight_backward(dy, recorded)
-        self.c.grad += dc
-        self.d.grad += dd
-        if self.learn_gamma:
-            self.gamma.grad += dgamma
-        return dv
+    def param_gradient(self, name: str, grad: Float) -> Float:
+        """Give 0 for a gamma that is not learned."""
+        held = name == "gamma" and not self.learn_gamma
+        return np.zeros_like(grad) if held else grad
 
     def set_interval(self, c: float, d: float, gamma: float = 1.0) -> None:
         """Set centre, half width and exponent.
 
         Raises ValueError for d or gamma that is not positive.
         """
-        qil_weight(np.zeros(1), *np.array([c, d, gamma]), bits=self.bits)
-        for param, value in ((self.c, c), (self.d, d), (self.gamma, gamma)):
-            param.value = np.asarray(value, param.value.dtype)
-        self.known.value = np.asarray(1)
-
-    def grid(self) -> Int:
-        """Return the integer codes ``-n .. n``."""
-        n = weight_steps(self.bits)
-        return np.arange(-n, n + 1)
-
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return codes, scale 1 / n () and zero-point 0 of ``v: (...)``."""
-        check_known(v, self.known)
-        at = (self.c.value, self.d.value, self.gamma.value)
-        y, _ = qil_weight(v, *at, bits=self.bits)
-        n = weight_steps(self.bits)
-        q = as_codes(np.rint(n * y), self.grid())
-        return q, one_over(n, v), np.zeros((), np.int32)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
-        return codebook(*self.quantize(v), self.grid())
+        self.put(c, d, gamma)
 
     def decision_boundaries(self, v: Float) -> Float:
-        """Return the values where the code changes: (1, 2n); with d > c some are 0."""
-        at = (self.c.value, self.d.value, self.gamma.value)
-        t = np.maximum(qil_thresholds(*at, steps=weight_steps(self.bits)), 0)
+        """Give the values where the code changes: (1, 2n); with d > c some are 0."""
+        c, d, gamma = self.at()
+        t = np.maximum(qil_thresholds(c, d, gamma, steps=self.steps()), 0)
         return np.hstack([-t[::-1], t])[None].astype(v.dtype)
 
 
 @final
 @dataclass(eq=False)
-class QILActivation:
+class QILActivation(IntervalQuantizer):
     """One learned interval for the activations of a layer.
 
     The first training batch sets the interval; gamma is 1, for activations are
@@ -431,80 +435,25 @@ class QILActivation:
     """
 
     bits: int = 4
-    c: Param = field(init=False)
-    d: Param = field(init=False)
+    c: Param = field(init=False, default_factory=positive_one)
+    d: Param = field(init=False, default_factory=positive_one)
     #: 1 once the interval is known
-    known: Buffer = field(
-        init=False, default_factory=lambda: Buffer(np.zeros((), np.int64))
-    )
+    known: Buffer = field(init=False, default_factory=unset)
 
-    def __post_init__(self) -> None:
-        activation_steps(self.bits)
-        self.c = Param(np.ones(()), group="quantizer", project=positive)
-        self.d = Param(np.ones(()), group="quantizer", project=self.at_most_centre)
+    pair = (qil_activation, qil_activation_backward)
+    parameters = ("c", "d")
+    codes = staticmethod(unsigned)
 
-    def at_most_centre(self, d: Float) -> Float:
-        """Return the half width put back into (0, c]; c is stepped before d."""
-        return np.minimum(positive(d), self.c.value)
+    def magnitude(self, v: Float) -> Float:
+        """x itself"""
+        return v
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize ``v: (...)``.
-
-        Raises ValueError in evaluation before the interval is known.
-        """
-        bits = self.bits if bits is None else bits
-        activation_steps(bits)
-        if run.training and run.replay is None and v.size and not self.known.value:
-            half = half_of_largest(v)
-            self.set_interval(half, half)
-        check_known(v, self.known)
-        q = run.backend.quantizers
-        at = (self.c.value, self.d.value)
-        y, cache = run.straight_through(q.qil_activation, v, *at, bits=bits)
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv and add dc and dd."""
-        q, recorded = cache
-        dv, dc, dd = q.qil_activation_backward(dy, recorded)
-        self.c.grad += dc
-        self.d.grad += dd
-        return dv
-
-    def set_interval(self, c: float, d: float) -> None:
-        """Set centre and half width; raises ValueError for d that is not positive."""
-        qil_activation(np.zeros(1), *np.array([c, d]), bits=self.bits)
-        for param, value in ((self.c, c), (self.d, d)):
-            param.value = np.asarray(value, param.value.dtype)
-        self.known.value = np.asarray(1)
-
-    def grid(self) -> Int:
-        """Return the integer codes ``0 .. 2^b - 1``."""
-        return np.arange(activation_steps(self.bits) + 1)
-
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return codes, scale 1 / n () and zero-point 0 of ``v: (...)``."""
-        check_known(v, self.known)
-        y, _ = qil_activation(v, self.c.value, self.d.value, bits=self.bits)
-        n = activation_steps(self.bits)
-        q = as_codes(np.rint(n * y), self.grid())
-        return q, one_over(n, v), np.zeros((), np.int32)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
-        return codebook(*self.quantize(v), self.grid())
+    def steps(self) -> int:
+        """n = 2^b - 1"""
+        return activation_steps(self.bits)
 
     def decision_boundaries(self, v: Float) -> Float:
-        """Return the values where the code changes: (1, 2^b - 1)."""
-        n, one = activation_steps(self.bits), np.ones(())
-        t = qil_thresholds(self.c.value, self.d.value, one, steps=n)
+        """Give the values where the code changes: (1, 2^b - 1)."""
+        c, d = self.at()
+        t = qil_thresholds(c, d, np.ones(()), steps=self.steps())
         return t[None].astype(v.dtype)
-
-
-def check_known(v: Float, known: Buffer) -> None:
-    """Raise unless the interval is known or there is nothing to quantize."""
-    if v.size and not known.value:
-        raise ValueError("the interval is unknown: train, or call set_interval(c, d)")

@@ -35,13 +35,15 @@ from refqnn._types import Bool, Float, Int
 from refqnn.core import Buffer, Run
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
-    as_codes,
-    boundaries,
     check_bits,
     check_finite,
-    codebook,
     flush,
     parameter,
+)
+from refqnn.quantizers.module import (
+    GridQuantizer,
+    unset,
+    zero,
 )
 
 Grid = Literal["mid_rise", "mid_tread"]
@@ -200,7 +202,7 @@ def sawb_codes(w: Float, a: Float, step: Float, grid: Grid) -> Float:
 
 @final
 @dataclass(eq=False)
-class SAWB:
+class SAWB(GridQuantizer):
     """Each training pass computes the clip of a layer and keeps it for evaluation.
 
     A call with other ``bits`` computes a clip for them and keeps nothing.
@@ -209,72 +211,45 @@ class SAWB:
     bits: int = 4
     levels: Grid = "mid_rise"
     gradient: Gradient = "sawb"
-    clip: Buffer = field(init=False, default_factory=lambda: Buffer(np.zeros(())))
+    clip: Buffer = field(init=False, default_factory=zero)
     #: 1 once the clip is known
-    known: Buffer = field(
-        init=False, default_factory=lambda: Buffer(np.zeros((), np.int64))
-    )
+    known: Buffer = field(init=False, default_factory=unset)
+
+    pair = (sawb, sawb_backward)
+    fewest_bits, most_bits = 2, 8
+    unknown = "the clip is unknown: train, or call set_clip(clip)"
 
     def __post_init__(self) -> None:
         coefficients(self.bits, self.levels)
         sawb(np.zeros(1), bits=2, clip=0.0, gradient=self.gradient)
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize the layer ``v: (...)``.
+    def begin(self, v: Float, run: Run, bits: int) -> None:
+        """Set the clip (A) of this pass."""
+        if bits == self.bits:
+            solve = run.backend.quantizers.sawb_clip
+            self.set_clip(solve(v, bits, self.levels))
 
-        Raises ValueError in evaluation before the clip is known.
-        """
-        bits = self.bits if bits is None else bits
-        q = run.backend.quantizers
-        if run.training and run.replay is None and v.size and bits == self.bits:
-            self.set_clip(q.sawb_clip(v, bits, self.levels))
-        y, cache = run.straight_through(
-            q.sawb,
-            v,
-            bits=bits,
-            grid=self.levels,
-            clip=self.known_clip(v) if bits == self.bits else None,
-            gradient=self.gradient,
-        )
-        run.see(self, v, y)
-        return y, (q, cache)
+    def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
+        """Check that the clip of the module's own bits is known."""
+        return super().arguments(v, run, bits) if bits == self.bits else ()
 
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv."""
-        q, recorded = cache
-        return q.sawb_backward(dy, recorded)
+    def keywords(self, v: Float, run: Run, bits: int) -> dict[str, Any]:
+        """Give bits, grid, gradient and the clip; of other bits the clip is None."""
+        clip = self.clip.value if bits == self.bits else None
+        own = {"grid": self.levels, "gradient": self.gradient}
+        return {"bits": bits, "clip": clip, **own}
 
     def set_clip(self, clip: Float | float) -> None:
         """Set the clip: calibration without training."""
-        a, _ = clip_and_step(np.zeros(1), clip, self.bits, self.levels)
-        self.clip.value = a
-        self.known.value = np.asarray(1)
-
-    def known_clip(self, v: Float) -> Float:
-        """Return the clip; raise if there is none yet and something to quantize."""
-        if v.size and not self.known.value:
-            raise ValueError("the clip is unknown: train, or call set_clip(clip)")
-        return self.clip.value
+        self.hold(clip=clip_and_step(np.zeros(1), clip, self.bits, self.levels)[0])
 
     def grid(self) -> Int:
-        """Return the integer codes: odd ones (mid_rise), or -n/2 .. n/2 (mid_tread)."""
+        """List the integer codes: odd (mid_rise), or -n/2 .. n/2 (mid_tread)."""
+        step = 2 if self.levels == "mid_rise" else 1
         top = largest_code(self.bits, self.levels)
-        return np.arange(-top, top + 1, 2 if self.levels == "mid_rise" else 1)
+        return np.arange(-top, top + 1, step)
 
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return codes, scale () and zero-point 0 of ``v: (...)``."""
-        check_finite(v, name="v")
-        a, step = clip_and_step(v, self.known_clip(v), self.bits, self.levels)
-        q = as_codes(sawb_codes(v, a, step, self.levels), self.grid())
-        return q, step, np.zeros((), np.int32)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
-        return codebook(*self.quantize(v), self.grid())
-
-    def decision_boundaries(self, v: Float) -> Float:
-        """Return the values where the code changes: (1, n)."""
-        step = clip_and_step(v, self.known_clip(v), self.bits, self.levels)[1]
-        return boundaries(step, np.zeros((), np.int64), self.grid())
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
+        """Give the codes of (Q) and the factor of a code ()."""
+        a, step = clip_and_step(v, self.clip.value, self.bits, self.levels)
+        return sawb_codes(v, a, step, self.levels), step, 0

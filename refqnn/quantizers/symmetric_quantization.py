@@ -34,11 +34,13 @@ from refqnn.core import Buffer, Param, Run
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
-    as_codes,
     check_finite,
-    codebook,
     flush,
     parameter,
+)
+from refqnn.quantizers.module import (
+    GridQuantizer,
+    unset,
 )
 
 Group = Literal["pixel", "row", "layer"]
@@ -165,10 +167,11 @@ def syq_scale(w: Float, *, group: Group) -> Float:
 
 @final
 @dataclass(eq=False)
-class SYQ:
+class SYQ(GridQuantizer):
     """Weights with learned scales of a kernel; the first training pass sets them.
 
-    ``eta`` is 0.05 with three levels and 0 with two, unless given.
+    ``eta`` is 0.05 with three levels and 0 with two, unless given. The bits of a call
+    can only be 1 or 2, as the levels are.
     """
 
     kernel: tuple[int, int] = (1, 1)
@@ -177,9 +180,12 @@ class SYQ:
     eta: float | None = None
     alpha: Param = field(init=False)
     #: 1 once the scales are known
-    known: Buffer = field(
-        init=False, default_factory=lambda: Buffer(np.zeros((), np.int64))
-    )
+    known: Buffer = field(init=False, default_factory=unset)
+
+    pair = (syq, syq_backward)
+    parameters = ("alpha",)
+    options = ("levels", "group")
+    unknown = "the scales are unknown: train, or call set_scale(alpha)"
 
     def __post_init__(self) -> None:
         syq_threshold(np.zeros(1), self.share(), self.levels)
@@ -189,70 +195,47 @@ class SYQ:
             np.ones(() if self.group == "layer" else shape[2:]), group="quantizer"
         )
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize ``v: (O, I, Kh, Kw)``; ``bits`` can only be 1 or 2, as levels are.
-
-        Raises ValueError in evaluation before the scales are known.
-        """
+    def bits_of(self, bits: int | None) -> int:
+        """levels - 1"""
         if bits is not None and (isinstance(bits, bool) or bits != self.levels - 1):
             raise ValueError(f"bits must be {self.levels - 1}, got {bits!r}")
-        if run.training and run.replay is None and v.size and not self.known.value:
-            self.set_scale(syq_scale(v, group=self.group))
-        if v.size and not self.known.value:
-            raise ValueError("the scales are unknown: train, or call set_scale(alpha)")
-        q = run.backend.quantizers
-        y, cache = run.straight_through(
-            q.syq,
-            v,
-            self.alpha.value,
-            eta=self.share(),
-            levels=self.levels,
-            group=self.group,
-        )
-        run.see(self, v, y)
-        return y, (q, cache)
+        return self.levels - 1
 
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv and add dalpha."""
-        q, recorded = cache
-        dv, dalpha = q.syq_backward(dy, recorded)
-        self.alpha.grad += dalpha
-        return dv
+    def begin(self, v: Float, run: Run, bits: int) -> None:
+        """Set the first scales."""
+        if not self.known.value:
+            self.set_scale(syq_scale(v, group=self.group))
+
+    def keywords(self, v: Float, run: Run, bits: int) -> dict[str, Any]:
+        """Give eta, levels and group."""
+        return super().keywords(v, run, bits) | {"eta": self.share()}
 
     def share(self) -> float:
-        """Return eta."""
+        """Give eta."""
         return (0.05 if self.levels == 3 else 0.0) if self.eta is None else self.eta
 
     def set_scale(self, alpha: Float) -> None:
         """Set the scales: calibration without training."""
-        alpha, own = np.asarray(alpha, np.float64), self.alpha.value.shape
-        if alpha.shape != (1,) * (alpha.ndim - len(own)) + own:
+        alpha, own = np.asarray(alpha, np.float64), self.alpha.value
+        if alpha.shape != (1,) * (alpha.ndim - own.ndim) + own.shape:
             raise ValueError(
-                f"alpha must have the shape {own} of a {self.group} of the kernel "
-                f"{self.kernel}, got {alpha.shape}"
+                f"alpha must have the shape {own.shape} of a {self.group} of the "
+                f"kernel {self.kernel}, got {alpha.shape}"
             )
-        self.alpha.value[...] = alpha.reshape(own)
-        self.known.value = np.asarray(1)
+        self.hold(alpha=alpha.reshape(own.shape).astype(own.dtype))
 
     def grid(self) -> Int:
-        """Return the integer codes -1, 0, 1, or -1, 1."""
+        """List the integer codes -1, 0, 1, or -1, 1."""
         return np.array([-1, 1] if self.levels == 2 else [-1, 0, 1])
 
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return codes, scale (shape of alpha) and zero-point 0 of ``v``."""
-        check_finite(v, name="v")
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
+        """Give the codes and alpha, of its shape."""
         scale = check_alpha(self.alpha.value, v, self.group)
-        code = syq_codes(v, syq_threshold(v, self.share(), self.levels), self.levels)
-        return as_codes(code, self.grid()), scale, np.zeros(scale.shape, np.int32)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)``, one codebook a group, ``levels[codes] == y``."""
-        return codebook(*self.quantize(v), self.grid())
+        threshold = syq_threshold(v, self.share(), self.levels)
+        return syq_codes(v, threshold, self.levels), scale, 0
 
     def decision_boundaries(self, v: Float) -> Float:
-        """Return the values where the code changes: (groups, levels - 1)."""
+        """Give the values where the code changes: (groups, levels - 1)."""
         check_finite(v, name="v")
         t = syq_threshold(v, self.share(), self.levels)
         ends = np.array([0] if self.levels == 2 else [-t, t], v.dtype)

@@ -16,18 +16,18 @@ best one (0.612 sigma) 0.1902. Left open by the paper: what a layer of zeros giv
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import numpy as np
 
-from refqnn._types import Float, Int
-from refqnn.core import Run
+from refqnn._types import Float
 from refqnn.quantizers.checks import (
-    as_codes,
-    check_bits,
     check_finite,
-    codebook,
     group_axes,
+)
+from refqnn.quantizers.module import (
+    GridQuantizer,
+    signed,
 )
 from refqnn.quantizers.ternary_weights import (
     TernaryCache,
@@ -76,48 +76,28 @@ def twn_backward(dy: Float, cache: TernaryCache) -> Float:
 
 @final
 @dataclass(eq=False)
-class TWN:
+class TWN(GridQuantizer):
     """Threshold and scale recomputed at every pass."""
 
     group: Group = "layer"
     bits: int = 2
 
+    pair = (twn, twn_backward)
+    codes = staticmethod(signed)
+    options = ("group",)
+    fewest_bits = most_bits = 2
+
     def __post_init__(self) -> None:
-        check_bits(self.bits, least=2, most=2)
+        super().__post_init__()
         group_axes(np.zeros((1, 1)), self.group)
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize the filters ``v: (O, ...)``; ``bits`` can only be 2."""
-        check_bits(self.bits if bits is None else bits, least=2, most=2)
-        q = run.backend.quantizers
-        y, cache = run.straight_through(q.twn, v, group=self.group)
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv."""
-        q, recorded = cache
-        return q.twn_backward(dy, recorded)
-
-    def grid(self) -> Int:
-        """Return the integer codes -1, 0, 1."""
-        return np.array([-1, 0, 1])
-
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return codes, scale (1, 1, ...) or (O, 1, ...) and zero-point 0."""
-        check_finite(v, name="v")
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
+        """Give W^t and alpha: (1, 1, ...) or (O, 1, ...)."""
         threshold, scale = ternary_statistics(v, "twn", group=self.group)
-        q = as_codes(ternary_codes(v, threshold, "twn"), self.grid())
-        return q, scale, np.zeros(scale.shape, np.int32)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)``, one codebook a group, ``levels[codes] == y``."""
-        return codebook(*self.quantize(v), self.grid())
+        return ternary_codes(v, threshold, "twn"), scale, 0
 
     def decision_boundaries(self, v: Float) -> Float:
-        """Return -Delta and Delta of every group: (1, 2) or (O, 2)."""
+        """Give -Delta and Delta of every group: (1, 2) or (O, 2)."""
         check_finite(v, name="v")
         t = ternary_statistics(v, "twn", group=self.group)[0].reshape(-1, 1)
         return np.hstack([-t, t])

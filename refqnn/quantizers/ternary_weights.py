@@ -26,20 +26,19 @@ another scale.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, final
+from typing import Literal, NamedTuple, final
 
 import numpy as np
 
 from refqnn._types import Float, Int
-from refqnn.core import Run
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
-    as_codes,
-    check_bits,
     check_finite,
-    codebook,
     mean_abs,
     mean_kept,
+)
+from refqnn.quantizers.module import (
+    GridQuantizer,
 )
 
 Variant = Literal["resolved", "printed", "twn"]
@@ -120,51 +119,31 @@ def ternary_codes(w: Float, threshold: Float, variant: Variant) -> Float:
 
 @final
 @dataclass(eq=False)
-class Ternary:
+class Ternary(GridQuantizer):
     """Equation (3) with threshold and scale recomputed at every pass."""
 
     variant: Variant = "resolved"
     bits: int = 2
 
+    pair = (ternary, ternary_backward)
+    options = ("variant",)
+    fewest_bits = most_bits = 2
+
     def __post_init__(self) -> None:
-        check_bits(self.bits, least=2, most=2)
+        super().__post_init__()
         ternary_statistics(np.zeros((1, 1)), self.variant)
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize the filters ``v: (O, ...)``; ``bits`` can only be 2."""
-        check_bits(self.bits if bits is None else bits, least=2, most=2)
-        q = run.backend.quantizers
-        y, cache = run.straight_through(q.ternary, v, variant=self.variant)
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv."""
-        q, recorded = cache
-        return q.ternary_backward(dy, recorded)
-
     def grid(self) -> Int:
-        """Return the integer codes -1, 0, 1 (as printed: 0, 1)."""
+        """List the integer codes -1, 0, 1; as printed 0, 1."""
         return np.array([0, 1] if self.variant == "printed" else [-1, 0, 1])
 
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return codes, scale (O, 1, ...) and zero-point 0 of ``v: (O, ...)``."""
-        check_finite(v, name="v")
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
+        """Give sgn(w) M and the scale (O, 1, ...)."""
         threshold, scale = ternary_statistics(v, self.variant)
-        q = as_codes(ternary_codes(v, threshold, self.variant), self.grid())
-        return q, scale, np.zeros(scale.shape, np.int32)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)``, one codebook a filter, ``levels[codes] == y``."""
-        return codebook(*self.quantize(v), self.grid())
+        return ternary_codes(v, threshold, self.variant), scale, 0
 
     def decision_boundaries(self, v: Float) -> Float:
-        """Return the values where the code changes: -0.7 m_i (if any) and 0.7 m_i.
-
-        v: (O, ...)  ->  (O, 2), as printed (O, 1)
-        """
+        """Give -0.7 m_i (if any) and 0.7 m_i: (O, 2), as printed (O, 1)."""
         check_finite(v, name="v")
         t = ternary_statistics(v, self.variant)[0].reshape(-1, 1)
         return t if self.variant == "printed" else np.hstack([-t, t])

@@ -19,15 +19,19 @@ the threshold is 0, as printed. Both levels start at 1.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import numpy as np
 
 from refqnn._types import Float, Int
-from refqnn.core import Param, Run
+from refqnn.core import Param
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient, check_real
-from refqnn.quantizers.checks import check_bits, check_finite, parameter
+from refqnn.quantizers.checks import check_finite, parameter
+from refqnn.quantizers.module import (
+    Quantizer,
+    positive_one,
+)
 
 
 class TTQCache(NamedTuple):
@@ -141,56 +145,27 @@ def check_level(p: Float | float, w: Float, *, name: str) -> Float:
     return p
 
 
-def positive(level: Float) -> Float:
-    """Return the level with entries that left its domain put to float32's smallest.
-
-    >>> positive(np.array(-0.5)) > 0
-    np.True_
-    """
-    return np.maximum(level, np.finfo(np.float32).tiny)
-
-
-def learned_level() -> Param:
-    """Return a level that starts at 1 and is kept positive."""
-    return Param(np.ones(()), group="quantizer", project=positive)
-
-
 @final
 @dataclass(eq=False)
-class TTQ:
+class TTQ(Quantizer):
     """Equation (6) with one pair of learned levels for a layer."""
 
     t: float = 0.05
     bits: int = 2
-    wp: Param = field(init=False, default_factory=learned_level)
-    wn: Param = field(init=False, default_factory=learned_level)
+    wp: Param = field(init=False, default_factory=positive_one)
+    wn: Param = field(init=False, default_factory=positive_one)
+
+    pair = (ttq, ttq_backward)
+    options = ("t",)
+    parameters = ("wp", "wn")
+    fewest_bits = most_bits = 2
 
     def __post_init__(self) -> None:
-        check_bits(self.bits, least=2, most=2)
+        super().__post_init__()
         ttq_threshold(np.zeros(1), self.t)
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize the weights ``v: (O, ...)`` of a layer; ``bits`` can only be 2."""
-        check_bits(self.bits if bits is None else bits, least=2, most=2)
-        q = run.backend.quantizers
-        y, cache = run.straight_through(
-            q.ttq, v, self.wp.value, self.wn.value, t=self.t
-        )
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv and add dwp and dwn."""
-        q, recorded = cache
-        dv, dwp, dwn = q.ttq_backward(dy, recorded)
-        self.wp.grad += dwp
-        self.wn.grad += dwn
-        return dv
-
     def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)`` with levels -W_n, 0, W_p: ``levels[codes] == y``.
+        """Give ``(codes, levels)`` with levels -W_n, 0, W_p: ``levels[codes] == y``.
 
         v: (...)  ->  codes: (...) in {0, 1, 2}, levels: (3,)
         """
@@ -203,7 +178,7 @@ class TTQ:
         return q.astype(np.int64) + 1, np.array([-wn, 0, wp], v.dtype)
 
     def decision_boundaries(self, v: Float) -> Float:
-        """Return -Delta and Delta: (1, 2)."""
+        """Give -Delta and Delta: (1, 2)."""
         check_finite(v, name="v")
         threshold = ttq_threshold(v, self.t)
         return np.array([[-threshold, threshold]], v.dtype)

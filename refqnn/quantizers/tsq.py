@@ -44,13 +44,16 @@ from refqnn._types import Bool, Float, Int
 from refqnn.core import Run
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
-    as_codes,
     check_bits,
     check_finite,
-    codebook,
     group_axes,
     mean_kept,
     parameter,
+)
+from refqnn.quantizers.module import (
+    GridQuantizer,
+    signed,
+    unsigned,
 )
 
 
@@ -379,7 +382,7 @@ def learn_transformation(
 
 @final
 @dataclass(eq=False)
-class TSQActivation:
+class TSQActivation(GridQuantizer):
     """Step 1: fixed eps and delta for inputs that are N(0, 1).
 
     Without ``delta``, that of ``gaussian_delta``; without ``eps``, half of delta.
@@ -389,51 +392,32 @@ class TSQActivation:
     eps: float | None = None
     delta: float | None = None
 
+    pair = (tsq_activation, tsq_activation_backward)
+    codes = staticmethod(unsigned)
+    most_bits = 8
+
     def __post_init__(self) -> None:
-        check_bits(self.bits, least=1, most=8)
+        super().__post_init__()
         check_interval(np.zeros(1), *self.interval())
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize ``v: (...)``."""
-        q = run.backend.quantizers
-        bits = self.bits if bits is None else bits
-        eps, delta = self.interval(bits)
-        y, cache = run.straight_through(q.tsq_activation, v, eps, delta, bits=bits)
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv."""
-        q, recorded = cache
-        return q.tsq_activation_backward(dy, recorded)
+    def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
+        """Give eps () and delta ()."""
+        return self.interval(bits)
 
     def interval(self, bits: int | None = None) -> tuple[Float, Float]:
-        """Return eps () and delta ()."""
-        bits = self.bits if bits is None else bits
-        check_bits(bits, least=1, most=8)
+        """Give eps () and delta () of these bits, or of the module's."""
+        bits = self.bits_of(bits)
         delta = gaussian_delta(bits, self.eps) if self.delta is None else self.delta
         eps = delta / 2 if self.eps is None else self.eps
         return np.asarray(eps), np.asarray(delta)
 
-    def grid(self) -> Int:
-        """Return the integer codes ``0 .. 2^b - 1``."""
-        return np.arange(2**self.bits)
-
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return codes, scale () and zero-point 0 of ``v: (...)``."""
-        check_finite(v, name="v")
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
+        """Give k and delta ()."""
         eps, delta = check_interval(v, *self.interval())
-        k = as_codes(tsq_codes(v, eps, delta, self.bits), self.grid())
-        return k, delta, np.zeros((), np.int32)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
-        return codebook(*self.quantize(v), self.grid())
+        return tsq_codes(v, eps, delta, self.bits), delta, 0
 
     def decision_boundaries(self, v: Float) -> Float:
-        """Return the values where the code changes, eps first: (1, 2^b - 1)."""
+        """Give the values where the code changes, eps first: (1, 2^b - 1)."""
         eps, delta = check_interval(v, *self.interval())
         middle = delta * np.arange(1.5, 2**self.bits - 1).astype(v.dtype)
         return np.append(eps, middle)[None]
@@ -441,7 +425,7 @@ class TSQActivation:
 
 @final
 @dataclass(eq=False)
-class TSQWeight:
+class TSQWeight(GridQuantizer):
     """The best ternary approximation of every filter, found at every pass.
 
     Step 2 ends with weights ``alpha * t``, which it leaves as they are.
@@ -449,40 +433,18 @@ class TSQWeight:
 
     bits: int = 2
 
-    def __post_init__(self) -> None:
-        check_bits(self.bits, least=2, most=2)
+    pair = (optimal_ternary, optimal_ternary_backward)
+    codes = staticmethod(signed)
+    options = ()
+    fewest_bits = most_bits = 2
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize the filters ``v: (O, ...)``; ``bits`` can only be 2."""
-        check_bits(self.bits if bits is None else bits, least=2, most=2)
-        q = run.backend.quantizers
-        y, cache = run.straight_through(q.optimal_ternary, v)
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv."""
-        q, recorded = cache
-        return q.optimal_ternary_backward(dy, recorded)
-
-    def grid(self) -> Int:
-        """Return the integer codes -1, 0, 1."""
-        return np.array([-1, 0, 1])
-
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return codes, scale (O, 1, ...) and zero-point 0 of ``v: (O, ...)``."""
-        check_finite(v, name="v")
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
+        """Give t and alpha (O, 1, ...)."""
         alpha, t = best_ternary(v, kept_from(v))
-        return as_codes(t, self.grid()), alpha, np.zeros(alpha.shape, np.int32)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)``, one codebook a filter, ``levels[codes] == y``."""
-        return codebook(*self.quantize(v), self.grid())
+        return t, alpha, 0
 
     def decision_boundaries(self, v: Float) -> Float:
-        """Return -+ the smallest magnitude that is kept: (O, 2)."""
+        """Give -+ the smallest magnitude that is kept: (O, 2)."""
         check_finite(v, name="v")
         t = kept_from(v).reshape(-1, 1)
         return np.hstack([-t, t])

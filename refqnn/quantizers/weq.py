@@ -42,6 +42,10 @@ from refqnn._types import Bool, Float, Int
 from refqnn.core import Buffer, Run
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import check_finite, flush
+from refqnn.quantizers.module import (
+    Quantizer,
+    unset,
+)
 
 MOST_WEIGHT_LEVELS = 2**16
 MOST_ACTIVATION_LEVELS = 2**8
@@ -425,20 +429,22 @@ def log_entropy(offsets: Int, step: int, levels: int, count: Int) -> Float:
 # -- modules --------------------------------------------------------------------------
 
 
-def check_bits_of_levels(bits: int | None, levels: int) -> None:
-    """Raise where a call asks for a number of bits that is another number of levels."""
+def bits_of_levels(bits: int | None, levels: int) -> int:
+    """floor(log2(levels)); raises where a call asks for other bits than those."""
     if bits is not None and (isinstance(bits, bool) or 2**bits != levels):
         raise ValueError(f"bits must give levels={levels}, got bits={bits!r}")
+    return levels.bit_length() - 1
 
 
 @final
 @dataclass(eq=False)
-class WEQWeight:
+class WEQWeight(Quantizer):
     """Clusters of the weights of a layer, searched in every training pass.
 
     ``warm_start`` begins the search at the last boundaries, as the authors' code does:
     faster, but the result depends on the weights before. ``sweeps`` limits the search:
-    it takes hundreds of sweeps from 32 levels on.
+    it takes hundreds of sweeps from 32 levels on. The bits of a call can only be
+    log2(levels).
     """
 
     levels: int = 16
@@ -446,122 +452,95 @@ class WEQWeight:
     sweeps: int | None = None
     boundaries: Buffer = field(init=False)
     #: 1 once the boundaries are known
-    known: Buffer = field(
-        init=False, default_factory=lambda: Buffer(np.zeros((), np.int64))
-    )
+    known: Buffer = field(init=False, default_factory=unset)
+
+    pair = (weq_weight, weq_weight_backward)
+    options = ("levels", "boundaries")
+    unknown = "boundaries are unknown: train, or call set_boundaries(b)"
 
     def __post_init__(self) -> None:
         self.boundaries = Buffer(np.zeros(cluster_count(self.levels) - 1))
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize ``v: (...)``; ``bits`` can only be log2(levels).
+    def bits_of(self, bits: int | None) -> int:
+        """log2(levels)"""
+        return bits_of_levels(bits, self.levels)
 
-        Raises ValueError in evaluation before the boundaries are known.
-        """
-        check_bits_of_levels(bits, self.levels)
-        if run.training and run.replay is None and v.size:
-            warm = self.warm_start and self.known.value
-            start = self.boundaries.value if warm else None
-            self.set_boundaries(
-                weq_boundaries(v, levels=self.levels, start=start, sweeps=self.sweeps)
-            )
-        if v.size and not self.known.value:
-            raise ValueError("boundaries are unknown: train, or call set_boundaries(b)")
-        q = run.backend.quantizers
-        y, cache = run.straight_through(
-            q.weq_weight, v, levels=self.levels, boundaries=self.boundaries.value
+    def begin(self, v: Float, run: Run, bits: int) -> None:
+        """Search the boundaries of this pass."""
+        warm = self.warm_start and self.known.value
+        start = self.boundaries.value if warm else None
+        self.set_boundaries(
+            weq_boundaries(v, levels=self.levels, start=start, sweeps=self.sweeps)
         )
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv."""
-        q, recorded = cache
-        return q.weq_weight_backward(dy, recorded)
 
     def set_boundaries(self, boundaries: Float) -> None:
         """Set the boundaries: calibration without training."""
-        held = np.zeros(1)
-        self.boundaries.value = check_boundaries(boundaries, held, self.levels)
-        self.known.value = np.asarray(1)
+        self.hold(boundaries=check_boundaries(boundaries, np.zeros(1), self.levels))
 
     def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
+        """Give ``(codes, levels)`` with ``levels[codes] == y``."""
         check_finite(v, name="v")
         b = check_boundaries(self.boundaries.value, v, self.levels)
         return weq_codes(v, b, self.levels), weq_codebook(v, b, self.levels)
 
     def decision_boundaries(self, v: Float) -> Float:
-        """Return the values where the code changes: (1, levels - 1)."""
+        """Give the values where the code changes: (1, levels - 1)."""
         b = check_boundaries(self.boundaries.value, v, self.levels)
-        zero = np.zeros(1 - self.levels % 2, v.dtype)
-        return np.concatenate([-b[::-1], zero, b])[None]
+        between = np.zeros(1 - self.levels % 2, v.dtype)
+        return np.concatenate([-b[::-1], between, b])[None]
 
 
 @final
 @dataclass(eq=False)
-class WEQActivation:
-    """ReLU and the log quantizer; offset and step are searched in training passes."""
+class WEQActivation(Quantizer):
+    """ReLU and the log quantizer; offset and step are searched in training passes.
+
+    A batch without a positive value keeps the last offset and step, and needs none in
+    evaluation. The bits of a call can only be log2(levels).
+    """
 
     levels: int = 16
-    offset: Buffer = field(init=False)
-    step: Buffer = field(init=False)
+    offset: Buffer = field(init=False, default_factory=lambda: Buffer(np.asarray(0)))
+    step: Buffer = field(init=False, default_factory=lambda: Buffer(np.asarray(2)))
     #: 1 once offset and step are known
-    known: Buffer = field(
-        init=False, default_factory=lambda: Buffer(np.zeros((), np.int64))
-    )
+    known: Buffer = field(init=False, default_factory=unset)
+
+    pair = (weq_activation, weq_activation_backward)
+    options = ("levels",)
+    unknown = "offset and step are unknown: train, or call set_grid"
 
     def __post_init__(self) -> None:
         check_levels(self.levels, most=MOST_ACTIVATION_LEVELS)
-        self.offset = Buffer(np.asarray(0))
-        self.step = Buffer(np.asarray(2))
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize ``v: (...)``; ``bits`` can only be log2(levels).
+    def bits_of(self, bits: int | None) -> int:
+        """log2(levels)"""
+        return bits_of_levels(bits, self.levels)
 
-        A batch without a positive value keeps the last offset and step. Raises
-        ValueError in evaluation before they are known, if a value is positive.
-        """
-        check_bits_of_levels(bits, self.levels)
-        positive = bool(np.any(v > 0))
-        if run.training and run.replay is None and positive:
+    def begin(self, v: Float, run: Run, bits: int) -> None:
+        """Search offset and step of this pass."""
+        if np.any(v > 0):
             self.set_grid(*weq_log_search(v, levels=self.levels))
-        if positive and not self.known.value:
-            raise ValueError("offset and step are unknown: train, or call set_grid")
-        q = run.backend.quantizers
-        offset, step = self.held()
-        y, cache = run.straight_through(
-            q.weq_activation, v, offset, step, levels=self.levels
-        )
-        run.see(self, v, y)
-        return y, (q, cache)
 
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv."""
-        q, recorded = cache
-        return q.weq_activation_backward(dy, recorded)
+    def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
+        """Give offset and step."""
+        self.check_known(v[v > 0])
+        return self.offset_and_step()
 
-    def held(self) -> tuple[int, int]:
-        """Return offset and step."""
+    def offset_and_step(self) -> tuple[int, int]:
+        """Give both in 1/16 octaves."""
         return int(self.offset.value), int(self.step.value)
 
     def set_grid(self, offset: int, step: int) -> None:
         """Set offset and step, in 1/16 octaves: calibration without training."""
         log_grid(offset, step, self.levels, np.float64)
-        self.offset.value = np.asarray(offset)
-        self.step.value = np.asarray(step)
-        self.known.value = np.asarray(1)
+        self.hold(offset=offset, step=step)
 
     def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
+        """Give ``(codes, levels)`` with ``levels[codes] == y``."""
         check_finite(v, name="v")
-        thresholds, table = log_grid(*self.held(), self.levels, v.dtype)
+        thresholds, table = log_grid(*self.offset_and_step(), self.levels, v.dtype)
         return log_codes(v, thresholds), table
 
     def decision_boundaries(self, v: Float) -> Float:
-        """Return the values where the code changes: (1, levels - 1)."""
-        return log_grid(*self.held(), self.levels, v.dtype)[0][None]
+        """Give the values where the code changes: (1, levels - 1)."""
+        return log_grid(*self.offset_and_step(), self.levels, v.dtype)[0][None]

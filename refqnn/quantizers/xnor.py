@@ -29,12 +29,11 @@ Left open by the paper: the sign of 0 (+1), and whether a gradient reaches K (no
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, final
+from typing import Literal, NamedTuple, final
 
 import numpy as np
 
-from refqnn._types import Float, Int
-from refqnn.core import Run
+from refqnn._types import Float
 from refqnn.geometry import Padding, Pair
 from refqnn.ops.checks import check_gradient
 from refqnn.ops.pool import avg_pool2d
@@ -43,13 +42,14 @@ from refqnn.ops.straight_through import (
     straight_through_sign,
     straight_through_sign_backward,
 )
-from refqnn.quantizers.binary_weights import Binary, binary_codes
+from refqnn.quantizers.binary_weights import binary_codes
 from refqnn.quantizers.checks import (
-    as_codes,
-    check_bits,
     check_finite,
-    codebook,
     mean_abs,
+)
+from refqnn.quantizers.module import (
+    GridQuantizer,
+    odd,
 )
 
 Gradient = Literal["exact", "paper", "released"]
@@ -207,87 +207,40 @@ def scale_map(
 
 @final
 @dataclass(eq=False)
-class XnorWeight:
+class XnorWeight(GridQuantizer):
     """alpha B with the scale recomputed at every pass."""
 
     gradient: Gradient = "exact"
     bits: int = 1
 
+    pair = (xnor_weight, xnor_weight_backward)
+    codes = staticmethod(odd)
+    options = ("gradient",)
+    most_bits = 1
+
     def __post_init__(self) -> None:
-        check_bits(self.bits, least=1, most=1)
+        super().__post_init__()
         check_reading(self.gradient, np.zeros((1, 1)))
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Quantize the filters ``v: (O, ...)``; ``bits`` can only be 1."""
-        check_bits(self.bits if bits is None else bits, least=1, most=1)
-        q = run.backend.quantizers
-        y, cache = run.straight_through(q.xnor_weight, v, gradient=self.gradient)
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv."""
-        q, recorded = cache
-        return q.xnor_weight_backward(dy, recorded)
-
-    def grid(self) -> Int:
-        """Return the integer codes -1 and 1: odd codes, no zero."""
-        return Binary().grid()
-
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return codes +-1, scale (O, 1, ...) and zero-point 0 of ``v: (O, ...)``."""
-        return Binary().quantize(v)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)``, one codebook a filter, ``levels[codes] == y``."""
-        return Binary().encode(v)
-
-    def decision_boundaries(self, v: Float) -> Float:
-        """Return 0, the value where the code changes: (O, 1)."""
-        return Binary().decision_boundaries(v)
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
+        """Give B and alpha (O, 1, ...)."""
+        alpha = mean_abs(v)
+        return binary_codes(v, alpha), alpha, 0
 
 
 @final
 @dataclass(eq=False)
-class XnorActivation:
+class XnorActivation(GridQuantizer):
     """The sign of section 3.2, a layer behind batch normalization."""
 
     bits: int = 1
 
-    def __post_init__(self) -> None:
-        check_bits(self.bits, least=1, most=1)
+    pair = (xnor_activation, xnor_activation_backward)
+    codes = staticmethod(odd)
+    options = ()
+    most_bits = 1
 
-    def forward(
-        self, v: Float, run: Run, *, bits: int | None = None
-    ) -> tuple[Float, Any]:
-        """Take the signs of ``v: (...)``; ``bits`` can only be 1."""
-        check_bits(self.bits if bits is None else bits, least=1, most=1)
-        q = run.backend.quantizers
-        y, cache = run.straight_through(q.xnor_activation, v)
-        run.see(self, v, y)
-        return y, (q, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """Return dv."""
-        q, recorded = cache
-        return q.xnor_activation_backward(dy, recorded)
-
-    def grid(self) -> Int:
-        """Return the integer codes -1 and 1."""
-        return np.array([-1, 1])
-
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Return codes +-1, scale 1 () and zero-point 0 of ``v: (...)``."""
-        check_finite(v, name="v")
+    def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
+        """Give the signs and the scale 1 ()."""
         one = np.ones((), v.dtype)
-        return as_codes(binary_codes(v, one), self.grid()), one, np.zeros((), np.int32)
-
-    def encode(self, v: Float) -> tuple[Int, Float]:
-        """Return ``(codes, levels)`` with ``levels[codes] == y``."""
-        return codebook(*self.quantize(v), self.grid())
-
-    def decision_boundaries(self, v: Float) -> Float:
-        """Return 0, the value where the code changes: (1, 1)."""
-        return np.zeros((1, 1), v.dtype)
+        return binary_codes(v, one), one, 0

@@ -316,7 +316,11 @@ def test_codes_are_unsigned_with_an_integer_zero_point():
     q, scale, zero_point = module.quantize(np.array([-1.0, 0.0], np.float32))
     assert (q.dtype, scale.dtype, zero_point.dtype) == (np.uint8, np.float32, np.int32)
     assert q[1] == zero_point == 128
-    assert Affine(bits=16).quantize(np.zeros(1))[0].dtype == np.uint8  # one level
+    narrow = Affine(bits=16)
+    with pytest.raises(ValueError, match="the range is unknown"):
+        narrow.quantize(np.zeros(1))
+    narrow.set_range(0.0, 0.0)
+    assert narrow.quantize(np.zeros(1))[0].dtype == np.uint8  # one level
     wide = Affine(bits=9)
     wide.set_range(0.0, 1.0)
     assert wide.quantize(np.zeros(1))[0].dtype == np.uint16

@@ -5,7 +5,8 @@ import pytest
 
 from refqnn.core import Run, named_buffers, named_params
 from refqnn.quantizers import LSQ, lsq, lsq_backward
-from refqnn.quantizers.learned_step_size import lsq_levels, lsq_step, positive
+from refqnn.quantizers.learned_step_size import lsq_levels, lsq_step
+from refqnn.quantizers.module import positive
 
 
 def test_equation_1_is_the_nearest_multiple_ties_to_even():

@@ -18,7 +18,8 @@ from refqnn.quantizers import (
     qil_weight,
     qil_weight_backward,
 )
-from refqnn.quantizers.qil import half_of_largest, positive
+from refqnn.quantizers.module import positive
+from refqnn.quantizers.qil import half_of_largest
 
 ONE, HALF = np.ones(()), np.array(0.5)
 seeds = given(seed=st.integers(0, 2**32 - 1))

@@ -420,9 +420,9 @@ def test_training_refreshes_the_grid_and_evaluation_does_not():
     run = Run(training=True).recording()
     module.forward(x, run)
     module.forward(64 * x, run.replaying(run.tape))
-    assert module.held() == held
+    assert module.offset_and_step() == held
     module.forward(64 * x, Run(training=True))
-    assert module.held() == (held[0] + 96, held[1])
+    assert module.offset_and_step() == (held[0] + 96, held[1])
 
 
 def test_a_batch_without_a_positive_value_keeps_the_grid():
@@ -432,6 +432,6 @@ def test_a_batch_without_a_positive_value_keeps_the_grid():
         assert module.known.value == 0
     module.set_grid(16, 4)
     module.forward(-np.ones(3), Run(training=True))
-    assert module.held() == (16, 4)
+    assert module.offset_and_step() == (16, 4)
     with pytest.raises(ValueError, match="step must be even"):
         module.set_grid(0, 5)

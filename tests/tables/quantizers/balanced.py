@@ -29,7 +29,7 @@ def balanced_row(bits, split, **marks):
         name=f"balanced, {split}, {bits} bits",
         paper="BalancedQ",
         equation="weights",
-        file="balanced.py",
+        file="balanced_quantization.py",
         levels="2^b",
         bits=bits,
         groups=layer,

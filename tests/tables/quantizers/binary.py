@@ -25,7 +25,7 @@ def binary_row(group, groups, paper, equation):
         name=f"binary, {group}",
         paper=paper,
         equation=equation,
-        file="binary.py",
+        file="binary_weights.py",
         levels="2",
         bits=1,
         groups=groups,

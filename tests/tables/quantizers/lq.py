@@ -38,7 +38,7 @@ def lq_row(of, *, basis, module, groups, bits, **marks):
         name=f"lq, {of}",
         paper="LQ-Nets",
         equation="basis held",
-        file="lq.py",
+        file="lq_nets.py",
         levels="2^b",
         bits=bits,
         groups=groups,

@@ -19,7 +19,7 @@ def lsq_row(of, q_n, q_p):
         name=f"lsq, {of}",
         paper="LSQ",
         equation="1-5",
-        file="lsq.py",
+        file="learned_step_size.py",
         levels="2^b",
         bits=4,
         groups=layer,

@@ -85,7 +85,7 @@ def sawb_row(levels, bits, module, clip, **marks):
         name=f"sawb {levels}, {label}",
         paper="SAWB",
         equation="clip, levels",
-        file="sawb.py",
+        file="statistics_aware.py",
         levels="2^b" if rise else "2^b - 1",
         bits=bits,
         groups=layer,

@@ -16,7 +16,7 @@ def ternary_row(variant, paper, equation, **marks):
         name=f"ternary, {variant}",
         paper=paper,
         equation=equation,
-        file="ternary.py",
+        file="ternary_weights.py",
         levels="2" if variant == "printed" else "3",
         bits=2,
         apply=lambda v, k=1: qz.ternary(v, variant=variant)[0],  # noqa: ARG005 - nothing is held

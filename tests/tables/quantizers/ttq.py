@@ -20,7 +20,7 @@ def ttq_row(name, wp, wn, **marks):
         name=f"ttq, {name}",
         paper="TTQ",
         equation="6, 9",
-        file="ttq.py",
+        file="trained_ternary.py",
         levels="3",
         bits=2,
         groups=layer,

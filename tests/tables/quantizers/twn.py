@@ -26,7 +26,7 @@ def twn_row(group, groups):
         name=f"twn, {group}",
         paper="TWN",
         equation="scale and threshold",
-        file="twn.py",
+        file="ternary_weight_networks.py",
         levels="3",
         bits=2,
         groups=groups,

@@ -258,7 +258,7 @@ def parse_json(text: str | bytes, name: str) -> Any:
     >>> parse_json("[1", "a.json")
     Traceback (most recent call last):
         ...
-    refqnn.files.Unreadable: a.json holds no JSON: Expecting ',' delimiter: line 1 ...
+    refqnn.files.Unreadable: a.json is no JSON: Expecting ',' delimiter: line 1 ...
     """
     deep = f"{name} is JSON nested more than {DEEPEST} deep"
     try:
@@ -266,7 +266,7 @@ def parse_json(text: str | bytes, name: str) -> Any:
     except RecursionError:
         raise Unreadable(deep) from None
     except ValueError as error:
-        raise Unreadable(f"{name} holds no JSON: {error}") from error
+        raise Unreadable(f"{name} is no JSON: {error}") from error
     level = [value]
     for _ in range(DEEPEST + 1):
         level = [

@@ -47,7 +47,7 @@ MOVED = {
         "syq:symmetric_quantization ternary:ternary_weights ttq:trained_ternary "
         "twn:ternary_weight_networks"
     },
-    "": {"studies": "sweep"},
+    "": {"cli": "demo:demonstration", "studies": "sweep"},
 }
 
 

@@ -37,15 +37,13 @@ RANK = {
     "studies": 8,
     "papers": 9,
     "conformance": 10,
-    "demo": 11,
-    "commands": 12,
-    "cli": 13,
-    "__main__": 14,
+    "cli": 11,
+    "__main__": 12,
 }
 LEAVES = ("data", "plots")
 DEFINITIONS = ("ops", "integer", "quantizers")
 #: rooms that may choose the compiled side
-CHOOSERS = ("deploy", "papers", "demo", "commands", "cli")
+CHOOSERS = ("deploy", "papers", "cli")
 MAY_FAST_IMPORT = ("_types", "core", "geometry", "fast", *DEFINITIONS)
 MOST_STATEMENTS = 40
 
@@ -305,7 +303,7 @@ def test_rules_reject_planted_violations(rule, name, source):
 
 INNOCENT = (
     (backward_arrows, "refqnn.nn.x", "import refqnn\nfrom refqnn.core import Run"),
-    (backward_arrows, "refqnn.demo", "from refqnn import data, fast, plots"),
+    (backward_arrows, "refqnn.cli", "from refqnn import data, fast, plots"),
     (compiled_definitions, "refqnn.fast.x", "from numba import njit"),
     (unsafe_kernels, "refqnn.fast.ops.x", "njit(fastmath={'reassoc', 'contract'})"),
     (twins_without_definition, "refqnn.fast.x", ""),

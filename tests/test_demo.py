@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import refqnn
-from refqnn import cli, data, demo, nn
+from refqnn import cli, data, nn
+from refqnn.cli import demonstration as demo
 
 TINY = demo.QUICK._replace(
     width=0.1, epochs=1, batch=20, warmup=0.5, train=40, test=12, slice=3

@@ -122,6 +122,6 @@ def test_a_cluster_runs_the_study(capsys):
 
 
 def test_without_dask_a_cluster_is_refused(monkeypatch, capsys):
-    monkeypatch.setattr("refqnn.studies.command.find_spec", lambda _: None)
+    monkeypatch.setattr("refqnn.cli.study.find_spec", lambda _: None)
     assert cli.main(["study", NAME, "--cluster", "tcp://a:1"]) == 2
     assert "needs pip install refqnn[cluster]" in capsys.readouterr().err

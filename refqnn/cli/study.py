@@ -1,23 +1,44 @@
 """``refqnn study``: list the studies, or run one and show its table and figures."""
 
-import argparse
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from refqnn import plots
-from refqnn.files import write_lines
-from refqnn.studies.study import MODULES, Study, study_named
+from refqnn.cli.options import Answer, Parser, count, whole_number
 
-Answer = tuple[dict[str, Any], str]
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from refqnn.studies.study import Study
 
 
-def study(options: argparse.Namespace) -> Answer:
+def arguments(command: Parser) -> None:
+    """Add the options."""
+    command.epilog = (
+        "What has run is recorded when it ends; what was cut off is run again."
+    )
+    add = command.add_argument
+    add("name", nargs="?", metavar="NAME", help="none: list the studies")
+    add("--quick", action="store_true", help="a look at the program, not at numbers")
+    add("--seeds", type=whole_number, nargs="+", help="of the trainings")
+    add("--runs", type=Path, metavar="FOLDER", help="of the records (runs/NAME)")
+    add("--workers", type=count, metavar="N", help="processes (one a core)")
+    add("--cluster", metavar="ADDRESS", help="of a scheduler of Dask, instead")
+    add("--figure", type=Path, metavar="PATH", help="(FOLDER/NAME.png)")
+    text = "settings of the study; --set alone lists them"
+    add("--set", nargs="*", action="extend", metavar="KEY=VALUE", help=text)
+
+
+def run(options: Namespace) -> Answer:
     """List the studies, or run one; return its answer as JSON holds it, and as text."""
+    from refqnn import plots
+    from refqnn.files import write_lines
+    from refqnn.studies.study import MODULES, study_named
+
     if options.name is None:
         return listing([study_named(name) for name in MODULES])
     if None not in (options.workers, options.cluster):
@@ -52,7 +73,7 @@ def study(options: argparse.Namespace) -> Answer:
     return answer, "\n".join([*chosen.lines(settings, rows), *answer["figures"]])
 
 
-def listing(studies: Sequence[Study]) -> Answer:
+def listing(studies: Sequence["Study"]) -> Answer:
     """Return every study with what it shows, and how long it takes."""
     width = max((len(study.name) for study in studies), default=0)
     head = f"{'study':{width}s}  {'takes':>9s}  {'--quick':>9s}  shows"
@@ -67,7 +88,7 @@ def listing(studies: Sequence[Study]) -> Answer:
     return {"studies": rows}, "\n".join([head, *lines])
 
 
-def given(options: argparse.Namespace) -> dict[str, Any]:
+def given(options: Namespace) -> dict[str, Any]:
     """Return the settings of the command line; ValueError without an equals sign."""
     pairs = [text.partition("=") for text in options.set or ()]
     for key, equals, value in pairs:
@@ -78,7 +99,7 @@ def given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def executor_at(address: str | None) -> Iterator[Executor | None]:
+def executor_at(address: str | None) -> Iterator["Executor | None"]:
     """Yield the executor of a cluster of Dask; None where no address is given."""
     if address is None:
         yield None

@@ -1,0 +1,30 @@
+"""``refqnn convert``: other people's goldens as packs."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from refqnn.cli.options import CONFORMS, NOTHING, Answer, Parser, add_output
+
+
+def arguments(command: Parser) -> None:
+    """Add the options."""
+    text = "folder of ONNX, TOSA or CMSIS-NN test data"
+    command.add_argument("goldens", help=text)
+    add_output(command, "folder for the packs (packs)")
+
+
+def run(options: Namespace) -> Answer:
+    """Write one pack for each family and profile."""
+    from refqnn.conformance.reach import goldens, pack_files
+
+    suite = goldens.read(options.goldens)
+    root = Path(options.output or "packs")
+    written = {}
+    for pack in goldens.as_packs(suite):
+        folder = root / "-".join(dict.fromkeys((pack.family, pack.profile)))
+        pack_files.write(pack, folder)
+        written[str(folder)] = len(pack.cases)
+    lines = [f"wrote {folder}: {n} cases" for folder, n in written.items()]
+    code = CONFORMS if written else NOTHING
+    answer = {"packs": written, "unread": dict(suite.unread), "exit_code": code}
+    return answer, "\n".join([*lines, suite.told()]).strip()

@@ -1,0 +1,31 @@
+"""``refqnn generate``: a pack, vectors with a purpose."""
+
+from argparse import Namespace
+
+from refqnn.cli.options import Answer, Parser, add_family, add_output, add_profile
+
+
+def arguments(command: Parser) -> None:
+    """Add the options."""
+    add_family(command)
+    add_profile(command)
+    add_output(command, "folder to write (FAMILY_pack)")
+    text = "one JSON object a line, to a pipe"
+    command.add_argument("--stream", action="store_true", help=text)
+
+
+def run(options: Namespace) -> Answer:
+    """Write a pack, or its lines to standard output."""
+    from refqnn.conformance.reach import pack_files, packs, stream
+
+    pack = packs.generate(options.family, profile=options.profile)
+    if options.stream:
+        if options.output:
+            raise ValueError("--stream writes to standard output, leave --output out")
+        lines = list(stream.lines(pack))
+        return {"lines": lines}, "\n".join(lines)
+    folder = options.output or f"{options.family}_pack"
+    pack_files.write(pack, folder)
+    digest = pack.manifest()["digest"]
+    answer = {"pack": str(folder), "cases": len(pack.cases), "digest": digest}
+    return answer, f"wrote {folder}: {len(pack.cases)} cases, {digest}"

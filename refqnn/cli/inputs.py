@@ -1,0 +1,89 @@
+"""What commands read: networks, images, outputs of other implementations."""
+
+import sys
+from pathlib import Path
+
+from refqnn import data
+from refqnn._types import Array
+from refqnn.deploy import IntegerNetwork
+from refqnn.files import Unreadable, parse_npz, read_headed, read_npz
+from refqnn.networks import build
+from refqnn.nn import Sequential
+from refqnn.nn import checkpoint as checkpoints
+
+
+def load_either(path: Path) -> Sequential | IntegerNetwork:
+    """Return the integer network or the checkpoint's network that a file holds."""
+    header, _ = read_headed(path, None)
+    if str(header.get("format")).startswith("refqnn integer network"):
+        return IntegerNetwork.load(path)
+    return load_network(path)
+
+
+def load_network(path: Path) -> Sequential:
+    """Return the network of a checkpoint."""
+    content = checkpoints.load(path)
+    network = build(content.config)
+    checkpoints.restore(network, content)
+    return network
+
+
+def load_data(folder: Path | None) -> data.Dataset:
+    """Return the images of a folder, IDX or CIFAR by its files; None: the embedded."""
+    if folder is None:
+        return data.embedded()
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder")
+    if (folder / "train.bin").exists():
+        train, test = (
+            data.read_cifar100(folder / f"{part}.bin") for part in ("train", "test")
+        )
+    elif batches := sorted(folder.glob("data_batch_*.bin")):
+        train = data.read_cifar10(batches)
+        test = data.read_cifar10(folder / "test_batch.bin")
+    else:
+        return data.fashion_mnist(folder)
+    return data.Dataset(*train, *test)
+
+
+def read_input() -> bytes:
+    """Return the bytes of standard input; raise Unreadable where it is closed."""
+    if sys.stdin is None:
+        raise Unreadable("standard input is closed")
+    return sys.stdin.buffer.read()
+
+
+def text_lines() -> list[str]:
+    """Return the lines of standard input; raise Unreadable for what is no text."""
+    try:
+        return read_input().decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"standard input is no UTF-8 text: {error}") from error
+
+
+def read_arrays(path: str) -> dict[str, Array]:
+    """Return the arrays of an ``.npz`` file, of a folder of them or of standard input.
+
+    An array NAME of CASE.npz in a folder is called CASE/NAME. Raises Unreadable, for a
+    file that is not there, too.
+    """
+    try:
+        if path == "-":
+            return parse_npz(read_input(), "standard input")
+        if Path(path).is_dir():
+            return {
+                f"{file.stem}/{name}": array
+                for file in sorted(Path(path).glob("*.npz"))
+                for name, array in read_npz(file).items()
+            }
+        return read_npz(path)
+    except OSError as error:
+        raise Unreadable(f"{path} cannot be read: {error}") from error
+
+
+def send(content: bytes, *, json: bool) -> None:
+    """Write bytes to standard output; raise where an answer in JSON wants it, too."""
+    if json:
+        raise ValueError("--json and --output - both want standard output")
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()

@@ -1,0 +1,75 @@
+"""Options that commands share, and the types of their values."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+#: what a command answers: plain values, and text for people
+Answer = tuple[dict[str, Any], str]
+Parser = argparse.ArgumentParser
+#: flag, type, default, help
+Option = tuple[str, Callable[[str], Any], Any, str]
+#: exit codes of a comparison
+CONFORMS, MISMATCH, NOTHING = 0, 1, 3
+
+
+def whole_number(text: str) -> int:
+    """Return an int of at least 0, such as seeds a generator.
+
+    >>> whole_number("12")
+    12
+    """
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """Return an int of at least 1."""
+    if whole_number(text) == 0:
+        raise argparse.ArgumentTypeError("must be at least 1, got 0")
+    return int(text)
+
+
+def beside(text: str) -> str:
+    """Return the name of a file to write, or how its name starts: its folder exists.
+
+    >>> beside("figure.png"), beside("figure")
+    ('figure.png', 'figure')
+    """
+    folder = Path(f"{text}.").parent
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {folder}, got {text!r}")
+    return text
+
+
+SEED: Option = ("--seed", whole_number, 0, "of everything random")
+DATA: Option = (
+    "--data",
+    Path,
+    None,
+    "folder of IDX or CIFAR binary files; none: the embedded Fashion-MNIST subset",
+)
+
+
+def add_options(command: Parser, *options: Option) -> None:
+    """Add options, each with its default in its help."""
+    for flag, kind, default, text in options:
+        shown = text if default is None else f"{text} ({default})"
+        command.add_argument(flag, type=kind, default=default, help=shown)
+
+
+def add_family(command: Parser) -> None:
+    """Add the family of functions that a command is about."""
+    command.add_argument("family", help="of functions; refqnn list ops, quantizers")
+
+
+def add_profile(command: Parser) -> None:
+    """Add the profile whose semantics count."""
+    command.add_argument("--profile", default="refqnn", help="(refqnn)")
+
+
+def add_output(command: Parser, text: str) -> None:
+    """Add where the answer is written; ``text`` says what, and the default."""
+    command.add_argument("-o", "--output", help=text)

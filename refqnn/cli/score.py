@@ -1,0 +1,49 @@
+"""``refqnn score``: the variants that vectors do not detect."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from refqnn.cli.options import CONFORMS, MISMATCH, NOTHING, Answer, Parser
+
+
+def arguments(command: Parser) -> None:
+    """Add the options."""
+    command.add_argument("pack", help="a pack, or a folder of somebody else's goldens")
+
+
+def run(options: Namespace) -> Answer:
+    """List the variants that a pack, or somebody else's goldens, do not detect."""
+    if Path(options.pack, "manifest.json").exists():
+        return score_pack(options.pack)
+    return score_goldens(options.pack)
+
+
+def score_pack(path: str) -> Answer:
+    """List the variants that a pack does not detect."""
+    from refqnn.conformance.reach import pack_files, packs
+
+    detected, missed = packs.score(pack_files.read(path))
+    lines = [f"{detected} / {detected + len(missed)} variants detected"]
+    lines += [
+        f"missed: {', '.join(f'{a} = {v}' for a, v in m.items())}" for m in missed
+    ]
+    code = MISMATCH if missed else CONFORMS
+    answer = {"detected": detected, "missed": missed, "exit_code": code}
+    return answer, "\n".join(lines)
+
+
+def score_goldens(path: str) -> Answer:
+    """List the variants that the goldens below a folder do not detect."""
+    from refqnn.conformance.reach import goldens
+
+    suite = goldens.read(path)
+    scores = goldens.score(suite)
+    seen = all(s.detected == s.others and not s.unexplained for s in scores)
+    code = (CONFORMS if seen else MISMATCH) if scores else NOTHING
+    answer = {
+        "scores": [s.as_dict() for s in scores],
+        "unread": dict(suite.unread),
+        "exit_code": code,
+    }
+    lines = [*map(str, scores), suite.told()]
+    return answer, "\n".join(line for line in lines if line)

@@ -1,12 +1,12 @@
 """Random arguments of each kind: every region of the kind is met often."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from refqnn._types import Array, Float, Int
-from refqnn.conformance.choices.kinds import RANGES
+from refqnn.conformance.choices.kinds import RANGES, ranges
 
 Generator = np.random.Generator
 #: scales that are powers of two, and scales that are none
@@ -36,12 +36,12 @@ def laid_out(rng: Generator, x: Array) -> Array:
     return np.asarray(spaced[..., 0])
 
 
-def code_range(rng: Generator) -> tuple[int, int]:
-    """Return q_min and q_max: those in use, or the ends of an odd range."""
-    known = [*RANGES.values(), RANGES["int8"], None]
+def code_range(rng: Generator, most: int = 16) -> tuple[int, int]:
+    """Return q_min and q_max: those in use up to ``most`` bits, or an odd range."""
+    known = [*ranges(most).values(), RANGES["int8"], None]
     ends = known[int(rng.integers(len(known)))]
     if ends is None:
-        return -int(rng.integers(3, 120)), int(rng.integers(5, 120)) * 2
+        return -int(rng.integers(3, 120)), int(rng.integers(5, 120))
     return ends
 
 
@@ -52,17 +52,20 @@ def zero_point(rng: Generator, q_min: int, q_max: int) -> int:
     return min(max(chosen, q_min), q_max)
 
 
-def several(rng: Generator, shape: Sequence[int], one: Any) -> Any:
+def several(
+    rng: Generator, shape: Sequence[int], one: Callable[[], Any], *, values: int = 1
+) -> Any:
     """Return ``one()``, or one for each entry along an axis that has some.
 
-    An array broadcasts to ``shape``.
+    An array broadcasts to ``shape``, with an axis more for ``values`` numbers.
     """
     long = [axis for axis, size in enumerate(shape) if size > 1]
     if not long or rng.random() < 0.5:
         return one()
     axis = int(rng.choice(long))
     column = [one() for _ in range(shape[axis])]
-    return np.array(column).reshape(-1, *[1] * (len(shape) - axis - 1))
+    last = (values,) if values > 1 else ()
+    return np.array(column).reshape(-1, *[1] * (len(shape) - axis - 1), *last)
 
 
 def scale(rng: Generator) -> np.float32:
@@ -107,3 +110,58 @@ def codes(rng: Generator, shape: Sequence[int], dtype: str) -> Int:
     x = rng.integers(info.min, info.max + 1, shape)
     ends = np.where(rng.random(shape) < 0.5, info.min, info.max)
     return np.where(rng.random(shape) < 0.1, ends, x).astype(dtype)
+
+
+def gradient(rng: Generator, shape: Sequence[int], dtype: Any = np.float64) -> Float:
+    """Draw dy: of both signs, of unequal sizes, a few zeros.
+
+    >>> gradient(np.random.default_rng(0), (4,))
+    array([ 0.,  0.,  0., -1.])
+    """
+    quarters = rng.integers(-8, 9, shape) / 4
+    return np.asarray(np.where(rng.random(shape) < 0.1, 0, quarters), dtype)
+
+
+def pick(rng: Generator, *choices: Any) -> Any:
+    """Return one of the choices, each as likely."""
+    return choices[int(rng.integers(len(choices)))]
+
+
+def pair(rng: Generator, *sizes: int) -> Any:
+    """Return one number for h and w, or two."""
+    h, w = pick(rng, *sizes), pick(rng, *sizes)
+    return h if rng.random() < 0.5 else (h, w)
+
+
+def padding(rng: Generator, most: int = 2) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return ((top, bottom), (left, right)): none, even, or four unlike ones."""
+    t, b, l, r = rng.integers(0, most + 1, 4).tolist()
+    return pick(
+        rng, ((0, 0), (0, 0)), ((t, t), (t, t)), ((t, t), (l, l)), ((t, b), (l, r))
+    )
+
+
+def offset(rng: Generator, dtype: str) -> int:
+    """Return a zero-point of a dtype: 0, odd, any, or an end."""
+    info = np.iinfo(dtype)
+    low, high = max(info.min, -300), min(info.max, 300)
+    any_ = int(rng.integers(low, high + 1))
+    return int(pick(rng, 0, 0, any_ | 1, any_, info.min, info.max))
+
+
+def offsets(rng: Generator, dtype: str, channels: int) -> Any:
+    """Return one zero-point of weights, or one for each output channel."""
+    if channels == 1 or rng.random() < 0.6:
+        return offset(rng, dtype)
+    return np.array([offset(rng, dtype) for _ in range(channels)])
+
+
+def biases(rng: Generator, n: int) -> Int:
+    """Draw int32 biases of both signs, of any size, or zeros."""
+    size = 2.0 ** rng.integers(1, 24)
+    return np.asarray(rng.uniform(-size, size, n) * (rng.random() < 0.85), np.int32)
+
+
+def normal(rng: Generator, shape: Sequence[int]) -> Float:
+    """Draw normal numbers, one in ten 0."""
+    return np.where(rng.random(shape) < 0.1, 0, rng.normal(size=shape))

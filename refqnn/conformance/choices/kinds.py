@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Array
+from refqnn.geometry import pad_widths
 
 Inputs = Mapping[str, Any]
 Region = Callable[[Inputs], bool]
@@ -69,17 +70,16 @@ def special(name: str) -> Regions:
     )
 
 
+def layout(name: str) -> Regions:
+    """The layout of an array in memory."""
+    return where(name, {"not contiguous": lambda x: not x.flags.c_contiguous})
+
+
 def shape(name: str) -> Regions:
     """Lengths, axes and the layout in memory."""
     lengths = {f"{n} elements": equals_size(n) for n in LENGTHS}
-    return where(
-        name,
-        lengths
-        | {
-            "several axes": lambda x: x.ndim > 1,
-            "not contiguous": lambda x: not x.flags.c_contiguous,
-        },
-    )
+    several = {"several axes": lambda x: x.ndim > 1}
+    return where(name, lengths | several) | layout(name)
 
 
 def equals_size(n: int) -> Callable[[Array], Any]:
@@ -87,13 +87,18 @@ def equals_size(n: int) -> Callable[[Array], Any]:
     return lambda x: x.size == n
 
 
-def code_range() -> Regions:
+def ranges(most: int) -> dict[str, tuple[int, int]]:
+    """Return the ranges of at most so many bits."""
+    return {n: r for n, r in RANGES.items() if r[1] - r[0] < 2**most}
+
+
+def code_range(most: int = 16) -> Regions:
     """The ranges of codes that are in use, and one that is a power of two nowhere."""
 
     def region(ends: tuple[int, int]) -> Region:
         return lambda call: (call["q_min"], call["q_max"]) == ends
 
-    named = {f"range: {what}": region(ends) for what, ends in RANGES.items()}
+    named = {f"range: {what}": region(ends) for what, ends in ranges(most).items()}
     return named | {"range: odd": lambda call: odd_range(call["q_min"], call["q_max"])}
 
 
@@ -237,7 +242,7 @@ def on_grid(name: str = "x") -> Regions:
 
 def units(call: Inputs, name: str) -> tuple[Array, Array, Array]:
     """Return x / scale in float64 and the ends of the grid in the same units."""
-    z = np.asarray(call["zero_point"], np.float64)
+    z = np.asarray(call.get("zero_point", 0), np.float64)
     x, scale = (np.asarray(call[key], np.float64) for key in (name, "scale"))
     return x / scale, call["q_min"] - z, call["q_max"] - z
 
@@ -251,3 +256,150 @@ def beside(u: Array) -> Array:
     """Return where a number is within 2^-16 of a half, and is none."""
     gap = np.abs(u - np.floor(u) - 0.5)
     return np.asarray((gap > 0) & (gap < np.maximum(np.abs(u), 1) * 2.0**-16))
+
+
+def accumulators(name: str = "acc") -> Regions:
+    """Where products with a real number lie between codes, and near int32's ends."""
+
+    def exact(call: Inputs) -> tuple[Array, Array, Array]:
+        m, e = (np.asarray(call[key], np.float64) for key in ("multiplier", "shift"))
+        z = np.asarray(call["zero_point"], np.float64)
+        t = np.asarray(call[name], np.float64) * np.ldexp(m, e.astype(int) - 31)
+        return t, call["q_min"] - z, call["q_max"] - z
+
+    tests: dict[str, Callable[[Array, Array, Array], Any]] = {
+        "product a tie": lambda t, *_: halves(t),
+        "product beside a tie": lambda t, *_: beside(t),
+        "product below the range": lambda t, lo, _: t < lo,
+        "product inside": lambda t, lo, hi: (lo < t) & (t < hi),
+        "product above the range": lambda t, _, hi: t > hi,
+        "product beyond 16 bits": lambda t, *_: np.abs(t) > 2.0**16,
+    }
+    products = {
+        f"{name}: {what}": lambda call, test=test: bool(np.any(test(*exact(call))))
+        for what, test in tests.items()
+    }
+    return products | where(
+        name,
+        {
+            "near the ends of int32": lambda a: np.abs(a.astype(np.int64)) > 2**30,
+            "beyond 24 bits": lambda a: np.abs(a.astype(np.int64)) > 2**23,
+            "small": lambda a: np.abs(a.astype(np.int64)) < 2**8,
+        },
+    )
+
+
+def shifts(name: str = "shift") -> Regions:
+    """Shifts to either side, and the longest."""
+    return where(
+        name,
+        {
+            "right": lambda e: e < 0,
+            "none": lambda e: e == 0,
+            "left": lambda e: e > 0,
+            "right by more than 16": lambda e: e < -16,
+        },
+    )
+
+
+def wide_sums(outputs: Callable[[Inputs], Array], *widths: int) -> Regions:
+    """Sums that need more bits than an accumulator may have."""
+
+    def beyond(bits: int) -> Region:
+        return lambda call: bool(np.any(np.abs(outputs(call)) >= 2 ** (bits - 1)))
+
+    return {f"sum: beyond {bits} bits": beyond(bits) for bits in widths}
+
+
+def channels() -> Regions:
+    """Groups of channels: none, two, three, one channel each, several outputs each."""
+
+    def each(call: Inputs) -> bool:
+        return bool(call["groups"] == call["x"].shape[1] > 1)
+
+    return {
+        "groups: 1": lambda call: call["groups"] == 1,
+        "groups: 2": lambda call: call["groups"] == 2,
+        "groups: 3": lambda call: call["groups"] == 3,
+        "groups: one channel each": each,
+        "groups: one channel each, several outputs": lambda call: (
+            each(call) and len(call["w"]) > call["groups"]
+        ),
+    }
+
+
+def padded() -> Regions:
+    """Padding: none, even, uneven, unlike in h and w."""
+
+    def of(call: Inputs) -> tuple[tuple[int, int], tuple[int, int]]:
+        return pad_widths(call["padding"])
+
+    return {
+        "padding: none": lambda call: not np.any(of(call)),
+        "padding: top unlike bottom": lambda call: of(call)[0][0] != of(call)[0][1],
+        "padding: left unlike right": lambda call: of(call)[1][0] != of(call)[1][1],
+        "padding: h unlike w": lambda call: of(call)[0] != of(call)[1],
+        "padding: even": lambda call: (
+            len({*of(call)[0], *of(call)[1]}) == 1 and bool(np.any(of(call)))
+        ),
+    }
+
+
+def kernels(name: str = "w") -> Regions:
+    """Kernel sizes of weights (O, C // G, Kh, Kw)."""
+    return {
+        f"{name}: 1 x 1": lambda call: call[name].shape[2:] == (1, 1),
+        f"{name}: square": lambda call: call[name].shape[2] == call[name].shape[3] > 1,
+        f"{name}: h unlike w": lambda call: call[name].shape[2] != call[name].shape[3],
+    }
+
+
+def zero_points_of_weights() -> Regions:
+    """One zero-point for all weights, or one for each output channel."""
+    return {
+        "w_zero_point: one for all": lambda call: np.size(call["w_zero_point"]) == 1,
+        "w_zero_point: one for each output": lambda call: (
+            np.ndim(call["w_zero_point"]) == 1
+            and bool(np.ptp(call["w_zero_point"]) > 0)
+        ),
+    }
+
+
+def examples(name: str) -> Regions:
+    """One example, or several."""
+    return {
+        f"{name}: one example": lambda call: len(call[name]) == 1,
+        f"{name}: several examples": lambda call: len(call[name]) > 1,
+    }
+
+
+def has_columns(name: str, n: int) -> Region:
+    """Return the region of matrices with n columns."""
+    return lambda call: bool(call[name].shape[-1] == n)
+
+
+def rows(name: str, *of: int) -> Regions:
+    """Numbers of examples."""
+    return {f"{name}: {n} rows": partial(has_rows, name, n) for n in of}
+
+
+def has_rows(name: str, n: int, call: Inputs) -> bool:
+    """Say whether an array has n rows."""
+    return len(call[name]) == n
+
+
+def number(name: str, *of: float) -> Regions:
+    """One number of a call: each of some values, and others."""
+    return {f"{name}: {value:g}": partial(equals, name, value) for value in of} | {
+        f"{name}: another": lambda call: float(call[name]) not in of
+    }
+
+
+def flag(name: str) -> Regions:
+    """An option that is set, or not."""
+    return {f"{name}: {value}": partial(equals, name, value) for value in (True, False)}
+
+
+def all_reals(*names: str) -> Regions:
+    """Signs and zeros of several arguments."""
+    return {where: test for name in names for where, test in reals(name).items()}

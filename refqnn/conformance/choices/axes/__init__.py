@@ -8,8 +8,8 @@ different ways. The first value of each axis is refqnn's own answer, the default
 from refqnn.conformance.choices.axes.arithmetic import AFFINE, GRADIENT, REQUANTIZE
 from refqnn.conformance.choices.axes.axis import Axis as Axis
 from refqnn.conformance.choices.axes.axis import Value as Value
+from refqnn.conformance.choices.axes.learning import TRAINING
 from refqnn.conformance.choices.axes.published import QUANTIZER
 from refqnn.conformance.choices.axes.tensors import TENSOR
-from refqnn.conformance.choices.axes.training import TRAINING
 
 AXES: dict[str, Axis] = AFFINE | GRADIENT | REQUANTIZE | TENSOR | TRAINING | QUANTIZER

@@ -5,7 +5,7 @@ fake_quantize.py fake_quantize with its gradients
 requantize.py    requantize
 convolution.py   conv2d, linear
 pooling.py       avg_pool2d, max_pool2d
-training.py      lstm_cell, batch_norm, softmax_cross_entropy
+float_layers.py  lstm_cell, batch_norm, softmax_cross_entropy
 optimiser.py     sgd
 gating.py        gate
 training_step.py whole steps of a quantized layer
@@ -18,13 +18,13 @@ from refqnn.conformance.choices.families import (
     affine,
     convolution,
     fake_quantize,
+    float_layers,
     gating,
     gradients,
     optimiser,
     pooling,
     published,
     requantize,
-    training,
     training_step,
 )
 from refqnn.conformance.choices.families.family import REFUSED as REFUSED
@@ -41,7 +41,7 @@ ROOMS = (
     requantize,
     convolution,
     pooling,
-    training,
+    float_layers,
     optimiser,
     gating,
     training_step,

@@ -7,6 +7,7 @@ y = bias + sum of c over the window and the group     (3)   kernel, weight_layou
                                                             accumulator, bias
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from refqnn import integer
 from refqnn._types import Array, Int
+from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.families.family import (
     Choices,
     Family,
@@ -46,6 +48,8 @@ def conv2d(
     w = laid(w, choices["weight_layout"], choices["kernel"])
     if choices["group_assignment"] == "interleaved":
         x, w, b = (interleaved(a, groups, axis) for a, axis in ((x, 1), (w, 0), (b, 0)))
+        if np.ndim(w_zero_point):
+            w_zero_point = interleaved(np.asarray(w_zero_point), groups, 0)
     x, z = centred(x, x_zero_point, choices["x_zero_point_use"])
     b = b if choices["bias"] == "added" else np.zeros_like(b)
     if choices["accumulator"] == "int16_saturating_pairs" and unsigned:
@@ -143,7 +147,12 @@ def narrowed(y: Int, accumulator: str) -> Int:
 
 
 def linear(
-    choices: Choices, x: Int, w: Int, b: Int, x_zero_point: int, w_zero_point: int
+    choices: Choices,
+    x: Int,
+    w: Int,
+    b: Int,
+    x_zero_point: int,
+    w_zero_point: npt.ArrayLike,
 ) -> Outputs:
     """Equations (2) and (3) without windows."""
     unsigned = x.dtype == np.uint8
@@ -152,7 +161,7 @@ def linear(
     x, z = centred(x, x_zero_point, choices["x_zero_point_use"])
     b = b if choices["bias"] == "added" else np.zeros_like(b)
     if choices["accumulator"] == "int16_saturating_pairs" and unsigned:
-        rows = w.astype(np.int64) - w_zero_point
+        rows = w.astype(np.int64) - np.reshape(w_zero_point, (-1, 1))
         y = paired(x.astype(np.int64)[:, None] * rows) - z * rows.sum(axis=-1) + b
     else:
         y = integer.linear(
@@ -258,6 +267,97 @@ def draw_linear(rng: np.random.Generator, n: int) -> Inputs:
     return linear_inputs(rng, max(n // 8, 1), 16, 8)
 
 
+def wide_conv2d(rng: np.random.Generator, n: int) -> Inputs:
+    """Planes of any geometry; sums of 16-bit codes that no int32 holds."""
+    kernel = draws.pick(rng, (1, 1), (3, 3), (2, 2), (3, 2), (1, 3), (2, 3))
+    x_dtype = draws.pick(rng, "uint8", "int8", "int16")
+    w_dtype = draws.pick(rng, "int8", "int8", "uint8")
+    groups, each, out = draws.pick(rng, *CHANNELS)
+    deep = rng.random() < 0.15  # enough products to pass 32 bits
+    each = 600 if deep and groups == 1 else each
+    stride, dilation = draws.pair(rng, 1, 1, 2, 3), draws.pair(rng, 1, 1, 2)
+    padding = draws.padding(rng, 0 if deep else 2)
+    reach = [d * (k - 1) + 1 for d, k in zip(both(dilation), kernel, strict=True)]
+    most = 3 if deep else max(min(n, 9), 2)
+    h, w = (r + int(rng.integers(0, most)) for r in reach)
+    shape = draws.pick(rng, 1, 2), groups * each, h, w
+    weights = draws.codes(rng, (groups * out, each, *kernel), w_dtype)
+    x = draws.codes(rng, shape, x_dtype)
+    return {
+        "x": draws.laid_out(rng, high(x) if deep else x),
+        "w": draws.laid_out(rng, high(weights) if deep else weights),
+        "b": draws.biases(rng, groups * out),
+        "x_zero_point": draws.offset(rng, x_dtype),
+        "w_zero_point": draws.offsets(rng, w_dtype, groups * out),
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "groups": groups,
+    }
+
+
+#: groups, channels in and channels out of each
+CHANNELS = (
+    (1, 3, 4), (1, 1, 1), (1, 7, 2), (2, 2, 3), (3, 2, 2),
+    (4, 1, 1), (3, 1, 2), (5, 1, 3),
+)  # fmt: skip
+
+
+def both(size: int | Pair) -> Pair:
+    """Return a size for h and one for w."""
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def high(x: Int) -> Int:
+    """Return codes of the upper quarter of their type: sums of them grow."""
+    info = np.iinfo(x.dtype)
+    span = (info.max - info.min) // 4
+    return np.asarray(info.max - np.abs(x.astype(np.int64)) % span).astype(x.dtype)
+
+
+def real_sums(call: Mapping[str, Any]) -> Int:
+    """Return the outputs of refqnn, in int64."""
+    return integer.conv2d(**call, accumulator="int64")
+
+
+def wide_linear(rng: np.random.Generator, n: int) -> Inputs:
+    """Rows of any length; sums of 16-bit codes that no int32 holds."""
+    x_dtype = draws.pick(rng, "uint8", "int8", "int16")
+    w_dtype = draws.pick(rng, "int8", "int8", "uint8")
+    deep = rng.random() < 0.25
+    i = 600 if deep else int(draws.pick(rng, 1, 2, 7, 16, 64, 65))
+    o = int(draws.pick(rng, 1, 3, 8))
+    x = draws.codes(rng, (max(min(n, 65) // o, 1), i), x_dtype)
+    w = draws.codes(rng, (o, i), w_dtype)
+    return {
+        "x": draws.laid_out(rng, high(x) if deep else x),
+        "w": draws.laid_out(rng, high(w) if deep else w),
+        "b": draws.biases(rng, o),
+        "x_zero_point": draws.offset(rng, x_dtype),
+        "w_zero_point": draws.offsets(rng, w_dtype, o),
+    }
+
+
+def real_products(call: Mapping[str, Any]) -> Int:
+    """Return the outputs of refqnn, in int64."""
+    return integer.linear(**call, accumulator="int64")
+
+
+#: what products of codes have in common
+CODES = (
+    kinds.dtypes("x", "uint8", "int8", "int16")
+    | kinds.integers("x")
+    | kinds.layout("x")
+    | kinds.examples("x")
+    | kinds.dtypes("w", "int8", "uint8")
+    | kinds.integers("w")
+    | kinds.layout("w")
+    | kinds.reals("b")
+    | kinds.integers("x_zero_point")
+    | kinds.integers("w_zero_point")
+    | kinds.zero_points_of_weights()
+)
+
 FAMILIES = (
     Family(
         "conv2d",
@@ -280,6 +380,14 @@ FAMILIES = (
         conv2d,
         conv2d_candidates,
         draw_conv2d,
+        wide=wide_conv2d,
+        regions=CODES
+        | kinds.kernels("w")
+        | kinds.pairs("stride")
+        | kinds.padded()
+        | kinds.pairs("dilation")
+        | kinds.channels()
+        | kinds.wide_sums(real_sums, 16, 24, 32),
     ),
     Family(
         "linear",
@@ -288,5 +396,9 @@ FAMILIES = (
         linear,
         linear_candidates,
         draw_linear,
+        wide=wide_linear,
+        regions=CODES
+        | {f"x: {n} values": kinds.has_columns("x", n) for n in kinds.LENGTHS}
+        | kinds.wide_sums(real_products, 16, 24, 32),
     ),
 )

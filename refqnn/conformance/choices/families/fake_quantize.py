@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from refqnn._types import Array, Bool, Float, Int
+from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.families.affine import TINY, beside_ties, scaled
 from refqnn.conformance.choices.families.family import (
     Choices,
@@ -161,6 +162,25 @@ def draw_fake(rng: np.random.Generator, n: int) -> Inputs:
     }
 
 
+def wide(rng: np.random.Generator, n: int) -> Inputs:
+    """Examples of up to four values, on grids of at most eight bits; dy of both signs.
+
+    Sixteen bits are left out: sums of 2^16 residuals in float32 lose what is compared.
+    """
+    f = next(size for size in (4, 5, 3, 1) if n % size == 0)
+    shape, ends = (n // f, f), draws.code_range(rng, most=8)
+    step, z = draws.scale(rng), draws.zero_point(rng, *ends)
+    x = draws.on_grid(rng, shape, step, z, ends)
+    return {
+        "x": draws.laid_out(rng, x),
+        "scale": step,
+        "zero_point": z,
+        "q_min": ends[0],
+        "q_max": ends[1],
+        "dy": draws.laid_out(rng, draws.gradient(rng, shape, np.float32)),
+    }
+
+
 FAMILIES = (
     Family(
         "fake_quantize",
@@ -190,5 +210,15 @@ FAMILIES = (
         canonical=fake_canonical,
         exact=scaled,
         outputs=("y", "dx", "ds"),
+        wide=wide,
+        regions=kinds.reals("x")
+        | kinds.on_grid("x")
+        | kinds.shape("x")
+        | kinds.power_of_two("scale")
+        | kinds.integers("zero_point")
+        | kinds.ends_of_range("zero_point")
+        | kinds.code_range(most=8)
+        | kinds.reals("dy")
+        | kinds.layout("dy"),
     ),
 )

@@ -4,6 +4,7 @@ import numpy as np
 
 from refqnn import ops
 from refqnn._types import Float
+from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.families.family import (
     Choices,
     Family,
@@ -11,7 +12,7 @@ from refqnn.conformance.choices.families.family import (
     Outputs,
     values,
 )
-from refqnn.conformance.choices.families.training import CLOSE
+from refqnn.conformance.choices.families.float_layers import CLOSE
 
 
 def gate(
@@ -76,6 +77,21 @@ def draw_gate(rng: np.random.Generator, n: int) -> Inputs:
     return gate_inputs(logit, np.where(rng.random(size) < 0.25, np.inf, 4.0))
 
 
+def wide_gate(rng: np.random.Generator, n: int) -> Inputs:
+    """Gates of every kind, all arguments drawn; branches of closed gates infinite."""
+    logit = np.where(rng.random(n) < 0.2, 0.0, rng.normal(size=n))
+    x, fx, h, h_new, dm = (draws.gradient(rng, (n,)) for _ in range(5))
+    closed = (logit < 0) & (rng.random(n) < 0.3)
+    return {
+        "x": x,
+        "fx": np.where(closed, np.inf, fx),
+        "logit": logit,
+        "h": h,
+        "h_new": h_new,
+        "dm": dm,
+    }
+
+
 FAMILIES = (
     Family(
         "gate",
@@ -88,5 +104,9 @@ FAMILIES = (
         stacks=False,
         close=CLOSE,
         outputs=("y", "h", "dlogit"),
+        wide=wide_gate,
+        regions=kinds.all_reals("x", "fx", "logit", "h", "h_new", "dm")
+        | {"fx: infinite": lambda call: bool(np.any(np.isinf(call["fx"])))}
+        | {f"x: {n} elements": kinds.has_columns("x", n) for n in kinds.LENGTHS},
     ),
 )

@@ -10,6 +10,7 @@ import numpy as np
 
 from refqnn import quantizers
 from refqnn._types import Float
+from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.families.family import (
     Choices,
     Family,
@@ -48,6 +49,20 @@ def draw(rng: np.random.Generator, n: int) -> Inputs:
     return {"dy": dy, "noise": rng.uniform(-0.5, 0.5, shape), "bits": 3}
 
 
+def wide(rng: np.random.Generator, n: int) -> Inputs:
+    """Return samples of one to eight values, each of its own size, for any bits."""
+    size = int(draws.pick(rng, 1, 3, 4, 8))
+    shape = (max(n // size, 1), size)
+    dy = rng.normal(size=shape) * rng.choice([0.1, 1.0, 10.0], (shape[0], 1))
+    noise = rng.uniform(-0.5, 0.5, shape) * (rng.random() < 0.8)
+    bits = int(draws.pick(rng, 2, 3, 4, 8))
+    return {
+        "dy": np.where(rng.random(shape) < 0.1, 0, dy),
+        "noise": noise,
+        "bits": bits,
+    }
+
+
 def candidates() -> list[Inputs]:
     """One by hand without noise, with noise, then drawn ones."""
     rng = np.random.default_rng(SEED)
@@ -64,6 +79,10 @@ def family(name: str, axis: str) -> Family:
         candidates,
         draw,
         close=1e-6,
+        wide=wide,
+        regions=kinds.all_reals("dy", "noise")
+        | kinds.examples("dy")
+        | kinds.number("bits", 2, 3, 4),
     )
 
 

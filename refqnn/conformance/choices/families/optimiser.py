@@ -9,6 +9,7 @@ import numpy as np
 
 from refqnn import nn
 from refqnn._types import Float
+from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.families.family import (
     Choices,
     Family,
@@ -16,7 +17,7 @@ from refqnn.conformance.choices.families.family import (
     Outputs,
     values,
 )
-from refqnn.conformance.choices.families.training import CLOSE
+from refqnn.conformance.choices.families.float_layers import CLOSE
 
 
 def sgd(
@@ -121,6 +122,24 @@ def draw_sgd(rng: np.random.Generator, n: int) -> Inputs:
     )
 
 
+def wide_sgd(rng: np.random.Generator, n: int) -> Inputs:
+    """One to four steps with any settings that do not contradict each other."""
+    steps = int(draws.pick(rng, 1, 2, 3, 4))
+    nesterov = bool(rng.random() < 0.4)
+    momentum = float(
+        draws.pick(rng, 0.5, 0.9) if nesterov else draws.pick(rng, 0, 0.5, 0.75)
+    )
+    return {
+        "value": draws.normal(rng, (n,)),
+        "grads": draws.gradient(rng, (steps, n)),
+        "lrs": rng.permutation(np.array([0.5, 0.25, 0.125, 0.375]))[:steps],
+        "momentum": momentum,
+        "weight_decay": float(draws.pick(rng, 0.0, 0.25, 0.5)),
+        "dampening": 0.0 if nesterov else float(draws.pick(rng, 0.0, 0.5, 0.25)),
+        "nesterov": nesterov,
+    }
+
+
 FAMILIES = (
     Family(
         "sgd",
@@ -131,5 +150,13 @@ FAMILIES = (
         draw_sgd,
         close=CLOSE,
         canonical=sgd_canonical,
+        wide=wide_sgd,
+        regions=kinds.all_reals("value", "grads")
+        | {f"value: {k} elements": kinds.has_columns("value", k) for k in kinds.LENGTHS}
+        | kinds.rows("lrs", 1, 2, 3, 4)
+        | kinds.number("momentum", 0)
+        | kinds.number("weight_decay", 0)
+        | kinds.number("dampening", 0)
+        | kinds.flag("nesterov"),
     ),
 )

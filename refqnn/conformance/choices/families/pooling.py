@@ -6,10 +6,14 @@ y = zero_point + round(s / n)                   (2)     pool_rounding, _count,
 y = max over the window of x                    (3)     max_pool_padding
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from refqnn import integer
 from refqnn._types import Array, Int
+from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.families.family import (
     Choices,
     Family,
@@ -17,7 +21,7 @@ from refqnn.conformance.choices.families.family import (
     Outputs,
     values,
 )
-from refqnn.geometry import pad_planes, window, windows
+from refqnn.geometry import Padding, Pair, pad_planes, window, windows
 from refqnn.integer.pool import counts
 from refqnn.integer.rounding import ROUND
 
@@ -25,7 +29,12 @@ SEED = 20_240_612
 
 
 def avg_pool2d(
-    choices: Choices, x: Int, kernel: int, stride: int, padding: int, zero_point: int
+    choices: Choices,
+    x: Int,
+    kernel: int | Pair,
+    stride: int | Pair,
+    padding: Padding,
+    zero_point: int,
 ) -> Outputs:
     """Equations (1) and (2); padding is real 0, the code zero_point."""
     include = choices["pool_count"] == "include_pad"
@@ -51,17 +60,27 @@ def canonical(choices: Choices) -> dict[str, str]:
     return dict(choices)
 
 
-def exact(x: Int, kernel: int, stride: int, padding: int, zero_point: int) -> Array:
+def exact(
+    x: Int,
+    kernel: int | Pair,
+    stride: int | Pair,
+    padding: Padding,
+    zero_point: int,
+) -> Array:
     """Return the mean of the codes, what is rounded."""
     at = window(kernel, stride=stride, padding=padding)
     sums = windows(pad_planes(x.astype(np.int64), at, zero_point), at).sum(
         axis=(-2, -1)
     )
-    return np.asarray(sums / kernel**2)
+    return np.asarray(sums / np.prod(at.kernel))
 
 
 def max_pool2d(
-    choices: Choices, x: Int, kernel: int, stride: int, padding: int
+    choices: Choices,
+    x: Int,
+    kernel: int | Pair,
+    stride: int | Pair,
+    padding: Padding,
 ) -> Outputs:
     """Equation (3)."""
     if choices["max_pool_padding"] == "raw_zero":
@@ -149,6 +168,73 @@ def draw_max(rng: np.random.Generator, n: int) -> Inputs:
     return {"x": x, "kernel": 2, "stride": 2, "padding": 1}
 
 
+def wide_planes(rng: np.random.Generator, n: int) -> Inputs:
+    """Windows of any geometry, some so large that 16 bits do not hold their sum."""
+    large = rng.random() < 0.15
+    kernel = draws.pair(rng, 33, 40) if large else draws.pair(rng, 1, 2, 3, 4, 6)
+    (kh, kw) = np.broadcast_to(kernel, 2).tolist()
+    least = min(kh, kw) - 1
+    padding = draws.padding(rng, min(least, 2))
+    even = len({side for sides in padding for side in sides}) == 1
+    stride = draws.pick(rng, kernel, draws.pair(rng, 1, 2, 3))
+    h, w = (k + int(rng.integers(0, 3 if large else 8)) for k in (kh, kw))
+    channels = max(min(n // 8, 3), 1)
+    dtype = draws.pick(rng, "int8", "uint8")
+    x = draws.codes(rng, (draws.pick(rng, 1, 2), channels, h, w), dtype)
+    return {
+        "x": draws.laid_out(rng, mostly_high(x) if large else x),
+        "kernel": kernel,
+        "stride": stride,
+        "padding": padding[0][0] if even else padding,
+    }
+
+
+def mostly_high(x: Int) -> Int:
+    """Return codes near the largest of their type: sums of them grow."""
+    info = np.iinfo(x.dtype)
+    return np.asarray(info.max - np.abs(x.astype(np.int64)) % 16).astype(x.dtype)
+
+
+def wide(rng: np.random.Generator, n: int) -> Inputs:
+    """Windows of any geometry, codes of both types with their zero-points."""
+    call = wide_planes(rng, n)
+    return call | {"zero_point": draws.offset(rng, call["x"].dtype.name)}
+
+
+def sums_of(call: Mapping[str, Any]) -> Array:
+    """Return the sum over every window of x - zero_point."""
+    at = window(call["kernel"], stride=call["stride"], padding=call["padding"])
+    centred = call["x"].astype(np.int64) - call["zero_point"]
+    return np.asarray(windows(pad_planes(centred, at), at).sum(axis=(-2, -1)))
+
+
+def ties_among(call: Mapping[str, Any]) -> bool:
+    """Say whether a mean of a window, padding counted, is a tie."""
+    n = int(np.prod(np.broadcast_to(call["kernel"], 2)))
+    return bool(np.any(2 * sums_of(call) % (2 * n) == n))
+
+
+def unlike_stride(call: Mapping[str, Any]) -> bool:
+    """Say whether windows overlap or leave gaps."""
+    kernel, stride = (np.broadcast_to(call[name], 2) for name in ("kernel", "stride"))
+    return bool(np.any(kernel != stride))
+
+
+#: what windows over planes have in common
+PLANES = (
+    kinds.dtypes("x", "int8", "uint8")
+    | kinds.integers("x")
+    | kinds.layout("x")
+    | kinds.examples("x")
+    | kinds.pairs("kernel")
+    | kinds.pairs("stride")
+    | kinds.padded()
+    | {
+        "kernel: unlike the stride": unlike_stride,
+        "padding: a number": lambda call: np.ndim(call["padding"]) == 0,
+    }
+)
+
 FAMILIES = (
     Family(
         "avg_pool2d",
@@ -159,6 +245,11 @@ FAMILIES = (
         draw,
         canonical=canonical,
         exact=exact,
+        wide=wide,
+        regions=PLANES
+        | kinds.integers("zero_point")
+        | kinds.wide_sums(sums_of, 16)
+        | {"sum: a tie": ties_among},
     ),
     Family(
         "max_pool2d",
@@ -167,5 +258,7 @@ FAMILIES = (
         max_pool2d,
         max_candidates,
         draw_max,
+        wide=wide_planes,
+        regions=PLANES,
     ),
 )

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from refqnn import integer
 from refqnn._types import Float, Int
+from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.families.family import (
     Choices,
     Family,
@@ -18,8 +19,14 @@ from refqnn.conformance.choices.families.family import (
     Outputs,
     values,
 )
-from refqnn.integer.rescale import BEYOND_FLOAT64, FLOATING, REQUANTIZATIONS, TWO_STAGE
-from refqnn.integer.rounding import divide, shift_right
+from refqnn.integer.rescale import (
+    BEYOND_FLOAT64,
+    FLOATING,
+    REQUANTIZATIONS,
+    TWO_STAGE,
+    nearest_int,
+)
+from refqnn.integer.rounding import CARRY, divide, shift_right
 
 #: a range that no result of a 32-bit accumulator leaves
 WIDE = {"q_min": -(2**31), "q_max": 2**31 - 1}
@@ -71,20 +78,27 @@ def requantize(
 
 
 def zero_point_inside(form: str, acc: Int, m: Int, e: Int, z: Int) -> Int:
-    """Add the zero-point to what is rounded (last); shifts of at least -20."""
-    if np.any(e < -20) and np.any(z):
-        raise ValueError("before_rounding needs shifts of at least -20")
+    """Add the zero-point to what is rounded (last): round(t + z) for the product t."""
     if form in FLOATS:
         dtype, real_dtype = FLOATS[form]
         real: Float = np.ldexp(m.astype(np.float64), e - 31).astype(real_dtype)
-        return np.rint(acc.astype(dtype) * real.astype(dtype) + z.astype(dtype)).astype(
-            np.int64
-        )
+        return nearest_int(acc.astype(dtype) * real.astype(dtype) + z.astype(dtype))
     if form in TWO_STAGE:
         left, right = np.maximum(e, 0), np.maximum(-e, 0)
         high = shift_right((acc << left) * m, 31, rounding="half_up")
-        return shift_right(high + (z << right), right, rounding=TWO_STAGE[form])
-    return shift_right(acc * m + (z << (31 - e)), 31 - e, rounding=form)
+        return shifted_beside(high, right, z, TWO_STAGE[form])
+    return shifted_beside(acc * m, 31 - e, z, form)
+
+
+def shifted_beside(n: Int, shift: Int, z: Int, rounding: str) -> Int:
+    """round(n / 2^shift + z), exactly: z moves the quotient, not the remainder.
+
+    >>> shifted_beside(np.array([1, 3]), np.array(1), np.array(1), "half_even")
+    array([2, 2])
+    """
+    d = np.int64(1) << shift
+    q, r = (n >> shift) + z, n & (d - 1)
+    return np.asarray(q + CARRY[rounding](q, 2 * r, d))
 
 
 def canonical(choices: Choices) -> dict[str, str]:
@@ -167,6 +181,52 @@ def draw(rng: np.random.Generator, n: int) -> Inputs:
     }
 
 
+def wide(rng: np.random.Generator, n: int) -> Inputs:
+    """Accumulators of every size, multipliers and shifts for all or along an axis.
+
+    acc 2^shift stays an int32 value: two-stage forms refuse others.
+    """
+    shape, ends = draws.dims(rng, n), draws.code_range(rng)
+    largest = int(rng.choice([0, -4, -8, -16, 5, 2]))
+
+    def real() -> tuple[int, int]:
+        m = MULTIPLIERS[int(rng.integers(len(MULTIPLIERS)))]
+        m = m or int(rng.integers(1 << 30, 1 << 31))
+        return m, max(largest - int(rng.integers(0, 9)), -31)
+
+    pairs = np.asarray(draws.several(rng, shape, real, values=2), np.int64)
+    m, e = pairs[..., 0], pairs[..., 1]
+    acc = accumulators(rng, shape, m, e, ends[1] - ends[0])
+    single = m.size == 1
+    return {
+        "acc": draws.laid_out(rng, acc),
+        "multiplier": int(m) if single else m.astype(np.int32),
+        "shift": int(e) if single else e.astype(np.int32),
+        "zero_point": draws.several(rng, shape, lambda: draws.zero_point(rng, *ends)),
+        "q_min": ends[0],
+        "q_max": ends[1],
+    }
+
+
+def accumulators(
+    rng: np.random.Generator, shape: tuple[int, ...], m: Int, e: Int, span: int
+) -> Int:
+    """Draw what becomes codes, ties and their neighbours, and what int32 just holds."""
+    real = np.ldexp(m.astype(np.float64), e - 31)
+    halves = rng.integers(-2 * span, 2 * span + 1, shape) / 2
+    small = rng.integers(-9, 10, shape) / 2
+    near = np.rint(np.where(rng.random(shape) < 0.5, halves, small) / real)
+    free = rng.uniform(-span, span, shape) / real
+    large = rng.choice([-1, 1], shape) * np.exp2(rng.uniform(20, 31, shape))
+    acc = np.choose(rng.choice(3, shape, p=[0.6, 0.25, 0.15]), (near, free, large))
+    acc = acc + rng.choice([0, 0, 1, -1], shape)
+    limit = (2**31 - 1) >> max(int(e.max()), 0)
+    return np.asarray(np.clip(acc, -limit - 1, limit).astype(np.int32))
+
+
+#: powers of two, one beside, the largest, and 0 for any
+MULTIPLIERS = (1 << 30, (1 << 30) + 1, 3 << 29, 2**31 - 1, 0, 0)
+
 FAMILIES = (
     Family(
         "requantize",
@@ -187,5 +247,17 @@ FAMILIES = (
         exact=exact,
         call="refqnn.integer.requantize(np.array([{acc}]), {multiplier}, {shift}, "
         "{zero_point}, q_min={q_min}, q_max={q_max})",
+        wide=wide,
+        regions=kinds.integers("acc")
+        | kinds.accumulators("acc")
+        | kinds.shape("acc")
+        | kinds.power_of_two("multiplier")
+        | kinds.along("multiplier", "acc")
+        | kinds.shifts("shift")
+        | kinds.along("shift", "acc")
+        | kinds.integers("zero_point")
+        | kinds.ends_of_range("zero_point")
+        | kinds.along("zero_point", "acc")
+        | kinds.code_range(),
     ),
 )

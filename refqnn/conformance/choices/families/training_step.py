@@ -8,13 +8,16 @@ w, b: one step of SGD with momentum and weight decay         (5)   decay_order, 
                                                                    velocity, updated
 """
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from refqnn._types import Float, Int
+from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.axes import AXES
-from refqnn.conformance.choices.families import optimiser, training
+from refqnn.conformance.choices.families import float_layers, optimiser
 from refqnn.conformance.choices.families.fake_quantize import fake_quantize as quantized
 from refqnn.conformance.choices.families.family import (
     Choices,
@@ -79,7 +82,7 @@ def training_step(
     w_velocity, b_velocity = np.zeros_like(w), np.zeros_like(b)
     for lr in lrs:
         wq = quantized(answers, w, **grid, dy=np.zeros_like(w))["y"]  # (1)
-        loss, dlogits = training.softmax_cross_entropy(
+        loss, dlogits = float_layers.softmax_cross_entropy(
             answers, x @ wq.T + b, labels, label_smoothing
         ).values()  # (2)
         dwq, db = dlogits.T @ x, dlogits.sum(axis=0)  # (3)
@@ -144,6 +147,34 @@ def candidates() -> list[Inputs]:
     return [first, *(draw(rng, 16) for _ in range(3))]
 
 
+def wide(rng: np.random.Generator, n: int) -> Inputs:
+    """Layers of any sizes and settings; weights on, within and beyond the grid."""
+    i, o = int(draws.pick(rng, 1, 4, 7)), int(draws.pick(rng, 2, 3, 5))
+    scale, (q_min, q_max) = draws.pick(rng, 0.5, 0.25, 0.3), draws.pick(rng, *GRIDS)
+    units = rng.integers(2 * q_min - 2, 2 * q_max + 3, (o, i)) / 2
+    units = units + rng.choice([0.0, 0.0, 0.25, -0.125, 0.2], (o, i))
+    x = draws.normal(rng, (min(max(n // 4, 1), 16), i))
+    call = inputs(x, rng.integers(0, o, len(x)), scale * units, draws.normal(rng, (o,)))
+    steps = int(draws.pick(rng, 1, 2, 3))
+    return call | {
+        "scale": scale,
+        "q_min": q_min,
+        "q_max": q_max,
+        "lrs": rng.permutation(np.array([0.5, 0.25, 0.125]))[:steps],
+        "momentum": float(draws.pick(rng, 0.0, 0.5, 0.75)),
+        "weight_decay": float(draws.pick(rng, 0.0, 0.25)),
+        "label_smoothing": float(draws.pick(rng, 0.0, 0.3)),
+    }
+
+
+def has_range(q_min: int, q_max: int, call: Mapping[str, Any]) -> bool:
+    """Say whether a call has this range of codes."""
+    return bool(call["q_min"] == q_min and call["q_max"] == q_max)
+
+
+#: ranges of codes of weights
+GRIDS = ((-4, 3), (-8, 7), (-1, 1), (-3, 3))
+
 FAMILIES = (
     Family(
         "training_step",
@@ -161,5 +192,16 @@ FAMILIES = (
         close=1e-5,
         canonical=optimiser.sgd_canonical,
         outputs=("loss", "w", "b"),
+        wide=wide,
+        regions=kinds.all_reals("x", "w", "b")
+        | kinds.on_grid("w")
+        | kinds.examples("x")
+        | {f"x: {n} features": kinds.has_columns("x", n) for n in (1, 4, 7)}
+        | kinds.number("scale", 0.5, 0.25)
+        | {f"range: [{a}, {b}]": partial(has_range, a, b) for a, b in GRIDS}
+        | kinds.rows("lrs", 1, 2, 3)
+        | kinds.number("momentum", 0)
+        | kinds.number("weight_decay", 0)
+        | kinds.number("label_smoothing", 0),
     ),
 )

@@ -8,6 +8,7 @@ import numpy as np
 
 from refqnn import ops
 from refqnn._types import Float, Int
+from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.families.family import (
     Choices,
     Family,
@@ -183,6 +184,42 @@ def draw_loss(rng: np.random.Generator, n: int) -> Inputs:
     return loss_inputs(rng, max(n // 5, 2), 5)
 
 
+def wide_lstm(rng: np.random.Generator, n: int) -> Inputs:
+    """Cells of any sizes; weights of both signs, biases sometimes 0."""
+    i, d = int(draws.pick(rng, 1, 3, 7)), int(draws.pick(rng, 1, 2, 5))
+    call = lstm_inputs(rng, min(max(n // 8, 1), 9), i, d)
+    absent = draws.pick(rng, "b_x", "b_h", "h", "c", "w_x")
+    given = {name: draws.normal(rng, value.shape) for name, value in call.items()}
+    return given | ({absent: 0 * call[absent]} if rng.random() < 0.5 else {})
+
+
+def wide_norm(rng: np.random.Generator, n: int) -> Inputs:
+    """Batches of two examples and more, planes or none; gamma of both signs and 0."""
+    c = int(draws.pick(rng, 1, 3, 4))
+    plane = draws.pick(rng, (), (2, 2), (1, 3), (3, 2))
+    call = norm_inputs(rng, (max(n // 8, 2), c, *plane))
+    x = draws.normal(rng, call["x"].shape) * draws.pick(rng, 1.0, 0.1, 4.0)
+    return call | {
+        "x": draws.laid_out(rng, x),
+        "beta": draws.normal(rng, (c,)),
+        "running_mean": draws.normal(rng, (c,)),
+        "gamma": call["gamma"] * rng.choice([1, 1, -1, 0], c),
+        "momentum": float(draws.pick(rng, 0.0, 0.1, 0.25, 0.9, 1.0)),
+        "eps": float(draws.pick(rng, 0.5, 0.125, 1e-3)),
+    }
+
+
+def wide_loss(rng: np.random.Generator, n: int) -> Inputs:
+    """Any number of classes; logits so far apart that exponentials overflow."""
+    k = int(draws.pick(rng, 2, 3, 10))
+    rows = max(min(n, 65) // k, 1)
+    return {
+        "logits": draws.normal(rng, (rows, k)) * draws.pick(rng, 0.5, 2.0, 400.0),
+        "labels": rng.integers(0, k, rows),
+        "label_smoothing": float(draws.pick(rng, 0.0, 0.1, 0.3)),
+    }
+
+
 FAMILIES = (
     Family(
         "lstm_cell",
@@ -199,6 +236,11 @@ FAMILIES = (
         draw_lstm,
         close=CLOSE,
         outputs=("h", "c"),
+        wide=wide_lstm,
+        regions=kinds.all_reals("x", "h", "c", "w_x", "w_h", "b_x", "b_h")
+        | kinds.examples("x")
+        | {f"x: {n} features": kinds.has_columns("x", n) for n in (1, 3, 7)}
+        | {f"h: {n} units": kinds.has_columns("h", n) for n in (1, 2, 5)},
     ),
     Family(
         "batch_norm",
@@ -213,6 +255,17 @@ FAMILIES = (
         draw_norm,
         close=CLOSE,
         outputs=("y", "running_mean", "running_var"),
+        wide=wide_norm,
+        regions=kinds.all_reals("x", "gamma", "beta", "running_mean")
+        | kinds.layout("x")
+        | {
+            "x: without planes": lambda call: call["x"].ndim == 2,
+            "x: with planes": lambda call: call["x"].ndim == 4,
+            "x: one channel": lambda call: call["x"].shape[1] == 1,
+            "x: several channels": lambda call: call["x"].shape[1] > 1,
+        }
+        | kinds.number("momentum", 0, 1)
+        | kinds.number("eps", 0.5, 0.125),
     ),
     Family(
         "softmax_cross_entropy",
@@ -223,5 +276,19 @@ FAMILIES = (
         draw_loss,
         close=CLOSE,
         outputs=("loss", "dlogits"),
+        wide=wide_loss,
+        regions=kinds.all_reals("logits")
+        | {
+            "logits: exponentials overflow": lambda call: bool(
+                np.max(call["logits"]) > np.log(np.finfo(np.float64).max)
+            ),
+            "labels: the first class": lambda call: bool(np.any(call["labels"] == 0)),
+            "labels: the last class": lambda call: bool(
+                np.any(call["labels"] == call["logits"].shape[1] - 1)
+            ),
+        }
+        | kinds.examples("logits")
+        | {f"logits: {n} classes": kinds.has_columns("logits", n) for n in (2, 3, 10)}
+        | kinds.number("label_smoothing", 0),
     ),
 )

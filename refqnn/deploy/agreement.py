@@ -32,7 +32,7 @@ from refqnn.core import Run
 from refqnn.deploy.fold import gain_and_offset
 from refqnn.deploy.network import IntegerNetwork
 from refqnn.deploy.plan import Stage, Weighted, plan
-from refqnn.deploy.steps import ResidualStep, Sum, channel_shape
+from refqnn.deploy.steps import ResidualStep, Sum
 from refqnn.nn import GlobalAvgPool2d
 
 
@@ -178,7 +178,7 @@ def unrounded(step: Any, traced: Traced) -> Float:
 
 def lift(v: Array, x: Array) -> Array:
     """View a value per channel, (O,), so that it broadcasts against x: (N, O, ...)."""
-    return v.reshape(channel_shape(x))
+    return v.reshape(-1, *(1,) * (x.ndim - 2))
 
 
 def multiplier_error(step: Any, traced: Traced) -> Float:

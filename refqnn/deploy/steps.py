@@ -70,7 +70,7 @@ class Sum:
                 groups=self.groups,
             )
         factor = np.left_shift(np.int32(1), self.fraction_bits)
-        at = channel_shape(acc)
+        at = (-1, *(1,) * (acc.ndim - 2))  # a value per channel
         return acc * factor.reshape(at) + self.bias.reshape(at)
 
 
@@ -137,7 +137,7 @@ class LayerStep:
     def forward(self, values: Values, integer: Any) -> dict[str, Array]:
         """source: (N, C, H, W) or (N, I)  ->  codes: (N, O, Ho, Wo) or (N, O)"""
         acc = self.sum.forward(values[self.source], integer)
-        at = channel_shape(acc)
+        at = (-1, *(1,) * (acc.ndim - 2))  # a value per channel
         codes = integer.requantize(
             acc,
             self.multiplier.reshape(at),
@@ -179,7 +179,7 @@ class ResidualStep:
         """source: (N, C, H, W), skip_source: (N, S, ...)  ->  (N, O, Ho, Wo)"""
         acc = self.sum.forward(values[self.source], integer)
         skip = self.skip.forward(values[self.skip_source], integer)
-        at = channel_shape(acc)
+        at = (-1, *(1,) * (acc.ndim - 2))  # a value per channel
         codes = integer.requantize_add(
             acc,
             self.multiplier.reshape(at),
@@ -237,11 +237,3 @@ class PoolStep:
 
 Computing = LayerStep | ResidualStep | PoolStep
 Step = ImageStep | Computing
-
-
-def channel_shape(x: Array) -> Shape:
-    """Return the shape in which a value per channel broadcasts against x.
-
-    x: (N, O, Ho, Wo)  ->  (-1, 1, 1);  x: (N, O)  ->  (-1,)
-    """
-    return (-1, *(1,) * (x.ndim - 2))

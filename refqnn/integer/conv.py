@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from refqnn._types import Array, Int
+from refqnn._types import Int
 from refqnn.geometry import (
     Padding,
     Pair,
@@ -25,7 +25,7 @@ from refqnn.geometry import (
     window,
     windows,
 )
-from refqnn.integer.checks import as_codes, as_integers, zero_point_of
+from refqnn.integer.checks import as_conv2d_operands
 
 Accumulator = Literal["int32", "int64"]
 PaddingValue = Literal["zero_point", "raw_zero"]
@@ -61,9 +61,14 @@ def conv2d(
              [16, 20]]]], dtype=int32)
     """
     x, w, b, xz, wz = as_conv2d_operands(
-        x, w, b, x_zero_point, w_zero_point, groups=groups
+        x,
+        w,
+        b,
+        x_zero_point,
+        w_zero_point,
+        groups=groups,
+        padding_value=padding_value,
     )
-    check_padding_value(padding_value)
     at = window(w.shape[2:], stride=stride, padding=padding, dilation=dilation)
     output_size(x.shape[2:], at)
     centred_w = w.astype(np.int64) - wz[:, None, None, None]
@@ -118,9 +123,9 @@ def accumulator_bound(
     """
     info = np.iinfo(x_dtype)
     reach = max(info.max - x_zero_point, x_zero_point - info.min)
-    sums = np.abs(w).reshape(w.shape[0], -1).sum(axis=1).tolist()
-    biases = [0] * w.shape[0] if b is None else b.tolist()
-    return [reach * s + abs(bias) for s, bias in zip(sums, biases, strict=True)]
+    sums = np.abs(w).reshape(w.shape[0], -1).sum(axis=1).astype(object)  # no overflow
+    bound = reach * sums + (0 if b is None else np.abs(b.astype(object)))
+    return list(bound)
 
 
 def check_accumulator(
@@ -139,73 +144,3 @@ def check_accumulator(
             f"{accumulator} holds {limit}"
         )
     return worst
-
-
-def as_conv2d_operands(
-    x: Int,
-    w: Int,
-    b: Int | None,
-    x_zero_point: npt.ArrayLike,
-    w_zero_point: npt.ArrayLike,
-    *,
-    groups: int,
-) -> tuple[Int, Int, Int | None, int, Int]:
-    """Return codes, bias and zero-points (w's as (O,)); raise if they do not fit."""
-    x, w = as_codes("x", x), as_codes("w", w)
-    if x.ndim != 4 or w.ndim != 4:
-        raise ValueError(
-            f"x must be (N, C, H, W) and w (O, C // G, Kh, Kw): x{x.shape}, w{w.shape}"
-        )
-    check_groups(x, w, groups)
-    return x, w, as_bias(b, w), *as_zero_points(x, w, x_zero_point, w_zero_point)
-
-
-def check_groups(x: Array, w: Array, groups: int) -> None:
-    """Raise where groups do not divide the channels, or x and w disagree on C // G."""
-    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
-        raise ValueError(f"groups must be an int of at least 1, got {groups!r}")
-    c, o = x.shape[1], w.shape[0]
-    if c % groups or o % groups:
-        raise ValueError(f"groups = {groups} must divide C = {c} and O = {o}")
-    if w.shape[1] != c // groups:
-        raise ValueError(
-            f"x (N, C, H, W) and w (O, C // G, Kh, Kw) disagree on C // G: "
-            f"x{x.shape}, w{w.shape}, G = {groups}"
-        )
-
-
-def as_bias(b: Int | None, w: Int) -> Int | None:
-    """Return the bias in int64; raise unless it is None or (O,) integers."""
-    if b is None:
-        return None
-    limit = np.iinfo(np.int64)
-    bias = as_integers("b", b, low=limit.min, high=limit.max)
-    if bias.shape != w.shape[:1]:
-        raise ValueError(
-            f"b (O,) and w (O, ...) disagree on O: b{bias.shape}, w{w.shape}"
-        )
-    return bias
-
-
-def as_zero_points(
-    x: Int, w: Int, x_zero_point: npt.ArrayLike, w_zero_point: npt.ArrayLike
-) -> tuple[int, Int]:
-    """Return one zero-point for x and (O,) for w; raise if their dtypes lack them."""
-    xz = zero_point_of("x_zero_point", x_zero_point, x)
-    wz = zero_point_of("w_zero_point", w_zero_point, w)
-    if xz.ndim != 0:
-        raise ValueError(f"x_zero_point must be one integer, got shape {xz.shape}")
-    if wz.shape not in ((), w.shape[:1]):
-        raise ValueError(
-            f"w_zero_point must be one integer or (O,): "
-            f"w_zero_point{wz.shape}, w{w.shape}"
-        )
-    return int(xz), np.broadcast_to(wz, w.shape[:1])
-
-
-def check_padding_value(padding_value: str) -> None:
-    """Raise unless ``padding_value`` is one of the two names."""
-    if padding_value not in ("zero_point", "raw_zero"):
-        raise ValueError(
-            f"padding_value must be 'zero_point' or 'raw_zero', got {padding_value!r}"
-        )

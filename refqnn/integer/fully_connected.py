@@ -9,11 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from refqnn._types import Int
-from refqnn.integer.checks import as_codes
+from refqnn.integer.checks import as_linear_operands
 from refqnn.integer.conv import (
     Accumulator,
-    as_bias,
-    as_zero_points,
     carrier,
     check_accumulator,
 )
@@ -47,17 +45,3 @@ def linear(
     if b is not None:
         y += b
     return y.astype(accumulator)
-
-
-def as_linear_operands(
-    x: Int,
-    w: Int,
-    b: Int | None,
-    x_zero_point: npt.ArrayLike,
-    w_zero_point: npt.ArrayLike,
-) -> tuple[Int, Int, Int | None, int, Int]:
-    """Return codes, bias and zero-points (w's as (O,)); raise if they do not fit."""
-    x, w = as_codes("x", x), as_codes("w", w)
-    if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1]:
-        raise ValueError(f"x (N, I) and w (O, I) disagree on I: x{x.shape}, w{w.shape}")
-    return x, w, as_bias(b, w), *as_zero_points(x, w, x_zero_point, w_zero_point)

@@ -10,8 +10,9 @@ Twelve ways to read "round(acc * real)", all of them in use (``REQUANTIZATIONS``
                      round(high / 2^max(-shift, 0))                                 (5)
     floating point   half_even(float(acc) * float(real))                            (6)
 
-|acc * multiplier| < 2^62 because acc is an int32 value and the multiplier lies in
-[0, 2^31); a wider dtype is accepted while its values are int32 values. Shifts lie in
+|acc * multiplier| < 2^62 where acc is an int32 value and the multiplier lies in
+[0, 2^31). int64 accumulators beyond int32, those of int16 activations, have products of
+up to 95 bits, which (3) takes in two halves; (4) is defined for int32. Shifts lie in
 [-31, 31]. One rounding is off by at most 0.5, two with a right shift by at most 0.75,
 which acc = 1 times 1/4 attains.
 
@@ -27,15 +28,13 @@ import numpy.typing as npt
 
 from refqnn._types import Float, Int
 from refqnn.integer.checks import (
-    INT32_MAX,
+    MAX_SHIFT,
     as_int32_values,
-    as_integers,
-    check_broadcasts,
-    code_dtype,
+    as_requantize_operands,
+    as_skip_operands,
+    fits_int32,
 )
-from refqnn.integer.rounding import round_half_away, shift_right
-
-MAX_SHIFT = 31
+from refqnn.integer.rounding import round_half_away, shift_right, shift_right_product
 
 
 class Requantization(NamedTuple):
@@ -194,25 +193,29 @@ def requantize(
     ``two_stage_half_up``, ``two_stage_half_even`` (4, 5), ``float32_half_even`` or
     ``float64_half_even`` (6).
 
-    Raises ValueError for accumulators that are not int32 values, multipliers outside
-    [0, 2^31), shifts outside [-31, 31], zero-points outside [q_min, q_max], and, with
-    two roundings, where acc * 2^shift is not an int32 value.
+    Raises ValueError for accumulators that are neither int32 values nor int64,
+    multipliers outside [0, 2^31), shifts outside [-31, 31], zero-points outside
+    [q_min, q_max], and, with two roundings, where acc or acc * 2^shift is not an int32
+    value.
 
     >>> requantize(np.array([1, 2, 3, 600]), 2**30, -1, 0, q_min=-128, q_max=127)
     array([  0,   1,   1, 127], dtype=int8)
     """
-    dtype = code_dtype(q_min, q_max)
-    check_form(rounding)
-    acc, m, e, z = as_requantize_operands(
-        acc, multiplier, shift, zero_point, q_min, q_max
+    if rounding not in FORMS:
+        raise ValueError(f"rounding must be one of {list(FORMS)}, got {rounding!r}")
+    dtype, acc, m, e, z = as_requantize_operands(
+        acc, multiplier, shift, zero_point, q_min, q_max, wide=rounding not in TWO_STAGE
     )
+    exact = acc.dtype != np.int64 or fits_int32(acc)
     acc = acc.astype(np.int64)
     if rounding in FLOATING:
         scaled = floating(acc, m, e, rounding)
     elif rounding in TWO_STAGE:
         scaled = two_stage(acc, m, e, rounding)
-    else:
+    elif exact:
         scaled = shift_right(acc * m, 31 - e, rounding=rounding)  # (3)
+    else:
+        scaled = shift_right_product(acc, m, 31 - e, rounding=rounding)
     return np.asarray(np.clip(scaled + z, q_min, q_max).astype(dtype))  # (2)
 
 
@@ -268,8 +271,7 @@ def requantize_add(
     ...                q_max=15)
     array([1, 3], dtype=uint8)
     """
-    dtype = code_dtype(q_min, q_max)
-    acc, m, e, z = as_requantize_operands(
+    dtype, acc, m, e, z = as_requantize_operands(
         acc, multiplier, shift, zero_point, q_min, q_max
     )
     skip, skip_m = as_skip_operands(acc, skip, skip_multiplier)
@@ -289,38 +291,3 @@ def check_reals(real: Float) -> None:
     """Raise unless every number is finite and not negative."""
     if not np.all((real >= 0) & (real < np.inf)):
         raise ValueError(f"real must be finite and not negative, got {real}")
-
-
-def as_requantize_operands(
-    acc: Int,
-    multiplier: npt.ArrayLike,
-    shift: npt.ArrayLike,
-    zero_point: npt.ArrayLike,
-    q_min: int,
-    q_max: int,
-) -> tuple[Int, Int, Int, Int]:
-    """Return acc, and multiplier, shift and zero-point in int64; raise if unfit."""
-    acc = as_int32_values("acc", acc)
-    m = as_integers("multiplier", multiplier, low=0, high=INT32_MAX)
-    e = as_integers("shift", shift, low=-MAX_SHIFT, high=MAX_SHIFT)
-    z = as_integers("zero_point", zero_point, low=q_min, high=q_max)
-    check_broadcasts(acc, to="acc", multiplier=m, shift=e, zero_point=z)
-    return acc, m, e, z
-
-
-def as_skip_operands(
-    acc: Int, skip: Int, skip_multiplier: npt.ArrayLike
-) -> tuple[Int, Int]:
-    """Return skip, and its multiplier in int64; raise if they do not fit acc."""
-    skip = as_int32_values("skip", skip)
-    m = as_integers("skip_multiplier", skip_multiplier, low=0, high=INT32_MAX)
-    if skip.shape != acc.shape:
-        raise ValueError(f"acc and skip must agree: acc{acc.shape}, skip{skip.shape}")
-    check_broadcasts(acc, to="acc", skip_multiplier=m)
-    return skip, m
-
-
-def check_form(rounding: str) -> None:
-    """Raise unless ``rounding`` is one of the twelve names."""
-    if rounding not in FORMS:
-        raise ValueError(f"rounding must be one of {list(FORMS)}, got {rounding!r}")

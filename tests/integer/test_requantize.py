@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables.integer_exact import clipped, fewest_and_smallest, rescaled
 
+from refqnn import fast
 from refqnn.integer import (
     quantize_multiplier,
     quantize_multipliers,
@@ -279,8 +280,7 @@ def test_any_integer_will_do(acc):
 BAD = [
     ({"acc": np.array([1.0])}, "acc must be integer"),
     ({"acc": np.array([True])}, "acc must be integer"),
-    ({"acc": np.array([2**31])}, r"acc must lie in \[-2147483648, 2147483647\]"),
-    ({"acc": np.array([-(2**31) - 1])}, "acc must lie in"),
+    ({"acc": np.array([2**63], np.uint64)}, r"acc must lie in \[-2147483648, 21474"),
     ({"acc": np.array([2**31], np.uint32)}, "acc must lie in"),
     ({"multiplier": -1}, "multiplier must lie in"),
     ({"multiplier": np.array([-1, 1])}, "multiplier must lie in"),
@@ -314,6 +314,39 @@ GOOD = {
     "rounding": "half_up",
 }
 SKIP = {"skip": np.array([3, 4]), "skip_multiplier": HALF}
+
+
+@pytest.mark.parametrize("rounding", ["half_away", "half_up", "half_even"])
+def test_two_roundings_are_those_of_int32(rounding):
+    wide = GOOD | {"acc": np.array([2**31]), "rounding": f"two_stage_{rounding}"}
+    with pytest.raises(ValueError, match=r"acc must lie in \[-2147483648, 2147483647"):
+        requantize(**wide)
+    with pytest.raises(ValueError, match="acc must lie in"):
+        requantize_add(**(GOOD | SKIP | {"acc": np.array([2**31, 0])}))
+
+
+#: int64 accumulators, of any size, on ties of the shift and beside them
+wide_accumulators = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.builds(lambda n, k: n << k, st.integers(-(2**20), 2**20), st.integers(12, 42)),
+)
+
+
+@given(
+    acc=wide_accumulators,
+    multiplier=st.one_of(factor, st.integers(0, 30).map(lambda k: 1 << k)),
+    shift=st.integers(-31, 31),
+    rounding=st.sampled_from(list(ROUNDINGS)),
+)
+def test_wide_accumulators_are_exact(acc, multiplier, shift, rounding):
+    """int64 accumulators of 16-bit activations: products of up to 95 bits."""
+    exact = rescaled(acc, multiplier, shift, rounding) - 3
+    for requantize_of in (requantize, fast.integer.requantize):
+        got = requantize_of(
+            np.array([acc]), multiplier, shift, -3, q_min=-(2**15), q_max=2**15 - 1,
+            rounding=rounding,
+        )  # fmt: skip
+        assert got == clipped(exact, -(2**15), 2**15 - 1)
 
 
 @pytest.mark.parametrize(("wrong", "message"), BAD)

@@ -15,12 +15,11 @@ from refqnn._types import Int
 from refqnn.fast.ops.conv import correlate
 from refqnn.fast.planes import forward_axis
 from refqnn.geometry import Padding, Pair, Window, output_size, pad_planes, window
+from refqnn.integer.checks import as_conv2d_operands
 from refqnn.integer.conv import (
     Accumulator,
     PaddingValue,
-    as_conv2d_operands,
     check_accumulator,
-    check_padding_value,
 )
 from refqnn.integer.conv import correlate as correlate_definition
 
@@ -41,9 +40,14 @@ def conv2d(
 ) -> Int:
     """See ``refqnn.integer.conv2d``."""
     x, w, b, xz, wz = as_conv2d_operands(
-        x, w, b, x_zero_point, w_zero_point, groups=groups
+        x,
+        w,
+        b,
+        x_zero_point,
+        w_zero_point,
+        groups=groups,
+        padding_value=padding_value,
     )
-    check_padding_value(padding_value)
     at = window(w.shape[2:], stride=stride, padding=padding, dilation=dilation)
     ho, wo = output_size(x.shape[2:], at)
     centred = w.astype(np.int64) - wz[:, None, None, None]

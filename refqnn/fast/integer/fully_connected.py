@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from refqnn import integer
 from refqnn._types import Int
+from refqnn.integer.checks import as_linear_operands
 from refqnn.integer.conv import Accumulator, check_accumulator
-from refqnn.integer.fully_connected import as_linear_operands
 
 
 def linear(

@@ -13,14 +13,14 @@ from numba import njit, prange
 
 from refqnn._types import Array, Float, Int
 from refqnn.fast.integer.rounding import carried, carry_terms
-from refqnn.integer.checks import as_int32_values, code_dtype
-from refqnn.integer.rescale import (
-    FLOATING,
-    TWO_STAGE,
+from refqnn.integer.checks import (
+    as_int32_values,
     as_requantize_operands,
     as_skip_operands,
-    check_form,
+    fits_int32,
 )
+from refqnn.integer.rescale import FLOATING, FORMS, TWO_STAGE
+from refqnn.integer.rescale import requantize as defined
 from refqnn.integer.rescale import requantize_add as defined_add
 from refqnn.integer.rounding import check_rounding
 
@@ -37,10 +37,18 @@ def requantize(
     q_max: int,
     rounding: str = "half_up",
 ) -> Int:
-    """See ``refqnn.integer.requantize``."""
-    dtype = code_dtype(q_min, q_max)
-    check_form(rounding)
-    acc, *given = as_requantize_operands(
+    """See ``refqnn.integer.requantize``; beyond int32 the definition computes."""
+    if not fits_int32(np.asarray(acc)) or rounding not in FORMS:
+        return defined(
+            acc,
+            multiplier,
+            shift,
+            zero_point,
+            q_min=q_min,
+            q_max=q_max,
+            rounding=rounding,
+        )
+    dtype, acc, *given = as_requantize_operands(
         acc, multiplier, shift, zero_point, q_min, q_max
     )
     flat, m, e, z = as_rows(acc.astype(np.int32, copy=False), *given)
@@ -85,8 +93,7 @@ def requantize_add(
             q_max=q_max,
             rounding=rounding,
         )
-    dtype = code_dtype(q_min, q_max)
-    acc, *given = as_requantize_operands(
+    dtype, acc, *given = as_requantize_operands(
         acc, multiplier, shift, zero_point, q_min, q_max
     )
     skip, skip_m = as_skip_operands(acc, skip, skip_multiplier)

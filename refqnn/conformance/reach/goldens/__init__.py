@@ -3,7 +3,8 @@
 suite.py               what a suite is, and its score
 onnx_directories.py    model.onnx beside test_data_set_*/input_*.pb, output_*.pb
 tosa_descriptors.py    desc.json of RESCALE beside its .npy files
-c_headers.py           layers of CMSIS-NN: config_data.h beside arrays in C
+cmsis_layers.py        layers of CMSIS-NN: config_data.h beside arrays in C
+c_source.py            arrays, constants and aliases of C headers
 """
 
 from refqnn.conformance.reach.goldens.golden import Golden as Golden

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
+from refqnn.conformance.carry.words import one_line
 from refqnn.conformance.choices.families import (
     Choices,
     Family,
@@ -21,7 +22,7 @@ from refqnn.conformance.choices.families import (
 )
 from refqnn.conformance.choices.semantics import named
 from refqnn.conformance.reach.goldens import (
-    c_headers,
+    cmsis_layers,
     onnx_directories,
     tosa_descriptors,
 )
@@ -132,7 +133,7 @@ def read(path: str | os.PathLike[str]) -> Suite:
     readers: tuple[tuple[str, Reader], ...] = (
         ("**/model.onnx", onnx_directories.read_directory),
         ("**/desc.json", tosa_descriptors.read_descriptor),
-        ("**/config_data.h", c_headers.read_layer),
+        ("**/config_data.h", cmsis_layers.read_layer),
     )
     goldens, unread = list[Golden](), dict[str, str]()
     for pattern, reader in readers:
@@ -144,7 +145,7 @@ def read(path: str | os.PathLike[str]) -> Suite:
             except Unread as error:
                 unread[name] = str(error)
             except Exception as error:  # noqa: BLE001 - foreign files may be anything
-                unread[name] = f"{type(error).__name__}: {error}"
+                unread[name] = f"damaged or unknown: {one_line(error)}"
     if not goldens and not unread:
         raise Unreadable(
             f"{root} holds no model.onnx with test_data_set_*, no desc.json and no "

@@ -106,4 +106,6 @@ def rescale(x: Int, y: Int, fixed: Mapping[str, Int], *, scale32: bool) -> Golde
     x_zero, y_zero = zeros
     ends = np.iinfo(y.dtype)
     acc = x.astype(np.int64) - x_zero
+    if multiplier.size == 1:  # one scale for a tensor of any rank, 0 too
+        multiplier, shift = multiplier.reshape(()), shift.reshape(())
     return requantization(acc, multiplier, shift, y_zero, (ends.min, ends.max), y)

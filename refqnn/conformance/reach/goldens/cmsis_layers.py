@@ -1,0 +1,237 @@
+"""Layers of CMSIS-NN's unit tests: fully connected, convolution, products, pooling.
+
+Planes are NHWC, weights OHWI, of depth-wise layers (1, H, W, O). The accumulators are
+exact sums, so what is judged is the requantization; 8-bit and 16-bit outputs are groups
+of their own, because their kernels requantize differently (``widths``). Where the
+zero-point lies outside of the fused activation, outputs at its ends say nothing and are
+left out.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refqnn import integer
+from refqnn._types import Array, Int
+from refqnn.conformance.reach.goldens.c_source import (
+    Layer,
+    read_headers,
+    unpack_nibbles,
+)
+from refqnn.conformance.reach.goldens.golden import Golden, Unread, requantization
+
+
+def read_layer(folder: Path) -> Golden:
+    """Read one layer; raise Unread, naming the reason, for any other."""
+    layer = read_headers(folder)
+    _, parts, known = layer
+    for array in ("output_ref", "input", "lhs_input_tensor"):
+        if array in parts and parts[array].dtype.kind == "f":
+            raise Unread(f"{array} is of {parts[array].dtype}: codes are judged")
+    if "PAD_X_WITH_OFFSET" in known:
+        raise Unread("transposed convolution: no family judges it")
+    if "FILTER_W" in known:
+        return pooling(layer)
+    return requantization_of(layer)._replace(declared=widths(parts))
+
+
+def widths(parts: Mapping[str, Array]) -> str:
+    """Say the width of the outputs, and of 16-bit ones that of the biases.
+
+    The kernels of 16-bit outputs shorten the multiplier where biases have 64 bits.
+    """
+    y, biases = (parts.get(name) for name in ("output_ref", "biases"))
+    words = f"{y.dtype} outputs" if y is not None else ""
+    if y is not None and y.itemsize == 2 and biases is not None and biases.size:
+        words += f", {biases.dtype} biases"
+    return words
+
+
+def requantization_of(layer: Layer) -> Golden:
+    """Return the sums of a layer, and what became of them."""
+    _, parts, known = layer
+    product = product_of(layer)
+    acc, y, out = product(layer)
+    lift = (out, 1, 1) if product is convolution else (out,)
+    multiplier, shift = (
+        np.broadcast_to(parts.get(array, known.get(constant, 0)), out).reshape(lift)
+        for array, constant in (
+            ("output_mult", "OUTPUT_MULTIPLIER"),
+            ("output_shift", "OUTPUT_SHIFT"),
+        )
+    )
+    low, high = (
+        known[f"OUT_ACTIVATION_{end}"]
+        if f"OUT_ACTIVATION_{end}" in known
+        else known[f"ACTIVATION_{end}"]
+        for end in ("MIN", "MAX")
+    )
+    z = known.get("OUTPUT_OFFSET", 0)
+    if low <= z <= high:
+        return requantization(acc, multiplier, shift, z, (low, high), y)
+    kept = (low < y) & (y < high)
+    acc, m, e = (np.broadcast_to(a, y.shape)[kept] for a in (acc, multiplier, shift))
+    ends = np.iinfo(y.dtype)
+    return requantization(acc, m, e, z, (ends.min, ends.max), y[kept])
+
+
+Product = Callable[[Layer], tuple[Int, Int, int]]
+
+
+def product_of(layer: Layer) -> Product:
+    """Return the function that adds up the products of a layer."""
+    _, parts, known = layer
+    if "lhs_input_tensor" in parts:
+        return batch_matmul
+    for array in ("input", "weights"):
+        if array not in parts:
+            raise Unread(f"an array *_{array} is missing: {sorted(parts)}")
+    if "ACCUMULATION_DEPTH" in known:
+        return fully_connected
+    if "FILTER_X" not in known:
+        raise Unread(f"no family judges it: constants {sorted(known)}")
+    return convolution
+
+
+def biases_of(parts: Mapping[str, Array], out: int) -> Int:
+    """Return the biases, zeros where there are none."""
+    biases = parts.get("biases", np.zeros(0))
+    return (biases if biases.size else np.zeros(out)).astype(np.int64)
+
+
+def weights_of(layer: Layer, count: int) -> Int:
+    """Return the codes of the weights, 4-bit ones from their bytes.
+
+    Their number does not tell: a convolution of two groups has half of them, too.
+    """
+    weights = layer.arrays["weights"]
+    if "int4" in layer.name and weights.size == -(-count // 2):
+        return unpack_nibbles(weights, count)
+    return weights
+
+
+def fully_connected(layer: Layer) -> tuple[Int, Int, int]:
+    """Return sums and outputs, both (N, O), and O."""
+    _, parts, known = layer
+    n, depth, out = (
+        known[k] for k in ("INPUT_BATCHES", "ACCUMULATION_DEPTH", "OUT_CH")
+    )
+    acc = integer.linear(
+        parts["input"].reshape(n, depth),
+        weights_of(layer, out * depth).reshape(out, depth),
+        biases_of(parts, out),
+        x_zero_point=-known.get("INPUT_OFFSET", 0),
+        w_zero_point=-known.get("FILTER_OFFSET", 0),
+        accumulator="int64",
+    )
+    return acc, parts["output_ref"].reshape(n, out), out
+
+
+def batch_matmul(layer: Layer) -> tuple[Int, Int, int]:
+    """Return sums and outputs, both (B, H, M, N), and N."""
+    _, parts, known = layer
+    if known.get("ADJ_X") or known.get("ADJ_Y"):
+        raise Unread("adjoint products: the operands are stored transposed")
+    shapes = [
+        tuple(known[f"{side}_{d}"] for d in ("BATCH", "HEIGHT", "ROWS", "COLS"))
+        for side in ("LHS", "RHS", "OUTPUT")
+    ]
+    x, w, y = (
+        parts[name].astype(np.int64).reshape(shape)
+        for name, shape in zip(
+            ("lhs_input_tensor", "rhs_input_tensor", "output_ref"), shapes, strict=True
+        )
+    )
+    acc = (x + known["LHS_OFFSET"]) @ (w + known["RHS_OFFSET"])
+    return acc, y.astype(parts["output_ref"].dtype), y.shape[-1]
+
+
+def convolution(layer: Layer) -> tuple[Int, Int, int]:
+    """Return sums and outputs, both (N, O, Ho, Wo), and O."""
+    _, parts, known = layer
+    n, c, h, w = (known[k] for k in ("INPUT_BATCHES", "IN_CH", "INPUT_H", "INPUT_W"))
+    out, kh, kw = (known[k] for k in ("OUT_CH", "FILTER_Y", "FILTER_X"))
+    ho, wo = known["OUTPUT_H"], known["OUTPUT_W"]
+    stride = known["STRIDE_Y"], known["STRIDE_X"]
+    dilation = known.get("DILATION_Y", 1), known.get("DILATION_X", 1)
+    x = parts["input"].reshape(n, h, w, c).transpose(0, 3, 1, 2)
+    if "CH_MULT" in known:
+        codes = weights_of(layer, kh * kw * out)
+        weights, groups = codes.reshape(1, kh, kw, out).transpose(3, 0, 1, 2), c
+    else:
+        codes = weights_of(layer, out * kh * kw * c)
+        weights = codes.reshape(out, kh, kw, -1).transpose(0, 3, 1, 2)
+        groups = c // weights.shape[1]
+    pads = (
+        sides(known[pad], size, k, into, step, apart)
+        for pad, size, k, into, step, apart in zip(
+            ("PAD_Y", "PAD_X"),
+            (h, w),
+            (kh, kw),
+            (ho, wo),
+            stride,
+            dilation,
+            strict=True,
+        )
+    )
+    vertical, horizontal = pads
+    options: dict[str, Any] = {"stride": stride, "dilation": dilation}
+    acc = integer.conv2d(
+        x,
+        weights,
+        biases_of(parts, out),
+        x_zero_point=-known.get("INPUT_OFFSET", 0),
+        padding=(vertical, horizontal),
+        groups=groups,
+        accumulator="int64",
+        **options,
+    )
+    y = parts["output_ref"].reshape(n, ho, wo, out).transpose(0, 3, 1, 2)
+    return acc[:, :, :ho, :wo], y, out
+
+
+def sides(
+    before: int, size: int, kernel: int, into: int, stride: int, dilation: int
+) -> tuple[int, int]:
+    """Return the padding in front and behind: what the outputs need.
+
+    >>> sides(1, 5, 4, 3, 2, 1)
+    (1, 2)
+    """
+    needed = (into - 1) * stride + (kernel - 1) * dilation + 1
+    return before, max(needed - size - before, 0)
+
+
+def pooling(layer: Layer) -> Golden:
+    """Return the windows of a pooling layer, and its outputs."""
+    name, parts, known = layer
+    shape, into = (
+        tuple(known[f"{side}_{d}"] for d in dims)
+        for side, dims in (("INPUT", "NHWC"), ("OUTPUT", "HWC"))
+    )
+    kernel, stride = (
+        (known[f"{what}_H"], known[f"{what}_W"]) for what in ("FILTER", "STRIDE")
+    )
+    padding = tuple(
+        sides(known[f"PADDING_{d}"], size, k, to, step, 1)
+        for d, size, k, to, step in zip(
+            "HW", shape[1:3], kernel, into[:2], stride, strict=True
+        )
+    )
+    y = parts["output_ref"].reshape(shape[0], *into)
+    low, high = known["ACTIVATION_MIN"], known["ACTIVATION_MAX"]
+    ends = np.iinfo(y.dtype)
+    if (low > ends.min and (y == low).any()) or (high < ends.max and (y == high).any()):
+        raise Unread("pooling with an activation that outputs reach: no family has it")
+    inputs: dict[str, Any] = {
+        "x": parts["input"].reshape(shape).transpose(0, 3, 1, 2),
+        "kernel": kernel,
+        "stride": stride,
+        "padding": padding,
+    }
+    family = "max_pool2d" if "max" in name else "avg_pool2d"
+    inputs |= {"zero_point": 0} if family == "avg_pool2d" else {}
+    wanted = {"y": y.transpose(0, 3, 1, 2).astype(np.int64)}
+    return Golden("", family, inputs, wanted, f"{y.dtype} outputs")

@@ -196,8 +196,6 @@ def headers(folder, rng, kind, *, w_zero_point=0, w_bits=8):
     if w_bits == 4:
         even = weights.size + weights.size % 2
         nibbles = np.resize(weights.view(np.uint8) & 15, even)
-            weights.view(np.uint8) & 15, weights.size + weights.size % 2
-        )
         weights = (nibbles[::2] | nibbles[1::2] << 4).astype(np.uint8)
         weights = weights.view(np.int8)
     arrays = {"input": x, "weights": weights, "biases": bias, "output_ref": y} | options

@@ -140,6 +140,12 @@ def test_what_is_no_rescale_is_said(tmp_path, rng):
     assert "holds no JSON" in lines
 
 
+def pack_nibbles(codes):
+    """Two codes a byte, the first in its low half."""
+    nibbles = np.resize(codes.view(np.uint8) & 15, codes.size + codes.size % 2)
+    return (nibbles[::2] | nibbles[1::2] << 4).astype(np.uint8).view(np.int8)
+
+
 def headers(folder, rng, kind, *, w_zero_point=0, w_bits=8):
     """A layer in the files of CMSIS-NN; outputs by refqnn's integer operators."""
     folder.mkdir(parents=True)
@@ -193,11 +199,7 @@ def headers(folder, rng, kind, *, w_zero_point=0, w_bits=8):
     defines |= {"OUTPUT_OFFSET": y_zero}
     text = "".join(f"#define LAYER_{k} {v}\n" for k, v in defines.items())
     (folder / "config_data.h").write_text("// generated\n#pragma once\n" + text)
-    if w_bits == 4:
-        even = weights.size + weights.size % 2
-        nibbles = np.resize(weights.view(np.uint8) & 15, even)
-        weights = (nibbles[::2] | nibbles[1::2] << 4).astype(np.uint8)
-        weights = weights.view(np.int8)
+    weights = pack_nibbles(weights) if w_bits == 4 else weights
     arrays = {"input": x, "weights": weights, "biases": bias, "output_ref": y} | options
     for name, array in arrays.items():
         kind = "int8_t" if array.dtype == np.int8 else "int32_t"

@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn._types import Float, Int
-from refqnn.core import Run
 from refqnn.deploy.plan import Weighted
 from refqnn.integer import accumulator_bound
 from refqnn.nn import BatchNorm2d
@@ -115,10 +114,8 @@ def activation_codes(name: str, quant: Any, dtype: Any) -> tuple[Int, Float, int
 
     Raises ValueError, naming the layer that it follows, where the range is unknown.
     """
-    nothing = np.zeros(1, dtype)
     try:
-        quant.forward(nothing, Run())  # raises where the range is unknown
-        _, scale, zero_point = quant.quantize(nothing)
+        _, scale, zero_point = quant.quantize(np.zeros(1, dtype))
     except ValueError as error:
         raise ValueError(f"the quantizer after {name}: {error}") from error
     return quant.grid(), scale, int(zero_point)

@@ -146,9 +146,11 @@ def affine_grid(
     live = wide.astype(x.dtype) >= np.finfo(x.dtype).tiny
     scale = np.where(live, wide, 1)
     z = np.clip(ROUND[rounding](q_min - lo / scale), q_min, q_max)
-    entries = (scale, np.where(live, z, q_min), q_min, np.where(live, q_max, q_min))
     return AffineGrid(
-        *(np.broadcast_to(e, wide.shape).astype(x.dtype) for e in entries)
+        scale.astype(x.dtype),
+        np.where(live, z, q_min).astype(x.dtype),
+        np.full(wide.shape, q_min, x.dtype),
+        np.where(live, q_max, q_min).astype(x.dtype),
     )
 
 

@@ -56,8 +56,8 @@ def parameter(p: Any, v: Float, *, name: str, of: str) -> Float:
     array(2.)
     """
     p = np.asarray(p).astype(np.float64)
-    pairs = zip(reversed(p.shape), reversed(v.shape), strict=False)
-    if p.ndim > v.ndim or any(own not in {1, size} for own, size in pairs):
+    lead, narrow = v.ndim - p.ndim, np.not_equal(p.shape, 1)
+    if lead < 0 or np.any(narrow & np.not_equal(p.shape, v.shape[lead:])):
         raise ValueError(
             f"{name} must broadcast to {of}: {name}{p.shape}, {of}{v.shape}"
         )

@@ -26,7 +26,7 @@ MOVED = {
     },
     "deploy": {
         "formats": "onnx_exact onnx_export onnx_graph onnx_import onnx_layer "
-        "onnx_layers onnx_qdq onnx_read onnx_run qonnx_export store"
+        "onnx_layers:onnx_graph onnx_qdq onnx_read onnx_run qonnx_export store"
     },
     "networks": {
         "": "alexnet:alexnets build:from_config imagenet_resnet:imagenet_resnets "

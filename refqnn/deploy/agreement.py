@@ -125,13 +125,13 @@ def agreement(
     codes, t: (integer, float), each (N, O, ...), bound: (O, ...)
     """
     difference = np.abs(codes[0] - codes[1])
-    parted = difference > 0
-    tie = np.where(parted, np.abs(t[1] - (codes[0] + codes[1]) / 2), 0)
+    differs = difference > 0
+    tie = np.where(differs, np.abs(t[1] - (codes[0] + codes[1]) / 2), 0)
     deviation = np.abs(t[0] - t[1])
     return LayerAgreement(
         name,
         codes=difference.size,
-        different=int(parted.sum()),
+        different=int(differs.sum()),
         largest_difference=int(difference.max(initial=0)),
         tie_distance=float(tie.max(initial=0)),
         deviation=float(deviation.max(initial=0)),
@@ -141,7 +141,7 @@ def agreement(
 
 
 def float_layer(stage: Stage, traced: Traced) -> Float:
-    """Return what the trained layer gives to ReLU and quantizer, in evaluation."""
+    """v = sums of the trained layer, or plane means, plus the skip; before the ReLU"""
     x = traced.real(stage.source)
     if stage.weighted is None:
         return GlobalAvgPool2d().forward(x, Run())[0]
@@ -157,7 +157,7 @@ def float_layer(stage: Stage, traced: Traced) -> Float:
 
 
 def float_sum(weighted: Weighted, x: Float) -> Float:
-    """Return what a layer and its batch norm give, in evaluation."""
+    """v = batch norm of the layer's sums, in evaluation: (N, O, ...)"""
     y = weighted.layer.forward(x, Run())[0]
     return y if weighted.norm is None else weighted.norm.forward(y, Run())[0]
 

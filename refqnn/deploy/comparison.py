@@ -40,7 +40,7 @@ class Decisions(NamedTuple):
 
 
 def fake_quantized(integer_network: IntegerNetwork, images: Array) -> Values:
-    """Return what ``trace`` returns, computed in float64: network (b).
+    """Trace the network computed in float64, network (b): arrays by name.
 
     Raises ValueError where float64 would not be exact.
     """
@@ -57,10 +57,10 @@ def compare_backends(network: IntegerNetwork, images: Array) -> list[Comparison]
     twin = network.trace(images, refqnn.fast)
     want = network.trace(images)
     return [
-        found
-        if twin[found.name].dtype == want[found.name].dtype
-        else found._replace(different=found.elements)
-        for found in compare(want, twin)
+        row
+        if twin[row.name].dtype == want[row.name].dtype
+        else row._replace(different=row.elements)
+        for row in compare(want, twin)
     ]
 
 
@@ -88,11 +88,11 @@ def compare_decisions(
     """Compare what the trained network and its integer form decide: report (c)."""
     logits, _ = network.forward(images, Run(backend=backend))
     codes = integer_network.forward(images, backend)
-    parted = logits.argmax(axis=1) != codes.argmax(axis=1)
+    differs = logits.argmax(axis=1) != codes.argmax(axis=1)
     gap = np.abs(logits - integer_network.logit_scale * codes.astype(np.float64))
     return Decisions(
         len(images),
-        int(np.sum(~parted)),
-        np.flatnonzero(parted),
+        int(np.sum(~differs)),
+        np.flatnonzero(differs),
         float(gap.max(initial=0)),
     )

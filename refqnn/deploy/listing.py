@@ -102,7 +102,7 @@ def sum_cells(total: Sum, out: str) -> tuple[str, ...]:
 
 
 def operation(total: Sum) -> str:
-    """Return what a layer computes, such as ``conv 3x3 /2x2``."""
+    """Name the operation of a layer with its window, such as ``conv 3x3 /2x2``."""
     if total.w.ndim == 2:
         return "linear"
     h, w = total.w.shape[2:]
@@ -111,7 +111,7 @@ def operation(total: Sum) -> str:
 
 
 def shortcut_text(skip: Shortcut) -> str:
-    """Return what passes the block by."""
+    """Name the operation of a shortcut: ``codes``, or ``codes /2, padded``."""
     return "codes" if skip.stride == 1 else f"codes /{skip.stride}, padded"
 
 

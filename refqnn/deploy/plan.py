@@ -78,7 +78,7 @@ def plan(network: Any) -> Plan:
     if not isinstance(network, Sequential):
         kind = type(network).__name__
         raise ValueError(f"network must be a Sequential of named layers, got {kind}")  # noqa: TRY004 - bad values are ValueErrors in this house
-    layers = named(network)
+    layers = dotted_layers(network)
     image_name, image = take(layers, ImageInput, after="the start")
     stages = tuple(read_stages(layers, image_name))
     if not stages or stages[-1].quant is not None:
@@ -86,7 +86,7 @@ def plan(network: Any) -> Plan:
     return Plan(image_name, image, stages)
 
 
-def named(sequential: Sequential, *, prefix: str = "") -> Layers:
+def dotted_layers(sequential: Sequential, *, prefix: str = "") -> Layers:
     """Return the layers under the names that their parameters carry."""
     return deque((f"{prefix}layers.{name}", layer) for name, layer in sequential)
 
@@ -148,7 +148,7 @@ def shortcut(name: str, module: Any) -> Weighted | PadShortcut | None:
         return module
     if not isinstance(module, Sequential):
         raise ValueError(f"{name} ({type(module).__name__}) cannot be deployed")  # noqa: TRY004 - bad values are ValueErrors in this house
-    layers = named(module, prefix=f"{name}.")
+    layers = dotted_layers(module, prefix=f"{name}.")
     conv_name, conv = take(layers, Conv2d, after=name)
     check_weight_quantizer(conv_name, conv)
     _, norm = take(layers, BatchNorm2d, after=conv_name)

@@ -158,7 +158,7 @@ def as_operands(
 def check_quantize(
     rounding: str, scaling: str, zero_point_when: str, overflow: str, nan: str
 ) -> None:
-    """Raise for a name that is none of the documented ones."""
+    """Raise for an option that is not documented."""
     check_rounding(rounding)
     for name, value, known in (
         ("scaling", scaling, SCALINGS),

@@ -229,10 +229,10 @@ def two_stage(acc: Int, multiplier: Int, shift: Int, rounding: str) -> Int:
 
 def floating(acc: Int, multiplier: Int, shift: Int, rounding: str) -> Int:
     """Multiply in floating point, round to the nearest integer, ties to even."""
-    return nearest_int(scaled_by(acc, multiplier, shift, rounding))  # (6)
+    return nearest_int(scale_by(acc, multiplier, shift, rounding))  # (6)
 
 
-def scaled_by(acc: Int, multiplier: Int, shift: Int, rounding: str) -> Float:
+def scale_by(acc: Int, multiplier: Int, shift: Int, rounding: str) -> Float:
     """float(acc) * float(real); |product| <= 2^62 as |acc| and real are <= 2^31"""
     real = np.ldexp(multiplier.astype(np.float64), shift - 31)  # (1), exact
     dtype = FLOATING[rounding]
@@ -277,8 +277,8 @@ def requantize_add(
     skip, skip_m = as_skip_operands(acc, skip, skip_multiplier)
     if rounding in FLOATING:
         product, skipped = (
-            scaled_by(acc, m, e, rounding),
-            scaled_by(skip, skip_m, e, rounding),
+            scale_by(acc, m, e, rounding),
+            scale_by(skip, skip_m, e, rounding),
         )
         scaled = nearest_int(product + skipped)
         return np.asarray(np.clip(scaled + z, q_min, q_max).astype(dtype))

@@ -17,12 +17,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from refqnn._types import Array, Int
-from refqnn.deploy.formats.onnx_graph import Graph, constant, dtype_of, node, onnx_type
-from refqnn.deploy.formats.onnx_layers import (
-    raised,
-    strided,
+from refqnn.deploy.formats.onnx_graph import (
+    Graph,
+    constant,
+    dtype_of,
+    node,
+    onnx_type,
+    pad_channels,
+    per_channel,
+    skip_pixels,
     weight_constants,
-    widened,
     window_of,
 )
 from refqnn.deploy.steps import (
@@ -79,20 +83,20 @@ def exact_sum(graph: Graph, total: Sum, source: str) -> str:
         raw = node(graph, "ConvInteger", inputs, f"{name}.products", **at)
     if total.fraction_bits.any():
         factor = np.left_shift(np.int32(1), total.fraction_bits)
-        by = constant(graph, f"{name}.factor", raised(factor, ndim), np.int32)
+        by = constant(graph, f"{name}.factor", per_channel(factor, ndim), np.int32)
         raw = node(graph, "Mul", [raw, by], f"{name}.finer")
-    bias = constant(graph, f"{name}.bias", raised(total.bias, ndim), np.int32)
+    bias = constant(graph, f"{name}.bias", per_channel(total.bias, ndim), np.int32)
     return node(graph, "Add", [raw, bias], f"{name}.accumulator")
 
 
 def exact_skip(graph: Graph, step: ResidualStep, channels: int) -> str:
-    """Return what passes the block by: accumulators of a 1x1 conv, or codes - z."""
+    """Add the skip: accumulators of a 1x1 convolution, or codes - z, int32."""
     skip, name = step.skip, f"{step.skip.name}.accumulator"
     if isinstance(skip, Sum):
         return exact_sum(graph, skip, step.skip_source)
-    kept = strided(graph, skip, step.skip_source)
+    kept = skip_pixels(graph, skip, step.skip_source)
     centred = centre(graph, skip.name, kept, skip.x_zero_point)
-    return widened(graph, skip, centred, channels, name)
+    return pad_channels(graph, skip, centred, channels, name)
 
 
 def plane_sums(graph: Graph, step: PoolStep) -> str:
@@ -114,35 +118,37 @@ def integer_codes(graph: Graph, step: Computing, terms: Terms) -> str:
     """(2) and (3), int64"""
     name, k = step.name, 31 - step.shift.astype(np.int64)
     ndim = len(step.shape) + 1
-    t = summed(graph, step, [(acc, m, np.int64) for acc, m in terms])
+    t = sum_products(graph, step, [(acc, m, np.int64) for acc, m in terms])
     divisor = np.left_shift(np.int64(1), k)
     if step.rounding == "half_up":
-        half = constant(graph, f"{name}.half", raised(divisor // 2, ndim), np.int64)
+        half = constant(
+            graph, f"{name}.half", per_channel(divisor // 2, ndim), np.int64
+        )
         t = node(graph, "Add", [t, half], f"{name}.raised")
-    by = constant(graph, f"{name}.divisor", raised(divisor, ndim), np.int64)
+    by = constant(graph, f"{name}.divisor", per_channel(divisor, ndim), np.int64)
     rest = node(graph, "Mod", [t, by], f"{name}.rest")
     whole = node(graph, "Sub", [t, rest], f"{name}.multiple")
     rounded = node(graph, "Div", [whole, by], f"{name}.rounded")
-    return restricted(graph, step, rounded, np.int64)
+    return clip_wide(graph, step, rounded, np.int64)
 
 
 def float32_codes(graph: Graph, step: Computing, terms: Terms) -> str:
     """(4), float32: integers below 2^24, so adding z is exact"""
     shift = step.shift - 31
     reals = [(a, np.ldexp(m.astype(np.float64), shift), np.float32) for a, m in terms]
-    scaled = summed(graph, step, reals)
+    scaled = sum_products(graph, step, reals)
     rounded = node(graph, "Round", [scaled], f"{step.name}.rounded")
-    return restricted(graph, step, rounded, np.float32)
+    return clip_wide(graph, step, rounded, np.float32)
 
 
-def summed(
+def sum_products(
     graph: Graph, step: Computing, terms: Sequence[tuple[str, Array, type]]
 ) -> str:
     """acc m [+ skip m_2] in the dtype of the terms"""
     products = []
     for acc, factor, dtype in terms:
         wide = node(graph, "Cast", [acc], f"{acc}.wide", to=onnx_type(dtype))
-        v = raised(factor, len(step.shape) + 1)
+        v = per_channel(factor, len(step.shape) + 1)
         by = constant(graph, f"{acc}.multiplier", v, dtype)
         products.append(node(graph, "Mul", [wide, by], f"{acc}.scaled"))
     if len(products) == 1:
@@ -150,7 +156,7 @@ def summed(
     return node(graph, "Add", products, f"{step.name}.total")
 
 
-def restricted(graph: Graph, step: Computing, rounded: str, dtype: type) -> str:
+def clip_wide(graph: Graph, step: Computing, rounded: str, dtype: type) -> str:
     """clip(rounded, q_min - z, q_max - z) + z"""
     z = step.grid.zero_point
     limits = [
@@ -174,6 +180,6 @@ def check_reach(step: Computing) -> None:
 
 
 def largest(step: Computing) -> int:
-    """Return what no accumulator exceeds."""
+    """Return 2^(b - 1), the bound of the accumulators of b signed bits."""
     total = step if isinstance(step, PoolStep) else step.sum
     return 1 << (total.accumulator_bits - 1)

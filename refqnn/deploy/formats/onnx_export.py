@@ -35,8 +35,16 @@ from refqnn._types import Array
 from refqnn.deploy.build import float32_weight_scale
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.onnx_exact import exact_step
-from refqnn.deploy.formats.onnx_graph import Graph, constant, dtype_of, model, node
-from refqnn.deploy.formats.onnx_layers import clipped, weight_constants, window_of
+from refqnn.deploy.formats.onnx_graph import (
+    Graph,
+    clip_codes,
+    constant,
+    dtype_of,
+    model,
+    node,
+    weight_constants,
+    window_of,
+)
 from refqnn.deploy.formats.onnx_qdq import qdq_step
 from refqnn.deploy.network import IntegerNetwork
 from refqnn.deploy.steps import (
@@ -101,28 +109,28 @@ def inexact(network: IntegerNetwork, form: str) -> list[str]:
 
 
 def reasons(step: Computing, steps: dict[str, Step], form: str) -> list[str]:
-    """Return what a form loses of one step."""
+    """List why the codes of a step can differ in a form; empty where they cannot."""
     if form == "exact" or (form == "qoperator" and not is_qlinear(step)):
         return []
-    found = []
+    lost = []
     if step.rounding != "float32_half_even":
-        found.append(f"rounds {step.rounding}, the runtime float32_half_even")
+        lost.append(f"rounds {step.rounding}, the runtime float32_half_even")
     if isinstance(step, ResidualStep):
-        found.append("the addition is one of floats, whose sums round on the way")
+        lost.append("the addition is one of floats, whose sums round on the way")
     if isinstance(step, PoolStep):
-        return found
+        return lost
     if step.sum.fraction_bits.any():
-        found.append(
+        lost.append(
             f"biases have up to {step.sum.fraction_bits.max()} fraction bits, "
             "the form has none: deploy with finer_bias=False"
         )
     if step.sum.w.ndim == 2:
-        found.append("the classifier's 16-bit codes are rounded from sums of floats")
+        lost.append("the classifier's 16-bit codes are rounded from sums of floats")
     elif not isinstance(step, ResidualStep):
         real = np.ldexp(step.multiplier.astype(np.float64), step.shift - 31)
         if np.any(ratio_of(step, steps[step.source].grid) != real):
-            found.append("multipliers are no float32 ratios of float32 scales")
-    return found
+            lost.append("multipliers are no float32 ratios of float32 scales")
+    return lost
 
 
 def ratio_of(step: LayerStep, x: Grid) -> Array:
@@ -158,4 +166,4 @@ def qlinear_conv(graph: Graph, step: LayerStep, x: Grid) -> None:
         constant(graph, f"{name}.bias", whole, np.int32),
     ]
     rounded = node(graph, "QLinearConv", inputs, f"{name}.rounded", **window_of(total))
-    clipped(graph, rounded, step)
+    clip_codes(graph, rounded, step)

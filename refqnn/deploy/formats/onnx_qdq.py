@@ -12,12 +12,15 @@ import numpy as np
 
 from refqnn.deploy.build import float32_weight_scale
 from refqnn.deploy.fold import Grid
-from refqnn.deploy.formats.onnx_graph import Graph, constant, dtype_of, node
-from refqnn.deploy.formats.onnx_layers import (
-    clipped,
-    strided,
+from refqnn.deploy.formats.onnx_graph import (
+    Graph,
+    clip_codes,
+    constant,
+    dtype_of,
+    node,
+    pad_channels,
+    skip_pixels,
     weight_constants,
-    widened,
     window_of,
 )
 from refqnn.deploy.steps import Computing, PoolStep, ResidualStep, Step, Sum
@@ -28,14 +31,14 @@ def qdq_step(graph: Graph, step: Computing, steps: dict[str, Step]) -> None:
     if isinstance(step, PoolStep):
         x = real(graph, step.name, steps[step.source])
         mean = node(graph, "GlobalAveragePool", [x], f"{step.name}.mean")
-        codes = quantized(graph, step, mean)
+        codes = quantize(graph, step, mean)
         codes = node(graph, "Flatten", [codes], f"{step.name}.flat", axis=1)
-        clipped(graph, codes, step)
+        clip_codes(graph, codes, step)
         return
     y = real_sum(graph, step.sum, steps[step.source])
     if isinstance(step, ResidualStep):
         y = node(graph, "Add", [y, real_skip(graph, step, steps)], f"{step.name}.total")
-    clipped(graph, quantized(graph, step, y), step)
+    clip_codes(graph, quantize(graph, step, y), step)
 
 
 def real(graph: Graph, reader: str, step: Step) -> str:
@@ -46,7 +49,7 @@ def real(graph: Graph, reader: str, step: Step) -> str:
     )
 
 
-def quantized(graph: Graph, step: Step, y: str) -> str:
+def quantize(graph: Graph, step: Step, y: str) -> str:
     """Return the codes of numbers on the grid of the step, not yet restricted to it."""
     scale, zero = grid_constants(graph, step.name, step.grid, dtype_of(step))
     return node(graph, "QuantizeLinear", [y, scale, zero], f"{step.name}.rounded")
@@ -94,9 +97,9 @@ def real_weights(graph: Graph, total: Sum, x: Grid) -> tuple[str, str]:
 
 
 def real_skip(graph: Graph, step: ResidualStep, steps: dict[str, Step]) -> str:
-    """Return what passes the block by."""
+    """Add the skip in floats: a 1x1 convolution, or dequantized codes."""
     skip, source = step.skip, steps[step.skip_source]
     if isinstance(skip, Sum):
         return real_sum(graph, skip, source)
-    kept = strided(graph, skip, real(graph, skip.name, source))
-    return widened(graph, skip, kept, source.shape[0], f"{skip.name}.real")
+    kept = skip_pixels(graph, skip, real(graph, skip.name, source))
+    return pad_channels(graph, skip, kept, source.shape[0], f"{skip.name}.real")

@@ -47,7 +47,7 @@ def onnx_trace(
     session = ort.InferenceSession(
         shown.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    found = session.run(wanted, {source: np.ascontiguousarray(x)})
+    tensors = session.run(wanted, {source: np.ascontiguousarray(x)})
     return ({source: x} if source in set(names) else {}) | dict(
-        zip(wanted, found, strict=True)
+        zip(wanted, tensors, strict=True)
     )

@@ -21,8 +21,15 @@ import numpy as np
 
 from refqnn._types import Int
 from refqnn.deploy.fold import activation_codes, weight_codes
-from refqnn.deploy.formats.onnx_graph import Graph, constant, model, node, onnx_type
-from refqnn.deploy.formats.onnx_layers import strided, widened
+from refqnn.deploy.formats.onnx_graph import (
+    Graph,
+    constant,
+    model,
+    node,
+    onnx_type,
+    pad_channels,
+    skip_pixels,
+)
 from refqnn.deploy.plan import Plan, Stage, Weighted, plan
 from refqnn.deploy.steps import Shortcut
 from refqnn.geometry import Pair, pad_widths, pair
@@ -94,7 +101,7 @@ def stage_nodes(
 def shortcut(
     graph: Graph, stage: Stage, real: dict[str, str], channels: dict[str, int]
 ) -> str:
-    """Return what passes a block by."""
+    """Add the skip of a block: a convolution, or every stride-th pixel, padded."""
     x = real[stage.skip_source]
     if stage.skip is None:
         return x
@@ -102,8 +109,8 @@ def shortcut(
         return convolution(graph, stage.skip, x)
     name = stage.name.rpartition(".")[0] + ".shortcut"
     skip = Shortcut(name, 0, stage.skip.channels, stage.skip.stride, 1.0)
-    kept = strided(graph, skip, x)
-    return widened(graph, skip, kept, channels[stage.skip_source], name)
+    kept = skip_pixels(graph, skip, x)
+    return pad_channels(graph, skip, kept, channels[stage.skip_source], name)
 
 
 def convolution(graph: Graph, weighted: Weighted, x: str) -> str:

@@ -59,13 +59,13 @@ def read_steps(path: str | os.PathLike[str]) -> tuple[Step, ...]:
         )
     steps = parse_json(text, f"{path} holds no steps of a network: its header")
     try:
-        return tuple(restored(step, arrays) for step in steps)
+        return tuple(restore(step, arrays) for step in steps)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Unreadable(f"{path} holds no steps of a network: {error!r}") from error
 
 
 def describe(value: Any, path: str, arrays: dict[str, Array]) -> Any:
-    """Return what JSON can hold of a step, its arrays put under their paths."""
+    """Return a step as plain values for JSON; its arrays go to ``arrays`` by path."""
     if isinstance(value, np.ndarray):
         arrays[path] = value
         return {"array": path}
@@ -78,15 +78,15 @@ def describe(value: Any, path: str, arrays: dict[str, Array]) -> Any:
     return value
 
 
-def restored(value: Any, arrays: Mapping[str, Array]) -> Any:
+def restore(value: Any, arrays: Mapping[str, Array]) -> Any:
     """Undo ``describe``."""
     if isinstance(value, list):
-        return tuple(restored(entry, arrays) for entry in value)
+        return tuple(restore(entry, arrays) for entry in value)
     if not isinstance(value, dict):
         return value
     if "array" in value:
         return arrays[value["array"]]
     if "grid" in value:
         return Grid(*value["grid"])
-    fields = {name: restored(v, arrays) for name, v in value["fields"].items()}
+    fields = {name: restore(v, arrays) for name, v in value["fields"].items()}
     return KINDS[value["kind"]](**fields)

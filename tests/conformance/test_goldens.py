@@ -137,7 +137,7 @@ def test_what_is_no_rescale_is_said(tmp_path, rng):
     assert "run the reference model first" in lines
     assert "a failure is expected" in lines
     assert "operator ADD: only RESCALE is read" in lines
-    assert "holds no JSON" in lines
+    assert "desc.json is no JSON" in lines
 
 
 def pack_nibbles(codes):

@@ -27,7 +27,13 @@ from tables.pair import (
 
 from refqnn import ops
 
-PARTS = {"conv2d_input_grad", "conv2d_weight_grad", "residual", "sum_to"}
+PARTS = {
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "log_softmax",
+    "residual",
+    "sum_to",
+}
 BY_NAME = {pair.name: pair for pair in PAIRS}
 every_pair = pytest.mark.parametrize("pair", PAIRS, ids=str)
 drawn = given(seed=st.integers(0, 2**32 - 1))

@@ -88,9 +88,8 @@ class Conv2d:
         """dy: (N, O, Ho, Wo)  ->  dx: (N, C, H, W)"""
         backend, conv_cache, quant_cache, grad_cache = cache
         g = backward_or_same(self.grad_quant, dy, grad_cache)
-        dx, dw, db = backend.ops.conv2d_backward(g, conv_cache)
-        if self.bifurcate:
-            _, dw, db = backend.ops.conv2d_backward(dy, conv_cache)
+        toward_w = dy if self.bifurcate else g
+        dx, dw, db = backend.ops.conv2d_backward(toward_w, conv_cache, toward_x=g)
         self.w.grad += backward_or_same(self.weight_quant, dw, quant_cache)
         if self.b is not None:
             self.b.grad += db

@@ -27,6 +27,7 @@ from refqnn.ops.conv import conv2d_backward as conv2d_backward
 from refqnn.ops.conv import conv2d_input_grad as conv2d_input_grad
 from refqnn.ops.conv import conv2d_weight_grad as conv2d_weight_grad
 from refqnn.ops.exponential import SoftmaxCache as SoftmaxCache
+from refqnn.ops.exponential import log_softmax as log_softmax
 from refqnn.ops.exponential import softmax as softmax
 from refqnn.ops.exponential import softmax_backward as softmax_backward
 from refqnn.ops.fully_connected import LinearCache as LinearCache

@@ -66,15 +66,21 @@ def conv2d(
     return y, Conv2dCache(x, w, b is not None, at, groups)
 
 
-def conv2d_backward(dy: Float, cache: Conv2dCache) -> Conv2dGrads:
+def conv2d_backward(
+    dy: Float, cache: Conv2dCache, *, toward_x: Float | None = None
+) -> Conv2dGrads:
     """Return ``dx, dw, db``; each term of (1) is linear in x, in w and in b.
 
     dy: (N, O, Ho, Wo)  ->  dx: (N, C, H, W), dw: (O, C // G, Kh, Kw), db: (O,)
+
+    ``toward_x``, of the shape of dy, takes its place in dx: a bifurcated gradient.
     """
     x, w, has_bias, at, groups = cache
-    check_gradient(dy, (x.shape[0], w.shape[0], *output_size(x.shape[2:], at)))
+    toward_x = dy if toward_x is None else toward_x
+    for g in (dy, toward_x):
+        check_gradient(g, (x.shape[0], w.shape[0], *output_size(x.shape[2:], at)))
     return Conv2dGrads(
-        conv2d_input_grad(dy, w, x.shape, at, groups),
+        conv2d_input_grad(toward_x, w, x.shape, at, groups),
         conv2d_weight_grad(dy, x, at, groups),
         dy.sum(axis=(0, 2, 3), dtype=np.float64).astype(dy.dtype) if has_bias else None,
     )

@@ -1,6 +1,7 @@
-"""Softmax along one axis.
+"""Softmax along one axis, and its logarithm.
 
     y_k = e^(x_k - m) / sum_j e^(x_j - m),   m = max_j x_j                         (1)
+    log y_k = (x_k - m) - log sum_j e^(x_j - m)                                    (2)
 
 Derivation of the backward pass: DERIVATIONS.md, "softmax".
 """
@@ -31,9 +32,7 @@ def softmax(x: Float, *, axis: int = -1) -> tuple[Float, SoftmaxCache]:
     array([[0.5 , 0.5 ],
            [0.25, 0.75]])
     """
-    check_float(x=x)
-    if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
-        raise ValueError(f"axis = {axis} must be an axis of x with entries: x{x.shape}")
+    check_axis(x, axis)
     e = np.exp(x - x.max(axis, keepdims=True))
     y = (e / e.sum(axis, np.float64, keepdims=True)).astype(x.dtype)  # (1)
     return y, SoftmaxCache(y, axis)
@@ -51,3 +50,26 @@ def softmax_backward(dy: Float, cache: SoftmaxCache) -> Float:
     check_gradient(dy, y.shape)
     mean = (dy * y).sum(axis, np.float64, keepdims=True)
     return (y * (dy - mean)).astype(dy.dtype)
+
+
+def log_softmax(x: Float, *, axis: int = -1) -> Float:
+    """log y_k = x_k - m - log sum_j e^(x_j - m): of (1), where e^(x_k) may vanish
+
+    x: (..., K, ...)  ->  (..., K, ...), float64
+
+    A part of losses, which have the backward. Raises ValueError as ``softmax``.
+
+    >>> log_softmax(np.array([-2000.0, 0.0]))
+    array([-2000.,     0.])
+    """
+    check_axis(x, axis)
+    z = x.astype(np.float64)
+    z -= z.max(axis, keepdims=True)
+    return np.asarray(z - np.log(np.exp(z).sum(axis, keepdims=True)))  # (2)
+
+
+def check_axis(x: Float, axis: int) -> None:
+    """Raise unless ``x`` is a float array with entries along ``axis``."""
+    check_float(x=x)
+    if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
+        raise ValueError(f"axis = {axis} must be an axis of x with entries: x{x.shape}")

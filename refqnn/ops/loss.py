@@ -14,6 +14,7 @@ import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.ops.checks import check_float, check_real
+from refqnn.ops.exponential import log_softmax
 
 
 class SoftmaxCrossEntropyCache(NamedTuple):
@@ -42,11 +43,9 @@ def softmax_cross_entropy(
     n, k = logits.shape
     t = np.full((n, k), label_smoothing / k)
     t[np.arange(n), labels] += 1 - label_smoothing  # (1)
-    z = logits.astype(np.float64)
-    z -= z.max(axis=1, keepdims=True)
-    log_sum = np.log(np.exp(z).sum(axis=1, keepdims=True))
-    loss = (t * np.where(t > 0, log_sum - z, 0)).sum() / n  # (2), 0 log 0 = 0
-    cache = SoftmaxCrossEntropyCache(np.exp(z - log_sum) - t, logits.dtype)
+    log_p = log_softmax(logits)
+    loss = (t * np.where(t > 0, 0 - log_p, 0)).sum() / n  # (2), 0 log 0 = 0
+    cache = SoftmaxCrossEntropyCache(np.exp(log_p) - t, logits.dtype)
     return logits.dtype.type(loss), cache
 
 

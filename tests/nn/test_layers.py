@@ -1,5 +1,6 @@
 """Every layer: exact gradients, gradients that add up, and what each one promises."""
 
+import importlib
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from tables.networks import check_backward_adds, check_gradients
 
 import refqnn
+from refqnn import fast
 from refqnn.core import Buffer, Param, Run, named_buffers, named_params
 from refqnn.nn import (
     AvgPool2d,
@@ -367,6 +369,27 @@ def test_a_bifurcated_gradient_reaches_the_weights_as_it_came(rng):
         np.testing.assert_array_equal(conv.w.grad, exact.dw)
         np.testing.assert_array_equal(conv.b.grad, exact.db)
     np.testing.assert_array_equal(grads[0][0], grads[1][0])
+
+
+@pytest.mark.parametrize("side", [refqnn, fast])
+def test_a_bifurcated_gradient_takes_each_half_of_the_backward_once(
+    side, rng, monkeypatch
+):
+    halves = []
+    conv_module = importlib.import_module(f"{side.__name__}.ops.conv")
+    for name in ("conv2d_input_grad", "conv2d_weight_grad"):
+        half = getattr(conv_module, name)
+
+        def counted(*args, name=name, half=half):
+            halves.append(name)
+            return half(*args)
+
+        monkeypatch.setattr(conv_module, name, counted)
+    w, x = rng.standard_normal((3, 2, 3, 3)), rng.standard_normal(MAPS)
+    conv = Conv2d(Param(w), grad_quant=MinMaxGradient(bits=2), bifurcate=True)
+    y, cache = conv.forward(x, Run(training=True, rng=rng, backend=side))
+    conv.backward(np.ones_like(y), cache)
+    assert halves == ["conv2d_input_grad", "conv2d_weight_grad"]
 
 
 def recording_backend(calls):

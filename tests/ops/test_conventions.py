@@ -172,6 +172,21 @@ def test_huge_logits_do_not_overflow():
     np.testing.assert_array_equal(loss, 1e4)
 
 
+def test_the_logarithm_of_softmax_keeps_what_softmax_loses(rng):
+    x = rng.normal(size=(3, 4, 5)).astype(np.float32)
+    for axis in (0, 1, -1):
+        log_y = ops.log_softmax(x, axis=axis)
+        assert log_y.dtype == np.float64
+        want = np.log(ops.softmax(x.astype(np.float64), axis=axis)[0])
+        np.testing.assert_allclose(log_y, want, rtol=1e-14, atol=1e-15)
+    np.testing.assert_array_equal(ops.log_softmax(np.array([1e4, 0.0])), [0, -1e4])
+    masked = ops.log_softmax(np.array([0.0, -np.inf]))
+    np.testing.assert_array_equal(masked, [0, -np.inf])
+    for axis in (3, -4):
+        with pytest.raises(ValueError, match=f"axis = {axis} must be an axis of x"):
+            ops.log_softmax(x, axis=axis)
+
+
 def test_uniform_targets_ignore_the_label(rng):
     logits = rng.normal(size=(1, 4))
     a, b = (

@@ -1,5 +1,6 @@
 """Numba twins of ``refqnn.ops``; a name without a twin is the definition."""
 
+from refqnn.ops import *  # noqa: F403, I001 - every name, before the twins
 from refqnn.fast.ops.activation import relu as relu
 from refqnn.fast.ops.activation import relu6 as relu6
 from refqnn.fast.ops.activation import relu6_backward as relu6_backward
@@ -22,54 +23,3 @@ from refqnn.fast.ops.pool import (
 )
 from refqnn.fast.ops.pool import max_pool2d as max_pool2d
 from refqnn.fast.ops.pool import max_pool2d_backward as max_pool2d_backward
-from refqnn.ops.activation import ReLUCache as ReLUCache
-from refqnn.ops.activation import SigmoidCache as SigmoidCache
-from refqnn.ops.activation import TanhCache as TanhCache
-from refqnn.ops.activation import sigmoid as sigmoid
-from refqnn.ops.activation import sigmoid_backward as sigmoid_backward
-from refqnn.ops.activation import tanh as tanh
-from refqnn.ops.activation import tanh_backward as tanh_backward
-from refqnn.ops.broadcast import add as add
-from refqnn.ops.broadcast import add_backward as add_backward
-from refqnn.ops.broadcast import sum_to as sum_to
-from refqnn.ops.conv import Conv2dCache as Conv2dCache
-from refqnn.ops.conv import Conv2dGrads as Conv2dGrads
-from refqnn.ops.exponential import SoftmaxCache as SoftmaxCache
-from refqnn.ops.exponential import softmax as softmax
-from refqnn.ops.exponential import softmax_backward as softmax_backward
-from refqnn.ops.fully_connected import LinearCache as LinearCache
-from refqnn.ops.fully_connected import LinearGrads as LinearGrads
-from refqnn.ops.fully_connected import linear as linear
-from refqnn.ops.fully_connected import linear_backward as linear_backward
-from refqnn.ops.loss import SoftmaxCrossEntropyCache as SoftmaxCrossEntropyCache
-from refqnn.ops.loss import softmax_cross_entropy as softmax_cross_entropy
-from refqnn.ops.loss import (
-    softmax_cross_entropy_backward as softmax_cross_entropy_backward,
-)
-from refqnn.ops.norm import BatchNormCache as BatchNormCache
-from refqnn.ops.norm import BatchNormGrads as BatchNormGrads
-from refqnn.ops.norm import BatchNormInferenceGrads as BatchNormInferenceGrads
-from refqnn.ops.norm import RangeBatchNormCache as RangeBatchNormCache
-from refqnn.ops.norm import range_batch_norm as range_batch_norm
-from refqnn.ops.norm import range_batch_norm_backward as range_batch_norm_backward
-from refqnn.ops.pool import AvgPoolCache as AvgPoolCache
-from refqnn.ops.pool import GlobalAvgPoolCache as GlobalAvgPoolCache
-from refqnn.ops.pool import MaxPoolCache as MaxPoolCache
-from refqnn.ops.recurrent import LSTMCache as LSTMCache
-from refqnn.ops.recurrent import LSTMGrads as LSTMGrads
-from refqnn.ops.recurrent import lstm_cell as lstm_cell
-from refqnn.ops.recurrent import lstm_cell_backward as lstm_cell_backward
-from refqnn.ops.straight_through import StraightThroughCache as StraightThroughCache
-from refqnn.ops.straight_through import residual as residual
-from refqnn.ops.straight_through import straight_through_clip as straight_through_clip
-from refqnn.ops.straight_through import (
-    straight_through_clip_backward as straight_through_clip_backward,
-)
-from refqnn.ops.straight_through import straight_through_round as straight_through_round
-from refqnn.ops.straight_through import (
-    straight_through_round_backward as straight_through_round_backward,
-)
-from refqnn.ops.straight_through import straight_through_sign as straight_through_sign
-from refqnn.ops.straight_through import (
-    straight_through_sign_backward as straight_through_sign_backward,
-)

@@ -35,6 +35,7 @@ from refqnn.nn import (
     take_steps,
 )
 from refqnn.nn.training import check_images
+from refqnn.ops import log_softmax
 from refqnn.papers.quantnas.space import Genotype, draw, smallest
 from refqnn.papers.quantnas.supernet import Supernet, initialise
 
@@ -78,13 +79,6 @@ def distillation_backward(dloss: float, cache: DistillationCache) -> Float:
     """
     surplus, dtype = cache
     return (dloss * surplus / len(surplus)).astype(dtype)
-
-
-def log_softmax(x: Float) -> Float:
-    """Return log softmax(x) along the last axis, in float64."""
-    z = x.astype(np.float64)
-    z -= z.max(axis=1, keepdims=True)
-    return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
 
 
 @final

@@ -41,10 +41,10 @@ def made(rng, *, dtype="float32", space=SPACE):
 def test_the_plain_network_is_the_calibrated_subnet(dtype, name, rng):
     net, images = made(rng, dtype=dtype), pixels(rng, n=6, size=8)
     genotype = SUBNETS[name]
-    at = net.passing(Run(), genotype, net.scales, 3)
-    want, _ = net.walked(images, at)
+    at = net.start_pass(Run(), genotype, net.scales, 3)
+    want, _ = net.run_layers(images, at)
     found = calibrate(net, genotype, images, batch=3)
-    assert found.steps == at.found.steps
+    assert found.steps == at.calibrated.steps
     network = plain(net, found)
     shown = images if dtype == "float32" else images.astype(np.float64)
     bound = 1e-5 if dtype == "float32" else 1e-12
@@ -110,6 +110,6 @@ def test_accuracy_is_a_share_and_needs_data(rng):
         assert found == np.mean(predict(network, images).argmax(1) == labels)
     asked = Starting()
     accuracy(net, MIXED, calibration, images, labels, batch=3, scales=asked)
-    assert "stem" in asked.found
+    assert "stem" in asked.steps
     with pytest.raises(ValueError, match="calibration needs images"):
         accuracy(net, MIXED, images[:0], images, labels)

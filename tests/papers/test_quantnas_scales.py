@@ -11,7 +11,7 @@ from refqnn.papers.quantnas.scales import (
     Where,
     features,
     mse_step,
-    predicted,
+    new_predictor,
     square_error,
 )
 from refqnn.quantizers.learned_step_size import lsq, lsq_step
@@ -27,7 +27,7 @@ def known():
 
 def test_a_zero_predictor_is_the_shared_step_to_the_bit(rng):
     shared = known()
-    predictor = predicted(shared, ("last", "conv"), 4, rng=rng)
+    predictor = new_predictor(shared, ("last", "conv"), 4, rng=rng)
     for _ in range(20):
         v, a = rng.standard_normal(9), rng.standard_normal(4)
         assert predictor.step(CONV, v, a)[0] == shared.step(CONV, v, a)[0]
@@ -43,7 +43,7 @@ def test_gradients_equal_differences(kind, rng):
         scales.start(Starting({"conv": 0.3}, {"conv": 0.2}))
         params = [scales.log_r["conv"]]
     if kind == "predicted":
-        scales = predicted(shared, ("last", "conv"), 4, hidden=5, rng=rng)
+        scales = new_predictor(shared, ("last", "conv"), 4, hidden=5, rng=rng)
         params += [scales.w1, scales.b1, scales.w2, scales.b2]
         for param in params[2:]:
             param.value = rng.normal(0, 0.3, param.value.shape)
@@ -77,7 +77,7 @@ def test_the_relative_step_follows_its_tensor(rng):
 
 
 def test_every_layer_has_an_output_of_its_own(rng):
-    scales = predicted(known(), ("last", "conv"), 4, rng=rng)
+    scales = new_predictor(known(), ("last", "conv"), 4, rng=rng)
     scales.b2.value = np.log([2.0, 5.0])
     v, a = rng.standard_normal(9), rng.standard_normal(4)
     assert scales.step(CONV, v, a)[0] == pytest.approx(5 * 0.3)
@@ -85,14 +85,14 @@ def test_every_layer_has_an_output_of_its_own(rng):
 
 
 def test_the_first_layer_of_the_predictor_keeps_the_size_of_what_it_reads(rng):
-    w1 = predicted(Shared(), (), 6, hidden=5000, rng=rng).w1.value
+    w1 = new_predictor(Shared(), (), 6, hidden=5000, rng=rng).w1.value
     assert np.mean(w1**2) == pytest.approx(2 / 8, rel=0.05)
 
 
 def test_parameters_say_who_they_are(rng):
     relative = Relative()
     relative.start(Starting({"conv": 0.3}, {"conv": 0.2}))
-    scales = predicted(known(), ("conv",), 4, rng=rng)
+    scales = new_predictor(known(), ("conv",), 4, rng=rng)
     learned = (scales.w1, scales.b1, scales.w2, scales.b2)
     assert {param.group for param in learned} == {"predictor"}
     steps = [*scales.shared.log_s.values(), *relative.log_r.values()]
@@ -100,7 +100,7 @@ def test_parameters_say_who_they_are(rng):
 
 
 def test_a_learned_predictor_tells_subnets_apart(rng):
-    scales = predicted(known(), ("conv",), 4, rng=rng)
+    scales = new_predictor(known(), ("conv",), 4, rng=rng)
     scales.w2.value = rng.standard_normal(scales.w2.value.shape)
     v = rng.standard_normal(9)
     steps = {float(scales.step(CONV, v, a)[0]) for a in np.eye(4)}

@@ -27,7 +27,7 @@ from refqnn.papers.quantnas.space import (
 from refqnn.papers.quantnas.supernet import (
     calibrate,
     initialise,
-    quantized,
+    quantize_activations,
     supernet,
 )
 
@@ -160,7 +160,7 @@ def test_subnets_have_the_first_channels_and_the_centre(rng):
 def test_what_steps_are_asked_for(rng):
     net, x = tiny(rng), pixels(rng, n=3, size=6)
     scales = Recorder()
-    y, cache = net.walked(x, net.passing(Run(training=True), MIXED, scales))
+    y, cache = net.run_layers(x, net.start_pass(Run(training=True), MIXED, scales))
     net.backward(np.ones_like(y), cache)
     want = {layer.name: layer for layer in layers_of(MIXED, TINY)}
     weights = {where.name: where for where in scales.seen if where.signed}
@@ -183,13 +183,13 @@ def test_what_steps_are_asked_for(rng):
 
 def test_gradients_of_steps_are_balanced_as_in_lsq(rng):
     net, x = tiny(rng), rng.standard_normal((5, 2, 6, 6))
-    at = net.passing(Run(training=True), smallest(TINY), net.scales)
+    at = net.start_pass(Run(training=True), smallest(TINY), net.scales)
     name = "stage1_block1.conv1"
     _, (_, folded, *_) = net.convs[name].forward(name, x, at)
     n = at.layers[name].weights
     assert n < net.convs[name].w.value.size
     assert folded.quant.grad_scale == pytest.approx(1 / np.sqrt(n * 7))
-    _, (_, (_, quant), *_) = quantized("stem_quant", x, 4, at)
+    _, (_, (_, quant), *_) = quantize_activations("stem_quant", x, 4, at)
     assert quant.grad_scale == pytest.approx(1 / np.sqrt(2 * 6 * 6 * 15))
 
 
@@ -210,9 +210,9 @@ def test_first_values(rng):
 def test_the_first_steps_are_of_the_whole_first_batch(rng):
     net, images = supernet(TINY, rng=rng), pixels(rng, n=4, size=6)
     first = Starting()
-    net.walked(images, net.passing(Run(training=True), None, first))
+    net.run_layers(images, net.start_pass(Run(training=True), None, first))
     initialise(net, images)
-    for name, s in first.found.items():
+    for name, s in first.steps.items():
         assert np.exp(net.scales.log_s[name].value) == pytest.approx(s)
 
 
@@ -355,8 +355,8 @@ def test_calibration_of_one_batch_is_the_batch(rng):
     assert list(found.statistics) == [
         layer.name for layer in layers_of(MIXED, TINY)[:-1]
     ]
-    at = net.passing(Run(), MIXED, net.scales, 4)
-    logits, _ = net.walked(x, at)
+    at = net.start_pass(Run(), MIXED, net.scales, 4)
+    logits, _ = net.run_layers(x, at)
     trained, _ = net.forward(x, Run(training=True), MIXED)
     np.testing.assert_allclose(logits, trained, rtol=1e-9, atol=1e-12)
 

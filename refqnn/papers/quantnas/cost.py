@@ -8,8 +8,8 @@ models are ours, and all are sums over layers:
     sum weights b_w, equation 6 of Pareto   bits          c_size
     sum of measured times                   seconds       LatencyTable.cost
 
-The first two grow with every gene. Measured times need not. A genotype that is none of
-the space raises ValueError.
+The first two grow with every gene. Measured times need not. A genotype outside the
+space raises ValueError.
 """
 
 import os
@@ -49,7 +49,7 @@ def c_size(genotype: Genotype, space: Space) -> int:
 
 
 def key_of(layer: LayerShape) -> str:
-    """Return what the time of a layer depends on.
+    """Write channels, kernel, stride and size of a layer: its row of a table of times.
 
     >>> key_of(LayerShape("stem", 1, 8, 3, 1, 28, 8, 8))
     '1 to 8, kernel 3, stride 1, 28 x 28'
@@ -92,14 +92,14 @@ def load_table(path: str | os.PathLike[str]) -> LatencyTable:
 
 
 def layer_kinds(space: Space) -> list[LayerShape]:
-    """Return one layer of every kind that a subnet of the space may have."""
-    found: dict[str, LayerShape] = {}
+    """Return the layers of all subnets of the space, one for each ``key_of``."""
+    kinds: dict[str, LayerShape] = {}
     whole = largest(space)
     for s in range(len(space.channels)):
         for stage in stages_of(space):
             genotype = (*whole[:s], stage, *whole[s + 1 :])
-            found |= {key_of(layer): layer for layer in layers_of(genotype, space)}
-    return list(found.values())
+            kinds |= {key_of(layer): layer for layer in layers_of(genotype, space)}
+    return list(kinds.values())
 
 
 def measure(
@@ -120,7 +120,7 @@ def measure(
 def best_time(
     layer: LayerShape, repeats: int, batch: int, rng: np.random.Generator
 ) -> float:
-    """Return the seconds of one layer per image."""
+    """Return the seconds of a layer on random codes, of one image."""
     from refqnn.fast import integer  # noqa: PLC0415 - compiled only where it is timed
 
     k, size = layer.kernel, layer.size * layer.stride
@@ -141,11 +141,11 @@ def best_time(
 def fastest(call: Callable[[], Any], repeats: int, batch: int) -> float:
     """Return the least seconds of a call per image, after one that does not count."""
     call()
-    return min(timed(call) for _ in range(repeats)) / batch
+    return min(seconds_of(call) for _ in range(repeats)) / batch
 
 
-def timed(call: Callable[[], Any]) -> float:
-    """Return the seconds of one call."""
+def seconds_of(call: Callable[[], Any]) -> float:
+    """Call once and return the seconds that it took."""
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin

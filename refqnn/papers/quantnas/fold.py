@@ -97,7 +97,7 @@ def folded_conv2d(
     mu and sigma are those of conv(x, w) over the batch, or of ``statistics``. Without
     ``s`` the folded weights are not quantized, and y is batch norm of the convolution.
     Raises ValueError where shapes do not fit, var + eps is not positive, or an array or
-    a step is none that LSQ takes.
+    a step is not one that LSQ takes.
 
     ``s`` may be a function of the folded weights; what it reads of them is a constant
     in the backward. ``frozen`` holds the rounding residual of LSQ, and these weights.
@@ -209,8 +209,8 @@ def calibrated_statistics(z: Float, *, batch: int, backend: Any = refqnn) -> Sta
     if not 1 <= batch <= len(z):
         raise ValueError(f"batch must be in [1, N = {len(z)}], got {batch}")
     starts = range(0, len(z) - batch + 1, batch)
-    found = [backend.ops.norm.batch_statistics(z[i : i + batch]) for i in starts]
-    means, variances = zip(*found, strict=True)
+    batches = [backend.ops.norm.batch_statistics(z[i : i + batch]) for i in starts]
+    means, variances = zip(*batches, strict=True)
     return Statistics(np.mean(means, axis=0), np.mean(variances, axis=0))
 
 

@@ -35,7 +35,7 @@ CANDIDATES, MOST_VALUES = 48, 5_000
 
 
 class Where(NamedTuple):
-    """Which tensor a step is for."""
+    """The tensor that a step is for: name, bits, signed grid or not, fan-in."""
 
     name: str
     bits: int
@@ -66,7 +66,7 @@ class Shared:
     log_s: dict[str, Param] = field(default_factory=dict)
 
     def step(self, where: Where, v: Float, a: Float) -> tuple[Float, Any]:  # noqa: ARG002 - the signature of all
-        """Return the step of a tensor and what ``backward`` needs: ()"""
+        """s = exp(log s_l), and what ``backward`` needs: ()"""
         param = self.of(where.name)
         s = np.exp(param.value)  # (1)
         return s, (param, s)
@@ -84,7 +84,7 @@ class Shared:
 
     def start(self, first: "Starting") -> None:
         """Set log s of every layer seen."""
-        for name, s in first.found.items():
+        for name, s in first.steps.items():
             self.log_s[name] = Param(np.array(math.log(s)), group="quantizer")
 
 
@@ -96,7 +96,7 @@ class Relative:
     log_r: dict[str, Param] = field(default_factory=dict)
 
     def step(self, where: Where, v: Float, a: Float) -> tuple[Float, Any]:  # noqa: ARG002 - the signature of all
-        """Return the step of a tensor and what ``backward`` needs: ()"""
+        """s = exp(log r_l) sqrt(mean v^2), and what ``backward`` needs: ()"""
         if where.name not in self.log_r:
             raise ValueError(f"the step of {where.name} is unknown: call initialise")
         param, (_, log_root) = self.log_r[where.name], features(where, v)
@@ -110,7 +110,7 @@ class Relative:
 
     def start(self, first: "Starting") -> None:
         """Set log r of every layer seen."""
-        for name, s in first.found.items():
+        for name, s in first.steps.items():
             log_r = math.log(s) - first.log_roots[name]
             self.log_r[name] = Param(np.array(log_r), group="quantizer")
 
@@ -160,7 +160,7 @@ class Oracle:
     """The step with the least square error, found anew for every tensor: (5)."""
 
     def step(self, where: Where, v: Float, a: Float) -> tuple[Float, Any]:  # noqa: ARG002 - the signature of all
-        """Return the best step of a tensor: ()"""
+        """argmin_s mean (v - lsq(v, s))^2: ()"""
         q_n, q_p = where.ends
         return np.asarray(mse_step(v, q_n=q_n, q_p=q_p)), None
 
@@ -176,20 +176,20 @@ class Oracle:
 class Starting:
     """LSQ's first step 2 mean|v| / sqrt(Q_P) for every tensor that passes by."""
 
-    found: dict[str, float] = field(default_factory=dict)
+    steps: dict[str, float] = field(default_factory=dict)
     log_roots: dict[str, float] = field(default_factory=dict)
 
     def step(self, where: Where, v: Float, a: Float) -> tuple[Float, Any]:  # noqa: ARG002 - the signature of all
         """Return LSQ's first step, and note it and log sqrt(mean v^2): ()"""
-        self.found[where.name] = lsq_step(v, q_p=where.ends[1])
+        self.steps[where.name] = lsq_step(v, q_p=where.ends[1])
         self.log_roots[where.name] = float(features(where, v)[1])
-        return np.asarray(self.found[where.name]), None
+        return np.asarray(self.steps[where.name]), None
 
     def backward(self, ds: Float, cache: Any) -> None:
         """Do nothing: the step is a constant."""
 
 
-def predicted(
+def new_predictor(
     shared: Shared,
     names: tuple[str, ...],
     encoding: int,
@@ -197,10 +197,10 @@ def predicted(
     hidden: int = HIDDEN,
     rng: np.random.Generator,
 ) -> Predicted:
-    """Return a predictor for these layers whose f is 0 at first.
+    """Return a predictor, f = 0 at first, with a row for each name of a layer.
 
     >>> rng = np.random.default_rng(0)
-    >>> predicted(Shared(), ("stem",), 5, rng=rng).w1.value.shape
+    >>> new_predictor(Shared(), ("stem",), 5, rng=rng).w1.value.shape
     (32, 7)
     """
     w1 = rng.standard_normal((hidden, encoding + 2)) * math.sqrt(2 / (encoding + 2))

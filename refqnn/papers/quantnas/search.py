@@ -36,7 +36,7 @@ TRIES = 50
 
 
 class Point(NamedTuple):
-    """A subnet that was evaluated."""
+    """A subnet, its accuracy as a share, its cost in the unit of the search."""
 
     genotype: Genotype
     accuracy: float
@@ -44,7 +44,7 @@ class Point(NamedTuple):
 
 
 class Evolution(NamedTuple):
-    """How large a search is."""
+    """Subnets of a generation, generations, parents, and how children are made."""
 
     population: int = 30
     generations: int = 10
@@ -66,7 +66,7 @@ def check_evolution(how: Evolution) -> None:
         raise ValueError(f"probability must be in [0, 1], got {how.probability}")
 
 
-def evaluated(
+def point_of(
     genotype: Genotype, accuracy: Accuracy, cost: CostOf, known: dict[Genotype, float]
 ) -> Point:
     """Return a subnet as a point; its accuracy is asked for at most once."""
@@ -87,16 +87,16 @@ def enumerate_space(
     if count(space) > most:
         raise ValueError(f"the space has {count(space)} subnets, more than {most}")
     kept = {} if known is None else known
-    return [evaluated(g, accuracy, cost, kept) for g in every(space)]
+    return [point_of(g, accuracy, cost, kept) for g in every(space)]
 
 
 def cheapest(space: Space, cost: CostOf) -> Genotype:
     """Return the subnet of least cost: the least of every stage, the others held."""
-    held, found = smallest(space), []
+    held, stages = smallest(space), []
     for s in range(len(held)):
         options = [(*held[:s], stage, *held[s + 1 :]) for stage in stages_of(space)]
-        found.append(min(options, key=cost)[s])
-    return tuple(found)
+        stages.append(min(options, key=cost)[s])
+    return tuple(stages)
 
 
 def evolve(
@@ -127,7 +127,7 @@ def evolve(
 
     def points(genotypes: Iterable[Genotype]) -> list[Point]:
         unique = dict.fromkeys(genotypes)
-        return ranked(evaluated(g, accuracy, cost, kept) for g in unique)
+        return ranked(point_of(g, accuracy, cost, kept) for g in unique)
 
     people = points(within(lambda: draw(space, rng)) for _ in range(how.population))
     for _ in range(how.generations):

@@ -29,7 +29,7 @@ from refqnn.quantizers.learned_step_size import lsq_levels
 
 
 class Gene(NamedTuple):
-    """What is chosen for one block."""
+    """The width of one block, a share of its stage's channels, and its kernel."""
 
     width: float
     kernel: int
@@ -91,7 +91,7 @@ class LayerShape(NamedTuple):
 
 
 def check_space(space: Space) -> Space:
-    """Return the space; raise ValueError, naming what is wrong, for one that is none.
+    """Return the space; raise ValueError, naming the field, if it has no subnets.
 
     >>> check_space(Space()).depths
     (1, 2)
@@ -143,16 +143,16 @@ def check_genotype(genotype: Any, space: Space) -> Genotype:
         raise ValueError(
             f"genotype must have {len(space.channels)} stages, got {genotype!r}"
         )
-    found = []
+    genes = []
     for s, stage in enumerate(stages):
         if not isinstance(stage, list | tuple) or len(stage) not in space.depths:
             raise ValueError(
                 f"stage {s + 1} must have a depth in {space.depths}, got {stage!r}"
             )
-        found.append(
+        genes.append(
             tuple(check_gene(gene, s, j, space) for j, gene in enumerate(stage))
         )
-    return tuple(found)
+    return tuple(genes)
 
 
 def check_gene(gene: Any, stage: int, block: int, space: Space) -> Gene:
@@ -243,7 +243,7 @@ def middle(gene: Gene, channels: int) -> int:
 def layers_of(genotype: Any, space: Space) -> list[LayerShape]:
     """Return the layers with weights in the order in which they run.
 
-    Raises ValueError for a genotype that is none of the space.
+    Raises ValueError for a genotype outside the space.
 
     >>> [layer.name for layer in layers_of(smallest(Space()), Space())][:2]
     ['stem', 'stage1_block1.conv1']
@@ -251,20 +251,20 @@ def layers_of(genotype: Any, space: Space) -> list[LayerShape]:
     bits, a = space.weight_bits, space.activation_bits
     inputs, size = space.channels[0], space.size
     stem = (space.in_channels, inputs, 3, 1, size, space.end_bits, 8)
-    found = [LayerShape("stem", *stem)]
+    layers = [LayerShape("stem", *stem)]
     for s, stage in enumerate(check_genotype(genotype, space)):
         outputs = space.channels[s]
         for j, gene in enumerate(stage):
             name, k, mid = block_name(s, j), gene.kernel, middle(gene, outputs)
             stride = 2 if s and not j else 1
             size = -(-size // stride)
-            found += [
+            layers += [
                 LayerShape(f"{name}.conv1", inputs, mid, k, stride, size, bits, a),
                 LayerShape(f"{name}.conv2", mid, outputs, k, 1, size, bits, a),
             ]
             inputs = outputs
     last = (inputs, space.classes, 1, 1, 1, space.end_bits, space.end_bits)
-    return [*found, LayerShape("classifier", *last)]
+    return [*layers, LayerShape("classifier", *last)]
 
 
 def encode(genotype: Any, space: Space) -> Float:
@@ -290,5 +290,5 @@ def encode(genotype: Any, space: Space) -> Float:
 
 
 def one_hot(value: float, choices: Sequence[float]) -> Float:
-    """Return 1 where a choice is the value, else 0."""
+    """(value == choice_1, ..., value == choice_n), as floats"""
     return np.array([float(value == choice) for choice in choices])

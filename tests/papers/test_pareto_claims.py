@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from refqnn.papers.pareto import changes, pareto_run, table2_study
-from refqnn.papers.pareto.training import images_named
+from refqnn.papers.pareto import changes, pareto_run, table2_runs
+from refqnn.papers.pareto.single_training import named_images
 from refqnn.studies.sweep import Sweep, digest
 
 pytestmark = [pytest.mark.slow, pytest.mark.compiled]
@@ -14,9 +14,9 @@ FAN_INS, SEEDS = (1, 4, 16), (0, 1, 2)
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """Return the runs of three fan-ins at 4 and 1 bits, and their results."""
-    images, _ = images_named("textures")
+    images, _ = named_images("textures")
     kinds = [(fan_in, 3) for fan_in in FAN_INS]
-    planned = table2_study({"network": "separable"}, kinds=kinds, seeds=SEEDS)
+    planned = table2_runs({"network": "separable"}, kinds=kinds, seeds=SEEDS)
     runs = {
         key: run | {"images": images, "epochs": 1}
         for key, run in planned.items()

@@ -20,15 +20,21 @@ from refqnn.papers.pareto import (
     flexible,
     grid,
     pareto_run,
-    table1_study,
-    table2_study,
-    training,
+    single_training,
+    table1_runs,
+    table2_runs,
     with_policy,
 )
 from refqnn.papers.pareto.dual_precision import GRID, of_width
 from refqnn.papers.pareto.flexible import policy_run
 from refqnn.papers.pareto.sensitivity import Changes, mean_and_spread
-from refqnn.papers.pareto.training import PRESET, costs, drawn, images_named, sized
+from refqnn.papers.pareto.single_training import (
+    PRESET,
+    at_size,
+    costs,
+    images_of_run,
+    named_images,
+)
 
 TINY = {"network": "separable", "width": 0.125, "activation_bits": 4}
 TEXTURES = {"of": "textures", "size": 6, "train": 128}
@@ -43,7 +49,7 @@ def test_the_images_say_how_pixels_become_numbers(monkeypatch):
     def stopped(config, **_):
         raise RuntimeError(f"scale {config['image_scale']}")
 
-    monkeypatch.setattr(training, "build", stopped)
+    monkeypatch.setattr(single_training, "build", stopped)
     with pytest.raises(RuntimeError, match=r"scale 1\.0"):
         run(network=TINY | {"image_scale": 0.25})
 
@@ -75,10 +81,10 @@ def test_what_a_run_trains_and_by_what_it_is_judged(monkeypatch):
         seen.update(how, training=made, train=train)
         return [{"test_accuracy": 0.25}, {"test_accuracy": 0.5}]
 
-    monkeypatch.setattr(training, "fit", fitted)
+    monkeypatch.setattr(single_training, "fit", fitted)
     found = run(seed=3, epochs=3)
     made = seen["training"]
-    pictures = drawn(**TEXTURES, seed=3, folder=None)
+    pictures = images_of_run(**TEXTURES, seed=3, folder=None)
     assert seen["train"] == (pictures.train_images, pictures.train_labels)
     assert seen["test"] == (pictures.test_images, pictures.test_labels)
     assert (seen["epochs"], seen["after_step"], made.batch) == (3, None, 64)
@@ -127,7 +133,7 @@ def test_a_policy_of_layers_without_weights_is_refused(name):
 
 def test_textures_are_those_of_the_seed_and_of_few_places():
     first, again, other = (
-        drawn(**TEXTURES, seed=seed, folder=None) for seed in (0, 0, 1)
+        images_of_run(**TEXTURES, seed=seed, folder=None) for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first.train_images, again.train_images)
     assert not np.array_equal(first.train_images, other.train_images)
@@ -140,21 +146,21 @@ def test_textures_are_those_of_the_seed_and_of_few_places():
 
 def test_sizes_of_images():
     whole = data.embedded()
-    half = drawn(of="embedded", size=14, train=8, seed=0, folder=None)
+    half = images_of_run(of="embedded", size=14, train=8, seed=0, folder=None)
     np.testing.assert_array_equal(
         half.train_images, data.halved(whole.train_images[:8])
     )
     np.testing.assert_array_equal(half.train_labels, whole.train_labels[:8])
     np.testing.assert_array_equal(half.test_images, data.halved(whole.test_images))
     np.testing.assert_array_equal(half.test_labels, whole.test_labels)
-    every = drawn(of="embedded", size=28, train=4000, seed=0, folder=None)
+    every = images_of_run(of="embedded", size=28, train=4000, seed=0, folder=None)
     np.testing.assert_array_equal(every.train_images, whole.train_images)
-    padded = sized(whole.test_images[:2], 32)
+    padded = at_size(whole.test_images[:2], 32)
     assert padded.shape == (2, 1, 32, 32)
     np.testing.assert_array_equal(padded[:, :, 2:-2, 2:-2], whole.test_images[:2])
     assert padded[:, :, :2].max() == padded[:, :, :, -2:].max() == 0
     np.testing.assert_array_equal(
-        sized(whole.test_images[:2], 28), whole.test_images[:2]
+        at_size(whole.test_images[:2], 28), whole.test_images[:2]
     )
 
 
@@ -176,16 +182,16 @@ def test_images_that_there_are_not_are_refused(images, message):
 
 def test_names_of_images(tmp_path):
     textures = {"of": "textures", "size": 10, "train": 700 * PRESET.batch}
-    assert images_named("textures") == (textures, None)
+    assert named_images("textures") == (textures, None)
     (tmp_path / "train-images-idx3-ubyte").touch()
     whole = {"of": "fashion_mnist", "size": 28, "train": 60_000}
-    assert images_named(str(tmp_path), size=28) == (whole, str(tmp_path))
+    assert named_images(str(tmp_path), size=28) == (whole, str(tmp_path))
     with pytest.raises(ValueError, match="or a folder, got '/nowhere'"):
-        images_named("/nowhere")
+        named_images("/nowhere")
 
 
 def test_studies_hold_the_runs_of_the_tables():
-    two = table2_study({"network": "separable"}, seeds=(0, 1))
+    two = table2_runs({"network": "separable"}, seeds=(0, 1))
     assert len(two) == len(KINDS) * 3 * 2
     high, low, grown = (
         two["16 x 3 x 3", role, 1]["network"] for role in ("high", "low", "grown")
@@ -199,7 +205,7 @@ def test_studies_hold_the_runs_of_the_tables():
     assert (kind["depthwise_fan_in"], kind["depthwise_kernel"]) == (1, 12)
     assert {run["follow"] for key, run in two.items() if key[1] == "high"} == {True}
     assert {run["follow"] for key, run in two.items() if key[1] != "high"} == {False}
-    one = table1_study({"network": "vgg", "width": 0.5}, widths=(1, 2), seeds=(0,))
+    one = table1_runs({"network": "vgg", "width": 0.5}, widths=(1, 2), seeds=(0,))
     assert {row for row, _, _ in one} == {
         f"{name}, {w}x" for name in ("4 bit DWConv", "all") for w in (1, 2)
     }
@@ -216,7 +222,7 @@ def test_the_studies_have_the_columns_of_the_printed_tables():
         file = resources.files("refqnn.papers") / "printed" / f"pareto_{name}.csv"
         return csv.DictReader(file.read_text(encoding="utf-8").splitlines())
 
-    one = table1_study({"network": "separable"}, seeds=(0,))
+    one = table1_runs({"network": "separable"}, seeds=(0,))
     widths = [float(cell["width"]) for cell in cells("table1")]
     assert [one[f"all, {w:g}x", "low", 0]["network"]["width"] for w in widths] == widths
     assert len(one) == 2 * 3 * len(widths)
@@ -348,7 +354,9 @@ def test_the_first_average_that_meets_the_tolerance_is_taken(
     for (problem, warm_up, how), average in zip(asked, (2, 3, 4), strict=False):
         assert (problem.ratio, problem.b_min, problem.b_max) == (average / 32, 1, 8)
         assert (warm_up, how) == (2, {"episodes": 8, "seed": 1})
-    images = drawn(**TEXTURES | {"train": 192}, seed=1, folder=None).train_images
+    images = images_of_run(
+        **TEXTURES | {"train": 192}, seed=1, folder=None
+    ).train_images
     np.testing.assert_array_equal(seen["train"][0], images[48:])
     np.testing.assert_array_equal(seen["own"][0], images[48:])
     np.testing.assert_array_equal(seen["held_out"][0], images[:48])

@@ -6,13 +6,17 @@ Quantized CNNs", whose numbering this is.
 
     paper                                     room             where
     Q(W), (1) to (5), appendix B              quantizers/      fixed_point, ternary, ...
-    C_size, (6); table 3; appendix F          sizes            table3, near_misses
+    C_size, (6); memory, appendix F           ../../cost.py    c_size_bits, count
+    table 3, recomputed                       sizes            table3, near_misses
     N(b, s), definition 4.1                   alignment        align, domination
     Var(mean|w|), (7), proposition 5.1        variance         mean_abs_variance
     figure 4                                  figure4          MeanAbsVariance
     Delta Acc, tables 1 and 2                 sensitivity      changes
     DualPrecision, section 6                  dual_precision   grid, aligned_network
-    one training of any of them               training         pareto_run
+    "Flexible": a policy of HAQ, then widths  flexible         policy_run
+    one training of any of them               single_training  pareto_run
+    what ``refqnn study`` runs                study            tables 1, 2; figures 4, 5
+                                              study_sizes      figures 1 to 3, 6, 7
     appendix A                                nn/presets.py    PARETO_...
     appendix C                                networks/        named
 
@@ -36,12 +40,12 @@ from refqnn.papers.pareto.figure4 import MeanAbsVariance as MeanAbsVariance
 from refqnn.papers.pareto.sensitivity import KINDS as KINDS
 from refqnn.papers.pareto.sensitivity import Changes as Changes
 from refqnn.papers.pareto.sensitivity import changes as changes
-from refqnn.papers.pareto.sensitivity import table1_study as table1_study
-from refqnn.papers.pareto.sensitivity import table2_study as table2_study
+from refqnn.papers.pareto.sensitivity import table1_runs as table1_runs
+from refqnn.papers.pareto.sensitivity import table2_runs as table2_runs
+from refqnn.papers.pareto.single_training import pareto_run as pareto_run
+from refqnn.papers.pareto.single_training import with_policy as with_policy
 from refqnn.papers.pareto.sizes import near_misses as near_misses
 from refqnn.papers.pareto.sizes import table3 as table3
-from refqnn.papers.pareto.training import pareto_run as pareto_run
-from refqnn.papers.pareto.training import with_policy as with_policy
 from refqnn.papers.pareto.variance import channel_correlation as channel_correlation
 from refqnn.papers.pareto.variance import mean_abs_variance as mean_abs_variance
 from refqnn.papers.pareto.variance import (

@@ -98,12 +98,12 @@ def align(widths: Sequence[float], sizes: Sequence[int], target: float) -> Align
             f"{len(sizes)} sizes"
         )
     least, widest = min(sizes), max(range(len(widths)), key=lambda i: widths[i])
-    told = (
+    bounds = (
         f"must be in [{least}, {sizes[widest]}] bits, from the smallest network of the "
         f"grid to that of width {widths[widest]}, got {target}"
     )
     if not least <= target <= sizes[widest]:
-        raise ValueError(f"target {told}")
+        raise ValueError(f"target {bounds}")
     fitting = [
         (width, size)
         for width, size in zip(widths, sizes, strict=True)

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from refqnn.networks.from_config import build
 from refqnn.nn import Sequential
 from refqnn.papers.pareto.alignment import Aligned, align, sizes_on, width_grid
-from refqnn.papers.pareto.training import with_policy
+from refqnn.papers.pareto.single_training import with_policy
 
 PRECISIONS = (1, 2, 4, 8)
 #: widths that are tried, as shares of the network's own
@@ -43,10 +43,10 @@ class Cell(NamedTuple):
     aligned: Aligned
 
 
-def undrawn(
+def network_to_count(
     config: Mapping[str, Any], policy: Mapping[str, int] | None, *, width: float
 ) -> Sequential:
-    """Return a network to count, of so many times its own width."""
+    """Build a network without weights, ``width`` times as wide as its own, to count."""
     network = build(of_width(config, width))
     return network if policy is None else with_policy(network, policy)
 
@@ -63,13 +63,13 @@ def aligned_network(
     Raises ValueError for a target no width of the grid meets.
 
     >>> config = {"network": "separable", "weight_bits": 1, "width": 0.5}
-    >>> found, aligned = aligned_network(config, 8000)
-    >>> found["width"], aligned.c_size_bits, round(aligned.residual_bits)
+    >>> wide, aligned = aligned_network(config, 8000)
+    >>> wide["width"], aligned.c_size_bits, round(aligned.residual_bits)
     (1.31, 7959, 41)
     """
-    sizes = sizes_on(widths, partial(undrawn, config, policy))
-    found = align(widths, sizes, target)
-    return of_width(config, found.width), found
+    sizes = sizes_on(widths, partial(network_to_count, config, policy))
+    aligned = align(widths, sizes, target)
+    return of_width(config, aligned.width), aligned
 
 
 def of_width(config: Mapping[str, Any], width: float) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from refqnn.core import named_modules
 from refqnn.networks.from_config import build
 from refqnn.nn import Conv2d, evaluate, fit
 from refqnn.papers.haq import Problem, Settings, layer_table, proxy, search
-from refqnn.papers.pareto.training import INPUTS, PRESET, drawn
+from refqnn.papers.pareto.single_training import INPUTS, PRESET, images_of_run
 
 B_MIN, B_MAX = 1, 8
 
@@ -46,25 +46,26 @@ def policy_run(
     A quarter of the training images is kept from training, to judge policies by.
     ``averages`` are bits a weight, ascending.
     """
-    pictures = drawn(**images, seed=seed, folder=folder)
+    pictures = images_of_run(**images, seed=seed, folder=folder)
     kept = len(pictures.train_images) // 4
     parts = slice(kept, None), slice(0, kept)
     train, held_out = (
         (pictures.train_images[part], pictures.train_labels[part]) for part in parts
     )
-    trained = in_floats(network | dict(INPUTS[images["of"]]), train, epochs, seed)
-    names = inner_layers(trained)
-    table = layer_table(trained, pictures.train_images.shape[1:])
+    floats = train_in_floats(network | dict(INPUTS[images["of"]]), train, epochs, seed)
+    names = inner_layers(floats)
+    table = layer_table(floats, pictures.train_images.shape[1:])
     layers = tuple(layer for layer in table if layer.name in names)
-    worth = proxy(trained, layers, train, held_out, seed=seed, backend=fast)
-    whole = 100 * evaluate(trained, *held_out, backend=fast).accuracy
+    worth = proxy(floats, layers, train, held_out, seed=seed, backend=fast)
+    whole = 100 * evaluate(floats, *held_out, backend=fast).accuracy
     tried = []
     for average in averages:
         problem = Problem(layers, average / 32, whole, b_min=B_MIN, b_max=B_MAX)
         settings = Settings(warm_up=max(1, episodes // 4))
-        found = search(problem, worth, episodes=episodes, seed=seed, settings=settings)
-        bits = found.policies[found.best].tolist()
-        loss = whole - found.accuracies[found.best]
+        how = {"episodes": episodes, "seed": seed, "settings": settings}
+        record = search(problem, worth, **how)
+        bits = record.policies[record.best].tolist()
+        loss = whole - record.accuracies[record.best]
         tried.append({"average": average, "bits": bits, "loss": loss})
         if loss <= tolerance:
             break
@@ -76,11 +77,11 @@ def policy_run(
     }
 
 
-def in_floats(config: dict[str, Any], train: Any, epochs: int, seed: int) -> Any:
-    """Return the network trained without quantizers."""
+def train_in_floats(config: dict[str, Any], train: Any, epochs: int, seed: int) -> Any:
+    """Train the network without quantizers."""
     rng = np.random.default_rng([seed, 1])
-    floats = {name: None for name in config if name.endswith("_bits")}
-    network = build(config | floats, rng=rng)
+    no_bits = {name: None for name in config if name.endswith("_bits")}
+    network = build(config | no_bits, rng=rng)
     count = len(train[0])
     training = PRESET.training(network, count, rng=rng, epochs=epochs, backend=fast)
     fit(training, train, epochs=epochs, progress=False)
@@ -88,7 +89,7 @@ def in_floats(config: dict[str, Any], train: Any, epochs: int, seed: int) -> Any
 
 
 def inner_layers(network: Any) -> list[str]:
-    """Return the names of the convolutions but the first.
+    """Return the dotted names of all convolutions but the first.
 
     >>> inner_layers(build({"network": "separable"}))[:2]
     ['layers.pointwise1', 'layers.depthwise1']

@@ -11,8 +11,8 @@ Chin, Chuang, Chandra, Marculescu. arXiv:2008.09916, sections 5.2 and 5.3.
     table 1: depth-wise weights too, or kept at 4 bits  DEPTHWISE
     table 2: (C_in x K_w x K_h) of a depth-wise filter  KINDS
 
-A study is a dict from (row, role, seed) to a run of ``pareto_run``: three runs for each
-row and seed, of which rows may share some. Low precision is better where Delta Acc > 0.
+``Runs`` has a run of ``pareto_run`` for every (row, role, seed): three for each row and
+seed, of which rows may share some. Low precision is better where Delta Acc > 0.
 
 *Errata*: "expected smaller Delta Acc_Q" means more negative; sums of the tables differ
 from their parts by 0.01 where means of three runs were rounded.
@@ -35,7 +35,7 @@ WIDTHS = (1.0, 1.25, 1.5, 1.75, 2.0)
 KINDS = ((1, 3), (1, 6), (4, 3), (1, 12), (16, 3))
 
 Key = tuple[str, str, int]
-Study = Mapping[Key, dict[str, Any]]
+Runs = Mapping[Key, dict[str, Any]]
 
 
 class Changes(NamedTuple):
@@ -79,51 +79,51 @@ def three_runs(
     }
 
 
-def table1_study(
+def table1_runs(
     network: Mapping[str, Any],
     *,
     widths: Sequence[float] = WIDTHS,
     seeds: Iterable[int],
-) -> Study:
+) -> Runs:
     """Return the runs of table 1: widths times those of a network's, both rows.
 
-    >>> study = table1_study({"network": "separable"}, widths=(1.0, 2.0), seeds=(0,))
-    >>> study["all, 1x", "grown", 0]["network"] == study["all, 2x", "low", 0]["network"]
+    >>> runs = table1_runs({"network": "separable"}, widths=(1.0, 2.0), seeds=(0,))
+    >>> runs["all, 1x", "grown", 0]["network"] == runs["all, 2x", "low", 0]["network"]
     True
     """
     unit = network.get("width", 1.0)
-    study: dict[Key, dict[str, Any]] = {}
+    runs: dict[Key, dict[str, Any]] = {}
     for seed in seeds:
         for name, depthwise in DEPTHWISE.items():
             low = {"weight_bits": LOW, "depthwise_bits": depthwise}
             for width in widths:
                 scaled = {**network, "width": unit * width}
-                study |= three_runs(f"{name}, {width:g}x", scaled, low, seed)
-    return study
+                runs |= three_runs(f"{name}, {width:g}x", scaled, low, seed)
+    return runs
 
 
-def table2_study(
+def table2_runs(
     network: Mapping[str, Any],
     *,
     kinds: Sequence[tuple[int, int]] = KINDS,
     seeds: Iterable[int],
-) -> Study:
+) -> Runs:
     """Return the runs of table 2, those of high precision followed for figure 4.
 
-    >>> study = table2_study({"network": "separable"}, kinds=((4, 3),), seeds=(0,))
-    >>> study["4 x 3 x 3", "high", 0]["network"]["depthwise_fan_in"]
+    >>> runs = table2_runs({"network": "separable"}, kinds=((4, 3),), seeds=(0,))
+    >>> runs["4 x 3 x 3", "high", 0]["network"]["depthwise_fan_in"]
     4
     """
-    study: dict[Key, dict[str, Any]] = {}
+    runs: dict[Key, dict[str, Any]] = {}
     low = {"weight_bits": LOW, "depthwise_bits": LOW}
     for seed in seeds:
         for fan_in, kernel in kinds:
             kind = {"depthwise_fan_in": fan_in, "depthwise_kernel": kernel}
             row = kind_name(fan_in, kernel)
-            runs = three_runs(row, {**network, **kind}, low, seed)
-            for key, run in runs.items():
-                study[key] = run | {"follow": key[1] == "high"}
-    return study
+            three = three_runs(row, {**network, **kind}, low, seed)
+            for key, run in three.items():
+                runs[key] = run | {"follow": key[1] == "high"}
+    return runs
 
 
 def kind_name(fan_in: int, kernel: int) -> str:
@@ -135,17 +135,17 @@ def kind_name(fan_in: int, kernel: int) -> str:
     return f"{fan_in} x {kernel} x {kernel}"
 
 
-def changes(accuracy: Callable[[Key], float], study: Study) -> dict[str, Changes]:
+def changes(accuracy: Callable[[Key], float], runs: Runs) -> dict[str, Changes]:
     """Return the changes of every row; ``accuracy`` of a run is by its key.
 
-    >>> study = table2_study({"network": "separable"}, kinds=((1, 3),), seeds=(0, 1))
+    >>> runs = table2_runs({"network": "separable"}, kinds=((1, 3),), seeds=(0, 1))
     >>> accuracy = {"high": 90.0, "low": 80.0, "grown": 88.0}
-    >>> row = changes(lambda key: accuracy[key[1]] - key[2], study)["1 x 3 x 3"]
+    >>> row = changes(lambda key: accuracy[key[1]] - key[2], runs)["1 x 3 x 3"]
     >>> row.quantized, row.grown, row.total
     (array([-10., -10.]), array([8., 8.]), array([-2., -2.]))
     """
-    rows = dict.fromkeys(row for row, _, _ in study)
-    seeds = dict.fromkeys(seed for _, _, seed in study)
+    rows = dict.fromkeys(row for row, _, _ in runs)
+    seeds = dict.fromkeys(seed for _, _, seed in runs)
     return {
         row: Changes(
             *(

@@ -14,7 +14,6 @@ Adam's, at ``FACTOR`` times the rate: d log s = s ds is s^2 times smaller, next 
 value, than what LSQ's balance of gradients was made for, and SGD would hardly move it.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -210,14 +209,3 @@ def train(
         save_every=(save_every,),
         progress=progress,
     )
-
-
-def calibration_error(found: Mapping[str, float], best: Mapping[str, float]) -> float:
-    """Return the mean over layers of |log s - log s*|: how far steps are from the best.
-
-    >>> calibration_error({"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 2.0})
-    0.0
-    """
-    if found.keys() != best.keys():
-        raise ValueError(f"layers differ: {sorted(found.keys() ^ best.keys())}")
-    return float(np.mean([abs(math.log(found[n] / best[n])) for n in found]))

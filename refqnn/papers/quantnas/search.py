@@ -5,8 +5,8 @@ ours. Evolution is that of once-for-all (arXiv:1908.09791), smaller: 30 subnets,
 times the best 8, 15 mutations (each gene drawn anew with probability 0.1) and 15
 crossovers (each gene from either parent).
 
-An accuracy is asked for once; ``known`` remembers. Costs must be sums over the layers:
-stages then do not depend on each other, and the cheapest subnet is found exactly.
+An evolution asks for an accuracy once; ``points`` remembers. Costs must be sums over
+the layers: stages then do not depend on each other, and ``cheapest`` is exact.
 """
 
 import math
@@ -66,28 +66,17 @@ def check_evolution(how: Evolution) -> None:
         raise ValueError(f"probability must be in [0, 1], got {how.probability}")
 
 
-def point_of(
-    genotype: Genotype, accuracy: Accuracy, cost: CostOf, known: dict[Genotype, float]
-) -> Point:
-    """Return a subnet as a point; its accuracy is asked for at most once."""
-    if genotype not in known:
-        known[genotype] = accuracy(genotype)
-    return Point(genotype, known[genotype], cost(genotype))
-
-
 def enumerate_space(
     space: Space,
     accuracy: Accuracy,
     cost: CostOf,
     *,
-    known: dict[Genotype, float] | None = None,
     most: int = MOST,
 ) -> list[Point]:
     """Return every subnet; ValueError for a space of more than ``most``."""
     if count(space) > most:
         raise ValueError(f"the space has {count(space)} subnets, more than {most}")
-    kept = {} if known is None else known
-    return [point_of(g, accuracy, cost, kept) for g in every(space)]
+    return [Point(g, accuracy(g), cost(g)) for g in every(space)]
 
 
 def cheapest(space: Space, cost: CostOf) -> Genotype:
@@ -106,10 +95,12 @@ def evolve(
     *,
     budget: float,
     how: Evolution = Evolution(),  # noqa: B008 - a constant
-    known: dict[Genotype, float] | None = None,
+    points: dict[Genotype, Point] | None = None,
     rng: np.random.Generator,
 ) -> list[Point]:
     """Return the last generation, the best first; none costs more than ``budget``.
+
+    ``points`` are those evaluated before, by genotype; those of this evolution join.
 
     Raises ValueError, with the floor, for a budget below the cheapest subnet.
     """
@@ -120,19 +111,22 @@ def evolve(
             f"budget {budget:.12g} is below the floor: the cheapest subnet costs "
             f"{cost(floor):.12g}"
         )
-    kept = {} if known is None else known
+    seen = {} if points is None else points
 
     def within(make: Callable[[], Genotype]) -> Genotype:
         return affordable(make, floor, cost, budget, rng)
 
-    def points(genotypes: Iterable[Genotype]) -> list[Point]:
+    def generation(genotypes: Iterable[Genotype]) -> list[Point]:
         unique = dict.fromkeys(genotypes)
-        return ranked(point_of(g, accuracy, cost, kept) for g in unique)
+        for g in unique:
+            if g not in seen:
+                seen[g] = Point(g, accuracy(g), cost(g))
+        return rank(seen[g] for g in unique)
 
-    people = points(within(lambda: draw(space, rng)) for _ in range(how.population))
+    people = generation(within(lambda: draw(space, rng)) for _ in range(how.population))
     for _ in range(how.generations):
         parents = [point.genotype for point in people[: how.parents]]
-        people = points([*parents, *children(parents, space, how, within, rng)])
+        people = generation([*parents, *children(parents, space, how, within, rng)])
     return people
 
 
@@ -157,7 +151,7 @@ def children(
     ]
 
 
-def ranked(points: Iterable[Point]) -> list[Point]:
+def rank(points: Iterable[Point]) -> list[Point]:
     """Return the points by accuracy, the cheaper of equals first."""
     return sorted(points, key=lambda p: (-p.accuracy, p.cost, p.genotype))
 

@@ -1,4 +1,4 @@
-"""One training of the paper's comparisons, at our scale: what a sweep calls.
+"""Train one network of the paper's comparisons, at our scale: one run of a study.
 
 Chin, Chuang, Chandra, Marculescu. arXiv:2008.09916, sections 3 to 6 and appendix A.
 
@@ -48,7 +48,11 @@ INPUTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 #: textures to judge by, and how many places a side their crops begin at, if not said: 5
 #: and more make the task harder for every precision, and the effect smaller; at all 40
 #: places a side 10 to 15 % are right, whatever the bits
-JUDGED, SHIFTS = 2000, 3
+TO_JUDGE_BY, SHIFTS = 2000, 3
+#: epochs of all there are: 700, 496 and 937 steps
+EPOCHS: Mapping[str, int] = MappingProxyType(
+    {"textures": 1, "embedded": 8, "fashion_mnist": 1}
+)
 
 
 def pareto_run(
@@ -68,7 +72,7 @@ def pareto_run(
     ``follow`` the variances of figure 4 are returned, too, for depth-wise layers.
     Raises ValueError for unknown names.
     """
-    pictures = drawn(**images, seed=seed, folder=folder)
+    pictures = images_of_run(**images, seed=seed, folder=folder)
     rng = np.random.default_rng([seed, 1])
     made = build({**network, **INPUTS[images["of"]]}, rng=rng)
     if policy is not None:
@@ -84,16 +88,16 @@ def pareto_run(
         progress=False,
         after_step=recorder.after_step if follow else None,
     )
-    found = costs(made, pictures.train_images.shape[1:])
-    found["accuracy"] = 100 * records[-1]["test_accuracy"]
+    result = costs(made, pictures.train_images.shape[1:])
+    result["accuracy"] = 100 * records[-1]["test_accuracy"]
     if follow:
         layers = recorder.variations().items()
-        found["variations"] = {name: layer._asdict() for name, layer in layers}
-    return found
+        result["variations"] = {name: layer._asdict() for name, layer in layers}
+    return result
 
 
 @cache
-def drawn(
+def images_of_run(
     *,
     of: str,
     size: int,
@@ -107,27 +111,27 @@ def drawn(
         raise ValueError(f"images must be of {sorted(INPUTS)}, got {of!r}")
     if of == "textures":
         rng = np.random.default_rng([seed, 0])
-        return data.textures(train, JUDGED, size=size, shifts=shifts, rng=rng)
+        return data.textures(train, TO_JUDGE_BY, size=size, shifts=shifts, rng=rng)
     whole = data.sourced(of, folder)
     available = len(whole.train_images)
     if not 1 <= train <= available:
         raise ValueError(f"train must be in [1, {available}] for {of}, got {train}")
     return data.Dataset(
-        sized(whole.train_images[:train], size),
+        at_size(whole.train_images[:train], size),
         whole.train_labels[:train],
-        sized(whole.test_images, size),
+        at_size(whole.test_images, size),
         whole.test_labels,
     )
 
 
-def images_named(name: str, *, size: int = 14) -> tuple[dict[str, Any], str | None]:
-    """Return the ``images`` and the ``folder`` of a run: all there are to train on.
+def named_images(name: str, *, size: int = 14) -> tuple[dict[str, Any], str | None]:
+    """Return the ``images`` and the ``folder`` of a run on all training images.
 
     "textures" (10 pixels a side, as many as 700 batches), "embedded", or the folder of
     Fashion-MNIST's files. Raises ValueError where there is no such folder, and
     FileNotFoundError where it does not hold them.
 
-    >>> images_named("embedded")
+    >>> named_images("embedded")
     ({'of': 'embedded', 'size': 14, 'train': 4000}, None)
     """
     of, folder = data.source(name, "textures")
@@ -137,12 +141,12 @@ def images_named(name: str, *, size: int = 14) -> tuple[dict[str, Any], str | No
     return {"of": of, "size": size, "train": train}, folder
 
 
-def sized(images: Array, size: int) -> Array:
+def at_size(images: Array, size: int) -> Array:
     """Return images of 28 pixels a side halved, as they are, or padded with zeros.
 
     images: (N, C, 28, 28)  ->  (N, C, size, size)
 
-    >>> sized(np.zeros((2, 1, 28, 28), np.uint8), 14).shape
+    >>> at_size(np.zeros((2, 1, 28, 28), np.uint8), 14).shape
     (2, 1, 14, 14)
     """
     side = images.shape[2]

@@ -1,0 +1,545 @@
+"""Run tables 1 and 2, figures 4 and 5, proposition 5.1 and the sizes of table 3.
+
+Chin, Chuang, Chandra, Marculescu. arXiv:2008.09916.
+
+    paper                                      study, for ``refqnn study``
+    C_size of table 3, counted, no training    pareto_sizes
+    appendix B and figure 5: where to clip     pareto_clip
+    proposition 5.1, by experiment             pareto_variance
+    tables 1 and 2, figure 4, smaller          pareto_sensitivity
+
+Figures 1 to 3, 6 and 7 are in ``study_sizes``.
+"""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, final
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from refqnn import plots
+from refqnn.networks import named
+from refqnn.papers.pareto.alignment import align, sizes_on, width_grid
+from refqnn.papers.pareto.sensitivity import (
+    KINDS,
+    Changes,
+    Runs,
+    changes,
+    kind_name,
+    mean_and_spread,
+    table1_runs,
+    table2_runs,
+)
+from refqnn.papers.pareto.single_training import EPOCHS, named_images, pareto_run
+from refqnn.papers.pareto.sizes import near_misses, table3
+from refqnn.papers.pareto.variance import (
+    channel_correlation,
+    equal_correlation,
+    mean_abs_variance,
+    mean_abs_variance_printed,
+    rho,
+    simulate,
+)
+from refqnn.quantizers import fixed_point, gaussian_clip
+from refqnn.studies.study import Stage, Study, check_settings
+from refqnn.studies.sweep import Outcome
+
+Rows = Sequence[dict[str, Any]]
+
+
+# table 3
+
+#: network -> bits of depth-wise convolutions (None: as the others)
+ALIGNED: Mapping[str, int | None] = MappingProxyType(
+    {
+        "resnet20": None,
+        "resnet56": None,
+        "vgg11": None,
+        "vgg11c": None,
+        "vgg11c_dw4": 4,
+        "mobilenetv2_cifar": None,
+    }
+)
+
+
+@final
+@dataclass(frozen=True)
+class SizesSettings:
+    """Networks that are aligned with their 4-bit versions, and widths of these."""
+
+    networks: tuple[str, ...] = tuple(ALIGNED)
+    widths: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for unknown networks and for widths of nothing."""
+        check_known("networks", self.networks, ALIGNED)
+        check_settings(self, widths=0.02)
+
+
+def check_known(name: str, values: Sequence[str], known: Sequence[str] | Any) -> None:
+    """Raise ValueError, naming the setting, for a value that is not known."""
+    for value in values:
+        if value not in known:
+            raise ValueError(f"{name} must be of {', '.join(known)}, got {value!r}")
+
+
+def sizes_stages(s: SizesSettings, _: Path) -> Iterator[Stage]:
+    """Yield the counts of table 3, and the alignments of every network."""
+    tables = [{"table": name} for name in ("table3", "near_misses")]
+    yield Stage(count_run, tables, "counts")
+    runs = [{"network": name, "widths": list(s.widths)} for name in s.networks]
+    yield Stage(alignment_run, runs, "alignments")
+
+
+def count_run(*, table: str) -> list[dict[str, Any]]:
+    """Count the sizes of table 3, or of its 8-bit rows in every other way."""
+    if table == "near_misses":
+        return [miss._asdict() for miss in near_misses()]
+    return [
+        row._asdict() | {"residual": row.residual, "agrees": row.agrees}
+        for row in table3()
+    ]
+
+
+def alignment_run(*, network: str, widths: Sequence[float]) -> list[dict[str, Any]]:
+    """Align 2 and 1 bits with the 4-bit versions of a network."""
+    grid = width_grid(0.5 * widths[0], 2.1 * widths[-1])
+    name, depthwise = network.removesuffix("_dw4"), ALIGNED[network]
+    make = partial(named, name, depthwise_bits=depthwise, rng=None)
+    targets = sizes_on(widths, partial(make, weight_bits=4))
+    rows = []
+    for bits in (2, 1):
+        sizes = sizes_on(grid, partial(make, weight_bits=bits))
+        for width, target in zip(widths, targets, strict=True):
+            row = {"network": name, "depthwise_bits": depthwise or bits, "bits": bits}
+            row |= {"width_at_4_bits": width, "target_bits": target}
+            rows.append(row | align(grid, sizes, target)._asdict())
+    return rows
+
+
+def sizes_rows(
+    _: SizesSettings, counts: Sequence[Outcome], alignments: Sequence[Outcome]
+) -> dict[str, Any]:
+    """Return the three tables."""
+    tables = {outcome.run["table"]: outcome.result for outcome in counts}
+    rows = [row for outcome in alignments for row in outcome.result]
+    return tables | {"alignment": rows}
+
+
+def sizes_lines(_: SizesSettings, rows: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the tables as text."""
+    yield "Table 3, 10^6 bits"
+    yield f"{'network':12s} {'method':14s}  width  computed  printed"
+    for row in rows["table3"]:
+        start = f"{row['network']:12s} {row['method']:14s}"
+        if row["computed"] is None:
+            yield f"{start} {'not recomputable':>16s} {row['printed']:8.2f}"
+        else:
+            yield (
+                f"{start} {row['width']:6g} {row['computed']:9.4f} "
+                f"{row['printed']:8.2f}  {row['residual']:+.4f}  "
+                f"{'to the digit' if row['agrees'] else 'DIFFERS'}"
+            )
+    yield "\nThe 8-bit rows in other ways of counting"
+    for miss in rows["near_misses"]:
+        yield (
+            f"{miss['network']:12s} {miss['width']:5g} {miss['computed']:9.4f} "
+            f"{miss['printed']:8.2f} {miss['computed'] - miss['printed']:+8.3f} "
+            f"{miss['convention']}"
+        )
+    yield "\nWidths with the size of the 4-bit network (dw: bits of depth-wise weights)"
+    for row in rows["alignment"]:
+        yield (
+            f"{row['network']:18s} {row['bits']} bit (dw {row['depthwise_bits']}) "
+            f"{row['width_at_4_bits']:4g} -> {row['width']:4.2f}   "
+            f"{row['c_size_bits'] / 1e6:8.3f} of {row['target_bits'] / 1e6:8.3f} Mbit, "
+            f"{100 * row['residual_bits'] / row['target_bits']:.2f} % left"
+        )
+
+
+# figure 5, appendix B
+
+SIGMAS = (0.25, 0.5, 1.0, 1.5, 2.0)
+
+
+@final
+@dataclass(frozen=True)
+class ClipSettings:
+    """Gaussian weights drawn for each variance and number of bits."""
+
+    draws: int = 100_000
+    bits: tuple[int, ...] = (3, 4, 5, 6, 7, 8)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for fewer than two draws and for bits without a grid."""
+        check_settings(self, draws=2, bits=2, seed=0)
+
+
+def clip_run(*, draws: int, bits: Sequence[int], seed: int) -> list[dict[str, Any]]:
+    """Search the clip a* for each number of bits; return mean|w|, a*, c = mean|w| / a*.
+
+    ``c_used`` is the constant of ``gaussian_clip``, in closed form.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for b in bits:
+        weights = [sigma * rng.standard_normal((1, draws)) for sigma in SIGMAS]
+        mean_abs = [float(np.abs(w).mean()) for w in weights]
+        clips = [best_clip(w, b) for w in weights]
+        used = float(gaussian_clip(np.ones((1, 1)), bits=b)[0, 0])
+        c = [m / a for m, a in zip(mean_abs, clips, strict=True)]
+        row = {"bits": b, "mean_abs": mean_abs, "clip": clips}
+        rows.append(row | {"c": c, "c_used": 1 / used})
+    return rows
+
+
+def best_clip(w: Any, bits: int) -> float:
+    """argmin_a mean (w - fixed_point(w, a))^2
+
+    w: (1, N)  ->  a*: ()
+    """
+
+    def error(a: float) -> float:
+        y, _ = fixed_point(w, np.array([[a]]), bits=bits)
+        return float(np.mean((y - w) ** 2))
+
+    sigma = float(w.std())
+    bounds = (sigma, 6 * sigma)
+    return float(minimize_scalar(error, bounds=bounds, method="bounded").x)
+
+
+def clip_lines(_: ClipSettings, rows: Rows) -> Iterator[str]:
+    """Yield a line for each number of bits."""
+    for row in rows:
+        yield (
+            f"{row['bits']} bit: c = {np.mean(row['c']):.4f} ± {np.std(row['c']):.4f} "
+            f"by simulation, {row['c_used']:.5f} in closed form"
+        )
+
+
+def clip_figures(_: ClipSettings, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Draw figure 5."""
+    lines = [
+        plots.ClipLine(
+            row["bits"], np.array(row["mean_abs"]), np.array(row["clip"]), row["c_used"]
+        )
+        for row in outcomes[0].result
+    ]
+    return {"": plots.clip_lines(lines)}
+
+
+# proposition 5.1
+
+EQUAL_SIZES, CORRELATIONS = (1, 2, 4, 9, 16, 36, 72, 144), (0.0, 0.3, 0.6)
+#: correlation within a channel's slice; across slices 0
+WITHIN = 0.3
+#: (channels, side of the kernel) of filters that grow by either
+GROWN = {
+    "kernels": ((1, 3), (1, 6), (1, 9), (1, 12)),
+    "channels": ((1, 3), (4, 3), (9, 3), (16, 3)),
+}
+
+
+@final
+@dataclass(frozen=True)
+class VarianceSettings:
+    """Filters drawn for each point; the seed of point i is ``seed`` + i."""
+
+    draws: int = 100_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for fewer than two draws."""
+        check_settings(self, draws=2, seed=0)
+
+
+def variance_stages(s: VarianceSettings, _: Path) -> Iterator[Stage]:
+    """Yield a run for each point of both panels."""
+    points = [("equal", r, 1, d) for r in CORRELATIONS for d in EQUAL_SIZES]
+    points += [
+        (family, WITHIN, channels, side * side)
+        for family, filters in GROWN.items()
+        for channels, side in filters
+    ]
+    names = ("family", "r", "channels", "pixels")
+    runs = [
+        dict(zip(names, point, strict=True)) | {"draws": s.draws, "seed": s.seed + i}
+        for i, point in enumerate(points)
+    ]
+    yield Stage(variance_run, runs, "variance")
+
+
+def variance_run(
+    *, family: str, r: float, channels: int, pixels: int, draws: int, seed: int
+) -> dict[str, Any]:
+    """Return exact and simulated Var(mean|w|), and their distance in standard errors.
+
+    ``r`` correlates all weights ("equal"), or those within a channel's slice.
+    """
+    equal, d = family == "equal", channels * pixels
+    correlation = (
+        equal_correlation(d, r)
+        if equal
+        else channel_correlation(channels, pixels, within=r)
+    )
+    exact = mean_abs_variance(correlation)
+    drawn = simulate(correlation, draws=draws, rng=np.random.default_rng(seed))
+    return {
+        "family": family,
+        "r": r,
+        "printed": mean_abs_variance_printed(d, r) if equal else None,
+        "rho": rho(correlation) if d > 1 else None,
+        "d": d,
+        "exact": exact,
+        "simulated": drawn.variance,
+        "standard_error": drawn.standard_error,
+        "z": (drawn.variance - exact) / drawn.standard_error,
+    }
+
+
+def variance_rows(s: VarianceSettings, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return the points, the largest distance, and how often (7) is negative."""
+    points = [outcome.result for outcome in outcomes]
+    return {
+        "draws": s.draws,
+        "points": points,
+        "largest_abs_z": max(abs(p["z"]) for p in points),
+        "printed_negative": sum((p["printed"] or 0) < 0 for p in points),
+    }
+
+
+def variance_lines(_: VarianceSettings, rows: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what all points say, and each of them."""
+    yield f"{rows['draws']:,} draws a point; largest |z| {rows['largest_abs_z']:.2f}"
+    yield f"equation 7 as printed is negative at {rows['printed_negative']} points"
+    for p in rows["points"]:
+        printed = "" if p["printed"] is None else f"   printed {p['printed']:+.5f}"
+        yield (
+            f"{p['family']:9s} r {p['r']:.1f} d {p['d']:3d}   exact {p['exact']:.5f}   "
+            f"simulated {p['simulated']:.5f} +- {p['standard_error']:.5f}{printed}"
+        )
+
+
+def variance_figures(
+    _: VarianceSettings, outcomes: Sequence[Outcome]
+) -> dict[str, Any]:
+    """Draw the exact variance, the experiments, and (7) as printed."""
+
+    def line(name: str, family: str, r: float = WITHIN) -> plots.VarianceLine:
+        points = [o.result for o in outcomes]
+        chosen = [p for p in points if (p["family"], p["r"]) == (family, r)]
+        keys = ("d", "exact", "simulated", "standard_error", "printed")
+        *values, printed = (np.array([p[key] for p in chosen]) for key in keys)
+        return plots.VarianceLine(
+            name, *values, printed if family == "equal" else None
+        )
+
+    equal = [line(f"r = {r:g}", "equal", r) for r in CORRELATIONS]
+    grown = [
+        line("more channels: c x 3 x 3", "channels"),
+        line("a larger kernel: 1 x k x k", "kernels"),
+    ]
+    return {"": plots.magnitude_variance(equal, grown, within=WITHIN)}
+
+
+# tables 1 and 2, figure 4
+
+SEPARABLE: Mapping[str, Any] = MappingProxyType({"network": "separable", "width": 1.0})
+
+
+@final
+@dataclass(frozen=True)
+class SensitivitySettings:
+    """``widths`` of table 1; the first ``kinds`` of depth-wise filters of table 2.
+
+    ``images`` are "textures", "embedded" or a folder; None trains on all of them, as
+    many epochs as make 500 to 940 steps.
+    """
+
+    images: str = "embedded"
+    tables: tuple[str, ...] = ("table1", "table2")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    widths: tuple[float, ...] = (1.0, 1.5, 2.0)
+    kinds: int = len(KINDS)
+    epochs: int | None = None
+    train: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for unknown tables and for what is too small."""
+        check_known("tables", self.tables, ("table1", "table2"))
+        check_settings(self, seeds=0, widths=0.01, kinds=1, epochs=1, train=1)
+
+
+def sensitivity_runs(s: SensitivitySettings) -> tuple[dict[str, Runs], str | None]:
+    """Return the runs of both tables, by key, and the folder of their images."""
+    images, folder = named_images(s.images)
+    epochs = s.epochs or EPOCHS[images["of"]]
+    images["train"] = s.train or images["train"]
+    common = {"images": images, "epochs": epochs}
+    tables = {
+        "table1": table1_runs(SEPARABLE, widths=s.widths, seeds=s.seeds),
+        "table2": table2_runs(SEPARABLE, kinds=KINDS[: s.kinds], seeds=s.seeds),
+    }
+    chosen = {
+        name: {key: run | common for key, run in runs.items()}
+        for name, runs in tables.items()
+        if name in s.tables
+    }
+    return chosen, folder
+
+
+def sensitivity_stages(s: SensitivitySettings, _: Path) -> Iterator[Stage]:
+    """Yield the runs of both tables."""
+    tables, folder = sensitivity_runs(s)
+    runs = [run for table in tables.values() for run in table.values()]
+    yield Stage(partial(pareto_run, folder=folder), runs, "sensitivity")
+
+
+def sensitivity_rows(
+    s: SensitivitySettings, outcomes: Sequence[Outcome]
+) -> dict[str, Any]:
+    """Return the changes of every row, and the variances of figure 4."""
+    tables, _ = sensitivity_runs(s)
+    results = iter([outcome.result for outcome in outcomes])
+    rows: dict[str, Any] = {"images": outcomes[0].run["images"], "seeds": [*s.seeds]}
+    for name, runs in tables.items():
+        by_key = {key: next(results) for key in runs}
+        row_changes = changes(lambda key, of=by_key: of[key]["accuracy"], runs)
+        rows[name] = {row: as_json(change) for row, change in row_changes.items()}
+        if name == "table2":
+            rows["figure4"] = variations(by_key)
+    return rows
+
+
+def as_json(row: Changes) -> dict[str, list[float]]:
+    """Return accuracies and changes of a row, an entry a seed, in per cent and points."""
+    names = ("high", "quantized", "grown", "total")
+    return {name: getattr(row, name).tolist() for name in names}
+
+
+def variations(by_key: Mapping[Any, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return, for every kind and layer of figure 4, raw and relative of each seed."""
+    table: dict[str, dict[str, Any]] = {}
+    for (row, role, _), result in by_key.items():
+        if role != "high":
+            continue
+        for layer, seen in result["variations"].items():
+            kept = table.setdefault(row, {}).setdefault(layer, {"d": seen["d"]})
+            for kind in ("raw", "relative"):
+                kept.setdefault(kind, []).append(seen[kind])
+    return table
+
+
+def sensitivity_lines(
+    _: SensitivitySettings, rows: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield the tables: mean and spread over the seeds, the paper's numbers behind."""
+    for name, title in (
+        ("table1", "Table 1: depth-wise weights kept at 4 bits, or at 1 as all others"),
+        ("table2", "Table 2: C_in x K_w x K_h of the depth-wise filters"),
+    ):
+        if name not in rows:
+            continue
+        yield f"{title}; points, mean ± spread over seeds {rows['seeds']}"
+        yield f"{'':22s} {'4 bits':>12s} {'Acc_Q':>12s} {'Acc_G':>12s} {'sum':>12s}"
+        for row, values in rows[name].items():
+            cells = [
+                "{:6.2f} ± {:.2f}".format(*mean_and_spread(np.array(values[key])))
+                for key in ("high", "quantized", "grown", "total")
+            ]
+            yield f"{row:22s} " + " ".join(f"{c:>12s}" for c in cells)
+    if "figure4" in rows:
+        yield "Figure 4: Var_t(mean|w|) of the 4-bit networks, raw, and relative"
+    for row, layers in rows.get("figure4", {}).items():
+        for layer, seen in layers.items():
+            yield (
+                f"{row:12s} {layer:12s} d {seen['d']:4d} "
+                f"{np.mean(seen['raw']):.3g}  {np.mean(seen['relative']):.3g}"
+            )
+    yield "The paper's table 2 (CIFAR-100, VGG variant C): Acc_Q, Acc_G, sum"
+    file = resources.files("refqnn.papers") / "printed" / "pareto_table2.csv"
+    for cell in csv.DictReader(file.read_text(encoding="utf-8").splitlines()):
+        row = kind_name(int(cell["fan_in"]), int(cell["kernel"]))
+        yield f"{row:12s} {cell['delta_q']} {cell['delta_g']} {cell['delta']}"
+
+
+def sensitivity_figures(
+    s: SensitivitySettings, outcomes: Sequence[Outcome]
+) -> dict[str, Any]:
+    """Draw figure 4: means over the seeds."""
+    bars = [
+        plots.LayerVariances(
+            row,
+            list(layers),
+            *(
+                np.array([np.mean(seen[kind]) for seen in layers.values()])
+                for kind in ("raw", "relative")
+            ),
+        )
+        for row, layers in sensitivity_rows(s, outcomes).get("figure4", {}).items()
+    ]
+    return {"": plots.layer_variances(bars)} if bars else {}
+
+
+STUDIES = (
+    Study(
+        "pareto_sizes",
+        "Has C_size of table 3 the printed digits? Which widths align fewer bits?",
+        takes=("1 min", "20 s"),
+        settings=SizesSettings,
+        quick={"networks": ("resnet20",), "widths": (0.5, 1.0)},
+        stages=sizes_stages,
+        rows=sizes_rows,
+        lines=sizes_lines,
+        folder="pareto",
+    ),
+    Study(
+        "pareto_clip",
+        "Where to clip Gaussian weights: figure 5 and appendix B",
+        takes=("30 s", "10 s"),
+        settings=ClipSettings,
+        quick={"draws": 20_000},
+        stages=lambda s, _: [
+            Stage(
+                clip_run,
+                [{"draws": s.draws, "bits": [*s.bits], "seed": s.seed}],
+                "clips",
+            )
+        ],
+        rows=lambda _, outcomes: outcomes[0].result,
+        lines=clip_lines,
+        figures=clip_figures,
+        folder="pareto",
+    ),
+    Study(
+        "pareto_variance",
+        "How much does mean|w| of a filter vary? Proposition 5.1, and as printed",
+        takes=("1 min", "10 s"),
+        settings=VarianceSettings,
+        quick={"draws": 4000},
+        stages=variance_stages,
+        rows=variance_rows,
+        lines=variance_lines,
+        figures=variance_figures,
+        folder="pareto",
+    ),
+    Study(
+        "pareto_sensitivity",
+        "What do one bit and twice the width change? Tables 1 and 2, figure 4",
+        takes=("40 min", "20 s"),
+        settings=SensitivitySettings,
+        quick={"widths": (1.0,), "kinds": 2, "seeds": (0,), "epochs": 1, "train": 640},
+        stages=sensitivity_stages,
+        rows=sensitivity_rows,
+        lines=sensitivity_lines,
+        figures=sensitivity_figures,
+        folder="pareto",
+    ),
+)

@@ -1,0 +1,459 @@
+r"""Run figures 12 and 13 of QuantNAS at a small scale: ``refqnn study quantnas_...``.
+
+QuantNAS (Gao et al., CVPR 2024 NAS workshop), supplement.
+
+Figure 12, ``quantnas_scales``: the optimal scale of an early and a late layer in 30
+random subnets, trained from scratch. The paper gives neither seeds nor bits, nor says
+what optimal is; ours: 4 bits, the step of least square error on folded weights, LSQ's
+own step beside it, and the same for subnets of one supernet, which the claim is about.
+Also divided by fan-in: folded weights have a standard deviation near 1 / sqrt(fan-in),
+so that part of the ratios is there before any training.
+
+Figure 13, ``quantnas_front``: the fronts of supernets with shared scales, with the
+predictor, and, ours, with steps relative to the root mean square of their tensors; all
+with the same first weights and draws. The oracle is the shared supernet with the best
+steps. ``deploy`` makes the predictor's most accurate subnet a network of integers,
+compared on every test image and saved among the runs, for ``refqnn evaluate``.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from refqnn import data, plots
+from refqnn.papers.quantnas.cost import bit_operations, c_size, load_table, measure
+from refqnn.papers.quantnas.judge import (
+    Judge,
+    compare_integers,
+    image_parts,
+    train_supernet,
+)
+from refqnn.papers.quantnas.search import (
+    MOST,
+    Evolution,
+    Point,
+    cheapest,
+    enumerate_space,
+    evolve,
+    front,
+    hypervolume,
+)
+from refqnn.papers.quantnas.space import (
+    LARGE,
+    SMALL,
+    Genotype,
+    Space,
+    count,
+    largest,
+    random_subnet,
+)
+from refqnn.papers.quantnas.step_errors import (
+    compare_steps,
+    largest_over_smallest,
+    weight_steps,
+)
+from refqnn.studies.study import Stage, Study, check_settings
+from refqnn.studies.sweep import Memo, Outcome, digest
+
+#: layers that every subnet has
+EARLY, LATE = "stage1_block1.conv2", "stage3_block1.conv2"
+SPACES = {"small": SMALL, "large": LARGE}
+COSTS = {"bit_operations": "bit operations", "c_size": "bits", "latency": "seconds"}
+#: images to train on, if not said
+TRAIN = {"embedded": 3000, "fashion_mnist": 58_000}
+#: the supernet of figure 12 trains this many times as long as a subnet
+LONGER = 5
+CHANCE = 0.1
+
+
+# figure 12
+
+
+@final
+@dataclass(frozen=True)
+class ScalesSettings:
+    """Subnets, and steps of each training from scratch; ``train`` images of a set."""
+
+    subnets: int = 30
+    seed: int = 0
+    images: str = "embedded"
+    train: int = 3000
+    steps: int = 200
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what is too small."""
+        check_settings(self, subnets=1, seed=0, train=1, steps=1)
+
+
+def scales_stages(s: ScalesSettings, _: Path) -> Iterator[Stage]:
+    """Yield a run for each subnet from scratch, and one for the supernet."""
+    of, folder = data.source(s.images)
+    image_parts(of, s.train, folder)
+    common = {"seed": s.seed, "images": s.train, "of": of, "subnets": s.subnets}
+    alone = [
+        {"source": "scratch", "index": i, "steps": s.steps} | common
+        for i in range(s.subnets)
+    ]
+    together = {"source": "supernet", "index": 0, "steps": LONGER * s.steps} | common
+    function = partial(scales_run, folder=folder)
+    yield Stage(function, [*alone, together], "scales")
+
+
+def scales_run(
+    *,
+    source: str,
+    seed: int,
+    index: int,
+    subnets: int,
+    steps: int,
+    images: int,
+    of: str = "embedded",
+    folder: str | None = None,
+) -> list[dict[str, Any]]:
+    """Return steps of subnet ``index`` from scratch, or of all in one supernet."""
+    parts = image_parts(of, images, folder)
+    if source not in {"scratch", "supernet"}:
+        raise ValueError(f"source must be 'scratch' or 'supernet', got {source!r}")
+    scratch = source == "scratch"
+    numbers = [index] if scratch else range(subnets)
+    genotypes = [random_subnet(LARGE, seed, i) for i in numbers]
+    net = train_supernet(
+        LARGE,
+        1000 * seed + index if scratch else seed,
+        parts["train"],
+        scales="shared",
+        steps=steps,
+        alone=genotypes[0] if scratch else None,
+    )
+    judge = Judge(net, parts)
+    return [weight_steps(judge, genotype, (EARLY, LATE)) for genotype in genotypes]
+
+
+def scales_rows(_: ScalesSettings, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Return the ratios of the steps of subnets, for every source and layer."""
+    subnets: dict[str, list[dict[str, Any]]] = {"scratch": [], "supernet": []}
+    for outcome in outcomes:
+        subnets[outcome.run["source"]] += outcome.result
+    return [
+        ratios(source, name, [subnet[name] for subnet in chosen])
+        for source, chosen in subnets.items()
+        for name in (EARLY, LATE)
+    ]
+
+
+def ratios(source: str, name: str, layers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the largest step over the smallest of one layer in several subnets."""
+    fan_ins, best, learned = (
+        np.array([layer[key] for layer in layers])
+        for key in ("fan_in", "best", "learned")
+    )
+    return {
+        "source": source,
+        "layer": name,
+        "subnets": len(layers),
+        "ratio": largest_over_smallest(best),
+        "ratio_by_fan_in": largest_over_smallest(best * np.sqrt(fan_ins)),
+        "ratio_learned": largest_over_smallest(learned),
+        "fan_in": [int(fan_ins.min()), int(fan_ins.max())],
+        "best": best.tolist(),
+        "normalised": (best * np.sqrt(fan_ins)).tolist(),
+    }
+
+
+def scales_lines(_: ScalesSettings, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield the table: one line for each source and layer."""
+    head = "largest / smallest step   subnets   best   best x sqrt(fan-in)  learned"
+    yield f"{head}  fan-in"
+    for row in rows:
+        low, high = row["fan_in"]
+        yield (
+            f"{row['source']:9s}{row['layer']:19s}{row['subnets']:5d}"
+            f"{row['ratio']:8.2f}{row['ratio_by_fan_in']:17.2f}"
+            f"{row['ratio_learned']:13.2f}  {low} to {high}"
+        )
+
+
+def scales_figures(s: ScalesSettings, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Draw figure 12."""
+    panels = [
+        (f"{row['layer']}, {row['source']}", row["best"], row["normalised"])
+        for row in scales_rows(s, outcomes)
+    ]
+    return {"": plots.subnet_scales(panels)}
+
+
+# figure 13
+
+
+@final
+@dataclass(frozen=True)
+class FrontSettings:
+    """``subnets`` random ones in place of a search; None trains on all there are."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    space: str = "small"
+    cost: str = "bit_operations"
+    subnets: int | None = None
+    images: str = "embedded"
+    train: int | None = None
+    steps: int = 1500
+    deploy: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for unknown names and for what is too small."""
+        check_settings(self, seeds=0, subnets=1, train=1, steps=1)
+        for name, known in (("space", SPACES), ("cost", COSTS)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be one of {[*known]}, got {getattr(self, name)!r}"
+                )
+
+
+def front_stages(s: FrontSettings, folder: Path) -> Iterator[Stage]:
+    """Yield the runs of every kind of scales and seed; then, if asked, the integers.
+
+    The latency table of the space is measured once and stays in the folder.
+    """
+    of, files = data.source(s.images)
+    images = s.train or TRAIN[of]
+    image_parts(of, images, files)
+    table = table_path(folder, s.space)
+    if s.cost == "latency" and not table.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        measure(SPACES[s.space], rng=np.random.default_rng(0)).save(table)
+    price_of(s.cost, s.space, folder)
+    net = {"steps": s.steps, "images": images, "of": of, "space": s.space}
+    runs = [
+        {"scales": scales, "seed": seed} | net | {"cost": s.cost, "subnets": s.subnets}
+        for seed in s.seeds
+        for scales in ("shared", "predicted", "relative")
+    ]
+    places = {"runs": str(folder), "folder": files}
+    yield Stage(partial(front_run, **places), runs, "fronts")
+    if s.deploy:
+        run = runs[1]
+        file = f"integers_{digest(run)}"
+        if not (folder / f"{file}.npz").exists():
+            (folder / f"{file}.jsonl").unlink(missing_ok=True)
+        yield Stage(partial(integers_run, **places, file=file), [run], file)
+
+
+def front_run(
+    *,
+    cost: str = "bit_operations",
+    subnets: int | None = None,
+    runs: str,
+    **net: Any,
+) -> dict[str, Any]:
+    """Train a supernet and return its front; with shared scales the oracle's too.
+
+    ``net`` are the arguments of ``judge_of``. ``runs`` is where the supernet's
+    checkpoint, every evaluation and the latency table are kept, so that what is cut off
+    is continued. ``subnets`` evaluates that many random ones in place of a search, for
+    a first look.
+    """
+    judge = judge_of(**net, runs=runs)
+    price = price_of(cost, net.get("space", "small"), runs)
+    rows = {net["scales"]: front_row(judge, price, net["seed"], subnets)}
+    if net["scales"] == "shared":
+        rows["oracle"] = front_row(judge.by_oracle(), price, net["seed"], subnets)
+    return rows
+
+
+def judge_of(
+    *,
+    scales: str,
+    seed: int,
+    steps: int,
+    images: int,
+    of: str = "embedded",
+    space: str = "small",
+    runs: str,
+    folder: str | None = None,
+) -> Judge:
+    """Return the judge of a supernet, trained or as its checkpoint has it."""
+    parts = image_parts(of, images, folder)
+    path = Path(runs) / f"{of}_{space}_{scales}_{seed}_{steps}_{images}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    net = train_supernet(
+        SPACES[space], seed, parts["train"], scales=scales, steps=steps, checkpoint=path
+    )
+    return Judge(net, parts, Memo(path.with_suffix(f".{scales}.jsonl")))
+
+
+def table_path(runs: str | Path, space: str) -> Path:
+    """Return the file of the latency table of a space among the runs."""
+    return Path(runs) / f"latency_{space}.json"
+
+
+def price_of(cost: str, space: str, runs: str | Path) -> Callable[[Genotype], float]:
+    """Return the cost model of a name; the latency table is that of the runs."""
+    chosen = SPACES[space]
+    if cost == "latency":
+        table = load_table(table_path(runs, space))
+        return lambda genotype: table.cost(genotype, chosen)
+    models = {"bit_operations": bit_operations, "c_size": c_size}
+    if cost not in models:
+        raise ValueError(f"cost must be one of {[*COSTS]}, got {cost!r}")
+    return lambda genotype: float(models[cost](genotype, chosen))
+
+
+def front_row(
+    judge: Judge, price: Callable[[Genotype], float], seed: int, subnets: int | None
+) -> dict[str, Any]:
+    """Return front, hypervolumes, and how far the steps are from the best ones.
+
+    Its own accuracies flatter a front, the best of many; on test images they do not.
+    """
+    space = judge.net.space
+    points = search_points(space, judge.accuracy, price, seed, subnets)
+    best = front(points)
+    test = [p._replace(accuracy=judge.accuracy(p.genotype, "test")) for p in best]
+    bounds = {"cost_max": 1.01 * price(largest(space)), "accuracy_min": CHANCE}
+    return {
+        "evaluated": len(points),
+        "points": [[p.cost, p.accuracy] for p in points],
+        "front": [
+            {
+                "genotype": p.genotype,
+                "cost": p.cost,
+                "accuracy": p.accuracy,
+                "test_accuracy": seen.accuracy,
+            }
+            for p, seen in zip(best, test, strict=True)
+        ],
+        "hypervolume": hypervolume(best, **bounds),
+        "test_hypervolume": hypervolume(test, **bounds),
+        "mean": float(np.mean([p.accuracy for p in points])),
+        **compare_steps(judge, seed, min(12, subnets or 12)),
+    }
+
+
+def search_points(
+    space: Space,
+    accuracy: Callable[[Genotype], float],
+    price: Callable[[Genotype], float],
+    seed: int,
+    subnets: int | None,
+) -> list[Point]:
+    """Evaluate random subnets, all of a small space, or those an evolution asks for."""
+    if subnets is not None:
+        chosen = {random_subnet(space, seed, i) for i in range(subnets)}
+        return [Point(g, accuracy(g), price(g)) for g in sorted(chosen)]
+    if count(space) <= MOST:
+        return enumerate_space(space, accuracy, price)
+    ends = price(cheapest(space, price)), price(largest(space))
+    rng, how = np.random.default_rng([seed, 3]), Evolution(generations=5)
+    points: dict[Genotype, Point] = {}
+    for budget in np.geomspace(1.05 * ends[0], ends[1], 5):
+        evolve(space, accuracy, price, budget=budget, how=how, points=points, rng=rng)
+    return list(points.values())
+
+
+def integers_run(
+    *, cost: str, subnets: int | None, runs: str, file: str, **net: Any
+) -> dict[str, Any]:
+    """Save the most accurate subnet of a front as integers; return how they agree."""
+    judge = judge_of(**net, runs=runs)
+    price = price_of(cost, net["space"], runs)
+    points = search_points(judge.net.space, judge.accuracy, price, net["seed"], subnets)
+    best = max(front(points), key=lambda point: point.accuracy)
+    integer, report = compare_integers(judge, best.genotype)
+    path = Path(runs) / f"{file}.npz"
+    integer.save(path)
+    subnet = judge.accuracy(best.genotype, "test")
+    return report | {"file": str(path), "subnet_accuracy": subnet}
+
+
+def front_rows(
+    _: FrontSettings, outcomes: Sequence[Outcome], *integers: Sequence[Outcome]
+) -> list[dict[str, Any]]:
+    """Return a row for each seed and kind of scales, and the report of the integers."""
+    rows = [
+        {"scales": scales, "seed": outcome.run["seed"]} | row
+        for outcome in outcomes
+        for scales, row in outcome.result.items()
+    ]
+    return rows + [{"integers": outcome.result} for (outcome,) in integers]
+
+
+def front_lines(_: FrontSettings, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield the table, how often a hypervolume is that of shared or larger, integers.
+
+    Above and deviations are of logarithms of steps, of weights and of activations.
+    """
+    head = "scales    seed  hypervolume  test     best   mean  |log s/s*|  correlation"
+    yield f"{head}   weights           activations"
+    fronts = [row for row in rows if "front" in row]
+    for row in fronts:
+        best = max(point["accuracy"] for point in row["front"])
+        together = row["correlation"]
+        shown = "-" if together is None else f"{together:.2f}"
+        yield (
+            f"{row['scales']:10s}{row['seed']:4d}{row['hypervolume']:13.4f}"
+            f"{row['test_hypervolume']:7.4f}{100 * best:7.1f}{100 * row['mean']:7.1f}"
+            f"{row['calibration_error']:12.3f}{shown:>13s}"
+            f"{spread_cells(row['weights'])}{spread_cells(row['activations'])}"
+        )
+    volumes = {(row["scales"], row["seed"]): row["hypervolume"] for row in fronts}
+    seeds = sorted({row["seed"] for row in fronts})
+    for kind in ("predicted", "relative"):
+        won = sum(volumes[kind, seed] >= volumes["shared", seed] for seed in seeds)
+        yield f"{kind} at least as large as shared: {won} of {len(seeds)}"
+    for report in (row["integers"] for row in rows if "integers" in row):
+        yield (
+            f"integers in {report['file']}: {report['images']} test images, "
+            f"{100 * report['accuracy']:.1f} % right "
+            f"(subnet: {100 * report['subnet_accuracy']:.1f}), "
+            f"{report['layers_beyond_the_bound']} layers beyond their bound, "
+            f"{report['different_from_float64']} integers differ"
+        )
+
+
+def spread_cells(kind: Mapping[str, float]) -> str:
+    """Write three columns: above the best step, its deviation, that of the best."""
+    above, own, best = (kind[name] for name in ("above", "deviation", "best_deviation"))
+    return f"   {above:+.2f} {own:.2f} {best:.2f}"
+
+
+def front_figures(
+    s: FrontSettings, outcomes: Sequence[Outcome], *_: Any
+) -> dict[str, Any]:
+    """Draw figure 13."""
+    fronts: dict[str, list[list[tuple[float, float]]]] = {}
+    for row in front_rows(s, outcomes):
+        points = [(point["cost"], point["accuracy"]) for point in row["front"]]
+        fronts.setdefault(row["scales"], []).append(points)
+    return {"": plots.search_fronts(fronts, COSTS[s.cost])}
+
+
+STUDIES = (
+    Study(
+        "quantnas_scales",
+        "Does the best scale of a layer differ from subnet to subnet? Figure 12",
+        takes=("15 min", "30 s"),
+        settings=ScalesSettings,
+        quick={"subnets": 4, "steps": 10, "train": 256},
+        stages=scales_stages,
+        rows=scales_rows,
+        lines=scales_lines,
+        figures=scales_figures,
+        folder="quantnas",
+    ),
+    Study(
+        "quantnas_front",
+        "Is the front with predicted scales above that with shared ones? Figure 13",
+        takes=("60 min", "60 s"),
+        settings=FrontSettings,
+        quick={"steps": 6, "train": 256, "subnets": 4},
+        stages=front_stages,
+        rows=front_rows,
+        lines=front_lines,
+        figures=front_figures,
+        folder="quantnas",
+    ),
+)

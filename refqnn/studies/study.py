@@ -29,6 +29,14 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "dfs_tables": "refqnn.papers.dfs.study",
         "dfs_decisions": "refqnn.papers.dfs.decisions",
         "skipnet": "refqnn.papers.skipnet_study",
+        "pareto_clip": "refqnn.papers.pareto.study",
+        "pareto_curves": "refqnn.papers.pareto.study_curves",
+        "pareto_dual_precision": "refqnn.papers.pareto.study_dual_precision",
+        "pareto_sensitivity": "refqnn.papers.pareto.study_sensitivity",
+        "pareto_sizes": "refqnn.papers.pareto.study",
+        "pareto_variance": "refqnn.papers.pareto.study",
+        "quantnas_front": "refqnn.papers.quantnas.study",
+        "quantnas_scales": "refqnn.papers.quantnas.study_scales",
     }
 )
 

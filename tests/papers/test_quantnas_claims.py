@@ -9,17 +9,10 @@ from refqnn import fast
 from refqnn.deploy import compare_float64, compare_layers, deploy
 from refqnn.nn import predict
 from refqnn.papers.quantnas.deployment import plain
-from refqnn.papers.quantnas.runs import (
-    EARLY,
-    LATE,
-    SMALL,
-    calibrated,
-    pictures,
-    ratio,
-    scales_run,
-    trained,
-)
-from refqnn.papers.quantnas.space import Gene, largest, smallest
+from refqnn.papers.quantnas.judge import Judge, image_parts, train_supernet
+from refqnn.papers.quantnas.space import SMALL, Gene, largest, smallest
+from refqnn.papers.quantnas.step_errors import largest_over_smallest
+from refqnn.papers.quantnas.study_scales import EARLY, LATE, scales_run
 from refqnn.studies.sweep import Sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.compiled]
@@ -43,16 +36,16 @@ def test_the_best_scale_differs_from_subnet_to_subnet(layer, scales):
     """Figure 12: largest over smallest is above 1.5; the paper has 3 and 4."""
     best = [subnet[layer]["best"] for subnet in scales]
     assert len(best) == SUBNETS
-    assert ratio(best) > 1.5
+    assert largest_over_smallest(best) > 1.5
 
 
 @pytest.mark.parametrize("kind", ["shared", "predicted", "relative"])
 def test_integers_agree_on_every_test_image(kind):
-    given = pictures("embedded", IMAGES)
+    given = image_parts("embedded", IMAGES)
     images, labels = given["test"]
-    net = trained(SMALL, 0, given["train"], scales=kind, steps=100)
+    net = train_supernet(SMALL, 0, given["train"], scales=kind, steps=100)
     for genotype in (largest(SMALL), smallest(SMALL), MIXED):
-        network = plain(net, calibrated(net, genotype, given["calibration"]))
+        network = plain(net, Judge(net, given).calibrate(genotype))
         integer = deploy(network, image_size=(14, 14))
         assert all(r.holds for r in compare_layers(network, integer, images))  # (a)
         assert not any(c.different for c in compare_float64(integer, images))  # (b)

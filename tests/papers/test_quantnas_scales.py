@@ -147,7 +147,7 @@ def test_the_square_error_is_that_of_lsq(rng):
 def test_starting_steps_are_those_of_lsq(rng):
     v, starting = rng.standard_normal(30), Starting()
     s, _ = starting.step(CONV, v, np.zeros(1))
-    assert s == lsq_step(v, q_p=7) == starting.found["conv"]
+    assert s == lsq_step(v, q_p=7) == starting.steps["conv"]
 
 
 def test_features(rng):

@@ -33,7 +33,7 @@ from refqnn.papers.quantnas.search import (
     front,
     hypervolume,
     mutate,
-    ranked,
+    rank,
 )
 from refqnn.papers.quantnas.space import (
     Gene,
@@ -171,13 +171,9 @@ def test_a_small_space_is_enumerated_once():
         asked.append(genotype)
         return likes_width(genotype)
 
-    known = {}
-    points = [
-        enumerate_space(space, accuracy, lambda g: c_size(g, space), known=known)
-        for _ in range(2)
-    ]
-    assert points[0] == points[1]
-    assert len(asked) == len(known) == count(space) == 16
+    points = enumerate_space(space, accuracy, lambda g: c_size(g, space))
+    assert [p.genotype for p in points] == asked == list(every(space))
+    assert len(asked) == count(space) == 16
     assert len(enumerate_space(space, likes_width, likes_width, most=16)) == 16
     with pytest.raises(ValueError, match="16 subnets, more than 15"):
         enumerate_space(space, likes_width, likes_width, most=15)
@@ -191,13 +187,14 @@ def test_no_subnet_is_over_the_budget(seed, share):
     budget, seen = low + share * (high - low), {}
     rng = np.random.default_rng(seed)
     people = evolve(
-        SPACE, likes_width, ops, budget=budget, how=QUICK, known=seen, rng=rng
+        SPACE, likes_width, ops, budget=budget, how=QUICK, points=seen, rng=rng
     )
     assert all(ops(g) <= budget for g in seen)
     assert all(check_genotype(g, SPACE) == g for g in seen)
     assert people == sorted(people, key=lambda p: -p.accuracy)
     assert len({p.genotype for p in people}) == len(people)
-    assert people[0].accuracy == max(seen.values()), "the best is never lost"
+    best = max(p.accuracy for p in seen.values())
+    assert people[0].accuracy == best, "the best is never lost"
 
 
 def test_the_size_of_a_search():
@@ -235,9 +232,9 @@ def test_children_are_of_all_parents(rng):
 
 def test_the_cheaper_of_equally_accurate_is_first():
     a, b, c = (Point((), accuracy, cost) for accuracy, cost in ((1, 3), (1, 2), (2, 9)))
-    assert ranked([a, b, c]) == [c, b, a]
+    assert rank([a, b, c]) == [c, b, a]
     one, two = (Point(g, 0.5, 1.0) for g in (smallest(SPACE), largest(SPACE)))
-    assert ranked([two, one]) == ranked([one, two]) == [one, two]
+    assert rank([two, one]) == rank([one, two]) == [one, two]
 
 
 def test_one_seed_one_search():

@@ -62,8 +62,7 @@ def policy_run(
     for average in averages:
         problem = Problem(layers, average / 32, whole, b_min=B_MIN, b_max=B_MAX)
         settings = Settings(warm_up=max(1, episodes // 4))
-        how = {"episodes": episodes, "seed": seed, "settings": settings}
-        record = search(problem, worth, **how)
+        record = search(problem, worth, episodes=episodes, seed=seed, settings=settings)
         bits = record.policies[record.best].tolist()
         loss = whole - record.accuracies[record.best]
         tried.append({"average": average, "bits": bits, "loss": loss})

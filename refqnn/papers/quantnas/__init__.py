@@ -16,16 +16,21 @@ Everything else is our design and marked so where it stands:
     batch norm folded by batch statistics, then quantized    fold.py
     depth, width, kernel of a block; genotypes, encoding     space.py
     shared, predicted, relative and best steps               scales.py
-    weights as views, calibration of a subnet                supernet.py
+    a layer: slices of shared weights, chosen steps          shared_layers.py
+    all layers; first steps, calibration of a subnet         supernet.py
     sandwich, distillation, Adam for scales                  sandwich.py
     bit operations, size, measured latency                   cost.py
     enumeration, evolution, fronts, hypervolume              search.py
     a subnet as a plain network, to deploy                   deployment.py
-    figures 12 and 13 at a small scale                       runs.py
+    accuracy of subnets, each once; integers compared        judge.py
+    how far steps are from those of least square error       step_errors.py
+    figure 12, smaller                                       study_scales.py
+    figure 13, smaller                                       study.py
 
 Best read in this order. Supplement and claim do not quite meet: figure 12 is about
 subnets trained from scratch, the predictor serves calibrated subnets of a supernet, so
-``runs`` measures both; and part of the ratios is the fan-in of folded weights alone.
+``study_scales`` measures both; and part of the ratios is the fan-in of folded weights
+alone.
 """
 
 from refqnn.papers.quantnas.cost import LatencyTable as LatencyTable
@@ -54,6 +59,7 @@ from refqnn.papers.quantnas.search import enumerate_space as enumerate_space
 from refqnn.papers.quantnas.search import evolve as evolve
 from refqnn.papers.quantnas.search import front as front
 from refqnn.papers.quantnas.search import hypervolume as hypervolume
+from refqnn.papers.quantnas.shared_layers import Calibrated as Calibrated
 from refqnn.papers.quantnas.space import Gene as Gene
 from refqnn.papers.quantnas.space import Space as Space
 from refqnn.papers.quantnas.space import check_genotype as check_genotype
@@ -63,7 +69,6 @@ from refqnn.papers.quantnas.space import encode as encode
 from refqnn.papers.quantnas.space import every as every
 from refqnn.papers.quantnas.space import largest as largest
 from refqnn.papers.quantnas.space import smallest as smallest
-from refqnn.papers.quantnas.supernet import Calibrated as Calibrated
 from refqnn.papers.quantnas.supernet import Supernet as Supernet
 from refqnn.papers.quantnas.supernet import calibrate as calibrate
 from refqnn.papers.quantnas.supernet import initialise as initialise

@@ -26,13 +26,9 @@ from refqnn.nn import (
     evaluate,
 )
 from refqnn.papers.quantnas.fold import fold
+from refqnn.papers.quantnas.shared_layers import Calibrated, shortcut_of
 from refqnn.papers.quantnas.space import Genotype, LayerShape, block_name, layers_of
-from refqnn.papers.quantnas.supernet import (
-    Calibrated,
-    Supernet,
-    calibrate,
-    shortcut_of,
-)
+from refqnn.papers.quantnas.supernet import Supernet, calibrate
 from refqnn.quantizers import LSQ
 
 
@@ -144,7 +140,7 @@ def accuracy(
 
     calibration: (M, C, H, W), images: (N, C, H, W), labels: (N,)
     """
-    found = calibrate(
+    calibrated = calibrate(
         net, genotype, calibration, batch=batch, scales=scales, backend=backend
     )
-    return evaluate(plain(net, found), images, labels, backend=backend).accuracy
+    return evaluate(plain(net, calibrated), images, labels, backend=backend).accuracy

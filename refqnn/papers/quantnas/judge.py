@@ -24,7 +24,7 @@ from refqnn.papers.quantnas.scales import Oracle
 from refqnn.papers.quantnas.shared_layers import Calibrated
 from refqnn.papers.quantnas.space import Genotype, Space
 from refqnn.papers.quantnas.supernet import Supernet, calibrate, supernet
-from refqnn.papers.quantnas.training import Alone, train
+from refqnn.papers.quantnas.sandwich import Alone, train
 from refqnn.studies.sweep import Memo
 
 CALIBRATION, BATCH = 256, 64

@@ -1,18 +1,12 @@
-r"""Run figures 12 and 13 of QuantNAS at a small scale: ``refqnn study quantnas_...``.
+r"""Run figure 13, smaller: is the front with predicted scales above the shared one?
 
-QuantNAS (Gao et al., CVPR 2024 NAS workshop), supplement.
+QuantNAS (Gao et al., CVPR 2024 NAS workshop), supplement, which gives no numbers. Three
+supernets for each seed: with shared scales, with the predictor, and, ours, with steps
+relative to the root mean square of their tensors; all with the same first weights and
+draws. The oracle is the shared supernet with the steps of least square error. Every
+subnet of a small space is evaluated, or an evolution runs in a large one.
 
-Figure 12, ``quantnas_scales``: the optimal scale of an early and a late layer in 30
-random subnets, trained from scratch. The paper gives neither seeds nor bits, nor says
-what optimal is; ours: 4 bits, the step of least square error on folded weights, LSQ's
-own step beside it, and the same for subnets of one supernet, which the claim is about.
-Also divided by fan-in: folded weights have a standard deviation near 1 / sqrt(fan-in),
-so that part of the ratios is there before any training.
-
-Figure 13, ``quantnas_front``: the fronts of supernets with shared scales, with the
-predictor, and, ours, with steps relative to the root mean square of their tensors; all
-with the same first weights and draws. The oracle is the shared supernet with the best
-steps. ``deploy`` makes the predictor's most accurate subnet a network of integers,
+With ``deploy`` the predictor's most accurate subnet becomes a network of integers,
 compared on every test image and saved among the runs, for ``refqnn evaluate``.
 """
 
@@ -51,142 +45,15 @@ from refqnn.papers.quantnas.space import (
     largest,
     random_subnet,
 )
-from refqnn.papers.quantnas.step_errors import (
-    compare_steps,
-    largest_over_smallest,
-    weight_steps,
-)
+from refqnn.papers.quantnas.step_errors import compare_steps
 from refqnn.studies.study import Stage, Study, check_settings
 from refqnn.studies.sweep import Memo, Outcome, digest
 
-#: layers that every subnet has
-EARLY, LATE = "stage1_block1.conv2", "stage3_block1.conv2"
 SPACES = {"small": SMALL, "large": LARGE}
 COSTS = {"bit_operations": "bit operations", "c_size": "bits", "latency": "seconds"}
 #: images to train on, if not said
 TRAIN = {"embedded": 3000, "fashion_mnist": 58_000}
-#: the supernet of figure 12 trains this many times as long as a subnet
-LONGER = 5
 CHANCE = 0.1
-
-
-# figure 12
-
-
-@final
-@dataclass(frozen=True)
-class ScalesSettings:
-    """Subnets, and steps of each training from scratch; ``train`` images of a set."""
-
-    subnets: int = 30
-    seed: int = 0
-    images: str = "embedded"
-    train: int = 3000
-    steps: int = 200
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for what is too small."""
-        check_settings(self, subnets=1, seed=0, train=1, steps=1)
-
-
-def scales_stages(s: ScalesSettings, _: Path) -> Iterator[Stage]:
-    """Yield a run for each subnet from scratch, and one for the supernet."""
-    of, folder = data.source(s.images)
-    image_parts(of, s.train, folder)
-    common = {"seed": s.seed, "images": s.train, "of": of, "subnets": s.subnets}
-    alone = [
-        {"source": "scratch", "index": i, "steps": s.steps} | common
-        for i in range(s.subnets)
-    ]
-    together = {"source": "supernet", "index": 0, "steps": LONGER * s.steps} | common
-    function = partial(scales_run, folder=folder)
-    yield Stage(function, [*alone, together], "scales")
-
-
-def scales_run(
-    *,
-    source: str,
-    seed: int,
-    index: int,
-    subnets: int,
-    steps: int,
-    images: int,
-    of: str = "embedded",
-    folder: str | None = None,
-) -> list[dict[str, Any]]:
-    """Return steps of subnet ``index`` from scratch, or of all in one supernet."""
-    parts = image_parts(of, images, folder)
-    if source not in {"scratch", "supernet"}:
-        raise ValueError(f"source must be 'scratch' or 'supernet', got {source!r}")
-    scratch = source == "scratch"
-    numbers = [index] if scratch else range(subnets)
-    genotypes = [random_subnet(LARGE, seed, i) for i in numbers]
-    net = train_supernet(
-        LARGE,
-        1000 * seed + index if scratch else seed,
-        parts["train"],
-        scales="shared",
-        steps=steps,
-        alone=genotypes[0] if scratch else None,
-    )
-    judge = Judge(net, parts)
-    return [weight_steps(judge, genotype, (EARLY, LATE)) for genotype in genotypes]
-
-
-def scales_rows(_: ScalesSettings, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """Return the ratios of the steps of subnets, for every source and layer."""
-    subnets: dict[str, list[dict[str, Any]]] = {"scratch": [], "supernet": []}
-    for outcome in outcomes:
-        subnets[outcome.run["source"]] += outcome.result
-    return [
-        ratios(source, name, [subnet[name] for subnet in chosen])
-        for source, chosen in subnets.items()
-        for name in (EARLY, LATE)
-    ]
-
-
-def ratios(source: str, name: str, layers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the largest step over the smallest of one layer in several subnets."""
-    fan_ins, best, learned = (
-        np.array([layer[key] for layer in layers])
-        for key in ("fan_in", "best", "learned")
-    )
-    return {
-        "source": source,
-        "layer": name,
-        "subnets": len(layers),
-        "ratio": largest_over_smallest(best),
-        "ratio_by_fan_in": largest_over_smallest(best * np.sqrt(fan_ins)),
-        "ratio_learned": largest_over_smallest(learned),
-        "fan_in": [int(fan_ins.min()), int(fan_ins.max())],
-        "best": best.tolist(),
-        "normalised": (best * np.sqrt(fan_ins)).tolist(),
-    }
-
-
-def scales_lines(_: ScalesSettings, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Yield the table: one line for each source and layer."""
-    head = "largest / smallest step   subnets   best   best x sqrt(fan-in)  learned"
-    yield f"{head}  fan-in"
-    for row in rows:
-        low, high = row["fan_in"]
-        yield (
-            f"{row['source']:9s}{row['layer']:19s}{row['subnets']:5d}"
-            f"{row['ratio']:8.2f}{row['ratio_by_fan_in']:17.2f}"
-            f"{row['ratio_learned']:13.2f}  {low} to {high}"
-        )
-
-
-def scales_figures(s: ScalesSettings, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Draw figure 12."""
-    panels = [
-        (f"{row['layer']}, {row['source']}", row["best"], row["normalised"])
-        for row in scales_rows(s, outcomes)
-    ]
-    return {"": plots.subnet_scales(panels)}
-
-
-# figure 13
 
 
 @final
@@ -232,7 +99,7 @@ def front_stages(s: FrontSettings, folder: Path) -> Iterator[Stage]:
         for seed in s.seeds
         for scales in ("shared", "predicted", "relative")
     ]
-    places = {"runs": str(folder), "folder": files}
+    places: dict[str, Any] = {"runs": str(folder), "folder": files}
     yield Stage(partial(front_run, **places), runs, "fronts")
     if s.deploy:
         run = runs[1]
@@ -432,18 +299,6 @@ def front_figures(
 
 
 STUDIES = (
-    Study(
-        "quantnas_scales",
-        "Does the best scale of a layer differ from subnet to subnet? Figure 12",
-        takes=("15 min", "30 s"),
-        settings=ScalesSettings,
-        quick={"subnets": 4, "steps": 10, "train": 256},
-        stages=scales_stages,
-        rows=scales_rows,
-        lines=scales_lines,
-        figures=scales_figures,
-        folder="quantnas",
-    ),
     Study(
         "quantnas_front",
         "Is the front with predicted scales above that with shared ones? Figure 13",

@@ -1,0 +1,268 @@
+"""Run figures 1 to 3, smaller: accuracy against size for every precision.
+
+Chin, Chuang, Chandra, Marculescu. arXiv:2008.09916, section 4. For each family of
+networks the 4-bit ones set the sizes; those of 2 and 1 bits are made as wide as fits
+into the same size. One precision dominates another (definition 4.1) where its lead is
+above two standard errors at every common size.
+
+First and last layers have 8 bits, activations 4. Images have 14 pixels a side, 32 for
+VGG11; all of Fashion-MNIST are judged by its 10 000 test images.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import permutations
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, final
+
+import numpy as np
+
+from refqnn import plots
+from refqnn.cost import c_size_bits
+from refqnn.networks import build
+from refqnn.papers.pareto.alignment import Curve, domination, width_grid
+from refqnn.papers.pareto.dual_precision import aligned_network
+from refqnn.papers.pareto.single_training import EPOCHS, named_images, pareto_run
+from refqnn.papers.pareto.study import check_known
+from refqnn.studies.study import Stage, Study, check_settings
+from refqnn.studies.sweep import Outcome
+
+BITS, ACTIVATIONS = (4, 2, 1), 4
+#: widths that are tried for fewer bits, as shares of the 4-bit network's
+GRID = width_grid(0.5, 3.0)
+#: in place of all 60 000: 312 steps
+TRAIN = {"fashion_mnist": 20_000}
+Network = Mapping[str, Any]
+
+
+def run_of(network: Network, seed: int, s: Any, images: Network) -> dict[str, Any]:
+    """Return the arguments of one training; ``s`` has ``train`` and ``epochs``."""
+    own = dict(images) | ({} if s.train is None else {"train": s.train})
+    return {
+        "network": {**network, "activation_bits": ACTIVATIONS},
+        "images": own,
+        "epochs": s.epochs or EPOCHS[images["of"]],
+        "seed": seed,
+    }
+
+
+def size_curve(name: str, rows: Sequence[Network], cost: str) -> plots.SizeCurve:
+    """Return a curve of rows with a cost and ``accuracies``, one a seed."""
+    return plots.SizeCurve(
+        name,
+        np.array([row[cost] for row in rows], float),
+        *(
+            np.array([of(row["accuracies"]) for row in rows])
+            for of in (np.min, np.mean, np.max)
+        ),
+    )
+
+
+class Family(NamedTuple):
+    """Networks of one kind; the members' 4-bit versions set the sizes."""
+
+    figure: int
+    title: str
+    members: Sequence[Network]
+    widths: Sequence[float]
+    size: int = 14
+
+
+def vgg(variant: str, title: str, figure: int = 3, **options: Any) -> Family:
+    """Return VGG11 or a variant, for images of 32 pixels a side."""
+    member = {"network": "vgg", "variant": variant, **options}
+    return Family(figure, title, [member], (0.0625, 0.125, 0.25), 32)
+
+
+INVERTED = (0.125, 0.1875, 0.25)
+MOBILE = {
+    "network": "mobilenetv2",
+    "images": "cifar",
+    "classes": 10,
+    "in_channels": 1,
+    "rounding": "int",
+    "last": "scaled",
+}
+RESNETS = [{"network": "resnet", "depth": depth} for depth in (8, 14, 20)]
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "resnet": Family(1, "ResNet-8, -14, -20", RESNETS, (0.25, 0.5, 0.75)),
+        "vgg11": vgg("11", "VGG11", figure=1),
+        "mobilenetv2": Family(1, "MobileNetV2", [MOBILE], INVERTED),
+        "inv_resnet26": Family(
+            2, "Inv-ResNet26", [{"network": "inv_resnet26"}], INVERTED
+        ),
+        "vgg11a": vgg("a", "VGG11, variant A"),
+        "vgg11b": vgg("b", "VGG11, variant B"),
+        "vgg11c": vgg("c", "VGG11, variant C"),
+        "vgg11c_dw4": vgg("c", "C, depth-wise at 4 bits", depthwise_bits=4),
+    }
+)
+
+
+@final
+@dataclass(frozen=True)
+class CurvesSettings:
+    """``sizes`` are the first so many of a family; None is all, of epochs as many."""
+
+    images: str = "embedded"
+    families: tuple[str, ...] = tuple(FAMILIES)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    sizes: int | None = None
+    epochs: int | None = None
+    train: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for unknown families and for what is too small."""
+        check_known("families", self.families, FAMILIES)
+        check_settings(self, seeds=0, sizes=1, epochs=1, train=1)
+
+
+class Point(NamedTuple):
+    """A network of a curve: which member of its family, at how many bits."""
+
+    member: int
+    bits: int
+    network: dict[str, Any]
+
+
+def points(family: Family) -> Iterator[Point]:
+    """Yield the networks of every member and size, of 4, 2 and 1 bits."""
+    for member, config in enumerate(family.members):
+        for width in family.widths:
+            own = {**config, "activation_bits": ACTIVATIONS, "width": width}
+            yield Point(member, BITS[0], own | {"weight_bits": BITS[0]})
+            target = c_size_bits(build(own | {"weight_bits": BITS[0]}))
+            for bits in BITS[1:]:
+                narrow = own | {"weight_bits": bits}
+                yield Point(
+                    member, bits, aligned_network(narrow, target, widths=GRID)[0]
+                )
+
+
+def curve_points(s: CurvesSettings) -> Iterator[tuple[str, Point]]:
+    """Yield the family and every network of the study."""
+    most = None if s.sizes is None else len(BITS) * s.sizes
+    for name in s.families:
+        yield from ((name, point) for point in [*points(FAMILIES[name])][:most])
+
+
+def curves_stages(s: CurvesSettings, _: Path) -> Iterator[Stage]:
+    """Yield a run for every network and seed."""
+    images, folder = named_images(s.images)
+    images["train"] = TRAIN.get(images["of"], images["train"])
+    runs = [
+        run_of(point.network, seed, s, images | {"size": FAMILIES[name].size})
+        for name, point in curve_points(s)
+        for seed in s.seeds
+    ]
+    yield Stage(partial(pareto_run, folder=folder), runs, "curves")
+
+
+def curves_rows(
+    s: CurvesSettings, outcomes: Sequence[Outcome]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the points of every family: size, and accuracies, one a seed."""
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in s.families}
+    scores = iter(scores_of(outcomes, len(s.seeds)))
+    for name, point in curve_points(s):
+        score = next(scores)
+        kept = {key: score[key] for key in ("c_size_bits", "accuracies")}
+        rows[name].append(point._asdict() | kept)
+    return rows
+
+
+def scores_of(outcomes: Sequence[Outcome], seeds: int) -> list[dict[str, Any]]:
+    """Return cost and accuracies, one a seed, of networks trained with every seed."""
+    results = [outcome.result for outcome in outcomes]
+    rows = [results[i : i + seeds] for i in range(0, len(results), seeds)]
+    return [row[0] | {"accuracies": [r["accuracy"] for r in row]} for row in rows]
+
+
+def by_curve(rows: Sequence[dict[str, Any]]) -> dict[tuple[int, int], list[Any]]:
+    """Return the points of every curve, by (member, bits)."""
+    table: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for point in rows:
+        table.setdefault((point["member"], point["bits"]), []).append(point)
+    return table
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Return the standard error of the mean; 0 for one value."""
+    if len(values) < 2:
+        return 0.0
+    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def verdicts(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield who dominates whom, member by member, or that nobody does."""
+    curves = {
+        key: Curve(
+            [p["c_size_bits"] for p in chosen],
+            [float(np.mean(p["accuracies"])) for p in chosen],
+            [standard_error(p["accuracies"]) for p in chosen],
+        )
+        for key, chosen in by_curve(rows).items()
+    }
+    for member in sorted({member for member, _ in curves}):
+        won = [
+            f"{a} bit over {b}"
+            for a, b in permutations(BITS, 2)
+            if domination(curves[member, a], curves[member, b]).verdict == "first"
+        ]
+        yield ", ".join(won) or "not comparable"
+
+
+def curves_lines(
+    _: CurvesSettings, rows: Mapping[str, list[dict[str, Any]]]
+) -> Iterator[str]:
+    """Yield a line for each size, a column for each precision; the verdicts below."""
+    for name, network_points in rows.items():
+        yield f"{FAMILIES[name].title}: width and accuracy, %, of {BITS} bits"
+        for i in range(0, len(network_points), len(BITS)):
+            row = network_points[i : i + len(BITS)]
+            cells = [
+                f"{p['network']['width']:7.4g}{np.mean(p['accuracies']):7.2f} ±"
+                f"{standard_error(p['accuracies']):5.2f}"
+                for p in row
+            ]
+            yield f"  {row[0]['c_size_bits'] / 1e3:8.1f} kbit " + "  ".join(cells)
+        for verdict in verdicts(network_points):
+            yield f"  dominates (definition 4.1): {verdict}"
+
+
+def curves_figures(s: CurvesSettings, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Draw figures 1, 2 and 3, those that the families belong to."""
+    rows = curves_rows(s, outcomes)
+    panels: dict[int, list[plots.SizePanel]] = {}
+    for name, network_points in rows.items():
+        family = FAMILIES[name]
+        curves = [
+            size_curve(f"{bits}W{ACTIVATIONS}A", chosen, "c_size_bits")
+            for (_, bits), chosen in by_curve(network_points).items()
+        ]
+        note = "markers: depths" if len(family.members) > 1 else ""
+        panel = plots.SizePanel(family.title, note, "C_size", curves)
+        panels.setdefault(family.figure, []).append(panel)
+    return {
+        f"_figure{number}": plots.size_curves(shown, columns=2 if number == 3 else 3)
+        for number, shown in sorted(panels.items())
+    }
+
+
+STUDIES = (
+    Study(
+        "pareto_curves",
+        "Which precision is best at a given size? Figures 1, 2 and 3",
+        takes=("90 min", "60 s"),
+        settings=CurvesSettings,
+        quick={"sizes": 1, "seeds": (0,), "epochs": 1, "train": 128},
+        stages=curves_stages,
+        rows=curves_rows,
+        lines=curves_lines,
+        figures=curves_figures,
+        folder="pareto",
+    ),
+)

@@ -1,0 +1,348 @@
+"""Run DualPrecision, smaller: tables 3 and 7, figures 6 and 7.
+
+Chin, Chuang, Chandra, Marculescu. arXiv:2008.09916, section 6. Two networks: one of
+separable convolutions, whose depth-wise weights have a precision of their own, and a
+ResNet. At the size of the smallest 8-bit network every pair of precisions is trained;
+the best pair, the 8-bit networks and a mixed-precision policy that HAQ found
+("Flexible") are then trained at three sizes. Beside them stands what the paper prints
+of ImageNet: sizes and memory computed here, accuracies the paper's.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, final
+
+import numpy as np
+
+from refqnn import plots
+from refqnn.cost import c_size_bits, count
+from refqnn.networks import build, image_shape, named
+from refqnn.papers.pareto.dual_precision import (
+    PRECISIONS,
+    Cell,
+    aligned_network,
+    best,
+    grid,
+)
+from refqnn.papers.pareto.flexible import policy_run
+from refqnn.papers.pareto.sensitivity import mean_and_spread
+from refqnn.papers.pareto.single_training import named_images, pareto_run
+from refqnn.papers.pareto.sizes import table3
+from refqnn.papers.pareto.study import check_known
+from refqnn.papers.pareto.study_curves import run_of, scores_of, size_curve
+from refqnn.studies.study import Stage, Study, check_settings
+from refqnn.studies.sweep import Outcome, Sweep
+
+METHODS = ("8 bit", "Flexible", "DualPrecision")
+Network = Mapping[str, Any]
+Policy = dict[str, int] | None
+
+
+class Family(NamedTuple):
+    """A network, the widths of its 8-bit versions, smallest first."""
+
+    config: Network
+    widths: Sequence[float]
+    separable: bool
+
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "separable": Family({"network": "separable"}, (0.5, 1.0, 2.0), separable=True),
+        "resnet8": Family(
+            {"network": "resnet", "depth": 8}, (0.25, 0.5, 1.0), separable=False
+        ),
+    }
+)
+
+
+@final
+@dataclass(frozen=True)
+class DualSettings:
+    """``episodes`` of HAQ; None is all images, of epochs as many, a family's widths."""
+
+    images: str = "embedded"
+    families: tuple[str, ...] = tuple(FAMILIES)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    precisions: tuple[int, ...] = PRECISIONS
+    widths: tuple[float, ...] | None = None
+    episodes: int = 60
+    epochs: int | None = None
+    train: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for unknown families and for what is too small."""
+        check_known("families", self.families, FAMILIES)
+        check_settings(
+            self, seeds=0, precisions=1, widths=0.01, episodes=1, epochs=1, train=1
+        )
+
+
+def runs_of(
+    s: DualSettings, networks: Sequence[tuple[Network, Policy]]
+) -> list[dict[str, Any]]:
+    """Return a run for every network, with its policy, and seed."""
+    images, _ = named_images(s.images)
+    return [
+        run_of(network, seed, s, images)
+        | ({} if policy is None else {"policy": policy})
+        for network, policy in networks
+        for seed in s.seeds
+    ]
+
+
+def targets(s: DualSettings, family: Family) -> list[tuple[Network, int]]:
+    """Return the 8-bit networks, smallest first, and their sizes in bits."""
+    eights = [
+        {**family.config, "weight_bits": 8, "width": width}
+        for width in s.widths or family.widths
+    ]
+    return [(network, c_size_bits(build(network))) for network in eights]
+
+
+def cells_of(s: DualSettings, family: Family) -> list[Cell]:
+    """Return table 7: a network of the smallest size for every pair of bits."""
+    return grid(
+        family.config,
+        targets(s, family)[0][1],
+        separable=family.separable,
+        precisions=s.precisions,
+    )
+
+
+def searched_networks(s: DualSettings, family: Family) -> list[tuple[Network, Policy]]:
+    """Return the networks of the grid, and of width 1 with 32, 8 and 4-bit weights."""
+    iso = [{**family.config, "weight_bits": bits} for bits in (None, 8, 4)]
+    networks = [cell.network for cell in cells_of(s, family)]
+    return [(network, None) for network in (*networks, *iso)]
+
+
+def aligned_methods(
+    s: DualSettings, family: Family, pair: dict[str, Any], policy: Policy
+) -> list[tuple[Network, Policy]]:
+    """Return the networks of the three methods at every size, in their order."""
+    networks: list[tuple[Network, Policy]] = []
+    for eight, target in targets(s, family):
+        dual, _ = aligned_network({**family.config, **pair}, target)
+        flexible = {**family.config, "weight_bits": 8}
+        other, _ = aligned_network(flexible, target, policy=policy)
+        networks += [(eight, None), (other, policy), (dual, None)]
+    return networks
+
+
+def best_pair(
+    s: DualSettings, family: Family, scores: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the bits of the most accurate cell of the grid."""
+    cells = cells_of(s, family)
+    means = [float(np.mean(score["accuracies"])) for score in scores[: len(cells)]]
+    cell = cells[best(means)]
+    pair = {"weight_bits": cell.bits}
+    return pair | ({"depthwise_bits": cell.depthwise_bits} if family.separable else {})
+
+
+def by_family(
+    s: DualSettings, outcomes: Sequence[Outcome]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the scores of the networks of every family; equally many of each run."""
+    scores, parts = scores_of(outcomes, len(s.seeds)), {}
+    for name in s.families:
+        many = len(searched_networks(s, FAMILIES[name]))
+        parts[name], scores = scores[:many], scores[many:]
+    return parts
+
+
+def dual_stages(s: DualSettings, folder: Path) -> Iterator[Stage]:
+    """Yield the grid, HAQ's search, and then the methods that both of them chose."""
+    families = [FAMILIES[name] for name in s.families]
+    images, files = named_images(s.images)
+    train, search = partial(pareto_run, folder=files), partial(policy_run, folder=files)
+    networks = [n for family in families for n in searched_networks(s, family)]
+    grids = Stage(train, runs_of(s, networks), "dual_precision")
+    yield grids
+    policies = Stage(
+        search,
+        [
+            run_of(family.config, 0, s, images)
+            | {"episodes": s.episodes, "network": dict(family.config)}
+            for family in families
+        ],
+        "policies",
+    )
+    yield policies
+    ended = [
+        Sweep(stage.function, stage.runs, folder / f"{stage.file}.jsonl").completed()
+        for stage in (grids, policies)
+    ]
+    runs = runs_of(s, [n for own in methods(s, *ended).values() for n in own])
+    yield Stage(train, runs, "dual_precision")
+
+
+def methods(
+    s: DualSettings, grids: Sequence[Outcome], policies: Sequence[Outcome]
+) -> dict[str, list[tuple[Network, Policy]]]:
+    """Return the networks of the three methods, by family."""
+    return {
+        name: aligned_methods(
+            s,
+            FAMILIES[name],
+            best_pair(s, FAMILIES[name], scores),
+            outcome.result["policy"],
+        )
+        for (name, scores), outcome in zip(
+            by_family(s, grids).items(), policies, strict=True
+        )
+    }
+
+
+def dual_rows(
+    s: DualSettings,
+    grids: Sequence[Outcome],
+    policies: Sequence[Outcome],
+    aligned: Sequence[Outcome],
+) -> dict[str, Any]:
+    """Return grid, winner, policy, the methods at every size, and what 8 bits lose."""
+    rows: dict[str, Any] = {}
+    scores = iter(scores_of(aligned, len(s.seeds)))
+    chosen = methods(s, grids, policies)
+    for (name, searched), policy in zip(
+        by_family(s, grids).items(), policies, strict=True
+    ):
+        family = FAMILIES[name]
+        cells = [
+            {
+                "bits": cell.bits,
+                "depthwise_bits": cell.depthwise_bits,
+                "width": cell.network["width"],
+            }
+            | score
+            for cell, score in zip(cells_of(s, family), searched, strict=False)
+        ]
+        rows[name] = {
+            "grid": cells,
+            "pair": best_pair(s, family, searched),
+            "flexible": policy.result,
+            "rows": [
+                {"method": METHODS[i % 3], "width": network["width"]} | next(scores)
+                for i, (network, _) in enumerate(chosen[name])
+            ],
+            "iso": {
+                bits: score["accuracies"]
+                for bits, score in zip(("32", "8", "4"), searched[-3:], strict=True)
+            },
+        }
+    return rows
+
+
+def dual_lines(_: DualSettings, rows: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the tables of every network."""
+    for name, result in rows.items():
+        iso = ", ".join(f"{b} bits {mean_text(a)}" for b, a in result["iso"].items())
+        yield f"{name}: weights of width 1: {iso}"
+        size = result["rows"][0]["c_size_bits"] / 1e3
+        yield f"table 7: accuracy, %, of every pair at {size:.1f} kbit"
+        for cell in result["grid"]:
+            depthwise = cell["depthwise_bits"]
+            beside = "" if depthwise is None else f", depth-wise {depthwise}"
+            label = f"{cell['bits']} bit{beside}"
+            accuracy = mean_text(cell["accuracies"])
+            yield f"  {label:22s} width {cell['width']:<7g} {accuracy}"
+        yield f"best: {result['pair']}; HAQ's policy: {result['flexible']['policy']}"
+        yield "table 3: method, width, C_size, accuracy"
+        for row in result["rows"]:
+            yield (
+                f"  {row['method']:14s} {row['width']:<8g} "
+                f"{row['c_size_bits'] / 1e3:8.1f} kbit  {mean_text(row['accuracies'])}"
+            )
+
+
+def mean_text(accuracies: Sequence[float]) -> str:
+    """Write mean and spread.
+
+    >>> mean_text([80.0, 81.0]), mean_text([80.0])
+    ('80.50 ± 0.71', '80.00')
+    """
+    mean, spread = mean_and_spread(np.array(accuracies))
+    return f"{mean:.2f}" + ("" if np.isnan(spread) else f" ± {spread:.2f}")
+
+
+def printed_rows(network: str) -> list[dict[str, Any]]:
+    """Return table 3 of the paper: computed sizes and memory, printed accuracies."""
+    rows = []
+    for row in (row for row in table3() if row.network == network):
+        own: dict[str, Any] = {"method": row.method, "accuracies": [row.top1]}
+        own["c_size_bits"] = row.printed * 1e6
+        if row.width is not None:
+            bits: Any = {"weight_bits": row.bits, "depthwise_bits": row.depthwise_bits}
+            network_of_row = named(network, width=row.width, **bits, rng=None)
+            memory = count(network_of_row, image_shape(network))
+            own["footprint_bits_separate_maxima"] = (
+                memory.footprint_bits_separate_maxima()
+            )
+        rows.append(own)
+    return rows
+
+
+def dual_figures(s: DualSettings, *outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Draw our panels and the paper's, by memory (figure 6) and size (figure 7)."""
+    of = named_images(s.images)[0]["of"]
+    panels = [
+        (name, f"measured, images: {of}", result["rows"])
+        for name, result in dual_rows(s, *outcomes).items()
+    ]
+    panels += [
+        (title, "accuracies as printed, sizes computed", printed_rows(network))
+        for network, title in (
+            ("resnet50", "ResNet50, ImageNet"),
+            ("mobilenetv2", "MobileNetV2, ImageNet"),
+        )
+    ]
+    return {
+        end: plots.size_curves(
+            [
+                plots.SizePanel(title, note, axis, method_curves(rows, cost))
+                for title, note, rows in panels
+            ],
+            columns=2,
+        )
+        for end, cost, axis in (
+            ("_figure6", "footprint_bits_separate_maxima", "memory, maps of 8 bits"),
+            ("_figure7", "c_size_bits", "C_size"),
+        )
+    }
+
+
+def method_curves(rows: Sequence[dict[str, Any]], cost: str) -> list[plots.SizeCurve]:
+    """Return a curve for every method that has rows with this cost."""
+    known = [row for row in rows if cost in row]
+    return [
+        size_curve(method, [row for row in known if row["method"] == method], cost)
+        for method in METHODS
+        if any(row["method"] == method for row in known)
+    ]
+
+
+STUDIES = (
+    Study(
+        "pareto_dual_precision",
+        "Is one pair of precisions best at every size? Tables 3, 7, figures 6, 7",
+        takes=("76 min", "20 s"),
+        settings=DualSettings,
+        quick={
+            "precisions": (1, 8),
+            "widths": (0.5,),
+            "seeds": (0,),
+            "epochs": 1,
+            "episodes": 4,
+            "train": 256,
+        },
+        stages=dual_stages,
+        rows=dual_rows,
+        lines=dual_lines,
+        figures=dual_figures,
+        folder="pareto",
+    ),
+)

@@ -1,0 +1,186 @@
+"""Run tables 1 and 2 and figure 4: what one bit costs, what twice the width brings.
+
+Chin, Chuang, Chandra, Marculescu. arXiv:2008.09916, sections 5.2 and 5.3, smaller. A
+network of separable convolutions is trained with 4-bit weights, with 1-bit weights, and
+with 1-bit weights at twice the width. Table 2 and figure 4 ask what the fan-in and the
+kernel of its depth-wise filters have to do with it, table 1 what keeping them at 4 bits
+changes. The paper's own table 2, of CIFAR-100, stands beside.
+"""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, final
+
+import numpy as np
+
+from refqnn import plots
+from refqnn.papers.pareto.sensitivity import (
+    KINDS,
+    Changes,
+    Runs,
+    changes,
+    kind_name,
+    mean_and_spread,
+    table1_runs,
+    table2_runs,
+)
+from refqnn.papers.pareto.single_training import EPOCHS, named_images, pareto_run
+from refqnn.papers.pareto.study import check_known
+from refqnn.studies.study import Stage, Study, check_settings
+from refqnn.studies.sweep import Outcome
+
+SEPARABLE: Mapping[str, Any] = MappingProxyType({"network": "separable", "width": 1.0})
+
+
+@final
+@dataclass(frozen=True)
+class SensitivitySettings:
+    """``widths`` of table 1; the first ``kinds`` of depth-wise filters of table 2.
+
+    ``images`` are "textures", "embedded" or a folder; None trains on all of them, as
+    many epochs as make 500 to 940 steps.
+    """
+
+    images: str = "embedded"
+    tables: tuple[str, ...] = ("table1", "table2")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    widths: tuple[float, ...] = (1.0, 1.5, 2.0)
+    kinds: int = len(KINDS)
+    epochs: int | None = None
+    train: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for unknown tables and for what is too small."""
+        check_known("tables", self.tables, ("table1", "table2"))
+        check_settings(self, seeds=0, widths=0.01, kinds=1, epochs=1, train=1)
+
+
+def sensitivity_runs(s: SensitivitySettings) -> tuple[dict[str, Runs], str | None]:
+    """Return the runs of both tables, by key, and the folder of their images."""
+    images, folder = named_images(s.images)
+    epochs = s.epochs or EPOCHS[images["of"]]
+    images["train"] = s.train or images["train"]
+    common = {"images": images, "epochs": epochs}
+    tables: dict[str, Runs] = {
+        "table1": table1_runs(SEPARABLE, widths=s.widths, seeds=s.seeds),
+        "table2": table2_runs(SEPARABLE, kinds=KINDS[: s.kinds], seeds=s.seeds),
+    }
+    chosen: dict[str, Runs] = {
+        name: {key: run | common for key, run in runs.items()}
+        for name, runs in tables.items()
+        if name in s.tables
+    }
+    return chosen, folder
+
+
+def sensitivity_stages(s: SensitivitySettings, _: Path) -> Iterator[Stage]:
+    """Yield the runs of both tables."""
+    tables, folder = sensitivity_runs(s)
+    runs = [run for table in tables.values() for run in table.values()]
+    yield Stage(partial(pareto_run, folder=folder), runs, "sensitivity")
+
+
+def sensitivity_rows(
+    s: SensitivitySettings, outcomes: Sequence[Outcome]
+) -> dict[str, Any]:
+    """Return the changes of every row, and the variances of figure 4."""
+    tables, _ = sensitivity_runs(s)
+    results = iter([outcome.result for outcome in outcomes])
+    rows: dict[str, Any] = {"images": outcomes[0].run["images"], "seeds": [*s.seeds]}
+    for name, runs in tables.items():
+        by_key = {key: next(results) for key in runs}
+        accuracy = {key: result["accuracy"] for key, result in by_key.items()}
+        row_changes = changes(accuracy.__getitem__, runs)
+        rows[name] = {row: as_json(change) for row, change in row_changes.items()}
+        if name == "table2":
+            rows["figure4"] = variations(by_key)
+    return rows
+
+
+def as_json(row: Changes) -> dict[str, list[float]]:
+    """Return accuracies, in per cent, and changes of a row, an entry a seed."""
+    names = ("high", "quantized", "grown", "total")
+    return {name: getattr(row, name).tolist() for name in names}
+
+
+def variations(by_key: Mapping[Any, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return, for every kind and layer of figure 4, raw and relative of each seed."""
+    table: dict[str, dict[str, Any]] = {}
+    for (row, role, _), result in by_key.items():
+        if role != "high":
+            continue
+        for layer, seen in result["variations"].items():
+            kept = table.setdefault(row, {}).setdefault(layer, {"d": seen["d"]})
+            for kind in ("raw", "relative"):
+                kept.setdefault(kind, []).append(seen[kind])
+    return table
+
+
+def sensitivity_lines(_: SensitivitySettings, rows: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the tables: mean and spread over the seeds, the paper's numbers behind."""
+    for name, title in (
+        ("table1", "Table 1: depth-wise weights kept at 4 bits, or at 1 as all others"),
+        ("table2", "Table 2: C_in x K_w x K_h of the depth-wise filters"),
+    ):
+        if name not in rows:
+            continue
+        yield f"{title}; points, mean ± spread over seeds {rows['seeds']}"
+        yield f"{'':22s} {'4 bits':>12s} {'Acc_Q':>12s} {'Acc_G':>12s} {'sum':>12s}"
+        for row, values in rows[name].items():
+            cells = [
+                "{:6.2f} ± {:.2f}".format(*mean_and_spread(np.array(values[key])))
+                for key in ("high", "quantized", "grown", "total")
+            ]
+            yield f"{row:22s} " + " ".join(f"{c:>12s}" for c in cells)
+    if "figure4" in rows:
+        yield "Figure 4: Var_t(mean|w|) of the 4-bit networks, raw, and relative"
+    for row, layers in rows.get("figure4", {}).items():
+        for layer, seen in layers.items():
+            yield (
+                f"{row:12s} {layer:12s} d {seen['d']:4d} "
+                f"{np.mean(seen['raw']):.3g}  {np.mean(seen['relative']):.3g}"
+            )
+    yield "The paper's table 2 (CIFAR-100, VGG variant C): Acc_Q, Acc_G, sum"
+    file = resources.files("refqnn.papers") / "printed" / "pareto_table2.csv"
+    for cell in csv.DictReader(file.read_text(encoding="utf-8").splitlines()):
+        row = kind_name(int(cell["fan_in"]), int(cell["kernel"]))
+        yield f"{row:12s} {cell['delta_q']} {cell['delta_g']} {cell['delta']}"
+
+
+def sensitivity_figures(
+    s: SensitivitySettings, outcomes: Sequence[Outcome]
+) -> dict[str, Any]:
+    """Draw figure 4: means over the seeds."""
+    bars = [
+        plots.LayerVariances(
+            row,
+            list(layers),
+            *(
+                np.array([np.mean(seen[kind]) for seen in layers.values()])
+                for kind in ("raw", "relative")
+            ),
+        )
+        for row, layers in sensitivity_rows(s, outcomes).get("figure4", {}).items()
+    ]
+    return {"": plots.layer_variances(bars)} if bars else {}
+
+
+STUDIES = (
+    Study(
+        "pareto_sensitivity",
+        "What do one bit and twice the width change? Tables 1 and 2, figure 4",
+        takes=("40 min", "20 s"),
+        settings=SensitivitySettings,
+        quick={"widths": (1.0,), "kinds": 2, "seeds": (0,), "epochs": 1, "train": 640},
+        stages=sensitivity_stages,
+        rows=sensitivity_rows,
+        lines=sensitivity_lines,
+        figures=sensitivity_figures,
+        folder="pareto",
+    ),
+)

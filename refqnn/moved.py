@@ -37,7 +37,8 @@ MOVED = {
     "papers": {"dfs": "tradeoff:systems tradeoff_systems:systems"},
     "papers.dfs": {"": "training:two_steps"},
     "papers.haq": {"": "search:searches"},
-    "papers.quantnas": {"": "training:sandwich"},
+    "papers.quantnas": {"": "training:sandwich runs:study"},
+    "papers.pareto": {"": "training:single_training"},
     "ops": {"": "linear:fully_connected softmax:exponential"},
     "integer": {"": "linear:fully_connected requantize:rescale"},
     "quantizers": {

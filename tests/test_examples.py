@@ -11,10 +11,7 @@ import pytest
 
 from refqnn import data
 from refqnn.core import Run
-from refqnn.deploy import IntegerNetwork
 from refqnn.networks.methods import METHODS
-from refqnn.nn import steps_per_epoch
-from refqnn.papers.pareto.training import PRESET
 
 FOLDER = Path(__file__).parent.parent / "examples"
 pytestmark = pytest.mark.compiled
@@ -178,10 +175,6 @@ BAD = [
     ("guided_training", ["--epochs", "0"], "--epochs: must be at least 1, got 0"),
     ("guided_training", ["--seeds", "-1"], "--seeds: '-1' is not a whole number"),
     ("guided_training", ["--runs", "FILE"], "Not a directory"),
-    ("quantnas_scales", ["--runs", "FILE"], "File exists: 'FILE'"),
-    ("quantnas_scales", ["--figure", "FILE/x.png"], "File exists: 'FILE'"),
-    ("quantnas_front", ["--runs", "FILE"], "File exists: 'FILE'"),
-    ("quantnas_front", ["--figure", "FILE/x.png"], "File exists: 'FILE'"),
 ]
 
 
@@ -423,19 +416,6 @@ WRONG = [
     ("haq_allocation", ["--bits", "0", "8"], "1 <= b_min <= b_max <= 32 is needed"),
     ("haq_allocation", ["--episodes", "0"], "episodes must be at least 1, got 0"),
     ("haq_allocation", ["--seeds", "-3"], r"seeds must be .* got \[-3\]"),
-    ("quantnas_scales", ["--subnets", "0"], "--subnets: must be at least 1, got 0"),
-    ("quantnas_scales", ["--seed", "-1"], "--seed: '-1' is not a whole number"),
-    ("quantnas_scales", ["--jobs", "0"], "--jobs: must be at least 1, got 0"),
-    ("quantnas_scales", ["--steps", "0"], "--steps: must be at least 1, got 0"),
-    ("quantnas_scales", ["--train", "3489"], r"images must be in \[1, 3488\] .* 3489"),
-    ("quantnas_scales", ["--images", "nowhere"], "or a folder, got 'nowhere'"),
-    ("quantnas_front", ["--subnets", "0"], "--subnets: must be at least 1, got 0"),
-    ("quantnas_front", ["--seeds", "0", "-1"], "--seeds: '-1' is not a whole number"),
-    ("quantnas_front", ["--jobs", "x"], "--jobs: 'x' is not a whole number"),
-    ("quantnas_front", ["--steps", "0"], "--steps: must be at least 1, got 0"),
-    ("quantnas_front", ["--train", "9999"], r"images must be in \[1, 3488\] .* 9999"),
-    ("quantnas_front", ["--space", "huge"], "invalid choice: 'huge'"),
-    ("quantnas_front", ["--cost", "watts"], "invalid choice: 'watts'"),
 ]
 
 
@@ -476,183 +456,6 @@ def test_export_onnx_agrees(shortcut, tmp_path, capsys):
     assert "codes that onnxruntime gives differently" in capsys.readouterr().out
 
 
-def test_pareto_sizes(tmp_path, capsys):
-    program = example("pareto_sizes")
-    found = program.main(["--quick", "--json", "--output", str(tmp_path / "s.json")])
-    assert json.loads(capsys.readouterr().out) == found
-    assert json.loads((tmp_path / "s.json").read_text("utf-8")) == found
-    assert [row["agrees"] for row in found["table3"]].count(True) == 12
-    assert [row["agrees"] for row in found["table3"]].count(None) == 6
-    assert len(found["near_misses"]) == 21
-    widths = [(row["bits"], row["width"]) for row in found["alignment"]]
-    assert widths == [(2, 0.7), (2, 1.4), (1, 0.96), (1, 1.96)]
-    text = "\n".join(program.lines(found))
-    assert text.count("to the digit") == 12
-    assert text.count("not recomputable") == 6
-    assert "DIFFERS" not in text
-
-
-def test_pareto_sensitivity(tmp_path, capsys):
-    program = example("pareto_sensitivity")
-    argv = ["--quick", "--images", "textures", "--jobs", "1", "--runs", str(tmp_path)]
-    argv += ["--figure", str(tmp_path / "figure4.png")]
-    found = program.main([*argv, "--json"])
-    assert json.loads(capsys.readouterr().out) == found
-    assert (tmp_path / "figure4.png").exists()
-    assert list(found["table1"]) == ["4 bit DWConv, 1x", "all, 1x"]
-    assert list(found["table2"]) == ["1 x 3 x 3", "1 x 6 x 6"]
-    for row in (*found["table1"].values(), *found["table2"].values()):
-        np.testing.assert_allclose(np.add(row["quantized"], row["grown"]), row["total"])
-    assert found["figure4"]["1 x 6 x 6"]["depthwise2"]["d"] == 36
-    lines = (tmp_path / "sensitivity.jsonl").read_text()
-    assert program.main(argv) == found  # from the record
-    assert (tmp_path / "sensitivity.jsonl").read_text() == lines
-    assert "4 x 3 x 3    -6.42 7.20 0.79" in capsys.readouterr().out
-
-
-def test_pareto_curves(tmp_path, capsys):
-    program = example("pareto_curves")
-    argv = ["--quick", "--families", "resnet", "inv_resnet26", "--jobs", "1"]
-    argv += ["--runs", str(tmp_path), "--figures", str(tmp_path / "figure")]
-    found = program.main([*argv, "--json"])
-    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(found))
-    for points in found.values():
-        assert [point["bits"] for point in points] == [4, 2, 1]
-        sizes = [point["c_size_bits"] for point in points]
-        assert 0.8 * sizes[0] < min(sizes) <= max(sizes) == sizes[0]
-    assert (tmp_path / "figure1.png").exists()
-    assert (tmp_path / "figure2.png").exists()
-    assert not (tmp_path / "figure3.png").exists()
-    assert json.dumps(program.main(argv)) == json.dumps(found)
-    assert "dominates (definition 4.1)" in capsys.readouterr().out
-
-
-def test_pareto_dual_precision(tmp_path, capsys):
-    program = example("pareto_dual_precision")
-    argv = ["--quick", "--families", "separable", "--jobs", "1"]
-    argv += ["--runs", str(tmp_path), "--figures", str(tmp_path / "figure")]
-    found = program.main([*argv, "--json"])["separable"]
-    assert json.loads(capsys.readouterr().out) == {"separable": found}
-    pairs = [(cell["bits"], cell["depthwise_bits"]) for cell in found["grid"]]
-    assert pairs == [(1, 1), (1, 8), (8, 1), (8, 8)]
-    best = max(found["grid"], key=lambda cell: np.mean(cell["accuracies"]))
-    assert found["pair"] == {
-        "weight_bits": best["bits"],
-        "depthwise_bits": best["depthwise_bits"],
-    }
-    assert [row["method"] for row in found["rows"]] == [*program.METHODS]
-    eight = found["rows"][0]["c_size_bits"]
-    assert all(row["c_size_bits"] <= eight for row in found["rows"] + found["grid"])
-    assert set(found["iso"]) == {"32", "8", "4"}
-    assert (tmp_path / "figure6.png").exists()
-    assert (tmp_path / "figure7.png").exists()
-
-
-def test_pareto_clip(tmp_path, capsys):
-    figure = tmp_path / "clip.png"
-    argv = ["--draws", "20000", "--bits", "3", "4", "--figure", str(figure), "--json"]
-    rows = example("pareto_clip").main(argv)
-    assert json.loads(capsys.readouterr().out) == rows
-    for row in rows:
-        np.testing.assert_allclose(row["c"], row["c_used"], rtol=0.03)
-    assert figure.exists()
-
-
-def test_pareto_examples_name_what_they_refuse(capsys, tmp_path):
-    with pytest.raises(SystemExit):
-        example("pareto_curves").main(["--families", "resnet50"])
-    assert "invalid choice: 'resnet50'" in capsys.readouterr().err
-    for name in ("pareto_sensitivity", "pareto_curves", "pareto_dual_precision"):
-        for folder in ("/nowhere", str(tmp_path)):
-            with pytest.raises(SystemExit):
-                example(name).main(["--images", folder, "--runs", str(tmp_path)])
-            assert folder in capsys.readouterr().err
-
-
-def test_pareto_trainings_have_the_steps_that_are_told():
-    """Incomplete last batches are left out."""
-    many = {"textures": 44_800, "embedded": 4000, "fashion_mnist": 60_000}
-    epochs = example("pareto_sensitivity").EPOCHS
-    steps = {
-        of: epochs[of] * steps_per_epoch(n, PRESET.batch) for of, n in many.items()
-    }
-    assert steps == {"textures": 700, "embedded": 496, "fashion_mnist": 937}
-    assert example("pareto_dual_precision").EPOCHS.items() <= epochs.items()
-    program = example("pareto_curves")
-    assert program.EPOCHS["embedded"] == epochs["embedded"]
-    assert program.EPOCHS["fashion_mnist"] == 1
-    assert steps_per_epoch(program.TRAIN["fashion_mnist"], PRESET.batch) == 312
-
-
-AFRESH = ["--quick", "--jobs", "1", "--runs", "runs"]
-REFUSED = [
-    ("clip", ["--draws", "1"], "argument --draws: must be at least 2, got 1"),
-    ("clip", ["--seed", "-1"], "argument --seed: '-1' is not a whole number"),
-    ("clip", ["--figure", "no/x.png"], "argument --figure: there is no folder no, got"),
-    (
-        *("clip", ["--draws", "9", "--bits", "3", "--figure", "x.foo"]),
-        "argument --figure: Format 'foo' is not supported",
-    ),
-    ("variance", ["--draws", "1"], "draws must be an int of at least 2, got 1"),
-    ("variance", ["--seed", "x"], "argument --seed: 'x' is not a whole number"),
-    ("variance", ["--figure", "no/x.png"], "argument --figure: there is no folder no"),
-    ("sizes", ["--output", "no/x.json"], "argument --output: there is no folder no"),
-    *(
-        (name, given, message)
-        for name in ("curves", "sensitivity", "dual_precision")
-        for given, message in (
-            (["--jobs", "0"], "argument --jobs: must be at least 1, got 0"),
-            (["--seeds", "0", "-1"], "argument --seeds: '-1' is not a whole number"),
-            (["--seeds"], "argument --seeds: expected at least one argument"),
-            ([*AFRESH, "--runs", "a_file"], "'a_file'"),
-        )
-    ),
-    ("curves", ["--figures", "no/x"], "argument --figures: there is no folder no"),
-    ("dual_precision", ["--figures", "no/x"], "there is no folder no, got 'no/x'"),
-    ("dual_precision", ["--episodes", "0"], "argument --episodes: must be at least 1"),
-    ("sensitivity", ["--figure", "no/x.png"], "there is no folder no, got 'no/x.png'"),
-]
-
-
-@pytest.mark.parametrize(("name", "given", "message"), REFUSED)
-def test_pareto_examples_say_what_they_refuse(
-    name, given, message, capsys, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    Path("a_file").touch()
-    with pytest.raises(SystemExit, match="2"):
-        example(f"pareto_{name}").main(given)
-    assert message in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_pareto_examples_say_that_a_run_failed(capsys, tmp_path, monkeypatch):
-    program = example("pareto_curves")
-
-    def failing(**_):
-        raise ValueError("no such thing")
-
-    monkeypatch.setattr(program, "pareto_run", failing)
-    with pytest.raises(SystemExit, match="2"):
-        program.main([*AFRESH, "--runs", str(tmp_path), "--families", "resnet"])
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert "error: 3 of 3 runs failed" in told
-    assert "ValueError: no such thing" in told
-
-
-def test_pareto_variance(tmp_path, capsys):
-    figure = tmp_path / "v.png"
-    argv = ["--quick", "--json", "--figure", str(figure)]
-    found = example("pareto_variance").main(argv)
-    assert json.loads(capsys.readouterr().out) == found
-    assert json.loads(figure.with_suffix(".json").read_text("utf-8")) == found
-    assert found["largest_abs_z"] < 4
-    assert found["printed_negative"] > 5
-    for p in found["points"]:
-        if p["r"] == 0 and p["d"] > 1:
-            assert p["printed"] < 0 < p["exact"]
-    assert figure.read_bytes()[:4] == b"\x89PNG"
-
-
 def test_conformance_c_kernel():
     found = example("conformance_c_kernel").main(["--json"])
     if found is None:
@@ -671,83 +474,3 @@ def test_conformance_torch_fake_quant():
 def test_conformance_simulator_files():
     found = example("conformance_simulator_files").main(["--json"])
     assert found["certain"]["requantize"] == "two_stage_half_up"
-
-
-def failing(**_):
-    raise ValueError("no luck")
-
-
-def test_quantnas_scales_resumes_and_draws(tmp_path, capsys):
-    program = example("quantnas_scales")
-    program.LONGER = 1
-    runs, figure = tmp_path / "runs", tmp_path / "scales.png"
-    argv = ["--quick", "--jobs", "1"]
-    argv += ["--runs", str(runs), "--figure", str(figure)]
-    found = program.main([*argv, "--json"])
-    assert json.loads(capsys.readouterr().out) == found
-    assert [row["source"] for row in found] == ["scratch"] * 2 + ["supernet"] * 2
-    for row in found:
-        assert len(row["best"]) == row["subnets"] == 4
-        assert row["ratio"] >= 1
-    before = (runs / "scales.jsonl").read_text()
-    assert len(before.splitlines()) == 4 + 1
-    assert program.main(argv) == found
-    assert (runs / "scales.jsonl").read_text() == before
-    assert capsys.readouterr().out.count("stage3_block1.conv2") == 2
-    assert figure.stat().st_size > 10_000
-    assert json.loads(figure.with_suffix(".json").read_text()) == found
-
-
-def test_quantnas_front_resumes_and_draws(tmp_path, capsys):
-    program = example("quantnas_front")
-    runs, figure = tmp_path / "runs", tmp_path / "front.png"
-    argv = ["--quick", "--seeds", "0", "--jobs", "1", "--cost", "latency"]
-    argv += ["--runs", str(runs), "--figure", str(figure)]
-    found = program.main([*argv, "--json"])
-    assert json.loads(capsys.readouterr().out) == found
-    kinds = ["shared", "oracle", "predicted", "relative"]
-    assert [row["scales"] for row in found] == kinds
-    assert found[1]["calibration_error"] == 0
-    assert found[0]["calibration_error"] > 0
-    for row in found:
-        costs = [point["cost"] for point in row["front"]]
-        assert costs == sorted(costs)
-        assert row["hypervolume"] >= 0
-    before = (runs / "fronts.jsonl").read_text()
-    assert "provenance" in json.loads((runs / "latency_small.json").read_text())
-    integers = tmp_path / "integers.npz"
-    assert program.main([*argv, "--deploy", str(integers)]) == found
-    assert (runs / "fronts.jsonl").read_text() == before
-    *_, won, deployed = capsys.readouterr().out.splitlines()
-    assert "of 1" in won
-    assert "1000 test images" in deployed
-    assert "0 layers beyond their bound, 0 integers differ" in deployed
-    network = IntegerNetwork.load(integers)
-    assert network.predict(data.halved(data.embedded().test_images)).shape == (1000,)
-
-
-def test_a_latency_table_that_is_none_is_refused_before_training(tmp_path, capsys):
-    (tmp_path / "latency_large.json").write_text("[]")
-    argv = ["--quick", "--cost", "latency", "--space", "large", "--runs", str(tmp_path)]
-    with pytest.raises(SystemExit):
-        example("quantnas_front").main(argv)
-    assert "latency_large.json is not a" in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_a_failed_quantnas_run_is_named(tmp_path, capsys):
-    argv = ["--quick", "--jobs", "1", "--runs", str(tmp_path)]
-    program = example("quantnas_scales")
-    program.scales_run = failing
-    with pytest.raises(SystemExit):
-        program.main(argv)
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert re.search(r"runs failed .* ValueError: no luck", told)
-
-
-def test_integers_without_a_folder_are_refused_before_training(tmp_path, capsys):
-    program = example("quantnas_front")
-    program.front_run = failing
-    with pytest.raises(SystemExit):
-        program.main(["--quick", "--deploy", str(tmp_path / "none" / "net.npz")])
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert "argument --deploy: there is no folder" in told

@@ -15,8 +15,8 @@ from refqnn.papers.quantnas.sandwich import (
     distillation_backward,
     train,
 )
-from refqnn.papers.quantnas.step_errors import calibration_error
 from refqnn.papers.quantnas.space import Gene, Space, draw, largest, smallest
+from refqnn.papers.quantnas.step_errors import calibration_error
 from refqnn.papers.quantnas.supernet import calibrate, initialise, supernet
 
 TINY = Space(

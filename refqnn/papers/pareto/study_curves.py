@@ -12,7 +12,7 @@ VGG11; all of Fashion-MNIST are judged by its 10 000 test images.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import permutations
+from itertools import islice, permutations
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, final
@@ -120,33 +120,22 @@ class CurvesSettings:
         check_settings(self, seeds=0, sizes=1, epochs=1, train=1)
 
 
-class Point(NamedTuple):
-    """A network of a curve: which member of its family, at how many bits."""
-
-    member: int
-    bits: int
-    network: dict[str, Any]
-
-
-def points(family: Family) -> Iterator[Point]:
+def networks_of(family: Family) -> Iterator[dict[str, Any]]:
     """Yield the networks of every member and size, of 4, 2 and 1 bits."""
-    for member, config in enumerate(family.members):
+    for config in family.members:
         for width in family.widths:
             own = {**config, "activation_bits": ACTIVATIONS, "width": width}
-            yield Point(member, BITS[0], own | {"weight_bits": BITS[0]})
+            yield own | {"weight_bits": BITS[0]}
             target = c_size_bits(build(own | {"weight_bits": BITS[0]}))
             for bits in BITS[1:]:
                 narrow = own | {"weight_bits": bits}
-                yield Point(
-                    member, bits, aligned_network(narrow, target, widths=GRID)[0]
-                )
+                yield aligned_network(narrow, target, widths=GRID)[0]
 
 
-def curve_points(s: CurvesSettings) -> Iterator[tuple[str, Point]]:
-    """Yield the family and every network of the study."""
-    most = None if s.sizes is None else len(BITS) * s.sizes
-    for name in s.families:
-        yield from ((name, point) for point in [*points(FAMILIES[name])][:most])
+def how_many(s: CurvesSettings, family: Family) -> int:
+    """Count the networks of a family that the settings ask for."""
+    sizes = len(family.members) * len(family.widths)
+    return len(BITS) * (sizes if s.sizes is None else min(s.sizes, sizes))
 
 
 def curves_stages(s: CurvesSettings, _: Path) -> Iterator[Stage]:
@@ -154,8 +143,9 @@ def curves_stages(s: CurvesSettings, _: Path) -> Iterator[Stage]:
     images, folder = named_images(s.images)
     images["train"] = TRAIN.get(images["of"], images["train"])
     runs = [
-        run_of(point.network, seed, s, images | {"size": FAMILIES[name].size})
-        for name, point in curve_points(s)
+        run_of(network, seed, s, images | {"size": family.size})
+        for family in (FAMILIES[name] for name in s.families)
+        for network in islice(networks_of(family), how_many(s, family))
         for seed in s.seeds
     ]
     yield Stage(partial(pareto_run, folder=folder), runs, "curves")
@@ -164,21 +154,36 @@ def curves_stages(s: CurvesSettings, _: Path) -> Iterator[Stage]:
 def curves_rows(
     s: CurvesSettings, outcomes: Sequence[Outcome]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return the points of every family: size, and accuracies, one a seed."""
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in s.families}
+    """Return the networks of every family with size, and accuracies, one a seed."""
     scores = iter(scores_of(outcomes, len(s.seeds)))
-    for name, point in curve_points(s):
-        score = next(scores)
-        kept = {key: score[key] for key in ("c_size_bits", "accuracies")}
-        rows[name].append(point._asdict() | kept)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for name in s.families:
+        family = FAMILIES[name]
+        rows[name] = [
+            {
+                "member": i // (len(BITS) * len(family.widths)),
+                "bits": network["weight_bits"],
+                "network": network,
+                "c_size_bits": score["c_size_bits"],
+                "accuracies": score["accuracies"],
+            }
+            for i, (network, score) in enumerate(islice(scores, how_many(s, family)))
+        ]
     return rows
 
 
-def scores_of(outcomes: Sequence[Outcome], seeds: int) -> list[dict[str, Any]]:
-    """Return cost and accuracies, one a seed, of networks trained with every seed."""
-    results = [outcome.result for outcome in outcomes]
-    rows = [results[i : i + seeds] for i in range(0, len(results), seeds)]
-    return [row[0] | {"accuracies": [r["accuracy"] for r in row]} for row in rows]
+def scores_of(
+    outcomes: Sequence[Outcome], seeds: int
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return networks trained with every seed, their costs, accuracies one a seed."""
+    return [
+        (
+            outcomes[i].run["network"],
+            outcomes[i].result
+            | {"accuracies": [o.result["accuracy"] for o in outcomes[i : i + seeds]]},
+        )
+        for i in range(0, len(outcomes), seeds)
+    ]
 
 
 def by_curve(rows: Sequence[dict[str, Any]]) -> dict[tuple[int, int], list[Any]]:

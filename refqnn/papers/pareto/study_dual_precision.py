@@ -11,6 +11,7 @@ of ImageNet: sizes and memory computed here, accuracies the paper's.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, final
@@ -22,7 +23,6 @@ from refqnn.cost import c_size_bits, count
 from refqnn.networks import build, image_shape, named
 from refqnn.papers.pareto.dual_precision import (
     PRECISIONS,
-    Cell,
     aligned_network,
     best,
     grid,
@@ -39,6 +39,7 @@ from refqnn.studies.sweep import Outcome, Sweep
 METHODS = ("8 bit", "Flexible", "DualPrecision")
 Network = Mapping[str, Any]
 Policy = dict[str, int] | None
+Scores = list[tuple[dict[str, Any], dict[str, Any]]]
 
 
 class Family(NamedTuple):
@@ -94,108 +95,83 @@ def runs_of(
     ]
 
 
-def targets(s: DualSettings, family: Family) -> list[tuple[Network, int]]:
+def eight_bits(s: DualSettings, family: Family) -> list[tuple[Network, int]]:
     """Return the 8-bit networks, smallest first, and their sizes in bits."""
-    eights = [
+    networks = [
         {**family.config, "weight_bits": 8, "width": width}
         for width in s.widths or family.widths
     ]
-    return [(network, c_size_bits(build(network))) for network in eights]
+    return [(network, c_size_bits(build(network))) for network in networks]
 
 
-def cells_of(s: DualSettings, family: Family) -> list[Cell]:
-    """Return table 7: a network of the smallest size for every pair of bits."""
-    return grid(
+def searched_networks(s: DualSettings, family: Family) -> list[Network]:
+    """Return the grid of table 7, then networks of width 1 of 32, 8 and 4 bits."""
+    cells = grid(
         family.config,
-        targets(s, family)[0][1],
+        eight_bits(s, family)[0][1],
         separable=family.separable,
         precisions=s.precisions,
     )
-
-
-def searched_networks(s: DualSettings, family: Family) -> list[tuple[Network, Policy]]:
-    """Return the networks of the grid, and of width 1 with 32, 8 and 4-bit weights."""
     iso = [{**family.config, "weight_bits": bits} for bits in (None, 8, 4)]
-    networks = [cell.network for cell in cells_of(s, family)]
-    return [(network, None) for network in (*networks, *iso)]
+    return [*(cell.network for cell in cells), *iso]
 
 
-def aligned_methods(
-    s: DualSettings, family: Family, pair: dict[str, Any], policy: Policy
-) -> list[tuple[Network, Policy]]:
-    """Return the networks of the three methods at every size, in their order."""
-    networks: list[tuple[Network, Policy]] = []
-    for eight, target in targets(s, family):
-        dual, _ = aligned_network({**family.config, **pair}, target)
+def aligned_networks(
+    s: DualSettings, family: Family, pair: Network, policy: Policy
+) -> Iterator[tuple[Network, Policy]]:
+    """Yield the networks of the three ``METHODS`` at every size, in their order."""
+    for eight, target in eight_bits(s, family):
+        yield eight, None
         flexible = {**family.config, "weight_bits": 8}
-        other, _ = aligned_network(flexible, target, policy=policy)
-        networks += [(eight, None), (other, policy), (dual, None)]
-    return networks
-
-
-def best_pair(
-    s: DualSettings, family: Family, scores: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    """Return the bits of the most accurate cell of the grid."""
-    cells = cells_of(s, family)
-    means = [float(np.mean(score["accuracies"])) for score in scores[: len(cells)]]
-    cell = cells[best(means)]
-    pair = {"weight_bits": cell.bits}
-    return pair | ({"depthwise_bits": cell.depthwise_bits} if family.separable else {})
-
-
-def by_family(
-    s: DualSettings, outcomes: Sequence[Outcome]
-) -> dict[str, list[dict[str, Any]]]:
-    """Return the scores of the networks of every family; equally many of each run."""
-    scores, parts = scores_of(outcomes, len(s.seeds)), {}
-    for name in s.families:
-        many = len(searched_networks(s, FAMILIES[name]))
-        parts[name], scores = scores[:many], scores[many:]
-    return parts
+        yield aligned_network(flexible, target, policy=policy)[0], policy
+        yield aligned_network({**family.config, **pair}, target)[0], None
 
 
 def dual_stages(s: DualSettings, folder: Path) -> Iterator[Stage]:
-    """Yield the grid, HAQ's search, and then the methods that both of them chose."""
+    """Yield the grids, HAQ's searches, and then the methods that both have chosen."""
     families = [FAMILIES[name] for name in s.families]
     images, files = named_images(s.images)
     train, search = partial(pareto_run, folder=files), partial(policy_run, folder=files)
     networks = [n for family in families for n in searched_networks(s, family)]
-    grids = Stage(train, runs_of(s, networks), "dual_precision")
+    grids = Stage(train, runs_of(s, [(n, None) for n in networks]), "dual_precision")
     yield grids
-    policies = Stage(
-        search,
-        [
-            run_of(family.config, 0, s, images)
-            | {"episodes": s.episodes, "network": dict(family.config)}
-            for family in families
-        ],
-        "policies",
-    )
-    yield policies
-    ended = [
-        Sweep(stage.function, stage.runs, folder / f"{stage.file}.jsonl").completed()
-        for stage in (grids, policies)
+    policies = [
+        run_of(family.config, 0, s, images)
+        | {"episodes": s.episodes, "network": dict(family.config)}
+        for family in families
     ]
-    runs = runs_of(s, [n for own in methods(s, *ended).values() for n in own])
-    yield Stage(train, runs, "dual_precision")
-
-
-def methods(
-    s: DualSettings, grids: Sequence[Outcome], policies: Sequence[Outcome]
-) -> dict[str, list[tuple[Network, Policy]]]:
-    """Return the networks of the three methods, by family."""
-    return {
-        name: aligned_methods(
+    yield Stage(search, policies, "policies")
+    ended = Sweep(train, grids.runs, folder / "dual_precision.jsonl").completed()
+    chosen = Sweep(search, policies, folder / "policies.jsonl").completed()
+    aligned = [
+        network
+        for name, outcome in zip(s.families, chosen, strict=True)
+        for network in aligned_networks(
             s,
             FAMILIES[name],
-            best_pair(s, FAMILIES[name], scores),
+            best_pair(grids_of(s, ended)[name]),
             outcome.result["policy"],
         )
-        for (name, scores), outcome in zip(
-            by_family(s, grids).items(), policies, strict=True
-        )
+    ]
+    yield Stage(train, runs_of(s, aligned), "dual_precision")
+
+
+def grids_of(s: DualSettings, outcomes: Sequence[Outcome]) -> dict[str, Scores]:
+    """Return the networks and scores of the grid of every family, and of width 1."""
+    scores, bits = iter(scores_of(outcomes, len(s.seeds))), len(s.precisions)
+    return {
+        name: [*islice(scores, (bits**2 if FAMILIES[name].separable else bits) + 3)]
+        for name in s.families
     }
+
+
+def best_pair(grid_scores: Scores) -> dict[str, int]:
+    """Return the bits of the most accurate cell of a grid."""
+    cells = grid_scores[:-3]
+    means = [float(np.mean(score["accuracies"])) for _, score in cells]
+    network, _ = cells[best(means)]
+    names = ("weight_bits", "depthwise_bits")
+    return {name: network[name] for name in names if name in network}
 
 
 def dual_rows(
@@ -207,31 +183,33 @@ def dual_rows(
     """Return grid, winner, policy, the methods at every size, and what 8 bits lose."""
     rows: dict[str, Any] = {}
     scores = iter(scores_of(aligned, len(s.seeds)))
-    chosen = methods(s, grids, policies)
-    for (name, searched), policy in zip(
-        by_family(s, grids).items(), policies, strict=True
+    for (name, grid_scores), policy in zip(
+        grids_of(s, grids).items(), policies, strict=True
     ):
-        family = FAMILIES[name]
-        cells = [
-            {
-                "bits": cell.bits,
-                "depthwise_bits": cell.depthwise_bits,
-                "width": cell.network["width"],
-            }
-            | score
-            for cell, score in zip(cells_of(s, family), searched, strict=False)
-        ]
+        sizes = len(s.widths or FAMILIES[name].widths)
         rows[name] = {
-            "grid": cells,
-            "pair": best_pair(s, family, searched),
+            "grid": [
+                {
+                    "bits": network["weight_bits"],
+                    "depthwise_bits": network.get("depthwise_bits"),
+                    "width": network["width"],
+                }
+                | score
+                for network, score in grid_scores[:-3]
+            ],
+            "pair": best_pair(grid_scores),
             "flexible": policy.result,
             "rows": [
-                {"method": METHODS[i % 3], "width": network["width"]} | next(scores)
-                for i, (network, _) in enumerate(chosen[name])
+                {"method": method, "width": network["width"]} | score
+                for method, (network, score) in zip(
+                    METHODS * sizes, islice(scores, len(METHODS) * sizes), strict=True
+                )
             ],
             "iso": {
                 bits: score["accuracies"]
-                for bits, score in zip(("32", "8", "4"), searched[-3:], strict=True)
+                for bits, (_, score) in zip(
+                    ("32", "8", "4"), grid_scores[-3:], strict=True
+                )
             },
         }
     return rows

@@ -20,11 +20,11 @@ from refqnn import data, fast
 from refqnn._types import Int
 from refqnn.deploy import IntegerNetwork, compare_float64, compare_layers, deploy
 from refqnn.papers.quantnas.deployment import accuracy, plain
+from refqnn.papers.quantnas.sandwich import Alone, train
 from refqnn.papers.quantnas.scales import Oracle
 from refqnn.papers.quantnas.shared_layers import Calibrated
 from refqnn.papers.quantnas.space import Genotype, Space
 from refqnn.papers.quantnas.supernet import Supernet, calibrate, supernet
-from refqnn.papers.quantnas.sandwich import Alone, train
 from refqnn.studies.sweep import Memo
 
 CALIBRATION, BATCH = 256, 64

@@ -1,0 +1,253 @@
+"""Studies of the Pareto paper: their runs, rows, tables and figures."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from refqnn.nn import steps_per_epoch
+from refqnn.papers.pareto import study, study_curves, study_dual_precision
+from refqnn.papers.pareto.sensitivity import KINDS
+from refqnn.papers.pareto.single_training import EPOCHS, PRESET, named_images
+from refqnn.papers.pareto.study_curves import standard_error, verdicts
+from refqnn.papers.pareto.study_dual_precision import METHODS
+from refqnn.studies.study import study_named
+from refqnn.studies.sweep import Outcome
+
+
+def run(name, folder, **given):
+    """Run a quick study in this process: settings, rows, table, figures."""
+    chosen = study_named(name)
+    settings = chosen.settings_with(quick=True, **given)
+    outcomes = chosen.outcomes(settings, folder, workers=1, progress=False)
+    rows = chosen.rows(settings, *outcomes)
+    text = "\n".join(chosen.lines(settings, rows))
+    return settings, rows, text, chosen.figures(settings, *outcomes)
+
+
+@pytest.mark.compiled
+def test_sizes_have_the_printed_digits_and_aligned_widths(tmp_path):
+    _, rows, text, figures = run("pareto_sizes", tmp_path)
+    assert [row["agrees"] for row in rows["table3"]].count(True) == 12
+    assert [row["agrees"] for row in rows["table3"]].count(None) == 6
+    assert len(rows["near_misses"]) == 21
+    widths = [(row["bits"], row["width"]) for row in rows["alignment"]]
+    assert widths == [(2, 0.7), (2, 1.4), (1, 0.96), (1, 1.96)]
+    assert text.count("to the digit") == 12
+    assert text.count("not recomputable") == 6
+    assert "DIFFERS" not in text
+    assert figures == {}
+
+
+def test_depthwise_weights_of_the_aligned_variant_keep_4_bits():
+    rows = study.alignment_run(network="vgg11c_dw4", widths=(0.25, 0.25))
+    assert {row["network"] for row in rows} == {"vgg11c"}
+    assert {row["depthwise_bits"] for row in rows} == {4}
+    plain = study.alignment_run(network="vgg11c", widths=(0.25, 0.25))
+    assert [row["depthwise_bits"] for row in plain] == [2, 2, 1, 1]
+    assert plain[-1]["width"] > rows[-1]["width"]
+
+
+def test_simulated_clips_are_those_of_closed_form(tmp_path):
+    _, rows, text, figures = run("pareto_clip", tmp_path, bits=(3, 4))
+    assert [row["bits"] for row in rows] == [3, 4]
+    for row in rows:
+        np.testing.assert_allclose(row["c"], row["c_used"], rtol=0.03)
+    assert text.count("in closed form") == 2
+    assert [*figures] == [""]
+
+
+def test_experiments_agree_with_the_proposition(tmp_path):
+    _, rows, text, figures = run("pareto_variance", tmp_path, draws=1000)
+    assert rows["draws"] == 1000
+    assert len(rows["points"]) == 3 * 8 + 2 * 4
+    assert rows["largest_abs_z"] < 5
+    assert rows["printed_negative"] > 5
+    for p in rows["points"]:
+        if p["r"] == 0 and p["d"] > 1:
+            assert p["printed"] < 0 < p["exact"]
+    assert {p["d"] for p in rows["points"] if p["family"] == "channels"} == {
+        9,
+        36,
+        81,
+        144,
+    }
+    assert text.count("printed +") + text.count("printed -") == 3 * 8
+    left, right = figures[""].axes
+    assert len(left.containers) == 3
+    assert len(right.containers) == 2
+
+
+@pytest.mark.compiled
+def test_sensitivity_has_the_rows_of_both_tables(tmp_path):
+    given = {"images": "textures", "train": 128}
+    settings, rows, text, figures = run("pareto_sensitivity", tmp_path, **given)
+    assert rows["images"] == {"of": "textures", "size": 10, "train": 128}
+    assert rows["seeds"] == [0]
+    assert list(rows["table1"]) == ["4 bit DWConv, 1x", "all, 1x"]
+    assert list(rows["table2"]) == ["1 x 3 x 3", "1 x 6 x 6"]
+    for row in (*rows["table1"].values(), *rows["table2"].values()):
+        np.testing.assert_allclose(np.add(row["quantized"], row["grown"]), row["total"])
+    assert rows["figure4"]["1 x 6 x 6"]["depthwise2"]["d"] == 36
+    assert "4 x 3 x 3    -6.42 7.20 0.79" in text
+    assert [*figures] == [""]
+    record = (tmp_path / "sensitivity.jsonl").read_text()
+    again = run("pareto_sensitivity", tmp_path, tables=("table1",), **given)
+    assert again[1]["table1"] == rows["table1"]
+    assert "table2" not in again[1]
+    assert again[3] == {}
+    assert (tmp_path / "sensitivity.jsonl").read_text() == record
+    assert settings.kinds < len(KINDS)
+
+
+def outcome(network, accuracy, size):
+    return Outcome(
+        {"network": network}, {"accuracy": accuracy, "c_size_bits": size}, None
+    )
+
+
+def test_curves_train_every_network_with_every_seed(tmp_path):
+    chosen = study_named("pareto_curves")
+    settings = chosen.settings(families=("resnet", "vgg11c_dw4"), seeds=(3, 5))
+    (stage,) = chosen.stages(settings, tmp_path)
+    networks = [run["network"] for run in stage.runs[::2]]
+    assert len(networks) == 3 * 3 * (3 + 1)
+    assert [run["seed"] for run in stage.runs] == [3, 5] * len(networks)
+    assert [n["weight_bits"] for n in networks] == [4, 2, 1] * 12
+    assert [n["depth"] for n in networks[:27]] == [8] * 9 + [14] * 9 + [20] * 9
+    assert {n["depthwise_bits"] for n in networks[27:]} == {4}
+    assert [run["images"]["size"] for run in stage.runs[::18]] == [14, 14, 14, 32]
+    assert {run["epochs"] for run in stage.runs} == {EPOCHS["embedded"]}
+    assert all(n["activation_bits"] == 4 for n in networks)
+    outcomes = [
+        outcome(n, a + i, 100 * i) for i, n in enumerate(networks) for a in (0, 1)
+    ]
+    rows = chosen.rows(settings, outcomes)
+    assert [p["network"] for own in rows.values() for p in own] == networks
+    assert [p["member"] for p in rows["resnet"]] == [0] * 9 + [1] * 9 + [2] * 9
+    assert {p["member"] for p in rows["vgg11c_dw4"]} == {0}
+    assert [p["accuracies"] for p in rows["vgg11c_dw4"]][:2] == [[27, 28], [28, 29]]
+    figures = chosen.figures(settings, [replace_size(o) for o in outcomes])
+    assert [*figures] == ["_figure1", "_figure3"]
+
+
+def replace_size(one):
+    return one._replace(result=one.result | {"c_size_bits": 1 + one.result["accuracy"]})
+
+
+@pytest.mark.compiled
+def test_a_quick_curve_has_three_networks_of_about_one_size(tmp_path):
+    given = {"families": ("inv_resnet26",), "train": 64}
+    _, rows, text, figures = run("pareto_curves", tmp_path, **given)
+    assert [point["bits"] for point in rows["inv_resnet26"]] == [4, 2, 1]
+    sizes = [point["c_size_bits"] for point in rows["inv_resnet26"]]
+    assert 0.8 * sizes[0] < min(sizes) <= max(sizes) == sizes[0]
+    assert "dominates (definition 4.1)" in text
+    assert [*figures] == ["_figure2"]
+
+
+def test_verdicts_name_who_leads_at_every_size():
+    def point(bits, size, *accuracies):
+        row = {"member": 0, "bits": bits, "c_size_bits": size}
+        return row | {"accuracies": accuracies}
+
+    rows = [point(b, s, b + 80.0, b + 80.1) for b in (4, 2, 1) for s in (10, 20)]
+    assert [*verdicts(rows)] == ["4 bit over 2, 4 bit over 1, 2 bit over 1"]
+    rows = [point(b, s, 70.0, 90.0) for b in (4, 2, 1) for s in (10, 20)]
+    assert [*verdicts(rows)] == ["not comparable"]
+    assert standard_error([1.0, 3.0]) == pytest.approx(1.0)
+    assert standard_error([1.0]) == 0
+
+
+def test_dual_precision_trains_what_the_grid_and_haq_have_chosen(tmp_path, monkeypatch):
+    """Accuracy is the bits of depth-wise weights, so that the cell of 8 is the best."""
+    asked = []
+
+    def trained(*, network, seed, policy=None, **_):
+        asked.append((network["network"], seed, policy))
+        bits = network.get("depthwise_bits", network["weight_bits"]) or 32
+        return {
+            "accuracy": float(bits + seed),
+            "c_size_bits": 1000 + len(asked),
+            "footprint_bits_separate_maxima": 2000,
+        }
+
+    def searched(*, network, episodes, **_):
+        layers = {"separable": "pointwise2", "resnet": "stage1_block1.conv1"}
+        return {"policy": {layers[network["network"]]: 3}, "episodes": episodes}
+
+    monkeypatch.setattr(study_dual_precision, "pareto_run", trained)
+    monkeypatch.setattr(study_dual_precision, "policy_run", searched)
+    given = {"seeds": (0, 2), "widths": (0.5, 0.75)}
+    settings, rows, text, figures = run("pareto_dual_precision", tmp_path, **given)
+    separable, resnet = rows["separable"], rows["resnet8"]
+    pairs = [(cell["bits"], cell["depthwise_bits"]) for cell in separable["grid"]]
+    assert pairs == [(1, 1), (1, 8), (8, 1), (8, 8)]
+    assert [cell["accuracies"] for cell in separable["grid"]][1] == [8.0, 10.0]
+    assert separable["pair"] == {"weight_bits": 1, "depthwise_bits": 8}
+    assert [cell["depthwise_bits"] for cell in resnet["grid"]] == [None, None]
+    assert resnet["pair"] == {"weight_bits": 8}
+    assert separable["iso"] == {"32": [32, 34], "8": [8, 10], "4": [4, 6]}
+    for result in (separable, resnet):
+        assert [row["method"] for row in result["rows"]] == [*METHODS] * 2
+        assert [row["width"] for row in result["rows"][::3]] == [0.5, 0.75]
+        assert result["flexible"]["episodes"] == settings.episodes
+    policies = [(network, policy) for network, _, policy in asked if policy]
+    assert policies == [
+        *[("separable", {"pointwise2": 3})] * 4,
+        *[("resnet", {"stage1_block1.conv1": 3})] * 4,
+    ]
+    assert "best: {'weight_bits': 1, 'depthwise_bits': 8}" in text
+    assert [*figures] == ["_figure6", "_figure7"]
+    assert len(figures["_figure7"].axes) == 4
+    many = len(asked)
+    assert run("pareto_dual_precision", tmp_path, **given)[1] == rows
+    assert len(asked) == many
+
+
+def test_trainings_have_the_steps_that_are_documented():
+    """Incomplete last batches are left out."""
+    many = {name: named_images(name)[0]["train"] for name in ("textures", "embedded")}
+    many["fashion_mnist"] = 60_000
+    steps = {
+        of: EPOCHS[of] * steps_per_epoch(n, PRESET.batch) for of, n in many.items()
+    }
+    assert steps == {"textures": 700, "embedded": 496, "fashion_mnist": 937}
+    whole = study_curves.TRAIN["fashion_mnist"]
+    assert steps_per_epoch(whole, PRESET.batch) == 312
+
+
+WRONG = [
+    ("pareto_clip", {"draws": "1"}, "draws must be at least 2, got 1"),
+    ("pareto_variance", {"draws": "1"}, "draws must be at least 2, got 1"),
+    ("pareto_variance", {"seed": "x"}, "seed must be a whole number, got 'x'"),
+    (
+        "pareto_sizes",
+        {"networks": "resnet9"},
+        "networks must be of .*'resnet9'",
+    ),
+    ("pareto_sensitivity", {"tables": "table3"}, "tables must be of table1, table2"),
+    ("pareto_sensitivity", {"seeds": "0,-1"}, "seeds must be at least 0, got -1"),
+    ("pareto_curves", {"families": "resnet50"}, "families must be of .*'resnet50'"),
+    ("pareto_curves", {"sizes": "0"}, "sizes must be at least 1, got 0"),
+    ("pareto_dual_precision", {"episodes": "0"}, "episodes must be at least 1, got 0"),
+    ("pareto_dual_precision", {"families": "vgg"}, "families must be of .*got 'vgg'"),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "message"), WRONG)
+def test_settings_that_are_refused(name, given, message):
+    with pytest.raises(ValueError, match=message):
+        study_named(name).settings_with(**given)
+
+
+@pytest.mark.parametrize(
+    "name", ["pareto_sensitivity", "pareto_curves", "pareto_dual_precision"]
+)
+def test_images_that_there_are_not_are_refused(name, tmp_path):
+    chosen = study_named(name)
+    settings = chosen.settings_with(quick=True, images="/nowhere")
+    with pytest.raises(ValueError, match="/nowhere"):
+        next(iter(chosen.stages(settings, tmp_path)))
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+        next(iter(chosen.stages(replace(settings, images=str(tmp_path)), tmp_path)))

@@ -42,14 +42,16 @@ from refqnn.quantizers.fixed_point_weights import (
 from refqnn.quantizers.fixed_point_weights import gaussian_clip as gaussian_clip
 from refqnn.quantizers.fixed_point_weights import gaussian_mse as gaussian_mse
 from refqnn.quantizers.haq import HAQLinear as HAQLinear
-from refqnn.quantizers.haq import KMeansWeight as KMeansWeight
-from refqnn.quantizers.haq import cluster_means as cluster_means
 from refqnn.quantizers.haq import haq_linear as haq_linear
 from refqnn.quantizers.haq import haq_linear_backward as haq_linear_backward
 from refqnn.quantizers.haq import haq_threshold as haq_threshold
-from refqnn.quantizers.haq import kmeans as kmeans
-from refqnn.quantizers.haq import kmeans_weight as kmeans_weight
-from refqnn.quantizers.haq import kmeans_weight_backward as kmeans_weight_backward
+from refqnn.quantizers.haq_kmeans import KMeansWeight as KMeansWeight
+from refqnn.quantizers.haq_kmeans import cluster_means as cluster_means
+from refqnn.quantizers.haq_kmeans import kmeans as kmeans
+from refqnn.quantizers.haq_kmeans import kmeans_weight as kmeans_weight
+from refqnn.quantizers.haq_kmeans import (
+    kmeans_weight_backward as kmeans_weight_backward,
+)
 from refqnn.quantizers.learned_step_size import LSQ as LSQ
 from refqnn.quantizers.learned_step_size import lsq as lsq
 from refqnn.quantizers.learned_step_size import lsq_backward as lsq_backward
@@ -69,15 +71,17 @@ from refqnn.quantizers.min_max_grid import whole_range as whole_range
 from refqnn.quantizers.parameterized_clipping import PACT as PACT
 from refqnn.quantizers.parameterized_clipping import pact as pact
 from refqnn.quantizers.parameterized_clipping import pact_backward as pact_backward
-from refqnn.quantizers.qil import QILActivation as QILActivation
 from refqnn.quantizers.qil import QILWeight as QILWeight
 from refqnn.quantizers.qil import clipping_ratio as clipping_ratio
 from refqnn.quantizers.qil import pruning_ratio as pruning_ratio
-from refqnn.quantizers.qil import qil_activation as qil_activation
-from refqnn.quantizers.qil import qil_activation_backward as qil_activation_backward
 from refqnn.quantizers.qil import qil_thresholds as qil_thresholds
 from refqnn.quantizers.qil import qil_weight as qil_weight
 from refqnn.quantizers.qil import qil_weight_backward as qil_weight_backward
+from refqnn.quantizers.qil_activations import QILActivation as QILActivation
+from refqnn.quantizers.qil_activations import qil_activation as qil_activation
+from refqnn.quantizers.qil_activations import (
+    qil_activation_backward as qil_activation_backward,
+)
 from refqnn.quantizers.statistics_aware import SAWB as SAWB
 from refqnn.quantizers.statistics_aware import SAWB_COEFFICIENTS as SAWB_COEFFICIENTS
 from refqnn.quantizers.statistics_aware import sawb as sawb
@@ -96,26 +100,32 @@ from refqnn.quantizers.ternary_weights import ternary_backward as ternary_backwa
 from refqnn.quantizers.trained_ternary import TTQ as TTQ
 from refqnn.quantizers.trained_ternary import ttq as ttq
 from refqnn.quantizers.trained_ternary import ttq_backward as ttq_backward
-from refqnn.quantizers.tsq import Transformation as Transformation
 from refqnn.quantizers.tsq import TSQActivation as TSQActivation
-from refqnn.quantizers.tsq import TSQWeight as TSQWeight
 from refqnn.quantizers.tsq import gaussian_delta as gaussian_delta
-from refqnn.quantizers.tsq import learn_transformation as learn_transformation
-from refqnn.quantizers.tsq import optimal_ternary as optimal_ternary
-from refqnn.quantizers.tsq import optimal_ternary_backward as optimal_ternary_backward
-from refqnn.quantizers.tsq import transformation_objective as transformation_objective
-from refqnn.quantizers.tsq import transformation_step as transformation_step
 from refqnn.quantizers.tsq import tsq_activation as tsq_activation
 from refqnn.quantizers.tsq import tsq_activation_backward as tsq_activation_backward
-from refqnn.quantizers.weq import WEQActivation as WEQActivation
+from refqnn.quantizers.tsq_weights import Transformation as Transformation
+from refqnn.quantizers.tsq_weights import TSQWeight as TSQWeight
+from refqnn.quantizers.tsq_weights import learn_transformation as learn_transformation
+from refqnn.quantizers.tsq_weights import optimal_ternary as optimal_ternary
+from refqnn.quantizers.tsq_weights import (
+    optimal_ternary_backward as optimal_ternary_backward,
+)
+from refqnn.quantizers.tsq_weights import (
+    transformation_objective as transformation_objective,
+)
+from refqnn.quantizers.tsq_weights import transformation_step as transformation_step
 from refqnn.quantizers.weq import WEQWeight as WEQWeight
-from refqnn.quantizers.weq import weq_activation as weq_activation
-from refqnn.quantizers.weq import weq_activation_backward as weq_activation_backward
 from refqnn.quantizers.weq import weq_boundaries as weq_boundaries
 from refqnn.quantizers.weq import weq_entropy as weq_entropy
-from refqnn.quantizers.weq import weq_log_search as weq_log_search
 from refqnn.quantizers.weq import weq_weight as weq_weight
 from refqnn.quantizers.weq import weq_weight_backward as weq_weight_backward
+from refqnn.quantizers.weq_logarithm import WEQActivation as WEQActivation
+from refqnn.quantizers.weq_logarithm import weq_activation as weq_activation
+from refqnn.quantizers.weq_logarithm import (
+    weq_activation_backward as weq_activation_backward,
+)
+from refqnn.quantizers.weq_logarithm import weq_log_search as weq_log_search
 from refqnn.quantizers.xnor import XnorActivation as XnorActivation
 from refqnn.quantizers.xnor import XnorWeight as XnorWeight
 from refqnn.quantizers.xnor import scale_map as scale_map

@@ -95,12 +95,9 @@ def lq(
     index = lq_codes(x, levels)
     group = np.arange(len(basis))[:, None]
     y = levels[group, index]
-    inside = np.full(y.shape, fill_value=True)
-    if not signed:
-        inside = by_group(x, len(basis)) <= levels[:, -1:]
+    inside = (by_group(x, len(basis)) <= levels[:, -1:]) | signed
     codes = e[group, index].reshape(*x.shape, basis.shape[1])
-    cache = LQCache(x, codes, inside.reshape(x.shape), np.shape(v))
-    return y.reshape(x.shape), cache
+    return y.reshape(x.shape), LQCache(x, codes, inside.reshape(x.shape), np.shape(v))
 
 
 def lq_backward(dy: Float, cache: LQCache) -> tuple[Float, Float]:
@@ -310,23 +307,17 @@ class BasisQuantizer(Quantizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         moving_average(np.zeros(1), np.zeros(1), 1, ema=self.ema)
-        self.basis = Buffer(self.first_basis())
-
-    def first_basis(self) -> Float:
-        """Give the value of the buffer before the first pass."""
-        raise NotImplementedError
 
     def basis_of(self, v: Float) -> Float:
         """Give the basis in use: (K,) or (O, K)."""
-        raise NotImplementedError
+        return self.basis.value
 
     def bits_of(self, bits: int | None) -> int:
         """Give K; raise where a call asks for another length of the basis."""
-        if super().bits_of(bits) != self.bits:
-            raise ValueError(
-                f"bits must be {self.bits}, the length of the basis, got {bits}"
-            )
-        return self.bits
+        own = self.bits
+        if super().bits_of(bits) != own:
+            raise ValueError(f"bits must be {own}, the length of the basis, got {bits}")
+        return own
 
     def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
         """Give the basis."""
@@ -378,16 +369,16 @@ class LQWeight(BasisQuantizer):
 
     signed = True
 
-    def first_basis(self) -> Float:
-        """Give zeros (filters, K): the first values follow from the weights."""
-        return np.zeros((self.filters, self.bits))
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.basis = Buffer(np.zeros((self.filters, self.bits)))
 
     def basis_of(self, v: Float) -> Float:
         """Give the basis in use, (O, K); raise for another number of filters."""
         if self.filters and v.shape[:1] != (self.filters,):
             raise ValueError(f"filters is {self.filters}, the weights are {v.shape}")
         if self.count.value:
-            return self.basis.value
+            return super().basis_of(v)
         return first_weight_basis(v.shape, bits=self.bits)
 
 
@@ -404,10 +395,6 @@ class LQActivation(BasisQuantizer):
 
     signed = False
 
-    def first_basis(self) -> Float:
-        """Give the basis of a half-normal: (K,)."""
-        return first_activation_basis(bits=self.bits)
-
-    def basis_of(self, v: Float) -> Float:
-        """Give the basis in use, (K,)."""
-        return self.basis.value
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.basis = Buffer(first_activation_basis(bits=self.bits))

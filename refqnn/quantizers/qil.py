@@ -1,13 +1,15 @@
 r"""Quantization Interval Learning (QIL): a learned interval prunes, clips and bends.
 
+Weights; activations, with the same interval and gamma = 1, are in qil_activations.py.
+
 Jung, Son, Lee, Son, Han, Kwak, Hwang, Choi. Learning to Quantize Deep Networks by
 Optimizing Quantization Intervals with Task Loss. CVPR 2019, arXiv:1808.05779.
 
     paper                         code      where
-    c, delta (half width)         c, d      QILWeight, QILActivation
+    c, delta (half width)         c, d      IntervalQuantizer
     alpha |w| + beta              u         interval; alpha = 1/2d, beta = 1/2 - c/2d
     T_W, transformer, (T)         bent      bend
-    Q, discretizer, (D)           y         qil_weight, qil_activation
+    Q, discretizer, (D)           y         qil_weight
     p, pruning threshold c - d    t_1       qil_thresholds, after rounding
     gamma                         gamma     weights only; activations hold it at 1
 
@@ -52,7 +54,6 @@ from refqnn.quantizers.module import (
     positive_one,
     signed,
     unset,
-    unsigned,
 )
 
 
@@ -69,19 +70,6 @@ class QILWeightCache(NamedTuple):
     def inside(self) -> Bool:
         """Return where gradients pass: inside the open interval, except at w = 0."""
         return (self.u > 0) & (self.u < 1) & (self.sign != 0)
-
-
-class QILActivationCache(NamedTuple):
-    """What the backward needs, and what freezes rounding and interval."""
-
-    u: Float  # alpha x + beta, shape of x
-    c: Float
-    d: Float
-    residual: Float  # y - u inside, y outside
-
-    def inside(self) -> Bool:
-        """Return where gradients pass: inside the open interval."""
-        return (self.u > 0) & (self.u < 1)
 
 
 def qil_weight(
@@ -153,62 +141,6 @@ def qil_weight_backward(
     )
 
 
-def qil_activation(
-    x: Float,
-    c: Float,
-    d: Float,
-    *,
-    bits: int,
-    frozen: QILActivationCache | None = None,
-) -> tuple[Float, QILActivationCache]:
-    """y = round(n T) / n,  T = clip(1/2 + (x - c) / 2d, 0, 1)
-
-    x: (...), c, d: broadcast to x, d > 0  ->  y: (...), dtype of x
-
-    2^b levels from 0 to 1, n = 2^b - 1, ties to even, bits in [1, 16]. Zeros become 0
-    if d <= c. Raises ValueError for d below the smallest normal number, and for NaN or
-    infinity in x, c or d.
-
-    With ``frozen``, the recorded residual is added to T instead of rounding and what
-    was pruned or clipped stays so: the smooth function whose exact gradient
-    ``qil_activation_backward`` is.
-
-    >>> x = np.array([-9.0, 0.3, 0.6, 9.0])
-    >>> qil_activation(x, np.array(0.5), np.array(0.5), bits=2)[0] * 3
-    array([0., 1., 2., 3.])
-    """
-    n = activation_steps(bits)
-    check_finite(x, name="x")
-    c, d = check_interval(x, c, d, of="x")
-    u = interval(x, c, d)
-    if frozen is not None:
-        return np.where(frozen.inside(), u, 0) + frozen.residual, frozen
-    y = one_over(n, x) * rounded(np.clip(u, 0, 1), n)  # (D)
-    cache = QILActivationCache(u, c, d, y)
-    return y, cache._replace(residual=y - np.where(cache.inside(), u, 0))
-
-
-def qil_activation_backward(
-    dy: Float, cache: QILActivationCache
-) -> tuple[Float, Float, Float]:
-    """dx = dy / 2d inside the interval, dc = -sum dx, dd = -sum dx (x - c) / d
-
-    dy: (...)  ->  dx: (...), dc: shape of c, dd: shape of d
-
-    >>> x, half = np.array([-9.0, 0.25]), np.array(0.5)
-    >>> qil_activation_backward(np.ones(2), qil_activation(x, half, half, bits=2)[1])
-    (array([0., 1.]), array(-1.), array(0.5))
-    """
-    check_gradient(dy, cache.u.shape)
-    dx = np.where(cache.inside(), dy, 0) / (2 * cache.d)
-    u = np.where(cache.inside(), cache.u, 1)
-    return (
-        dx.astype(dy.dtype, copy=False),
-        total(-dx, cache.c),
-        total(-dx * (2 * u - 1), cache.d),  # 2 u - 1 = (x - c) / d
-    )
-
-
 def interval(magnitude: Float, c: Float, d: Float) -> Float:
     """u = 1/2 + (|w| - c) / 2d: 0 at c - d, 1 at c + d.
 
@@ -250,12 +182,6 @@ def weight_steps(bits: int) -> int:
     """n = 2^(b-1) - 1; 1 bit has no step."""
     check_bits(bits, least=2)
     return int(2 ** (bits - 1) - 1)
-
-
-def activation_steps(bits: int) -> int:
-    """n = 2^b - 1"""
-    check_bits(bits, least=1)
-    return int(2**bits - 1)
 
 
 def check_interval(v: Float, c: Float, d: Float, *, of: str) -> tuple[Float, Float]:
@@ -423,37 +349,3 @@ class QILWeight(IntervalQuantizer):
         c, d, gamma = self.at()
         t = np.maximum(qil_thresholds(c, d, gamma, steps=self.steps()), 0)
         return np.hstack([-t[::-1], t])[None].astype(v.dtype)
-
-
-@final
-@dataclass(eq=False)
-class QILActivation(IntervalQuantizer):
-    """One learned interval for the activations of a layer.
-
-    The first training batch sets the interval; gamma is 1, for activations are
-    transformed at run time.
-    """
-
-    bits: int = 4
-    c: Param = field(init=False, default_factory=positive_one)
-    d: Param = field(init=False, default_factory=positive_one)
-    #: 1 once the interval is known
-    known: Buffer = field(init=False, default_factory=unset)
-
-    pair = (qil_activation, qil_activation_backward)
-    parameters = ("c", "d")
-    codes = staticmethod(unsigned)
-
-    def magnitude(self, v: Float) -> Float:
-        """x itself"""
-        return v
-
-    def steps(self) -> int:
-        """n = 2^b - 1"""
-        return activation_steps(self.bits)
-
-    def decision_boundaries(self, v: Float) -> Float:
-        """Give the values where the code changes: (1, 2^b - 1)."""
-        c, d = self.at()
-        t = qil_thresholds(c, d, np.ones(()), steps=self.steps())
-        return t[None].astype(v.dtype)

@@ -10,7 +10,7 @@ from refqnn.core import Run, named_modules, named_params, zero_grads
 from refqnn.networks import resnet
 from refqnn.nn import SGD, cross_entropy, evaluate, predict, sgd_step
 from refqnn.papers.haq import layer_table, proxy, share_weights
-from refqnn.quantizers.haq import cluster_means, kmeans, nearest
+from refqnn.quantizers.haq_kmeans import cluster_means, kmeans, nearest
 
 
 def rng_of(seed):

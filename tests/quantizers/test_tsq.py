@@ -17,7 +17,7 @@ from refqnn.quantizers import (
     tsq_activation,
     tsq_activation_backward,
 )
-from refqnn.quantizers.tsq import (
+from refqnn.quantizers.tsq_weights import (
     Transformation,
     alpha_step,
     t_step,

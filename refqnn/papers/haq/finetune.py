@@ -26,7 +26,7 @@ from refqnn._types import Array, Float, Int
 from refqnn.core import named_modules, named_params
 from refqnn.nn import SGD, Training, evaluate, take_steps
 from refqnn.papers.haq.environment import Layer
-from refqnn.quantizers.haq import cluster_means, kmeans, nearest
+from refqnn.quantizers.haq_kmeans import cluster_means, kmeans, nearest
 
 #: bits of a policy -> accuracy in per cent
 Evaluate = Callable[[Int], float]

@@ -15,7 +15,7 @@ from tables.quantizers.row import (
 )
 
 from refqnn import quantizers as qz
-from refqnn.quantizers.haq import nearest
+from refqnn.quantizers.haq_kmeans import nearest
 
 BITS = {qz.HAQLinear: range(2, 17), qz.KMeansWeight: range(1, 17)}
 CENTROIDS = np.array([0.75, -1.5, 0.25, -0.25])
@@ -87,7 +87,7 @@ ROWS = [
         name="kmeans_weight, centroids held",
         paper="HAQ",
         equation="k-means",
-        file="haq.py",
+        file="haq_kmeans.py",
         levels="2^b",
         bits=2,
         groups=layer,
@@ -112,7 +112,7 @@ ROWS = [
         name="kmeans_weight, centroids of v",
         paper="HAQ",
         equation="k-means",
-        file="haq.py",
+        file="haq_kmeans.py",
         levels="2^b",
         bits=2,
         groups=layer,

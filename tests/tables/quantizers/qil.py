@@ -26,7 +26,7 @@ def qil_row(name, apply, module, levels, **marks):
         name=name,
         paper="QIL",
         equation="transformer, discretizer",
-        file="qil.py",
+        file="qil_activations.py" if "activation" in name else "qil.py",
         levels=levels,
         bits=4,
         groups=layer,

@@ -13,7 +13,8 @@ from tables.quantizers.row import (
 )
 
 from refqnn import quantizers as qz
-from refqnn.quantizers.tsq import best_ternary, check_interval, kept_from, tsq_codes
+from refqnn.quantizers.tsq import check_interval, tsq_codes
+from refqnn.quantizers.tsq_weights import best_ternary, kept_from
 
 BITS = {qz.TSQActivation: range(1, 9), qz.TSQWeight: range(2, 3)}
 
@@ -64,7 +65,7 @@ ROWS = [
         name="optimal_ternary",
         paper="TSQ",
         equation="start of step 2",
-        file="tsq.py",
+        file="tsq_weights.py",
         levels="3",
         bits=2,
         apply=lambda v, k=1: qz.optimal_ternary(v)[0],  # noqa: ARG005 - nothing is held

@@ -18,7 +18,8 @@ from tables.quantizers.row import (
 
 from refqnn import quantizers as qz
 from refqnn.core import Run
-from refqnn.quantizers.weq import log_codes, log_grid, weq_codes
+from refqnn.quantizers.weq import weq_codes
+from refqnn.quantizers.weq_logarithm import log_codes, log_grid
 
 BITS = {}
 BOUNDARIES = np.array([0.25, 0.75, 1.5])
@@ -139,7 +140,7 @@ ROWS = [
         name="weq_activation",
         paper="WEQ",
         equation="activations",
-        file="weq.py",
+        file="weq_logarithm.py",
         levels="N",
         bits=9,
         groups=layer,

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import importlib.util
-import pickle
 import struct
 from pathlib import Path
 
@@ -162,48 +161,6 @@ def test_damaged_cifar_is_refused(tmp_path, rng, read, labels, cut, message):
     path = write(tmp_path / "a.bin", content[: len(content) - cut])
     with pytest.raises(ValueError, match=message):
         read(path)
-
-
-def test_npz_round_trip(tmp_path):
-    np.savez(tmp_path / "a.npz", x=np.arange(3), y=np.ones((2, 2)))
-    read = data.read_npz(tmp_path / "a.npz")
-    assert list(read) == ["x", "y"]
-    np.testing.assert_array_equal(read["x"], [0, 1, 2])
-
-
-class Trap:
-    """Unpickling this would touch a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-@pytest.mark.parametrize("inside", [False, True])
-def test_a_pickle_is_never_read(tmp_path, inside):
-    trap = Trap(tmp_path / "sprung")
-    path = tmp_path / "a.npz"
-    if inside:
-        np.savez(path, x=np.array([trap], object))
-    else:
-        write(path, pickle.dumps(trap))
-    message = "holds objects, a pickle" if inside else "not an npz file but a pickle"
-    with pytest.raises(ValueError, match=message):
-        data.read_npz(path)
-    assert not trap.path.exists()
-
-
-def test_damaged_npz_is_refused(tmp_path):
-    path = tmp_path / "a.npz"
-    np.savez(path, x=np.arange(100))
-    whole = path.read_bytes()
-    flipped = bytearray(whole)
-    flipped[200] ^= 1
-    for content in (whole[:150], whole[:-30], bytes(flipped), b"", b"PK", b"text"):
-        with pytest.raises(ValueError, match="is not a"):
-            data.read_npz(write(path, content))
 
 
 def test_embedded_is_balanced_and_whole():

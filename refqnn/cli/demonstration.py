@@ -78,7 +78,7 @@ class Claim(NamedTuple):
 @final
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What the demo found; ``columns`` are the networks, as plain numbers."""
+    """Claims, and whether they hold; ``columns`` are the networks in plain numbers."""
 
     columns: dict[str, dict[str, float]]
     claims: tuple[Claim, ...]
@@ -166,13 +166,13 @@ def diagnosis(rng: np.random.Generator) -> str:
     its rounding is trunc, as 10 inputs tell; refqnn rounds half_up
     """
     inputs = FAMILIES["requantize"].draw(rng, 4096)
-    found = diagnose("requantize", inputs, truncating(**inputs))
+    diagnosed = diagnose("requantize", inputs, truncating(**inputs))
     asked = identify(truncating, "requantize")
-    wrong, total = found.comparison.mismatches, found.comparison.total
-    told, inputs_used = asked.certain["requantize"], asked.inputs
+    wrong, total = diagnosed.comparison.mismatches, diagnosed.comparison.total
+    rounding, inputs_used = asked.certain["requantize"], asked.inputs
     return (
         f"another requantization: {wrong} of {total} codes differ\n"
-        f"its rounding is {told}, as {inputs_used} inputs tell; "
+        f"its rounding is {rounding}, as {inputs_used} inputs tell; "
         f"refqnn rounds {Semantics().requantize}"
     )
 
@@ -265,14 +265,14 @@ def all_logits(
     networks: dict[str, Sequential], integer: IntegerNetwork, images: Array
 ) -> dict[str, Float]:
     """Return the logits of every network: name -> (N, K)."""
-    found = {
+    logits = {
         name: predict(network, images, backend=fast)
         for name, network in networks.items()
     }
     parts = [
         integer.logits(images[i : i + 250], fast) for i in range(0, len(images), 250)
     ]
-    return found | {"integers": np.concatenate(parts)}
+    return logits | {"integers": np.concatenate(parts)}
 
 
 def compare_networks(
@@ -341,14 +341,14 @@ def summary(columns: dict[str, dict[str, float]]) -> str:
 
 def weight_codes(network: Sequential) -> list[plots.LayerCodes]:
     """Return the integer weights of every layer that has them, in running order."""
-    found = []
+    layers = []
     for name, module in named_modules(network):
         quant = getattr(module, "weight_quant", None)
         if quant is not None:
             codes = quant.quantize(module.w.value)[0]
             short = name.removeprefix("layers.").replace("_block", ".")
-            found.append(plots.LayerCodes(short, codes, int(quant.grid()[-1])))
-    return found
+            layers.append(plots.LayerCodes(short, codes, int(quant.grid()[-1])))
+    return layers
 
 
 def table(columns: dict[str, dict[str, float]]) -> str:

@@ -69,9 +69,9 @@ def torch_name(name: str) -> str:
     """
     layer, _, leaf = name.rpartition(".")
     for pattern, form in LAYERS:
-        found = re.fullmatch(pattern, layer)
-        if found and leaf in FIELDS:
-            stage, block, *place = found.groups() or ("", "1")
+        match = re.fullmatch(pattern, layer)
+        if match and leaf in FIELDS:
+            stage, block, *place = match.groups() or ("", "1")
             return f"{form.format(stage, int(block) - 1, *place)}.{FIELDS[leaf]}"
     raise ValueError(f"{name} has no name in a residual network of PyTorch")
 
@@ -88,7 +88,7 @@ def canonical(name: str) -> str:
 
 
 def weights_of(network: Any) -> dict[str, Param | Buffer]:
-    """Return what convolutions, batch norms and linear layers learn, by name."""
+    """Return parameters and statistics of convolutions, batch norms, linear layers."""
     kinds = (Conv2d, Linear, BatchNorm2d)
     layers = [n for n, m in named_modules(network) if isinstance(m, kinds)]
     held = {f"{layer}.{field}" for layer in layers for field in FIELDS}

@@ -68,7 +68,7 @@ def parse_npz(content: bytes, name: str) -> dict[str, Array]:
     >>> parse_npz(b"", "a.npz")
     Traceback (most recent call last):
         ...
-    refqnn.files.reading.Unreadable: a.npz is not an npz file but empty; pickles are never read
+    refqnn.files.reading.Unreadable: a.npz is not an npz file but empty; pickles ...
     """
     return arrays_of(io.BytesIO(content), name)
 

@@ -16,16 +16,21 @@ layer but the last, as quantized networks need it.
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from refqnn.core import Module, Param
-from refqnn.networks.methods import (
-    Method,
-    activation_quantizer,
-    method_of,
-    weight_quantizer,
+from refqnn.core import Module
+from refqnn.networks.methods import activation_quantizer, method_of
+from refqnn.networks.parts import (
+    Choices,
+    builder,
+    check_named,
+    conv,
+    end_bits,
+    linear,
+    norm,
+    scaled,
 )
 from refqnn.nn import (
     Conv2d,
@@ -35,9 +40,6 @@ from refqnn.nn import (
     MaxPool2d,
     ReLU,
     Sequential,
-    batch_norm2d,
-    he_normal,
-    uniform_fan_in,
 )
 
 
@@ -78,16 +80,7 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
 HIDDEN = 4096
 
 
-class Choices(NamedTuple):
-    """What every layer of a network is made with."""
-
-    rng: np.random.Generator | None
-    dtype: Any
-    weight_bits: int | None
-    activation_bits: int | None
-    method: Method
-
-
+@builder
 def alexnet(
     *,
     variant: str = "small",
@@ -115,55 +108,35 @@ def alexnet(
     >>> network.layers["layer6"].w.value.shape  # 16 channels of 3x3
     (256, 144)
     """
-    config = {
-        "network": "alexnet",
-        "variant": variant,
-        "size": size,
-        "classes": classes,
-        "in_channels": in_channels,
-        "width": width,
-        "weight_bits": weight_bits,
-        "activation_bits": activation_bits,
-        "method": method,
-        "image_scale": image_scale,
-        "image_zero_point": image_zero_point,
-        "dtype": dtype,
-    }
-    check_alexnet(variant, width, classes, in_channels)
-    kind = VARIANTS[variant]
-    made = Choices(
-        rng, np.dtype(dtype), weight_bits, activation_bits, method_of(method)
-    )
+    check_named("variant", variant, VARIANTS)
+    kind, own = VARIANTS[variant], method_of(method)
+    made = Choices(rng, np.dtype(dtype), weight_bits, activation_bits, own)
     layers: dict[str, Module] = {"image": ImageInput(image_scale, image_zero_point)}
     channels = in_channels
     for i, layer in enumerate(kind.layers, start=1):
-        layers |= convolution(i, channels, layer, kind.pool, width, made)
-        channels = scaled(layer.channels, width)
+        outputs = scaled(layer.channels, width)
+        bits = end_bits(made) if i == 1 else weight_bits
+        inner = conv(
+            channels,
+            outputs,
+            layer.kernel,
+            layer.stride,
+            bits,
+            made,
+            padding=layer.padding,
+        )
+        pool = MaxPool2d(*kind.pool) if layer.pooled else None
+        layers |= numbered(i, inner, outputs, made, pool=pool)
+        channels = outputs
     layers["flatten"] = Flatten()
     features = channels * final_size(size, kind) ** 2
     for i in (6, 7):
-        layers |= hidden(i, features, scaled(HIDDEN, width), made)
-        features = scaled(HIDDEN, width)
-    layers["layer8"] = linear(features, classes, end_bits(made), made, bias=True)
-    return Sequential(layers, config)
-
-
-def check_alexnet(variant: str, width: float, classes: int, in_channels: int) -> None:
-    """Raise a ValueError that names the setting and its bound."""
-    if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {sorted(VARIANTS)}, got {variant!r}")
-    if not 0 < width < float("inf"):
-        raise ValueError(f"width must be positive and finite, got {width}")
-    if classes < 2 or in_channels < 1:
-        raise ValueError(
-            "classes must be at least 2 and in_channels at least 1, "
-            f"got {classes} and {in_channels}"
-        )
-
-
-def scaled(size: int, width: float) -> int:
-    """max(1, int(width * size))"""
-    return max(1, int(width * size))
+        hidden = scaled(HIDDEN, width)
+        full = linear(features, hidden, weight_bits, made, bias=False)
+        layers |= numbered(i, full, hidden, made)
+        features = hidden
+    layers["layer8"] = linear(features, classes, end_bits(made), made)
+    return Sequential(layers)
 
 
 def final_size(size: int, kind: Variant) -> int:
@@ -182,61 +155,26 @@ def final_size(size: int, kind: Variant) -> int:
     return left
 
 
-def convolution(
+def numbered(
     i: int,
-    inputs: int,
-    layer: Layer,
-    pool: tuple[int, int],
-    width: float,
+    layer: Conv2d | Linear,
+    outputs: int,
     made: Choices,
+    *,
+    pool: MaxPool2d | None = None,
 ) -> dict[str, Module]:
-    """Return convolution i, batch norm, ReLU, pooling if any, quantizer."""
-    outputs = scaled(layer.channels, width)
-    shape = (outputs, inputs, layer.kernel, layer.kernel)
-    bits = end_bits(made) if i == 1 else made.weight_bits
+    """Name layer i, batch norm, ReLU, pooling if any, and what layer i + 1 reads.
+
+    The last layer reads no quantizer where the method keeps it in floating point.
+    """
     layers: dict[str, Module] = {
-        f"layer{i}": Conv2d(
-            Param(he_normal(shape, rng=made.rng, dtype=made.dtype)),
-            stride=layer.stride,
-            padding=layer.padding,
-            weight_quant=weight_quantizer(made.method, bits, shape),
-        ),
-        f"norm{i}": batch_norm2d(outputs, dtype=made.dtype),
+        f"layer{i}": layer,
+        f"norm{i}": norm(outputs, made),
         f"relu{i}": ReLU(),
     }
-    if layer.pooled:
-        layers[f"pool{i}"] = MaxPool2d(kernel=pool[0], stride=pool[1])
-    return layers | quantizer(i, made)
-
-
-def hidden(i: int, inputs: int, outputs: int, made: Choices) -> dict[str, Module]:
-    """Return fully connected layer i, batch norm, ReLU, quantizer."""
-    layers: dict[str, Module] = {
-        f"layer{i}": linear(inputs, outputs, made.weight_bits, made, bias=False),
-        f"norm{i}": batch_norm2d(outputs, dtype=made.dtype),
-        f"relu{i}": ReLU(),
-    }
-    return layers | quantizer(i, made)
-
-
-def quantizer(i: int, made: Choices) -> dict[str, Module]:
-    """Return the quantizer of what layer i + 1 reads; the last layer reads none."""
-    if made.activation_bits is None or (i == 7 and made.method.ends is None):
-        return {}
-    return {f"quant{i}": activation_quantizer(made.method, made.activation_bits)}
-
-
-def linear(
-    inputs: int, outputs: int, bits: int | None, made: Choices, *, bias: bool
-) -> Linear:
-    """Return a fully connected layer, its weights uniform at first."""
-    w = uniform_fan_in((outputs, inputs), rng=made.rng, dtype=made.dtype)
-    b = Param(np.zeros(outputs, made.dtype), group="affine") if bias else None
-    return Linear(
-        Param(w), b, weight_quant=weight_quantizer(made.method, bits, w.shape)
-    )
-
-
-def end_bits(made: Choices) -> int | None:
-    """Return the bits of layers 1 and 8 of a quantized network."""
-    return None if made.weight_bits is None else made.method.ends
+    if pool is not None:
+        layers[f"pool{i}"] = pool
+    if made.activation_bits is not None and (i < 7 or made.method.ends is not None):
+        quant = activation_quantizer(made.method, made.activation_bits)
+        layers[f"quant{i}"] = quant
+    return layers

@@ -27,18 +27,18 @@ import numpy as np
 
 from refqnn.core import Module
 from refqnn.networks.methods import activation_quantizer, method_of
-from refqnn.networks.resnets import (
+from refqnn.networks.parts import (
     Choices,
-    block,
-    check_sizes,
+    builder,
+    check_named,
     conv,
     end_bits,
     followed,
     head,
     norm,
     scaled,
-    shortcut_layer,
 )
+from refqnn.networks.resnets import block, shortcut_layer
 from refqnn.nn import ImageInput, MaxPool2d, ReLU, Residual, Sequential
 
 #: depth -> blocks of each stage, and how many times its channels a block gives
@@ -49,6 +49,7 @@ STAGES = (64, 128, 256, 512)
 STEMS = ("conv7", "deep")
 
 
+@builder
 def imagenet_resnet(
     depth: int,
     *,
@@ -77,25 +78,10 @@ def imagenet_resnet(
     >>> network.layers["classifier"].w.value.shape
     (1000, 256)
     """
-    config = {
-        "network": "imagenet_resnet",
-        "depth": depth,
-        "classes": classes,
-        "in_channels": in_channels,
-        "width": width,
-        "stem": stem,
-        "fixed_ends": fixed_ends,
-        "weight_bits": weight_bits,
-        "activation_bits": activation_bits,
-        "method": method,
-        "image_scale": image_scale,
-        "image_zero_point": image_zero_point,
-        "dtype": dtype,
-    }
-    check_imagenet_resnet(depth, width, classes, in_channels, stem)
-    made = Choices(
-        rng, np.dtype(dtype), weight_bits, activation_bits, "B", method_of(method)
-    )
+    check_named("depth", depth, DEPTHS)
+    check_named("stem", stem, STEMS)
+    own = method_of(method)
+    made = Choices(rng, np.dtype(dtype), weight_bits, activation_bits, own)
     layers: dict[str, Module] = {"image": ImageInput(image_scale, image_zero_point)}
     inputs = 64 if fixed_ends else scaled(64, width)
     layers |= stem_layers(stem, in_channels, inputs, made)
@@ -109,18 +95,7 @@ def imagenet_resnet(
             make = block if expansion == 1 else bottleneck
             layers[f"stage{i}_block{j}"] = make(inputs, inner, stride, made)
             inputs = expansion * inner
-    return Sequential(layers | head(inputs, classes, made), config)
-
-
-def check_imagenet_resnet(
-    depth: int, width: float, classes: int, in_channels: int, stem: str
-) -> None:
-    """Raise a ValueError that names the setting and its bound."""
-    if depth not in DEPTHS:
-        raise ValueError(f"depth must be one of {sorted(DEPTHS)}, got {depth!r}")
-    if stem not in STEMS:
-        raise ValueError(f"stem must be one of {list(STEMS)}, got {stem!r}")
-    check_sizes(width, classes, in_channels)
+    return Sequential(layers | head(inputs, classes, made))
 
 
 def stem_layers(

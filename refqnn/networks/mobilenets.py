@@ -20,7 +20,6 @@ is linear and may be negative: methods whose activations start at 0 cut that hal
 Inv-ResNet26 has ReLU6, as the blocks it is made of.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -28,10 +27,12 @@ import numpy as np
 
 from refqnn.core import Module
 from refqnn.networks.methods import activation_quantizer, method_of
-from refqnn.networks.resnets import (
+from refqnn.networks.parts import (
     Choices,
-    check_sizes,
+    builder,
+    check_named,
     conv,
+    depthwise,
     end_bits,
     followed,
     head,
@@ -67,6 +68,7 @@ HEADS = ("grows", "scaled", "fixed")
 followed6 = partial(followed, nonlinearity=ReLU6)
 
 
+@builder
 def mobilenetv2(
     *,
     images: str = "imagenet",
@@ -100,30 +102,12 @@ def mobilenetv2(
     >>> network.layers["row2_block1"].layers["depthwise"].w.value.shape
     (48, 1, 3, 3)
     """
-    config = {
-        "network": "mobilenetv2",
-        "images": images,
-        "classes": classes,
-        "in_channels": in_channels,
-        "width": width,
-        "rounding": rounding,
-        "fixed_stem": fixed_stem,
-        "last": last,
-        "weight_bits": weight_bits,
-        "depthwise_bits": depthwise_bits,
-        "activation_bits": activation_bits,
-        "method": method,
-        "image_scale": image_scale,
-        "image_zero_point": image_zero_point,
-        "dtype": dtype,
-    }
-    check_sizes(width, classes, in_channels)
     check_named("images", images, ("imagenet", "cifar"))
     check_named("rounding", rounding, ROUNDINGS)
     check_named("last", last, HEADS)
-    own = weight_bits if depthwise_bits is None else depthwise_bits
+    own = method_of(method)
     made = Choices(
-        rng, np.dtype(dtype), weight_bits, activation_bits, "A", method_of(method), own
+        rng, np.dtype(dtype), weight_bits, activation_bits, own, depthwise_bits
     )
     inputs = STEM if fixed_stem else rounded(STEM, width, rounding)
     first = conv(in_channels, inputs, 3, 2, end_bits(made), made)
@@ -140,9 +124,10 @@ def mobilenetv2(
     features = last_channels(width, rounding, last)
     final = conv(inputs, features, 1, 1, made.weight_bits, made)
     layers |= followed6("last", final, features, made)
-    return Sequential(layers | head(features, classes, made), config)
+    return Sequential(layers | head(features, classes, made))
 
 
+@builder
 def inv_resnet26(
     *,
     classes: int = 10,
@@ -168,23 +153,9 @@ def inv_resnet26(
     >>> network.layers["stage2_block1"].layers["expand"].w.value.shape  # 4 -> 6 * 8
     (48, 4, 1, 1)
     """
-    config = {
-        "network": "inv_resnet26",
-        "classes": classes,
-        "in_channels": in_channels,
-        "width": width,
-        "weight_bits": weight_bits,
-        "depthwise_bits": depthwise_bits,
-        "activation_bits": activation_bits,
-        "method": method,
-        "image_scale": image_scale,
-        "image_zero_point": image_zero_point,
-        "dtype": dtype,
-    }
-    check_sizes(width, classes, in_channels)
-    own = weight_bits if depthwise_bits is None else depthwise_bits
+    own = method_of(method)
     made = Choices(
-        rng, np.dtype(dtype), weight_bits, activation_bits, "A", method_of(method), own
+        rng, np.dtype(dtype), weight_bits, activation_bits, own, depthwise_bits
     )
     inputs = scaled(16, width)
     first = conv(in_channels, inputs, 3, 1, end_bits(made), made)
@@ -197,13 +168,7 @@ def inv_resnet26(
             stride = 2 if i > 1 and j == 1 else 1
             layers[f"stage{i}_block{j}"] = inverted_residual(sizes, stride, made)
             inputs = outputs
-    return Sequential(layers | head(inputs, classes, made), config)
-
-
-def check_named(name: str, value: str, known: Sequence[str]) -> None:
-    """Raise a ValueError where an option is none of those known."""
-    if value not in known:
-        raise ValueError(f"{name} must be one of {list(known)}, got {value!r}")
+    return Sequential(layers | head(inputs, classes, made))
 
 
 def rounded(channels: int, width: float, rounding: str) -> int:
@@ -251,10 +216,7 @@ def inverted_residual(
     if hidden != inputs:
         up = conv(inputs, hidden, 1, 1, made.weight_bits, made)
         layers |= followed6("expand", up, hidden, made)
-    depthwise = conv(
-        hidden, hidden, 3, stride, made.depthwise_bits, made, groups=hidden
-    )
-    layers |= followed6("depthwise", depthwise, hidden, made)
+    layers |= depthwise("depthwise", hidden, made, stride=stride, nonlinearity=ReLU6)
     layers["project"] = conv(hidden, outputs, 1, 1, made.weight_bits, made)
     layers["project_norm"] = norm(outputs, made)
     after: dict[str, Module] = {}

@@ -10,48 +10,27 @@ features, which the classifier reads, have 8 bits. Other methods keep both ends 
 pooled features in floating point, as their papers do.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from refqnn.core import Module, Param
-from refqnn.geometry import Padding
-from refqnn.networks.methods import (
-    Method,
-    activation_quantizer,
-    method_of,
-    weight_quantizer,
+from refqnn.core import Module
+from refqnn.networks.methods import activation_quantizer, method_of
+from refqnn.networks.parts import (
+    Choices,
+    builder,
+    check_named,
+    conv,
+    end_bits,
+    followed,
+    head,
+    norm,
+    scaled,
 )
-from refqnn.nn import (
-    BasicBlock,
-    BatchNorm2d,
-    Conv2d,
-    GlobalAvgPool2d,
-    ImageInput,
-    Linear,
-    PadShortcut,
-    ReLU,
-    Sequential,
-    batch_norm2d,
-    he_normal,
-    uniform_fan_in,
-)
+from refqnn.nn import BasicBlock, ImageInput, PadShortcut, ReLU, Sequential
 
 
-class Choices(NamedTuple):
-    """What every layer of a network is made with."""
-
-    rng: np.random.Generator | None
-    dtype: Any
-    weight_bits: int | None
-    activation_bits: int | None
-    shortcut: str
-    method: Method
-    #: of depth-wise convolutions; ``weight_bits`` where a network has none
-    depthwise_bits: int | None = None
-
-
+@builder
 def resnet(
     depth: int,
     *,
@@ -80,135 +59,67 @@ def resnet(
     >>> list(network.layers)[:4], list(network.layers)[-2:]
     (['image', 'stem', 'stem_norm', 'stem_relu'], ['pool', 'classifier'])
     """
-    config = {
-        "network": "resnet",
-        "depth": depth,
-        "classes": classes,
-        "in_channels": in_channels,
-        "width": width,
-        "weight_bits": weight_bits,
-        "activation_bits": activation_bits,
-        "shortcut": shortcut,
-        "method": method,
-        "image_scale": image_scale,
-        "image_zero_point": image_zero_point,
-        "dtype": dtype,
-    }
-    check_resnet(depth, width, classes, in_channels, shortcut)
-    made = Choices(
-        rng,
-        np.dtype(dtype),
-        weight_bits,
-        activation_bits,
-        shortcut,
-        method_of(method),
-    )
+    blocks = blocks_of(depth)
+    check_named("shortcut", shortcut, ("A", "B"))
+    own = method_of(method)
+    made = Choices(rng, np.dtype(dtype), weight_bits, activation_bits, own)
     c1, c2, c3 = (scaled(c, width) for c in (16, 32, 64))
     layers: dict[str, Module] = {"image": ImageInput(image_scale, image_zero_point)}
     stem = conv(in_channels, c1, 3, 1, end_bits(made), made)
     both = made.method.quantized_shortcut
     layers |= followed("stem", stem, c1, made, quantized=both)
-    layers |= stage("stage1", c1, c1, (depth - 2) // 6, 1, made)
-    layers |= stage("stage2", c1, c2, (depth - 2) // 6, 2, made)
-    layers |= stage("stage3", c2, c3, (depth - 2) // 6, 2, made)
-    layers |= head(c3, classes, made)
-    return Sequential(layers, config)
+    inputs = c1
+    for i, outputs in enumerate((c1, c2, c3), start=1):
+        for j in range(1, blocks + 1):
+            stride = 2 if i > 1 and j == 1 else 1
+            layers[f"stage{i}_block{j}"] = block(
+                inputs, outputs, stride, made, shortcut=shortcut
+            )
+            inputs = outputs
+    return Sequential(layers | head(c3, classes, made))
 
 
-def check_resnet(
-    depth: int, width: float, classes: int, in_channels: int, shortcut: str
-) -> None:
-    """Raise a ValueError that names the setting and its bound."""
+def blocks_of(depth: int) -> int:
+    """n of depth = 6n + 2: the blocks of a stage.
+
+    >>> blocks_of(20)
+    3
+    """
     if depth < 8 or (depth - 2) % 6:
         raise ValueError(f"depth must be 6n + 2 with n of at least 1, got {depth}")
-    if shortcut not in {"A", "B"}:
-        raise ValueError(f"shortcut must be 'A' or 'B', got {shortcut!r}")
-    check_sizes(width, classes, in_channels)
+    return (depth - 2) // 6
 
 
-def check_sizes(width: float, classes: int, in_channels: int) -> None:
-    """Raise a ValueError that names the setting and its bound."""
-    if not 0 < width < float("inf"):
-        raise ValueError(f"width must be positive and finite, got {width}")
-    if classes < 2 or in_channels < 1:
-        raise ValueError(
-            "classes must be at least 2 and in_channels at least 1, "
-            f"got {classes} and {in_channels}"
-        )
-
-
-def scaled(channels: int, width: float) -> int:
-    """max(1, int(width * channels))
-
-    >>> scaled(16, 0.5), scaled(16, 0.99), scaled(16, 0.01)
-    (8, 15, 1)
-    """
-    return max(1, int(width * channels))
-
-
-def followed(
-    name: str,
-    layer: Module,
-    channels: int,
-    made: Choices,
-    *,
-    nonlinearity: Callable[[], Module] = ReLU,
-    quantized: bool = True,
-) -> dict[str, Module]:
-    """Return a layer, batch norm, ReLU, and the quantizer if activations have bits."""
-    layers = {
-        name: layer,
-        f"{name}_norm": norm(channels, made),
-        f"{name}_relu": nonlinearity(),
-    }
-    if made.activation_bits is not None and quantized:
-        quant = activation_quantizer(made.method, made.activation_bits)
-        layers[f"{name}_quant"] = quant
-    return layers
-
-
-def stage(
-    name: str, inputs: int, outputs: int, blocks: int, stride: int, made: Choices
-) -> dict[str, Module]:
-    """Return ``blocks`` residual blocks; the first one changes channels and size."""
-    first: dict[str, Module] = {f"{name}_block1": block(inputs, outputs, stride, made)}
-    rest = {
-        f"{name}_block{i}": block(outputs, outputs, 1, made)
-        for i in range(2, blocks + 1)
-    }
-    return first | rest
-
-
-def block(inputs: int, outputs: int, stride: int, made: Choices) -> BasicBlock:
-    """Return one residual block."""
-    bits, a, both = (
-        made.weight_bits,
-        made.activation_bits,
-        made.method.quantized_shortcut,
+def block(
+    inputs: int, outputs: int, stride: int, made: Choices, *, shortcut: str = "B"
+) -> BasicBlock:
+    """Make a residual block of two 3x3 convolutions."""
+    both = made.method.quantized_shortcut
+    conv1 = conv(inputs, outputs, 3, stride, made.weight_bits, made)
+    quant1, last = (
+        activation_quantizer(made.method, made.activation_bits) for _ in range(2)
     )
     return BasicBlock(
-        conv1=conv(inputs, outputs, 3, stride, bits, made),
+        conv1=conv1,
         norm1=norm(outputs, made),
         relu1=ReLU(),
-        quant1=activation_quantizer(made.method, a),
-        conv2=conv(outputs, outputs, 3, 1, bits, made),
+        quant1=quant1,
+        conv2=conv(outputs, outputs, 3, 1, made.weight_bits, made),
         norm2=norm(outputs, made),
-        shortcut=shortcut_layer(inputs, outputs, stride, made),
+        shortcut=shortcut_layer(inputs, outputs, stride, made, shortcut),
         relu2=ReLU(),
-        quant2=activation_quantizer(
-            made.method, made.activation_bits if both else None
-        ),
-        quant0=activation_quantizer(
-            made.method, None if both else made.activation_bits
-        ),
+        quant2=last if both else None,
+        quant0=None if both else last,
     )
 
 
-def shortcut_layer(inputs: int, outputs: int, stride: int, made: Choices) -> Any:
-    """Return None where the identity fits, else option A or B."""
+def shortcut_layer(
+    inputs: int, outputs: int, stride: int, made: Choices, shortcut: str = "B"
+) -> Any:
+    """Make option A or B where shapes change; None, the identity, where they agree."""
     if inputs == outputs and stride == 1:
         return None
-    if made.shortcut == "A":
+    if shortcut == "A":
         return PadShortcut(channels=outputs, stride=stride)
     return Sequential(
         {
@@ -216,60 +127,3 @@ def shortcut_layer(inputs: int, outputs: int, stride: int, made: Choices) -> Any
             "norm": norm(outputs, made),
         }
     )
-
-
-def head(channels: int, classes: int, made: Choices) -> dict[str, Module]:
-    """Return global pooling and the classifier, whose weights start uniform."""
-    layers: dict[str, Module] = {"pool": GlobalAvgPool2d()}
-    if made.activation_bits is not None and made.method.ends is not None:
-        layers["pool_quant"] = activation_quantizer(made.method, made.method.ends)
-    w = uniform_fan_in((classes, channels), rng=made.rng, dtype=made.dtype)
-    layers["classifier"] = Linear(
-        Param(w),
-        Param(np.zeros(classes, made.dtype), group="affine"),
-        weight_quant=weight_quantizer(made.method, end_bits(made), w.shape),
-    )
-    return layers
-
-
-def conv(
-    inputs: int,
-    outputs: int,
-    kernel: int,
-    stride: int,
-    bits: int | None,
-    made: Choices,
-    *,
-    groups: int = 1,
-) -> Conv2d:
-    """Return a convolution that keeps the size, but for the stride; no bias."""
-    shape = (outputs, inputs // groups, kernel, kernel)
-    return Conv2d(
-        Param(he_normal(shape, rng=made.rng, dtype=made.dtype)),
-        stride=stride,
-        padding=same_padding(kernel),
-        groups=groups,
-        weight_quant=weight_quantizer(made.method, bits, shape),
-    )
-
-
-def same_padding(kernel: int) -> Padding:
-    """(k - 1) // 2 before and the rest of k - 1 behind; an int where both are equal.
-
-    For even kernels a choice: TensorFlow's "same".
-
-    >>> same_padding(3), same_padding(6)
-    (1, ((2, 3), (2, 3)))
-    """
-    before, behind = (kernel - 1) // 2, kernel // 2
-    return before if before == behind else ((before, behind), (before, behind))
-
-
-def norm(channels: int, made: Choices) -> BatchNorm2d:
-    """Return a batch norm of the network's dtype."""
-    return batch_norm2d(channels, dtype=made.dtype)
-
-
-def end_bits(made: Choices) -> int | None:
-    """Return the bits of the first and last layer of a quantized network."""
-    return None if made.weight_bits is None else made.method.ends

@@ -14,21 +14,22 @@ import numpy as np
 
 from refqnn.core import Module
 from refqnn.networks.methods import method_of
-from refqnn.networks.resnets import (
+from refqnn.networks.parts import (
     Choices,
-    check_sizes,
+    builder,
     conv,
+    depthwise,
     end_bits,
     followed,
     head,
     scaled,
 )
-from refqnn.networks.vggs import depthwise
 from refqnn.nn import AvgPool2d, ImageInput, Sequential
 
 STEM, CHANNELS = 16, (32, 32)
 
 
+@builder
 def separable(
     *,
     classes: int = 10,
@@ -53,25 +54,9 @@ def separable(
     >>> network.layers["depthwise2"].w.value.shape, network.layers["depthwise2"].groups
     ((32, 4, 3, 3), 8)
     """
-    config = {
-        "network": "separable",
-        "classes": classes,
-        "in_channels": in_channels,
-        "width": width,
-        "weight_bits": weight_bits,
-        "depthwise_bits": depthwise_bits,
-        "activation_bits": activation_bits,
-        "depthwise_fan_in": depthwise_fan_in,
-        "depthwise_kernel": depthwise_kernel,
-        "method": method,
-        "image_scale": image_scale,
-        "image_zero_point": image_zero_point,
-        "dtype": dtype,
-    }
-    check_sizes(width, classes, in_channels)
-    own = weight_bits if depthwise_bits is None else depthwise_bits
+    own = method_of(method)
     made = Choices(
-        rng, np.dtype(dtype), weight_bits, activation_bits, "A", method_of(method), own
+        rng, np.dtype(dtype), weight_bits, activation_bits, own, depthwise_bits
     )
     inputs = scaled(STEM, width)
     stem = conv(in_channels, inputs, 3, 1, end_bits(made), made)
@@ -81,9 +66,14 @@ def separable(
         outputs = scaled(channels, width)
         pointwise = conv(inputs, outputs, 1, 1, made.weight_bits, made)
         layers |= followed(f"pointwise{i}", pointwise, outputs, made)
-        kind = (depthwise_fan_in, depthwise_kernel)
-        layers |= depthwise(f"depthwise{i}", outputs, kind, made)
+        layers |= depthwise(
+            f"depthwise{i}",
+            outputs,
+            made,
+            fan_in=depthwise_fan_in,
+            kernel=depthwise_kernel,
+        )
         if i < len(CHANNELS):
             layers[f"pool{i}"] = AvgPool2d(2)
         inputs = outputs
-    return Sequential(layers | head(inputs, classes, made), config)
+    return Sequential(layers | head(inputs, classes, made))

@@ -23,10 +23,12 @@ import numpy as np
 
 from refqnn.core import Module
 from refqnn.networks.methods import method_of
-from refqnn.networks.resnets import (
+from refqnn.networks.parts import (
     Choices,
-    check_sizes,
+    builder,
+    check_named,
     conv,
+    depthwise,
     end_bits,
     followed,
     head,
@@ -42,6 +44,7 @@ VARIANTS: Mapping[str, range] = MappingProxyType(
 )
 
 
+@builder
 def vgg(
     variant: str = "11",
     *,
@@ -72,26 +75,10 @@ def vgg(
     >>> network.layers["conv3"].w.value.shape, network.layers["depthwise3"].groups
     ((16, 8, 1, 1), 16)
     """
-    config = {
-        "network": "vgg",
-        "variant": variant,
-        "classes": classes,
-        "in_channels": in_channels,
-        "width": width,
-        "weight_bits": weight_bits,
-        "depthwise_bits": depthwise_bits,
-        "activation_bits": activation_bits,
-        "depthwise_fan_in": depthwise_fan_in,
-        "depthwise_kernel": depthwise_kernel,
-        "method": method,
-        "image_scale": image_scale,
-        "image_zero_point": image_zero_point,
-        "dtype": dtype,
-    }
-    check_vgg(variant, width, classes, in_channels)
-    own = weight_bits if depthwise_bits is None else depthwise_bits
+    check_named("variant", variant, VARIANTS)
+    own = method_of(method)
     made = Choices(
-        rng, np.dtype(dtype), weight_bits, activation_bits, "A", method_of(method), own
+        rng, np.dtype(dtype), weight_bits, activation_bits, own, depthwise_bits
     )
     layers: dict[str, Module] = {"image": ImageInput(image_scale, image_zero_point)}
     inputs = in_channels
@@ -102,35 +89,14 @@ def vgg(
         first = conv(inputs, outputs, 1 if replaced else 3, 1, bits, made)
         layers |= followed(f"conv{i}", first, outputs, made)
         if replaced:
-            kind = (depthwise_fan_in, depthwise_kernel)
-            layers |= depthwise(f"depthwise{i}", outputs, kind, made)
+            layers |= depthwise(
+                f"depthwise{i}",
+                outputs,
+                made,
+                fan_in=depthwise_fan_in,
+                kernel=depthwise_kernel,
+            )
         if i in POOLED:
             layers[f"pool{i}"] = MaxPool2d(2)
         inputs = outputs
-    return Sequential(layers | head(inputs, classes, made), config)
-
-
-def check_vgg(variant: str, width: float, classes: int, in_channels: int) -> None:
-    """Raise a ValueError that names the setting and its bound."""
-    if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {sorted(VARIANTS)}, got {variant!r}")
-    check_sizes(width, classes, in_channels)
-
-
-def depthwise(
-    name: str, channels: int, kind: tuple[int, int], made: Choices
-) -> dict[str, Module]:
-    """Return a convolution whose filters read ``kind`` = (fan-in, kernel)."""
-    fan_in, kernel = kind
-    if fan_in < 1 or channels % fan_in:
-        raise ValueError(
-            f"depthwise_fan_in must divide the {channels} channels of {name}, "
-            f"got {fan_in}"
-        )
-    if kernel < 1:
-        raise ValueError(f"depthwise_kernel must be at least 1, got {kernel}")
-    groups = channels // fan_in
-    layer = conv(
-        channels, channels, kernel, 1, made.depthwise_bits, made, groups=groups
-    )
-    return followed(name, layer, channels, made)
+    return Sequential(layers | head(inputs, classes, made))

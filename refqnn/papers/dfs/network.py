@@ -19,7 +19,8 @@ import numpy as np
 
 from refqnn._types import Array, Float, Int
 from refqnn.core import Param, Run
-from refqnn.networks.resnets import check_sizes, scaled
+from refqnn.networks.parts import check_sizes, scaled
+from refqnn.networks.resnets import blocks_of
 from refqnn.nn import (
     BatchNorm2d,
     Conv2d,
@@ -213,14 +214,12 @@ def routed_resnet(
     (18, 17, (0, 8, 16, 32))
     """
     check_sizes(width, classes, in_channels)
-    if depth < 8 or (depth - 2) % 6:
-        raise ValueError(f"depth must be 6n + 2 with n of at least 1, got {depth}")
+    n = blocks_of(depth)
     if gate_mode not in {"straight_through", "soft"}:
         raise ValueError(f"gate_mode must be straight_through or soft: {gate_mode!r}")
     options = check_options(options)
     made = BlockOptions(rng, np.dtype(dtype), true_zero, stochastic)
     widths = [scaled(c, width) for c in (16, 32, 64)]
-    n = (depth - 2) // 6
     sizes = [c for c in widths for _ in range(n)]
     strides = [1] * n + ([2] + [1] * (n - 1)) * 2
     inputs = [widths[0], *sizes[:-1]]

@@ -10,13 +10,15 @@ def arguments(command: Parser) -> None:
     add_family(command)
     add_profile(command)
     add_output(command, "folder to write (FAMILY_pack)")
+    text = "hex: also a file of words an argument, and test benches, for simulations"
+    command.add_argument("--format", choices=("npz", "hex"), default="npz", help=text)
     text = "one JSON object a line, to a pipe"
     command.add_argument("--stream", action="store_true", help=text)
 
 
 def run(options: Namespace) -> Answer:
     """Write a pack, or its lines to standard output."""
-    from refqnn.conformance.reach import pack_files, packs, stream
+    from refqnn.conformance.reach import hardware, pack_files, packs, stream
 
     pack = packs.generate(options.family, profile=options.profile)
     if options.stream:
@@ -26,6 +28,9 @@ def run(options: Namespace) -> Answer:
         return {"lines": lines}, "\n".join(lines)
     folder = options.output or f"{options.family}_pack"
     pack_files.write(pack, folder)
+    files = hardware.write(pack, folder) if options.format == "hex" else []
     digest = pack.manifest()["digest"]
     answer = {"pack": str(folder), "cases": len(pack.cases), "digest": digest}
-    return answer, f"wrote {folder}: {len(pack.cases)} cases, {digest}"
+    answer |= {"files": files} if files else {}
+    text = f"wrote {folder}: {len(pack.cases)} cases, {digest}"
+    return answer, "\n".join([text, *(f"      {folder}/{name}" for name in files)])

@@ -73,3 +73,30 @@ def add_profile(command: Parser) -> None:
 def add_output(command: Parser, text: str) -> None:
     """Add where the answer is written; ``text`` says what, and the default."""
     command.add_argument("-o", "--output", help=text)
+
+
+def add_words(command: Parser) -> None:
+    """Add how the words of a simulation are read; by default as the pack has them."""
+    text = "bits of a word of results, of .hex and .csv (as the pack's results)"
+    command.add_argument("--width", type=int, choices=(8, 16, 32, 64), help=text)
+    text = "words are two's complement, or not (as the pack's results)"
+    command.add_argument("--signed", action=argparse.BooleanOptionalAction, help=text)
+
+
+def is_words(path: str) -> bool:
+    """Say whether a file holds words of a simulation, by its name."""
+    return path.endswith((".hex", ".csv"))
+
+
+def width_of(options: argparse.Namespace, kind: dict[str, Any]) -> dict[str, Any]:
+    """Return width, signedness and kind of the words: as asked, else as they should be.
+
+    >>> options = argparse.Namespace(width=16, signed=None)
+    >>> width_of(options, {"width": 8, "signed": True, "float": False})
+    {'width': 16, 'signed': True, 'floating': False}
+    """
+    return {
+        "width": options.width or kind["width"],
+        "signed": kind["signed"] if options.signed is None else options.signed,
+        "floating": kind["float"],
+    }

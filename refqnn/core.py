@@ -5,8 +5,10 @@ A module is a final dataclass with ``forward(x, run) -> (y, cache)`` and
 needs is in the returned cache, so a module may run many times before it is undone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from itertools import repeat
+from operator import attrgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -94,51 +96,64 @@ class Module(Protocol):
         """Return dx and add the gradients of the parameters."""
 
 
-def walk(module: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield ``(dotted name, leaf)`` for every Param and Buffer, in field order.
+def tree(module: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """List ``(dotted name, part)`` for a module and all that is in it, in field order.
 
-    Fields of dataclasses, entries of lists and tuples and values of dicts are followed.
+    Fields of dataclasses, entries of lists and tuples and values of dicts are followed,
+    those of Param and Buffer are not. One loop and no recursion: every training step
+    comes here.
     """
-    if isinstance(module, Param | Buffer):
-        yield prefix, module
-        return
-    for name, child in children(module):
-        yield from walk(child, f"{prefix}.{name}" if prefix else name)
+    parts, left = [], [("", prefix, module)]
+    while left:
+        above, name, part = left.pop()
+        name = f"{above}.{name}" if above else name
+        parts.append((name, part))
+        names: Iterable[str]
+        values: Iterable[Any]
+        if isinstance(part, Param | Buffer):
+            continue
+        if is_dataclass(part) and not isinstance(part, type):
+            names = [*map(attrgetter("name"), fields(part))]
+            values = map(getattr, repeat(part), names)
+        elif isinstance(part, list | tuple):
+            names, values = map(str, range(len(part))), part
+        elif isinstance(part, dict):
+            names, values = part.keys(), part.values()
+        else:
+            continue
+        left += reversed([*zip(repeat(name), names, values, strict=False)])
+    return parts
 
 
-def children(module: Any) -> Iterator[tuple[str, Any]]:
-    """Yield ``(name, child)`` one level down."""
-    if is_dataclass(module) and not isinstance(module, type):
-        yield from ((f.name, getattr(module, f.name)) for f in fields(module))
-    elif isinstance(module, list | tuple):
-        yield from ((str(i), child) for i, child in enumerate(module))
-    elif isinstance(module, dict):
-        yield from module.items()
+def walk(module: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """List ``(dotted name, leaf)`` for every Param and Buffer, in field order."""
+    return [
+        pair for pair in tree(module, prefix) if isinstance(pair[1], Param | Buffer)
+    ]
 
 
 def named_modules(module: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield ``(dotted name, dataclass)`` for the module and everything inside it."""
-    if isinstance(module, Param | Buffer):
-        return
-    if is_dataclass(module):
-        yield prefix, module
-    for name, child in children(module):
-        yield from named_modules(child, f"{prefix}.{name}" if prefix else name)
+    parts = tree(module, prefix)
+    leaves = Param | Buffer
+    return iter(
+        [(k, m) for k, m in parts if is_dataclass(m) and not isinstance(m, leaves)]
+    )
 
 
 def named_params(module: Any) -> dict[str, Param]:
-    """Return every parameter under its dotted name; a shared one under its first."""
+    """Map dotted names to parameters; a shared one stands under its first name."""
     seen: set[int] = set()
-    found = {}
+    params = {}
     for name, leaf in walk(module):
         if isinstance(leaf, Param) and id(leaf) not in seen:
             seen.add(id(leaf))
-            found[name] = leaf
-    return found
+            params[name] = leaf
+    return params
 
 
 def named_buffers(module: Any) -> dict[str, Buffer]:
-    """Return every buffer under its dotted name."""
+    """Map dotted names to buffers."""
     return {name: leaf for name, leaf in walk(module) if isinstance(leaf, Buffer)}
 
 

@@ -4,8 +4,9 @@ A layer holds parameters and settings; the mathematics is in ``refqnn.ops``. The
 of every forward begins with the backend that computed it, and backward uses the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -39,7 +40,8 @@ class ImageInput:
         dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float32)
         scale = dtype.type(self.scale)
         y = scale * (x.astype(dtype) - dtype.type(self.zero_point))
-        run.see(self, x, y)
+        if run.observe is not None:
+            run.observe(self, x, y)
         return y, scale
 
     def backward(self, dy: Float, cache: Any) -> Float:
@@ -70,7 +72,9 @@ class Conv2d:
 
     def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
         """x: (N, C, H, W)  ->  y: (N, O, Ho, Wo)"""
-        w, quant_cache = forward_or_same(self.weight_quant, self.w.value, run)
+        w, quant_cache = self.w.value, None
+        if self.weight_quant is not None:
+            w, quant_cache = self.weight_quant.forward(w, run)
         y, cache = run.backend.ops.conv2d(
             x,
             w,
@@ -80,17 +84,23 @@ class Conv2d:
             dilation=self.dilation,
             groups=self.groups,
         )
-        y, grad_cache = forward_or_same(self.grad_quant, y, run)
-        run.see(self, x, y)
+        grad_cache = None
+        if self.grad_quant is not None:
+            y, grad_cache = self.grad_quant.forward(y, run)
+        if run.observe is not None:
+            run.observe(self, x, y)
         return y, (run.backend, cache, quant_cache, grad_cache)
 
     def backward(self, dy: Float, cache: Any) -> Float:
         """dy: (N, O, Ho, Wo)  ->  dx: (N, C, H, W)"""
         backend, conv_cache, quant_cache, grad_cache = cache
-        g = backward_or_same(self.grad_quant, dy, grad_cache)
+        quant = self.grad_quant
+        g = dy if quant is None else quant.backward(dy, grad_cache)
         toward_w = dy if self.bifurcate else g
         dx, dw, db = backend.ops.conv2d_backward(toward_w, conv_cache, toward_x=g)
-        self.w.grad += backward_or_same(self.weight_quant, dw, quant_cache)
+        if self.weight_quant is not None:
+            dw = self.weight_quant.backward(dw, quant_cache)
+        self.w.grad += dw
         if self.b is not None:
             self.b.grad += db
         return dx
@@ -107,17 +117,22 @@ class Linear:
 
     def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
         """x: (N, I)  ->  y: (N, O)"""
-        w, quant_cache = forward_or_same(self.weight_quant, self.w.value, run)
+        w, quant_cache = self.w.value, None
+        if self.weight_quant is not None:
+            w, quant_cache = self.weight_quant.forward(w, run)
         b = None if self.b is None else self.b.value
         y, cache = run.backend.ops.linear(x, w, b)
-        run.see(self, x, y)
+        if run.observe is not None:
+            run.observe(self, x, y)
         return y, (run.backend, cache, quant_cache)
 
     def backward(self, dy: Float, cache: Any) -> Float:
         """dy: (N, O)  ->  dx: (N, I)"""
         backend, linear_cache, quant_cache = cache
         dx, dw, db = backend.ops.linear_backward(dy, linear_cache)
-        self.w.grad += backward_or_same(self.weight_quant, dw, quant_cache)
+        if self.weight_quant is not None:
+            dw = self.weight_quant.backward(dw, quant_cache)
+        self.w.grad += dw
         if self.b is not None:
             self.b.grad += db
         return dx
@@ -152,7 +167,8 @@ class BatchNorm2d:
             mean, var = self.mean.value, self.var.value
             y, cache = ops.batch_norm_inference(x, gamma, beta, mean, var, eps=self.eps)
             undo = ops.batch_norm_inference_backward
-        run.see(self, x, y)
+        if run.observe is not None:
+            run.observe(self, x, y)
         return y, (undo, cache)
 
     def update(self, mean: Float, var: Float, *, count: int) -> None:
@@ -203,7 +219,8 @@ class RangeBatchNorm2d:
                 x, gamma, beta, self.mean.value, var, eps=0.0
             )
             undo = ops.batch_norm_inference_backward
-        run.see(self, x, y)
+        if run.observe is not None:
+            run.observe(self, x, y)
         return y, (undo, cache)
 
     def update(self, mean: Float, scale: Float) -> None:
@@ -243,106 +260,93 @@ def even_chunks(count: int, most: int) -> int:
     return next(fitting, 1)
 
 
+def pair_of(op: str, *settings: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Make forward and backward of a layer without parameters from an op of that name.
+
+    ``settings`` are fields of the layer that are options of the op.
+    """
+
+    def forward(self: Any, x: Float, run: Run) -> tuple[Float, Any]:
+        options = dict(
+            zip(settings, map(partial(getattr, self), settings), strict=True)
+        )
+        y, cache = getattr(run.backend.ops, op)(x, **options)
+        if run.observe is not None:
+            run.observe(self, x, y)
+        return y, (run.backend, cache)
+
+    def backward(_self: Any, dy: Float, cache: Any) -> Float:
+        backend, op_cache = cache
+        dx: Float = getattr(backend.ops, f"{op}_backward")(dy, op_cache)
+        return dx
+
+    return forward, backward
+
+
 @final
 @dataclass(eq=False)
 class ReLU:
-    """y = max(x, 0)"""
+    """y = max(x, 0)
 
-    def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
-        """x: (...)  ->  y: (...)"""
-        y, cache = run.backend.ops.relu(x)
-        run.see(self, x, y)
-        return y, (run.backend, cache)
+    x: (...)  ->  y: (...)
+    """
 
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """dy: (...)  ->  dx: (...)"""
-        backend, relu_cache = cache
-        return backend.ops.relu_backward(dy, relu_cache)
+    forward, backward = pair_of("relu")
 
 
 @final
 @dataclass(eq=False)
 class ReLU6:
-    """y = min(max(x, 0), 6)"""
+    """y = min(max(x, 0), 6)
 
-    def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
-        """x: (...)  ->  y: (...)"""
-        y, cache = run.backend.ops.relu6(x)
-        run.see(self, x, y)
-        return y, (run.backend, cache)
+    x: (...)  ->  y: (...)
+    """
 
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """dy: (...)  ->  dx: (...)"""
-        backend, relu_cache = cache
-        return backend.ops.relu6_backward(dy, relu_cache)
+    forward, backward = pair_of("relu6")
 
 
 @final
 @dataclass(eq=False)
 class GlobalAvgPool2d:
-    """The mean of every plane."""
+    """The mean of every plane.
 
-    def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
-        """x: (N, C, H, W)  ->  y: (N, C)"""
-        y, cache = run.backend.ops.global_avg_pool2d(x)
-        run.see(self, x, y)
-        return y, (run.backend, cache)
+    x: (N, C, H, W)  ->  y: (N, C)
+    """
 
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """dy: (N, C)  ->  dx: (N, C, H, W)"""
-        backend, pool_cache = cache
-        return backend.ops.global_avg_pool2d_backward(dy, pool_cache)
+    forward, backward = pair_of("global_avg_pool2d")
 
 
 @final
 @dataclass(eq=False)
 class MaxPool2d:
-    """The largest value under a sliding window; ``stride=None`` is the kernel."""
+    """The largest value under a sliding window; ``stride=None`` is the kernel.
+
+    x: (N, C, H, W)  ->  y: (N, C, Ho, Wo)
+    """
 
     kernel: int | Pair
     stride: int | Pair | None = None
     padding: Padding = 0
 
-    def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
-        """x: (N, C, H, W)  ->  y: (N, C, Ho, Wo)"""
-        y, cache = run.backend.ops.max_pool2d(
-            x, kernel=self.kernel, stride=self.stride, padding=self.padding
-        )
-        run.see(self, x, y)
-        return y, (run.backend, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """dy: (N, C, Ho, Wo)  ->  dx: (N, C, H, W)"""
-        backend, pool_cache = cache
-        return backend.ops.max_pool2d_backward(dy, pool_cache)
+    forward, backward = pair_of("max_pool2d", "kernel", "stride", "padding")
 
 
 @final
 @dataclass(eq=False)
 class AvgPool2d:
-    """The mean under a sliding window; ``stride=None`` is the kernel."""
+    """The mean under a sliding window; ``stride=None`` is the kernel.
+
+    x: (N, C, H, W)  ->  y: (N, C, Ho, Wo)
+    """
 
     kernel: int | Pair
     stride: int | Pair | None = None
     padding: Padding = 0
     count_include_pad: bool = True
 
-    def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
-        """x: (N, C, H, W)  ->  y: (N, C, Ho, Wo)"""
-        y, cache = run.backend.ops.avg_pool2d(
-            x,
-            kernel=self.kernel,
-            stride=self.stride,
-            padding=self.padding,
-            count_include_pad=self.count_include_pad,
-        )
-        run.see(self, x, y)
-        return y, (run.backend, cache)
-
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """dy: (N, C, Ho, Wo)  ->  dx: (N, C, H, W)"""
-        backend, pool_cache = cache
-        return backend.ops.avg_pool2d_backward(dy, pool_cache)
+    forward, backward = pair_of(
+        "avg_pool2d", "kernel", "stride", "padding", "count_include_pad"
+    )
 
 
 @final
@@ -357,7 +361,8 @@ class Flatten:
         array([[0., 1., 2., 3.]])
         """
         y = x.reshape(x.shape[0], -1).copy()
-        run.see(self, x, y)
+        if run.observe is not None:
+            run.observe(self, x, y)
         return y, x.shape
 
     def backward(self, dy: Float, cache: Any) -> Float:
@@ -387,7 +392,8 @@ class Sequential:
         for layer in self.layers.values():
             y, cache = layer.forward(y, run)
             caches.append(cache)
-        run.see(self, x, y)
+        if run.observe is not None:
+            run.observe(self, x, y)
         return y, caches
 
     def backward(self, dy: Float, cache: Any) -> Float:

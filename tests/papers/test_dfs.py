@@ -372,13 +372,14 @@ def test_grouped_integers_are_masked_integers_bit_for_bit(backend, rng):
     run, (x, _) = Run(backend=backend), network.front(pixels(rng, n=8), Run())
     x, _ = network.blocks[0].forward(x, run, dfs.KEEP)
     for block in network.blocks[1:]:
-        bits = np.array([8, 16, 8, 8, 16, 16, 8, 16])
-        grouped = dfs.inference.grouped(block, x, bits, run, integers=True)
+        k = np.array([1, 2, 1, 1, 2, 2, 1, 2])
+        options = network.options
+        grouped = dfs.inference.grouped(block, x, k, options, run, integers=True)
         whole = {
             b: dfs.inference.one_option(block, x, b, run, integers=True)
             for b in (8, 16)
         }
-        eight = (bits == 8)[:, None, None, None]
+        eight = (k == 1)[:, None, None, None]
         np.testing.assert_array_equal(grouped, np.where(eight, whole[8], whole[16]))
         x = grouped
 

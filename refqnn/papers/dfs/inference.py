@@ -14,9 +14,7 @@ as in training.
 what it was given, not from the decisions: that both agree is a test.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -27,7 +25,7 @@ from refqnn.core import Run
 from refqnn.nn import in_batches
 from refqnn.papers.dfs.block import Executed, FractionalBlock, FractionalConv
 from refqnn.papers.dfs.cost import KEEP, SKIP, check_decisions
-from refqnn.papers.dfs.network import RoutedResNet
+from refqnn.papers.dfs.network import Choose, RoutedResNet
 from refqnn.quantizers.checks import check_finite
 from refqnn.quantizers.min_max_grid import min_max_codes, min_max_grid
 
@@ -58,13 +56,13 @@ class Ledger:
             self.macs[key] = self.macs.get(key, 0) + done
 
     def of(self, convolutions: list[FractionalConv]) -> dict[int, int]:
-        """Return {bits: multiply-adds} of some convolutions."""
+        """Sum the multiply-adds of some convolutions: {bits: sum}."""
         ids = {id(conv) for conv in convolutions}
-        found: dict[int, int] = {}
+        sums: dict[int, int] = {}
         for (conv, bits), macs in self.macs.items():
             if conv in ids:
-                found[bits] = found.get(bits, 0) + macs
-        return found
+                sums[bits] = sums.get(bits, 0) + macs
+        return sums
 
     def cp(self, network: RoutedResNet, block_macs: Int, images: int) -> float:
         """cp = sum macs (b / 32)^2 / (N sum of the gated blocks' macs), as executed."""
@@ -77,7 +75,7 @@ def execute(
     network: RoutedResNet,
     images: Array,
     *,
-    choose: Callable[[int, Float], Int] | None = None,
+    choose: Choose | None = None,
     integers: bool = True,
     batch: int = 250,
     backend: Any = refqnn,
@@ -90,45 +88,50 @@ def execute(
     integers without a true zero: the padding of such a grid is no code.
     """
     ledger = Ledger()
-    run = Run(backend=backend, observe=ledger.observe)
-    walk = partial(route, network, run=run, choose=choose, integers=integers)
-    parts = in_batches(walk, images, batch=batch)
+    quiet = Run(backend=backend)
+    counted = replace(quiet, observe=ledger.observe)
+
+    def take(i: int, x: Float, p: Float, _gate: Any) -> tuple[Float, Int]:
+        decisions = p.argmax(1) if choose is None else choose(i, p)
+        check_decisions(decisions, len(network.options))
+        every = np.broadcast_to(decisions, len(x))
+        block = network.blocks[i + 1]
+        return grouped(
+            block, x, every, network.options, counted, integers=integers
+        ), every
+
+    def route(x: Array) -> tuple[Float, Int]:
+        logits, cache = network.walk(x, quiet, take)
+        return logits, np.stack(cache.blocks, axis=1)
+
+    parts = in_batches(route, images, batch=batch)
     logits, decisions = (np.concatenate(both) for both in zip(*parts, strict=True))
     return Executions(logits, decisions, ledger)
 
 
-def route(
-    network: RoutedResNet, images: Array, run: Run, choose: Any, *, integers: bool
-) -> tuple[Float, Int]:
-    """images: (B, C, H, W)  ->  logits: (B, K), decisions: (B, L)"""
-    x, _ = network.front(images, run)
-    x, _ = network.blocks[0].forward(x, run, network.first_bits)
-    state, every = network.gates.start(len(x)), []
-    for i in range(network.gated):
-        z, state, _ = network.gates.forward(i, x, state, run)
-        p, _ = run.backend.ops.softmax(z)
-        decisions = p.argmax(1) if choose is None else choose(i, p)
-        check_decisions(decisions, len(network.options))
-        every.append(np.broadcast_to(decisions, len(x)))
-        bits = np.array(network.options)[every[-1]]
-        x = grouped(network.blocks[i + 1], x, bits, run, integers=integers)
-    logits, _ = network.head(x, run)
-    return logits, np.stack(every, axis=1)
-
-
 def grouped(
-    block: FractionalBlock, x: Float, bits: Int, run: Run, *, integers: bool
+    block: FractionalBlock,
+    x: Float,
+    decisions: Int,
+    options: tuple[int, ...],
+    run: Run,
+    *,
+    integers: bool,
 ) -> Float:
-    """Run every number of bits on the samples that chose it.
+    """Run every option of a block on the samples that chose it.
 
-    x: (B, C, H, W), bits: (B,)  ->  y: (B, O, Ho, Wo)
+    x: (B, C, H, W), decisions: (B,)  ->  y: (B, O, Ho, Wo)
     """
-    order, parts = [], []
-    for b in np.unique(bits).tolist():
-        members = np.flatnonzero(bits == b)
-        order.append(members)
-        parts.append(one_option(block, x[members], b, run, integers=integers))
-    y = np.concatenate(parts)
+    taken = np.unique(decisions).tolist()
+    if len(taken) == 1:
+        return one_option(block, x, options[taken[0]], run, integers=integers)
+    order = [np.flatnonzero(decisions == k) for k in taken]
+    y = np.concatenate(
+        [
+            one_option(block, x[members], options[k], run, integers=integers)
+            for k, members in zip(taken, order, strict=True)
+        ]
+    )
     back = np.empty_like(y)
     back[np.concatenate(order)] = y
     return back
@@ -146,7 +149,7 @@ def one_option(
 
 
 def on_integers(block: FractionalBlock) -> FractionalBlock:
-    """Return the block with convolutions that compute on codes, nothing copied."""
+    """Copy the block with convolutions that compute on codes, nothing copied."""
     convs = {
         name: IntegerConv(getattr(block, name))
         for name in ("conv1", "conv2", "conv3")
@@ -193,7 +196,7 @@ def codes(v: Float, quantizer: Any, bits: int) -> tuple[Int, Float, int]:
 
 
 def block_macs(network: RoutedResNet, image_shape: tuple[int, int, int]) -> Int:
-    """Return the multiply-adds of the 3x3 convolutions of every gated block: (L,).
+    """Count the multiply-adds of the 3x3 convolutions of every gated block: (L,).
 
     image_shape: (C, H, W). The paper's cp weighs all blocks alike; these are the
     weights of the cp that counts multiply-adds.
@@ -209,7 +212,7 @@ def block_macs(network: RoutedResNet, image_shape: tuple[int, int, int]) -> Int:
 
 
 def gate_share(network: RoutedResNet, image_shape: tuple[int, int, int]) -> float:
-    """Return the gates' multiply-adds as a share of those of the blocks they rule.
+    """Divide the gates' multiply-adds by those of the blocks they rule.
 
     The paper prints 0.04 %.
     """

@@ -46,6 +46,8 @@ from refqnn.papers.dfs.mixture import (
 
 #: (gated block from 0, p: (B, n)) -> decisions: (B,) or one for all samples
 Choose = Callable[[int, Float], Int]
+#: (gated block from 0, x, p, cache of its gate) -> x behind the block, what to keep
+Take = Callable[[int, Float, Float, Any], tuple[Float, Any]]
 
 
 class Pass(NamedTuple):
@@ -53,7 +55,7 @@ class Pass(NamedTuple):
 
     front: list[Any]
     first: Any
-    blocks: list[BlockPass]
+    blocks: list[Any]  # what ``take`` kept of every gated block
     head: list[Any]
 
     @property
@@ -96,19 +98,31 @@ class RoutedResNet:
 
         ``choose`` replaces the gates' decisions; the gates still run.
         """
+
+        def take(i: int, x: Float, p: Float, gate: Any) -> tuple[Float, BlockPass]:
+            m = self.mask(i, p, run, choose)
+            every = run.training and choose is None
+            needed = np.logical_or(m.any(0), every)
+            y, candidates, caches = mixture(
+                self.blocks[i + 1], x, m, self.options, needed, run
+            )  # (1)
+            return y, BlockPass(candidates, caches, m, p, gate, choose is not None)
+
+        return self.walk(x, run, take)
+
+    def walk(self, x: Array, run: Run, take: Take) -> tuple[Float, Pass]:
+        """Front, block 1, every gated block by ``take`` once its gate is read, head.
+
+        x: (B, C, H, W)  ->  logits: (B, K)
+        """
         x, front = self.front(x, run)
         x, first = self.blocks[0].forward(x, run, self.first_bits)
         state, passes = self.gates.start(len(x)), []
         for i in range(self.gated):
             z, state, gate = self.gates.forward(i, x, state, run)
             p, _ = run.backend.ops.softmax(z)
-            m = self.mask(i, p, run, choose)
-            every = run.training and choose is None
-            needed = np.logical_or(m.any(0), every)
-            x, candidates, caches = mixture(
-                self.blocks[i + 1], x, m, self.options, needed, run
-            )
-            passes.append(BlockPass(candidates, caches, m, p, gate, choose is not None))
+            x, block = take(i, x, p, gate)
+            passes.append(block)
         logits, head = self.head(x, run)
         return logits, Pass(front, first, passes, head)
 
@@ -173,7 +187,7 @@ class RoutedResNet:
 
 
 def always(decision: int) -> Choose:
-    """Return the choice of one option for every block and sample.
+    """Choose one option for every block and sample.
 
     >>> int(always(2)(0, np.ones((5, 4)) / 4))
     2
@@ -198,7 +212,7 @@ def routed_resnet(
     dtype: str = "float32",
     rng: np.random.Generator,
 ) -> RoutedResNet:
-    """Return a gated ResNet of ``depth`` = 6n + 2 layers (38 and 74 in the paper).
+    """Make a gated ResNet of ``depth`` = 6n + 2 layers (38 and 74 in the paper).
 
     Widths 16, 32, 64 times ``width``; shortcuts of option B. ``gates(channels, n,
     dtype=..., rng=...)`` makes the gates. ``true_zero=False, stochastic=True`` is the

@@ -355,6 +355,11 @@ def test_inference_executes_what_the_ledger_counts(rng):
     m = dfs.one_hot(table, 4)
     analytic = dfs.computation_percentage(m, network.options, weights=macs)
     assert done.ledger.cp(network, macs, len(x)) == pytest.approx(analytic, rel=1e-14)
+    first = network.blocks[0].convolutions()  # stride 1: every weight on every pixel
+    pixels_of = x[:, 0].size
+    assert done.ledger.of(first) == {
+        dfs.KEEP: pixels_of * sum(conv.w.value.size for conv in first)
+    }
     for i, block in enumerate(network.blocks[1:]):
         executed = done.ledger.of(block.convolutions())
         takers = {

@@ -91,11 +91,13 @@ def execute(
     quiet = Run(backend=backend)
     counted = replace(quiet, observe=ledger.observe)
 
-    def take(i: int, x: Float, p: Float, _gate: Any) -> tuple[Float, Int]:
-        decisions = p.argmax(1) if choose is None else choose(i, p)
+    def take(i: int, x: Float, p: Float | None, _gate: Any) -> tuple[Float, Any]:
+        block = network.blocks[i]
+        if p is None:
+            return block.forward(x, counted, network.first_bits)
+        decisions = p.argmax(1) if choose is None else choose(i - 1, p)
         check_decisions(decisions, len(network.options))
         every = np.broadcast_to(decisions, len(x))
-        block = network.blocks[i + 1]
         return grouped(
             block, x, every, network.options, counted, integers=integers
         ), every
@@ -149,7 +151,7 @@ def one_option(
 
 
 def on_integers(block: FractionalBlock) -> FractionalBlock:
-    """Copy the block with convolutions that compute on codes, nothing copied."""
+    """Wire the block with convolutions that compute on codes; arrays are shared."""
     convs = {
         name: IntegerConv(getattr(block, name))
         for name in ("conv1", "conv2", "conv3")

@@ -46,8 +46,9 @@ from refqnn.papers.dfs.mixture import (
 
 #: (gated block from 0, p: (B, n)) -> decisions: (B,) or one for all samples
 Choose = Callable[[int, Float], Int]
-#: (gated block from 0, x, p, cache of its gate) -> x behind the block, what to keep
-Take = Callable[[int, Float, Float, Any], tuple[Float, Any]]
+#: (block from 0, x, p, cache of its gate) -> x behind the block, what to keep of it;
+#: p is None for block 0, which has no gate
+Take = Callable[[int, Float, Float | None, Any], tuple[Float, Any]]
 
 
 class Pass(NamedTuple):
@@ -99,29 +100,31 @@ class RoutedResNet:
         ``choose`` replaces the gates' decisions; the gates still run.
         """
 
-        def take(i: int, x: Float, p: Float, gate: Any) -> tuple[Float, BlockPass]:
-            m = self.mask(i, p, run, choose)
+        def take(i: int, x: Float, p: Float | None, gate: Any) -> tuple[Float, Any]:
+            if p is None:
+                return self.blocks[i].forward(x, run, self.first_bits)
+            m = self.mask(i - 1, p, run, choose)
             every = run.training and choose is None
             needed = np.logical_or(m.any(0), every)
             y, candidates, caches = mixture(
-                self.blocks[i + 1], x, m, self.options, needed, run
+                self.blocks[i], x, m, self.options, needed, run
             )  # (1)
             return y, BlockPass(candidates, caches, m, p, gate, choose is not None)
 
         return self.walk(x, run, take)
 
     def walk(self, x: Array, run: Run, take: Take) -> tuple[Float, Pass]:
-        """Front, block 1, every gated block by ``take`` once its gate is read, head.
+        """Front, every block by ``take`` once its gate is read, head.
 
         x: (B, C, H, W)  ->  logits: (B, K)
         """
         x, front = self.front(x, run)
-        x, first = self.blocks[0].forward(x, run, self.first_bits)
+        x, first = take(0, x, None, None)
         state, passes = self.gates.start(len(x)), []
         for i in range(self.gated):
             z, state, gate = self.gates.forward(i, x, state, run)
             p, _ = run.backend.ops.softmax(z)
-            x, block = take(i, x, p, gate)
+            x, block = take(i + 1, x, p, gate)
             passes.append(block)
         logits, head = self.head(x, run)
         return logits, Pass(front, first, passes, head)

@@ -1,0 +1,377 @@
+"""The function under judgement, asked with what it takes.
+
+A function may take fewer arguments than its family has: those it leaves out keep the
+defaults of refqnn. It may refuse dtypes or shapes of arguments: calls of such a kind
+are left out, or given in another dtype. ``supports`` leaves out more. Whatever is left
+out is counted with its reason, so that a verdict can name it.
+"""
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refqnn._types import Array
+from refqnn.conformance.carry.child import Child, as_arrays, isolated, one_line
+from refqnn.conformance.choices.families import Family, Inputs, Outputs
+from refqnn.conformance.judge.calls import Broken, as_outputs
+
+Function = Callable[..., Any]
+Supports = Callable[[Inputs], bool]
+Kind = tuple[tuple[str, str], ...]
+#: what refqnn's own functions take for an argument that is left out
+DEFAULTS: dict[str, Callable[[Inputs], Any]] = {
+    "b": lambda call: np.zeros(call["w"].shape[0], np.int32),
+    "x_zero_point": lambda _: 0,
+    "w_zero_point": lambda _: 0,
+    "zero_point": lambda _: 0,
+    "stride": lambda call: call.get("kernel", 1),
+    "padding": lambda call: ((0, 0), (0, 0)) if "w" in call else 0,
+    "dilation": lambda _: 1,
+    "groups": lambda _: 1,
+    "q_min": lambda _: -128,
+    "q_max": lambda _: 127,
+    "momentum": lambda _: 0.0,
+    "weight_decay": lambda _: 0.0,
+    "dampening": lambda _: 0.0,
+    "nesterov": lambda _: False,
+    "label_smoothing": lambda _: 0.0,
+    "eps": lambda _: 1e-5,
+}
+#: gradients that a backward pass is given
+GRADIENTS = ("dy", "dm")
+#: arrays of codes, and the arguments that are their zero-points
+CODES = {"x": ("x_zero_point", "zero_point"), "w": ("w_zero_point",)}
+CODES["q"] = ("zero_point",)
+SHIFTS = {("uint8", "int8"): -128, ("int8", "uint8"): 128}
+
+
+class Every2nd(NamedTuple):
+    """An array whose last axis is every second element of memory, as it travels."""
+
+    dense: Array
+
+    def laid(self) -> Array:
+        """Return the array in that layout."""
+        *outer, n = self.dense.shape
+        memory = np.zeros((*outer, 2 * n), self.dense.dtype)
+        memory[..., ::2] = self.dense
+        return memory[..., ::2]
+
+
+@dataclass(frozen=True)
+class Careful:
+    """A function with its arguments laid out in memory, compared before and after."""
+
+    function: Function
+    positional: tuple[str, ...]
+    keywords: tuple[str, ...]
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Return the outputs as arrays; raise Broken where an argument was changed."""
+        given = [v.laid() if isinstance(v, Every2nd) else v for v in inputs]
+        before = [np.array(v) if isinstance(v, np.ndarray) else None for v in given]
+        split = len(self.positional)
+        named = dict(zip(self.keywords, given[split:], strict=True))
+        answer = as_arrays(self.function(*given[:split], **named))
+        names = (*self.positional, *self.keywords)
+        for name, value, old in zip(names, given, before, strict=True):
+            if old is not None and old.tobytes() != value.tobytes():
+                raise Broken(f"writes into its argument {name}")
+        return answer
+
+
+@dataclass(eq=False)
+class Subject:
+    """A function, and what of its family it takes."""
+
+    family: Family
+    called: Function
+    #: the arguments it is given, in its order
+    takes: tuple[str, ...]
+    supports: Supports | None = None
+    #: kinds of calls that it refuses, and how
+    refuses: dict[Kind, str] = field(default_factory=dict)
+    #: kinds of calls that it answered
+    accepts: set[Kind] = field(default_factory=set)
+    #: reasons for which calls were left out, and how many
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def ask(self, call: Inputs) -> Outputs:
+        """Return what the function answers, scalars for scalars; raise what it raises.
+
+        ValueError where an output of an elementwise family has another size than its
+        input.
+        """
+        name = self.family.elementwise
+        data = np.asarray(call[name]) if name else np.zeros(0)
+        lifted = call | {name: np.atleast_1d(call[name])} if name else call
+        answer = self.called(*(for_travel(lifted[arg]) for arg in self.takes))
+        outputs = as_outputs(self.family, answer)
+        if not name or data.ndim:
+            return outputs
+        return {
+            k: np.reshape(v, ()) if np.size(v) == 1 else v for k, v in outputs.items()
+        }
+
+    def usable(self, call: Inputs) -> Inputs | None:
+        """Return a call as the function takes it, None (and count why) if it does not.
+
+        Arguments that it leaves out have their defaults; a refused dtype of codes is
+        replaced by one that is not.
+        """
+        changed = with_defaults(call, self.takes)
+        if changed is not call and not self.defined(changed):
+            self.left_out["arguments that the function leaves out"] += 1
+            return None
+        if not self.is_supported(changed):
+            self.left_out["not supported"] += 1
+            return None
+        kind = kind_of(changed)
+        if kind not in self.refuses:
+            return changed
+        for other in recasts(changed):
+            if kind_of(other) in self.accepts and self.is_supported(other):
+                return other
+        refused = unlike_any(kind, self.accepts)
+        self.left_out[f"{refused} (refused: {self.refuses[kind]})"] += 1
+        return None
+
+    def is_supported(self, call: Inputs) -> bool:
+        """Return whether a call is in the part that is judged."""
+        return self.supports is None or bool(self.supports(dict(call)))
+
+    def defined(self, call: Inputs) -> bool:
+        """Return whether the reference accepts a call."""
+        try:
+            self.family.evaluate(self.family.default, **call)
+        except (ValueError, IndexError):
+            return False
+        return True
+
+    def settle(self, calls: Sequence[Inputs]) -> None:
+        """Find the kinds of arguments that the function refuses, by two calls each.
+
+        A function that refuses every kind is taken to refuse none: it is broken.
+        """
+        groups: dict[Kind, list[Inputs]] = {}
+        for call in calls:
+            usable = self.usable(call)
+            for each in () if usable is None else (usable, *recasts(usable)):
+                if self.is_supported(each):
+                    groups.setdefault(kind_of(each), []).append(each)
+        self.left_out.clear()
+        refusals = {
+            kind: self.refusal(sorted(group, key=spread)[-2:])
+            for kind, group in groups.items()
+        }
+        if not all(refusals.values()):
+            self.refuses = {kind: why for kind, why in refusals.items() if why}
+            self.accepts = set(refusals) - set(self.refuses)
+
+    def refusal(self, calls: Sequence[Inputs]) -> str:
+        """Return how the function refuses every one of some calls, "" if it does not.
+
+        A crash is no refusal.
+        """
+        why = ""
+        for call in calls:
+            try:
+                self.ask(call)
+            except Broken:
+                return ""
+            except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
+                why = one_line(error)
+            else:
+                return ""
+        return why
+
+
+@contextmanager
+def subject_of(
+    family: Family,
+    function: Function,
+    *,
+    backward: Function | None = None,
+    supports: Supports | None = None,
+    in_process: bool = False,
+    seconds: float = 10.0,
+) -> Iterator[Subject]:
+    """Yield a function as the subject of a family, in a child process as asked.
+
+    With ``backward``, the function leaves out the gradient and returns the first
+    output; ``backward(dy, *inputs)`` returns the others.
+    """
+    names = arguments_of(family)
+    whole = function if backward is None else joint(function, backward, names)
+    if isinstance(function, Child):
+        seconds = function.seconds
+    positional, keywords = taken(whole, names)
+    careful = Careful(whole, positional, keywords)
+    with isolated(careful, seconds, in_process=in_process) as called:
+        yield Subject(family, called, (*positional, *keywords), supports)
+
+
+def arguments_of(family: Family) -> tuple[str, ...]:
+    """Return the names of the arguments of a family, in their order."""
+    return tuple(family.candidates()[0])
+
+
+def joint(
+    forward: Function, backward: Function, names: Sequence[str]
+) -> Callable[..., Any]:
+    """Return one function from a forward pass and its vector-Jacobian product."""
+    gradient = next((name for name in names if name in GRADIENTS), "")
+    if not gradient:
+        raise ValueError(f"backward= needs a family with a gradient, not {[*names]}")
+    others = tuple(name for name in names if name != gradient)
+    ahead, back = taken(forward, others), taken(backward, (gradient, *others))
+
+    def whole(*inputs: Any) -> tuple[Any, ...]:
+        call = dict(zip(names, inputs, strict=True))
+        (y,) = as_arrays(applied(forward, ahead, call))
+        return (y, *as_arrays(applied(backward, back, call)))
+
+    return whole
+
+
+def applied(
+    function: Function,
+    order: tuple[tuple[str, ...], tuple[str, ...]],
+    call: Mapping[str, Any],
+) -> Any:
+    """Call a function with some arguments by position and some by name."""
+    positional, keywords = order
+    named = {name: call[name] for name in keywords}
+    return function(*(call[name] for name in positional), **named)
+
+
+def taken(
+    function: Function, names: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return which arguments a function takes by position, and which by name.
+
+    By name where every parameter has the name of an argument, else by position.
+
+    >>> taken(lambda x, w: 0, ("x", "w", "b")), taken(lambda a, *b: 0, ("x", "w", "b"))
+    ((('x', 'w'), ()), (('x', 'w', 'b'), ()))
+    """
+    target = function.function if isinstance(function, Child) else function
+    try:
+        parameters = list(inspect.signature(target).parameters.values())
+    except (TypeError, ValueError):
+        return tuple(names), ()
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return tuple(names), ()
+    plain = [
+        p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}
+    ]
+    keywords = tuple(
+        p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in names
+    )
+    if plain and all(p.name in names for p in plain if p.default is p.empty):
+        positional = tuple(p.name for p in plain if p.name in names)
+        if len(positional) == len(plain) or len(positional) == len(names):
+            return positional, keywords
+    needed = [p for p in plain if p.default is p.empty or p.name in names]
+    count = len(names) if len(plain) >= len(names) else len(needed)
+    return tuple(names[:count]), tuple(k for k in keywords if k not in names[:count])
+
+
+def with_defaults(call: Inputs, given: Sequence[str]) -> Inputs:
+    """Return a call whose arguments, but for those given, have their defaults.
+
+    Raises ValueError for an argument without a default.
+    """
+    changed = {}
+    for name in call:
+        if name in given:
+            continue
+        if name not in DEFAULTS:
+            raise ValueError(
+                f"the function leaves out {name}, which has no default: it takes "
+                f"{[*given]} of {[*call]}"
+            )
+        value = DEFAULTS[name](call)
+        if not np.array_equal(np.asarray(call[name]), np.asarray(value)):
+            changed[name] = value
+    return {**call, **changed} if changed else call
+
+
+def for_travel(value: Any) -> Any:
+    """Return an argument so that its layout in memory survives being sent."""
+    if isinstance(value, np.ndarray) and value.ndim and value.size:
+        if value.flags.c_contiguous or value.flags.f_contiguous:
+            return value
+        return Every2nd(np.ascontiguousarray(value))
+    return value
+
+
+def kind_of(call: Inputs) -> Kind:
+    """Return the dtype and the number of axes of every argument.
+
+    >>> kind_of({"x": np.zeros((2, 2), np.int8), "stride": 2})
+    (('x', 'int8 of 2 axes'), ('stride', 'number'))
+    """
+    return tuple((name, type_of(value)) for name, value in call.items())
+
+
+def type_of(value: Any) -> str:
+    """Name the type of one argument."""
+    if isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+        return f"{array.dtype} of {array.ndim} axes" if array.ndim else "number"
+    return "pair" if isinstance(value, tuple) else "number"
+
+
+def unlike_any(kind: Kind, accepted: Iterable[Kind]) -> str:
+    """Name the arguments of a kind whose types no accepted kind has, or all.
+
+    >>> unlike_any((("x", "int8"), ("w", "int8")), [(("x", "uint8"), ("w", "int8"))])
+    'x int8'
+    """
+    known = {pair for other in accepted for pair in other}
+    new = [pair for pair in kind if pair not in known] or kind
+    return ", ".join(" ".join(pair) for pair in new if pair[1] != "number")
+
+
+def spread(call: Inputs) -> float:
+    """Return how much of the range of their dtypes the integer arrays of a call use."""
+    arrays = [
+        v
+        for v in call.values()
+        if isinstance(v, np.ndarray) and v.ndim and v.size and v.dtype.kind in "iu"
+    ]
+    return float(sum(float(a.max()) - min(float(a.min()), 0.0) for a in arrays))
+
+
+def recasts(call: Inputs) -> list[Inputs]:
+    """Return the call with its int8 codes as uint8 and the reverse, same real numbers.
+
+    >>> call = {"q": np.uint8([0, 255]), "scale": 1.0, "zero_point": 128}
+    >>> recasts(call)[0]["q"], recasts(call)[0]["zero_point"]
+    (array([-128,  127], dtype=int8), 0)
+    """
+    found = [call]
+    for name, zero_points in CODES.items():
+        value = call.get(name)
+        if isinstance(value, np.ndarray | np.generic):
+            found += [
+                recast(each, name, zero_points, after)
+                for each in found
+                for before, after in SHIFTS
+                if value.dtype.name == before
+            ]
+    return found[1:]
+
+
+def recast(call: Inputs, name: str, zero_points: Sequence[str], after: str) -> Inputs:
+    """Return a call with the codes of one argument in the other dtype of 8 bits."""
+    shift = SHIFTS[call[name].dtype.name, after]
+    moved = (call[name].astype(np.int16) + shift).astype(after)
+    zeros = {zero: call[zero] + shift for zero in zero_points if zero in call}
+    return {**call, name: moved, **zeros}

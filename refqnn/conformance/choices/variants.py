@@ -83,8 +83,15 @@ def expected_left(labels: Int) -> Array:
 def table(name: str) -> Table:
     """Return the table of a family: computed once in a process."""
     family = family_of(name)
-    variants, probes = family.variants(), family.candidates()
-    if family.stacks:
+    return tabulate(family, family.variants(), family.candidates())
+
+
+def tabulate(
+    family: Family, variants: list[dict[str, str]], probes: list[Inputs]
+) -> Table:
+    """Evaluate every variant on every probe; probes of one shape in one call."""
+    shapes = {tuple(np.shape(a) for a in probe.values()) for probe in probes}
+    if family.stacks and len(shapes) == 1:
         together = stack(probes)
         rows = [family.evaluate(v, **together) for v in variants]
         vectors = np.stack([flat(row, len(probes)) for row in rows], axis=1)
@@ -94,8 +101,11 @@ def table(name: str) -> Table:
             np.concatenate([flat(family.evaluate(v, **probe), 1) for v in variants])
             for probe in probes
         ]
-    labels = np.stack([labelled(o, family.close) for o in outcomes], axis=1)
-    return Table(family, variants, probes, outcomes, labels)
+    labels = [labelled(outcome, family.close) for outcome in outcomes]
+    none = np.zeros((len(variants), 0), np.int64)
+    return Table(
+        family, variants, probes, outcomes, np.stack(labels, axis=1) if labels else none
+    )
 
 
 def flat(outputs: Outputs, rows: int) -> Array:

@@ -1,13 +1,14 @@
-"""identify: ask a black box as little as possible and say which variant it is.
+"""identify: ask a black box as little as possible, then try to refute what it seems.
 
 Every question is the candidate input whose answer is expected to leave the fewest of
-the variants that agree with all answers so far. What no input separates is reported as
-one class. A function that contradicts every variant is none of them, and that is said.
+the variants that agree with all answers so far. Whole arrays over every region of the
+family then confirm: what they contradict is none of the variants, and is said to be,
+with the region and the smallest input. What no input separates is one class.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
@@ -15,41 +16,61 @@ from refqnn._types import Array, Bool
 from refqnn.conformance.carry.child import isolated
 from refqnn.conformance.carry.words import one_line
 from refqnn.conformance.choices.axes import AXES
-from refqnn.conformance.choices.families import REFUSED, Family, Inputs, family_of
-from refqnn.conformance.choices.semantics import Semantics, named, of
-from refqnn.conformance.choices.variants import Table, size, table
-from refqnn.conformance.judge.calls import (
-    Broken,
-    as_outputs,
-    compare_calls,
-    outputs_in_order,
+from refqnn.conformance.choices.families import (
+    REFUSED,
+    Choices,
+    Family,
+    Inputs,
+    Outputs,
+    family_of,
 )
+from refqnn.conformance.choices.semantics import Semantics, named, of
+from refqnn.conformance.choices.variants import Table, size, table, tabulate
+from refqnn.conformance.judge import confirm as confirmation
+from refqnn.conformance.judge.calls import Broken, as_outputs, compare_calls
 from refqnn.conformance.judge.compare import Comparison
+from refqnn.conformance.judge.confirm import Answered, Evidence
+from refqnn.conformance.judge.partial import rule_of_vectors, unknown_answer
+from refqnn.conformance.judge.subject import Function, Subject, Supports, subject_of
 
-Function = Callable[..., Any]
-#: at most as many inputs after the last doubt, each a chance to contradict the answer
-CONFIRM = 3
 #: calls of a random verification, each with parameters of its own
 PARTS = 10
+#: answers of no variant after which nothing more is asked
+STRANGE = 12
+#: variants that are held against whole arrays
+HELD = 64
 
 
 @final
 @dataclass(frozen=True)
 class Identification:
-    """What the answers leave."""
+    """What a function may be, after the questions that decide and those that confirm."""
 
     family: str
-    #: every variant that agrees with all answers, one class that no probe separates
+    #: every variant that agrees with all answers, one class that no input separates
     alive: tuple[Mapping[str, str], ...]
-    #: axes on which all of them agree
+    #: axes on which all of them agree, the other answers contradicted
     certain: Mapping[str, str]
     #: axes on which they do not, and the answers left
     undetermined: Mapping[str, tuple[str, ...]]
-    #: scalar inputs of an elementwise family, calls of any other
+    #: inputs that decided: scalars of an elementwise family, calls of any other
     inputs: int
     probes: tuple[int, ...]
-    #: why an answer could not be used
+    #: why an answer could not be used, or what refutes every variant
     complaint: str = ""
+    #: outputs of whole arrays that confirmed, the regions that they visit, and the
+    #: regions that were not looked at
+    confirmed: int = 0
+    regions: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+    #: axes of which no known answer fits, and the inputs that tell
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    #: the variant that agrees with most outputs, where none agrees with all
+    nearest: Mapping[str, str] = field(default_factory=dict)
+    #: the smallest input that contradicts it, and both answers
+    smallest: str = ""
+    #: the rules of one element and of vectors, where they differ
+    rules: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def explained(self) -> bool:
@@ -70,25 +91,48 @@ class Identification:
             "explained": self.explained,
             "certain": dict(self.certain),
             "undetermined": {a: list(v) for a, v in self.undetermined.items()},
+            "unknown": dict(self.unknown),
             "variants_left": len(self.alive),
             "inputs": self.inputs,
             "probes": list(self.probes),
+            "confirmed": self.confirmed,
+            "regions": list(self.regions),
+            "unseen": list(self.unseen),
+            "nearest": dict(self.nearest),
+            "smallest": self.smallest,
+            "rules": {k: dict(v) for k, v in self.rules.items()},
             "complaint": self.complaint,
         }
 
     def __str__(self) -> str:
-        head = f"{self.family}: {self.inputs} inputs, {len(self.probes)} questions"
-        if not self.alive:
-            count = len(family_of(self.family).variants())
-            none = f"none of the {count} variants gives these answers: "
-            why = self.complaint or none + "check_implementation shows the difference"
-            return f"{head}\n  {why}"
-        lines = [f"  {a:18} {v}{star(a, v)}" for a, v in self.certain.items()]
-        open_ = [
+        head = f"{self.family}: decided by {self.inputs} inputs"
+        if self.confirmed:
+            how = "confirmed" if self.alive else "held against"
+            head += (
+                f", {how} on {self.confirmed} outputs in {len(self.regions)} regions"
+            )
+        lines = [] if self.alive else [f"  {self.verdict()}"]
+        lines += [f"  {a:18} {v}{star(a, v)}" for a, v in self.certain.items()]
+        lines += [
             f"  {a:18} undetermined: {' or '.join(v)}"
             for a, v in self.undetermined.items()
         ]
-        return "\n".join([head, *lines, *open_])
+        lines += [f"  {a:18} none of the known: {v}" for a, v in self.unknown.items()]
+        default = family_of(self.family).default
+        lines += [f"  {who:18} {named(v, default)}" for who, v in self.rules.items()]
+        if self.nearest:
+            lines.append(f"  nearest            {named(self.nearest, default)}")
+        if self.smallest:
+            lines.append(f"  smallest           {self.smallest}")
+        if self.unseen:
+            lines.append(f"  not looked at: {', '.join(self.unseen)}")
+        return "\n".join([head, *lines])
+
+    def verdict(self) -> str:
+        """Say why no variant is left."""
+        count = len(family_of(self.family).variants())
+        none = f"none of the {count} variants"
+        return f"{none}: {self.complaint}" if self.complaint else none
 
 
 def star(axis: str, value: str) -> str:
@@ -106,45 +150,296 @@ def identify(
     family: str,
     *,
     backward: Function | None = None,
-    confirm: int = CONFIRM,
+    supports: Supports | None = None,
+    confirm: bool = True,
     in_process: bool = False,
     seconds: float = 10.0,
 ) -> Identification:
     """Return which variants of ``family`` the function ``fn`` may be.
 
-    ``fn`` takes the inputs of the family by position, arrays of one or few elements,
-    and returns its outputs in order; an exception counts as the answer "an error". It
-    runs in a child process, ``seconds`` for each call, unless ``in_process``. With
-    ``backward``, ``fn`` leaves out dy, the last argument, and returns the first output;
-    ``backward(dy, *inputs)`` returns the others.
+    ``fn`` takes the inputs of the family by position, or some of them by their names,
+    and returns its outputs in order; an exception counts as the answer "an error" where
+    there is one. It runs in a child process, ``seconds`` for each call, unless
+    ``in_process``. With ``backward``, ``fn`` leaves out dy and returns the first
+    output; ``backward(dy, *inputs)`` returns the others. ``supports(call)`` says which
+    calls, by name of argument, the verdict is about. Without ``confirm``, only the
+    questions that decide are asked.
 
     >>> found = identify(lambda x, s, z, lo, hi: np.clip(np.rint(x / s) + z, lo, hi),
     ...                  "quantize")
-    >>> found.certain["rounding"], found.certain["zero_point_when"]
-    ('half_even', 'after_rounding')
+    >>> found.explained, found.undetermined
+    (False, {})
     """
     known = table(family)
-    whole = fn if backward is None else both(fn, backward)
-    with isolated(whole, seconds, in_process=in_process) as called:
-        return ask_until_decided(called, known, confirm)
+    with subject_of(
+        known.family,
+        fn,
+        backward=backward,
+        supports=supports,
+        in_process=in_process,
+        seconds=seconds,
+    ) as subject:
+        calls = confirmation.confirming_calls(family)
+        usable = askable(subject, known, calls)
+        decision = decide(subject, usable)
+        if decision.complaint:
+            return conclude(usable, (), decision.asked, complaint=decision.complaint)
+        evidence = confirmation.gather(subject, calls if confirm else ())
+        return weigh(subject, usable, decision, evidence)
 
 
-def ask_until_decided(fn: Function, known: Table, extra: int) -> Identification:
-    """Ask until no probe tells the variants left apart, and ``extra`` inputs more."""
-    alive = list(range(len(known.variants)))
-    asked: list[int] = []
-    complaint = ""
-    while alive:
-        probe = known.best(alive, asked)
+class Decision(NamedTuple):
+    """What the questions that decide came to."""
+
+    alive: list[int]
+    asked: list[int]
+    #: the answers that could be used, by probe
+    answers: dict[int, Array]
+    #: how many of them no variant gives that agreed before
+    strange: int
+    refused: list[tuple[Inputs, str]]
+    complaint: str = ""
+
+
+def askable(subject: Subject, known: Table, calls: Sequence[Inputs]) -> Table:
+    """Return a table of the probes that the subject takes, as it takes them."""
+    subject.settle([*known.probes, *calls])
+    pool = [subject.usable(probe) for probe in known.probes]
+    subject.left_out.clear()
+    if all(a is b for a, b in zip(pool, known.probes, strict=True)):
+        return known
+    usable = [each for each in pool if each is not None]
+    if not usable:
+        found = [subject.usable(call) for call in calls]
+        subject.left_out.clear()
+        usable = [each for each in found if each is not None][:6]
+    return tabulate(known.family, known.variants, usable)
+
+
+def decide(subject: Subject, known: Table) -> Decision:
+    """Ask until no probe tells the variants left apart.
+
+    An answer that none of them gives is set aside, and the others are asked.
+    """
+    state = Decision(list(range(len(known.variants))), [], {}, 0, [])
+    if not known.probes:
+        return state._replace(complaint="nothing that the function supports to ask")
+    while state.strange < STRANGE and not state.complaint:
+        probe = known.best(state.alive, state.asked) if state.alive else None
         if probe is None:
-            probe = surprising_probe(known, alive[0], asked)
-            extra -= 0 if probe is None else size(known.family, known.probes[probe])
-            if probe is None or extra < 0:
-                break
-        asked.append(probe)
-        answer, complaint = ask(fn, known, probe)
-        alive = remaining(known, alive, probe, answer)
-    return conclude(known, alive, asked, complaint)
+            break
+        state = after_question(subject, known, state, probe)
+    if state.strange:
+        for probe in known.discriminating():
+            if probe not in state.asked and not state.complaint:
+                state = after_question(subject, known, state, probe)
+    if len(state.refused) == len(state.asked) > 0:
+        return state._replace(complaint=state.refused[0][1])
+    return state
+
+
+def after_question(
+    subject: Subject, known: Table, state: Decision, probe: int
+) -> Decision:
+    """Ask for one probe and return what is known then."""
+    call, asked = known.probes[probe], [*state.asked, probe]
+    try:
+        answer = ask(subject, known, probe)
+    except Broken as error:
+        return state._replace(asked=asked, complaint=str(error))
+    except BadAnswer as error:
+        return state._replace(asked=asked, complaint=str(error))
+    except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
+        refused = [*state.refused, (call, one_line(error))]
+        return state._replace(asked=asked, refused=refused)
+    answers = state.answers | {probe: answer}
+    left = remaining(known, state.alive, probe, answer)
+    return state._replace(
+        alive=left or state.alive,
+        asked=asked,
+        answers=answers,
+        strange=state.strange + (not left),
+    )
+
+
+class BadAnswer(ValueError):  # noqa: N818 - says what it is
+    """An answer that is no array of the right size."""
+
+
+def ask(subject: Subject, known: Table, probe: int) -> Array:
+    """Return the answer as a vector: REFUSED for an error, where a variant has one.
+
+    Raises BadAnswer for what is no answer.
+    """
+    call, outcomes = known.probes[probe], known.outcomes[probe]
+    try:
+        outputs = subject.ask(call)
+    except Broken:
+        raise
+    except ValueError as error:
+        if str(error).startswith(f"{known.family.name} returns"):
+            raise BadAnswer(str(error)) from error
+        return refusal(outcomes, error)
+    except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
+        return refusal(outcomes, error)
+    return as_vector(outputs, outcomes.shape[1])
+
+
+def refusal(outcomes: Array, error: Exception) -> Array:
+    """Return the answer "an error" where a variant gives it; raise the error else."""
+    if np.any(outcomes == REFUSED):
+        return np.full(outcomes.shape[1], REFUSED, np.float64)
+    raise error
+
+
+def as_vector(outputs: Outputs, want: int) -> Array:
+    """Return everything a function returned as one vector of ``want`` numbers."""
+    parts = [np.asarray(part, np.float64).ravel() for part in outputs.values()]
+    vector = np.concatenate(parts)
+    if len(vector) != want:
+        raise BadAnswer(f"returned {len(vector)} numbers, want {want}")
+    return vector
+
+
+def remaining(
+    known: Table, alive: Sequence[int], probe: int, answer: Array
+) -> list[int]:
+    """Return the variants, of those alive, that give this answer to a probe."""
+    rows = known.outcomes[probe][list(alive)]
+    same: Bool = np.all(known.family.agree(answer, rows), axis=1)
+    return [v for v, is_same in zip(alive, same, strict=True) if is_same]
+
+
+def weigh(
+    subject: Subject, known: Table, decision: Decision, evidence: Evidence
+) -> Identification:
+    """Return what the deciding answers and the whole arrays leave together."""
+    family, arrays = known.family, evidence.answered
+    evidence.refused.extend(decision.refused)
+    asked = Evidence(
+        family,
+        [
+            Answered(known.probes[p], unflattened(family, known.probes[p], answer))
+            for p, answer in decision.answers.items()
+            if not np.any(answer == REFUSED)
+        ],
+    )
+    seen = Evidence(family, [*asked.answered, *arrays], evidence.refused)
+    about = {
+        "confirmed": evidence.total,
+        "regions": evidence.regions,
+        "unseen": seen.unseen(subject),
+    }
+    if evidence.broken:
+        left = conclude(known, (), decision.asked, complaint=evidence.broken)
+        return replace(left, **about)
+    candidates = [known.variants[v] for v in decision.alive]
+    if not decision.strange:
+        left_over = confirmation.survivors(family, candidates, arrays)
+        if left_over:
+            return replace(conclude(known, left_over, decision.asked), **about)
+    return replace(refuted(subject, known, decision, arrays, seen.answered), **about)
+
+
+def unflattened(family: Family, call: Inputs, answer: Array) -> Outputs:
+    """Return a vector of all outputs as the outputs, shaped as the reference's."""
+    like, start, found = family.evaluate(family.default, **call), 0, {}
+    for name, array in like.items():
+        found[name] = answer[start : start + array.size].reshape(array.shape)
+        start += array.size
+    return found
+
+
+def refuted(
+    subject: Subject,
+    known: Table,
+    decision: Decision,
+    arrays: Sequence[Answered],
+    everything: Sequence[Answered],
+) -> Identification:
+    """Return what can be said of a function that is none of the variants."""
+    family = known.family
+    none = conclude(known, (), decision.asked)
+    if decision.strange:
+        unknown = unknown_answer(known, decision.answers, arrays)
+        if unknown is not None:
+            part = conclude(known, unknown.variants, decision.asked)
+            drop = {unknown.axis}
+            return replace(
+                none,
+                complaint=f"{unknown.axis} has an answer that none of them gives",
+                certain={a: v for a, v in part.certain.items() if a not in drop},
+                undetermined={
+                    a: v for a, v in part.undetermined.items() if a not in drop
+                },
+                unknown={unknown.axis: unknown.shown},
+            )
+    nearest = nearest_variant(known, decision, everything)
+    if not decision.strange:
+        others = family.neighbours(nearest)[1:]
+        for single in [known.variants[v] for v in decision.alive][:3]:
+            vector = rule_of_vectors(family, single, others, arrays)
+            if vector is not None:
+                return two_rules(none, single, vector)
+    region = confirmation.where_it_differs(family, nearest, everything)
+    wrong = sum(confirmation.contradictions(family, nearest, everything))
+    total = sum(a.size for _, out in everything for a in out.values())
+    where = f"fits everything but {region}" if region else "none fits everything"
+    return replace(
+        none,
+        complaint=f"{where} ({wrong} of {total} outputs)",
+        nearest=nearest if 2 * wrong < total else {},
+        smallest=confirmation.smallest_failure(subject, nearest, everything),
+    )
+
+
+def nearest_variant(
+    known: Table, decision: Decision, everything: Sequence[Answered]
+) -> Choices:
+    """Return the variant that fewest outputs contradict, of those that decide best."""
+    if decision.strange:
+        scores = np.zeros(len(known.variants), np.int64)
+        for probe, answer in decision.answers.items():
+            good = known.family.agree(answer, known.outcomes[probe])
+            scores += np.asarray(good).all(axis=1)
+        order = [int(v) for v in np.argsort(-scores, kind="stable")[:8]]
+    else:
+        order = decision.alive[:8]
+    return min(
+        (known.variants[v] for v in order),
+        key=lambda v: sum(confirmation.contradictions(known.family, v, everything)),
+    )
+
+
+def two_rules(none: Identification, single: Choices, vector: Choices) -> Identification:
+    """Return the verdict on a function of two rules: certain is what both share."""
+    return replace(
+        none,
+        complaint="one element and a vector follow different rules",
+        certain={a: v for a, v in single.items() if vector[a] == v},
+        rules={"one element": dict(single), "vectors": dict(vector)},
+    )
+
+
+def conclude(
+    known: Table,
+    left: Sequence[Choices],
+    asked: Sequence[int],
+    complaint: str = "",
+) -> Identification:
+    """Say what is certain among the variants left and what is not."""
+    given = {
+        axis: tuple(dict.fromkeys(v[axis] for v in left)) for axis in known.family.axes
+    }
+    return Identification(
+        known.family.name,
+        tuple(left),
+        {a: v[0] for a, v in given.items() if len(v) == 1},
+        {a: v for a, v in given.items() if len(v) > 1},
+        sum(size(known.family, known.probes[p]) for p in asked),
+        tuple(asked),
+        complaint,
+    )
 
 
 def verify(
@@ -158,8 +453,6 @@ def verify(
     seconds: float = 60.0,
 ) -> Comparison:
     """Compare a function with the semantics it is said to have, on random inputs.
-
-    ``identify`` chooses among documented variants; this is what can prove it wrong.
 
     >>> rint = lambda x, s, z, lo, hi: np.clip(np.rint(x / s) + z, lo, hi)
     >>> said = Semantics(rounding="half_up")
@@ -177,105 +470,3 @@ def verify(
         return Comparison(family, 0, 0, error=one_line(error))
     want = [of_family.evaluate(choices, **call) for call in calls]
     return compare_calls(of_family, got, want, family)
-
-
-def both(fn: Function, backward: Function) -> Function:
-    """Return one function from a forward and its vector-Jacobian product."""
-
-    def whole(*args: Any) -> tuple[Any, ...]:
-        *inputs, dy = args
-        return (fn(*inputs), *outputs_in_order(backward(dy, *inputs)))
-
-    return whole
-
-
-def surprising_probe(known: Table, winner: int, asked: Sequence[int]) -> int | None:
-    """Return a probe that would surprise, of a kind that was not asked.
-
-    The kind of a probe is which variants answer it unlike the winner. Of the new kinds
-    the one on which most variants differ: what would be news if contradicted.
-    """
-    unlike = known.labels != known.labels[winner]
-    kinds = {unlike[:, p].tobytes() for p in asked}
-    order = np.argsort(-unlike.sum(axis=0), kind="stable")
-    fresh = (int(p) for p in order if int(p) not in asked)
-    return next(
-        (
-            p
-            for p in fresh
-            if unlike[:, p].any() and unlike[:, p].tobytes() not in kinds
-        ),
-        None,
-    )
-
-
-def ask(fn: Function, known: Table, probe: int) -> tuple[Array | None, str]:
-    """Return the answer as a vector, or None and why it is none."""
-    family, inputs = known.family, known.probes[probe]
-    want = known.outcomes[probe].shape[1]
-    try:
-        got = fn(*lift_scalar(family, inputs).values())
-    except Broken as error:
-        return None, str(error)
-    except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
-        if family.name == "quantize":
-            return np.full(want, REFUSED, np.float64), ""
-        return None, one_line(error)
-    return as_vector(got, want)
-
-
-def lift_scalar(family: Family, inputs: Inputs) -> Inputs:
-    """Return the inputs of a call: an elementwise argument is at least (1,)."""
-    name = family.elementwise
-    if not name or np.ndim(inputs[name]):
-        return inputs
-    return {**inputs, name: np.atleast_1d(inputs[name])}
-
-
-def as_vector(got: Any, want: int) -> tuple[Array | None, str]:
-    """Return everything a function returned as one vector of ``want`` numbers."""
-    parts = tuple(got.values()) if isinstance(got, Mapping) else outputs_in_order(got)
-    try:
-        flat = [np.asarray(part, np.float64).ravel() for part in parts]
-    except (TypeError, ValueError) as error:
-        return None, f"returned what is no array: {error}"
-    vector = np.concatenate(flat) if flat else np.zeros(0)
-    if len(vector) != want:
-        return None, f"returned {len(vector)} numbers, want {want}"
-    return vector, ""
-
-
-def remaining(
-    known: Table, alive: Sequence[int], probe: int, answer: Array | None
-) -> list[int]:
-    """Return the variants, of those alive, that give this answer to a probe."""
-    if answer is None:
-        return []
-    same: Bool = np.all(known.family.agree(answer, known.outcomes[probe]), axis=1)
-    return [v for v in alive if bool(same[v])]
-
-
-def conclude(
-    known: Table, alive: Sequence[int], asked: Sequence[int], complaint: str = ""
-) -> Identification:
-    """Say what is certain and what is not."""
-    left = [known.variants[v] for v in alive]
-    given = {
-        axis: tuple(dict.fromkeys(v[axis] for v in left)) for axis in known.family.axes
-    }
-    return Identification(
-        known.family.name,
-        tuple(left),
-        {a: v[0] for a, v in given.items() if len(v) == 1},
-        {a: v for a, v in given.items() if len(v) > 1},
-        sum(size(known.family, known.probes[p]) for p in asked),
-        tuple(asked),
-        complaint,
-    )
-
-
-def described(found: Identification, declared: Mapping[str, str]) -> str:
-    """Return in one line how what was found deviates from what was declared."""
-    if not found.alive:
-        return f"{found.family}: none of the variants"
-    return f"{found.family}: {named(found.alive[0], declared)}"

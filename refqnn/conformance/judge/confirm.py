@@ -1,0 +1,378 @@
+"""Whole arrays over all regions of a family, asked to refute what few inputs decided.
+
+A verdict may claim only what would have been refuted had it been false. ``gather`` asks
+for the arrays of a covering; ``contradictions`` counts what a variant would not have
+answered; ``where_it_differs`` names the regions of the inputs that refute, and
+``smallest_failure`` shows the smallest of them.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refqnn._types import Array, Bool
+from refqnn.conformance.carry.child import one_line
+from refqnn.conformance.choices import regions
+from refqnn.conformance.choices.families import (
+    REFUSED,
+    Choices,
+    Family,
+    Inputs,
+    Outputs,
+    family_of,
+)
+from refqnn.conformance.judge.calls import Broken
+from refqnn.conformance.judge.reproduce import literals, numbers, shrink
+from refqnn.conformance.judge.subject import GRADIENTS, Subject
+
+#: lengths of drawn arrays: one, a tail, whole vectors, a vector and one more, many
+LENGTHS = (1, 7, 64, 65, 1000)
+#: elements of which the regions are compared
+LOOKED_AT = 60
+#: elements that are asked alone where no array is answered
+ALONE = 300
+
+
+class Answered(NamedTuple):
+    """A call, and what the function answered."""
+
+    call: Inputs
+    outputs: Outputs
+
+
+@dataclass
+class Evidence:
+    """What a function answered, what it refused, and what was left out."""
+
+    family: Family
+    answered: list[Answered] = field(default_factory=list)
+    refused: list[tuple[Inputs, str]] = field(default_factory=list)
+    #: how a call ended the process, or what is no answer at all
+    broken: str = ""
+
+    @property
+    def total(self) -> int:
+        """How many outputs were answered."""
+        return sum(a.size for _, out in self.answered for a in out.values())
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The regions that the answered calls visit, in the order of the family."""
+        name = self.family.name
+        seen = regions.visited(name, [call for call, _ in self.answered])
+        return tuple(region for region in regions.regions_of(name) if region in seen)
+
+    def unseen(self, subject: Subject) -> tuple[str, ...]:
+        """Return the regions that no answered call visits, and why where it is known.
+
+        Then the kinds of calls that were left out.
+        """
+        every, seen = regions.regions_of(self.family.name), set(self.regions)
+        whys = {
+            region: why
+            for call, why in reversed(self.refused)
+            for region in regions.visited(self.family.name, [call]) - seen
+        }
+        lines = [
+            f"{region} (refused: {whys[region]})" if region in whys else region
+            for region in every
+            if region not in seen
+        ]
+        if self.refused and not whys:
+            _, why = self.refused[0]
+            lines.append(f"{len(self.refused)} calls (refused: {why})")
+        return (*lines, *(f"{reason}: {n}" for reason, n in subject.left_out.items()))
+
+
+@cache
+def confirming_calls(name: str) -> tuple[Inputs, ...]:
+    """Return the covering of a family and drawn arrays of every length.
+
+    Gradients that come in are of both signs and of unequal size.
+    """
+    family = family_of(name)
+    drawn = [family.draw(np.random.default_rng([7, n]), n) for n in LENGTHS]
+    calls = [*regions.covering(name), *map(signed, drawn)]
+    return tuple(sorted(calls, key=numbers))
+
+
+def signed(call: Inputs) -> Inputs:
+    """Return a call whose incoming gradients have both signs and unequal sizes."""
+    changed = {
+        name: (value * np.resize([1.5, -0.75, 0.5, -1.25, 0.25], np.shape(value)))
+        for name, value in call.items()
+        if name in GRADIENTS
+    }
+    return call | {k: v.astype(np.asarray(call[k]).dtype) for k, v in changed.items()}
+
+
+def gather(subject: Subject, calls: Iterable[Inputs]) -> Evidence:
+    """Ask for every call that the subject takes; stop where it breaks.
+
+    A refused array that holds NaN or infinity is asked again without; where no array is
+    answered, elements are asked alone.
+    """
+    evidence = Evidence(subject.family)
+    usable = [each for each in map(subject.usable, calls) if each is not None]
+    for call in usable:
+        ask_into(evidence, subject, call)
+        if evidence.broken:
+            return evidence
+    if not evidence.answered and subject.family.elementwise:
+        apart = [e for call in usable for e in elements(subject.family, call)]
+        for call in apart[:: max(len(apart) // ALONE, 1)]:
+            ask_into(evidence, subject, call)
+    return evidence
+
+
+def ask_into(evidence: Evidence, subject: Subject, call: Inputs) -> None:
+    """Ask for one call and note how it ended."""
+    try:
+        evidence.answered.append(Answered(call, subject.ask(call)))
+    except Broken as error:
+        evidence.broken = str(error)
+    except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
+        evidence.refused.append((call, one_line(error)))
+        plain = without_special(subject.family, call)
+        if plain is not None:
+            ask_into(evidence, subject, plain)
+
+
+def without_special(family: Family, call: Inputs) -> Inputs | None:
+    """Return a call with 1 for every NaN and infinity; None where there is none."""
+    name = family.elementwise
+    if not name or np.all(np.isfinite(call[name])):
+        return None
+    data = np.asarray(call[name])
+    return call | {name: np.where(np.isfinite(data), data, 1).astype(data.dtype)}
+
+
+def right(family: Family, choices: Choices, call: Inputs, got: Outputs) -> Outputs:
+    """Return, by output, where an answer is the one of a variant.
+
+    Where a variant refuses a number that is not NaN, any answer is right.
+    """
+    want = family.evaluate(choices, **call)
+    return {
+        name: right_elements(family, call, got[name], expected)
+        for name, expected in want.items()
+    }
+
+
+def right_elements(family: Family, call: Inputs, got: Array, want: Array) -> Bool:
+    """Return where one output is right; nowhere if it has another shape."""
+    if got.shape != want.shape:
+        return np.zeros(want.shape or (1,), bool)
+    good = family.agree(got, want)
+    undefined = np.asarray(want == REFUSED)
+    if undefined.any() and family.elementwise:
+        good = good | (undefined & ~np.isnan(call[family.elementwise]))
+    return np.asarray(good)
+
+
+def contradictions(
+    family: Family, choices: Choices, answers: Iterable[Answered]
+) -> list[int]:
+    """Return how many outputs of every answer a variant would not have given.
+
+    All of them where the variant does not accept the call.
+    """
+    return [count_wrong(family, choices, call, got) for call, got in answers]
+
+
+def count_wrong(family: Family, choices: Choices, call: Inputs, got: Outputs) -> int:
+    """Return how many outputs of one answer a variant would not have given."""
+    try:
+        parts = right(family, choices, call, got)
+    except (ValueError, IndexError):
+        return sum(a.size for a in got.values())
+    return sum(int(good.size - np.count_nonzero(good)) for good in parts.values())
+
+
+def survivors(
+    family: Family, variants: Sequence[Choices], answers: Sequence[Answered]
+) -> list[Choices]:
+    """Return the variants that no answer contradicts."""
+    left = list(variants)
+    for call, got in answers:
+        left = [v for v in left if not count_wrong(family, v, call, got)]
+        if not left:
+            break
+    return left
+
+
+def where_it_differs(
+    family: Family, choices: Choices, answers: Sequence[Answered]
+) -> str:
+    """Name the regions that the contradicted inputs visit and the others do not.
+
+    Elements are compared where the outputs have the shape of the input, else calls. ""
+    where no region separates them.
+    """
+    wrong: list[Inputs] = []
+    good: list[Inputs] = []
+    for call, got in answers:
+        split(family, choices, call, got, wrong, good)
+    wrong, good = thinned(wrong), thinned(good)
+    if not wrong:
+        return ""
+    names = list(regions.regions_of(family.name))
+    in_wrong = regions.visits(family.name, wrong)
+    in_good = regions.visits(family.name, good)
+    share = in_wrong.mean(axis=0) - (in_good.mean(axis=0) if len(good) else 0)
+    share = np.where(in_wrong.all(axis=0), share, share - 1)
+    best = [i for i in np.argsort(-share, kind="stable")[:2] if share[i] > 0]
+    return " and ".join(names[i] for i in best)
+
+
+def split(
+    family: Family,
+    choices: Choices,
+    call: Inputs,
+    got: Outputs,
+    wrong: list[Inputs],
+    good: list[Inputs],
+) -> None:
+    """Add the elements of a call to those that contradict a variant or to the others.
+
+    The whole call where its outputs are not elements.
+    """
+    try:
+        parts = right(family, choices, call, got)
+    except (ValueError, IndexError):
+        return
+    name = family.elementwise or "x"
+    shape = np.shape(call.get(name, ()))
+    same = [part for part in parts.values() if part.shape == shape and shape]
+    bad_elements = [part for part in same if not part.all()]
+    if not bad_elements or not family.elementwise:
+        fine = all(part.all() for part in parts.values())
+        (good if fine else wrong).append(call)
+        return
+    agree = np.logical_and.reduce(same).ravel()
+    for place, each in enumerate(elements(family, call)):
+        (good if agree[place] else wrong).append(each)
+
+
+def thinned(calls: list[Inputs]) -> list[Inputs]:
+    """Return at most LOOKED_AT calls, evenly taken."""
+    return calls[:: max(len(calls) // LOOKED_AT, 1)]
+
+
+def elements(family: Family, call: Inputs) -> list[Inputs]:
+    """Return one call of one element for every element of an elementwise call."""
+    shape = np.shape(call[family.elementwise])
+    spread = {
+        name: np.broadcast_to(value, shape).ravel()
+        for name, value in call.items()
+        if isinstance(value, np.ndarray) and value.ndim
+    }
+    return [
+        {
+            name: lifted(spread[name][i], name == family.elementwise, shape)
+            if name in spread
+            else value
+            for name, value in call.items()
+        }
+        for i in range(int(np.prod(shape)))
+    ]
+
+
+def lifted(value: Any, is_data: bool, shape: tuple[int, ...]) -> Any:
+    """Return one element as data of one element, or as a number."""
+    return np.reshape(value, (1,) * len(shape)) if is_data else value
+
+
+def smallest_failure(
+    subject: Subject, choices: Choices, answers: Sequence[Answered]
+) -> str:
+    """Return the smallest call that contradicts a variant, and both answers.
+
+    One element where one alone contradicts; else fewer numbers, zeros where they do.
+    """
+    family = subject.family
+    bad = [a for a in answers if count_wrong(family, choices, *a)]
+    if not bad:
+        return ""
+    fails = failing(subject, choices)
+    call = min((a.call for a in bad), key=numbers)
+    if family.elementwise:
+        alone = next((e for e in one_by_one(family, choices, bad) if fails(e)), None)
+        call = shortest(family, call, fails) if alone is None else alone
+    else:
+        call = shrink(family, call, fails)
+    try:
+        got, want = subject.ask(call), family.evaluate(choices, **call)
+    except Exception:  # noqa: BLE001 - the foreign function may raise anything
+        return ""
+    name = next(
+        (k for k in want if not right_elements(family, call, got[k], want[k]).all()), ""
+    )
+    if not name:
+        return ""
+    shown = literals(call) if numbers(call) <= 40 else f"{numbers(call)} numbers"
+    return f"{shown}   {name}: want {flat(want[name])}   got {flat(got[name])}"
+
+
+def flat(array: Array) -> str:
+    """Return up to eight values as text."""
+    values = np.ravel(array)
+    told = ", ".join(f"{v:.9g}" for v in values[:8].tolist())
+    return f"{told}, ..." if values.size > 8 else told
+
+
+def failing(subject: Subject, choices: Choices) -> Callable[[Inputs], bool]:
+    """Return the test whether the subject contradicts a variant on a call."""
+
+    def fails(call: Inputs) -> bool:
+        usable = subject.usable(call)
+        if usable is not call:
+            return False
+        try:
+            return count_wrong(subject.family, choices, call, subject.ask(call)) > 0
+        except Exception:  # noqa: BLE001 - an error is no other answer
+            return False
+
+    return fails
+
+
+def one_by_one(
+    family: Family, choices: Choices, bad: Sequence[Answered]
+) -> list[Inputs]:
+    """Return some elements that contradict a variant, those nearest to 0 first."""
+    wrong: list[Inputs] = []
+    for call, got in bad:
+        split(family, choices, call, got, wrong, [])
+    single = [e for e in wrong if np.size(e[family.elementwise]) == 1]
+
+    def magnitude(call: Inputs) -> float:
+        value = abs(float(np.ravel(call[family.elementwise])[0]))
+        return value if value == value else np.inf
+
+    return sorted(thinned(single), key=magnitude)[:12]
+
+
+def shortest(family: Family, call: Inputs, fails: Callable[[Inputs], bool]) -> Inputs:
+    """Return the first elements of a call, as few as still fail; 1 axis only."""
+    data = np.asarray(call[family.elementwise])
+    if data.ndim != 1:
+        return call
+    fewest, most = 0, data.size
+    while most - fewest > 1:
+        middle = (fewest + most) // 2
+        if fails(first_elements(call, data.size, middle)):
+            most = middle
+        else:
+            fewest = middle
+    return first_elements(call, data.size, most)
+
+
+def first_elements(call: Inputs, size: int, n: int) -> Inputs:
+    """Return a call with the first n of every array of ``size`` elements."""
+    return {
+        name: value[:n] if np.shape(value) == (size,) else value
+        for name, value in call.items()
+    }

@@ -19,7 +19,7 @@ MOVED = {
     "conformance": {
         "choices": "axes families semantics profiles reveal strategies tables:variants",
         "judge": "calls compare diagnose diagnosis:diagnose identify identify_files "
-        "checks check_functions:checks reproduce structure:patterns",
+        "checks check_functions:inspection reproduce structure:patterns",
         "carry": "child adapters runtimes runtimes_onnx runtimes_torch",
         "reach": "packs pack_files pack_verify goldens stream exports",
         "traces": "trace:record trace_bisect:bisection trace_vectors:vectors",

@@ -39,7 +39,7 @@ def run(folder, *options, text=TESTS):
 def test_options_choose_the_profile_and_counts_are_told(tmp_path):
     right = run(tmp_path, "--refqnn-profile", "onnxruntime", "--refqnn-in-process")
     assert right.returncode == 0, right.stdout
-    assert "refqnn: 6 checks compared" in right.stdout
+    assert "refqnn: 7 checks compared" in right.stdout
     wrong = run(tmp_path, "--refqnn-seconds", "30")
     assert wrong.returncode == 1
     assert "test_mine[refqnn-vectors]" in wrong.stdout
@@ -48,7 +48,7 @@ def test_options_choose_the_profile_and_counts_are_told(tmp_path):
 
 def test_counts_come_home_from_other_processes(tmp_path):
     ran = run(tmp_path, "-n", "2", "--refqnn-profile", "onnxruntime")
-    assert "refqnn: 6 checks compared" in ran.stdout
+    assert "refqnn: 7 checks compared" in ran.stdout
 
 
 def test_a_run_that_does_not_use_it_is_not_told_about_it(tmp_path):

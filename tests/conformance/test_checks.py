@@ -21,7 +21,7 @@ from refqnn.conformance import (
 from refqnn.conformance.carry.child import as_arrays
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.strategies import want
-from refqnn.conformance.judge.checks import CHECKS
+from refqnn.conformance.judge.inspection import CHECKS
 
 ROOT = Path(__file__).parent.parent.parent
 NAMES = tuple(FAMILIES["requantize"].draw(np.random.default_rng(0), 2))
@@ -64,6 +64,7 @@ def blind(x, scale, zero_point, q_min, q_max):
 WRONG = {
     "vectors": ("requantize", wrong),
     "random": ("requantize", wrong),
+    "regions": ("requantize", wrong),
     "properties": ("requantize", wrong),
     "invalid": ("quantize", blind),
     "repeated": ("requantize", drifting),
@@ -97,7 +98,7 @@ def test_a_wrong_implementation_fails_with_a_diagnosis():
 
 
 def test_expected_failures_must_fail():
-    known = ("vectors", "random", "properties")
+    known = ("vectors", "random", "regions", "properties")
     assert check_implementation(
         wrong, "requantize", in_process=True, expected_failures=known
     ).conforms

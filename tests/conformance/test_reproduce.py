@@ -135,7 +135,7 @@ def test_an_implementation_that_changes_its_mind_is_said_to():
     def once(*inputs):
         seen.append(1)
         call = dict(zip(family.candidates()[0], inputs, strict=True))
-        return want("max_pool2d", call) + (len(seen) <= 1)
+        return want("max_pool2d", call) + (len(seen) == 3)
 
     found = check_implementation(once, "max_pool2d", in_process=True)
     assert "answers change" in str(found)

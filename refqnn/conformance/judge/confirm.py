@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn._types import Array, Bool
-from refqnn.conformance.carry.child import one_line
+from refqnn.conformance.carry.words import one_line
 from refqnn.conformance.choices import regions
 from refqnn.conformance.choices.families import (
     REFUSED,
@@ -26,7 +26,7 @@ from refqnn.conformance.choices.families import (
 )
 from refqnn.conformance.judge.calls import Broken
 from refqnn.conformance.judge.reproduce import literals, numbers, shrink
-from refqnn.conformance.judge.subject import GRADIENTS, Subject
+from refqnn.conformance.judge.subject import GRADIENTS, Subject, without_special
 
 #: lengths of drawn arrays: one, a tail, whole vectors, a vector and one more, many
 LENGTHS = (1, 7, 64, 65, 1000)
@@ -65,12 +65,18 @@ class Evidence:
         seen = regions.visited(name, [call for call, _ in self.answered])
         return tuple(region for region in regions.regions_of(name) if region in seen)
 
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """The regions that no answered call visits."""
+        seen = set(self.regions)
+        return tuple(r for r in regions.regions_of(self.family.name) if r not in seen)
+
     def unseen(self, subject: Subject) -> tuple[str, ...]:
         """Return the regions that no answered call visits, and why where it is known.
 
         Then the kinds of calls that were left out.
         """
-        every, seen = regions.regions_of(self.family.name), set(self.regions)
+        seen = set(self.regions)
         whys = {
             region: why
             for call, why in reversed(self.refused)
@@ -78,8 +84,7 @@ class Evidence:
         }
         lines = [
             f"{region} (refused: {whys[region]})" if region in whys else region
-            for region in every
-            if region not in seen
+            for region in self.missed
         ]
         if self.refused and not whys:
             _, why = self.refused[0]
@@ -139,15 +144,6 @@ def ask_into(evidence: Evidence, subject: Subject, call: Inputs) -> None:
         plain = without_special(subject.family, call)
         if plain is not None:
             ask_into(evidence, subject, plain)
-
-
-def without_special(family: Family, call: Inputs) -> Inputs | None:
-    """Return a call with 1 for every NaN and infinity; None where there is none."""
-    name = family.elementwise
-    if not name or np.all(np.isfinite(call[name])):
-        return None
-    data = np.asarray(call[name])
-    return call | {name: np.where(np.isfinite(data), data, 1).astype(data.dtype)}
 
 
 def right(family: Family, choices: Choices, call: Inputs, got: Outputs) -> Outputs:
@@ -350,7 +346,7 @@ def one_by_one(
 
     def magnitude(call: Inputs) -> float:
         value = abs(float(np.ravel(call[family.elementwise])[0]))
-        return value if value == value else np.inf
+        return np.inf if np.isnan(value) else value
 
     return sorted(thinned(single), key=magnitude)[:12]
 

@@ -44,7 +44,7 @@ HELD = 64
 @final
 @dataclass(frozen=True)
 class Identification:
-    """What a function may be, after the questions that decide and those that confirm."""
+    """What a function may be after the questions that decide and that confirm."""
 
     family: str
     #: every variant that agrees with all answers, one class that no input separates
@@ -167,8 +167,8 @@ def identify(
 
     >>> found = identify(lambda x, s, z, lo, hi: np.clip(np.rint(x / s) + z, lo, hi),
     ...                  "quantize")
-    >>> found.explained, found.undetermined
-    (False, {})
+    >>> found.certain["rounding"], found.certain["zero_point_when"], found.unseen
+    ('half_even', 'after_rounding', ())
     """
     known = table(family)
     with subject_of(
@@ -325,7 +325,7 @@ def weigh(
         ],
     )
     seen = Evidence(family, [*asked.answered, *arrays], evidence.refused)
-    about = {
+    about: dict[str, Any] = {
         "confirmed": evidence.total,
         "regions": evidence.regions,
         "unseen": seen.unseen(subject),

@@ -1,15 +1,32 @@
-"""Questions and answers through files, where there is no live function."""
+"""Questions and answers through files, where there is no live function.
+
+The file holds the inputs that separate all variants, then inputs over the regions of
+the family that confirm. An elementwise family has one array an argument, an entry an
+input; any other has ``0000/NAME``, ``0001/NAME``, ... for its calls.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.conformance.choices.families import FAMILIES, stack
+from refqnn.conformance.choices.families import (
+    FAMILIES,
+    Choices,
+    Family,
+    Inputs,
+    Outputs,
+    stack,
+)
+from refqnn.conformance.choices.families.family import FIXED
 from refqnn.conformance.choices.variants import Table, table
+from refqnn.conformance.judge import confirm
+from refqnn.conformance.judge.confirm import Answered, Evidence
 from refqnn.conformance.judge.identify import (
+    BadAnswer,
     Identification,
     as_vector,
     conclude,
@@ -18,43 +35,62 @@ from refqnn.conformance.judge.identify import (
 from refqnn.files import Unreadable, headed, read_headed, read_npz, write_npz
 
 FORMAT = "refqnn probes 1"
-
-
-def identify_answers(
-    family: str, probes: Sequence[int], answers: Sequence[Array]
-) -> Identification:
-    """Return what answers to given probes leave, without a live function."""
-    known = table(family)
-    alive = list(range(len(known.variants)))
-    complaint = ""
-    for probe, answer in zip(probes, answers, strict=True):
-        vector, said = as_vector(answer, known.outcomes[probe].shape[1])
-        complaint = complaint or said
-        alive = remaining(known, alive, probe, vector)
-    return conclude(known, alive, probes, complaint)
+#: entries that confirm, of an elementwise family
+ENTRIES = 1500
 
 
 def write_probes(family: str, path: str | PathLike[str]) -> int:
-    """Write the inputs that separate all variants of a family; return how many.
-
-    An elementwise family has one array an argument, an entry a probe; any other has
-    ``0000/NAME``, ``0001/NAME``, ... for its calls.
-    """
+    """Write the inputs that separate all variants and that confirm; return how many."""
     known = table(family)
-    chosen = known.discriminating()
-    header = {"format": FORMAT, "family": family, "probes": chosen}
-    write_npz(path, headed(header) | as_entries(known, chosen))
-    return len(chosen)
+    chosen, more = known.discriminating(), confirming(known)
+    calls = [*(known.probes[p] for p in chosen), *more]
+    header = {
+        "format": FORMAT,
+        "family": family,
+        "probes": chosen,
+        "confirming": len(more),
+    }
+    write_npz(path, headed(header) | as_entries(known.family, calls))
+    return len(calls)
 
 
-def as_entries(known: Table, probes: Sequence[int]) -> dict[str, Array]:
+def confirming(known: Table) -> list[Inputs]:
+    """Return the inputs that confirm, in the form of the probes.
+
+    Entries of one shape for an elementwise family: the elements of its whole arrays,
+    and the candidates that decide nothing.
+    """
+    family, calls = known.family, confirm.confirming_calls(known.family.name)
+    if not family.stacks:
+        return list(calls)
+    form = form_of(known.probes[0])
+    apart = [e for call in calls for e in confirm.elements(family, call)]
+    if np.ndim(known.probes[0][family.elementwise]) == 0:
+        apart = [e | {family.elementwise: scalar(e[family.elementwise])} for e in apart]
+    fits = [e for e in [*apart, *known.probes] if form_of(e) == form]
+    return fits[:: max(len(fits) // ENTRIES, 1)]
+
+
+def scalar(value: Array) -> Any:
+    """Return an array of one element as a number of its dtype."""
+    return np.ravel(value)[0]
+
+
+def form_of(call: Inputs) -> tuple[object, ...]:
+    """Return what the entries of a file share: fixed arguments, shapes, dtypes."""
+    return tuple(
+        value if name in FIXED else (np.shape(value), np.asarray(value).dtype.kind)
+        for name, value in call.items()
+    )
+
+
+def as_entries(family: Family, calls: Sequence[Inputs]) -> dict[str, Array]:
     """Return the arrays of a file of probes."""
-    chosen = [known.probes[p] for p in probes]
-    if known.family.stacks and chosen:
-        return {name: np.asarray(a) for name, a in stack(chosen).items()}
+    if family.stacks and calls:
+        return {name: np.asarray(a) for name, a in stack(calls).items()}
     return {
         f"{i:04d}/{name}": np.asarray(a)
-        for i, inputs in enumerate(chosen)
+        for i, inputs in enumerate(calls)
         for name, a in inputs.items()
     }
 
@@ -70,11 +106,73 @@ def identify_files(
     header = read_header(probes)
     known = table(header["family"])
     given = outputs if isinstance(outputs, Mapping) else read_npz(outputs)
+    chosen = header["probes"]
+    more = confirming(known)[: header.get("confirming", 0)]
     answers = [
-        np.concatenate([part(known, given, i, name) for name in known.family.outputs])
-        for i in range(len(header["probes"]))
+        {name: part(known, given, i, name) for name in known.family.outputs}
+        for i in range(len(chosen) + len(more))
     ]
-    return identify_answers(header["family"], header["probes"], answers)
+    alive, complaint = list(range(len(known.variants))), ""
+    for probe, answer in zip(chosen, answers, strict=False):
+        try:
+            vector = as_vector(answer, known.outcomes[probe].shape[1])
+        except BadAnswer as error:
+            alive, complaint = [], complaint or str(error)
+            break
+        alive = remaining(known, alive, probe, vector)
+    left = [known.variants[v] for v in alive]
+    return held_against(known, left, chosen, more, answers[len(chosen) :], complaint)
+
+
+def held_against(
+    known: Table,
+    left: Sequence[Choices],
+    chosen: Sequence[int],
+    more: Sequence[Inputs],
+    answers: Sequence[Outputs],
+    complaint: str,
+) -> Identification:
+    """Return what the confirming answers leave of the variants that are left."""
+    family = known.family
+    if family.stacks and more:
+        together = {
+            name: np.stack([answer[name] for answer in answers])
+            for name in family.outputs
+        }
+        arrays = [shaped(family, Answered(stack(more), together))]
+    else:
+        arrays = [
+            shaped(family, Answered(call, answer))
+            for call, answer in zip(more, answers, strict=True)
+        ]
+    evidence = Evidence(family, arrays)
+    left_over = confirm.survivors(family, left, arrays)
+    found = conclude(known, left_over, chosen, complaint)
+    if left and not left_over:
+        region = confirm.where_it_differs(family, left[0], arrays)
+        wrong = sum(confirm.contradictions(family, left[0], arrays))
+        found = replace(
+            found,
+            complaint=f"fits everything but {region} ({wrong} of {evidence.total} "
+            "outputs)",
+            nearest=left[0],
+        )
+    return replace(
+        found,
+        confirmed=evidence.total,
+        regions=evidence.regions,
+        unseen=evidence.missed,
+    )
+
+
+def shaped(family: Family, answer: Answered) -> Answered:
+    """Return an answer with outputs in the shapes of the reference, where they fit."""
+    like = family.evaluate(family.default, **answer.call)
+    outputs = {
+        name: got.reshape(like[name].shape) if got.size == like[name].size else got
+        for name, got in answer.outputs.items()
+    }
+    return Answered(answer.call, outputs)
 
 
 def part(known: Table, given: Mapping[str, Array], i: int, name: str) -> Array:

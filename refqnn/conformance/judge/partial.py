@@ -189,7 +189,7 @@ def rule_of_vectors(
 def follows(
     family: Family, single: Choices, vector: Choices, call: Inputs, got: Outputs
 ) -> bool:
-    """Return whether an array follows one rule in its vectors and either in its tail."""
+    """Return whether an array follows one rule in vectors and either in its tail."""
     try:
         one, many = (family.evaluate(rule, **call) for rule in (single, vector))
     except (ValueError, IndexError):

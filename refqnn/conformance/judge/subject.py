@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.conformance.carry.child import Child, as_arrays, isolated, one_line
+from refqnn.conformance.carry.child import Child, isolated
+from refqnn.conformance.carry.messages import as_arrays
+from refqnn.conformance.carry.words import one_line
 from refqnn.conformance.choices.families import Family, Inputs, Outputs
 from refqnn.conformance.judge.calls import Broken, as_outputs
 
@@ -61,6 +63,10 @@ class Every2nd(NamedTuple):
         memory = np.zeros((*outer, 2 * n), self.dense.dtype)
         memory[..., ::2] = self.dense
         return memory[..., ::2]
+
+
+class Unfit(ValueError):  # noqa: N818 - says what the argument is
+    """An argument that the type of a foreign function cannot hold: not its fault."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,12 @@ class Subject:
         name = self.family.elementwise
         data = np.asarray(call[name]) if name else np.zeros(0)
         lifted = call | {name: np.atleast_1d(call[name])} if name else call
-        answer = self.called(*(for_travel(lifted[arg]) for arg in self.takes))
+        try:
+            answer = self.called(*(for_travel(lifted[arg]) for arg in self.takes))
+        except Broken as error:
+            if " cannot hold " in str(error):
+                raise Unfit(str(error)) from None
+            raise
         outputs = as_outputs(self.family, answer)
         if not name or data.ndim:
             return outputs
@@ -154,20 +165,20 @@ class Subject:
         return True
 
     def settle(self, calls: Sequence[Inputs]) -> None:
-        """Find the kinds of arguments that the function refuses, by two calls each.
+        """Find the kinds of arguments that the function refuses, by few calls each.
 
         A function that refuses every kind is taken to refuse none: it is broken.
         """
         groups: dict[Kind, list[Inputs]] = {}
         for call in calls:
             usable = self.usable(call)
+            usable = (usable and without_special(self.family, usable)) or usable
             for each in () if usable is None else (usable, *recasts(usable)):
                 if self.is_supported(each):
                     groups.setdefault(kind_of(each), []).append(each)
         self.left_out.clear()
         refusals = {
-            kind: self.refusal(sorted(group, key=spread)[-2:])
-            for kind, group in groups.items()
+            kind: self.refusal(typical(group)) for kind, group in groups.items()
         }
         if not all(refusals.values()):
             self.refuses = {kind: why for kind, why in refusals.items() if why}
@@ -212,7 +223,8 @@ def subject_of(
         seconds = function.seconds
     positional, keywords = taken(whole, names)
     careful = Careful(whole, positional, keywords)
-    with isolated(careful, seconds, in_process=in_process) as called:
+    here = in_process or (isinstance(function, Child) and function.start == "spawn")
+    with isolated(careful, seconds, in_process=here) as called:
         yield Subject(family, called, (*positional, *keywords), supports)
 
 
@@ -337,6 +349,21 @@ def unlike_any(kind: Kind, accepted: Iterable[Kind]) -> str:
     known = {pair for other in accepted for pair in other}
     new = [pair for pair in kind if pair not in known] or kind
     return ", ".join(" ".join(pair) for pair in new if pair[1] != "number")
+
+
+def typical(calls: Sequence[Inputs]) -> list[Inputs]:
+    """Return the two calls with the widest codes, and two others."""
+    ordered = sorted(calls, key=spread)
+    return [*ordered[-2:], *ordered[:2]]
+
+
+def without_special(family: Family, call: Inputs) -> Inputs | None:
+    """Return a call with 1 for every NaN and infinity; None where there is none."""
+    name = family.elementwise
+    if not name or np.all(np.isfinite(call[name])):
+        return None
+    data = np.asarray(call[name])
+    return call | {name: np.where(np.isfinite(data), data, 1).astype(data.dtype)}
 
 
 def spread(call: Inputs) -> float:

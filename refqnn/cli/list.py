@@ -71,6 +71,6 @@ def axes() -> dict[str, str]:
 
 def checks() -> dict[str, str]:
     """Return the checks with their descriptions."""
-    from refqnn.conformance.judge.checks import CHECKS
+    from refqnn.conformance.judge.inspection import CHECKS
 
     return {name: (check.__doc__ or "").strip() for name, check in CHECKS.items()}

@@ -133,9 +133,9 @@ def test_an_implementation_that_changes_its_mind_is_said_to():
     family, seen = FAMILIES["max_pool2d"], []
 
     def once(*inputs):
-        seen.append(1)
+        seen.append(inputs[0].size == 1)
         call = dict(zip(family.candidates()[0], inputs, strict=True))
-        return want("max_pool2d", call) + (len(seen) == 3)
+        return want("max_pool2d", call) + (seen[-1] and sum(seen) == 1)
 
     found = check_implementation(once, "max_pool2d", in_process=True)
     assert "answers change" in str(found)

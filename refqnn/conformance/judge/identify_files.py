@@ -62,13 +62,19 @@ def confirming(known: Table) -> list[Inputs]:
     """
     family, calls = known.family, confirm.confirming_calls(known.family.name)
     if not family.stacks:
-        return list(calls)
+        forms = {plain_form(probe) for probe in known.probes}
+        return [call for call in calls if plain_form(call) in forms]
     form = form_of(known.probes[0])
     apart = [e for call in calls for e in confirm.elements(family, call)]
     if np.ndim(known.probes[0][family.elementwise]) == 0:
         apart = [e | {family.elementwise: scalar(e[family.elementwise])} for e in apart]
     fits = [e for e in [*apart, *known.probes] if form_of(e) == form]
     return fits[:: max(len(fits) // ENTRIES, 1)]
+
+
+def plain_form(call: Inputs) -> tuple[str, ...]:
+    """Return the types of the arguments that are no arrays."""
+    return tuple(type(v).__name__ for v in call.values() if not np.ndim(v))
 
 
 def scalar(value: Array) -> Any:

@@ -150,7 +150,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 
 
 def method_of(name: str) -> Method:
-    """Return the method of a name.
+    """Look a method up by its name; raise for an unknown one.
 
     >>> method_of("pareto").ends
     8

@@ -42,7 +42,7 @@ def straight_through_round(
     if not np.isfinite(x).all():
         raise ValueError("x must be finite: infinity and NaN leave no residual")
     if frozen is not None:
-        return held(x, frozen), frozen
+        return frozen_form(x, frozen), frozen
     y = np.rint(x)
     inside = np.ones(x.shape, bool)
     return y, StraightThroughCache(inside, residual(x, y, inside))
@@ -57,7 +57,7 @@ def straight_through_round_backward(dy: Float, cache: StraightThroughCache) -> F
     >>> straight_through_round_backward(np.array([3.0]), cache)
     array([3.])
     """
-    return passed(dy, cache)
+    return masked_backward(dy, cache)
 
 
 def straight_through_sign(
@@ -76,7 +76,7 @@ def straight_through_sign(
     if np.isnan(x).any():
         raise ValueError("x must not be NaN: NaN has no sign")
     if frozen is not None:
-        return held(x, frozen), frozen
+        return frozen_form(x, frozen), frozen
     y = np.where(x >= 0, x.dtype.type(1), x.dtype.type(-1))
     inside = between(x, -1, 1, closed=closed)
     return y, StraightThroughCache(inside, residual(x, y, inside))
@@ -91,7 +91,7 @@ def straight_through_sign_backward(dy: Float, cache: StraightThroughCache) -> Fl
     >>> straight_through_sign_backward(np.array([5.0, 5.0, 5.0]), cache)
     array([5., 0., 0.])
     """
-    return passed(dy, cache)
+    return masked_backward(dy, cache)
 
 
 def straight_through_clip(
@@ -115,7 +115,7 @@ def straight_through_clip(
     if not lo <= hi:
         raise ValueError(f"lo must be at most hi, got lo = {lo}, hi = {hi}")
     if frozen is not None:
-        return held(x, frozen), frozen
+        return frozen_form(x, frozen), frozen
     y = np.clip(x, x.dtype.type(lo), x.dtype.type(hi))
     inside = between(x, lo, hi, closed=closed)
     return y, StraightThroughCache(inside, residual(x, y, inside))
@@ -130,7 +130,7 @@ def straight_through_clip_backward(dy: Float, cache: StraightThroughCache) -> Fl
     >>> straight_through_clip_backward(np.array([5.0, 5.0, 5.0]), cache)
     array([0., 5., 0.])
     """
-    return passed(dy, cache)
+    return masked_backward(dy, cache)
 
 
 def between(x: Float, lo: float, hi: float, *, closed: bool) -> Bool:
@@ -149,12 +149,13 @@ def residual(x: Float, y: Float, inside: Bool) -> Float:
     return y - np.where(inside, x, 0)
 
 
-def held(x: Float, cache: StraightThroughCache) -> Float:
+def frozen_form(x: Float, cache: StraightThroughCache) -> Float:
     """y = m0 x + r0, equation (2)
 
     x: (...)  ->  (...)
 
-    >>> held(np.array([0.5]), StraightThroughCache(np.array([True]), np.array([0.25])))
+    >>> cache = StraightThroughCache(np.array([True]), np.array([0.25]))
+    >>> frozen_form(np.array([0.5]), cache)
     array([0.75])
     """
     if x.shape != cache.inside.shape:
@@ -164,7 +165,7 @@ def held(x: Float, cache: StraightThroughCache) -> Float:
     return np.where(cache.inside, x, 0) + cache.residual
 
 
-def passed(dy: Float, cache: StraightThroughCache) -> Float:
+def masked_backward(dy: Float, cache: StraightThroughCache) -> Float:
     """dx = dy m, equation (1)
 
     dy: (...)  ->  (...)

@@ -48,9 +48,9 @@ from refqnn.networks import build
 from refqnn.nn import Sequential, Stage, carry_over, fit_stages, loss_and_gradient
 from refqnn.nn.staged import Begin, Builder
 from refqnn.nn.training import Objective
+from refqnn.ops.straight_through import StraightThroughCache
 from refqnn.quantizers import dorefa_activation, dorefa_activation_backward
 from refqnn.quantizers.checks import check_bits, check_finite
-from refqnn.quantizers.dorefa import DoReFaActivationCache
 
 #: bits of weights and of activations; None is floating point
 Bits = tuple[int | None, int | None]
@@ -193,7 +193,7 @@ class GuidanceCache(NamedTuple):
     """What the backward needs, and what freezes the rounding."""
 
     D: Float  # phi(a_full) - a_low
-    phi: DoReFaActivationCache
+    phi: StraightThroughCache
     share: float  # 1 / N, or what mean_over asks for
 
 

@@ -5,14 +5,16 @@ arXiv:1711.11294. The paper's names for the parts, without its equation numbers:
 
     paper                                     code        where
     W_bar = W - mean(W), std(W)               t           abc_thresholds
-    u_i = -1 + 2 (i - 1) / (M - 1)            u           abc_thresholds
-    B_i = sign(W_bar + u_i std(W))            signs       nested_signs
-    alpha = argmin ||W - B alpha||^2          alpha       abc_alpha
-    W ~ sum alpha_i B_i                       y           abc_weight
-    dL/dW with dB_i/dW = 1                    dw          abc_weight_backward
-    H_v(x) = sign(clip(x + v, 0, 1) - 1/2)    signs       abc_activation
-    R ~ sum beta_n H_(v_n)(R)                 y           abc_activation
-    dH/dx where 0 <= x + v <= 1               near        abc_activation_backward
+    u_i = -1 + 2 (i - 1) / (M - 1), (U)       u           abc_thresholds
+    B_i = sign(W_bar + u_i std(W)), (B)       signs       nested_signs
+    alpha = argmin ||W - B alpha||^2, (A)     alpha       abc_alpha
+    W ~ sum alpha_i B_i, (W)                  y           abc_weight
+    dL/dW with dB_i/dW = 1, (G)               dw          abc_weight_backward
+    H_v(x) = sign(clip(x + v, 0, 1) - 1/2)    signs       abc_activation, (H)
+    R ~ sum beta_n H_(v_n)(R), (R)            y           abc_activation
+    dH/dx where 0 <= x + v <= 1, (N)          near        abc_activation
+
+Letters are names of this file, not numbers of the paper.
 
 The bases are nested: B_i is +1 from -u_i std(W) up. So the code of a value is how many
 bases are +1, and M bases make at most M + 1 levels, not 2^M. All values up to the first
@@ -94,7 +96,7 @@ def abc_weight(
     if frozen is not None:
         return frozen.y + frozen.slope * (w - frozen.w), frozen
     a = abc_alpha(w, bases=bases) if alpha is None else coefficients(alpha, bases, w)
-    y = nested_levels(a, w)[nested_codes(w, abc_thresholds(w, bases))]
+    y = nested_levels(a, w)[nested_codes(w, abc_thresholds(w, bases))]  # (W)
     slope = np.full(w.shape, a.sum(), w.dtype)
     if clip_grad:
         slope = np.where(np.abs(w) <= 1, slope, 0)
@@ -111,7 +113,7 @@ def abc_weight_backward(dy: Float, cache: ABCWeightCache) -> Float:
     array([2., 2., 2., 2.])
     """
     check_gradient(dy, cache.y.shape)
-    return dy * cache.slope
+    return dy * cache.slope  # (G)
 
 
 def abc_alpha(w: Float, *, bases: int) -> Float:
@@ -130,7 +132,7 @@ def abc_alpha(w: Float, *, bases: int) -> Float:
         return np.zeros(bases)
     codes = nested_codes(w, abc_thresholds(w, bases)).ravel()
     target = w.ravel().astype(np.float64)
-    return np.linalg.lstsq(nested_signs(bases)[codes], target, rcond=None)[0]
+    return np.linalg.lstsq(nested_signs(bases)[codes], target, rcond=None)[0]  # (A)
 
 
 def abc_thresholds(w: Float, bases: int) -> Float:
@@ -150,7 +152,7 @@ def abc_thresholds(w: Float, bases: int) -> Float:
     most = np.abs(centred).max()
     share = centred / most if most > 0 else centred
     std = most * np.sqrt(np.mean(share**2))
-    u = np.linspace(-1, 1, bases) if bases > 1 else np.zeros(1)
+    u = np.linspace(-1, 1, bases) if bases > 1 else np.zeros(1)  # (U)
     return mean - u[::-1] * std
 
 
@@ -176,7 +178,7 @@ def nested_signs(bases: int) -> Float:
            [ 1.,  1.]])
     """
     on = np.arange(bases) >= bases - np.arange(bases + 1)[:, None]
-    return np.where(on, 1.0, -1.0)
+    return np.where(on, 1.0, -1.0)  # (B)
 
 
 def nested_levels(alpha: Float, w: Float) -> Float:
@@ -203,7 +205,7 @@ def bases_of_call(bits: int | None, bases: int) -> int:
 
 
 def coefficients(p: Float, bases: int, x: Float, *, name: str = "alpha") -> Float:
-    """Return a coefficient for every basis in float64; raise for what is none."""
+    """Return a coefficient for every basis in float64; raise for other shapes."""
     p = np.asarray(p).astype(np.float64)
     if p.shape != (bases,):
         raise ValueError(f"{name} must be ({bases},), one for every basis: {p.shape}")
@@ -241,14 +243,15 @@ def abc_activation(
     v, beta = check_shifts(x, v, beta)
     if frozen is not None:
         moved = (x - frozen.x) + along(v - frozen.v, x)
-        held = frozen.signs + np.where(frozen.near, frozen.ste_slope * moved, 0)
-        return (along(beta, x) * held).sum(0).astype(x.dtype), frozen
+        h = frozen.signs + np.where(frozen.near, frozen.ste_slope * moved, 0)
+        return (along(beta, x) * h).sum(0).astype(x.dtype), frozen
     shifted = x + along(v, x)
-    near = (shifted >= 0) & (shifted <= 1)
+    near = (shifted >= 0) & (shifted <= 1)  # (N)
     one = np.ones((), x.dtype)
-    signs = np.where(x >= along(shift_thresholds(v), x), one, -one)
+    signs = np.where(x >= along(shift_thresholds(v), x), one, -one)  # (H)
     codes, levels = shift_codes_and_levels(x, v, beta)
-    return levels[codes], ABCActivationCache(x, v, beta, signs, near, ste_slope)
+    y = levels[codes]  # (R)
+    return y, ABCActivationCache(x, v, beta, signs, near, ste_slope)
 
 
 def abc_activation_backward(
@@ -280,7 +283,7 @@ def along(p: Float, x: Float) -> Float:
 
 
 def check_shifts(x: Float, v: Float, beta: Float) -> tuple[Float, Float]:
-    """Return v and beta in the dtype of x; raise for what are none."""
+    """Return v and beta in the dtype of x; raise unless (N,) both, 1 <= N <= 16."""
     if np.ndim(v) != 1 or not 1 <= np.size(v) <= MOST_BASES:
         raise ValueError(f"v must be (N,), 1 <= N <= {MOST_BASES}, got {np.shape(v)}")
     v = coefficients(v, np.size(v), x, name="v")

@@ -5,10 +5,12 @@ Quantized Neural Networks. Journal of Computer Science and Technology 32, 2017,
 arXiv:1706.07145. The paper's names for the parts, without its equation numbers:
 
     paper                                    code    where
-    recursive partition by the median        t       balanced_thresholds
-    the bin l of a weight, l of W_e          code    balanced_codes
-    rescaling to [-S, S]                     y       balanced
+    recursive partition by the median, (P)   t       cuts, balanced_thresholds
+    the bin l of a weight, l of W_e, (L)     code    balanced_codes
+    rescaling to [-S, S], (R)                y       balanced, odd_codes_and_step
     straight-through                         dw      balanced_backward
+
+(P), (L) and (R) are names of this file, not numbers of the paper.
 
 Every set of weights is cut at its lower median (a median goes left), b times. The code
 is the number of the leaf; the 2^b levels are even, y = 2 S (code / (2^b - 1) - 1/2).
@@ -29,13 +31,14 @@ Left open by the paper or not confirmed, and chosen here:
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, final
+from typing import Literal, final
 
 import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
+    ResidualCache,
     check_bits,
     check_finite,
     flush,
@@ -52,20 +55,14 @@ Split = Literal["median", "mean"]
 Scale = Literal["max", "2E"]
 
 
-class BalancedCache(NamedTuple):
-    """What freezes the rounding; the backward is the identity."""
-
-    residual: Float  # y - w
-
-
 def balanced(
     w: Float,
     *,
     bits: int,
     split: Split = "median",
     scale: Scale = "max",
-    frozen: BalancedCache | None = None,
-) -> tuple[Float, BalancedCache]:
+    frozen: ResidualCache | None = None,
+) -> tuple[Float, ResidualCache]:
     """y = S (2 code - n) / n,  n = 2^b - 1, code the leaf of the recursive split
 
     w: (O, ...)  ->  y: (O, ...), dtype of w; all filters are one group
@@ -84,11 +81,11 @@ def balanced(
     if frozen is not None:
         return w + frozen.residual, frozen
     q, s = odd_codes_and_step(w, bits, split, scale)
-    y = s * q
-    return y, BalancedCache(y - w)
+    y = s * q  # (R), s = S / n
+    return y, ResidualCache(y - w)
 
 
-def balanced_backward(dy: Float, cache: BalancedCache) -> Float:
+def balanced_backward(dy: Float, cache: ResidualCache) -> Float:
     """dw = dy; partition and scale are treated as constants.
 
     dy: (O, ...)  ->  dw: (O, ...)
@@ -140,7 +137,7 @@ def balanced_codes(w: Float, thresholds: Float, split: str) -> Int:
     array([0, 2])
     """
     side: Literal["left", "right"] = "left" if split == "median" else "right"
-    return np.searchsorted(thresholds, w, side=side)
+    return np.searchsorted(thresholds, w, side=side)  # (L)
 
 
 def balanced_thresholds(w: Float, bits: int, split: str) -> Float:
@@ -162,7 +159,7 @@ def cuts(w: Float, bits: int, split: str, last: float) -> list[float]:
     """
     if bits == 0:
         return []
-    t = cut(w, split) if w.size else last
+    t = cut(w, split) if w.size else last  # (P)
     middle = int(np.searchsorted(w, t, side="right" if split == "median" else "left"))
     left, right = w[:middle], w[middle:]
     return [*cuts(left, bits - 1, split, t), t, *cuts(right, bits - 1, split, t)]

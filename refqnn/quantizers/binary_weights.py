@@ -14,13 +14,14 @@ The paper credits DoReFa (Zhou et al. 2016), whose scale is one per layer:
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, final
+from typing import Literal, final
 
 import numpy as np
 
 from refqnn._types import Float
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
+    ResidualCache,
     check_finite,
     group_axes,
     mean_abs,
@@ -33,15 +34,9 @@ from refqnn.quantizers.module import (
 Group = Literal["filter", "layer"]
 
 
-class BinaryCache(NamedTuple):
-    """What freezes the rounding; the backward is the identity."""
-
-    residual: Float  # y - w
-
-
 def binary(
-    w: Float, *, group: Group = "filter", frozen: BinaryCache | None = None
-) -> tuple[Float, BinaryCache]:
+    w: Float, *, group: Group = "filter", frozen: ResidualCache | None = None
+) -> tuple[Float, ResidualCache]:
     """y = m_i * sgn(w),  m_i = mean|w_i|,  sgn(0) = +1
 
     w: (O, ...)  ->  y: (O, ...), dtype of w
@@ -60,10 +55,10 @@ def binary(
         return w + frozen.residual, frozen
     m = mean_abs(w, group=group)  # (2)
     y = m * binary_codes(w, m)  # (4)
-    return y, BinaryCache(y - w)
+    return y, ResidualCache(y - w)
 
 
-def binary_backward(dy: Float, cache: BinaryCache) -> Float:
+def binary_backward(dy: Float, cache: ResidualCache) -> Float:
     """dw = dy (5); the scale is treated as a constant.
 
     dy: (O, ...)  ->  dw: (O, ...)

@@ -17,6 +17,12 @@ from refqnn.ops.checks import check_float, check_gradient
 MOST_BITS = 16
 
 
+class ResidualCache(NamedTuple):
+    """What freezes the rounding where the backward is the identity."""
+
+    residual: Float  # y - v
+
+
 def check_bits(bits: int, *, least: int, most: int = MOST_BITS) -> None:
     """Raise unless ``least <= bits <= most``; a bool is not a number of bits.
 
@@ -215,8 +221,8 @@ def propagating(op: Any, op_backward: Any) -> tuple[Any, Any]:
         nan, bound = np.isnan(x), x.dtype.type(largest(x.dtype))
         bound = np.nextafter(bound, x.dtype.type(0))  # the cast may have rounded up
         x_finite = np.clip(np.where(nan, 0, x), -bound, bound)
-        held = None if frozen is None else frozen.cache
-        y, cache = op(x_finite, *args, frozen=held, **options)
+        recorded = None if frozen is None else frozen.cache
+        y, cache = op(x_finite, *args, frozen=recorded, **options)
         return np.where(nan, x, y), Propagated(cache, nan)
 
     def backward(dy: Float, cache: Propagated) -> Any:

@@ -27,15 +27,21 @@ from typing import NamedTuple, final
 
 import numpy as np
 
-from refqnn._types import Bool, Float
+from refqnn._types import Float
 from refqnn.ops.checks import check_gradient
+from refqnn.ops.straight_through import (
+    StraightThroughCache,
+    frozen_form,
+    masked_backward,
+    residual,
+)
 from refqnn.quantizers.binary_weights import (
     Binary,
-    BinaryCache,
     binary,
     binary_backward,
 )
 from refqnn.quantizers.checks import (
+    ResidualCache,
     check_bits,
     check_finite,
     check_noise,
@@ -65,20 +71,13 @@ class DoReFaWeightCache(NamedTuple):
         return t / M if self.M else np.zeros_like(t)
 
 
-class DoReFaActivationCache(NamedTuple):
-    """Where the clip does not act, and what freezes the rounding."""
-
-    inside: Bool
-    residual: Float  # y - x inside, else y
-
-
 def dorefa_weight(
     w: Float,
     *,
     bits: int,
     max_grad: bool = True,
-    frozen: DoReFaWeightCache | BinaryCache | None = None,
-) -> tuple[Float, DoReFaWeightCache | BinaryCache]:
+    frozen: DoReFaWeightCache | ResidualCache | None = None,
+) -> tuple[Float, DoReFaWeightCache | ResidualCache]:
     """y = 2 quantize_k(tanh(w) / (2 max|tanh(w)|) + 1/2) - 1;  1 bit: mean|w| sgn(w)
 
     w: (O, ...)  ->  y: (O, ...), dtype of w
@@ -94,9 +93,9 @@ def dorefa_weight(
     array([[ 3., -3.,  1.,  1.]])
     """
     check_bits(bits, least=1)
-    if isinstance(frozen, BinaryCache) or bits == 1:
-        held = frozen if isinstance(frozen, BinaryCache) else None
-        return binary(w, group="layer", frozen=held)  # section 2.3, 1 bit
+    if isinstance(frozen, ResidualCache) or bits == 1:
+        recorded = frozen if isinstance(frozen, ResidualCache) else None
+        return binary(w, group="layer", frozen=recorded)  # section 2.3, 1 bit
     check_finite(w, name="w")
     if frozen is not None:
         return (frozen.ratio(w) + frozen.residual).astype(w.dtype), frozen
@@ -108,7 +107,9 @@ def dorefa_weight(
     return y, cache._replace(residual=y - cache.ratio(w))
 
 
-def dorefa_weight_backward(dy: Float, cache: DoReFaWeightCache | BinaryCache) -> Float:
+def dorefa_weight_backward(
+    dy: Float, cache: DoReFaWeightCache | ResidualCache
+) -> Float:
     """dw = (1 - t^2) (dy / M - s sum(dy t) / M^2),  s = sgn(t) / |A| where |t| = M
 
     dy: (O, ...)  ->  dw: (O, ...)
@@ -120,7 +121,7 @@ def dorefa_weight_backward(dy: Float, cache: DoReFaWeightCache | BinaryCache) ->
     >>> dorefa_weight_backward(np.ones((1, 1)), cache)
     array([[0.]])
     """
-    if isinstance(cache, BinaryCache):
+    if isinstance(cache, ResidualCache):
         return binary_backward(dy, cache)
     t, M, at_max, _, max_grad = cache
     check_gradient(dy, t.shape)
@@ -162,8 +163,8 @@ def dorefa_weight_codes(w: Float, M: float, bits: int) -> Float:
 
 
 def dorefa_activation(
-    x: Float, *, bits: int, frozen: DoReFaActivationCache | None = None
-) -> tuple[Float, DoReFaActivationCache]:
+    x: Float, *, bits: int, frozen: StraightThroughCache | None = None
+) -> tuple[Float, StraightThroughCache]:
     """y = quantize_k(clip(x, 0, 1)) = round(n clip(x, 0, 1)) / n,  n = 2^k - 1
 
     x: (...)  ->  y: (...), dtype of x
@@ -179,13 +180,13 @@ def dorefa_activation(
     check_bits(bits, least=1)
     check_finite(x, name="x")
     if frozen is not None:
-        return np.where(frozen.inside, x, 0) + frozen.residual, frozen
+        return frozen_form(x, frozen), frozen
     y = unit_scale(x, bits) * dorefa_activation_codes(x, bits)  # f_alpha^k
     inside = (x >= 0) & (x <= 1)
-    return y, DoReFaActivationCache(inside, y - np.where(inside, x, 0))
+    return y, StraightThroughCache(inside, residual(x, y, inside))
 
 
-def dorefa_activation_backward(dy: Float, cache: DoReFaActivationCache) -> Float:
+def dorefa_activation_backward(dy: Float, cache: StraightThroughCache) -> Float:
     """dx = dy where 0 <= x <= 1, else 0
 
     dy: (...)  ->  dx: (...)
@@ -194,8 +195,7 @@ def dorefa_activation_backward(dy: Float, cache: DoReFaActivationCache) -> Float
     >>> dorefa_activation_backward(np.ones(5), dorefa_activation(x, bits=2)[1])
     array([0., 1., 1., 1., 0.])
     """
-    check_gradient(dy, cache.inside.shape)
-    return np.where(cache.inside, dy, 0)
+    return masked_backward(dy, cache)
 
 
 def unit_scale(x: Float, bits: int) -> Float:

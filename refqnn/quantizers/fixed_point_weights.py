@@ -25,14 +25,19 @@ there, one equation for s. The ratio ``c = E|w| / a*`` does not depend on sigma.
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import numpy as np
 from scipy.special import ndtr
 
-from refqnn._types import Bool, Float
+from refqnn._types import Float
 from refqnn.core import Run
-from refqnn.ops.checks import check_gradient
+from refqnn.ops.straight_through import (
+    StraightThroughCache,
+    frozen_form,
+    masked_backward,
+    residual,
+)
 from refqnn.quantizers.checks import (
     check_bits,
     check_finite,
@@ -65,21 +70,14 @@ GAUSSIAN_CLIP = {
 }
 
 
-class FixedPointCache(NamedTuple):
-    """What the backward needs, and what freezes the rounding and the clip."""
-
-    inside: Bool  # where the gradient passes
-    residual: Float  # y - w inside, y outside
-
-
 def fixed_point(
     w: Float,
     a: Float,
     *,
     bits: int,
     clip_grad: bool = False,
-    frozen: FixedPointCache | None = None,
-) -> tuple[Float, FixedPointCache]:
+    frozen: StraightThroughCache | None = None,
+) -> tuple[Float, StraightThroughCache]:
     """y = s * round(clip(w, -a, a) / s),  s = a / (2^(b-1) - 1)
 
     w: (...), a: broadcasts to w, a >= 0  ->  y: (...), dtype of w
@@ -95,14 +93,14 @@ def fixed_point(
     """
     check_finite(w, name="w")
     if frozen is not None:
-        return np.where(frozen.inside, w, 0) + frozen.residual, frozen
+        return frozen_form(w, frozen), frozen
     a, s = clip_and_step(w, a, bits)
     y = s * fixed_point_codes(w, a, s)  # (1)
     inside = np.abs(w) <= a if clip_grad else np.ones(w.shape, bool)
-    return y, FixedPointCache(inside, y - np.where(inside, w, 0))
+    return y, StraightThroughCache(inside, residual(w, y, inside))
 
 
-def fixed_point_backward(dy: Float, cache: FixedPointCache) -> Float:
+def fixed_point_backward(dy: Float, cache: StraightThroughCache) -> Float:
     """dw = dy (5), or dy * 1{|w| <= a} with ``clip_grad``; a is treated as a constant.
 
     dy: (...)  ->  dw: (...)
@@ -111,8 +109,7 @@ def fixed_point_backward(dy: Float, cache: FixedPointCache) -> Float:
     >>> fixed_point_backward(np.ones(2), fixed_point(w, a, bits=3, clip_grad=True)[1])
     array([0., 1.])
     """
-    check_gradient(dy, cache.inside.shape)
-    return np.where(cache.inside, dy, 0)  # (5)
+    return masked_backward(dy, cache)  # (5)
 
 
 def clip_and_step(w: Float, a: Float, bits: int) -> tuple[Float, Float]:

@@ -22,7 +22,7 @@ what is clipped, as released).
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, Literal, final
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from refqnn._types import Float
 from refqnn.core import Buffer, Run
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
+    ResidualCache,
     check_bits,
     check_finite,
     largest,
@@ -44,19 +45,13 @@ from refqnn.quantizers.module import (
 Threshold = Literal["haq_cdf", "mse", "max"]
 
 
-class HAQLinearCache(NamedTuple):
-    """What freezes rounding and clip; the backward is the identity."""
-
-    residual: Float  # y - w
-
-
 def haq_linear(
     w: Float,
     *,
     bits: int,
     clip: Float | float | None = None,
-    frozen: HAQLinearCache | None = None,
-) -> tuple[Float, HAQLinearCache]:
+    frozen: ResidualCache | None = None,
+) -> tuple[Float, ResidualCache]:
     """y = s * round(clip(w, -a, a) / s),  s = a / (2^(b-1) - 1)
 
     w: (...), clip a: broadcasts to w, a >= 0  ->  y: (...), dtype of w
@@ -77,10 +72,10 @@ def haq_linear(
     a = np.abs(w).max(initial=0) if clip is None else clip
     a, step = clip_and_step(w, np.asarray(a), bits)
     y = step * fixed_point_codes(w, a, step)  # (L)
-    return y, HAQLinearCache(y - w)
+    return y, ResidualCache(y - w)
 
 
-def haq_linear_backward(dy: Float, cache: HAQLinearCache) -> Float:
+def haq_linear_backward(dy: Float, cache: ResidualCache) -> Float:
     """dw = dy, also for weights that are clipped; a is treated as a constant.
 
     dy: (...)  ->  dw: (...)

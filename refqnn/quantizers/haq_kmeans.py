@@ -63,8 +63,8 @@ def kmeans_weight(
 
     w: (...), centroids: (K,), in any order  ->  y: (...), dtype of w
 
-    Raises ValueError for centroids that are none, an unknown reduction, and NaN or
-    infinity in w or centroids.
+    Raises ValueError for centroids of another shape or none at all, an unknown
+    reduction, and NaN or infinity in w or centroids.
 
     With ``frozen``, the assignment is that recorded and w is added to its residual; a
     centroid moves by its full change ("sum") or by its change over the size of its
@@ -157,7 +157,7 @@ def kmeans(
     if k < 1 or not w.size:
         raise ValueError(f"k and the number of weights must be >= 1: {k}, {w.size}")
     distinct = np.unique(w + 0.0)  # one zero
-    centroids = distinct if distinct.size <= k else started(w, k, init, rng)
+    centroids = distinct if distinct.size <= k else first_centroids(w, k, init, rng)
     codes = nearest(w, centroids)
     for _ in range(iterations if distinct.size > k else 0):
         before, centroids = codes, cluster_means(w, codes, centroids)
@@ -167,7 +167,9 @@ def kmeans(
     return centroids
 
 
-def started(w: Float, k: int, init: Init, rng: np.random.Generator | None) -> Float:
+def first_centroids(
+    w: Float, k: int, init: Init, rng: np.random.Generator | None
+) -> Float:
     """Return the first k centroids, ascending; w has more distinct values than k."""
     if init == "quantiles":
         distinct = np.unique(w)

@@ -107,7 +107,7 @@ def lsq_backward(dv_hat: Float, cache: LSQCache) -> tuple[Float, Float]:
 
 
 def check_step(v: Float, s: Float, q_n: int, q_p: int) -> Float:
-    """Return s in the dtype of v; raise for a step or a grid that is none."""
+    """Return s in the dtype of v; raise unless s > 0 and the grid has a level > 0."""
     for name, value in (("q_n", q_n), ("q_p", q_p)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise ValueError(f"{name} must be an int, got {value!r}")  # noqa: TRY004 - bad values are ValueErrors in this house

@@ -5,18 +5,18 @@ Deep Neural Networks. ECCV 2018, arXiv:1807.10029. Section titles are the paper'
 
     paper                           code       where
     basis v, code e_l               v, e       lq; section "Quantization with basis"
-    level q_l = v^T e_l             levels     lq_levels
-    threshold (q_(l-1) + q_l) / 2   t          lq_thresholds
-    Q(x, v) = v^T e_l               y          lq
-    B* given v, B given             e          lq_codes, "quantization error min."
-    v* = (B B^T)^-1 B x             v_star     qem_step
+    q_l = v^T e_l, (L)              levels     lq_levels
+    t_l = (q_(l-1) + q_l) / 2, (T)  t          lq_thresholds
+    Q(x, v) = v^T e_l, (Q)          y          lq
+    B* given v, (B)                 e          lq_codes, "quantization error min."
+    v* = (B B^T)^-1 B x, (V)        v_star     qem_step
     QEM, T steps                    qem        qem
-    moving average of v, 0.9        basis      moving_average, LQWeight, LQActivation
+    moving average of v, 0.9, (M)   basis      moving_average, BasisQuantizer
     straight-through                dx         lq_backward
 
-Codes are {-1, +1}^K for weights (``signed``), one basis a filter, and {0, 1}^K for
-activations, one basis a layer. Outputs use the stored basis; what QEM finds in a
-training pass is used from the next pass on.
+Letters are names of this file. Codes are {-1, +1}^K for weights (``signed``), one basis
+a filter, and {0, 1}^K for activations, one basis a layer. Outputs use the stored basis;
+what QEM finds in a training pass is used from the next pass on.
 
 Left open by the paper, and chosen here:
 
@@ -31,8 +31,7 @@ Left open by the paper, and chosen here:
   makes the first basis count in full. ``ema="plain"``.
 - Activations pass no gradient above the largest level; below the smallest they do,
   because a ReLU comes before.
-- No gradient trains the basis. ``lq_backward`` returns the exact one, the sum of
-  dy times the code, for whoever wants to; the modules leave it.
+- No gradient trains the basis; ``lq_backward`` has it, the sum of dy times the code.
 """
 
 import math
@@ -89,12 +88,12 @@ def lq(
     basis = check_basis(v, x)
     if frozen is not None:
         e = by_group(frozen.e, len(basis), basis.shape[1])
-        held = combine(e, basis, x).reshape(x.shape)
-        return np.where(frozen.inside, x - frozen.x, 0) + held, frozen
+        y = combine(e, basis, x).reshape(x.shape)
+        return np.where(frozen.inside, x - frozen.x, 0) + y, frozen
     levels, e = lq_levels(x, basis, signed=signed)
     index = lq_codes(x, levels)
     group = np.arange(len(basis))[:, None]
-    y = levels[group, index]
+    y = levels[group, index]  # (Q)
     inside = (by_group(x, len(basis)) <= levels[:, -1:]) | signed
     codes = e[group, index].reshape(*x.shape, basis.shape[1])
     return y.reshape(x.shape), LQCache(x, codes, inside.reshape(x.shape), np.shape(v))
@@ -119,7 +118,7 @@ def lq_backward(dy: Float, cache: LQCache) -> tuple[Float, Float]:
 
 
 def check_basis(v: Float, x: Float) -> Float:
-    """Return the bases of x in float64, (groups, K); raise for what is none.
+    """Return the bases of x in float64, (groups, K); raise for v of another shape.
 
     v: (K,) or (O, K), x: (O, ...)  ->  (1, K) or (O, K)
     """
@@ -165,7 +164,7 @@ def lq_levels(x: Float, basis: Float, *, signed: bool) -> tuple[Float, Int]:
     k = basis.shape[1]
     bits = np.arange(2**k)[:, None] >> np.arange(k) & 1
     e = (2 * bits - 1 if signed else bits).astype(np.int8)
-    every = combine(e[None], basis, x)
+    every = combine(e[None], basis, x)  # (L)
     order = np.argsort(every, axis=1, kind="stable")
     return np.take_along_axis(every, order, axis=1), e[order]
 
@@ -175,13 +174,13 @@ def lq_thresholds(levels: Float) -> Float:
 
     levels: (G, L)  ->  (G, L - 1)
 
-    The bound matters for neighbouring floats, whose midpoint rounds to one of them.
+    The bound is for neighbouring floats, whose midpoint rounds to one of them.
 
     >>> lq_thresholds(np.array([[-3.0, -1.0, 1.0, 3.0]]))
     array([[-2.,  0.,  2.]])
     """
     low, high = levels[:, :-1], levels[:, 1:]
-    return np.minimum((low + high) / 2, np.nextafter(high, low))
+    return np.minimum((low + high) / 2, np.nextafter(high, low))  # (T)
 
 
 def lq_codes(x: Float, levels: Float) -> Int:
@@ -192,7 +191,7 @@ def lq_codes(x: Float, levels: Float) -> Int:
     rows = by_group(x, len(levels))
     index = np.zeros(rows.shape, np.int64)
     for g, t in enumerate(lq_thresholds(levels)):
-        index[g] = np.searchsorted(t, rows[g], side="left")
+        index[g] = np.searchsorted(t, rows[g], side="left")  # (B)
     return index
 
 
@@ -217,7 +216,7 @@ def qem_step(x: Float, v: Float, *, signed: bool, ridge: float = RIDGE) -> Float
     rest = by_group(x, len(basis)) - (b @ basis[..., None])[..., 0]
     right = np.swapaxes(b, 1, 2) @ rest[..., None]
     change = np.linalg.pinv(gram, rcond=1e-12, hermitian=True) @ right
-    return (basis + change[..., 0]).reshape(np.shape(v))
+    return (basis + change[..., 0]).reshape(np.shape(v))  # (V)
 
 
 def qem(
@@ -250,7 +249,7 @@ def moving_average(v: Float, v_star: Float, t: int, *, ema: Average) -> Float:
     if ema not in {"debiased", "plain"}:
         raise ValueError(f"ema must be 'debiased' or 'plain', got {ema!r}")
     r = (1 - DECAY) / (1 - DECAY**t) if ema == "debiased" else 1 - DECAY
-    return (1 - r) * v + r * v_star
+    return (1 - r) * v + r * v_star  # (M)
 
 
 def first_weight_basis(shape: tuple[int, ...], *, bits: int) -> Float:

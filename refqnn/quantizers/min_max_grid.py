@@ -5,11 +5,14 @@ NeurIPS 2018, arXiv:1805.11046. Its grid is that of gemmlowp; range batch normal
 is ``ops.range_batch_norm``, gradient bifurcation ``nn.Conv2d(bifurcate=True)``.
 
     paper                            code       where
-    scale (max - min) / (2^b - 1)    scale      min_max_grid
-    gemmlowp rounding to the grid    y          min_max
+    (max - min) / (2^b - 1), (S)     scale      min_max_grid
+    zero-point of gemmlowp, (Z)      z          min_max_grid
+    rounding to the grid, (Q)        q, y       min_max_codes, min_max
     straight through                 dx         min_max_backward
-    range of activations             lo, hi     sample_range, MinMax.observe
-    8-bit layer gradients            g_q        min_max_gradient
+    range of activations, (R)        lo, hi     sample_range, MinMax.observe
+    8-bit layer gradients, (G)       g_q        min_max_gradient
+
+(S), (Z), (Q), (R) and (G) are names of this file, not numbers of the paper.
 
 Read in the released code, not confirmed in the paper: the floor 1e-8 of the scale, a
 gradient of one even where the clip acts, the mean over samples as the range of a
@@ -32,6 +35,7 @@ from refqnn._types import Float, Int
 from refqnn.core import Buffer, Run
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
+    ResidualCache,
     boundaries,
     check_bits,
     check_finite,
@@ -54,12 +58,6 @@ SMALLEST_SCALE = 1e-8
 MOST_BITS = 24
 
 
-class MinMaxCache(NamedTuple):
-    """What freezes the rounding; the backward is the identity."""
-
-    residual: Float  # y - x
-
-
 class MinMaxGrid(NamedTuple):
     """The levels ``scale * (q - zero_point) + offset``, q = 0 .. 2^b - 1."""
 
@@ -76,8 +74,8 @@ def min_max(
     bits: int,
     true_zero: bool = True,
     noise: Float | None = None,
-    frozen: MinMaxCache | None = None,
-) -> tuple[Float, MinMaxCache]:
+    frozen: ResidualCache | None = None,
+) -> tuple[Float, ResidualCache]:
     """y = s (q - z) + offset,  s = max((hi - lo) / (2^b - 1), 1e-8)
 
     x: (...), lo, hi: broadcast to x  ->  y: (...), dtype of x
@@ -101,11 +99,11 @@ def min_max(
         return x + frozen.residual, frozen
     grid = min_max_grid(x, lo, hi, bits=bits, true_zero=true_zero)
     q = min_max_codes(x, grid, bits, noise)
-    y = grid.scale * (q - grid.zero_point) + grid.offset
-    return y, MinMaxCache(y - x)
+    y = grid.scale * (q - grid.zero_point) + grid.offset  # (Q)
+    return y, ResidualCache(y - x)
 
 
-def min_max_backward(dy: Float, cache: MinMaxCache) -> Float:
+def min_max_backward(dy: Float, cache: ResidualCache) -> Float:
     """dx = dy, beyond the range, too.
 
     dy: (...)  ->  dx: (...)
@@ -134,10 +132,10 @@ def min_max_grid(
         raise ValueError(f"lo must not exceed hi, got lo = {lo}, hi = {hi}")
     if true_zero:
         lo, hi = np.minimum(lo, 0), np.maximum(hi, 0)
-    scale = np.maximum((hi - lo) / (2**bits - 1), SMALLEST_SCALE)
-    zero_point = np.rint(-lo / scale) + 0.0 if true_zero else np.zeros(scale.shape)
+    scale = np.maximum((hi - lo) / (2**bits - 1), SMALLEST_SCALE)  # (S)
+    z = np.rint(-lo / scale) + 0.0 if true_zero else np.zeros(scale.shape)  # (Z)
     offset = np.zeros(scale.shape) if true_zero else lo
-    entries = (scale, zero_point, offset)
+    entries = (scale, z, offset)
     return MinMaxGrid(
         *(np.broadcast_to(e, scale.shape).astype(x.dtype) for e in entries)
     )
@@ -155,7 +153,7 @@ def min_max_codes(
     if noise is not None:
         check_noise(noise, x)
         t = t + noise.astype(x.dtype)
-    return z + np.rint(np.clip(t, -z, 2**bits - 1 - z))
+    return z + np.rint(np.clip(t, -z, 2**bits - 1 - z))  # (Q)
 
 
 def whole_range(x: Float) -> tuple[Float, Float]:
@@ -183,7 +181,7 @@ def sample_range(x: Float) -> tuple[Float, Float]:
     if not x.size:
         return np.zeros(()), np.zeros(())
     rows = x.reshape(x.shape[0], -1)
-    ends = (rows.min(1), rows.max(1))
+    ends = (rows.min(1), rows.max(1))  # (R)
     return np.asarray(ends[0].mean(dtype=float)), np.asarray(ends[1].mean(dtype=float))
 
 
@@ -205,7 +203,8 @@ def min_max_gradient(dy: Float, noise: Float, *, bits: int) -> Float:
     n = 2**bits - 1
     s = min_max_grid(np.zeros(1), lo, hi, bits=bits, true_zero=False).scale
     t = (dy.astype(np.float64) - lo) / s
-    return (s * np.rint(np.clip(t + noise, 0, n)) + lo).astype(dy.dtype)
+    g_q = s * np.rint(np.clip(t + noise, 0, n)) + lo  # (G)
+    return g_q.astype(dy.dtype)
 
 
 @final
@@ -253,8 +252,9 @@ class MinMax(GridQuantizer):
 
     def keywords(self, v: Float, run: Run, bits: int) -> dict[str, Any]:
         """Give bits, true_zero and the noise of a stochastic pass."""
-        drawn = self.stochastic and run.replay is None
-        noise = draw_noise(v.shape, replace(run, training=True)) if drawn else None
+        noise = None
+        if self.stochastic and run.replay is None:
+            noise = draw_noise(v.shape, replace(run, training=True))
         return super().keywords(v, run, bits) | {"noise": noise}
 
     def is_known(self) -> bool:

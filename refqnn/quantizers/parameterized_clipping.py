@@ -160,8 +160,8 @@ def starting_clip(x: Float, percentile: float, *, least: float) -> float:
     2.0
     """
     check_finite(x, name="x")
-    found = np.percentile(x, percentile, method="inverted_cdf")
-    return max(float(found), least)
+    clip = np.percentile(x, percentile, method="inverted_cdf")
+    return max(float(clip), least)
 
 
 @final

@@ -107,7 +107,7 @@ def qil_weight(
         bent = bend(np.where(frozen.inside(), u, 1), gamma)
         return np.where(frozen.inside(), sign * bent, 0) + frozen.residual, frozen
     bent = sign * bend(u, gamma)  # (T)
-    y = one_over(n, w) * rounded(bent, n)  # (D)
+    y = one_over(n, w) * steps_of(bent, n)  # (D)
     cache = QILWeightCache(sign, u, c, d, gamma, y)
     return y, cache._replace(residual=y - np.where(cache.inside(), bent, 0))
 
@@ -163,7 +163,7 @@ def bend(u: Float, gamma: Float) -> Float:
     return bent
 
 
-def rounded(transformed: Float, n: int) -> Float:
+def steps_of(transformed: Float, n: int) -> Float:
     """q = round(n T), as floats, ties to even."""
     return np.rint(n * transformed) + 0.0  # + 0.0: a code has one zero
 
@@ -334,8 +334,8 @@ class QILWeight(IntervalQuantizer):
 
     def param_gradient(self, name: str, grad: Float) -> Float:
         """Give 0 for a gamma that is not learned."""
-        held = name == "gamma" and not self.learn_gamma
-        return np.zeros_like(grad) if held else grad
+        fixed = name == "gamma" and not self.learn_gamma
+        return np.zeros_like(grad) if fixed else grad
 
     def set_interval(self, c: float, d: float, gamma: float = 1.0) -> None:
         """Set centre, half width and exponent.

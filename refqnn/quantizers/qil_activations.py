@@ -35,7 +35,7 @@ from refqnn.quantizers.qil import (
     interval,
     one_over,
     qil_thresholds,
-    rounded,
+    steps_of,
     total,
 )
 
@@ -83,7 +83,7 @@ def qil_activation(
     u = interval(x, c, d)
     if frozen is not None:
         return np.where(frozen.inside(), u, 0) + frozen.residual, frozen
-    y = one_over(n, x) * rounded(np.clip(u, 0, 1), n)  # (D)
+    y = one_over(n, x) * steps_of(np.clip(u, 0, 1), n)  # (D)
     cache = QILActivationCache(u, c, d, y)
     return y, cache._replace(residual=y - np.where(cache.inside(), u, 0))
 

@@ -27,13 +27,18 @@ the clipped weights, "sawb+" passes everything; alpha* has no gradient in either
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, Literal, final
 
 import numpy as np
 
-from refqnn._types import Bool, Float, Int
+from refqnn._types import Float, Int
 from refqnn.core import Buffer, Run
-from refqnn.ops.checks import check_gradient
+from refqnn.ops.straight_through import (
+    StraightThroughCache,
+    frozen_form,
+    masked_backward,
+    residual,
+)
 from refqnn.quantizers.checks import (
     check_bits,
     check_finite,
@@ -67,13 +72,6 @@ SAWB_COEFFICIENTS = {
 }
 
 
-class SAWBCache(NamedTuple):
-    """What the backward needs, and what freezes rounding and clip."""
-
-    inside: Bool  # where the gradient passes
-    residual: Float  # y - w inside, y outside
-
-
 def sawb(
     w: Float,
     *,
@@ -81,8 +79,8 @@ def sawb(
     grid: Grid = "mid_rise",
     clip: Float | float | None = None,
     gradient: Gradient = "sawb",
-    frozen: SAWBCache | None = None,
-) -> tuple[Float, SAWBCache]:
+    frozen: StraightThroughCache | None = None,
+) -> tuple[Float, StraightThroughCache]:
     """y = a (2 round(n (clip(w / a, -1, 1) / 2 + 1/2)) / n - 1)
 
     w: (...), clip a: ()  ->  y: (...), dtype of w
@@ -102,17 +100,17 @@ def sawb(
     """
     check_finite(w, name="w")
     if frozen is not None:
-        return np.where(frozen.inside, w, 0) + frozen.residual, frozen
+        return frozen_form(w, frozen), frozen
     if gradient not in {"sawb", "sawb+"}:
         raise ValueError(f"gradient must be 'sawb' or 'sawb+', got {gradient!r}")
     a = sawb_clip(w, bits, grid) if clip is None else clip
     a, step = clip_and_step(w, a, bits, grid)
     y = step * sawb_codes(w, a, step, grid)  # (Q)
     inside = (np.abs(w) <= a) | (gradient == "sawb+")
-    return y, SAWBCache(inside, y - np.where(inside, w, 0))
+    return y, StraightThroughCache(inside, residual(w, y, inside))
 
 
-def sawb_backward(dy: Float, cache: SAWBCache) -> Float:
+def sawb_backward(dy: Float, cache: StraightThroughCache) -> Float:
     """dw = dy 1{|w| <= a}, with "sawb+" dw = dy; a is treated as a constant.
 
     dy: (...)  ->  dw: (...)
@@ -121,8 +119,7 @@ def sawb_backward(dy: Float, cache: SAWBCache) -> Float:
     >>> sawb_backward(np.ones(3), sawb(w, bits=2, clip=3.0)[1])
     array([0., 1., 1.])
     """
-    check_gradient(dy, cache.inside.shape)
-    return np.where(cache.inside, dy, 0)
+    return masked_backward(dy, cache)
 
 
 def sawb_clip(w: Float, bits: int, grid: Grid = "mid_rise") -> Float:

@@ -4,12 +4,14 @@ Faraone, Fraser, Blott, Leong. SYQ: Learning Symmetric Quantization For Efficien
 Neural Networks. CVPR 2018, arXiv:1807.00301.
 
     paper                        code         where
-    codes Q_l, masks             code         syq_codes
-    threshold eta max|W_l|       threshold    syq_threshold
-    scales alpha, diag(alpha)    alpha        syq
-    dE/dalpha                    dalpha       syq_backward
-    dE/dW                        dw           syq_backward
-    alpha at the start, mean|W|  m            syq_scale
+    codes Q_l, masks, (Q)        code         syq_codes
+    threshold eta max|W_l|, (T)  threshold    syq_threshold
+    diag(alpha) Q_l, (S)         y            syq
+    dE/dalpha, (A)               dalpha       syq_backward
+    dE/dW, (W)                   dw           syq_backward
+    alpha at the start, mean|W|  alpha        syq_scale
+
+(Q), (T), (S), (A) and (W) are names of this file, not numbers of the paper.
 
 A group of weights that shares a scale is a pixel of the kernel (all filters and
 channels at one place), a row of the kernel, or the layer. The threshold is one for the
@@ -87,7 +89,8 @@ def syq(
         return alpha * frozen.code + frozen.slope * w - frozen.shift, frozen
     code = syq_codes(w, syq_threshold(w, eta, levels), levels)
     slope = np.where(code != 0, alpha, w.dtype.type(1))
-    return alpha * code, SYQCache(code, slope, slope * w, shape)
+    y = alpha * code  # (S)
+    return y, SYQCache(code, slope, slope * w, shape)
 
 
 def syq_backward(dy: Float, cache: SYQCache) -> tuple[Float, Float]:
@@ -104,25 +107,26 @@ def syq_backward(dy: Float, cache: SYQCache) -> tuple[Float, Float]:
     (array([1., 2., 1.]), array(0.))
     """
     check_gradient(dy, cache.code.shape)
-    dalpha = sum_to((dy * cache.code).astype(np.float64), cache.shape)
-    return dy * cache.slope, np.asarray(dalpha, dy.dtype)
+    dalpha = sum_to((dy * cache.code).astype(np.float64), cache.shape)  # (A)
+    dw = dy * cache.slope  # (W)
+    return dw, np.asarray(dalpha, dy.dtype)
 
 
 def syq_codes(w: Float, threshold: Float, levels: int) -> Float:
     """Return the codes -1, 0, 1, or -1, 1 with sgn(0) = 1, as floats."""
     sign = np.where(w < 0, -1, 1).astype(w.dtype)
-    return sign if levels == 2 else np.where(np.abs(w) > threshold, sign, 0)
+    return sign if levels == 2 else np.where(np.abs(w) > threshold, sign, 0)  # (Q)
 
 
 def syq_threshold(w: Float, eta: float, levels: int) -> Float:
-    """Return eta max|w|, (); raise for eta or levels that are none."""
+    """eta max|w|, (); raises for eta outside [0, 1) and levels other than 2 and 3."""
     if isinstance(levels, bool) or levels not in {2, 3}:
         raise ValueError(f"levels must be 2 or 3, got {levels!r}")
     if not 0 <= eta < 1:
         raise ValueError(f"eta must lie in [0, 1), got {eta}")
     if levels == 2 and eta != 0:
         raise ValueError(f"eta must be 0 with 2 levels, got {eta}")
-    return np.asarray(eta * np.abs(w).max(initial=0), w.dtype)
+    return np.asarray(eta * np.abs(w).max(initial=0), w.dtype)  # (T)
 
 
 def check_alpha(alpha: Float, w: Float, group: Group) -> Float:

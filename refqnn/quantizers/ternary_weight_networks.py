@@ -3,10 +3,14 @@ r"""Ternary Weight Networks: -alpha, 0, alpha with alpha the mean of the kept we
 Li, Zhang, Liu. Ternary Weight Networks. arXiv:1605.04711.
 
     paper                            code       where
-    Delta = 0.7 E|W|                 threshold  twn, by ternary.ternary_statistics
-    W^t in {-1, 0, +1}, |W| > Delta  q          twn, by ternary.ternary_codes
-    alpha, mean |W| where kept       scale      twn, by ternary.ternary_statistics
+    Delta = 0.7 E|W|, (A)            threshold  twn, by ternary_statistics
+    W^t: sgn(W) if |W| > Delta, (B)  t          twn, by ternary_codes
+    alpha, mean |W| where kept, (A)  alpha      twn, by ternary_statistics
+    W ~ alpha W^t, (C)               y          twn
     straight through                 dw         twn_backward
+
+(A) to (C) are names of this file, not numbers of the paper; the two functions are those
+of ternary_weights.py.
 
 The statistics belong to a layer, as in the released code; ``group="filter"`` is
 ``ternary(variant="twn")``, and both share its formula. Delta is the paper's rule of
@@ -22,6 +26,7 @@ import numpy as np
 
 from refqnn._types import Float
 from refqnn.quantizers.checks import (
+    ResidualCache,
     check_finite,
     group_axes,
 )
@@ -30,7 +35,6 @@ from refqnn.quantizers.module import (
     signed,
 )
 from refqnn.quantizers.ternary_weights import (
-    TernaryCache,
     ternary_backward,
     ternary_codes,
     ternary_statistics,
@@ -40,8 +44,8 @@ Group = Literal["layer", "filter"]
 
 
 def twn(
-    w: Float, *, group: Group = "layer", frozen: TernaryCache | None = None
-) -> tuple[Float, TernaryCache]:
+    w: Float, *, group: Group = "layer", frozen: ResidualCache | None = None
+) -> tuple[Float, ResidualCache]:
     """y = alpha sgn(w) where |w| > 0.7 mean|w|, else 0;  alpha = mean|w| of the kept
 
     w: (O, ...)  ->  y: (O, ...), dtype of w
@@ -58,12 +62,13 @@ def twn(
     check_finite(w, name="w")
     if frozen is not None:
         return w + frozen.residual, frozen
-    threshold, scale = ternary_statistics(w, "twn", group=group)
-    y = scale * ternary_codes(w, threshold, "twn")
-    return y, TernaryCache(y - w)
+    threshold, alpha = ternary_statistics(w, "twn", group=group)  # (A)
+    t = ternary_codes(w, threshold, "twn")  # (B)
+    y = alpha * t  # (C)
+    return y, ResidualCache(y - w)
 
 
-def twn_backward(dy: Float, cache: TernaryCache) -> Float:
+def twn_backward(dy: Float, cache: ResidualCache) -> Float:
     """dw = dy; threshold and scale are treated as constants.
 
     dy: (O, ...)  ->  dw: (O, ...)

@@ -26,13 +26,14 @@ another scale.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, final
+from typing import Literal, final
 
 import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
+    ResidualCache,
     check_finite,
     mean_abs,
     mean_kept,
@@ -44,15 +45,9 @@ from refqnn.quantizers.module import (
 Variant = Literal["resolved", "printed", "twn"]
 
 
-class TernaryCache(NamedTuple):
-    """What freezes the rounding; the backward is the identity."""
-
-    residual: Float  # y - w
-
-
 def ternary(
-    w: Float, *, variant: Variant = "resolved", frozen: TernaryCache | None = None
-) -> tuple[Float, TernaryCache]:
+    w: Float, *, variant: Variant = "resolved", frozen: ResidualCache | None = None
+) -> tuple[Float, ResidualCache]:
     """y = m_i * sgn(w) where |w| >= 0.7 m_i, else 0,  m_i = mean|w_i|
 
     w: (O, ...)  ->  y: (O, ...), dtype of w
@@ -73,10 +68,10 @@ def ternary(
         return w + frozen.residual, frozen
     threshold, scale = ternary_statistics(w, variant)
     y = scale * ternary_codes(w, threshold, variant)  # (3)
-    return y, TernaryCache(y - w)
+    return y, ResidualCache(y - w)
 
 
-def ternary_backward(dy: Float, cache: TernaryCache) -> Float:
+def ternary_backward(dy: Float, cache: ResidualCache) -> Float:
     """dw = dy (5); the threshold and the scale are treated as constants.
 
     dy: (O, ...)  ->  dw: (O, ...)

@@ -44,7 +44,7 @@ class TTQCache(NamedTuple):
 
     def factor(self) -> Float:
         """Return dy/dw of (8): W_p above, 1 between, W_n below."""
-        return levelled(self.q, self.wp, self.wn, between=1)
+        return by_sign(self.q, self.wp, self.wn, between=1)
 
 
 def ttq(
@@ -74,9 +74,9 @@ def ttq(
     wp, wn = check_level(wp, w, name="wp"), check_level(wn, w, name="wn")
     if frozen is not None:
         moved = frozen.factor() * (w - frozen.w)
-        return levelled(frozen.q, wp, -wn) + moved, frozen
+        return by_sign(frozen.q, wp, -wn) + moved, frozen
     q = ttq_codes(w, ttq_threshold(w, t))
-    return levelled(q, wp, -wn), TTQCache(w, q, wp, wn)  # (6)
+    return by_sign(q, wp, -wn), TTQCache(w, q, wp, wn)  # (6)
 
 
 class TTQGrads(NamedTuple):
@@ -128,10 +128,10 @@ def ttq_codes(w: Float, threshold: Float) -> Float:
     return np.where(np.abs(w) > threshold, np.sign(w), 0)
 
 
-def levelled(q: Float, above: Float, below: Float, *, between: float = 0) -> Float:
+def by_sign(q: Float, above: Float, below: Float, *, between: float = 0) -> Float:
     """Return ``above`` where q > 0, ``below`` where q < 0 and ``between`` elsewhere.
 
-    >>> levelled(np.array([-1.0, 0.0, 1.0]), np.array(2.0), np.array(-3.0))
+    >>> by_sign(np.array([-1.0, 0.0, 1.0]), np.array(2.0), np.array(-3.0))
     array([-3.,  0.,  2.])
     """
     return np.where(q > 0, above, np.where(q < 0, below, q.dtype.type(between)))

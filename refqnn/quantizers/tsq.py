@@ -23,13 +23,18 @@ Chosen here: intervals are closed on the right.
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import numpy as np
 
-from refqnn._types import Bool, Float
+from refqnn._types import Float
 from refqnn.core import Run
-from refqnn.ops.checks import check_gradient
+from refqnn.ops.straight_through import (
+    StraightThroughCache,
+    frozen_form,
+    masked_backward,
+    residual,
+)
 from refqnn.quantizers.checks import (
     check_bits,
     check_finite,
@@ -41,21 +46,14 @@ from refqnn.quantizers.module import (
 )
 
 
-class TSQActivationCache(NamedTuple):
-    """What ``tsq_activation_backward`` needs, and what freezes the rounding."""
-
-    inside: Bool  # where the gradient passes
-    residual: Float  # y - x inside, y outside
-
-
 def tsq_activation(
     x: Float,
     eps: Float,
     delta: Float,
     *,
     bits: int,
-    frozen: TSQActivationCache | None = None,
-) -> tuple[Float, TSQActivationCache]:
+    frozen: StraightThroughCache | None = None,
+) -> tuple[Float, StraightThroughCache]:
     """y = 0 where x <= eps, else delta * k, k nearest to x / delta in 1 .. 2^b - 1
 
     x: (...), eps, delta: broadcast to x, 0 <= eps < delta  ->  y: (...), dtype of x
@@ -72,14 +70,14 @@ def tsq_activation(
     """
     check_finite(x, name="x")
     if frozen is not None:
-        return np.where(frozen.inside, x, 0) + frozen.residual, frozen
+        return frozen_form(x, frozen), frozen
     eps, delta = check_interval(x, eps, delta)
-    y = delta * tsq_codes(x, eps, delta, bits)
+    y = delta * tsq_codes(x, eps, delta, bits)  # (Q)
     inside = (x > 0) & (x < delta * (2**bits - 1))
-    return y, TSQActivationCache(inside, y - np.where(inside, x, 0))
+    return y, StraightThroughCache(inside, residual(x, y, inside))
 
 
-def tsq_activation_backward(dy: Float, cache: TSQActivationCache) -> Float:
+def tsq_activation_backward(dy: Float, cache: StraightThroughCache) -> Float:
     """dx = dy * 1{0 < x < (2^b - 1) delta}: the dead zone passes the gradient.
 
     dy: (...)  ->  dx: (...)
@@ -89,8 +87,7 @@ def tsq_activation_backward(dy: Float, cache: TSQActivationCache) -> Float:
     >>> tsq_activation_backward(np.ones(4), cache)
     array([0., 1., 1., 0.])
     """
-    check_gradient(dy, cache.inside.shape)
-    return np.where(cache.inside, dy, 0)
+    return masked_backward(dy, cache)  # (G)
 
 
 def check_interval(x: Float, eps: Float, delta: Float) -> tuple[Float, Float]:

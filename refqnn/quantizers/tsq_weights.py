@@ -35,6 +35,7 @@ import numpy as np
 from refqnn._types import Float, Int
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
+    ResidualCache,
     check_finite,
     group_axes,
     mean_kept,
@@ -46,15 +47,9 @@ from refqnn.quantizers.module import (
 from refqnn.quantizers.tsq import check_interval, tsq_codes
 
 
-class OptimalTernaryCache(NamedTuple):
-    """What freezes the rounding; the backward is the identity."""
-
-    residual: Float  # y - w
-
-
 def optimal_ternary(
-    w: Float, *, frozen: OptimalTernaryCache | None = None
-) -> tuple[Float, OptimalTernaryCache]:
+    w: Float, *, frozen: ResidualCache | None = None
+) -> tuple[Float, ResidualCache]:
     """y = alpha_i t_i,  (alpha_i, t_i) = argmin |w_i - alpha t|^2, t in {-1, 0, 1}
 
     w: (O, ...)  ->  y: (O, ...), dtype of w
@@ -74,10 +69,10 @@ def optimal_ternary(
         return w + frozen.residual, frozen
     alpha, t = best_ternary(w, kept_from(w))
     y = alpha * t
-    return y, OptimalTernaryCache(y - w)
+    return y, ResidualCache(y - w)
 
 
-def optimal_ternary_backward(dy: Float, cache: OptimalTernaryCache) -> Float:
+def optimal_ternary_backward(dy: Float, cache: ResidualCache) -> Float:
     """dw = dy; alpha and the threshold are treated as constants.
 
     dy: (O, ...)  ->  dw: (O, ...)
@@ -137,8 +132,9 @@ def transformation_objective(
 
     x: (d, N), y: (N,)  ->  ()
     """
-    fit = np.sum((y - delta * state.k) ** 2)
-    return float(fit + lam * np.sum((state.z - state.alpha * (x.T @ state.t)) ** 2))
+    fit = np.sum((y - delta * state.k) ** 2)  # (A)
+    far = np.sum((state.z - state.alpha * (x.T @ state.t)) ** 2)
+    return float(fit + lam * far)  # (B)
 
 
 def z_step(
@@ -161,7 +157,7 @@ def z_step(
     ends = np.append(ends, np.inf)[:, None]
     z = np.clip(v, ends[:-1], ends[1:])  # (2^b, N)
     cost = (y - delta * levels) ** 2 + lam * (z - v) ** 2
-    k = cost.argmin(0)
+    k = cost.argmin(0)  # (C)
     return state._replace(z=np.take_along_axis(z, k[None], 0)[0], k=k)
 
 
@@ -172,7 +168,7 @@ def alpha_step(state: Transformation, x: Float) -> Transformation:
     """
     u = x.T @ state.t
     square = float(u @ u)
-    alpha = float(state.z @ u) / square if square > 0 else 0.0
+    alpha = float(state.z @ u) / square if square > 0 else 0.0  # (D)
     return state._replace(alpha=abs(alpha), t=-state.t if alpha < 0 else state.t)
 
 
@@ -188,7 +184,7 @@ def t_step(state: Transformation, x: Float) -> Transformation:
         if weight > 0:
             rest = u - t[j] * row
             best = float(row @ (state.z - state.alpha * rest)) / weight
-            t[j] = levels[np.abs(levels - best).argmin()]
+            t[j] = levels[np.abs(levels - best).argmin()]  # (E)
             u = rest + t[j] * row
     return state._replace(t=t)
 

@@ -28,14 +28,14 @@ stay empty. With fewer weights than clusters there is an error.
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, final
+from typing import final
 
 import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.core import Buffer, Run
 from refqnn.ops.checks import check_gradient
-from refqnn.quantizers.checks import check_finite, flush
+from refqnn.quantizers.checks import ResidualCache, check_finite, flush
 from refqnn.quantizers.module import (
     Quantizer,
     unset,
@@ -46,19 +46,13 @@ MOST_WEIGHT_LEVELS = 2**16
 GAIN = 1e-12
 
 
-class WEQWeightCache(NamedTuple):
-    """What freezes the rounding; the backward is the identity."""
-
-    residual: Float  # y - w
-
-
 def weq_weight(
     w: Float,
     *,
     levels: int,
     boundaries: Float | None = None,
-    frozen: WEQWeightCache | None = None,
-) -> tuple[Float, WEQWeightCache]:
+    frozen: ResidualCache | None = None,
+) -> tuple[Float, ResidualCache]:
     """y = sgn(w) * rms of the weights in the cluster of |w|, sgn(0) = 1
 
     w: (...), boundaries: ((levels + 1) // 2 - 1,)  ->  y: (...), dtype of w
@@ -83,10 +77,10 @@ def weq_weight(
         boundaries = weq_boundaries(w, levels=levels)
     boundaries = check_boundaries(boundaries, w, levels)
     y = weq_codebook(w, boundaries, levels)[weq_codes(w, boundaries, levels)]
-    return y, WEQWeightCache(y - w)
+    return y, ResidualCache(y - w)
 
 
-def weq_weight_backward(dy: Float, cache: WEQWeightCache) -> Float:
+def weq_weight_backward(dy: Float, cache: ResidualCache) -> Float:
     """dw = dy; boundaries and representatives are treated as constants.
 
     dy: (...)  ->  dw: (...)
@@ -156,7 +150,7 @@ def ascend(ends: Int, count: Int, energy: Float, levels: int) -> bool:
 def cluster_term(begin: Int, end: Int, count: Int, energy: Float) -> Float:
     """-I_l P_l ln(P_l / 2) times n: I_l P_l n is the energy of the cluster."""
     share = (count[end] - count[begin]) / count[-1]
-    return -(energy[end] - energy[begin]) * np.log(share / 2)
+    return -(energy[end] - energy[begin]) * np.log(share / 2)  # (A)
 
 
 def weq_entropy(w: Float, boundaries: Float, *, levels: int) -> float:
@@ -196,7 +190,7 @@ def check_levels(levels: int, *, most: int) -> None:
 
 
 def check_boundaries(boundaries: Float, w: Float, levels: int) -> Float:
-    """Return the boundaries in the dtype of w; raise for some that are none."""
+    """Return boundaries in the dtype of w; raise unless finite, >= 0 and ascending."""
     b = np.asarray(boundaries)
     shape = (cluster_count(levels) - 1,)
     if b.shape != shape:

@@ -16,13 +16,18 @@ octaves above the smallest activation; here from the smallest one.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import numpy as np
 
-from refqnn._types import Bool, Float, Int
+from refqnn._types import Float, Int
 from refqnn.core import Buffer, Run
-from refqnn.ops.checks import check_gradient
+from refqnn.ops.straight_through import (
+    StraightThroughCache,
+    frozen_form,
+    masked_backward,
+    residual,
+)
 from refqnn.quantizers.checks import check_finite
 from refqnn.quantizers.module import (
     Quantizer,
@@ -40,21 +45,14 @@ BINS = 1024
 FIRST_BIN = -640
 
 
-class WEQActivationCache(NamedTuple):
-    """What ``weq_activation_backward`` needs, and what freezes the rounding."""
-
-    positive: Bool  # where the gradient passes
-    residual: Float  # y - relu(x)
-
-
 def weq_activation(
     x: Float,
     offset: int,
     step: int,
     *,
     levels: int,
-    frozen: WEQActivationCache | None = None,
-) -> tuple[Float, WEQActivationCache]:
+    frozen: StraightThroughCache | None = None,
+) -> tuple[Float, StraightThroughCache]:
     """y = 2^((offset + k step) / 16),  k = round((16 log2 x - offset) / step) <= N - 2
 
     x: (...), offset, step: ints  ->  y: (...), dtype of x
@@ -71,13 +69,13 @@ def weq_activation(
     """
     check_finite(x, name="x")
     if frozen is not None:
-        return np.where(frozen.positive, x, 0) + frozen.residual, frozen
+        return frozen_form(x, frozen), frozen
     thresholds, table = log_grid(offset, step, levels, x.dtype)
-    y = table[log_codes(x, thresholds)]
-    return y, WEQActivationCache(x > 0, y - np.maximum(x, 0))
+    y = table[log_codes(x, thresholds)]  # (A)
+    return y, StraightThroughCache(x > 0, residual(x, y, x > 0))
 
 
-def weq_activation_backward(dy: Float, cache: WEQActivationCache) -> Float:
+def weq_activation_backward(dy: Float, cache: StraightThroughCache) -> Float:
     """dx = dy * 1{x > 0}, also where y was rounded to 0.
 
     dy: (...)  ->  dx: (...)
@@ -86,8 +84,7 @@ def weq_activation_backward(dy: Float, cache: WEQActivationCache) -> Float:
     >>> weq_activation_backward(np.ones(3), cache)
     array([0., 1., 1.])
     """
-    check_gradient(dy, cache.positive.shape)
-    return np.where(cache.positive, dy, 0)
+    return masked_backward(dy, cache)
 
 
 def log_grid(offset: int, step: int, levels: int, dtype: Any) -> tuple[Float, Float]:
@@ -145,15 +142,15 @@ def weq_log_search(x: Float, *, levels: int) -> tuple[int, int]:
     count = np.append(0, np.cumsum(octave_histogram(x)))  # of the smaller bins
     lowest = int(np.searchsorted(count, 0, side="right")) - 1
     highest = int(np.searchsorted(count, count[-1])) - 1
-    best, found = -np.inf, (lowest, 2)
+    best, chosen = -np.inf, (lowest, 2)
     for step in range(2, 33, 2):
         last = highest - step // 2 * (2 * levels - 5)
         offsets = np.arange(lowest, last + 1)
         if offsets.size:
             s = log_entropy(offsets, step, levels, count)
             if s.max() > best:
-                best, found = s.max(), (int(offsets[s.argmax()]), step)
-    return found[0] + FIRST_BIN, found[1]
+                best, chosen = s.max(), (int(offsets[s.argmax()]), step)
+    return chosen[0] + FIRST_BIN, chosen[1]
 
 
 def octave_histogram(x: Float) -> Int:
@@ -168,9 +165,8 @@ def log_entropy(offsets: Int, step: int, levels: int, count: Int) -> Float:
     exponents = offsets[:, None] + step * np.arange(levels - 1)
     edges = np.append(exponents - step // 2, np.full((offsets.size, 1), BINS), axis=1)
     p = np.diff(count[np.clip(edges, 0, BINS)]) / count[-1]
-    return -(sixteenths(exponents + FIRST_BIN) * p * np.log(np.where(p > 0, p, 1))).sum(
-        1
-    )
+    y = sixteenths(exponents + FIRST_BIN)
+    return -(y * p * np.log(np.where(p > 0, p, 1))).sum(1)  # (B)
 
 
 @final

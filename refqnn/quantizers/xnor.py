@@ -4,12 +4,16 @@ Rastegari, Ordonez, Redmon, Farhadi. XNOR-Net: ImageNet Classification Using Bin
 Convolutional Neural Networks. ECCV 2016, arXiv:1603.05279.
 
     paper                            code       where
-    W ~ alpha B, section 3.1         y          xnor_weight
-    B = sign(W), section 3.1         b          xnor_weight, by binary.binary_codes
-    alpha = |W|_1 / n, section 3.1   alpha      xnor_weight, by checks.mean_abs
-    dC/dW, section 3.1               dw         xnor_weight_backward
-    sign(I), section 3.2             y          xnor_activation
-    A = sum_c |I_c| / c, K = A * k   K          scale_map
+    W ~ alpha B, 3.1, (W)            y          xnor_weight
+    B = sign(W), 3.1, (B)            b          xnor_weight, by binary.binary_codes
+    alpha = |W|_1 / n, 3.1, (S)      alpha      xnor_weight, by checks.mean_abs
+    dC/dW, 3.1, (G)                  dw         xnor_weight_backward
+    sign(I), 3.2, (I)                y          xnor_activation
+    A = sum_c |I_c| / c, 3.2, (A)    A          scale_map
+    K = A * k, 3.2, (K)              K          scale_map
+
+3.1 and 3.2 are sections of the paper; letters are names of this file, not numbers of
+the paper.
 
 The gradient of y = alpha sgn(w) exists in three readings; s is the sign with s(0) = 0,
 b the sign with b(0) = +1, and pass is 1 where |w| < 1, else 0:
@@ -98,15 +102,16 @@ def xnor_weight(
     """
     check_finite(w, name="w")
     if frozen is not None:
-        return held(w, frozen), frozen
+        return frozen_form(w, frozen), frozen
     check_reading(gradient, w)
-    alpha = mean_abs(w)
-    b = binary_codes(w, alpha)
-    return alpha * b, XnorWeightCache(w, b, alpha, gradient)
+    alpha = mean_abs(w)  # (S)
+    b = binary_codes(w, alpha)  # (B)
+    y = alpha * b  # (W)
+    return y, XnorWeightCache(w, b, alpha, gradient)
 
 
-def held(w: Float, cache: XnorWeightCache) -> Float:
-    """Return the smooth function of w whose gradient the backward is.
+def frozen_form(w: Float, cache: XnorWeightCache) -> Float:
+    """y of the signs and masks in the cache: the function whose gradient (G) is.
 
     w: (O, ...)  ->  y: (O, ...)
     """
@@ -131,7 +136,8 @@ def xnor_weight_backward(dy: Float, cache: XnorWeightCache) -> Float:
     if cache.gradient != "exact":
         return (dy * cache.factor()).astype(dy.dtype)
     through_alpha = np.sign(cache.w) * filter_mean(dy * cache.b)
-    return (through_alpha + cache.alpha * cache.inside() * dy).astype(dy.dtype)
+    dw = through_alpha + cache.alpha * cache.inside() * dy  # (G)
+    return dw.astype(dy.dtype)
 
 
 def filter_mean(v: Float) -> Float:
@@ -166,7 +172,7 @@ def xnor_activation(
     array([-1.,  1.,  1.])
     """
     check_finite(x, name="x")
-    return straight_through_sign(x, frozen=frozen)
+    return straight_through_sign(x, frozen=frozen)  # (I)
 
 
 def xnor_activation_backward(dy: Float, cache: StraightThroughCache) -> Float:
@@ -200,8 +206,8 @@ def scale_map(
     array([[[[2.]]]])
     """
     check_finite(x, name="x")
-    A = np.abs(x).mean(1, np.float64, keepdims=True)
-    K, _ = avg_pool2d(A, kernel=kernel, stride=stride, padding=padding)
+    A = np.abs(x).mean(1, np.float64, keepdims=True)  # (A)
+    K, _ = avg_pool2d(A, kernel=kernel, stride=stride, padding=padding)  # (K)
     return K.astype(x.dtype)
 
 

@@ -20,7 +20,7 @@ from refqnn.quantizers import (
     kmeans_weight_backward,
 )
 from refqnn.quantizers.haq import cdf_distance
-from refqnn.quantizers.haq_kmeans import nearest, started
+from refqnn.quantizers.haq_kmeans import first_centroids, nearest
 
 seeds = given(seed=st.integers(0, 2**32 - 1))
 
@@ -197,7 +197,7 @@ def test_the_result_is_a_fixed_point_better_than_its_start(seed):
         assert np.all(np.diff(found) >= 0)
         again = cluster_means(w, nearest(w, found), found)
         np.testing.assert_allclose(again, found, atol=1e-14)
-    start = started(w, k, "quantiles", None)
+    start = first_centroids(w, k, "quantiles", None)
     assert squared_error(w, kmeans(w, k)) <= squared_error(w, start) + 1e-12
 
 
@@ -246,17 +246,19 @@ def test_the_deterministic_start_is_affine_equivariant(seed):
 
 def test_the_start_is_k_quantiles_of_the_distinct_values():
     w = np.repeat(np.arange(8.0), [1, 5, 1, 1, 9, 1, 1, 1])
-    np.testing.assert_array_equal(started(w, 4, "quantiles", None), [1, 3, 5, 7])
-    np.testing.assert_array_equal(started(w, 3, "quantiles", None), [1, 4, 6])
+    np.testing.assert_array_equal(
+        first_centroids(w, 4, "quantiles", None), [1, 3, 5, 7]
+    )
+    np.testing.assert_array_equal(first_centroids(w, 3, "quantiles", None), [1, 4, 6])
 
 
 def test_k_means_plus_plus_starts_at_distinct_weights_far_apart():
     w = np.array([0.0] * 50 + [100.0] * 50 + [0.125, 101.0])
     for seed in range(20):
-        start = started(w, 2, "k-means++", np.random.default_rng(seed))
+        start = first_centroids(w, 2, "k-means++", np.random.default_rng(seed))
         assert start[1] - start[0] > 90
         assert np.isin(start, w).all()
-        again = started(w, 2, "k-means++", np.random.default_rng(seed))
+        again = first_centroids(w, 2, "k-means++", np.random.default_rng(seed))
         np.testing.assert_array_equal(start, again)
 
 

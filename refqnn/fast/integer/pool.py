@@ -68,7 +68,7 @@ def sum_pool2d(x: Int, *, zero_point: npt.ArrayLike = 0) -> Int:
 
 
 def steps(at: Window) -> Int:
-    """Return what a kernel needs of the window: kernel, stride and low padding."""
+    """Return kernel, stride and low padding of the window, for a compiled kernel."""
     return np.array([at.kernel, at.stride, (at.padding[0][0], at.padding[1][0])])
 
 

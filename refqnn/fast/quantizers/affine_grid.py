@@ -73,10 +73,10 @@ def _affine(x: Float, at: Float, y: Float, inside: Bool) -> bool:
 def affine_backward(dy: Float, cache: AffineCache) -> Float:
     """See ``refqnn.quantizers.affine_backward``."""
     check_gradient(dy, cache.inside.shape)
-    return masked(dy, cache.inside)
+    return mask_gradient(dy, cache.inside)
 
 
-def masked(dy: Float, inside: Bool) -> Float:
+def mask_gradient(dy: Float, inside: Bool) -> Float:
     """Return ``dy`` where ``inside``, else 0.
 
     dy: (...), inside: (...)  ->  (...)
@@ -116,16 +116,16 @@ def batch_range(x: Float) -> tuple[Float, Float]:
 def _extremes(bits: Int, sign: Int) -> Int:
     """Return the bits of the largest magnitude below and above 0; 0 where none is."""
     blocks = (bits.size + BLOCK - 1) // BLOCK
-    found = np.zeros((2, blocks + 1), bits.dtype)
+    ends = np.zeros((2, blocks + 1), bits.dtype)
     for block in prange(blocks):
         part = bits[block * BLOCK : (block + 1) * BLOCK]
-        below = above = found[0, blocks]
+        below = above = ends[0, blocks]
         for i in range(part.size):
             flipped = part[i] ^ sign
             below = max(below, flipped)
             above = max(above, part[i])
-        found[0, block] = below
-        found[1, block] = above
+        ends[0, block] = below
+        ends[1, block] = above
     most = np.zeros(2, bits.dtype)
-    most[0], most[1] = found[0].max(), found[1].max()
+    most[0], most[1] = ends[0].max(), ends[1].max()
     return most

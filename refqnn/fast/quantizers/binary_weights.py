@@ -9,13 +9,13 @@ from numba import njit, prange
 
 from refqnn._types import Float
 from refqnn.quantizers import binary as definition
-from refqnn.quantizers.binary_weights import BinaryCache, Group
-from refqnn.quantizers.checks import check_finite, mean_abs
+from refqnn.quantizers.binary_weights import Group
+from refqnn.quantizers.checks import ResidualCache, check_finite, mean_abs
 
 
 def binary(
-    w: Float, *, group: Group = "filter", frozen: BinaryCache | None = None
-) -> tuple[Float, BinaryCache]:
+    w: Float, *, group: Group = "filter", frozen: ResidualCache | None = None
+) -> tuple[Float, ResidualCache]:
     """See ``refqnn.quantizers.binary``."""
     if frozen is not None:
         return definition(w, group=group, frozen=frozen)
@@ -24,7 +24,7 @@ def binary(
     rows = np.ascontiguousarray(w).reshape(m.size, -1 if w.size else 0)
     y, residual = np.empty_like(rows), np.empty_like(rows)
     _binary(rows, m, y, residual)
-    return y.reshape(w.shape), BinaryCache(residual.reshape(w.shape))
+    return y.reshape(w.shape), ResidualCache(residual.reshape(w.shape))
 
 
 @njit(cache=True, parallel=True)

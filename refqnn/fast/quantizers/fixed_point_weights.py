@@ -8,11 +8,12 @@ import numpy as np
 from numba import njit, prange
 
 from refqnn._types import Bool, Float
-from refqnn.fast.quantizers.affine_grid import masked
+from refqnn.fast.quantizers.affine_grid import mask_gradient
 from refqnn.ops.checks import check_gradient
+from refqnn.ops.straight_through import StraightThroughCache
 from refqnn.quantizers import fixed_point as definition
 from refqnn.quantizers.checks import check_finite
-from refqnn.quantizers.fixed_point_weights import FixedPointCache, clip_and_step
+from refqnn.quantizers.fixed_point_weights import clip_and_step
 
 
 def fixed_point(
@@ -21,8 +22,8 @@ def fixed_point(
     *,
     bits: int,
     clip_grad: bool = False,
-    frozen: FixedPointCache | None = None,
-) -> tuple[Float, FixedPointCache]:
+    frozen: StraightThroughCache | None = None,
+) -> tuple[Float, StraightThroughCache]:
     """See ``refqnn.quantizers.fixed_point``."""
     one_a_filter = w.ndim > 0 and np.shape(a) == (w.shape[0],) + (1,) * (w.ndim - 1)
     if frozen is not None or not (one_a_filter or np.size(a) == 1):
@@ -33,7 +34,7 @@ def fixed_point(
     y, residual = np.empty_like(rows), np.empty_like(rows)
     inside = np.empty(rows.shape, np.bool_)
     _fixed_point(rows, a.reshape(-1), s.reshape(-1), clip_grad, y, inside, residual)
-    cache = FixedPointCache(inside.reshape(w.shape), residual.reshape(w.shape))
+    cache = StraightThroughCache(inside.reshape(w.shape), residual.reshape(w.shape))
     return y.reshape(w.shape), cache
 
 
@@ -61,7 +62,7 @@ def _fixed_point(
             rest[i] = out[i] - (v[i] if mask[i] else zero)
 
 
-def fixed_point_backward(dy: Float, cache: FixedPointCache) -> Float:
+def fixed_point_backward(dy: Float, cache: StraightThroughCache) -> Float:
     """See ``refqnn.quantizers.fixed_point_backward``."""
     check_gradient(dy, cache.inside.shape)
-    return masked(dy, cache.inside)
+    return mask_gradient(dy, cache.inside)

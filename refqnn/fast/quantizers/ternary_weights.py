@@ -9,13 +9,13 @@ from numba import njit, prange
 
 from refqnn._types import Float
 from refqnn.quantizers import ternary as definition
-from refqnn.quantizers.checks import check_finite
-from refqnn.quantizers.ternary_weights import TernaryCache, Variant, ternary_statistics
+from refqnn.quantizers.checks import ResidualCache, check_finite
+from refqnn.quantizers.ternary_weights import Variant, ternary_statistics
 
 
 def ternary(
-    w: Float, *, variant: Variant = "resolved", frozen: TernaryCache | None = None
-) -> tuple[Float, TernaryCache]:
+    w: Float, *, variant: Variant = "resolved", frozen: ResidualCache | None = None
+) -> tuple[Float, ResidualCache]:
     """See ``refqnn.quantizers.ternary``."""
     if frozen is not None:
         return definition(w, variant=variant, frozen=frozen)
@@ -28,7 +28,7 @@ def ternary(
         edge = np.nextafter(edge, edge.dtype.type(np.inf))
     floor = np.where(threshold.reshape(-1) > 0, edge, edge.dtype.type(np.inf))
     _ternary(rows, floor, scale.reshape(-1), variant != "printed", y, residual)
-    return y.reshape(w.shape), TernaryCache(residual.reshape(w.shape))
+    return y.reshape(w.shape), ResidualCache(residual.reshape(w.shape))
 
 
 @njit(cache=True, parallel=True)

@@ -127,7 +127,7 @@ def test_bad_tables_raise(tmp_path):
     head = '{"format": "refqnn latency table 1"'
     for text in ("{", "[]", head + "}", head + ', "seconds": 1, "provenance": {}}'):
         path.write_text(text)
-        with pytest.raises(ValueError, match="is not a"):
+        with pytest.raises(ValueError, match=r"is not a|is no JSON"):
             load_table(path)
     path.write_text('{"format": "other"}')
     with pytest.raises(ValueError, match="is of format 'other'"):

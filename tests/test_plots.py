@@ -381,11 +381,14 @@ def test_more_panels_than_columns_leave_no_empty_frame(rng):
 
 
 def test_variances_of_layers_are_bars_raw_and_relative():
-    raw = np.array([1e-4, 2e-4])
-    kinds = [
-        plots.LayerVariances(name, ("depthwise1", "depthwise2"), raw / f, raw)
+    raw = np.array([1e-4, 2e-4])  # means of two seeds
+    kinds = {
+        name: {
+            f"depthwise{i + 1}": {"raw": [0, 2 * v / f], "relative": [v / 2, 1.5 * v]}
+            for i, v in enumerate(raw)
+        }
         for name, f in (("1 x 3 x 3", 1), ("4 x 3 x 3", 9))
-    ]
+    }
     left, right = plots.layer_variances(kinds).axes
     heights = [[bar.get_height() for bar in group] for group in left.containers]
     np.testing.assert_allclose(heights, [raw, raw / 9])
@@ -394,8 +397,29 @@ def test_variances_of_layers_are_bars_raw_and_relative():
 
 
 def test_clips_lie_on_lines_through_zero():
-    line = plots.ClipLine(4, np.array([2.0, 1.0]), np.array([6.1, 3.0]), 1 / 3)
-    (axes,) = plots.clip_lines([line]).axes
+    row = {"bits": 4, "mean_abs": [2.0, 1.0], "clip": [6.1, 3.0], "c_used": 1 / 3}
+    (axes,) = plots.clip_lines([row]).axes
     drawn, dots = axes.lines[:2]
     np.testing.assert_allclose(drawn.get_xydata(), [[1, 3], [2, 6]])
     np.testing.assert_allclose(dots.get_xydata(), [[1, 3], [2, 6.1]])
+
+
+def test_variances_stand_beside_experiments_and_what_is_printed():
+    def point(d, exact, printed):
+        names = ("d", "exact", "simulated", "standard_error", "printed")
+        return dict(zip(names, (d, exact, exact + 0.1, 0.01, printed), strict=True))
+
+    equal = {"r = 0": [point(1, 0.4, 0.3), point(4, 0.1, -0.1)]}
+    grown = {"channels": [point(9, 0.2, None)], "kernels": [point(4, 0.3, None)]}
+    left, right = plots.magnitude_variance(equal, grown, within=0.3).axes
+    exact, _, _, _, printed, *_ = left.lines
+    np.testing.assert_allclose(exact.get_xydata(), [[1, 0.4], [4, 0.1]])
+    np.testing.assert_allclose(printed.get_ydata(), [0.3, -0.1])
+    (dots, _, (bars,)) = left.containers[0]
+    np.testing.assert_allclose(dots.get_xydata(), [[1, 0.5], [4, 0.2]])
+    np.testing.assert_allclose(bars.get_segments()[0][:, 1], [0.48, 0.52])
+    labels = [text.get_text() for text in left.get_legend().get_texts()]
+    assert labels == ["r = 0", "printed, rho = r"]
+    assert len(right.get_legend().get_texts()) == 2
+    assert [tick.get_text() for tick in right.get_xticklabels()] == ["4", "9"]
+    assert "Correlation 0.3" in right.get_title()

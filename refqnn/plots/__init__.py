@@ -21,8 +21,6 @@ from refqnn.plots.networks import margins as margins
 from refqnn.plots.networks import most_parted as most_parted
 from refqnn.plots.networks import training_curves as training_curves
 from refqnn.plots.networks import weight_codes as weight_codes
-from refqnn.plots.pareto import ClipLine as ClipLine
-from refqnn.plots.pareto import LayerVariances as LayerVariances
 from refqnn.plots.pareto import SizeCurve as SizeCurve
 from refqnn.plots.pareto import SizePanel as SizePanel
 from refqnn.plots.pareto import clip_lines as clip_lines
@@ -35,5 +33,4 @@ from refqnn.plots.routing import tradeoff as tradeoff
 from refqnn.plots.search import search_fronts as search_fronts
 from refqnn.plots.search import subnet_scales as subnet_scales
 from refqnn.plots.style import save as save
-from refqnn.plots.variance import VarianceLine as VarianceLine
 from refqnn.plots.variance import magnitude_variance as magnitude_variance

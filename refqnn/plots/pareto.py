@@ -1,7 +1,7 @@
 """Figures of the Pareto paper: accuracy against size, variances, clips."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -36,24 +36,6 @@ class SizePanel(NamedTuple):
     note: str
     cost: str
     curves: Sequence[SizeCurve]
-
-
-class LayerVariances(NamedTuple):
-    """A kind of depth-wise filter, and a variance for each of its layers."""
-
-    name: str
-    layers: Sequence[str]
-    raw: Float  # (L,)
-    relative: Float  # (L,)
-
-
-class ClipLine(NamedTuple):
-    """The best clips that simulations found for one precision, and the constant c."""
-
-    bits: int
-    mean_abs: Float  # (P,)
-    clip: Float  # (P,)
-    c: float
 
 
 def size_curves(panels: Sequence[SizePanel], *, columns: int = 3) -> Figure:
@@ -127,27 +109,34 @@ def in_bits(value: float) -> str:
     return f"{value:.4g} bit"
 
 
-def layer_variances(kinds: Sequence[LayerVariances]) -> Figure:
-    """Draw figure 4: Var_t(mean|w|) of depth-wise layers, raw and free of scale."""
+def layer_variances(
+    kinds: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
+) -> Figure:
+    """Draw figure 4: Var_t(mean|w|) of depth-wise layers, raw and free of scale.
+
+    kinds: kind of filter -> layer -> "raw" and "relative", a variance a seed
+    """
     with mpl.rc_context(STYLE):
         figure = Figure((10, 4.3), layout="constrained")
         left, right = figure.subplots(1, 2)
         titled(left, "Var over the steps of mean|w|", "averaged over a layer's filters")
         titled(right, "The same, relative", "divided by the square of the mean")
         for axes, name in ((left, "raw"), (right, "relative")):
-            draw_variances(axes, kinds, name)
+            means = {
+                kind: {layer: float(np.mean(row[name])) for layer, row in rows.items()}
+                for kind, rows in kinds.items()
+            }
+            draw_variances(axes, means)
         right.legend(frameon=False, title="C x K x K", loc="best")
     return figure
 
 
-def draw_variances(axes: Axes, kinds: Sequence[LayerVariances], name: str) -> None:
+def draw_variances(axes: Axes, kinds: Mapping[str, Mapping[str, float]]) -> None:
     """Draw one group of bars for each layer, a bar for each kind of filter."""
-    layers, thick = kinds[0].layers, 0.8 / len(kinds)
-    for i, kind in enumerate(kinds):
+    layers, thick = [*next(iter(kinds.values()))], 0.8 / len(kinds)
+    for i, (kind, values) in enumerate(kinds.items()):
         at = np.arange(len(layers)) + (i - (len(kinds) - 1) / 2) * thick
-        axes.bar(
-            at, getattr(kind, name), 0.9 * thick, color=COURSES[i], label=kind.name
-        )
+        axes.bar(at, [*values.values()], 0.9 * thick, color=COURSES[i], label=kind)
     axes.set_yscale("log")
     axes.set_xticks(range(len(layers)), layers)
     axes.tick_params(axis="x", length=0)
@@ -155,8 +144,11 @@ def draw_variances(axes: Axes, kinds: Sequence[LayerVariances], name: str) -> No
     axes.set_axisbelow(True)
 
 
-def clip_lines(lines: Sequence[ClipLine]) -> Figure:
-    """Draw figure 5: the best clip of simulated weights against their mean|w|."""
+def clip_lines(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw figure 5: the best clip of simulated weights against their mean|w|.
+
+    rows: "bits", "mean_abs" and "clip" of P simulations, and "c_used", the constant
+    """
     with mpl.rc_context(STYLE):
         figure = Figure((6.4, 4.6), layout="constrained")
         axes = figure.subplots()
@@ -165,14 +157,16 @@ def clip_lines(lines: Sequence[ClipLine]) -> Figure:
             "The best clip is mean|w| / c",
             "dots: simulated Gaussian weights; lines: the constants of closed form",
         )
-        for line, colour in zip(lines, COURSES, strict=False):
-            order = np.argsort(line.mean_abs)
-            x = line.mean_abs[order]
-            axes.plot(x, x / line.c, color=colour, linewidth=1.2)
-            axes.plot(x, line.clip[order], "o", color=colour, markersize=4)
+        for row, colour in zip(rows, COURSES, strict=False):
+            x, clips = np.array(
+                sorted(zip(row["mean_abs"], row["clip"], strict=True))
+            ).T
+            ends = x / row["c_used"]
+            axes.plot(x, ends, color=colour, linewidth=1.2)
+            axes.plot(x, clips, "o", color=colour, markersize=4)
             axes.annotate(
-                f"{line.bits} bit, c = {line.c:.4f}",
-                (x[-1], x[-1] / line.c),
+                f"{row['bits']} bit, c = {row['c_used']:.4f}",
+                (x[-1], ends[-1]),
                 (6, 0),
                 textcoords="offset points",
                 color=colour,
@@ -181,7 +175,7 @@ def clip_lines(lines: Sequence[ClipLine]) -> Figure:
             )
         axes.set_xlabel("mean|w|")
         axes.set_ylabel("a*, the clip of the least square error")
-        axes.set_xlim(0, 1.35 * max(float(line.mean_abs.max()) for line in lines))
+        axes.set_xlim(0, 1.35 * max(max(row["mean_abs"]) for row in rows))
         axes.set_ylim(0, None)
         axes.axhline(0, color=GREY, linewidth=0.6)
     return figure

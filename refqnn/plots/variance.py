@@ -1,31 +1,23 @@
 """The figure of the Pareto paper's proposition 5.1."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from refqnn._types import Float, Int
 from refqnn.plots.style import GREY, PALE, SERIES, STYLE
 
-
-class VarianceLine(NamedTuple):
-    """A variance by the number of weights of a filter: exact and by experiment."""
-
-    name: str
-    d: Int  # (P,)
-    exact: Float  # (P,)
-    simulated: Float  # (P,)
-    errors: Float  # (P,) standard errors
-    printed: Float | None  # (P,) of a formula to compare with
+Lines = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-def magnitude_variance(
-    equal: Sequence[VarianceLine], grown: Sequence[VarianceLine], *, within: float
-) -> Figure:
-    """Draw proposition 5.1 of the Pareto paper: one correlation; two ways to grow."""
+def magnitude_variance(equal: Lines, grown: Lines, *, within: float) -> Figure:
+    """Draw proposition 5.1 of the Pareto paper: one correlation; two ways to grow.
+
+    name -> points: "d", "exact", "simulated", "standard_error", "printed" or None
+    """
     with mpl.rc_context(STYLE):
         figure = Figure((11, 4.6), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -38,28 +30,32 @@ def magnitude_variance(
     return figure
 
 
-def draw_variance(axes: Axes, lines: Sequence[VarianceLine]) -> None:
+def draw_variance(axes: Axes, lines: Lines) -> None:
     """Draw curves, points with two standard errors, and the printed formula dashed."""
-    for line, colour in zip(lines, SERIES, strict=False):
-        axes.plot(line.d, line.exact, color=colour, linewidth=1.6, label=line.name)
+    dashed, ticks = (0, (4, 3)), set()
+    for (name, points), colour in zip(lines.items(), SERIES, strict=False):
+        d, exact, simulated, errors, printed = (
+            [point[key] for point in points]
+            for key in ("d", "exact", "simulated", "standard_error", "printed")
+        )
+        ticks |= {*d}
+        axes.plot(d, exact, color=colour, linewidth=1.6, label=name)
         axes.errorbar(
-            line.d,
-            line.simulated,
-            2 * line.errors,
+            d,
+            simulated,
+            2 * np.array(errors),
             fmt="o",
             color=colour,
             markersize=4,
             capsize=2.5,
             linewidth=1,
         )
-        if line.printed is not None:
-            dashes = (0, (4, 3))
-            axes.plot(line.d, line.printed, color=colour, linewidth=1, linestyle=dashes)
-    if any(line.printed is not None for line in lines):
-        axes.plot([], [], color=GREY, linestyle=(0, (4, 3)), label="printed, rho = r")
+        if None not in printed:
+            axes.plot(d, printed, color=colour, linewidth=1, linestyle=dashed)
+    if any(p["printed"] is not None for points in lines.values() for p in points):
+        axes.plot([], [], color=GREY, linestyle=dashed, label="printed, rho = r")
     axes.set_xscale("log")
-    ticks = sorted({int(d) for line in lines for d in line.d})
-    axes.set_xticks(ticks, [str(d) for d in ticks], minor=False)
+    axes.set_xticks(sorted(ticks), [str(d) for d in sorted(ticks)], minor=False)
     axes.set_xticks([], minor=True)
     axes.set_xlabel("d: weights of a filter")
     axes.set_ylabel("Var(mean|w|) / sigma^2, points: two standard errors")

@@ -12,7 +12,7 @@ A paper's ``study.py`` declares its studies in a tuple ``STUDIES``; the table
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,13 +49,13 @@ class Stage(NamedTuple):
     file: str
 
 
-def table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return a line of the keys and a line for each row, in columns.
+def table(rows: Iterable[Mapping[str, Any]], *names: str) -> list[str]:
+    """Return a line of the keys, or of some ``names``, and a line for each row.
 
     >>> table([{"bits": 4, "lost": 1 / 3}, {"bits": 16, "lost": None}])
     ['bits  lost', '4     0.3333', '16    -']
     """
-    every = list(rows)
+    every = [{name: row[name] for name in names or row} for row in rows]
     cells = [[*row] for row in every[:1]] + [[*map(cell, r.values())] for r in every]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
@@ -187,10 +187,11 @@ def text_of(value: Any) -> str:
     return str(value)
 
 
-def check_settings(settings: Any, **least: float) -> None:
+def check_settings(settings: Any, **least: float | Collection[str]) -> None:
     """Raise ValueError where a setting, or one of a tuple, is below its least value.
 
-    None is not compared; an empty tuple is refused.
+    Texts must be among those that are given. None is not compared; an empty tuple is
+    refused.
     """
     for name, bound in least.items():
         value = getattr(settings, name)
@@ -198,7 +199,10 @@ def check_settings(settings: Any, **least: float) -> None:
         if not values:
             raise ValueError(f"{name} must not be empty")
         for one in values:
-            if one is not None and not one >= bound:
+            if isinstance(bound, Collection):
+                if one not in bound:
+                    raise ValueError(f"{name} must be of {[*bound]}, got {one!r}")
+            elif one is not None and not one >= bound:
                 raise ValueError(f"{name} must be at least {bound}, got {one}")
 
 

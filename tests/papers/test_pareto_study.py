@@ -33,9 +33,9 @@ def test_sizes_have_the_printed_digits_and_aligned_widths(tmp_path):
     assert len(rows["near_misses"]) == 21
     widths = [(row["bits"], row["width"]) for row in rows["alignment"]]
     assert widths == [(2, 0.7), (2, 1.4), (1, 0.96), (1, 1.96)]
-    assert text.count("to the digit") == 12
-    assert text.count("not recomputable") == 6
-    assert "DIFFERS" not in text
+    assert text.count("True") == 12
+    assert "False" not in text
+    assert "mobilenetv2  Flexible" in text
     assert figures == {}
 
 
@@ -53,7 +53,7 @@ def test_simulated_clips_are_those_of_closed_form(tmp_path):
     assert [row["bits"] for row in rows] == [3, 4]
     for row in rows:
         np.testing.assert_allclose(row["c"], row["c_used"], rtol=0.03)
-    assert text.count("in closed form") == 2
+    assert len(text.splitlines()) == 3
     assert [*figures] == [""]
 
 
@@ -72,7 +72,7 @@ def test_experiments_agree_with_the_proposition(tmp_path):
         81,
         144,
     }
-    assert text.count("printed +") + text.count("printed -") == 3 * 8
+    assert len(text.splitlines()) == 3 + 3 * 8 + 2 * 4
     left, right = figures[""].axes
     assert len(left.containers) == 3
     assert len(right.containers) == 2
@@ -89,7 +89,7 @@ def test_sensitivity_has_the_rows_of_both_tables(tmp_path):
     for row in (*rows["table1"].values(), *rows["table2"].values()):
         np.testing.assert_allclose(np.add(row["quantized"], row["grown"]), row["total"])
     assert rows["figure4"]["1 x 6 x 6"]["depthwise2"]["d"] == 36
-    assert "4 x 3 x 3    -6.42 7.20 0.79" in text
+    assert "4       3       -6.42    " in text
     assert [*figures] == [""]
     record = (tmp_path / "sensitivity.jsonl").read_text()
     again = run("pareto_sensitivity", tmp_path, tables=("table1",), **given)
@@ -226,7 +226,7 @@ WRONG = [
         {"networks": "resnet9"},
         "networks must be of .*'resnet9'",
     ),
-    ("pareto_sensitivity", {"tables": "table3"}, "tables must be of table1, table2"),
+    ("pareto_sensitivity", {"tables": "table3"}, "tables must be of .* got 'table3'"),
     ("pareto_sensitivity", {"seeds": "0,-1"}, "seeds must be at least 0, got -1"),
     ("pareto_curves", {"families": "resnet50"}, "families must be of .*'resnet50'"),
     ("pareto_curves", {"sizes": "0"}, "sizes must be at least 1, got 0"),

@@ -167,3 +167,13 @@ def mean_and_spread(values: Float) -> tuple[float, float]:
     """
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
     return float(np.mean(values)), spread
+
+
+def mean_text(values: Sequence[float]) -> str:
+    """Write mean and spread.
+
+    >>> mean_text([80.0, 81.0]), mean_text([80.0])
+    ('80.50 ± 0.71', '80.00')
+    """
+    mean, spread = mean_and_spread(np.asarray(values))
+    return f"{mean:.2f}" + ("" if np.isnan(spread) else f" ± {spread:.2f}")

@@ -34,7 +34,7 @@ from refqnn.papers.pareto.variance import (
     simulate,
 )
 from refqnn.quantizers import fixed_point, gaussian_clip
-from refqnn.studies.study import Stage, Study, check_settings
+from refqnn.studies.study import Stage, Study, check_settings, table
 from refqnn.studies.sweep import Outcome
 
 Rows = Sequence[dict[str, Any]]
@@ -65,15 +65,7 @@ class SizesSettings:
 
     def __post_init__(self) -> None:
         """Raise ValueError for unknown networks and for widths of nothing."""
-        check_known("networks", self.networks, ALIGNED)
-        check_settings(self, widths=0.02)
-
-
-def check_known(name: str, values: Sequence[str], known: Sequence[str] | Any) -> None:
-    """Raise ValueError, naming the setting, for a value that is not known."""
-    for value in values:
-        if value not in known:
-            raise ValueError(f"{name} must be of {', '.join(known)}, got {value!r}")
+        check_settings(self, networks=ALIGNED, widths=0.02)
 
 
 def sizes_stages(s: SizesSettings, _: Path) -> Iterator[Stage]:
@@ -120,34 +112,14 @@ def sizes_rows(
 
 
 def sizes_lines(_: SizesSettings, rows: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the tables as text."""
+    """Yield the three tables as text, sizes in 10^6 bits and in bits."""
     yield "Table 3, 10^6 bits"
-    yield f"{'network':12s} {'method':14s}  width  computed  printed"
-    for row in rows["table3"]:
-        start = f"{row['network']:12s} {row['method']:14s}"
-        if row["computed"] is None:
-            yield f"{start} {'not recomputable':>16s} {row['printed']:8.2f}"
-        else:
-            yield (
-                f"{start} {row['width']:6g} {row['computed']:9.4f} "
-                f"{row['printed']:8.2f}  {row['residual']:+.4f}  "
-                f"{'to the digit' if row['agrees'] else 'DIFFERS'}"
-            )
+    names = ("network", "method", "width", "computed", "printed", "residual", "agrees")
+    yield from table(rows["table3"], *names)
     yield "\nThe 8-bit rows in other ways of counting"
-    for miss in rows["near_misses"]:
-        yield (
-            f"{miss['network']:12s} {miss['width']:5g} {miss['computed']:9.4f} "
-            f"{miss['printed']:8.2f} {miss['computed'] - miss['printed']:+8.3f} "
-            f"{miss['convention']}"
-        )
-    yield "\nWidths with the size of the 4-bit network (dw: bits of depth-wise weights)"
-    for row in rows["alignment"]:
-        yield (
-            f"{row['network']:18s} {row['bits']} bit (dw {row['depthwise_bits']}) "
-            f"{row['width_at_4_bits']:4g} -> {row['width']:4.2f}   "
-            f"{row['c_size_bits'] / 1e6:8.3f} of {row['target_bits'] / 1e6:8.3f} Mbit, "
-            f"{100 * row['residual_bits'] / row['target_bits']:.2f} % left"
-        )
+    yield from table(rows["near_misses"])
+    yield "\nWidths with the size of the 4-bit network"
+    yield from table(rows["alignment"])
 
 
 # figure 5, appendix B
@@ -202,24 +174,18 @@ def best_clip(w: Any, bits: int) -> float:
     return float(minimize_scalar(error, bounds=bounds, method="bounded").x)
 
 
-def clip_lines(_: ClipSettings, rows: Rows) -> Iterator[str]:
-    """Yield a line for each number of bits."""
-    for row in rows:
-        yield (
-            f"{row['bits']} bit: c = {np.mean(row['c']):.4f} ± {np.std(row['c']):.4f} "
-            f"by simulation, {row['c_used']:.5f} in closed form"
-        )
+def clip_lines(_: ClipSettings, rows: Rows) -> list[str]:
+    """Return mean and deviation of c over the variances, and c in closed form."""
+    return table(
+        {"bits": row["bits"], "c": np.mean(row["c"]), "deviation": np.std(row["c"])}
+        | {"closed form": row["c_used"]}
+        for row in rows
+    )
 
 
 def clip_figures(_: ClipSettings, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Draw figure 5."""
-    lines = [
-        plots.ClipLine(
-            row["bits"], np.array(row["mean_abs"]), np.array(row["clip"]), row["c_used"]
-        )
-        for row in outcomes[0].result
-    ]
-    return {"": plots.clip_lines(lines)}
+    return {"": plots.clip_lines(outcomes[0].result)}
 
 
 # proposition 5.1
@@ -306,12 +272,8 @@ def variance_lines(_: VarianceSettings, rows: Mapping[str, Any]) -> Iterator[str
     """Yield what all points say, and each of them."""
     yield f"{rows['draws']:,} draws a point; largest |z| {rows['largest_abs_z']:.2f}"
     yield f"equation 7 as printed is negative at {rows['printed_negative']} points"
-    for p in rows["points"]:
-        printed = "" if p["printed"] is None else f"   printed {p['printed']:+.5f}"
-        yield (
-            f"{p['family']:9s} r {p['r']:.1f} d {p['d']:3d}   exact {p['exact']:.5f}   "
-            f"simulated {p['simulated']:.5f} +- {p['standard_error']:.5f}{printed}"
-        )
+    names = ("family", "r", "d", "exact", "simulated", "standard_error", "printed")
+    yield from table(rows["points"], *names)
 
 
 def variance_figures(
@@ -319,21 +281,15 @@ def variance_figures(
 ) -> dict[str, Any]:
     """Draw the exact variance, the experiments, and (7) as printed."""
 
-    def line(name: str, family: str, r: float = WITHIN) -> plots.VarianceLine:
-        points = [o.result for o in outcomes]
-        chosen = [p for p in points if (p["family"], p["r"]) == (family, r)]
-        keys = ("d", "exact", "simulated", "standard_error", "printed")
-        d, exact, drawn, errors, printed = (
-            np.array([p[key] for p in chosen]) for key in keys
-        )
-        beside = printed if family == "equal" else None
-        return plots.VarianceLine(name, d, exact, drawn, errors, beside)
+    def points(family: str, r: float = WITHIN) -> Rows:
+        chosen = [o.result for o in outcomes]
+        return [p for p in chosen if (p["family"], p["r"]) == (family, r)]
 
-    equal = [line(f"r = {r:g}", "equal", r) for r in CORRELATIONS]
-    grown = [
-        line("more channels: c x 3 x 3", "channels"),
-        line("a larger kernel: 1 x k x k", "kernels"),
-    ]
+    equal = {f"r = {r:g}": points("equal", r) for r in CORRELATIONS}
+    grown = {
+        "more channels: c x 3 x 3": points("channels"),
+        "a larger kernel: 1 x k x k": points("kernels"),
+    }
     return {"": plots.magnitude_variance(equal, grown, within=WITHIN)}
 
 

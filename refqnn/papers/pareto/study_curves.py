@@ -25,8 +25,7 @@ from refqnn.networks import build
 from refqnn.papers.pareto.alignment import Curve, domination, width_grid
 from refqnn.papers.pareto.dual_precision import aligned_network
 from refqnn.papers.pareto.single_training import EPOCHS, named_images, pareto_run
-from refqnn.papers.pareto.study import check_known
-from refqnn.studies.study import Stage, Study, check_settings
+from refqnn.studies.study import Stage, Study, check_settings, table
 from refqnn.studies.sweep import Outcome
 
 BITS, ACTIVATIONS = (4, 2, 1), 4
@@ -116,8 +115,7 @@ class CurvesSettings:
 
     def __post_init__(self) -> None:
         """Raise ValueError for unknown families and for what is too small."""
-        check_known("families", self.families, FAMILIES)
-        check_settings(self, seeds=0, sizes=1, epochs=1, train=1)
+        check_settings(self, families=FAMILIES, seeds=0, sizes=1, epochs=1, train=1)
 
 
 def networks_of(family: Family) -> Iterator[dict[str, Any]]:
@@ -223,19 +221,22 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 def curves_lines(
     _: CurvesSettings, rows: Mapping[str, list[dict[str, Any]]]
 ) -> Iterator[str]:
-    """Yield a line for each size, a column for each precision; the verdicts below."""
-    for name, network_points in rows.items():
+    """Yield widths and accuracies by size and bits, with standard errors; verdicts."""
+    for name, networks in rows.items():
         yield f"{FAMILIES[name].title}: width and accuracy, %, of {BITS} bits"
-        for i in range(0, len(network_points), len(BITS)):
-            row = network_points[i : i + len(BITS)]
-            cells = [
-                f"{p['network']['width']:7.4g}{np.mean(p['accuracies']):7.2f} ±"
-                f"{standard_error(p['accuracies']):5.2f}"
-                for p in row
-            ]
-            yield f"  {row[0]['c_size_bits'] / 1e3:8.1f} kbit " + "  ".join(cells)
-        for verdict in verdicts(network_points):
-            yield f"  dominates (definition 4.1): {verdict}"
+        yield from table(
+            {"C_size, kbit": f"{networks[i]['c_size_bits'] / 1e3:.1f}"}
+            | {f"{p['bits']} bits": point_text(p) for p in networks[i : i + len(BITS)]}
+            for i in range(0, len(networks), len(BITS))
+        )
+        for verdict in verdicts(networks):
+            yield f"dominates (definition 4.1): {verdict}"
+
+
+def point_text(point: Mapping[str, Any]) -> str:
+    """Write the width of a network, its accuracy and its standard error."""
+    mean, error = np.mean(point["accuracies"]), standard_error(point["accuracies"])
+    return f"{point['network']['width']:.4g} {mean:.2f} ± {error:.2f}"
 
 
 def curves_figures(s: CurvesSettings, outcomes: Sequence[Outcome]) -> dict[str, Any]:

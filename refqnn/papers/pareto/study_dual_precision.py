@@ -28,12 +28,11 @@ from refqnn.papers.pareto.dual_precision import (
     grid,
 )
 from refqnn.papers.pareto.flexible import policy_run
-from refqnn.papers.pareto.sensitivity import mean_and_spread
+from refqnn.papers.pareto.sensitivity import mean_text
 from refqnn.papers.pareto.single_training import named_images, pareto_run
 from refqnn.papers.pareto.sizes import table3
-from refqnn.papers.pareto.study import check_known
 from refqnn.papers.pareto.study_curves import run_of, scores_of, size_curve
-from refqnn.studies.study import Stage, Study, check_settings
+from refqnn.studies.study import Stage, Study, check_settings, table
 from refqnn.studies.sweep import Outcome, Sweep
 
 METHODS = ("8 bit", "Flexible", "DualPrecision")
@@ -63,23 +62,21 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 @final
 @dataclass(frozen=True)
 class DualSettings:
-    """``episodes`` of HAQ; None is all images, of epochs as many, a family's widths."""
+    """``episodes`` of HAQ; None is all images, many epochs; no widths the family's."""
 
     images: str = "embedded"
     families: tuple[str, ...] = tuple(FAMILIES)
     seeds: tuple[int, ...] = (0, 1, 2)
     precisions: tuple[int, ...] = PRECISIONS
-    widths: tuple[float, ...] | None = None
+    widths: tuple[float, ...] = ()
     episodes: int = 60
     epochs: int | None = None
     train: int | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for unknown families and for what is too small."""
-        check_known("families", self.families, FAMILIES)
-        check_settings(
-            self, seeds=0, precisions=1, widths=0.01, episodes=1, epochs=1, train=1
-        )
+        check_settings(self, families=FAMILIES, seeds=0, precisions=1, episodes=1)
+        check_settings(self, epochs=1, train=1)
 
 
 def runs_of(
@@ -220,31 +217,18 @@ def dual_lines(_: DualSettings, rows: Mapping[str, Any]) -> Iterator[str]:
     for name, result in rows.items():
         iso = ", ".join(f"{b} bits {mean_text(a)}" for b, a in result["iso"].items())
         yield f"{name}: weights of width 1: {iso}"
-        size = result["rows"][0]["c_size_bits"] / 1e3
-        yield f"table 7: accuracy, %, of every pair at {size:.1f} kbit"
-        for cell in result["grid"]:
-            depthwise = cell["depthwise_bits"]
-            beside = "" if depthwise is None else f", depth-wise {depthwise}"
-            label = f"{cell['bits']} bit{beside}"
-            accuracy = mean_text(cell["accuracies"])
-            yield f"  {label:22s} width {cell['width']:<7g} {accuracy}"
+        yield "table 7: accuracy, %, of every pair at one size"
+        names = ("bits", "depthwise_bits", "width", "c_size_bits", "accuracy")
+        yield from table(with_mean(result["grid"]), *names)
         yield f"best: {result['pair']}; HAQ's policy: {result['flexible']['policy']}"
-        yield "table 3: method, width, C_size, accuracy"
-        for row in result["rows"]:
-            yield (
-                f"  {row['method']:14s} {row['width']:<8g} "
-                f"{row['c_size_bits'] / 1e3:8.1f} kbit  {mean_text(row['accuracies'])}"
-            )
+        yield "table 3: the methods at every size"
+        yield from table(with_mean(result["rows"]), "method", *names[2:])
 
 
-def mean_text(accuracies: Sequence[float]) -> str:
-    """Write mean and spread.
-
-    >>> mean_text([80.0, 81.0]), mean_text([80.0])
-    ('80.50 ± 0.71', '80.00')
-    """
-    mean, spread = mean_and_spread(np.array(accuracies))
-    return f"{mean:.2f}" + ("" if np.isnan(spread) else f" ± {spread:.2f}")
+def with_mean(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows with mean and spread of their accuracies in place of the last."""
+    for row in rows:
+        yield row | {"accuracy": mean_text(row["accuracies"])}
 
 
 def printed_rows(network: str) -> list[dict[str, Any]]:

@@ -24,14 +24,12 @@ from refqnn.papers.pareto.sensitivity import (
     Changes,
     Runs,
     changes,
-    kind_name,
-    mean_and_spread,
+    mean_text,
     table1_runs,
     table2_runs,
 )
 from refqnn.papers.pareto.single_training import EPOCHS, named_images, pareto_run
-from refqnn.papers.pareto.study import check_known
-from refqnn.studies.study import Stage, Study, check_settings
+from refqnn.studies.study import Stage, Study, check_settings, table
 from refqnn.studies.sweep import Outcome
 
 SEPARABLE: Mapping[str, Any] = MappingProxyType({"network": "separable", "width": 1.0})
@@ -56,8 +54,8 @@ class SensitivitySettings:
 
     def __post_init__(self) -> None:
         """Raise ValueError for unknown tables and for what is too small."""
-        check_known("tables", self.tables, ("table1", "table2"))
-        check_settings(self, seeds=0, widths=0.01, kinds=1, epochs=1, train=1)
+        check_settings(self, tables=("table1", "table2"), seeds=0, widths=0.01)
+        check_settings(self, kinds=1, epochs=1, train=1)
 
 
 def sensitivity_runs(s: SensitivitySettings) -> tuple[dict[str, Runs], str | None]:
@@ -127,47 +125,30 @@ def sensitivity_lines(_: SensitivitySettings, rows: Mapping[str, Any]) -> Iterat
         ("table1", "Table 1: depth-wise weights kept at 4 bits, or at 1 as all others"),
         ("table2", "Table 2: C_in x K_w x K_h of the depth-wise filters"),
     ):
-        if name not in rows:
-            continue
-        yield f"{title}; points, mean ± spread over seeds {rows['seeds']}"
-        yield f"{'':22s} {'4 bits':>12s} {'Acc_Q':>12s} {'Acc_G':>12s} {'sum':>12s}"
-        for row, values in rows[name].items():
-            cells = [
-                "{:6.2f} ± {:.2f}".format(*mean_and_spread(np.array(values[key])))
-                for key in ("high", "quantized", "grown", "total")
-            ]
-            yield f"{row:22s} " + " ".join(f"{c:>12s}" for c in cells)
+        if name in rows:
+            yield f"{title}; points, mean ± spread over seeds {rows['seeds']}"
+            yield from table(
+                {"": row} | {key: mean_text(each) for key, each in values.items()}
+                for row, values in rows[name].items()
+            )
     if "figure4" in rows:
         yield "Figure 4: Var_t(mean|w|) of the 4-bit networks, raw, and relative"
-    for row, layers in rows.get("figure4", {}).items():
-        for layer, seen in layers.items():
-            yield (
-                f"{row:12s} {layer:12s} d {seen['d']:4d} "
-                f"{np.mean(seen['raw']):.3g}  {np.mean(seen['relative']):.3g}"
-            )
-    yield "The paper's table 2 (CIFAR-100, VGG variant C): Acc_Q, Acc_G, sum"
+        yield from table(
+            {"": row, "layer": layer} | {key: np.mean(v) for key, v in seen.items()}
+            for row, layers in rows["figure4"].items()
+            for layer, seen in layers.items()
+        )
+    yield "The paper's table 2 (CIFAR-100, VGG variant C)"
     file = resources.files("refqnn.papers") / "printed" / "pareto_table2.csv"
-    for cell in csv.DictReader(file.read_text(encoding="utf-8").splitlines()):
-        row = kind_name(int(cell["fan_in"]), int(cell["kernel"]))
-        yield f"{row:12s} {cell['delta_q']} {cell['delta_g']} {cell['delta']}"
+    yield from table(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
 
 
 def sensitivity_figures(
     s: SensitivitySettings, outcomes: Sequence[Outcome]
 ) -> dict[str, Any]:
     """Draw figure 4: means over the seeds."""
-    bars = [
-        plots.LayerVariances(
-            row,
-            list(layers),
-            *(
-                np.array([np.mean(seen[kind]) for seen in layers.values()])
-                for kind in ("raw", "relative")
-            ),
-        )
-        for row, layers in sensitivity_rows(s, outcomes).get("figure4", {}).items()
-    ]
-    return {"": plots.layer_variances(bars)} if bars else {}
+    rows = sensitivity_rows(s, outcomes).get("figure4")
+    return {"": plots.layer_variances(rows)} if rows else {}
 
 
 STUDIES = (

@@ -46,7 +46,7 @@ from refqnn.papers.quantnas.space import (
     random_subnet,
 )
 from refqnn.papers.quantnas.step_errors import compare_steps
-from refqnn.studies.study import Stage, Study, check_settings
+from refqnn.studies.study import Stage, Study, check_settings, table
 from refqnn.studies.sweep import Memo, Outcome, digest
 
 SPACES = {"small": SMALL, "large": LARGE}
@@ -73,11 +73,7 @@ class FrontSettings:
     def __post_init__(self) -> None:
         """Raise ValueError for unknown names and for what is too small."""
         check_settings(self, seeds=0, subnets=1, train=1, steps=1)
-        for name, known in (("space", SPACES), ("cost", COSTS)):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name} must be one of {[*known]}, got {getattr(self, name)!r}"
-                )
+        check_settings(self, space=SPACES, cost=COSTS)
 
 
 def front_stages(s: FrontSettings, folder: Path) -> Iterator[Stage]:
@@ -251,40 +247,28 @@ def front_rows(
 def front_lines(_: FrontSettings, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Yield the table, how often a hypervolume is that of shared or larger, integers.
 
-    Above and deviations are of logarithms of steps, of weights and of activations.
+    The three numbers of weights and activations, logarithms of steps: above the best
+    step, deviation over subnets, that of the best.
     """
-    head = "scales    seed  hypervolume  test     best   mean  |log s/s*|  correlation"
-    yield f"{head}   weights           activations"
     fronts = [row for row in rows if "front" in row]
-    for row in fronts:
-        best = max(point["accuracy"] for point in row["front"])
-        together = row["correlation"]
-        shown = "-" if together is None else f"{together:.2f}"
-        yield (
-            f"{row['scales']:10s}{row['seed']:4d}{row['hypervolume']:13.4f}"
-            f"{row['test_hypervolume']:7.4f}{100 * best:7.1f}{100 * row['mean']:7.1f}"
-            f"{row['calibration_error']:12.3f}{shown:>13s}"
-            f"{spread_cells(row['weights'])}{spread_cells(row['activations'])}"
-        )
+    names = ("scales", "seed", "hypervolume", "test_hypervolume", "best", "mean")
+    more = ("calibration_error", "correlation", "weights", "activations")
+    yield from table((front_cells(row) for row in fronts), *names, *more)
     volumes = {(row["scales"], row["seed"]): row["hypervolume"] for row in fronts}
     seeds = sorted({row["seed"] for row in fronts})
     for kind in ("predicted", "relative"):
         won = sum(volumes[kind, seed] >= volumes["shared", seed] for seed in seeds)
         yield f"{kind} at least as large as shared: {won} of {len(seeds)}"
     for report in (row["integers"] for row in rows if "integers" in row):
-        yield (
-            f"integers in {report['file']}: {report['images']} test images, "
-            f"{100 * report['accuracy']:.1f} % right "
-            f"(subnet: {100 * report['subnet_accuracy']:.1f}), "
-            f"{report['layers_beyond_the_bound']} layers beyond their bound, "
-            f"{report['different_from_float64']} integers differ"
-        )
+        yield "integers, compared with their subnet on all test images"
+        yield from (f"{name}: {value}" for name, value in report.items())
 
 
-def spread_cells(kind: Mapping[str, float]) -> str:
-    """Write three columns: above the best step, its deviation, that of the best."""
-    above, own, best = (kind[name] for name in ("above", "deviation", "best_deviation"))
-    return f"   {above:+.2f} {own:.2f} {best:.2f}"
+def front_cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with its best accuracy, and deviations of steps as lists."""
+    best = max(point["accuracy"] for point in row["front"])
+    kinds = {kind: [*row[kind].values()] for kind in ("weights", "activations")}
+    return {**row, **kinds, "best": best}
 
 
 def front_figures(

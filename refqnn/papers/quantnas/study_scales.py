@@ -22,7 +22,7 @@ from refqnn import data, plots
 from refqnn.papers.quantnas.judge import Judge, image_parts, train_supernet
 from refqnn.papers.quantnas.space import LARGE, random_subnet
 from refqnn.papers.quantnas.step_errors import largest_over_smallest, weight_steps
-from refqnn.studies.study import Stage, Study, check_settings
+from refqnn.studies.study import Stage, Study, check_settings, table
 from refqnn.studies.sweep import Outcome
 
 #: layers that every subnet has
@@ -122,17 +122,10 @@ def ratios(source: str, name: str, layers: list[dict[str, Any]]) -> dict[str, An
     }
 
 
-def scales_lines(_: ScalesSettings, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Yield the table: one line for each source and layer."""
-    head = "largest / smallest step   subnets   best   best x sqrt(fan-in)  learned"
-    yield f"{head}  fan-in"
-    for row in rows:
-        low, high = row["fan_in"]
-        yield (
-            f"{row['source']:9s}{row['layer']:19s}{row['subnets']:5d}"
-            f"{row['ratio']:8.2f}{row['ratio_by_fan_in']:17.2f}"
-            f"{row['ratio_learned']:13.2f}  {low} to {high}"
-        )
+def scales_lines(_: ScalesSettings, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the largest step over the smallest, by source and layer."""
+    ratios = ("ratio", "ratio_by_fan_in", "ratio_learned")
+    return table(rows, "source", "layer", "subnets", *ratios, "fan_in")
 
 
 def scales_figures(s: ScalesSettings, outcomes: Sequence[Outcome]) -> dict[str, Any]:

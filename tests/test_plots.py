@@ -422,4 +422,4 @@ def test_variances_stand_beside_experiments_and_what_is_printed():
     assert labels == ["r = 0", "printed, rho = r"]
     assert len(right.get_legend().get_texts()) == 2
     assert [tick.get_text() for tick in right.get_xticklabels()] == ["4", "9"]
-    assert "Correlation 0.3" in right.get_title()
+    assert "Correlation 0.3" in right.get_title(loc="left")

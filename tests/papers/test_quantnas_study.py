@@ -7,7 +7,7 @@ import pytest
 from tables.networks import pixels
 
 from refqnn import data
-from refqnn.deploy import Comparison
+from refqnn.deploy import Comparison, IntegerNetwork
 from refqnn.deploy.agreement import LayerAgreement
 from refqnn.papers.quantnas import judge as judge_module
 from refqnn.papers.quantnas import study, study_scales
@@ -48,6 +48,7 @@ from refqnn.papers.quantnas.study import (
 )
 from refqnn.papers.quantnas.study_scales import EARLY, LATE, scales_run
 from refqnn.papers.quantnas.supernet import calibrate, initialise, supernet
+from refqnn.studies.study import study_named
 from refqnn.studies.sweep import Memo
 
 TINY = Space(
@@ -326,3 +327,97 @@ def test_what_differs_between_a_subnet_and_its_integers_is_counted(judge, monkey
     _, report = compare_integers(judge, largest(TINY))  # in three parts
     assert report["layers_beyond_the_bound"] == 3
     assert report["different_from_float64"] == 3 * (3 + 1)
+
+
+# both studies, from settings to figures
+
+
+def run_quick(name, folder, **given):
+    """Run a quick study in this process: settings, rows, table, figures."""
+    chosen = study_named(name)
+    settings = chosen.settings_with(quick=True, **given)
+    outcomes = chosen.outcomes(settings, folder, workers=1, progress=False)
+    rows = chosen.rows(settings, *outcomes)
+    text = "\n".join(chosen.lines(settings, rows))
+    return settings, rows, text, chosen.figures(settings, *outcomes)
+
+
+@pytest.mark.compiled
+def test_scales_of_subnets_from_scratch_and_of_one_supernet(tmp_path, monkeypatch):
+    monkeypatch.setattr(study_scales, "LONGER", 1)
+    _, rows, text, figures = run_quick("quantnas_scales", tmp_path, steps=2)
+    assert [(row["source"], row["layer"]) for row in rows] == [
+        (source, layer) for source in ("scratch", "supernet") for layer in (EARLY, LATE)
+    ]
+    record = (tmp_path / "scales.jsonl").read_text()
+    assert len(record.splitlines()) == 4 + 1
+    for row in rows:
+        assert len(row["best"]) == row["subnets"] == 4
+        assert row["ratio"] == max(row["best"]) / min(row["best"]) > 1
+        assert row["ratio_by_fan_in"] == max(row["normalised"]) / min(row["normalised"])
+    assert text.count(LATE) == 2
+    assert len(figures[""].axes) == 4
+    assert run_quick("quantnas_scales", tmp_path, steps=2)[1] == rows
+    assert (tmp_path / "scales.jsonl").read_text() == record
+
+
+@pytest.mark.compiled
+def test_fronts_are_recorded_and_the_best_subnet_becomes_integers(tmp_path):
+    given = {"seeds": (0,), "cost": "latency", "steps": 2}
+    settings, rows, text, figures = run_quick("quantnas_front", tmp_path, **given)
+    kinds = ["shared", "oracle", "predicted", "relative"]
+    assert [row["scales"] for row in rows] == kinds
+    assert rows[1]["calibration_error"] == 0 < rows[0]["calibration_error"]
+    for row in rows:
+        costs = [point["cost"] for point in row["front"]]
+        assert costs == sorted(costs)
+        assert row["hypervolume"] >= 0
+    assert text.count("at least as large as shared: ") == 2
+    assert figures[""].axes[0].get_xlabel() == "cost of one image, seconds"
+    record = (tmp_path / "fronts.jsonl").read_text()
+    for left in (False, True):  # a network that was taken away is written again
+        *again, report = run_quick("quantnas_front", tmp_path, deploy=True, **given)[1]
+        assert again == rows
+        (file,) = tmp_path.glob("integers_*.npz")
+        network = IntegerNetwork.load(file)
+        images, labels = image_parts("embedded", settings.train)["test"]
+        right = np.mean(network.predict(images) == labels)
+        assert report["integers"]["accuracy"] == right
+        best = max(rows[2]["front"], key=lambda point: point["accuracy"])
+        assert report["integers"]["genotype"] == best["genotype"]
+        assert report["integers"]["subnet_accuracy"] == best["test_accuracy"]
+        assert report["integers"]["layers_beyond_the_bound"] == 0
+        assert report["integers"]["different_from_float64"] == 0
+        if not left:
+            file.unlink()
+    assert (tmp_path / "fronts.jsonl").read_text() == record
+
+
+def test_a_damaged_latency_table_is_refused_before_training(tmp_path):
+    (tmp_path / "latency_large.json").write_text("[]")
+    chosen = study_named("quantnas_front")
+    settings = chosen.settings_with(quick=True, cost="latency", space="large")
+    with pytest.raises(ValueError, match=r"latency_large\.json is not a"):
+        next(iter(chosen.stages(settings, tmp_path)))
+
+
+WRONG = [
+    ("quantnas_scales", {"subnets": "0"}, "subnets must be at least 1, got 0"),
+    ("quantnas_scales", {"seed": "-1"}, "seed must be at least 0, got -1"),
+    ("quantnas_scales", {"steps": "0"}, "steps must be at least 1, got 0"),
+    ("quantnas_scales", {"train": "3489"}, r"images must be in \[1, 3488\] .* 3489"),
+    ("quantnas_scales", {"images": "nowhere"}, "or a folder, got 'nowhere'"),
+    ("quantnas_front", {"subnets": "0"}, "subnets must be at least 1, got 0"),
+    ("quantnas_front", {"seeds": "0,-1"}, "seeds must be at least 0, got -1"),
+    ("quantnas_front", {"train": "9999"}, r"images must be in \[1, 3488\] .* 9999"),
+    ("quantnas_front", {"space": "huge"}, "space must be of .* got 'huge'"),
+    ("quantnas_front", {"cost": "watts"}, "cost must be of .* got 'watts'"),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "message"), WRONG)
+def test_settings_that_are_refused(name, given, message, tmp_path):
+    chosen = study_named(name)
+    with pytest.raises(ValueError, match=message):
+        next(iter(chosen.stages(chosen.settings_with(**given), tmp_path)))
+    assert not [*tmp_path.iterdir()]

@@ -21,6 +21,7 @@ published with, or the affine grid.
     xnor       sign times mean, only 1 bit      affine
     twn, ttq   ternary, only 2 bits             affine
     haq        linear                           learned clip, from 6
+    kmeans     2^b centroids of HAQ             learned clip, from 6
     min_max    whole range                      mean range of the samples
 
 The levels of qil and abc do not have the scale of what they quantize (qil: [0, 1], abc:
@@ -139,6 +140,10 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "ttq": Method(only(2, "ttq", lambda _: q.TTQ()), affine),
         "haq": Method(
             lambda bits, _: q.HAQLinear(bits=bits),
+            lambda bits: q.PACT(bits=bits, start=6.0),
+        ),
+        "kmeans": Method(
+            lambda bits, _: q.KMeansWeight(bits=bits),
             lambda bits: q.PACT(bits=bits, start=6.0),
         ),
         "min_max": Method(

@@ -284,7 +284,18 @@ class DoReFaActivation(GridQuantizer):
 @final
 @dataclass(eq=False)
 class DoReFaGradient(GradientQuantizer):
-    """f_gamma^k of section 2.5 on what flows back; values pass unchanged."""
+    """f_gamma^k of section 2.5 on what flows back; values pass unchanged.
+
+    A convolution takes it as ``grad_quant``:
+
+    >>> from refqnn.core import Param, Run
+    >>> from refqnn.nn import Conv2d
+    >>> conv = Conv2d(Param(np.ones((1, 1, 1, 1))), grad_quant=DoReFaGradient(bits=1))
+    >>> run = Run(training=True, rng=np.random.default_rng(0))
+    >>> y, cache = conv.forward(np.ones((1, 1, 1, 2)), run)
+    >>> np.abs(conv.backward(np.array([[[[3.0, 0.1]]]]), cache))  # of +-max|dy|
+    array([[[[3., 3.]]]])
+    """
 
     bits: int = 8
 

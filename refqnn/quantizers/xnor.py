@@ -237,7 +237,18 @@ class XnorWeight(GridQuantizer):
 @final
 @dataclass(eq=False)
 class XnorActivation(GridQuantizer):
-    """The sign of section 3.2, a layer behind batch normalization."""
+    """The sign of section 3.2, a layer between batch normalization and a convolution.
+
+    Not behind a ReLU, where every sign is +1: networks of the method "xnor" have affine
+    activations. A block in the order of the paper, without its batch normalization:
+
+    >>> from refqnn.core import Param, Run
+    >>> from refqnn.nn import Conv2d
+    >>> signs, _ = XnorActivation().forward(np.array([[[[0.5, -2.0]]]]), Run())
+    >>> w = Param(np.array([[[[3.0, -1.0]]]]))
+    >>> Conv2d(w, weight_quant=XnorWeight()).forward(signs, Run())[0]  # 2 (1 + 1)
+    array([[[[4.]]]])
+    """
 
     bits: int = 1
 

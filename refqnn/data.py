@@ -7,6 +7,7 @@ reader unpickles anything.
 import math
 import os
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +31,14 @@ FASHION_MNIST_CLASSES = (
     "bag",
     "ankle boot",
 )
+
+#: half of the sha256 of the uncompressed files as published
+FASHION_MNIST_SHA256 = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f8388776",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec29",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe0",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494",
+}
 
 
 class Dataset(NamedTuple):
@@ -86,6 +95,15 @@ def fashion_mnist(folder: StrPath) -> Dataset:
         labelled_idx(Path(folder), part, classes=10) for part in ("train", "t10k")
     )
     return Dataset(*train, *test)
+
+
+def unpublished(folder: StrPath) -> list[str]:
+    """Return the files of a folder that are not those of Fashion-MNIST as published."""
+    return [
+        name
+        for name, start in FASHION_MNIST_SHA256.items()
+        if sha256(read_bytes(idx_file(Path(folder), name))).hexdigest()[:32] != start
+    ]
 
 
 def labelled_idx(folder: Path, part: str, *, classes: int) -> tuple[Array, Int]:
@@ -214,6 +232,21 @@ def sourced(of: str, folder: StrPath | None = None) -> Dataset:
     if folder is None:
         raise ValueError("images of 'fashion_mnist' need the folder of its files")
     return fashion_mnist(folder)
+
+
+def write_subset(folder: StrPath, output: StrPath) -> None:
+    """Write 400 training and 100 test images of each class: what ``embedded`` reads.
+
+    Raises ValueError for a folder whose files are not Fashion-MNIST as published.
+    """
+    if others := unpublished(folder):
+        raise ValueError(f"{others[0]} in {folder} is not that of Fashion-MNIST")
+    whole, rng = fashion_mnist(folder), np.random.default_rng(2017)
+    train = balanced_subset(whole.train_labels, 400, rng=rng)
+    test = balanced_subset(whole.test_labels, 100, rng=rng)
+    parts = zip(whole, (train, train, test, test), strict=True)
+    chosen = Dataset(*(part[index] for part, index in parts))
+    np.savez_compressed(output, allow_pickle=False, **chosen._asdict())
 
 
 def balanced_subset(labels: Int, per_class: int, *, rng: np.random.Generator) -> Int:

@@ -19,11 +19,13 @@ from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Any, NamedTuple, final, get_args, get_origin, get_type_hints
 
-from refqnn.studies.sweep import Outcome, Sweep
+from refqnn.studies.sweep import Outcome, Sweep, digest
 
 #: study -> the module that declares it
 MODULES: Mapping[str, str] = MappingProxyType(
     {
+        "fashion_mnist": "refqnn.studies.fashion_mnist",
+        "gallery": "refqnn.studies.gallery",
         "dfs_tradeoff": "refqnn.papers.dfs.study",
         "dfs_controller": "refqnn.papers.dfs.study",
         "dfs_tables": "refqnn.papers.dfs.study",
@@ -37,6 +39,10 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "pareto_variance": "refqnn.papers.pareto.study",
         "quantnas_front": "refqnn.papers.quantnas.study",
         "quantnas_scales": "refqnn.papers.quantnas.study_scales",
+        "qil_table": "refqnn.papers.qil_study",
+        "qil_pruning": "refqnn.papers.qil_study",
+        "haq_allocation": "refqnn.papers.haq.study",
+        "guided_training": "refqnn.papers.guided_study",
     }
 )
 
@@ -204,6 +210,15 @@ def check_settings(settings: Any, **least: float | Collection[str]) -> None:
                     raise ValueError(f"{name} must be of {[*bound]}, got {one!r}")
             elif one is not None and not one >= bound:
                 raise ValueError(f"{name} must be at least {bound}, got {one}")
+
+
+def kept(folder: str | Path, name: str, seed: int, **settings: Any) -> Path:
+    """Return where a run keeps its checkpoints: runs of other settings have others.
+
+    >>> kept("runs", "float", 0, epochs=1).name
+    'float_0_5d2d77e0'
+    """
+    return Path(folder) / f"{name}_{seed}_{digest(settings)[:8]}"
 
 
 def study_named(name: str) -> Study:

@@ -43,7 +43,7 @@ RANK = {
 LEAVES = ("data", "plots")
 DEFINITIONS = ("ops", "integer", "quantizers")
 #: rooms that may choose the compiled side
-CHOOSERS = ("deploy", "papers", "cli")
+CHOOSERS = ("deploy", "studies", "papers", "cli")
 MAY_FAST_IMPORT = ("_types", "core", "geometry", "fast", *DEFINITIONS)
 MOST_STATEMENTS = 40
 

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import importlib.util
 import struct
 from pathlib import Path
 
@@ -189,31 +188,26 @@ def test_embedded_has_the_bytes_that_its_readme_lists(name):
     assert found in (ROOT / "refqnn/_embedded/README.md").read_text(encoding="utf-8")
 
 
-def recipe():
-    path = ROOT / "examples" / "embed_fashion_mnist.py"
-    spec = importlib.util.spec_from_file_location("embed_fashion_mnist", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def test_the_recipe_refuses_other_sources(tmp_path):
+    folder, output = mnist_folder(tmp_path), tmp_path / "out.npz"
+    with pytest.raises(ValueError, match=r"train-images.* is not that"):
+        data.write_subset(folder, output)
+    assert not output.exists()
 
 
-def test_recipe_refuses_other_sources(tmp_path):
-    with pytest.raises(ValueError, match="train-images-idx3-ubyte has sha256"):
-        recipe().main(mnist_folder(tmp_path), tmp_path / "out.npz")
-
-
-def test_recipe_chooses_the_same_number_of_each_class(rng):
-    images = np.arange(40)[:, None]
-    labels = rng.permutation(np.arange(40) % 4)
-    full = data.Dataset(images, labels, images, labels)
-    chosen = recipe().subset(full, train_per_class=3, test_per_class=2, seed=1)
-    np.testing.assert_array_equal(np.bincount(chosen.train_labels), [3] * 4)
-    np.testing.assert_array_equal(np.bincount(chosen.test_labels), [2] * 4)
-    np.testing.assert_array_equal(
-        labels[chosen.train_images[:, 0]], chosen.train_labels
-    )
-    again = recipe().subset(full, train_per_class=3, test_per_class=2, seed=1)
-    np.testing.assert_array_equal(again.train_images, chosen.train_images)
+def test_the_recipe_writes_what_embedded_reads(tmp_path, monkeypatch, rng):
+    images = np.arange(500 * 10, dtype=np.int64)[:, None]
+    labels = rng.permutation(np.arange(500 * 10) % 10)
+    whole = data.Dataset(images, labels, images, labels)
+    monkeypatch.setattr(data, "unpublished", lambda _: [])
+    monkeypatch.setattr(data, "fashion_mnist", lambda _: whole)
+    data.write_subset(tmp_path, tmp_path / "out.npz")
+    chosen = data.Dataset(**data.read_npz(tmp_path / "out.npz"))
+    np.testing.assert_array_equal(np.bincount(chosen.train_labels), [400] * 10)
+    np.testing.assert_array_equal(np.bincount(chosen.test_labels), [100] * 10)
+    for part, of in (chosen[:2], chosen[2:]):
+        assert len(np.unique(part)) == len(part)
+        np.testing.assert_array_equal(labels[part[:, 0]], of)
 
 
 def test_balanced_subset(rng):

@@ -216,7 +216,7 @@ def kept(folder: str | Path, name: str, seed: int, **settings: Any) -> Path:
     """Return where a run keeps its checkpoints: runs of other settings have others.
 
     >>> kept("runs", "float", 0, epochs=1).name
-    'float_0_5d2d77e0'
+    'float_0_f75a221d'
     """
     return Path(folder) / f"{name}_{seed}_{digest(settings)[:8]}"
 

@@ -216,7 +216,7 @@ def short_name(name: str) -> str:
     r"""Return the name of a layer as the figure shows it.
 
     >>> short_name("layers.stage1_block2.conv1")
-    '1.2\\nconv 1'
+    '1.2\nconv 1'
     """
     short = name.removeprefix("layers.").replace("_block", ".")
     return short.removeprefix("stage").replace(".conv", "\nconv ")

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from refqnn import data, fast
-from refqnn.networks.resnets import check_resnet
+from refqnn.networks import resnet
 from refqnn.nn import PARETO_CIFAR, Training, carry_over, fit_stages
 from refqnn.papers.guided import (
     guided,
@@ -57,7 +57,7 @@ class Guiding:
         """Raise ValueError unless the runs can begin."""
         check_settings(self, seeds=0, epochs=1, images=PRESET.batch, test_images=1)
         check_bits(self.bits, least=1)
-        check_resnet(self.depth, self.width, 10, 1, "A")
+        resnet(self.depth, width=self.width, rng=None)  # no arrays: a check
         guided_objective(self.lam)
 
 

@@ -18,7 +18,6 @@ import numpy as np
 
 from refqnn import data, fast, plots
 from refqnn.networks import resnet
-from refqnn.networks.resnets import check_resnet
 from refqnn.nn import PARETO_CIFAR, evaluate, fit
 from refqnn.papers import haq
 from refqnn.papers.haq.environment import check_range, check_ratio
@@ -54,7 +53,7 @@ class Allocation:
         """Raise ValueError unless the searches can begin."""
         check_range(self.lowest, self.highest)
         check_ratio(self.ratio, self.lowest)
-        check_resnet(self.depth, self.width, 10, 1, "A")
+        resnet(self.depth, width=self.width, rng=None)  # no arrays: a check
         check_settings(self, seeds=0, episodes=1, warm_up=0, steps=0, epochs=1)
         check_settings(self, images=PRESET.batch, held_out=1)
         if self.images + self.held_out > 4000:

@@ -1,9 +1,9 @@
 r"""Quantization Interval Learning (QIL): a learned interval prunes, clips and bends.
 
-Weights; activations, with the same interval and gamma = 1, are in qil_activations.py.
-
 Jung, Son, Lee, Son, Han, Kwak, Hwang, Choi. Learning to Quantize Deep Networks by
 Optimizing Quantization Intervals with Task Loss. CVPR 2019, arXiv:1808.05779.
+
+Weights; activations, with the same interval and gamma = 1, are in qil_activations.py.
 
     paper                         code      where
     c, delta (half width)         c, d      IntervalQuantizer

@@ -34,7 +34,7 @@ def run(options: Namespace) -> Answer:
 def ops() -> dict[str, str]:
     """Return the families that are no quantizers, and how many variants they have."""
     from refqnn.conformance.choices.families import FAMILIES
-    from refqnn.conformance.choices.families.published import ROWS
+    from refqnn.conformance.choices.families.published_rows import ROWS
 
     published = {row.name for row in ROWS}
     return {
@@ -47,7 +47,7 @@ def ops() -> dict[str, str]:
 def quantizers() -> dict[str, str]:
     """Return the published quantizers and what is asked about them."""
     from refqnn.conformance.choices.families import FAMILIES
-    from refqnn.conformance.choices.families.published import ROWS
+    from refqnn.conformance.choices.families.published_rows import ROWS
 
     return {row.name: ", ".join(FAMILIES[row.name].axes) for row in ROWS}
 

@@ -369,36 +369,72 @@ def gate(c, x, fx, logit, h, h_new, dm):
     return y, state, dlogit
 
 
-def replaced(c, dx, dy):
-    return {"published": dx, "identity": dy, "none": 0 * dy}[c["backward"]]
+def replaced(c, x, dx, dy):
+    hard = np.where((x >= -1) & (x <= 1), dy, 0)
+    return {"published": dx, "identity": dy, "none": 0 * dy, "hard_tanh": hard}[
+        c["backward"]
+    ]
 
 
-def pact(c, x, dy, p0):
-    alpha, n = float(p0), 15
-    y, dx, dalpha = np.zeros_like(x), np.zeros_like(x), 0.0
+def within(how, v, lo, hi):
+    """Whether v is inside, the ends as said."""
+    return {
+        "closed": lo <= v <= hi,
+        "open": lo < v < hi,
+        "half_open": lo <= v < hi,
+        "half_open_below": lo < v <= hi,
+    }[how]
+
+
+def gathered(c, terms, example, q_p=1):
+    """The gradient of a parameter from its terms dy k: (dy, k) of every value."""
+    total, n = sum(dy * k for dy, k in terms), len(terms)
+    kept = max(sum(k != 0 for _, k in terms), 1)
+    return np.array(
+        {
+            "sum": total,
+            "mean": total / n,
+            "mean_of_kept": total / kept,
+            "negated": -total,
+            "none": 0.0,
+            "1/sqrt(N*q_p)": total / math.sqrt(n * q_p),
+            "1/sqrt(F*q_p)": total / math.sqrt(example * q_p),
+            "1/sqrt(N)": total / math.sqrt(n),
+        }[c["parameter_gradient"]]
+    )
+
+
+def said(answer, published):
+    return published if answer == "published" else answer
+
+
+def pact(c, x, dy, alpha):
+    alpha, n = float(alpha), 15
+    y, dx, terms = np.zeros_like(x), np.zeros_like(x), []
     for at in np.ndindex(x.shape):
         v = x[at]
         clipped = max(0.0, min(alpha, v))
-        code = to_integer(clipped / (alpha / n), "half_even")
+        code = to_integer(clipped / (alpha / n), c["rounding"])
         y[at] = alpha / n * code
-        dx[at] = dy[at] if 0 <= v < alpha else 0
-        if v >= alpha:
-            dalpha += dy[at]
-        elif c["pact_scope"] == "rounding" and v >= 0:
-            dalpha += dy[at] * (code - clipped * n / alpha) / n
-    return y, replaced(c, dx, dy), np.array(dalpha)
+        ends = said(c["mask_ends"], "half_open")
+        dx[at] = dy[at] if within(ends, v, 0, alpha) else 0
+        clips = v > alpha if c["parameter_mask"] == "closed" else v >= alpha
+        inside = c["pact_scope"] == "rounding" and 0 <= v <= alpha
+        share = (code - clipped * n / alpha) / n if inside else 0
+        terms.append((dy[at], 1.0 if clips else share))
+    return y, replaced(c, x, dx, dy), gathered(c, terms, x[0].size)
 
 
-def lsq(c, x, dy, p0):
-    s, y, dx, ds = float(p0), np.zeros_like(x), np.zeros_like(x), 0.0
+def lsq(c, x, dy, s):
+    s, y, dx, terms = float(s), np.zeros_like(x), np.zeros_like(x), []
     for at in np.ndindex(x.shape):
         u = x[at] / s
-        code = to_integer(max(-4, min(3, u)), "half_even")
+        code = to_integer(max(-4, min(3, u)), c["rounding"])
         y[at] = s * code
-        inside = -4 < u < 3
-        dx[at] = dy[at] if inside else 0
-        ds += dy[at] * (code - u if inside else code)
-    return y, replaced(c, dx, dy), np.array(ds)
+        dx[at] = dy[at] if within(said(c["mask_ends"], "open"), u, -4, 3) else 0
+        inside = within(said(c["parameter_mask"], "open"), u, -4, 3)
+        terms.append((dy[at], code - u if inside else code))
+    return y, replaced(c, x, dx, dy), gathered(c, terms, x[0].size, 3)
 
 
 def ternary(c, x, dy):
@@ -411,21 +447,21 @@ def ternary(c, x, dy):
         for at in np.ndindex(x.shape[1:]):
             v = x[(row, *at)]
             if c["ternary_variant"] == "twn":
-                level = (abs(v) > t) * sum(kept) / len(kept)
+                level = (abs(v) > t) * sum(kept) / max(len(kept), 1)
             elif c["ternary_variant"] == "resolved":
                 level = (abs(v) >= t) * mean
             else:
                 level = (v >= t) * mean
             y[(row, *at)] = np.sign(v) * level
-    return y, replaced(c, dy, dy)
+    return y, replaced(c, x, dy, dy)
 
 
 def dorefa_activation(c, x, dy):
     y, dx = np.zeros_like(x), np.zeros_like(x)
     for at in np.ndindex(x.shape):
-        y[at] = to_integer(max(0.0, min(1.0, x[at])) * 15, "half_even") / 15
-        dx[at] = dy[at] if 0 <= x[at] <= 1 else 0
-    return y, replaced(c, dx, dy)
+        y[at] = to_integer(max(0.0, min(1.0, x[at])) * 15, c["rounding"]) / 15
+        dx[at] = dy[at] if within(said(c["mask_ends"], "closed"), x[at], 0, 1) else 0
+    return y, replaced(c, x, dx, dy)
 
 
 def training_step(

@@ -200,18 +200,6 @@ def pairs(name: str, least: int = 1) -> Regions:
     }
 
 
-def counts(name: str, *of: int) -> Regions:
-    """Whole numbers at which code takes another path, each and any other.
-
-    >>> sorted(counts("groups", 1, 2))
-    ['groups: 1', 'groups: 2', 'groups: above 2']
-    """
-    most = max(of)
-    return {f"{name}: {n}": partial(equals, name, n) for n in of} | {
-        f"{name}: above {most}": lambda call: int(call[name]) > most
-    }
-
-
 def equals(name: str, value: Any, call: Inputs) -> bool:
     """Say whether an argument of a call is a value."""
     return bool(call[name] == value)
@@ -380,12 +368,12 @@ def has_columns(name: str, n: int) -> Region:
 
 def rows(name: str, *of: int) -> Regions:
     """Numbers of examples."""
-    return {f"{name}: {n} rows": partial(has_rows, name, n) for n in of}
+    return where(name, {f"{n} rows": partial(has_rows, n) for n in of})
 
 
-def has_rows(name: str, n: int, call: Inputs) -> bool:
+def has_rows(n: int, x: Array) -> bool:
     """Say whether an array has n rows."""
-    return len(call[name]) == n
+    return len(x) == n
 
 
 def number(name: str, *of: float) -> Regions:

@@ -5,7 +5,7 @@ the function returns. Outcomes that count as equal share a label, so that choosi
 inputs is arithmetic on a matrix of labels, one row a variant, one column a probe.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from refqnn.conformance.choices.families import (
     family_of,
     stack,
 )
+from refqnn.conformance.choices.families.family import FIXED
 
 
 class Table(NamedTuple):
@@ -89,23 +90,51 @@ def table(name: str) -> Table:
 def tabulate(
     family: Family, variants: list[dict[str, str]], probes: list[Inputs]
 ) -> Table:
-    """Evaluate every variant on every probe; probes of one shape in one call."""
-    shapes = {tuple(np.shape(a) for a in probe.values()) for probe in probes}
-    if family.stacks and len(shapes) == 1:
-        together = stack(probes)
-        rows = [family.evaluate(v, **together) for v in variants]
-        vectors = np.stack([flat(row, len(probes)) for row in rows], axis=1)
-        outcomes = list(vectors)  # one (variants, values) for each probe
-    else:
-        outcomes = [
-            np.concatenate([flat(family.evaluate(v, **probe), 1) for v in variants])
-            for probe in probes
-        ]
+    """Evaluate every variant on every probe, what is provably one function once."""
+    keys = [tuple(family.canonical(v).values()) for v in variants]
+    functions = [
+        dict(zip(family.axes, key, strict=True)) for key in dict.fromkeys(keys)
+    ]
+    place = {tuple(v.values()): i for i, v in enumerate(functions)}
+    rows = np.array([place[key] for key in keys])
+    outcomes = [o[rows] for o in outcomes_of(family, functions, probes)]
     labels = [labelled(outcome, family.close) for outcome in outcomes]
     none = np.zeros((len(variants), 0), np.int64)
     return Table(
         family, variants, probes, outcomes, np.stack(labels, axis=1) if labels else none
     )
+
+
+def outcomes_of(
+    family: Family, functions: Sequence[Mapping[str, str]], probes: Sequence[Inputs]
+) -> list[Array]:
+    """Return one (functions, values) for each probe; what stacks in one call."""
+    outcomes: dict[int, Array] = {}
+    for places in stackable(family, probes):
+        rows = len(places)
+        call = stack([probes[p] for p in places]) if rows > 1 else probes[places[0]]
+        each = [flat(family.evaluate(v, **call), rows) for v in functions]
+        outcomes |= zip(places, np.stack(each, axis=1), strict=True)
+    return [outcomes[p] for p in range(len(probes))]
+
+
+def stackable(family: Family, probes: Sequence[Inputs]) -> list[list[int]]:
+    """Group probes that are one call on a new first axis; the others stay alone.
+
+    Those of a family that stacks, of one range of codes, one dtype and one shape, where
+    every argument has as many axes as in the candidates.
+    """
+    if not family.stacks:
+        return [[p] for p in range(len(probes))]
+    axes = [np.ndim(v) for v in family.candidates()[0].values()]
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for p, probe in enumerate(probes):
+        arrays = [np.asarray(v) for v in probe.values()]
+        alone = p if [a.ndim for a in arrays] != axes else None
+        fixed = tuple(probe.get(name) for name in FIXED)
+        shapes = tuple((a.dtype, a.shape) for a in arrays)
+        groups.setdefault((alone, fixed, shapes), []).append(p)
+    return list(groups.values())
 
 
 def flat(outputs: Outputs, rows: int) -> Array:

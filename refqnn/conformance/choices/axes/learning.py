@@ -193,6 +193,7 @@ TRAINING = {
             "published": Value("as derived in the file", "refqnn"),
             "identity": Value("dx = dy", "straight through everything"),
             "none": Value("dx = 0", "autograd through a rounding"),
+            "hard_tanh": Value("dx = dy where |x| <= 1", "BinaryNet, hard tanh"),
         },
     ),
 }

@@ -11,6 +11,7 @@ gating.py        gate
 training_step.py whole steps of a quantized layer
 gradients.py     dorefa_gradient, min_max_gradient
 published.py     every quantizer of refqnn.quantizers, forward and backward
+                 (published_rows.py the table, published_answers.py the answers)
 family.py        what a family is
 """
 
@@ -56,9 +57,14 @@ FAMILIES: dict[str, Family] = {
 def family_of(name: str) -> Family:
     """Return a family by its name; raise ValueError that lists the names.
 
-    >>> family_of("requantize").outputs
-    ('y',)
+    Options of a published quantizer can follow its name.
+
+    >>> family_of("requantize").outputs, family_of("lsq:q_n=8,q_p=7").outputs
+    (('y',), ('y', 'dx', 'ds'))
     """
-    if name not in FAMILIES:
-        raise ValueError(f"family must be one of {list(FAMILIES)}, got {name!r}")
-    return FAMILIES[name]
+    if name in FAMILIES:
+        return FAMILIES[name]
+    quantizer, _, options = name.partition(":")
+    if quantizer in FAMILIES and options:
+        return published.with_options(quantizer, options)
+    raise ValueError(f"family must be one of {list(FAMILIES)}, got {name!r}")

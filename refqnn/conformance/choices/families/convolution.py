@@ -7,7 +7,8 @@ y = bias + sum of c over the window and the group     (3)   kernel, weight_layou
                                                             accumulator, bias
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -315,9 +316,9 @@ def high(x: Int) -> Int:
     return np.asarray(info.max - np.abs(x.astype(np.int64)) % span).astype(x.dtype)
 
 
-def real_sums(call: Mapping[str, Any]) -> Int:
+def real_sums(op: Callable[..., Int], call: Mapping[str, Any]) -> Int:
     """Return the outputs of refqnn, in int64."""
-    return integer.conv2d(**call, accumulator="int64")
+    return op(**call, accumulator="int64")
 
 
 def wide_linear(rng: np.random.Generator, n: int) -> Inputs:
@@ -336,11 +337,6 @@ def wide_linear(rng: np.random.Generator, n: int) -> Inputs:
         "x_zero_point": draws.offset(rng, x_dtype),
         "w_zero_point": draws.offsets(rng, w_dtype, o),
     }
-
-
-def real_products(call: Mapping[str, Any]) -> Int:
-    """Return the outputs of refqnn, in int64."""
-    return integer.linear(**call, accumulator="int64")
 
 
 #: what products of codes have in common
@@ -387,7 +383,7 @@ FAMILIES = (
         | kinds.padded()
         | kinds.pairs("dilation")
         | kinds.channels()
-        | kinds.wide_sums(real_sums, 16, 24, 32),
+        | kinds.wide_sums(partial(real_sums, integer.conv2d), 16, 24, 32),
     ),
     Family(
         "linear",
@@ -399,6 +395,6 @@ FAMILIES = (
         wide=wide_linear,
         regions=CODES
         | {f"x: {n} values": kinds.has_columns("x", n) for n in kinds.LENGTHS}
-        | kinds.wide_sums(real_products, 16, 24, 32),
+        | kinds.wide_sums(partial(real_sums, integer.linear), 16, 24, 32),
     ),
 )

@@ -7,7 +7,8 @@ file. ``REFUSED`` marks an element that an answer declares an error.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import combinations, product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ Outputs = dict[str, Array]
 
 #: the code of an element that an answer refuses to compute
 REFUSED = -(2**62)
+
+
+#: beyond it, variants differ from refqnn in at most three answers
+MOST_VARIANTS, DEVIATIONS = 200, 3
 
 
 def as_given(choices: Choices) -> dict[str, str]:
@@ -67,10 +72,15 @@ class Family:
         return {axis: AXES[axis].default for axis in self.axes}
 
     def variants(self) -> list[dict[str, str]]:
-        """Return every combination of answers, the default first."""
-        names = list(self.axes)
-        every = product(*(self.axes[name] for name in names))
-        return [dict(zip(names, values, strict=True)) for values in every]
+        """Return every combination of answers, the default first.
+
+        Where they are more than ``MOST_VARIANTS``: all with at most three answers
+        other than refqnn's.
+        """
+        if prod(map(len, self.axes.values())) > MOST_VARIANTS:
+            return self.neighbours(self.default, DEVIATIONS)
+        every = product(*self.axes.values())
+        return [dict(zip(self.axes, values, strict=True)) for values in every]
 
     def choices(self, semantics: Choices) -> dict[str, str]:
         """Return what a semantics says about the questions of this family.
@@ -88,8 +98,15 @@ class Family:
 
     def neighbours(self, choices: Choices, most: int = 2) -> list[dict[str, str]]:
         """Return the variants that differ in at most ``most`` answers, fewest first."""
-        near = [v for v in self.variants() if distance(v, choices) <= most]
-        return sorted(near, key=lambda v: distance(v, choices))
+        near = [dict(choices)]
+        for k in range(1, most + 1):
+            for axes in combinations(self.axes, k):
+                others = [[v for v in self.axes[a] if v != choices[a]] for a in axes]
+                near += [
+                    {**choices, **dict(zip(axes, values, strict=True))}
+                    for values in product(*others)
+                ]
+        return near
 
     def agree(self, got: Array, want: Array) -> Bool:
         """Return where two outputs count as equal; NaN equals NaN."""

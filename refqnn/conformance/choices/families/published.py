@@ -1,17 +1,22 @@
 """Every quantizer of ``refqnn.quantizers``: forward and backward, as a table.
 
-A row names the quantizer, its arguments, and which of its options are questions. The
-backward pass is a question of every row: published, identity, or none.
+Rows stand in ``published_rows.py``; what an answer does to a quantizer is computed in
+``published_answers.py``. Options that are no question can be set:
+``family_of("lsq:q_n=8,q_p=7")``.
 """
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, NamedTuple
+import ast
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 
 from refqnn import quantizers
-from refqnn._types import Array, Float
+from refqnn._types import Float
+from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.axes import AXES
 from refqnn.conformance.choices.families.family import (
     Choices,
@@ -20,142 +25,169 @@ from refqnn.conformance.choices.families.family import (
     Outputs,
     values,
 )
+from refqnn.conformance.choices.families.published_answers import XNOR, Pass, answered
+from refqnn.conformance.choices.families.published_rows import ROWS, Generator, Row
 
 SEED = 20_240_614
-Arguments = Callable[[Float], tuple[Any, ...]]
-
-
-class Row(NamedTuple):
-    """A quantizer: parameters after its first argument, options, questions."""
-
-    name: str
-    #: names of the learned parameters, and their values for an input
-    learned: tuple[str, ...] = ()
-    parameters: Arguments = lambda _: ()
-    options: Mapping[str, Any] = {}
-    #: {axis: the option that answers it}
-    asks: Mapping[str, str] = {}
-    #: of the drawn input; activations are not negative
-    shape: tuple[int, ...] = (4, 3, 2, 2)
-    #: the published backward is the identity, so that is no question
-    straight: bool = False
-
-
-def of(*constants: float) -> Arguments:
-    """Return parameters that do not depend on the input."""
-    return lambda x: tuple(np.asarray(c, x.dtype) for c in constants)
-
-
-def vectors(*rows: tuple[float, ...]) -> Arguments:
-    """Return vectors of parameters."""
-    return lambda x: tuple(np.asarray(row, x.dtype) for row in rows)
-
-
-FOUR = {"bits": 4}
-ROWS = (
-    Row("abc_activation", ("v", "beta"), vectors((-0.5, 0.0, 0.5), (0.5, 0.25, 0.125))),
-    Row("abc_weight", (), of(), {"bases": 3}, {"clip_grad": "clip_grad"}),
-    Row("affine", (), of(-1.0, 2.0), FOUR, {"narrow_range": "narrow_range"}),
-    Row("balanced", (), of(), FOUR, {"balanced_split": "split"}, straight=True),
-    Row("binary", (), of(), {}, {"filter_group": "group"}, straight=True),
-    Row("dorefa_activation", (), of(), FOUR),
-    Row("dorefa_weight", (), of(), FOUR, {"max_grad": "max_grad"}),
-    Row("fixed_point", (), of(1.5), FOUR, {"clip_grad": "clip_grad"}, straight=True),
-    Row("haq_linear", (), of(), {"bits": 4, "clip": 1.0}, straight=True),
-    Row(
-        "kmeans_weight", ("centroids",), vectors((-1.0, -0.25, 0.5, 1.5)), straight=True
-    ),
-    Row("lq", ("v",), vectors((0.5, 1.0)), {"signed": True}, straight=True),
-    Row("lsq", ("s",), of(0.25), {"q_n": 4, "q_p": 3}),
-    Row("min_max", (), of(-1.0, 2.0), FOUR, {"true_zero": "true_zero"}, straight=True),
-    Row("optimal_ternary", shape=(4, 8), straight=True),
-    Row("pact", ("alpha",), of(1.5), FOUR, {"pact_scope": "scope"}),
-    Row("qil_activation", ("c", "d"), of(1.0, 0.75), FOUR),
-    Row("qil_weight", ("c", "d", "gamma"), of(1.0, 0.75, 0.8), FOUR),
-    Row("sawb", (), of(), FOUR, {"sawb_grid": "grid"}, straight=True),
-    Row("syq", ("alpha",), of(0.5), {"eta": 0.3, "levels": 3, "group": "layer"}),
-    Row("ternary", (), of(), {}, {"ternary_variant": "variant"}, straight=True),
-    Row("tsq_activation", (), of(0.1, 0.25), FOUR),
-    Row("ttq", ("wp", "wn"), of(0.75, 0.5), {"t": 0.3}),
-    Row("twn", (), of(), {}, {"filter_group": "group"}, straight=True),
-    Row("weq_activation", (), lambda _: (0, 8), {"levels": 6}),
-    Row("weq_weight", (), of(), {"levels": 4}, straight=True),
-    Row("xnor_activation"),
-    Row("xnor_weight", (), of(), {}, {"xnor_gradient": "gradient"}),
-)
 
 
 def evaluate(row: Row, choices: Choices, x: Float, dy: Float, **given: Any) -> Outputs:
     """Return y, dx and the gradients of the learned parameters."""
-    answers = {option: spelled(choices[axis]) for axis, option in row.asks.items()}
-    forward = getattr(quantizers, row.name)
-    y, cache = forward(x, *given.values(), **row.options, **answers)
-    grads = getattr(quantizers, f"{row.name}_backward")(dy, cache)
-    dx, *others = grads if isinstance(grads, tuple) else (grads,)
-    dx = {"published": dx, "identity": dy, "none": np.zeros_like(dy)}[
-        choices["backward"]
-    ]
-    learned = zip(row.learned, others, strict=False)
-    return {"y": y, "dx": dx} | {f"d{name}": np.asarray(d) for name, d in learned}
+    asked = {option: spelled(choices[axis]) for axis, option in row.asks.items()}
+    q = Pass(row.name, {**row.options, **asked}, tuple(given.values()), dy)
+    return answered(q, row.learned, choices, x, row.spread)
 
 
-def spelled(value: str) -> str | bool:
+def spelled(value: str) -> Any:
     """Return the Python value that an answer spells.
 
-    >>> spelled("True"), spelled("whole")
-    (True, 'whole')
+    >>> spelled("True"), spelled("2"), spelled("whole"), spelled("exact_released")
+    (True, 2, 'whole', 'exact')
     """
-    return {"True": True, "False": False}.get(value, value)
+    if value in XNOR:
+        return "exact"
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
 
 
-def inputs(row: Row, x: Float, dy: Array) -> Inputs:
-    """Return the arguments of a call: x, dy and the parameters by position."""
-    given = {f"p{i}": p for i, p in enumerate(row.parameters(x))}
-    return {"x": x, "dy": dy.astype(x.dtype)} | given
-
-
-def draw(row: Row, rng: np.random.Generator, n: int) -> Inputs:
-    """Values on and off a grid of quarters, both signs, an exact zero."""
-    rest = int(np.prod(row.shape[1:]))
-    shape = (max(n // rest, 2), *row.shape[1:])
+def draw(row: Row, rng: Generator, n: int) -> Inputs:
+    """Values of both signs, some of them equal, on every point of the row, zeros."""
+    shape = dims(row, rng, max(n, row.least))
     x = rng.normal(size=shape) * rng.choice([0.5, 1.0, 2.0])
-    x = np.where(rng.random(shape) < 0.3, np.round(4 * x) / 4, x)
-    x.flat[:3] = 0.0, 0.1, -2.5
-    return inputs(row, x, rng.choice([0.5, 1.0, 2.0], shape))
+    x = np.where(rng.random(shape) < 0.25, np.round(4 * x) / 4 + 2.0**-6, x)
+    x = np.where(rng.random(shape) < 0.1, 0, x)
+    names = list(inspect.signature(getattr(quantizers, row.name)).parameters)
+    parameters = row.parameters(rng)
+    given = dict(zip(names[1 : 1 + len(parameters)], parameters, strict=True))
+    x = planted(row, rng, x, given)
+    return {
+        "x": draws.laid_out(rng, x),
+        "dy": draws.laid_out(rng, draws.gradient(rng, shape)),
+    } | given
+
+
+def dims(row: Row, rng: Generator, n: int) -> tuple[int, ...]:
+    """Return a shape of n elements, filters or examples first."""
+    if row.axes == 2:
+        o = next(d for d in (4, 5, 1) if n % d == 0)
+        return o, n // o
+    rest = draws.pick(rng, *(r for r in RESTS if n % int(np.prod(r)) == 0))
+    return n // int(np.prod(rest)), *rest
+
+
+#: channels, rows and columns of a filter or an example
+RESTS = ((3, 2, 2), (4, 2, 2), (2, 1, 2), (5, 1, 1), (7, 1, 1), (1, 1, 1))
+
+
+def planted(row: Row, rng: Generator, x: Float, given: Inputs) -> Float:
+    """Put points of the row into x; its largest value stays, some depend on it."""
+    points = [np.ravel(p) for p in row.points(x, **given, **row.options).values()]
+    if not points:
+        return x
+    chosen = rng.choice(np.concatenate(points), x.shape)
+    free = rng.random(x.shape) < 0.3
+    free.flat[np.argmax(np.abs(x))] = False
+    largest = np.abs(x).max()
+    dependent = row.name in {"ttq", "syq"}
+    fits = np.abs(chosen) <= largest if dependent else np.full(x.shape, True)
+    return np.where(free & fits, chosen, x)
+
+
+def regions(row: Row) -> kinds.Regions:
+    """Signs of all, values beyond 1, the points of the row, lengths and layouts."""
+
+    def at(name: str) -> kinds.Region:
+        def met(call: Mapping[str, Any]) -> bool:
+            given = {k: v for k, v in call.items() if k not in {"x", "dy"}}
+            points = row.points(call["x"], **given, **row.options)[name]
+            return bool(np.isin(call["x"], points).any())
+
+        return met
+
+    example = draw(row, np.random.default_rng(0), 24)
+    given = {k: v for k, v in example.items() if k not in {"x", "dy"}}
+    names = row.points(example["x"], **given, **row.options)
+    return (
+        kinds.reals("x")
+        | kinds.where("x", {"above 1": lambda x: x > 1, "below -1": lambda x: x < -1})
+        | {f"x: {name}": at(name) for name in names}
+        | {f"x: {n} elements": has_size(n) for n in kinds.LENGTHS}
+        | kinds.examples("x")
+        | kinds.layout("x")
+        | kinds.reals("dy")
+        | kinds.layout("dy")
+    )
+
+
+def has_size(n: int) -> kinds.Region:
+    """Return the region of inputs of n elements."""
+    return lambda call: call["x"].size == n
 
 
 def candidates(row: Row) -> list[Inputs]:
     """Inputs of few filters, then of more."""
     rng = np.random.default_rng(SEED)
-    return [draw(row, rng, n) for n in (24, 96)]
+    return [draw(row, rng, n) for n in (24, 24, 96, 96, 96, 96)]
 
 
 def canonical(choices: Choices) -> dict[str, str]:
-    """A backward pass that is replaced does not ask how it would have been."""
-    gradients = ("max_grad", "clip_grad", "xnor_gradient")
-    if choices["backward"] == "published":
-        return dict(choices)
+    """A gradient that is replaced, or of a parameter that has none, asks no more.
 
-    return {a: AXES[a].default if a in gradients else v for a, v in choices.items()}
+    Without ``clip_grad`` there is no mask whose ends could be asked for.
+    """
+    unasked = set[str]()
+    replaced = choices["backward"] != "published"
+    detached = choices.get("parameter_gradient", "none") == "none"
+    if replaced:
+        unasked |= {"max_grad", "clip_grad", "sawb_gradient", "xnor_gradient"}
+    if replaced or choices.get("clip_grad") == "False":
+        unasked |= {"mask_ends"}
+    if detached:
+        unasked |= {"parameter_mask", "centroid_reduction", "negative_level"}
+        unasked |= {"pact_scope"}
+    if replaced and detached:
+        unasked |= {"ste_slope"}
+    return {a: AXES[a].default if a in unasked else v for a, v in choices.items()}
 
 
 def family(row: Row) -> Family:
     """Return a row as a family."""
-    lines = (*(f"{{{axis}}}" for axis in row.asks), "{backward}")
-    axes = values(*row.asks, "backward")
-    if row.straight:
-        axes["backward"] = ("published", "none")
+    axes = values(*row.asks) | dict(row.answers)
+    lines = (*(f"{{{axis}}}" for axis in axes), "{backward}")
     return Family(
         row.name,
         lines,
-        axes,
+        axes | {"backward": ("published", *row.backward)},
         partial(evaluate, row),
         partial(candidates, row),
         partial(draw, row),
         close=1e-6,
         canonical=canonical,
         outputs=("y", "dx", *(f"d{name}" for name in row.learned)),
+        regions=regions(row),
     )
+
+
+@cache
+def with_options(name: str, options: str) -> Family:
+    """Return the family of a quantizer with some of its options set.
+
+    Raises ValueError for a quantizer or an option that does not exist.
+
+    >>> with_options("lsq", "q_n=8,q_p=7").name
+    'lsq:q_n=8,q_p=7'
+    """
+    row = next((row for row in ROWS if row.name == name), Row(name))
+    pairs = [option.partition("=") for option in options.split(",")]
+    given = {option.strip(): spelled(value) for option, _, value in pairs}
+    if not set(given) <= set(row.options):
+        raise ValueError(
+            f"options of {name} to be set are {list(row.options)}, got {options!r}"
+        )
+    changed = row._replace(options={**row.options, **given})
+    return replace(family(changed), name=f"{name}:{options}")
 
 
 FAMILIES = tuple(family(row) for row in ROWS)

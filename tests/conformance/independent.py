@@ -38,6 +38,15 @@ def each(fn, first, *others):
     return np.array([fn(v, *others) for v in np.ravel(first)]).reshape(np.shape(first))
 
 
+def low_bits(q, q_min, q_max):
+    """A cast without a clip: to the fewest bits that hold the range."""
+    low, codes = 0, 1
+    while low + codes <= q_max or low > q_min:
+        codes *= 2
+        low = -codes // 2 if q_min < 0 else 0
+    return (q - low) % codes + low
+
+
 def quantize(c, x, scale, zero_point, q_min, q_max):
     zero_point = zero_point if c["zero_point_use"] == "added" else 0
 
@@ -62,7 +71,7 @@ def quantize(c, x, scale, zero_point, q_min, q_max):
         else:
             q = to_integer(u, c["rounding"]) + zero_point
         if c["overflow"] == "wrap":
-            return (q - q_min) % (q_max - q_min + 1) + q_min
+            return low_bits(q, q_min, q_max)
         if c["overflow"] == "cast_then_clip" and float(v) / float(F32(scale)) >= 2**31:
             return q_min
         return max(q_min, min(q_max, q))
@@ -147,7 +156,7 @@ def requantize(c, acc, multiplier, shift, zero_point, q_min, q_max):
             t = to_integer(a * real + inside, form)
         q = t + zero_point - inside
         if c["overflow"] == "wrap":
-            return (q - q_min) % (q_max - q_min + 1) + q_min
+            return low_bits(q, q_min, q_max)
         return max(q_min, min(q_max, q))
 
     return each(one, acc)
@@ -157,9 +166,9 @@ def int16(v):
     return max(-(2**15), min(2**15 - 1, v))
 
 
-def total(c, terms, bias, correction):
+def total(c, terms, bias, correction, unsigned):
     """Sum products in the chosen accumulator; ``terms`` are (raw x, w) pairs."""
-    if c["accumulator"] == "int16_saturating_pairs":
+    if c["accumulator"] == "int16_saturating_pairs" and unsigned:
         products = [x * w for x, w in terms] + [0]
         found = sum(
             int16(products[i] + products[i + 1]) for i in range(0, len(terms), 2)
@@ -213,7 +222,7 @@ def conv2d(c, x, w, b, x_zero_point, w_zero_point, stride, padding, dilation, gr
             code = int(x[image, channel, r, s]) if inside else fill
             terms.append((code, weight_at(c, w, out, i, dh, dw)))
         bias = int(b[out]) if c["bias"] == "added" else 0
-        y[image, out, p, q] = total(c, terms, bias, z)
+        y[image, out, p, q] = total(c, terms, bias, z, x.dtype == np.uint8)
     return y
 
 
@@ -231,7 +240,7 @@ def linear(c, x, w, b, x_zero_point, w_zero_point):
             where = [i * o + out for i in range(width)]
         terms = [(int(x[row, i]), int(w.ravel()[k])) for i, k in enumerate(where)]
         bias = int(b[out]) if c["bias"] == "added" else 0
-        y[row, out] = total(c, terms, bias, z)
+        y[row, out] = total(c, terms, bias, z, x.dtype == np.uint8)
     return y
 
 

@@ -50,14 +50,15 @@ def quantize(
     wraps = choices["overflow"] == "wrap"
     unfit = ~np.isfinite(u) & ~unknown if wraps else np.zeros(x.shape, bool)
     given, step, offset = np.where(unfit, 0, x), s, z
+    ends = enclosing(q_min, q_max) if wraps else (q_min, q_max)
     if quantize_canonical(choices)["scaling"] == "reciprocal_fma":
         given, step, offset = fused(given, s, z), np.ones_like(s), np.zeros_like(z)
     q = integer.quantize(
         given,
         step,
         offset,
-        q_min=q_min,
-        q_max=q_max,
+        q_min=ends[0],
+        q_max=ends[1],
         rounding=choices["rounding"],
         scaling="divide" if choices["scaling"] == "divide" else "reciprocal",
         zero_point_when=choices["zero_point_when"],  # type: ignore[arg-type]
@@ -77,6 +78,18 @@ def quantize(
         "zero": z,
     }
     return {"y": np.where(unknown, stand_in[choices["nan"]], q)}
+
+
+def enclosing(q_min: int, q_max: int) -> tuple[int, int]:
+    """Return the ends of the narrowest b bits, signed if q_min < 0, that hold a range.
+
+    >>> enclosing(-127, 127), enclosing(0, 15)
+    ((-128, 127), (0, 15))
+    """
+    if q_min >= 0:
+        return 0, (1 << int(q_max).bit_length()) - 1
+    half = 1 << max(int(q_max).bit_length(), int(-q_min - 1).bit_length())
+    return -half, half - 1
 
 
 def fused(x: Float, s: Float, z: Int) -> Float:

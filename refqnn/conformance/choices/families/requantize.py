@@ -12,6 +12,7 @@ import numpy.typing as npt
 from refqnn import integer
 from refqnn._types import Float, Int
 from refqnn.conformance.choices import draws, kinds
+from refqnn.conformance.choices.families.affine import enclosing
 from refqnn.conformance.choices.families.family import (
     Choices,
     Family,
@@ -73,7 +74,8 @@ def requantize(
         zero = np.zeros_like(z)
         q = z + integer.requantize(acc, m, e, zero, rounding=form, **WIDE)
     if choices["overflow"] == "wrap":
-        return {"y": (q - q_min) % (q_max - q_min + 1) + q_min}
+        low, high = enclosing(q_min, q_max)
+        return {"y": (q - low) % (high - low + 1) + low}
     return {"y": np.clip(q, q_min, q_max)}
 
 

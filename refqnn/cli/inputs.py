@@ -23,8 +23,11 @@ def load_either(path: Path) -> Sequential | IntegerNetwork:
 def load_network(path: Path) -> Sequential:
     """Return the network of a checkpoint."""
     content = checkpoints.load(path)
-    network = build(content.config)
-    checkpoints.restore(network, content)
+    try:
+        network = build(content.config)
+        checkpoints.restore(network, content)
+    except ValueError as error:
+        raise Unreadable(f"{path}: {error}") from error
     return network
 
 

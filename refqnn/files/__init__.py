@@ -5,6 +5,7 @@
     read_bytes, read_json, read_lines                              raise ``Unreadable``
     read_npz, read_npy, read_headed                                the same, of arrays
     parse_json, parse_object, parse_npz                            the same, from memory
+    decode                                                         declared types
     digest                                                         SHA-256 of arrays
 
 Whoever writes makes a temporary file beside the target, flushes it to disk, moves it
@@ -26,6 +27,7 @@ from refqnn.files.archives import write_npz as write_npz
 from refqnn.files.reading import DEEPEST as DEEPEST
 from refqnn.files.reading import StrPath as StrPath
 from refqnn.files.reading import Unreadable as Unreadable
+from refqnn.files.reading import decode as decode
 from refqnn.files.reading import most as most
 from refqnn.files.reading import parse_json as parse_json
 from refqnn.files.reading import parse_object as parse_object

@@ -6,9 +6,12 @@ import json
 import os
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 StrPath = str | os.PathLike[str]
+T = TypeVar("T")
 
 #: levels of lists and objects in a file of JSON
 DEEPEST = 64
@@ -87,6 +90,22 @@ def parse_json(text: str | bytes, name: str) -> Any:
     if level:
         raise Unreadable(deep)
     return value
+
+
+def decode(value: Any, kind: type[T], name: str) -> T:
+    """Convert what JSON holds to declared types: a msgspec.Struct, ``dict[str, int]``.
+
+    >>> decode({"a": 1}, dict[str, int], "a.json")
+    {'a': 1}
+    >>> decode({"a": True}, dict[str, int], "a.json")
+    Traceback (most recent call last):
+        ...
+    refqnn.files.reading.Unreadable: a.json: Expected `int`, got `bool` - at `$[...]`
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise Unreadable(f"{name}: {error}") from error
 
 
 def parse_object(text: str | bytes, name: str) -> dict[str, Any]:

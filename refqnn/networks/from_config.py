@@ -1,8 +1,9 @@
 """Build a network from the configuration that a checkpoint carries."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
+import msgspec
 import numpy as np
 
 from refqnn.networks.alexnets import alexnet
@@ -36,8 +37,17 @@ def build(
     """
     options = dict(config)
     name = options.pop("network", None)
-    if name not in BUILDERS:
+    if not isinstance(name, str) or name not in BUILDERS:
         raise ValueError(f"network must be one of {sorted(BUILDERS)}, got {name!r}")
+    declared = get_type_hints(BUILDERS[name])
+    for option, value in options.items():
+        try:
+            msgspec.convert(value, declared[option])
+        except (KeyError, msgspec.ValidationError) as error:
+            raise ValueError(
+                f"the configuration of {name} does not fit: {option} {value!r:.60}: "
+                f"{error}"
+            ) from error
     try:
         return BUILDERS[name](**options, rng=rng)
     except TypeError as error:

@@ -13,13 +13,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from refqnn._types import Array
 from refqnn.core import named_buffers, named_params
-from refqnn.files import Unreadable, read_headed, write_npz
+from refqnn.files import Unreadable, decode, read_headed, write_npz
 
 FORMAT = "refqnn checkpoint 1"
+
+
+class Header(msgspec.Struct):
+    """The JSON of a checkpoint."""
+
+    format: str
+    config: dict[str, Any]
+    state: dict[str, Any]
 
 
 @dataclass
@@ -67,7 +76,8 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
 
     Raises ``Unreadable`` for a file that is damaged or no checkpoint.
     """
-    header, entries = read_headed(path, FORMAT)
+    content, entries = read_headed(path, FORMAT)
+    header = decode(content, Header, f"{path}, its header")
     kinds: dict[str, dict[str, Array]] = {
         kind: {} for kind in ("param", "buffer", "velocity", "progress")
     }
@@ -81,8 +91,8 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         kinds["buffer"],
         kinds["velocity"],
         kinds["progress"],
-        header["config"],
-        header["state"],
+        header.config,
+        header.state,
     )
 
 
@@ -120,4 +130,6 @@ def differences(want: Mapping[str, Array], have: Mapping[str, Array]) -> list[st
         elif array.shape != have[name].shape:
             there = have[name].shape
             lines.append(f"{name} is {array.shape} in the network, {there} in the file")
+        elif have[name].dtype.kind == "U":
+            lines.append(f"{name} is text in the file")
     return lines + [f"{name} is only in the file" for name in have if name not in want]

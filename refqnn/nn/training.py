@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, final
+from typing import Annotated, Any, NamedTuple, TypeVar, final
 
+import msgspec
 import numpy as np
 import tqdm
 from threadpoolctl import threadpool_limits
@@ -19,7 +20,7 @@ from threadpoolctl import threadpool_limits
 import refqnn
 from refqnn._types import Array, Float, Int
 from refqnn.core import Run, zero_grads
-from refqnn.files import read_lines, write_lines
+from refqnn.files import Unreadable, decode, read_lines, write_lines
 from refqnn.nn import checkpoint as checkpoints
 from refqnn.nn.optim import Optimiser
 from refqnn.nn.schedules import Schedule
@@ -129,6 +130,21 @@ def cross_entropy(
     return loss, logits
 
 
+class Record(msgspec.Struct):
+    """What every line of a file of metrics holds, beside the metrics."""
+
+    steps: int
+
+
+class State(msgspec.Struct):
+    """The state of a training in the header of its checkpoint."""
+
+    steps: Annotated[int, msgspec.Meta(ge=0)]
+    sums: tuple[float, int]
+    batch: int
+    rng: dict[str, Any]
+
+
 @final
 @dataclass(eq=False)
 class Training:
@@ -203,13 +219,19 @@ class Training:
         another number of images, and for one that holds no training; nothing changes.
         """
         content = checkpoints.load(path)
-        state = content.state
-        check_resumable(content, self.batch, images, path)
-        checkpoints.restore(self.network, content)
+        state = resumable(content, self.batch, images, path)
+        before = self.rng.bit_generator.state
+        try:
+            self.rng.bit_generator.state = state.rng
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise Unreadable(f"{path}, state of the generator: {error!r}") from error
+        try:
+            checkpoints.restore(self.network, content)
+        except ValueError:
+            self.rng.bit_generator.state = before
+            raise
         self.optimiser.velocity = dict(content.velocity)
-        self.rng.bit_generator.state = state["rng"]
-        self.steps = state["steps"]
-        self.sums = (state["sums"][0], state["sums"][1])
+        self.steps, self.sums = state.steps, state.sums
         self.order = content.progress.get("order")
 
 
@@ -312,18 +334,38 @@ def steps_per_epoch(images: int, batch: int) -> int:
     return images // batch
 
 
-def check_resumable(
+def resumable(
     content: checkpoints.Checkpoint, batch: int, images: int | None, path: str | Path
-) -> None:
-    """Raise where a checkpoint does not continue this training."""
+) -> State:
+    """Return the state in a checkpoint; raise where it does not continue a training."""
     if "steps" not in content.state:
         raise ValueError(f"{path} holds a network, but no training to resume")
-    before = content.state["batch"]
-    if before != batch:
-        raise ValueError(f"{path} was written with batch {before}, not {batch}")
+    state = decode(content.state, State, f"{path}, its state")
+    if state.batch != batch:
+        raise ValueError(f"{path} was written with batch {state.batch}, not {batch}")
+    for name, array in content.velocity.items():
+        value = content.params.get(name)
+        if value is None or array.dtype.kind != "f" or not ends_with(array, value):
+            raise Unreadable(f"{path}, velocity/{name}: does not fit its parameter")
     order = content.progress.get("order")
-    if images is not None and order is not None and len(order) != images:
+    if order is None:
+        return state
+    if order.ndim != 1 or np.any(np.sort(order) != np.arange(order.size)):
+        raise Unreadable(f"{path}, progress/order: no permutation")
+    if images is not None and len(order) != images:
         raise ValueError(f"{path} was written with {len(order)} images, not {images}")
+    if order.dtype.kind != "i":
+        raise Unreadable(f"{path}, progress/order: {order.dtype}, no indices")
+    return state
+
+
+def ends_with(array: Array, value: Array) -> bool:
+    """Say whether the last sizes of an array are those of ``value``.
+
+    >>> ends_with(np.zeros((2, 3, 4)), np.zeros((3, 4)))
+    True
+    """
+    return array.shape[max(array.ndim - value.ndim, 0) :] == value.shape
 
 
 def record(
@@ -348,7 +390,10 @@ def earlier_records(path: str | Path | None, steps: int) -> list[dict[str, Any]]
     """Read the records of a metrics file up to ``steps``: those of a resumed run."""
     if path is None or not Path(path).exists() or steps == 0:
         return []
-    return [line for line in read_lines(path) if line["steps"] <= steps]
+    lines = read_lines(path)
+    for number, line in enumerate(lines, start=1):
+        decode(line, Record, f"{path}, record {number}")
+    return [line for line in lines if line["steps"] <= steps]
 
 
 def bar(done: int, total: int, progress: bool | None) -> Iterable[int]:

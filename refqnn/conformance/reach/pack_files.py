@@ -13,7 +13,7 @@ import msgspec
 from refqnn._types import Array
 from refqnn.conformance.choices.families import Outputs, family_of
 from refqnn.conformance.reach.packs import Case, Pack, digest
-from refqnn.files import Unreadable, read_json, read_npz, write_json, write_npz
+from refqnn.files import Unreadable, decode, read_json, read_npz, write_json, write_npz
 
 Policy = Annotated[
     str, msgspec.Meta(pattern=r"^(exact|bound|lsb\([0-9]+\)|ulp\([0-9]+\))$")
@@ -62,10 +62,7 @@ def read(folder: str | os.PathLike[str]) -> Pack:
         arrays = read_npz(path / "vectors.npz")
     except (OSError, ValueError) as error:
         raise Unreadable(f"{folder} is no pack: {error}") from error
-    try:
-        manifest = msgspec.convert(content, Manifest)
-    except msgspec.ValidationError as error:
-        raise Unreadable(f"{folder}/manifest.json: {error}") from error
+    manifest = decode(content, Manifest, f"{folder}/manifest.json")
     if digest(arrays, content) != manifest.digest:
         raise Unreadable(f"{folder}: manifest and vectors are not what the digest says")
     try:

@@ -180,9 +180,14 @@ REFUSED_OPTIONS = (
     (["--width", "nan"], "width must be positive"),
     (["--bits", "17"], "bits must be an int in"),
     (["--activation-bits", "0"], "bits must be an int in"),
-    (["--warmup", "inf"], "infinity"),
+    (["--warmup", "inf"], "warmup_epochs must be finite and at least 0, got inf"),
     (["--batch", "21"], "batch must be in"),
-    (["--lr", "nan"], "loss is nan"),
+    (["--lr", "nan"], "lr must be finite and at least 0, got nan"),
+    (["--lr", "-1"], "lr must be finite"),
+    (["--lr", "inf"], "lr must be finite"),
+    (["--lr", "0"], "lr must be positive"),
+    (["--weight-decay", "-1"], "weight_decay must be finite"),
+    (["--weight-decay", "nan"], "weight_decay must be finite"),
     (["--resume"], "does not exist"),
     (["--data", "absent"], "absent is not a folder"),
 )
@@ -192,6 +197,7 @@ REFUSED_OPTIONS = (
 def test_train_refuses(folder, tmp_path, capsys, options, told):
     argv = ["train", tmp_path / "a.npz", *SMALL, "--epochs", 1, "--data", folder]
     assert told in refusal(capsys, *argv, *options)
+    assert not (tmp_path / "a.npz").exists()
 
 
 def test_train_does_not_overwrite(trained, folder, capsys):
@@ -210,6 +216,23 @@ def test_train_does_not_resume_another_network(trained, folder, capsys):
 def test_unwritable_folders_are_refused_before_training(folder, tmp_path, capsys):
     argv = ["train", tmp_path / "absent" / "a.npz", *SMALL, "--data", folder]
     assert "cannot write" in refusal(capsys, *argv)
+
+
+def test_every_output_is_checked_before_work_starts(trained, folder, tmp_path, capsys):
+    absent = tmp_path / "absent" / "file"
+    path = tmp_path / "a.npz"
+    train = ["train", path, *SMALL, "--data", folder, "--metrics"]
+    for argv in (
+        [*train, absent],
+        [*train, tmp_path],
+        ["deploy", trained, absent],
+        ["deploy", trained, path, "--listing", absent],
+        ["trace", trained, "-o", absent],
+        ["export", trained, "-o", absent],
+        ["probe", "requantize", "-o", absent],
+    ):
+        assert "cannot write" in refusal(capsys, *argv)
+    assert not list(tmp_path.iterdir())
 
 
 def damaged(kind, trained, tmp_path):

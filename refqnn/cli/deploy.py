@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from refqnn.cli.options import Answer, Parser, count
+from refqnn.cli.options import Answer, Parser, check_writable, count
 
 
 def arguments(command: Parser) -> None:
@@ -29,6 +29,7 @@ def run(options: Namespace) -> Answer:
     from refqnn.deploy import deploy
     from refqnn.files import write_text
 
+    check_writable(options.output, options.listing)
     h, w = options.image_size
     integer = deploy(
         load_network(options.checkpoint),

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from refqnn.cli.options import Answer, Parser
+from refqnn.cli.options import Answer, Parser, check_writable
 
 #: forms of a network, the default first; what is written of a pack, with its suffix
 NETWORKS = ("onnx-exact", "onnx-qoperator", "onnx-qdq", "qonnx")
@@ -28,6 +28,7 @@ def run(options: Namespace) -> Answer:
     if options.output is None:
         suffix = PACKS.get(options.format, "onnx")
         options.output = options.network.with_suffix(f".{suffix}")
+    check_writable(options.output)
     return export_pack(options) if options.format in PACKS else export_network(options)
 
 

@@ -1,6 +1,7 @@
 """Options that commands share, and the types of their values."""
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,18 @@ def beside(text: str) -> str:
     if not folder.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {folder}, got {text!r}")
     return text
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Raise, before work starts, where a file cannot be written in its folder."""
+    for path in paths:
+        if path is None:
+            continue
+        target = Path(os.path.realpath(path))
+        if not target.parent.is_dir():
+            raise ValueError(f"cannot write {path}: there is no folder {target.parent}")
+        if target.is_dir() or not os.access(target.parent, os.W_OK):
+            raise ValueError(f"cannot write {path}: a folder, or in one that refuses")
 
 
 SEED: Option = ("--seed", whole_number, 0, "of everything random")

@@ -4,7 +4,7 @@ import tempfile
 from argparse import Namespace
 from pathlib import Path
 
-from refqnn.cli.options import Answer, Parser, add_family, add_output
+from refqnn.cli.options import Answer, Parser, add_family, add_output, check_writable
 
 
 def arguments(command: Parser) -> None:
@@ -25,5 +25,6 @@ def run(options: Namespace) -> Answer:
             send(path.read_bytes(), json=options.json)
         return {"probes": probes}, ""
     path = Path(options.output or f"{options.family}_probes.npz")
+    check_writable(path)
     probes = write_probes(options.family, path)
     return {"probes": probes, "file": str(path)}, f"wrote {path}: {probes} probes"

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from refqnn.cli.options import DATA, Answer, Parser, add_options, count
+from refqnn.cli.options import DATA, Answer, Parser, add_options, check_writable, count
 
 
 def arguments(command: Parser) -> None:
@@ -26,6 +26,7 @@ def run(options: Namespace) -> Answer:
     from refqnn.cli.inputs import load_data
     from refqnn.deploy import IntegerNetwork
 
+    check_writable(options.output)
     network = IntegerNetwork.load(options.network)
     images = load_data(options.data).test_images[: options.images]
     trace = conformance.trace(network, images, fast)

@@ -5,7 +5,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refqnn.cli.options import DATA, SEED, Answer, Parser, add_options, count
+from refqnn.cli.options import (
+    DATA,
+    SEED,
+    Answer,
+    Parser,
+    add_options,
+    check_writable,
+    count,
+)
 
 if TYPE_CHECKING:
     from refqnn.data import Dataset
@@ -46,6 +54,7 @@ def run(options: Namespace) -> Answer:
     from refqnn.nn import fit
 
     refuse_surprise(options)
+    check_writable(options.checkpoint, options.metrics)
     dataset = load_data(options.data)
     training = training_of(options, dataset)
     if not options.resume:

@@ -40,6 +40,7 @@ def build(
     if not isinstance(name, str) or name not in BUILDERS:
         raise ValueError(f"network must be one of {sorted(BUILDERS)}, got {name!r}")
     declared = get_type_hints(BUILDERS[name])
+    del declared["rng"], declared["return"]
     for option, value in options.items():
         try:
             msgspec.convert(value, declared[option])

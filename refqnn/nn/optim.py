@@ -43,6 +43,7 @@ def sgd_step(
     (array([0.6]), array([4.]))
     """
     check_sgd(value, grad, velocity, momentum, dampening, nesterov=nesterov)
+    check_rates(lr=lr, weight_decay=weight_decay)
     g = grad + weight_decay * value if weight_decay else grad  # (1)
     v = (
         g.copy()
@@ -76,6 +77,19 @@ def check_sgd(
             "nesterov needs momentum > 0 and dampening = 0, "
             f"got momentum {momentum}, dampening {dampening}"
         )
+
+
+def check_rates(**rates: float) -> None:
+    """Raise, naming it, for a rate that is negative, infinite or NaN.
+
+    >>> check_rates(lr=0.1, weight_decay=-1.0)
+    Traceback (most recent call last):
+        ...
+    ValueError: weight_decay must be finite and at least 0, got -1.0
+    """
+    for name, rate in rates.items():
+        if not 0 <= rate < np.inf:
+            raise ValueError(f"{name} must be finite and at least 0, got {rate}")
 
 
 def adam_step(
@@ -112,6 +126,7 @@ def adam_step(
         )
     if not t >= 1:
         raise ValueError(f"t must be at least 1, got {t}")
+    check_rates(lr=lr, eps=eps)
     square = (1 - beta2) * grad * grad if scaled_rate else (1 - beta2) * grad**2
     m, v = beta1 * moments[0] + (1 - beta1) * grad, beta2 * moments[1] + square  # (4)
     begun, v_hat = 1 - beta1**t, v / (1 - beta2**t)  # (5)
@@ -146,6 +161,9 @@ class SGD:
     decayed: tuple[str, ...] = ("weight",)
     lr_factors: Mapping[str, float] = field(default_factory=dict)
     velocity: dict[str, Float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_rates(weight_decay=self.weight_decay, **self.lr_factors)
 
     def step(self, lr: float) -> None:
         """Replace every value (the old arrays stay as they are) and every velocity.

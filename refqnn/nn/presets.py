@@ -8,7 +8,7 @@ import numpy as np
 
 from refqnn.core import named_params
 from refqnn.nn.layers import Sequential
-from refqnn.nn.optim import SGD
+from refqnn.nn.optim import SGD, check_rates
 from refqnn.nn.schedules import Schedule, cosine
 from refqnn.nn.training import Training, cross_entropy, steps_per_epoch
 
@@ -26,6 +26,18 @@ class Preset:
     nesterov: bool
     weight_decay: float
     label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_rates(
+            lr=self.lr,
+            warmup_epochs=self.warmup_epochs,
+            weight_decay=self.weight_decay,
+            label_smoothing=self.label_smoothing,
+        )
+        if self.lr == 0:
+            raise ValueError("lr must be positive, got 0")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
 
     def schedule(self, steps_per_epoch: int, *, epochs: int | None = None) -> Schedule:
         """Make the learning rate of each step; fewer ``epochs`` shrink the warm-up too.

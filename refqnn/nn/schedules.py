@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 
+from refqnn.nn.optim import check_rates
+
 Schedule = Callable[[int], float]
 
 
@@ -18,6 +20,7 @@ def cosine(lr: float, *, steps: int, warmup: int = 0, final: float = 0.0) -> Sch
     """
     if not 0 <= warmup < steps:
         raise ValueError(f"warmup must be in [0, steps = {steps}), got {warmup}")
+    check_rates(lr=lr, final=final)
 
     def rate(step: int) -> float:
         if step < warmup:
@@ -37,6 +40,7 @@ def multistep(lr: float, *, milestones: Sequence[int], factor: float = 0.1) -> S
     """
     if list(milestones) != sorted(set(milestones)):
         raise ValueError(f"milestones must ascend, got {tuple(milestones)}")
+    check_rates(lr=lr, factor=factor)
 
     def rate(step: int) -> float:
         reached = sum(step >= milestone for milestone in milestones)

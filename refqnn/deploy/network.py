@@ -11,6 +11,7 @@ from refqnn._types import Array, Float, Int
 from refqnn.deploy.formats.store import read_steps, write_steps
 from refqnn.deploy.listing import listing
 from refqnn.deploy.steps import ImageStep, LayerStep, Shape, Step
+from refqnn.files import Unreadable
 
 
 @final
@@ -90,7 +91,11 @@ class IntegerNetwork:
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "IntegerNetwork":
         """Read what ``save`` wrote; raise ValueError for anything else."""
-        return IntegerNetwork(read_steps(path))
+        steps = read_steps(path)
+        try:
+            return IntegerNetwork(steps)
+        except ValueError as error:
+            raise Unreadable(f"{path}: {error}") from error
 
     def listing(self) -> str:
         """Return a readable table: a line per step, its channels in ranges."""

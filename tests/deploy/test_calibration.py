@@ -128,7 +128,7 @@ def test_mse_looks_at_evenly_spaced_values(monkeypatch):
         ({"percentile": float("nan")}, "percentile must lie in"),
         ({"weight_bits": 0}, "bits must be an int in"),
         ({"activation_bits": 17}, "bits must be an int in"),
-        ({"activation_bits": True}, "bits must be an int in"),
+        ({"activation_bits": True}, "activation_bits True: Expected"),
     ],
 )
 def test_bad_options_are_refused(trained, images, options, message):

@@ -16,6 +16,7 @@ import numpy as np
 
 from refqnn._types import Array
 from refqnn.deploy.fold import Grid
+from refqnn.deploy.formats.fields import check_steps
 from refqnn.deploy.steps import (
     ImageStep,
     LayerStep,
@@ -59,9 +60,14 @@ def read_steps(path: str | os.PathLike[str]) -> tuple[Step, ...]:
         )
     steps = parse_json(text, f"{path} holds no steps of a network: its header")
     try:
-        return tuple(restore(step, arrays) for step in steps)
+        restored = tuple(restore(step, arrays) for step in steps)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Unreadable(f"{path} holds no steps of a network: {error!r}") from error
+    try:
+        check_steps(restored)
+    except ValueError as error:
+        raise Unreadable(f"{path}: {error}") from error
+    return restored
 
 
 def describe(value: Any, path: str, arrays: dict[str, Array]) -> Any:

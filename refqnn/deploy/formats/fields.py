@@ -1,0 +1,214 @@
+"""What a file may say about the steps of an integer network: kinds, sizes, ranges.
+
+A file with a right digest may still come from a program that is wrong: each field has
+the kind that its class declares, arrays have the dtype and the size that the arithmetic
+needs, every source is an earlier step, and no accumulator leaves int32. Raises
+ValueError with the name of the step and of the field.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from refqnn._types import Int
+from refqnn.deploy.build import output_shape
+from refqnn.deploy.fold import Grid, accumulator_range, check_sums
+from refqnn.deploy.steps import (
+    Computing,
+    ImageStep,
+    LayerStep,
+    PoolStep,
+    ResidualStep,
+    Shape,
+    Shortcut,
+    Step,
+    Sum,
+)
+from refqnn.geometry import window
+from refqnn.integer.checks import (
+    INT32_MAX,
+    INT32_MIN,
+    MAX_SHIFT,
+    as_integers,
+    code_dtype,
+)
+from refqnn.integer.rescale import REQUANTIZATIONS
+
+STEPS = (ImageStep, LayerStep, ResidualStep, PoolStep)
+#: dtypes of the arrays of a step, by field
+DTYPES = {
+    "w": np.int8,
+    "bias": np.int32,
+    "fraction_bits": np.int32,
+    "scale": np.float64,
+    "multiplier": np.int32,
+    "skip_multiplier": np.int32,
+    "shift": np.int32,
+}
+
+
+def check_steps(steps: tuple[Any, ...]) -> None:
+    """Raise where a field has another kind, size or range, or a source is no step."""
+    earlier: dict[str, Step] = {}
+    for i, step in enumerate(steps):
+        if not isinstance(step, STEPS):
+            raise ValueError(f"step {i} is {type(step).__name__}, no step")  # noqa: TRY004 - bad values are ValueErrors in this house
+        check_kinds(step, f"step {i}")
+        if step.name in earlier:
+            raise ValueError(f"two steps have the name {step.name!r}")
+        check_grid(step.name, step.grid)
+        if isinstance(step, ImageStep):
+            if len(step.shape) != 3 or min(step.shape) < 1:
+                raise ValueError(f"{step.name}.shape is no (C, H, W): {step.shape}")
+        else:
+            check_computing(step, earlier)
+        earlier[step.name] = step
+
+
+def check_kinds(value: Any, place: str) -> None:
+    """Raise where a field of a dataclass or a tuple has another kind than declared."""
+    for name, hint in get_type_hints(type(value)).items():
+        field, there = getattr(value, name), f"{place}.{name}"
+        if not fits(field, hint):
+            raise ValueError(f"{there} must be {hint}, got {field!r:.60}")
+        if dataclasses.is_dataclass(field) or isinstance(field, Grid):
+            check_kinds(field, there)
+        elif isinstance(field, np.ndarray) and field.dtype != DTYPES[name]:
+            want = np.dtype(DTYPES[name])
+            raise ValueError(f"{there} must be {want}, got {field.dtype}")
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Say whether a value is of a declared kind; a float is finite, a bool no int.
+
+    >>> fits((1, 2), tuple[int, int]), fits(True, int), fits(float("nan"), float)
+    (True, False, False)
+    """
+    origin, kinds = get_origin(hint), get_args(hint)
+    if hint is float:
+        return type(value) in {int, float} and bool(np.isfinite(value))
+    if origin is tuple and isinstance(value, tuple):
+        each = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
+        return len(each) == len(value) and all(map(fits, value, each))
+    if origin in {Union, UnionType}:
+        return any(fits(value, kind) for kind in kinds)
+    return type(value) is (origin or hint)
+
+
+def check_grid(name: str, grid: Grid) -> None:
+    """Raise unless the scale is positive and the zero-point among the codes' values."""
+    if not grid.scale > 0:
+        raise ValueError(f"{name}.grid.scale must be positive, got {grid.scale}")
+    info = np.iinfo(code_dtype(grid.q_min, grid.q_max))
+    as_integers(f"{name}.grid.zero_point", grid.zero_point, low=info.min, high=info.max)
+
+
+def check_computing(step: Computing, earlier: Mapping[str, Step]) -> None:
+    """Raise where the numbers of a step do not fit those of its sources."""
+    source = source_of(step.name, step.source, earlier)
+    channels = 1 if isinstance(step, PoolStep) else len(step.sum.w)
+    check_multipliers(step, channels)
+    if isinstance(step, PoolStep):
+        check_zero_point(step.name, step.x_zero_point, source)
+        shape = source.shape[:1]
+        if len(source.shape) != 3:
+            raise ValueError(f"{step.name} reads planes, is given {source.shape}")
+    else:
+        shape = sum_shape(step.sum, source)
+    if isinstance(step, ResidualStep):
+        skip = source_of(step.name, step.skip_source, earlier)
+        beside = skip_shape(step.skip, skip)
+        if beside != shape:
+            raise ValueError(f"{step.name} and its skip disagree: {shape}, {beside}")
+    if step.shape != shape:
+        raise ValueError(f"{step.name}.shape is {step.shape}, computes {shape}")
+
+
+def source_of(name: str, source: str, earlier: Mapping[str, Step]) -> Step:
+    """Return the step that is read; raise where there is none before."""
+    if source not in earlier:
+        raise ValueError(f"{name} reads {source!r}, which no step before it is")
+    return earlier[source]
+
+
+def check_multipliers(step: Computing, channels: int) -> None:
+    """Raise unless there is one multiplier and shift a channel, within their ranges."""
+    if step.rounding not in REQUANTIZATIONS:
+        raise ValueError(
+            f"{step.name}.rounding must be one of {sorted(REQUANTIZATIONS)}, "
+            f"got {step.rounding!r:.60}"
+        )
+    bounds = {"multiplier": (0, INT32_MAX), "shift": (-MAX_SHIFT, MAX_SHIFT)}
+    if isinstance(step, ResidualStep):
+        bounds["skip_multiplier"] = (0, INT32_MAX)
+    for field, (low, high) in bounds.items():
+        check_size(f"{step.name}.{field}", getattr(step, field), channels)
+        as_integers(f"{step.name}.{field}", getattr(step, field), low=low, high=high)
+
+
+def check_size(place: str, array: Int, channels: int) -> None:
+    """Raise unless an array has one entry a channel."""
+    if array.shape != (channels,):
+        raise ValueError(f"{place} must be ({channels},), is {array.shape}")
+
+
+def check_zero_point(name: str, zero_point: int, source: Step) -> None:
+    """Raise unless a layer subtracts the zero-point of the codes that it reads."""
+    if zero_point != source.grid.zero_point:
+        raise ValueError(
+            f"{name}.x_zero_point is {zero_point}, {source.name} has "
+            f"{source.grid.zero_point}"
+        )
+
+
+def sum_shape(total: Sum, source: Step) -> Shape:
+    """Return the shape of accumulators; raise where they could leave int32.
+
+    Padding wider than the window is refused: nothing bounds it but the file.
+    """
+    name, w = total.name, total.w
+    if w.ndim not in {2, 4} or not w.size:
+        raise ValueError(f"{name}.w must be (O, I) or (O, C, Kh, Kw), is {w.shape}")
+    for field in ("bias", "fraction_bits", "scale"):
+        check_size(f"{name}.{field}", getattr(total, field), len(w))
+    as_integers(f"{name}.fraction_bits", total.fraction_bits, low=0, high=MAX_SHIFT)
+    if not np.all(np.isfinite(total.scale) & (total.scale > 0)):
+        raise ValueError(f"{name}.scale must be positive and finite")
+    check_zero_point(name, total.x_zero_point, source)
+    at = window(
+        w.shape[2:] or 1,
+        stride=total.stride,
+        padding=total.padding,
+        dilation=total.dilation,
+    )
+    for kernel, dilation, padding in zip(
+        at.kernel, at.dilation, at.padding, strict=True
+    ):
+        reach = dilation * (kernel - 1) + 1
+        if max(padding) > reach:
+            raise ValueError(f"{name}.padding {padding} is wider than {reach}")
+    if total.groups < 1:
+        raise ValueError(f"{name}.groups must be at least 1, got {total.groups}")
+    check_sums(name, w, total.x_zero_point)
+    bias, f = total.bias.astype(np.int64), total.fraction_bits.astype(np.int64)
+    low, high = accumulator_range(w, source.grid)
+    if np.any((low << f) + bias < INT32_MIN) or np.any((high << f) + bias > INT32_MAX):
+        raise ValueError(f"{name}: sums and bias leave int32")
+    return output_shape(name, w, at, total.groups, source.shape)
+
+
+def skip_shape(skip: Sum | Shortcut, source: Step) -> Shape:
+    """Return the shape that passes a block by."""
+    if isinstance(skip, Sum):
+        return sum_shape(skip, source)
+    check_zero_point(skip.name, skip.x_zero_point, source)
+    if len(source.shape) != 3 or skip.channels < source.shape[0] or skip.stride < 1:
+        raise ValueError(
+            f"{skip.name} makes {skip.channels} channels, stride {skip.stride}, of "
+            f"{source.shape}"
+        )
+    _, h, w = source.shape
+    return skip.channels, -(-h // skip.stride), -(-w // skip.stride)

@@ -163,7 +163,7 @@ def diagnosis(rng: np.random.Generator) -> str:
     """Judge an implementation that rounds another way; two lines.
 
     >>> print(diagnosis(np.random.default_rng(0)).splitlines()[1])
-    its rounding is trunc, as 10 inputs tell; refqnn rounds half_up
+    its rounding is trunc, as ... inputs tell; refqnn rounds half_up
     """
     inputs = FAMILIES["requantize"].draw(rng, 4096)
     diagnosed = diagnose("requantize", inputs, truncating(**inputs))

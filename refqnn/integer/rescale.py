@@ -209,7 +209,7 @@ def requantize(
     exact = acc.dtype != np.int64 or fits_int32(acc)
     acc = acc.astype(np.int64)
     if rounding in FLOATING:
-        scaled = floating(acc, m, e, rounding)
+        scaled = scale_in_float(acc, m, e, rounding)
     elif rounding in TWO_STAGE:
         scaled = two_stage(acc, m, e, rounding)
     elif exact:
@@ -227,7 +227,7 @@ def two_stage(acc: Int, multiplier: Int, shift: Int, rounding: str) -> Int:
     return shift_right(high, right, rounding=TWO_STAGE[rounding])  # (5)
 
 
-def floating(acc: Int, multiplier: Int, shift: Int, rounding: str) -> Int:
+def scale_in_float(acc: Int, multiplier: Int, shift: Int, rounding: str) -> Int:
     """Multiply in floating point, round to the nearest integer, ties to even."""
     return nearest_int(scale_by(acc, multiplier, shift, rounding))  # (6)
 

@@ -100,7 +100,7 @@ def batch_norm_backward(dy: Float, cache: BatchNormCache) -> BatchNormGrads:
     x, gamma, mean, var, eps = cache
     check_gradient(dy, x.shape)
     std = np.sqrt(var + eps)
-    x_hat = normalized(x, mean, std)
+    x_hat = standardize(x, mean, std)
     dgamma, dbeta = channel_sum(dy * x_hat), channel_sum(dy)
     m = max(x.size // x.shape[1], 1)
     centred = dy - lift(dbeta / m, x) - x_hat * lift(dgamma / m, x)
@@ -145,7 +145,7 @@ def batch_norm_inference_backward(
     x, gamma, mean, var, eps = cache
     check_gradient(dy, x.shape)
     std = np.sqrt(var + eps)
-    dgamma, dbeta = channel_sum(dy * normalized(x, mean, std)), channel_sum(dy)
+    dgamma, dbeta = channel_sum(dy * standardize(x, mean, std)), channel_sum(dy)
     dx = lift(gamma / std, x) * dy
     dmean = -gamma / std * dbeta
     dvar = -gamma / (2 * std**2) * dgamma
@@ -203,7 +203,7 @@ def range_batch_norm_backward(dy: Float, cache: RangeBatchNormCache) -> BatchNor
     """
     x, gamma, mean, s, K, first_max, first_min = cache
     check_gradient(dy, x.shape)
-    dgamma, dbeta = channel_sum(dy * normalized(x, mean, s)), channel_sum(dy)
+    dgamma, dbeta = channel_sum(dy * standardize(x, mean, s)), channel_sum(dy)
     centred = dy - lift(dbeta / (x.size // x.shape[1]), x)
     rows = np.moveaxis(centred, 1, 0).reshape(x.shape[1], -1)  # a copy, (C, M)
     toll = (K * dgamma / first_max.shape[1])[:, None]
@@ -262,14 +262,14 @@ def batch_statistics(x: Float) -> tuple[Float, Float]:
     return mean, channel_sum((x - lift(mean, x)) ** 2) / m
 
 
-def normalized(x: Float, mean: Float, std: Float) -> Float:
+def standardize(x: Float, mean: Float, std: Float) -> Float:
     """x_hat = (x - mean) / std in float64"""
     return (x - lift(mean, x)) / lift(std, x)
 
 
 def normalize(x: Float, mean: Float, std: Float, gamma: Float, beta: Float) -> Float:
     """y = gamma x_hat + beta, rounded once to the dtype of x."""
-    y = lift(gamma, x) * normalized(x, mean, std) + lift(beta, x)
+    y = lift(gamma, x) * standardize(x, mean, std) + lift(beta, x)
     return y.astype(x.dtype, copy=False)
 
 

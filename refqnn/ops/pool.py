@@ -81,7 +81,7 @@ def max_pool2d(
         padding=padding,
         dilation=dilation,
     )
-    at = covering(x.shape[2:], at, ceil_mode=ceil_mode)
+    at = cover_input(x.shape[2:], at, ceil_mode=ceil_mode)
     window_count(x.shape[2:], at)  # raises where a window sees padding only
     seen = windows(pad_planes(x, at, -np.inf), at)
     seen = seen.reshape(*seen.shape[:4], at.kernel[0] * at.kernel[1])
@@ -134,7 +134,7 @@ def avg_pool2d(
     check_planes(x)
     at = window(kernel, stride=kernel if stride is None else stride, padding=padding)
     counted = pad_widths(padding if count_include_pad else 0)
-    at = covering(x.shape[2:], at, ceil_mode=ceil_mode)
+    at = cover_input(x.shape[2:], at, ceil_mode=ceil_mode)
     count = window_count(x.shape[2:], at, counted)
     seen = windows(pad_planes(x, at), at)
     y = seen.sum(axis=(4, 5), dtype=np.float64) / count  # (2)
@@ -210,10 +210,10 @@ def scatter(
     return dx[:, :, top : top + h, left : left + w].astype(dy.dtype)
 
 
-def covering(size: Pair, at: Window, *, ceil_mode: bool) -> Window:
+def cover_input(size: Pair, at: Window, *, ceil_mode: bool) -> Window:
     """Return the window with what ceil mode appends at the bottom and right, (3).
 
-    >>> covering((5, 5), window(2, stride=2), ceil_mode=True).padding
+    >>> cover_input((5, 5), window(2, stride=2), ceil_mode=True).padding
     ((0, 1), (0, 1))
     """
     if not ceil_mode:

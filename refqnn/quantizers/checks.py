@@ -1,4 +1,4 @@
-"""What all quantizers share: bits, finite values, mean|w|, codebooks and noise.
+"""Shared by all quantizers: checks of bits and values, mean|w|, codebooks and noise.
 
 Values must be finite and at most the square root of the largest number of their dtype
 (1.8e19 in float32): within that bound no sum of squares here overflows.

@@ -120,7 +120,7 @@ class Quantizer:
         """Move what the next pass is to use."""
 
     def is_known(self) -> bool:
-        """Say whether first values are there, or none are needed."""
+        """Say whether the first values are there, where the method has any."""
         return not self.unknown or bool(getattr(self, self.known_by).value)
 
     def check_known(self, v: Float) -> None:

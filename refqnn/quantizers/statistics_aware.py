@@ -147,7 +147,7 @@ def sawb_clip(w: Float, bits: int, grid: Grid = "mid_rise") -> Float:
 
 
 def coefficients(bits: int, grid: Grid) -> tuple[float, float]:
-    """Return c1 and c2; raise where released code has none."""
+    """Return c1 and c2; raise for bits that released code does not have."""
     steps(2, grid)
     check_bits(bits, least=2, most=8)
     table = SAWB_COEFFICIENTS[grid]

@@ -5,7 +5,7 @@ import numpy.typing as npt
 from numba import njit, prange
 
 from refqnn._types import Int
-from refqnn.fast.integer.rounding import carried, carry_terms
+from refqnn.fast.integer.rounding import carry, carry_terms
 from refqnn.geometry import Padding, Pair, Window, output_size
 from refqnn.integer.pool import (
     as_planes,
@@ -85,7 +85,7 @@ def _average(x: Int, z: int, at: Int, count: Int, terms: Int, y: Int) -> None:
                     for j in range(max(q * sw - left, 0), min(q * sw - left + kw, w)):
                         total += np.int64(x[n, c, i, j]) - z
                 d, (a, b, e) = count[p, q], terms[:, p, q]
-                y[n, c, p, q] = z + carried(total // d, total % d, d, a, b, e)
+                y[n, c, p, q] = z + carry(total // d, total % d, d, a, b, e)
 
 
 @njit(cache=True, parallel=True)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from numba import njit, prange
 
 from refqnn._types import Array, Float, Int
-from refqnn.fast.integer.rounding import carried, carry_terms
+from refqnn.fast.integer.rounding import carry, carry_terms
 from refqnn.integer.checks import (
     as_int32_values,
     as_requantize_operands,
@@ -138,7 +138,7 @@ def _exact(
         a, b, c = terms[0, row], terms[1, row], terms[2, row]
         for j in range(start, min(start + BLOCK, acc.shape[1])):
             product = np.int64(acc[row, j]) * m[row]
-            t = carried(product >> k, product & (d - 1), d, a, b, c)
+            t = carry(product >> k, product & (d - 1), d, a, b, c)
             q[row, j] = min(max(t + z[row], low), high)
 
 
@@ -164,7 +164,7 @@ def _add(
             total = (
                 np.int64(acc[row, j]) * m[row] + np.int64(skip[row, j]) * skip_m[row]
             )
-            t = carried(total >> k, total & (d - 1), d, a, b, c)
+            t = carry(total >> k, total & (d - 1), d, a, b, c)
             q[row, j] = min(max(t + z[row], low), high)
 
 
@@ -180,7 +180,7 @@ def _two_stage(
         a, b, c = terms[0, row], terms[1, row], terms[2, row]
         for j in range(start, min(start + BLOCK, acc.shape[1])):
             top = (np.int64(acc[row, j]) * m[row] + half) >> np.int64(31)
-            t = carried(top >> k, top & (d - 1), d, a, b, c)
+            t = carry(top >> k, top & (d - 1), d, a, b, c)
             q[row, j] = min(max(t + z[row], low), high)
 
 

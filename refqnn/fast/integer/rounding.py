@@ -36,8 +36,8 @@ def carry_terms(rounding: str, d: Int) -> Int:
 
 
 @njit(cache=True)
-def carried(q: int, r: int, d: int, a: int, b: int, c: int) -> int:
-    """Equation (1) of the quotient q with remainder r."""
+def carry(q: int, r: int, d: int, a: int, b: int, c: int) -> int:
+    """q + 1 where r + a + b (q odd) + c (q < 0) >= d, else q: (1)"""
     return q + int(r + a + b * (q & 1) + c * (q < 0) >= d)
 
 

@@ -13,7 +13,7 @@ from refqnn.ops.checks import check_float, check_gradient
 def relu(x: Float) -> tuple[Float, ReLUCache]:
     """See ``refqnn.ops.relu``."""
     check_float(x=x)
-    return clamped(x, np.inf)
+    return clamp(x, np.inf)
 
 
 def relu_backward(dy: Float, cache: ReLUCache) -> Float:
@@ -28,7 +28,7 @@ def relu_backward(dy: Float, cache: ReLUCache) -> Float:
 def relu6(x: Float) -> tuple[Float, ReLUCache]:
     """See ``refqnn.ops.relu6``."""
     check_float(x=x)
-    return clamped(x, 6.0)
+    return clamp(x, 6.0)
 
 
 def relu6_backward(dy: Float, cache: ReLUCache) -> Float:
@@ -36,7 +36,7 @@ def relu6_backward(dy: Float, cache: ReLUCache) -> Float:
     return relu_backward(dy, cache)
 
 
-def clamped(x: Float, top: float) -> tuple[Float, ReLUCache]:
+def clamp(x: Float, top: float) -> tuple[Float, ReLUCache]:
     """y = min(max(x, 0), top) and where 0 < x < top"""
     y, inside = np.empty(x.shape, x.dtype), np.empty(x.shape, np.bool_)
     flat = np.ascontiguousarray(x).reshape(-1)

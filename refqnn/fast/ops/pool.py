@@ -15,7 +15,7 @@ from refqnn.ops.pool import (
     GlobalAvgPoolCache,
     MaxPoolCache,
     check_planes,
-    covering,
+    cover_input,
     window_count,
 )
 
@@ -37,7 +37,7 @@ def max_pool2d(
         padding=padding,
         dilation=dilation,
     )
-    at = covering(x.shape[2:], at, ceil_mode=ceil_mode)
+    at = cover_input(x.shape[2:], at, ceil_mode=ceil_mode)
     window_count(x.shape[2:], at)  # raises where a window sees padding only
     out = (*x.shape[:2], *output_size(x.shape[2:], at))
     smallest = np.min_scalar_type(at.kernel[0] * at.kernel[1] - 1)
@@ -71,7 +71,7 @@ def avg_pool2d(
     check_planes(x)
     at = window(kernel, stride=kernel if stride is None else stride, padding=padding)
     counted = pad_widths(padding if count_include_pad else 0)
-    at = covering(x.shape[2:], at, ceil_mode=ceil_mode)
+    at = cover_input(x.shape[2:], at, ceil_mode=ceil_mode)
     count = window_count(x.shape[2:], at, counted)
     y = np.empty((*x.shape[:2], *count.shape), x.dtype)
     _mean(np.ascontiguousarray(x), y, count, steps(at))

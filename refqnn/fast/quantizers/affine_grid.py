@@ -114,7 +114,7 @@ def batch_range(x: Float) -> tuple[Float, Float]:
 
 @njit(cache=True, parallel=True)
 def _extremes(bits: Int, sign: Int) -> Int:
-    """Return the bits of the largest magnitude below and above 0; 0 where none is."""
+    """Return the bits of the largest magnitude below and above 0; 0 for neither."""
     blocks = (bits.size + BLOCK - 1) // BLOCK
     ends = np.zeros((2, blocks + 1), bits.dtype)
     for block in prange(blocks):

@@ -5,20 +5,20 @@ import pytest
 
 from refqnn.fast.integer.affine import quantize
 from refqnn.fast.integer.rescale import BLOCK, as_rows, requantize
-from refqnn.fast.integer.rounding import carried, carry_terms, thresholds
+from refqnn.fast.integer.rounding import carry, carry_terms, thresholds
 from refqnn.integer.affine import quantize as quantize_definition
 from refqnn.integer.rescale import requantize as definition
 from refqnn.integer.rounding import ROUND, ROUNDINGS, divide
 
 
 @pytest.mark.parametrize("rounding", list(ROUNDINGS))
-def test_carried_is_divide(rounding):
+def test_carry_is_divide(rounding):
     n = np.arange(-20, 21)
     for d in (*range(1, 10), 2**61, 2**62 - 1, 2**62):
         for scaled in (n, n * (d // 4), n * (d // 4) + 1, n * (d // 4) - 1):
             fits = [v for v in scaled.tolist() if -(2**63) <= v < 2**63]
             terms = carry_terms(rounding, np.array(d))
-            got = [carried(v // d, v % d, d, *terms.tolist()) for v in fits]
+            got = [carry(v // d, v % d, d, *terms.tolist()) for v in fits]
             want = divide(np.array(fits), d, rounding=rounding)
             np.testing.assert_array_equal(got, want)
 

@@ -139,11 +139,11 @@ class Watcher:
         self.kept += [x, y]
         if isinstance(module, Conv2d | Linear):
             name = self.names[id(module)]
-            found = layer_cost(name, module, x, y, input_bits)
+            layer = layer_cost(name, module, x, y, input_bits)
             if self.accumulators:
                 sums = accumulator_bits(module, input_bits)
-                found = found._replace(accumulator_bits=sums)
-            self.layers.append(found)
+                layer = layer._replace(accumulator_bits=sums)
+            self.layers.append(layer)
         elif isinstance(module, ImageInput):
             self.bits[id(y)] = IMAGE_BITS
         elif isinstance(module, KEEP_CODES):
@@ -153,7 +153,7 @@ class Watcher:
 
 
 def cost(network: Any, input_shape: tuple[int, int, int]) -> Cost:
-    """Return the cost of a network for one image of shape (C, H, W).
+    """Measure the cost of a network for one image of shape (C, H, W).
 
     One image of zeros passes through a copy of the network, so that shapes are those
     that really occur; in training mode, which needs no calibrated ranges.
@@ -173,7 +173,7 @@ def cost(network: Any, input_shape: tuple[int, int, int]) -> Cost:
 def layer_cost(
     name: str, layer: Conv2d | Linear, x: Array, y: Array, input_bits: int
 ) -> LayerCost:
-    """Return the cost of one layer that turned ``x`` into ``y``, accumulators left out.
+    """Count the cost of a layer that turned ``x`` into ``y``, accumulators left out.
 
     Every weight is used once for each output pixel of its channel.
     """
@@ -192,7 +192,7 @@ def layer_cost(
 
 
 def weight_bits(layer: Conv2d | Linear) -> int:
-    """Return the bits of a weight."""
+    """Bits of one weight: those of its quantizer, or 32."""
     quant = layer.weight_quant
     return FLOAT_BITS if quant is None else int(quant.bits)
 
@@ -217,7 +217,7 @@ def c_size_bits(network: Any) -> int:
 
 
 def count(network: Any, input_shape: tuple[int, int, int]) -> Cost:
-    """Return the cost of a network for one image of shape (C, H, W), from shapes alone.
+    """Count the cost of a network for one image of shape (C, H, W), from shapes alone.
 
     Nothing is computed, so accumulators, which depend on the weights, are None; all
     else is as in ``cost``.

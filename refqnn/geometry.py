@@ -5,6 +5,7 @@ Convolutions and poolings, float and integer, agree on this page.
     Ho = floor((H + top + bottom - dilation * (Kh - 1) - 1) / stride) + 1       (1)
 """
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,8 +65,25 @@ def window(
     dilation: int | Pair = 1,
 ) -> Window:
     """Check the four settings of a sliding window and write them as pairs."""
+    if isinstance(kernel, tuple):
+        plain = (*kernel, stride, padding, dilation)
+        if len(kernel) == 2 and set(map(type, plain)) == {int}:
+            return window_of_ints(*plain)
     return Window(
         pair(kernel, name="kernel", least=1),
+        pair(stride, name="stride", least=1),
+        pad_widths(padding),
+        pair(dilation, name="dilation", least=1),
+    )
+
+
+@lru_cache(maxsize=256)
+def window_of_ints(
+    kh: int, kw: int, stride: int, padding: int, dilation: int
+) -> Window:
+    """Remember the window of plain ints, checked once: a network has few of them."""
+    return Window(
+        pair((kh, kw), name="kernel", least=1),
         pair(stride, name="stride", least=1),
         pad_widths(padding),
         pair(dilation, name="dilation", least=1),

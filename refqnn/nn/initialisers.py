@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from refqnn._types import Float
 from refqnn.core import Buffer, Param
-from refqnn.nn.layers import BatchNorm2d
+from refqnn.nn.norms import BatchNorm2d
 
 
 def fan_in(shape: tuple[int, ...]) -> int:

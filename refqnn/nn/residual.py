@@ -12,13 +12,13 @@ import numpy as np
 from refqnn._types import Float
 from refqnn.core import Run
 from refqnn.nn.layers import (
-    BatchNorm2d,
     Conv2d,
     ReLU,
     Sequential,
     backward_or_same,
     forward_or_same,
 )
+from refqnn.nn.norms import BatchNorm2d
 
 
 @final
@@ -85,16 +85,16 @@ class BasicBlock:
 
     def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
         """x: (N, C, H, W)  ->  y: (N, O, Ho, Wo)"""
-        h, c0 = forward_or_same(self.quant0, x, run)
+        h, c0 = (x, None) if self.quant0 is None else self.quant0.forward(x, run)
         h, c1 = self.conv1.forward(h, run)
         h, c2 = self.norm1.forward(h, run)
         h, c3 = self.relu1.forward(h, run)
-        h, c4 = forward_or_same(self.quant1, h, run)
+        h, c4 = (h, None) if self.quant1 is None else self.quant1.forward(h, run)
         h, c5 = self.conv2.forward(h, run)
         h, c6 = self.norm2.forward(h, run)
         skip, c7 = forward_or_same(self.shortcut, x, run)
         h, c8 = self.relu2.forward(h + skip, run)
-        y, c9 = forward_or_same(self.quant2, h, run)
+        y, c9 = (h, None) if self.quant2 is None else self.quant2.forward(h, run)
         if run.observe is not None:
             run.observe(self, x, y)
         return y, (c0, c1, c2, c3, c4, c5, c6, c7, c8, c9)
@@ -102,12 +102,12 @@ class BasicBlock:
     def backward(self, dy: Float, cache: Any) -> Float:
         """dy: (N, O, Ho, Wo)  ->  dx: (N, C, H, W)"""
         c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 = cache
-        dh = backward_or_same(self.quant2, dy, c9)
+        dh = dy if self.quant2 is None else self.quant2.backward(dy, c9)
         dsum = self.relu2.backward(dh, c8)
         dskip = backward_or_same(self.shortcut, dsum, c7)
         dh = self.norm2.backward(dsum, c6)
         dh = self.conv2.backward(dh, c5)
-        dh = backward_or_same(self.quant1, dh, c4)
+        dh = dh if self.quant1 is None else self.quant1.backward(dh, c4)
         dh = self.relu1.backward(dh, c3)
         dh = self.norm1.backward(dh, c2)
         dh = self.conv1.backward(dh, c1)

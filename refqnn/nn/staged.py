@@ -90,7 +90,7 @@ def fit_stages(
 
 
 def lengths_of(epochs: int | Sequence[int], stages: int) -> list[int]:
-    """Return the epochs of every stage.
+    """List the epochs of every stage.
 
     >>> lengths_of(3, 2), lengths_of([4, 1], 2)
     ([3, 3], [4, 1])
@@ -131,7 +131,7 @@ def start_from(source: Any, network: Any, name: str) -> None:
 def plan_of(
     names: Sequence[str], networks: Sequence[Any], epochs: Sequence[int], seed: int
 ) -> list[dict[str, Any]]:
-    """Return what a stage's checkpoint depends on, as JSON would give it back."""
+    """List name, epochs, seed and configuration of every stage, as JSON gives them."""
     lines = [
         {
             "name": name,

@@ -25,7 +25,8 @@ import numpy as np
 from refqnn._types import Array
 from refqnn.core import Buffer, Param, named_buffers, named_modules, named_params
 from refqnn.files import Unreadable, parse_npz, parse_object, read_bytes
-from refqnn.nn.layers import BatchNorm2d, Conv2d, Linear
+from refqnn.nn.layers import Conv2d, Linear
+from refqnn.nn.norms import BatchNorm2d
 
 LAYERS = (
     (r"layers\.stem", "conv1"),

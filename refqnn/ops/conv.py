@@ -60,7 +60,8 @@ def conv2d(
     check_conv2d(x, w, b, groups=groups)
     kh, kw = w.shape[2:]
     at = window((kh, kw), stride=stride, padding=padding, dilation=dilation)
-    y = correlate(x, w, at, groups)
+    output_size(x.shape[2:], at)  # raises where no window fits
+    y = correlate(view_windows(pad_planes(x, at), at), w, groups)
     if b is not None:
         y += b[:, None, None]
     return y, Conv2dCache(x, w, b is not None, at, groups)
@@ -77,8 +78,10 @@ def conv2d_backward(
     """
     x, w, has_bias, at, groups = cache
     toward_x = dy if toward_x is None else toward_x
-    for g in (dy, toward_x):
-        check_gradient(g, (x.shape[0], w.shape[0], *output_size(x.shape[2:], at)))
+    shape = (x.shape[0], w.shape[0], *output_size(x.shape[2:], at))
+    check_gradient(dy, shape)
+    if toward_x is not dy:
+        check_gradient(toward_x, shape)
     return Conv2dGrads(
         conv2d_input_grad(toward_x, w, x.shape, at, groups),
         conv2d_weight_grad(dy, x, at, groups),
@@ -86,17 +89,18 @@ def conv2d_backward(
     )
 
 
-def correlate(x: Float, w: Float, at: Window, groups: int) -> Float:
-    """Equation (1) without the bias."""
-    n, _, h, width = x.shape
-    o, cg, kh, kw = w.shape
-    ho, wo = output_size((h, width), at)
-    seen = view_windows(pad_planes(x, at), at)
+def correlate(seen: Float, w: Float, groups: int) -> Float:
+    """Equation (1) without the bias.
+
+    seen: (N, C, Ho, Wo, Kh, Kw), the windows of x  ->  y: (N, O, Ho, Wo)
+    """
+    n, _, ho, wo, kh, kw = seen.shape
+    o, cg, _, _ = w.shape
     seen = seen.reshape(n, groups, cg, ho, wo, kh, kw)
     wg = w.reshape(groups, o // groups, cg, kh, kw)
     # (N, G, C/G, Ho, Wo, Kh, Kw) . (G, O/G, C/G, Kh, Kw) -> (N, G, O/G, Ho, Wo)
     y = np.einsum("ngcpqij,gocij->ngopq", seen, wg, optimize=True)
-    return np.ascontiguousarray(y.reshape(n, o, ho, wo), dtype=x.dtype)
+    return np.ascontiguousarray(y.reshape(n, o, ho, wo), dtype=seen.dtype)
 
 
 def conv2d_weight_grad(dy: Float, x: Float, at: Window, groups: int) -> Float:

@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from refqnn._types import Float, Int
-from refqnn.ops.checks import check_gradient, check_norm, check_real, check_variance
+from refqnn.ops.checks import check_gradient, check_norm, check_real
 
 
 class BatchNormCache(NamedTuple):
@@ -269,7 +269,9 @@ def standardize(x: Float, mean: Float, std: Float) -> Float:
 
 def normalize(x: Float, mean: Float, std: Float, gamma: Float, beta: Float) -> Float:
     """y = gamma x_hat + beta, rounded once to the dtype of x."""
-    y = lift(gamma, x) * standardize(x, mean, std) + lift(beta, x)
+    each = (-1, *(1,) * (x.ndim - 2))  # (C, 1, 1) for planes
+    x_hat = (x - mean.reshape(each)) / std.reshape(each)
+    y = gamma.reshape(each) * x_hat + beta.reshape(each)
     return y.astype(x.dtype, copy=False)
 
 
@@ -287,3 +289,12 @@ def lift(v: Float, x: Float) -> Float:
     v: (C,)  ->  (C, 1, 1) for x: (N, C, H, W)
     """
     return v.reshape(-1, *(1,) * (x.ndim - 2))
+
+
+def check_variance(var: Float, eps: float) -> None:
+    """Raise unless every channel can be divided by its standard deviation."""
+    if np.any(var + eps <= 0):
+        c = int(np.argmax(var + eps <= 0))
+        raise ValueError(
+            f"var + eps must be positive, is {var[c] + eps} in channel {c}"
+        )

@@ -134,8 +134,8 @@ def affine_grid(
     >>> affine_grid(np.zeros(1), -1.0, 2.0, bits=2)
     AffineGrid(scale=array(1.), zero_point=array(1.), q_min=array(0.), q_max=array(3.))
     """
-    check_bits(bits, least=2 if narrow_range else 1)
     check_rounding(rounding)
+    check_bits(bits, least=2 if narrow_range else 1)
     lo = parameter(lo, x, name="lo", of="x")
     hi = parameter(hi, x, name="hi", of="x")
     if np.any(lo > hi):

@@ -75,11 +75,14 @@ class Quantizer:
             self.begin(v, run, bits)
         op, op_backward = (twin_of(function, run.backend) for function in self.pair)
         arguments = self.arguments(v, run, bits)
-        y, cache = run.straight_through(
-            op, v, *arguments, **self.keywords(v, run, bits)
-        )
+        options = self.keywords(v, run, bits)
+        if run.tape is None and run.replay is None:
+            y, cache = op(v, *arguments, **options)
+        else:
+            y, cache = run.straight_through(op, v, *arguments, **options)
         self.after(v, run)
-        run.see(self, v, y)
+        if run.observe is not None:
+            run.observe(self, v, y)
         return y, (op_backward, cache)
 
     def backward(self, dy: Float, cache: Any) -> Float:

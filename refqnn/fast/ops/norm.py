@@ -11,8 +11,13 @@ import numpy as np
 from numba import njit, prange
 
 from refqnn._types import Float
-from refqnn.ops.checks import check_gradient, check_norm, check_variance
-from refqnn.ops.norm import BatchNormCache, BatchNormGrads, BatchNormInferenceGrads
+from refqnn.ops.checks import check_gradient, check_norm
+from refqnn.ops.norm import (
+    BatchNormCache,
+    BatchNormGrads,
+    BatchNormInferenceGrads,
+    check_variance,
+)
 
 
 def batch_norm(

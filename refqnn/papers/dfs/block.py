@@ -1,6 +1,6 @@
-"""A residual block that runs with as many bits as it is told.
+"""A residual block that runs with the bits a gate chooses: C_i^(b_k) of equation 1.
 
-DFS, arXiv:2001.00705, section 3: C_i^(b_k) of equation 1. In the released code "layer"
+DFS, arXiv:2001.00705, section 3. In the released code "layer"
 is a residual block with its shortcut and its last ReLU; all bit-widths share weights,
 batch norms and running ranges, and 32 bits quantize nothing.
 
@@ -112,7 +112,7 @@ class FractionalBlock:
         return self.conv3.backward(self.norm3.backward(ds, cache[1]), cache[0])
 
     def convolutions(self) -> list[FractionalConv]:
-        """Return the two 3x3 convolutions: what a decision is about."""
+        """List the two 3x3 convolutions: their bits are decided."""
         return [self.conv1, self.conv2]
 
 
@@ -128,7 +128,7 @@ class BlockOptions(NamedTuple):
 def fractional_block(
     inputs: int, outputs: int, stride: int, made: BlockOptions
 ) -> FractionalBlock:
-    """Return a block; conv3 where channels or size change."""
+    """Make a block; conv3 where channels or size change."""
 
     def conv(inputs: int, kernel: int, stride: int) -> FractionalConv:
         w = he_normal((outputs, inputs, kernel, kernel), rng=made.rng, dtype=made.dtype)

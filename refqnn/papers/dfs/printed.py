@@ -22,25 +22,25 @@ GATED = 35
 
 
 def rows(name: str) -> list[dict[str, str]]:
-    """Return the lines of a printed file, comments left out."""
+    """Read the lines of a printed file, comments left out."""
     text = (FOLDER / name).read_text(encoding="utf-8").splitlines()
     return list(csv.DictReader(line for line in text if not line.startswith("#")))
 
 
 def printed_decisions(cp_percent: int) -> Float:
-    """Return the shares of (skip, 8, 16, keep) in the gated blocks 2 to 36: (35, 4).
+    """Read the shares of (skip, 8, 16, keep) in the gated blocks 2 to 36: (35, 4).
 
     cp_percent: 20, 30, 40 or 50, figures 12 to 15.
 
     >>> printed_decisions(40)[0]  # block 2: two thirds keep, the rest 16 bits
     array([0.  , 0.  , 0.33, 0.67])
     """
-    found = [r for r in rows("dfs_decisions.csv") if int(r["cp_percent"]) == cp_percent]
-    if not found:
+    bars = [r for r in rows("dfs_decisions.csv") if int(r["cp_percent"]) == cp_percent]
+    if not bars:
         raise ValueError(f"cp_percent must be 20, 30, 40 or 50, got {cp_percent}")
     shares = np.zeros((GATED, len(OPTIONS)))
-    shares[:, OPTIONS.index(int(found[0]["other_bits"]))] = 1
-    for r in found:
+    shares[:, OPTIONS.index(int(bars[0]["other_bits"]))] = 1
+    for r in bars:
         block, share = int(r["block"]) - 2, float(r["share"])
         shares[block, OPTIONS.index(int(r["other_bits"]))] = round(1 - share, 2)
         shares[block, OPTIONS.index(int(r["bits"]))] = share
@@ -48,7 +48,7 @@ def printed_decisions(cp_percent: int) -> Float:
 
 
 def printed_table(number: int) -> list[dict[str, Any]]:
-    """Return table 1 or 2: alpha, sign, target, cp and accuracy, in per cent.
+    """Read table 1 or 2: alpha, sign, target, cp and accuracy, in per cent.
 
     >>> printed_table(1)[1]["cp_percent"]  # the constant sign ends far below 40 %
     8.2
@@ -62,7 +62,7 @@ def printed_table(number: int) -> list[dict[str, Any]]:
 
 
 def option_name(bits: int) -> str:
-    """Return how an option is called.
+    """Name an option.
 
     >>> [option_name(bits) for bits in (0, 8, 32)]
     ['skip', '8 bits', 'keep']

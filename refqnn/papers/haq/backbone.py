@@ -38,23 +38,23 @@ def routed_table(
     image_shape: (C, H, W). Every block is kept; the gates are no layers of HAQ.
     """
     names = {id(module): name for name, module in named_modules(network)}
-    found: dict[str, Layer] = {}
+    table: dict[str, Layer] = {}
 
     def observe(module: Any, x: Array, y: Array) -> None:
         of = module.conv if isinstance(module, Executed) else module
         weighted = isinstance(module, Executed | Conv2d | Linear)
         if weighted and not names[id(of)].startswith("gates"):
-            found[names[id(of)]] = described(names[id(of)], of, x, y)
+            table[names[id(of)]] = describe(names[id(of)], of, x, y)
 
     run = Run(observe=observe)
     x, _ = network.front(np.zeros((1, *image_shape), np.uint8), run)
     for block in network.blocks:
         x, _ = block.forward(x, run, KEEP)
     network.head(x, run)
-    return tuple(found.values())
+    return tuple(table.values())
 
 
-def described(name: str, module: Any, x: Array, y: Array) -> Layer:
+def describe(name: str, module: Any, x: Array, y: Array) -> Layer:
     """Return a layer that turned ``x`` into ``y`` as HAQ sees it."""
     size, c_in, c_out = module.w.value.size, x.shape[1], y.shape[1]
     if isinstance(module, Linear):

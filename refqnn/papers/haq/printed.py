@@ -57,12 +57,12 @@ def printed_bits() -> list[PrintedBits]:
         {name: int(value) for name, value in row.items()}
         for row in csv.DictReader(line for line in lines if not line.startswith("#"))
     ]
-    found = []
+    policies = []
     for figure, percent in dict.fromkeys((r["figure"], r["percent"]) for r in rows):
         own = [row for row in rows if row["figure"] == figure]
         columns = ([row[name] for row in own] for name in ("layer", "bits", "hidden"))
-        found.append(PrintedBits(figure, percent, *map(np.array, columns)))
-    return found
+        policies.append(PrintedBits(figure, percent, *map(np.array, columns)))
+    return policies
 
 
 def resnet38_weights() -> Int:

@@ -62,7 +62,7 @@ class Trace:
 
 
 def fingerprint(problem: Problem, kind: str, seed: int, **more: Any) -> dict[str, Any]:
-    """Return what a checkpoint must agree on to be continued, as JSON gives it back."""
+    """List the settings that a continued search must share, as JSON gives them."""
     content = {
         "format": FORMAT,
         "kind": kind,

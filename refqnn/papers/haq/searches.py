@@ -54,9 +54,9 @@ def search(
     trace = Trace(problem)
     header = fingerprint(problem, "ddpg", seed, order=order, settings=settings)
     if checkpoint is not None and Path(checkpoint).exists():
-        arrays, found = load(checkpoint, header, trace)
+        arrays, state = load(checkpoint, header, trace)
         agent.restore(arrays)
-        draws.bit_generator.state, learning.bit_generator.state = found["generators"]
+        draws.bit_generator.state, learning.bit_generator.state = state["generators"]
     with threadpool_limits(1, user_api="blas"):
         for number in bar(len(trace.policies), episodes, progress):
             episode(trace, agent, fixed, evaluate, number, draws, learning)
@@ -157,8 +157,8 @@ def greedy(
     evaluate_all(trace, pairs, evaluate, header, checkpoint, progress)
     measured = np.array(trace.accuracies[: len(probes)])
     losses = measured[0] - measured[1:].reshape(layers, per_layer)
-    found = cheapest(problem, tried, losses)
-    pairs.append((found, found))
+    best = cheapest(problem, tried, losses)
+    pairs.append((best, best))
     return evaluate_all(trace, pairs, evaluate, header, checkpoint, progress)
 
 

@@ -34,8 +34,8 @@ import numpy as np
 import refqnn
 from refqnn._types import Float
 from refqnn.geometry import Padding, Pair
-from refqnn.ops.checks import check_float, check_real, check_variance
-from refqnn.ops.norm import lift
+from refqnn.ops.checks import check_float, check_real
+from refqnn.ops.norm import check_variance, lift
 from refqnn.quantizers.learned_step_size import LSQCache
 
 EPS = 1e-5

@@ -1,41 +1,9 @@
-r"""Two-stage, progressive and guided training of networks of few bits.
+"""Guidance: a network of few bits learns beside one in floating point.
 
-Zhuang, Shen, Tan, Liu, Reid. Towards Effective Low-bitwidth Convolutional Neural
-Networks. CVPR 2018, arXiv:1711.00205. The quantizer is that of DoReFa-Net
-(arXiv:1606.06160): weights through tanh, activations in [0, 1].
-
-    paper                                    code            where
-    two-stage: weights, then activations     bits            two_stage_bits, two_stage
-    progressive: 32, 16, 8, 4, 2 bits        bits            progression, progressive
-    guided: networks full and low            full, low       Guided, guided
-    phi, the k-bit activation quantizer      phi             dorefa_activation
-    R = 1/2 sum_l ||phi(a_full) - a_low||^2  Rh              guidance (one l)
-    L_low = CE_low + lambda R    -> low      loss, lam       guided_objective
-    L_full = CE_full + lambda R  -> full     loss, lam       guided_objective
-
-Not confirmed from the paper's text, and so choices here: lambda, the layers that guide,
-the norm, the sequence of bits. With D = phi(a_full) - a_low the gradients are those of
-the one number CE_low + CE_full + lam Rh: no parameter is in both networks, so each gets
-the gradient of its own loss, with Rh once.
-
-Choices. The sum over a layer is divided by the number of images, as the cross-entropy
-is (``mean_over="elements"``: by that of all elements; None: not at all). A lam means
-nothing without that choice: per image, thousands of elements add up. The layers that
-guide are the outputs of the stages of a ResNet, behind ReLU and quantizer. Both
-networks begin with the same values, are trained with one schedule, and see the same
-batches. Progressive training in two stages quantizes the weights at the new bits while
-the activations keep the bits of the step before, so that neither ever rises. lam has
-no default.
-
-Pitfalls of a public port (nowgood/QuantizeCNNModel, quantize/quantize_guided.py): the
-backward of the full network is commented out and the optimiser named after it holds the
-low network's parameters, so that the low one is stepped twice and the full one never;
-features are quantized to 8 bits between minimum and maximum; activations are mapped
-to [-1, 1] behind a ReLU, and zero is lost.
+Zhuang et al., CVPR 2018, arXiv:1711.00205: phi, R and the two losses.
 """
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, final
@@ -45,145 +13,13 @@ import numpy as np
 from refqnn._types import Array, Float, Int
 from refqnn.core import Run
 from refqnn.networks import build
-from refqnn.nn import Sequential, Stage, carry_over, fit_stages, loss_and_gradient
-from refqnn.nn.staged import Begin, Builder
+from refqnn.nn import Sequential, carry_over, loss_and_gradient
 from refqnn.nn.training import Objective
 from refqnn.ops.straight_through import StraightThroughCache
 from refqnn.quantizers import dorefa_activation, dorefa_activation_backward
 from refqnn.quantizers.checks import check_bits, check_finite
 
-#: bits of weights and of activations; None is floating point
-Bits = tuple[int | None, int | None]
-#: how floating point is called among bits
-FLOATING = 32
 Config = Mapping[str, Any]
-
-
-# The stages
-
-
-def two_stage_bits(weight_bits: int, activation_bits: int) -> list[Bits]:
-    """Return the two stages: quantized weights alone, then both.
-
-    >>> two_stage_bits(2, 4)
-    [(2, None), (2, 4)]
-    """
-    return [(weight_bits, None), (weight_bits, activation_bits)]
-
-
-def progression(
-    sequence: Sequence[int | None], *, weights_first: bool = False
-) -> list[Bits]:
-    """Return stages whose weights and activations go through the bits of a sequence.
-
-    With ``weights_first`` the weights go down a stage ahead of the activations. 32 and
-    None are floating point.
-
-    >>> progression((32, 4, 2))
-    [(None, None), (4, 4), (2, 2)]
-    >>> progression((4, 2), weights_first=True)
-    [(4, None), (4, 4), (2, 4), (2, 2)]
-    """
-    steps = [floating(bits) for bits in sequence]
-    if not weights_first:
-        return [(bits, bits) for bits in steps]
-    before = [None, *steps][: len(steps)]
-    pairs = [
-        pair
-        for last, bits in zip(before, steps, strict=True)
-        for pair in ((bits, last), (bits, bits))
-    ]
-    return [pair for i, pair in enumerate(pairs) if i == 0 or pair != pairs[i - 1]]
-
-
-def floating(bits: int | None) -> int | None:
-    """Return None for 32 bits."""
-    return None if bits == FLOATING else bits
-
-
-def check_falling(bits: Sequence[Bits]) -> None:
-    """Raise where the bits of weights or activations rise from one stage to the next.
-
-    >>> check_falling([(None, None), (4, None), (4, 4)])
-    """
-    for i, what in enumerate(("weight", "activation")):
-        widths = [pair[i] or FLOATING for pair in bits]
-        for before, after in itertools.pairwise(widths):
-            if after > before:
-                raise ValueError(
-                    f"{what} bits must not rise from stage to stage, got {widths}"
-                )
-
-
-def stages(
-    config: Config, bits: Sequence[Bits], *, make: Callable[..., Any] = build
-) -> list[tuple[str, Builder]]:
-    """Return ``(name, builder)`` of networks that differ only in their bits.
-
-    config: of a network, quantized by DoReFa unless it names another method. ``make``
-    is ``build``, or ``guided`` for guided training in every stage. Raises ValueError
-    for bits that rise.
-
-    >>> net = {"network": "resnet", "depth": 8}
-    >>> [name for name, _ in stages(net, [(2, None), (2, 2)])]
-    ['1_w2_a32', '2_w2_a2']
-    """
-    pairs = [(floating(w), floating(a)) for w, a in bits]
-    check_falling(pairs)
-    return [
-        (f"{i}_w{w or FLOATING}_a{a or FLOATING}", stage(config, w, a, make))
-        for i, (w, a) in enumerate(pairs, start=1)
-    ]
-
-
-def stage(
-    config: Config, w: int | None, a: int | None, make: Callable[..., Any]
-) -> Builder:
-    """Return the builder of one stage's network."""
-    own = {"method": "dorefa", **config, "weight_bits": w, "activation_bits": a}
-
-    def builder(rng: np.random.Generator) -> Any:
-        return make(own, rng=rng)
-
-    return builder
-
-
-def two_stage(
-    config: Config,
-    begin: Begin,
-    train: tuple[Array, Int],
-    *,
-    weight_bits: int,
-    activation_bits: int,
-    make: Callable[..., Any] = build,
-    **settings: Any,
-) -> list[Stage]:
-    """Train with quantized weights until done, then with both quantized.
-
-    ``begin`` and the settings are those of ``refqnn.nn.fit_stages``, among them
-    ``epochs``, ``seed``, ``source`` (a float network to start from) and ``folder``.
-    """
-    bits = two_stage_bits(weight_bits, activation_bits)
-    return fit_stages(stages(config, bits, make=make), begin, train, **settings)
-
-
-def progressive(
-    config: Config,
-    begin: Begin,
-    train: tuple[Array, Int],
-    *,
-    bits: Sequence[int | None],
-    weights_first: bool = False,
-    make: Callable[..., Any] = build,
-    **settings: Any,
-) -> list[Stage]:
-    """Train at each number of bits in turn; the weights of each first where asked.
-
-    ``begin`` and the settings are those of ``refqnn.nn.fit_stages``. Raises ValueError
-    for bits that rise.
-    """
-    pairs = progression(bits, weights_first=weights_first)
-    return fit_stages(stages(config, pairs, make=make), begin, train, **settings)
 
 
 # Guidance
@@ -248,7 +84,7 @@ def guidance_backward(dRh: float | Float, cache: GuidanceCache) -> tuple[Float, 
 
 
 def divisor(D: Float, mean_over: str | None) -> int:
-    """Return the number of images, of elements, or 1.
+    """Count the images, the elements, or 1: the divisor of the sum.
 
     >>> D = np.zeros((2, 3))
     >>> divisor(D, "images"), divisor(D, "elements"), divisor(D, None)
@@ -274,14 +110,6 @@ def check_features(a_full: Float, a_low: Float) -> None:
 
 
 # The two networks
-
-
-class GuidedCache(NamedTuple):
-    """What ``Guided.joint_backward`` needs."""
-
-    full: list[Any]
-    low: list[Any]
-    guidance: dict[str, GuidanceCache]
 
 
 @final
@@ -319,7 +147,7 @@ class Guided:
 
     def joint(
         self, x: Array, run: Run, *, mean_over: str | None = "images"
-    ) -> tuple[tuple[Float, Float, float], GuidedCache]:
+    ) -> tuple[tuple[Float, Float, float], Any]:
         """x: (N, C, H, W)  ->  z_full, z_low: (N, K), Rh: (), summed over the layers"""
         z_full, a_full, full = features(self.full, x, run, self.layers)
         z_low, a_low, low = features(self.low, x, run, self.layers)
@@ -329,37 +157,38 @@ class Guided:
                 guidance, a_full[name], a_low[name], bits=self.bits, mean_over=mean_over
             )
             Rh += float(part)
-        return (z_full, z_low, Rh), GuidedCache(full, low, caches)
+        return (z_full, z_low, Rh), (full, low, caches)
 
     def joint_backward(
-        self, dz_full: Float, dz_low: Float, dRh: float, cache: GuidedCache
+        self, dz_full: Float, dz_low: Float, dRh: float, cache: Any
     ) -> Float:
         """dz_full, dz_low: (N, K), dRh: ()  ->  dx: (N, C, H, W)"""
-        da = {name: guidance_backward(dRh, c) for name, c in cache.guidance.items()}
+        full, low, held = cache
+        da = {name: guidance_backward(dRh, c) for name, c in held.items()}
         da_full = {name: pair[0] for name, pair in da.items()}
         da_low = {name: pair[1] for name, pair in da.items()}
-        dx = features_backward(self.full, dz_full, da_full, cache.full)
-        return dx + features_backward(self.low, dz_low, da_low, cache.low)
+        dx = features_backward(self.full, dz_full, da_full, full)
+        return dx + features_backward(self.low, dz_low, da_low, low)
 
 
 def features(
     network: Sequential, x: Array, run: Run, layers: Sequence[str]
 ) -> tuple[Float, dict[str, Float], list[Any]]:
-    """Return the output, what the named layers gave, and the caches of all layers."""
-    y, found, caches = x, {}, []
+    """Give the output, those of the named layers, and the caches of all layers."""
+    y, named, caches = x, {}, []
     for name, layer in network:
         y, cache = layer.forward(y, run)
         caches.append(cache)
         if name in layers:
-            found[name] = y
+            named[name] = y
     run.see(network, x, y)
-    return y, found, caches
+    return y, named, caches
 
 
 def features_backward(
     network: Sequential, dy: Float, da: Mapping[str, Float], caches: list[Any]
 ) -> Float:
-    """Undo ``features``: what flows back gains ``da`` at the named layers."""
+    """Undo ``features``: the gradient gains ``da`` at the named layers."""
     for (name, layer), cache in zip(
         reversed([*network]), reversed(caches), strict=True
     ):
@@ -375,7 +204,7 @@ def guided(
     bits: int | None = None,
     rng: np.random.Generator | None = None,
 ) -> Guided:
-    """Return the network of the configuration ``low`` and the same one without bits.
+    """Make the network of the configuration ``low`` and the same one without bits.
 
     Both begin with the same values. ``layers`` default to the outputs of the stages,
     ``bits`` of phi to the activation bits of ``low``. Raises ValueError for a method
@@ -400,7 +229,7 @@ def guided(
 
 
 def stage_outputs(network: Sequential) -> tuple[str, ...]:
-    """Return the name of the last block of every stage of a ResNet."""
+    """Name the last block of every stage of a ResNet."""
     last = {}
     for name in network.layers:
         stage_name, _, number = name.partition("_block")

@@ -3,6 +3,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from refqnn import plots
+from refqnn.plots import networks
 
 
 def records(last):
@@ -25,31 +26,40 @@ def decisions():
     return plots.Decisions(float_logits, integer_logits, np.array([0, 0, 1, 2]))
 
 
+def axes_of(draw, *given):
+    """Return new axes with one of the parts of the page of a network."""
+    axes = Figure().subplots()
+    draw(axes, *given)
+    return axes
+
+
 def texts(axes):
     return [text.get_text() for text in axes.texts]
 
 
 def test_training_curves_carry_the_accuracies_and_their_names():
-    axes = plots.training_curves({"float": records(0.9), "4-bit": records(0.8)}).axes[0]
+    axes = axes_of(
+        networks.draw_training, {"float": records(0.9), "4-bit": records(0.8)}
+    )
     thick = [line for line in axes.lines if line.get_linewidth() > 1]
     np.testing.assert_allclose(thick[0].get_ydata(), [0.8, 0.85, 0.9 - 0.1 / 3])
     assert sorted(texts(axes)) == ["4-bit", "float"]
 
 
 def test_one_epoch_is_a_figure_too(tmp_path):
-    figure = plots.training_curves({"float": records(0.9)[:1]})
-    plots.save(figure, tmp_path / "one.png")
+    axes = axes_of(networks.draw_training, {"float": records(0.9)[:1]})
+    plots.save(axes.figure, tmp_path / "one.png")
 
 
 def test_names_of_lines_that_end_together_stand_apart():
-    figure = plots.training_curves({"a": records(0.9), "b": records(0.9)})
-    heights = [text.xy[1] for text in figure.axes[0].texts]
+    axes = axes_of(networks.draw_training, {"a": records(0.9), "b": records(0.9)})
+    heights = [text.xy[1] for text in axes.texts]
     assert abs(heights[0] - heights[1]) > 0.001
 
 
 def test_codes_are_counted():
     one = plots.LayerCodes("conv", np.array([-1, 0, 0, 0, 1, 1], np.int8), 1)
-    bars = plots.weight_codes([one]).axes[0].patches
+    bars = axes_of(networks.draw_codes, [one]).patches
     np.testing.assert_allclose([bar.get_x() + bar.get_width() / 2 for bar in bars],
                                [-1, 0, 1])  # fmt: skip
     heights = np.array([bar.get_height() for bar in bars])
@@ -58,7 +68,7 @@ def test_codes_are_counted():
 
 def test_the_first_layer_is_on_top(rng):
     layers = [layer("stem", 127, rng), layer("conv", 7, rng)]
-    axes = plots.weight_codes(layers).axes[0]
+    axes = axes_of(networks.draw_codes, layers)
     assert [t.get_text() for t in axes.get_yticklabels()] == ["conv", "stem"]
     assert len(axes.patches) == 15 + 1
     assert all(bar.get_y() == 0 for bar in axes.patches[:15])
@@ -66,7 +76,7 @@ def test_the_first_layer_is_on_top(rng):
 
 
 def test_margins_are_of_the_float_choice(decisions):
-    axes = plots.decision_margins(decisions).axes[0]
+    axes = axes_of(networks.draw_margins, decisions)
     points = {c.get_label(): np.asarray(c.get_offsets()) for c in axes.collections}
     np.testing.assert_allclose(points["same class (1)"], [[4, 40]])
     np.testing.assert_allclose(points["float right (1)"], [[8, -5]])
@@ -75,15 +85,17 @@ def test_margins_are_of_the_float_choice(decisions):
 
 
 def test_the_clearest_disagreement_comes_first(decisions):
-    np.testing.assert_array_equal(plots.most_parted(decisions, 8), [3, 2, 1])
-    np.testing.assert_array_equal(plots.most_parted(decisions, 1), [3])
+    np.testing.assert_array_equal(
+        networks.clearest_disagreements(decisions, 8), [3, 2, 1]
+    )
+    np.testing.assert_array_equal(networks.clearest_disagreements(decisions, 1), [3])
 
 
 def test_margins_against_a_loop(rng):
     logits = rng.standard_normal((20, 4))
     choice = rng.integers(0, 4, 20)
     want = [z[k] - max(np.delete(z, k)) for z, k in zip(logits, choice, strict=True)]
-    np.testing.assert_allclose(plots.margins(logits, choice), want)
+    np.testing.assert_allclose(networks.margins(logits, choice), want)
 
 
 @pytest.mark.parametrize("agree", [True, False])
@@ -110,7 +122,9 @@ def test_the_demo_page(decisions, rng, tmp_path, agree):
 
 
 def test_eight_bits_are_a_silhouette(rng):
-    stairs = plots.weight_codes([layer("stem", 127, rng)]).axes[0].patches[0].get_data()
+    stairs = (
+        axes_of(networks.draw_codes, [layer("stem", 127, rng)]).patches[0].get_data()
+    )
     codes = layer("stem", 127, np.random.default_rng(20240607)).codes
     counts = [np.sum(codes == k) for k in range(-127, 128)]
     np.testing.assert_allclose(stairs.values, 0.86 * np.array(counts) / max(counts))
@@ -351,7 +365,7 @@ def size_panel(rng, name="ResNet", cost=(2e4, 8e4, 3e5)):
     """Return a panel of two precisions, the second one twice."""
     means = 80 + rng.random((3, len(cost)))
     curves = [
-        plots.SizeCurve(bits, np.array(cost), m - 1, m, m + 0.5)
+        plots.SizeCurve(bits, cost, np.stack([m - 1, m + 0.5, m + 0.5], axis=1))
         for bits, m in zip(("4W4A", "1W4A", "1W4A"), means, strict=True)
     ]
     return plots.SizePanel(name, "", "C_size", curves)
@@ -369,8 +383,9 @@ def test_curves_of_one_precision_share_their_colour_in_every_panel(rng, tmp_path
         assert second.get_marker() != third.get_marker()
     (_, _, (bars,)) = left.containers[0]
     low, high = bars.get_segments()[0][:, 1]
-    mean = panels[0].curves[0].mean[0]
-    np.testing.assert_allclose([low, high], [mean - 1, mean + 0.5])
+    seeds = panels[0].curves[0].accuracies[0]
+    np.testing.assert_allclose([low, high], [min(seeds), max(seeds)])
+    np.testing.assert_allclose(left.containers[0][0].get_ydata()[0], np.mean(seeds))
     assert len(figure.legends[0].get_texts()) == 2
     plots.save(figure, tmp_path / "curves.png")
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from refqnn._types import Array, Float
-from refqnn.plots.style import BLUE, GREY, ORANGE, PALE, STYLE, VERMILLION, titled
+from refqnn.plots.style import BLUE, GREY, ORANGE, PALE, STYLE, VERMILLION, set_titles
 
 #: more boundaries would hide the steps, more bars are a silhouette; labels would touch
 MOST_LINES, MOST_TICKS = 40, 6
@@ -83,7 +83,7 @@ def draw_row(panels: Sequence[Axes], row: Transfer) -> None:
 
 def draw_transfer(axes: Axes, row: Transfer) -> None:
     """The steps y(v) over the histogram of the values that are not 0."""
-    titled(axes, "Transfer function", row.note)
+    set_titles(axes, "Transfer function", row.note)
     lo, hi = float(row.values.min()), float(row.values.max())
     margin = 0.03 * (hi - lo) or 1.0
     lo, hi = lo - margin, hi + margin
@@ -116,7 +116,7 @@ def draw_histogram(axes: Axes, values: Float) -> None:
 def draw_slopes(axes: Axes, row: Transfer) -> None:
     """A point for each value the backward was asked at, joined by steps."""
     name = "Surrogate gradient" + (", diagonal" if row.coupled else "")
-    titled(axes, name, row.learned)
+    set_titles(axes, name, row.learned)
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.step(row.points, row.slopes, where="mid", color=VERMILLION, linewidth=1)
     axes.plot(row.points, row.slopes, ".", color=VERMILLION, markersize=3)
@@ -133,7 +133,7 @@ def draw_codebook(axes: Axes, row: Transfer) -> None:
     used = np.count_nonzero(row.shares)
     title = f"Codebook: {row.levels.size} levels, {used} used"
     error = f"MSE / variance {row.error:.3g}"
-    titled(axes, title, f"{error}; with the best scale {row.scaled_error:.3g}")
+    set_titles(axes, title, f"{error}; with the best scale {row.scaled_error:.3g}")
     order = np.argsort(row.levels, kind="stable")
     levels = row.levels[order]
     if levels.size > MOST_LINES:

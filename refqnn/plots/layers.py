@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
-from refqnn.plots.style import BLUE, GREY, LIGHT, ORANGE, SERIES, STYLE, titled
+from refqnn.plots.style import BLUE, GREY, LIGHT, ORANGE, SERIES, STYLE, set_titles
 
 PRUNING_KEY = (
     "orange: fully connected layers    grey: convolutions, of a ResNet: "
@@ -116,7 +116,7 @@ def decades(counts: Sequence[int]) -> tuple[float, float]:
 
 def draw_bits(axes: Axes, panel: LayerBits) -> None:
     """A group of bars for every layer, from 0, a colour for each way of choosing."""
-    titled(axes, panel.title, panel.note)
+    set_titles(axes, panel.title, panel.note)
     at = np.arange(len(panel.names))
     width = 0.8 / len(panel.bits)
     for i, (name, bits) in enumerate(panel.bits.items()):

@@ -39,33 +39,6 @@ class LayerCodes(NamedTuple):
     largest: int
 
 
-def training_curves(records: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """Draw the accuracy of each network over the epochs.
-
-    records: name -> one record of metrics per epoch, as ``refqnn.nn.fit`` returns them
-    """
-    with mpl.rc_context(STYLE):
-        figure = Figure((6, 4), layout="constrained")
-        draw_training(figure.subplots(), records)
-    return figure
-
-
-def weight_codes(layers: Sequence[LayerCodes]) -> Figure:
-    """Draw how often each layer uses each of its codes."""
-    with mpl.rc_context(STYLE):
-        figure = Figure((6, 1 + 0.4 * len(layers)), layout="constrained")
-        draw_codes(figure.subplots(), layers)
-    return figure
-
-
-def decision_margins(decisions: Decisions) -> Figure:
-    """Draw, image by image, how clearly both networks make the float one's choice."""
-    with mpl.rc_context(STYLE):
-        figure = Figure((6, 4.5), layout="constrained")
-        draw_margins(figure.subplots(), decisions)
-    return figure
-
-
 def demo(
     records: Mapping[str, Sequence[Mapping[str, float]]],
     layers: Sequence[LayerCodes],
@@ -97,7 +70,7 @@ def demo(
         draw_training(figure.add_subplot(grid[0, 0]), records)
         draw_codes(figure.add_subplot(grid[0, 1]), layers)
         draw_margins(figure.add_subplot(grid[1, 0]), decisions)
-        draw_parted(figure, grid[1, 1], decisions, images, classes)
+        draw_disagreements(figure, grid[1, 1], decisions, images, classes)
     return figure
 
 
@@ -205,7 +178,7 @@ def draw_margins(axes: Axes, decisions: Decisions) -> None:
     axes.set_ylabel("integer network: margin of the same class")
 
 
-def draw_parted(
+def draw_disagreements(
     figure: Figure,
     place: Any,
     decisions: Decisions,
@@ -218,7 +191,7 @@ def draw_parted(
     frame.set_title("The clearest disagreements (bold: right)")
     frame.set_axis_off()
     grid = place.subgridspec(rows, columns, hspace=0.5, wspace=0.12)
-    for cell, i in enumerate(most_parted(decisions, rows * columns)):
+    for cell, i in enumerate(clearest_disagreements(decisions, rows * columns)):
         axes = figure.add_subplot(grid[cell // columns, cell % columns])
         axes.imshow(images[i, 0], cmap="gray_r", vmin=0, vmax=255)
         axes.set_xticks([])
@@ -244,7 +217,7 @@ def draw_parted(
             )
 
 
-def most_parted(decisions: Decisions, count: int) -> Int:
+def clearest_disagreements(decisions: Decisions, count: int) -> Int:
     """Return the images the networks disagree on, the clearest disagreement first.
 
     How clearly: the smaller of both networks' margins for its own choice.

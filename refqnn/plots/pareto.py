@@ -9,24 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from refqnn._types import Float
-from refqnn.plots.style import COURSES, GREY, PALE, STYLE, titled
+from refqnn.plots.style import COURSES, GREY, PALE, STYLE, set_titles
 
 MARKERS = "os^Dv"
 
 
 class SizeCurve(NamedTuple):
-    """Networks of one family and precision: what they cost, how often they are right.
-
-    One entry a network; accuracies in per cent, of the seeds the lowest, the mean and
-    the highest.
-    """
+    """Networks of one family and precision: costs, and accuracies of every seed, %."""
 
     name: str
-    cost: Float  # (P,)
-    lowest: Float  # (P,)
-    mean: Float  # (P,)
-    highest: Float  # (P,)
+    cost: Sequence[float]  # (P,)
+    accuracies: Sequence[Sequence[float]]  # (P, S)
 
 
 class SizePanel(NamedTuple):
@@ -67,15 +60,17 @@ def size_curves(panels: Sequence[SizePanel], *, columns: int = 3) -> Figure:
 
 def draw_size_panel(axes: Axes, panel: SizePanel, colours: Mapping[str, str]) -> None:
     """Draw the curves of one family."""
-    titled(axes, panel.title, panel.note)
+    set_titles(axes, panel.title, panel.note)
     seen: dict[str, int] = {}
     for curve in panel.curves:
         marker = MARKERS[seen.get(curve.name, 0) % len(MARKERS)]
         seen[curve.name] = seen.get(curve.name, 0) + 1
+        accuracies = np.array(curve.accuracies, float)
+        mean = accuracies.mean(1)
         axes.errorbar(
             curve.cost,
-            curve.mean,
-            np.stack([curve.mean - curve.lowest, curve.highest - curve.mean]),
+            mean,
+            np.stack([mean - accuracies.min(1), accuracies.max(1) - mean]),
             color=colours[curve.name],
             marker=marker,
             markersize=4.5,
@@ -83,7 +78,7 @@ def draw_size_panel(axes: Axes, panel: SizePanel, colours: Mapping[str, str]) ->
             elinewidth=0.9,
             capsize=2,
         )
-    costs = np.concatenate([curve.cost for curve in panel.curves])
+    costs = np.concatenate([[*curve.cost] for curve in panel.curves])
     wide = costs.max() > 8 * costs.min()
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(
@@ -119,8 +114,10 @@ def layer_variances(
     with mpl.rc_context(STYLE):
         figure = Figure((10, 4.3), layout="constrained")
         left, right = figure.subplots(1, 2)
-        titled(left, "Var over the steps of mean|w|", "averaged over a layer's filters")
-        titled(right, "The same, relative", "divided by the square of the mean")
+        set_titles(
+            left, "Var over the steps of mean|w|", "averaged over a layer's filters"
+        )
+        set_titles(right, "The same, relative", "divided by the square of the mean")
         for axes, name in ((left, "raw"), (right, "relative")):
             means = {
                 kind: {layer: float(np.mean(row[name])) for layer, row in rows.items()}
@@ -152,7 +149,7 @@ def clip_lines(rows: Sequence[Mapping[str, Any]]) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure((6.4, 4.6), layout="constrained")
         axes = figure.subplots()
-        titled(
+        set_titles(
             axes,
             "The best clip is mean|w| / c",
             "dots: simulated Gaussian weights; lines: the constants of closed form",

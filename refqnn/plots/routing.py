@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from refqnn._types import Float
-from refqnn.plots.style import COURSES, DEPTHS, GREY, PALE, STYLE, spread, titled
+from refqnn.plots.style import COURSES, DEPTHS, GREY, PALE, STYLE, set_titles, spread
 
 
 def controller(curves: Sequence[tuple[str, float, Sequence[float]]]) -> Figure:
@@ -20,7 +20,7 @@ def controller(curves: Sequence[tuple[str, float, Sequence[float]]]) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure((9, 5), layout="constrained")
         axes = figure.subplots()
-        titled(axes, "Computation percentage while DFS trains", "dashed: targets")
+        set_titles(axes, "Computation percentage while DFS trains", "dashed: targets")
         ends = []
         for i, (label, target, history) in enumerate(curves):
             colour = COURSES[i % len(COURSES)]
@@ -58,7 +58,7 @@ def tradeoff(
             "a dot: one seed; DFS's cp for every system: gated blocks, b_w b_x / 32^2"
         )
         note += "; a ring: the percentage that a system gives itself" if own else ""
-        titled(axes, "Accuracy against computation percentage", note)
+        set_titles(axes, "Accuracy against computation percentage", note)
         axes.axhline(100 * base, color=GREY, linestyle="--", linewidth=1)
         axes.annotate(base_name, (0, 100 * base), va="bottom", color=GREY)
         for (name, pairs), colour in zip(points.items(), COURSES, strict=False):

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from refqnn.plots.style import BLUE, ORANGE, SERIES, STYLE, titled
+from refqnn.plots.style import BLUE, ORANGE, SERIES, STYLE, set_titles
 
 
 def subnet_scales(
@@ -47,7 +47,7 @@ def search_fronts(
         figure = Figure((9, 5), layout="constrained")
         axes = figure.subplots()
         note = "a line: one seed; accuracy on the images the search saw"
-        titled(axes, "The best subnets of a supernet", note)
+        set_titles(axes, "The best subnets of a supernet", note)
         for i, (name, seeds) in enumerate(fronts.items()):
             for j, points in enumerate(seeds):
                 cost, accuracy = np.array(points, float).T

@@ -1,6 +1,6 @@
 """How every figure looks, and how it is written.
 
-Colours are from the palette of Okabe and Ito (2008), told apart under every colour
+Colours are from the palette of Okabe and Ito (2008), distinct under every colour
 blindness.
 """
 
@@ -15,7 +15,7 @@ BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 SKY, PURPLE = "#56B4E9", "#CC79A7"
 INK, GREY, LIGHT, PALE = "#222222", "#767676", "#BDBDBD", "#DDDDDD"
 SERIES = (BLUE, VERMILLION, GREEN, ORANGE)
-#: many courses told apart, and options from cheap to dear
+#: colours of many courses, and options from cheap to dear
 COURSES = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE, "#222222", "#767676")
 DEPTHS = ("#DDDDDD", SKY, BLUE, "#003B5C")
 #: Any, because the type of the keys differs from one matplotlib to the next
@@ -60,7 +60,7 @@ def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 110) -> Non
     figure.savefig(path, dpi=dpi, metadata={"Software": None})
 
 
-def titled(axes: Axes, title: str, note: str) -> None:
+def set_titles(axes: Axes, title: str, note: str) -> None:
     """Set a title and, small below it, a note."""
     axes.set_title(title, pad=20)
     axes.annotate(

@@ -50,12 +50,7 @@ def run_of(network: Network, seed: int, s: Any, images: Network) -> dict[str, An
 def size_curve(name: str, rows: Sequence[Network], cost: str) -> plots.SizeCurve:
     """Return a curve of rows with a cost and ``accuracies``, one a seed."""
     return plots.SizeCurve(
-        name,
-        np.array([row[cost] for row in rows], float),
-        *(
-            np.array([of(row["accuracies"]) for row in rows])
-            for of in (np.min, np.mean, np.max)
-        ),
+        name, [row[cost] for row in rows], [row["accuracies"] for row in rows]
     )
 
 

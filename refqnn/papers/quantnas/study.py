@@ -154,7 +154,7 @@ def table_path(runs: str | Path, space: str) -> Path:
 
 
 def price_of(cost: str, space: str, runs: str | Path) -> Callable[[Genotype], float]:
-    """Return the cost model of a name; the latency table is that of the runs."""
+    """Return one of ``COSTS`` as a function; the latency table is that of the runs."""
     chosen = SPACES[space]
     if cost == "latency":
         table = load_table(table_path(runs, space))

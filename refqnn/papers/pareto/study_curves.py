@@ -99,7 +99,10 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 @final
 @dataclass(frozen=True)
 class CurvesSettings:
-    """``sizes`` are the first so many of a family; None is all, of epochs as many."""
+    """Families of networks, and of each the first ``sizes``; None stands for all.
+
+    ``train`` None is all images, or ``TRAIN`` of them, ``epochs`` None is ``EPOCHS``.
+    """
 
     images: str = "embedded"
     families: tuple[str, ...] = tuple(FAMILIES)

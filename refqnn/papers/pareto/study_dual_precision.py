@@ -62,7 +62,10 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 @final
 @dataclass(frozen=True)
 class DualSettings:
-    """``episodes`` of HAQ; None is all images, many epochs; no widths the family's."""
+    """Families, and widths of their 8-bit networks, if not the family's own.
+
+    ``episodes`` are HAQ's; None is all images, and ``EPOCHS`` of them.
+    """
 
     images: str = "embedded"
     families: tuple[str, ...] = tuple(FAMILIES)
@@ -226,7 +229,7 @@ def dual_lines(_: DualSettings, rows: Mapping[str, Any]) -> Iterator[str]:
 
 
 def with_mean(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the rows with mean and spread of their accuracies in place of the last."""
+    """Yield the rows, mean and spread of their accuracies written as text."""
     for row in rows:
         yield row | {"accuracy": mean_text(row["accuracies"])}
 

@@ -40,8 +40,8 @@ SEPARABLE: Mapping[str, Any] = MappingProxyType({"network": "separable", "width"
 class SensitivitySettings:
     """``widths`` of table 1; the first ``kinds`` of depth-wise filters of table 2.
 
-    ``images`` are "textures", "embedded" or a folder; None trains on all of them, as
-    many epochs as make 500 to 940 steps.
+    ``images`` are "textures", "embedded" or a folder; None is all images, and
+    ``EPOCHS`` of them, which make 500 to 940 steps.
     """
 
     images: str = "embedded"

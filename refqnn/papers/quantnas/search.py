@@ -80,7 +80,7 @@ def enumerate_space(
 
 
 def cheapest(space: Space, cost: CostOf) -> Genotype:
-    """Return the subnet of least cost: the least of every stage, the others held."""
+    """Return the subnet of least cost: the cheapest form of every stage by itself."""
     held, stages = smallest(space), []
     for s in range(len(held)):
         options = [(*held[:s], stage, *held[s + 1 :]) for stage in stages_of(space)]

@@ -34,7 +34,7 @@ class Calibrated(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """The subnet of a forward pass, its scales, and what the pass notes of both."""
+    """A forward pass: its subnet and scales; ``calibrated`` notes the chosen steps."""
 
     run: Run
     a: Float  # its encoding
@@ -55,7 +55,7 @@ class ChosenStepCache(NamedTuple):
 @final
 @dataclass(eq=False)
 class SharedConv:
-    """Weights (O, C, Kh, Kw), gamma and beta (O,) of the largest subnet, folded."""
+    """A folded convolution of the largest subnet: w (O, C, Kh, Kw), gamma, beta (O,)"""
 
     w: Param
     gamma: Param

@@ -59,7 +59,10 @@ CHANCE = 0.1
 @final
 @dataclass(frozen=True)
 class FrontSettings:
-    """``subnets`` random ones in place of a search; None trains on all there are."""
+    """A space and a cost; ``subnets`` random ones, or None: a search.
+
+    ``steps`` of the sandwich on ``train`` images, ``TRAIN`` of them if None.
+    """
 
     seeds: tuple[int, ...] = (0, 1, 2)
     space: str = "small"

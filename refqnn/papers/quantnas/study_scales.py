@@ -34,7 +34,7 @@ LONGER = 5
 @final
 @dataclass(frozen=True)
 class ScalesSettings:
-    """Subnets, and steps of each training from scratch; ``train`` images of a set."""
+    """Random subnets, each trained for ``steps`` on the first ``train`` images."""
 
     subnets: int = 30
     seed: int = 0

@@ -63,17 +63,17 @@ class Run:
     observe: Callable[[Any, Array, Array], None] | None = None
 
     def recording(self) -> "Run":
-        """Return the same settings with an empty tape to record on."""
+        """Give the same settings with an empty tape to record on."""
         return replace(self, tape=[], replay=None)
 
     def replaying(self, tape: list[Any]) -> "Run":
-        """Return the same settings with the residuals of ``tape`` held."""
+        """Give the same settings with the residuals of ``tape`` held."""
         return replace(self, tape=None, replay=iter(tape))
 
     def straight_through(
         self, op: Callable[..., tuple[Any, Any]], *args: Any, **options: Any
     ) -> tuple[Any, Any]:
-        """Return ``op(*args, **options)``, its rounding recorded or replayed."""
+        """Compute ``op(*args, **options)``, its rounding recorded or replayed."""
         frozen = None if self.replay is None else next(self.replay)
         y, cache = op(*args, **options, frozen=frozen)
         if self.tape is not None:

@@ -30,7 +30,7 @@ from refqnn.networks.parts import (
     end_bits,
     linear,
     norm,
-    scaled,
+    scale_channels,
 )
 from refqnn.nn import (
     Conv2d,
@@ -96,7 +96,7 @@ def alexnet(
     dtype: str = "float32",
     rng: np.random.Generator | None,
 ) -> Sequential:
-    """Return AlexNet for square images of ``size`` pixels.
+    """Make AlexNet for square images of ``size`` pixels.
 
     A layer of c channels or features has ``max(1, int(width * c))``. Layers 1 and 8
     keep the method's bits for the ends, or floating point. ``rng=None`` draws no
@@ -114,7 +114,7 @@ def alexnet(
     layers: dict[str, Module] = {"image": ImageInput(image_scale, image_zero_point)}
     channels = in_channels
     for i, layer in enumerate(kind.layers, start=1):
-        outputs = scaled(layer.channels, width)
+        outputs = scale_channels(layer.channels, width)
         bits = end_bits(made) if i == 1 else weight_bits
         inner = conv(
             channels,
@@ -126,21 +126,21 @@ def alexnet(
             padding=layer.padding,
         )
         pool = MaxPool2d(*kind.pool) if layer.pooled else None
-        layers |= numbered(i, inner, outputs, made, pool=pool)
+        layers |= layer_and_norm(i, inner, outputs, made, pool=pool)
         channels = outputs
     layers["flatten"] = Flatten()
     features = channels * final_size(size, kind) ** 2
     for i in (6, 7):
-        hidden = scaled(HIDDEN, width)
+        hidden = scale_channels(HIDDEN, width)
         full = linear(features, hidden, weight_bits, made, bias=False)
-        layers |= numbered(i, full, hidden, made)
+        layers |= layer_and_norm(i, full, hidden, made)
         features = hidden
     layers["layer8"] = linear(features, classes, end_bits(made), made)
     return Sequential(layers)
 
 
 def final_size(size: int, kind: Variant) -> int:
-    """Return the height of the map that layer 6 reads; ValueError if there is none.
+    """Compute the height of the map that layer 6 reads; ValueError if there is none.
 
     >>> final_size(224, VARIANTS["imagenet"]), final_size(28, VARIANTS["small"])
     (6, 3)
@@ -155,7 +155,7 @@ def final_size(size: int, kind: Variant) -> int:
     return left
 
 
-def numbered(
+def layer_and_norm(
     i: int,
     layer: Conv2d | Linear,
     outputs: int,

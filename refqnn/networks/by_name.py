@@ -82,7 +82,7 @@ def named(
     counting: str = "paper",
     rng: np.random.Generator | None,
 ) -> Sequential:
-    """Return a network of the Pareto paper; first and last layer have 8-bit weights.
+    """Make a network of the Pareto paper; first and last layer have 8-bit weights.
 
     ``depthwise_bits`` has no effect on a network without depth-wise convolutions; None
     is ``weight_bits``, but for "mobilenetv2" in the paper's counting (above).
@@ -113,7 +113,7 @@ def named(
 
 
 def image_shape(name: str) -> tuple[int, int, int]:
-    """Return (C, H, W) of the images that a network of ``named`` is counted for.
+    """Give (C, H, W) of the images that a network of ``named`` is counted for.
 
     >>> image_shape("resnet20"), image_shape("resnet50")
     ((3, 32, 32), (3, 224, 224))

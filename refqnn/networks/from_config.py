@@ -28,7 +28,7 @@ BUILDERS: Mapping[str, Callable[..., Sequential]] = {
 def build(
     config: Mapping[str, Any], *, rng: np.random.Generator | None = None
 ) -> Sequential:
-    """Return the network whose ``config`` this is; initial values are from ``rng``.
+    """Make the network whose ``config`` this is; initial values are from ``rng``.
 
     ``rng=None`` draws no weights: a network to count, or to load a checkpoint into.
 

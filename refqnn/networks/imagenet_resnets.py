@@ -33,10 +33,10 @@ from refqnn.networks.parts import (
     check_named,
     conv,
     end_bits,
-    followed,
     head,
     norm,
-    scaled,
+    scale_channels,
+    with_norm,
 )
 from refqnn.networks.resnets import block, shortcut_layer
 from refqnn.nn import ImageInput, MaxPool2d, ReLU, Residual, Sequential
@@ -66,7 +66,7 @@ def imagenet_resnet(
     dtype: str = "float32",
     rng: np.random.Generator | None,
 ) -> Sequential:
-    """Return a ResNet of 18, 34 or 50 layers.
+    """Make a ResNet of 18, 34 or 50 layers.
 
     A stage of c channels has ``max(1, int(width * c))``, a bottleneck gives four times
     that; ``stem`` and ``fixed_ends`` as above. ``rng=None`` draws no weights: a network
@@ -83,14 +83,14 @@ def imagenet_resnet(
     own = method_of(method)
     made = Choices(rng, np.dtype(dtype), weight_bits, activation_bits, own)
     layers: dict[str, Module] = {"image": ImageInput(image_scale, image_zero_point)}
-    inputs = 64 if fixed_ends else scaled(64, width)
+    inputs = 64 if fixed_ends else scale_channels(64, width)
     layers |= stem_layers(stem, in_channels, inputs, made)
     layers["stem_pool"] = MaxPool2d(kernel=3, stride=2, padding=1)
     blocks, expansion = DEPTHS[depth]
     for i, channels in enumerate(STAGES, start=1):
         for j in range(1, blocks[i - 1] + 1):
             ends = fixed_ends and (i, j) == (4, blocks[3])
-            inner = channels if ends else scaled(channels, width)
+            inner = channels if ends else scale_channels(channels, width)
             stride = 2 if i > 1 and j == 1 else 1
             make = block if expansion == 1 else bottleneck
             layers[f"stage{i}_block{j}"] = make(inputs, inner, stride, made)
@@ -101,27 +101,27 @@ def imagenet_resnet(
 def stem_layers(
     stem: str, in_channels: int, channels: int, made: Choices
 ) -> dict[str, Module]:
-    """Return the layers up to the pooling; of a deep stem only the first is an end."""
+    """Make the layers up to the pooling; of a deep stem only the first is an end."""
     if stem == "conv7":
         only = conv(in_channels, channels, 7, 2, end_bits(made), made)
-        return followed("stem", only, channels, made)
+        return with_norm("stem", only, channels, made)
     half = max(1, channels // 2)
     first = conv(in_channels, half, 3, 2, end_bits(made), made)
     second = conv(half, half, 3, 1, made.weight_bits, made)
     third = conv(half, channels, 3, 1, made.weight_bits, made)
     return (
-        followed("stem1", first, half, made)
-        | followed("stem2", second, half, made)
-        | followed("stem3", third, channels, made)
+        with_norm("stem1", first, half, made)
+        | with_norm("stem2", second, half, made)
+        | with_norm("stem3", third, channels, made)
     )
 
 
 def bottleneck(inputs: int, inner: int, stride: int, made: Choices) -> Residual:
-    """Return 1x1 down, 3x3 with the stride, 1x1 up to four times, and the shortcut."""
+    """Make 1x1 down, 3x3 with the stride, 1x1 up to four times, and the shortcut."""
     bits, outputs = made.weight_bits, 4 * inner
     body = (
-        followed("conv1", conv(inputs, inner, 1, 1, bits, made), inner, made)
-        | followed("conv2", conv(inner, inner, 3, stride, bits, made), inner, made)
+        with_norm("conv1", conv(inputs, inner, 1, 1, bits, made), inner, made)
+        | with_norm("conv2", conv(inner, inner, 3, stride, bits, made), inner, made)
         | {
             "conv3": conv(inner, outputs, 1, 1, bits, made),
             "norm3": norm(outputs, made),

@@ -34,10 +34,10 @@ from refqnn.networks.parts import (
     conv,
     depthwise,
     end_bits,
-    followed,
     head,
     norm,
-    scaled,
+    scale_channels,
+    with_norm,
 )
 from refqnn.nn import ImageInput, ReLU6, Residual, Sequential
 
@@ -65,7 +65,7 @@ STEM, HEAD = 32, 1280
 #: what a width multiplier does to a number of channels, and to the last 1280
 ROUNDINGS = ("divisible", "at_least_8", "int")
 HEADS = ("grows", "scaled", "fixed")
-followed6 = partial(followed, nonlinearity=ReLU6)
+with_norm6 = partial(with_norm, nonlinearity=ReLU6)
 
 
 @builder
@@ -87,7 +87,7 @@ def mobilenetv2(
     dtype: str = "float32",
     rng: np.random.Generator | None,
 ) -> Sequential:
-    """Return MobileNetV2 with the strides for ``images`` "imagenet" or "cifar".
+    """Make MobileNetV2 with the strides for ``images`` "imagenet" or "cifar".
 
     A row of c channels has ``width * c``, by ``rounding``: "divisible" (the nearest
     multiple of 8, as released), "at_least_8" (``max(8, int(width * c))``, the Pareto
@@ -109,12 +109,12 @@ def mobilenetv2(
     made = Choices(
         rng, np.dtype(dtype), weight_bits, activation_bits, own, depthwise_bits
     )
-    inputs = STEM if fixed_stem else rounded(STEM, width, rounding)
+    inputs = STEM if fixed_stem else round_channels(STEM, width, rounding)
     first = conv(in_channels, inputs, 3, 2, end_bits(made), made)
     layers: dict[str, Module] = {"image": ImageInput(image_scale, image_zero_point)}
-    layers |= followed6("stem", first, inputs, made)
+    layers |= with_norm6("stem", first, inputs, made)
     for i, row in enumerate(ROWS, start=1):
-        outputs = rounded(row.channels, width, rounding)
+        outputs = round_channels(row.channels, width, rounding)
         stride = row.stride if images == "imagenet" else row.cifar_stride
         for j in range(1, row.blocks + 1):
             sizes = (inputs, row.expansion * inputs, outputs)
@@ -123,7 +123,7 @@ def mobilenetv2(
             inputs = outputs
     features = last_channels(width, rounding, last)
     final = conv(inputs, features, 1, 1, made.weight_bits, made)
-    layers |= followed6("last", final, features, made)
+    layers |= with_norm6("last", final, features, made)
     return Sequential(layers | head(features, classes, made))
 
 
@@ -142,7 +142,7 @@ def inv_resnet26(
     dtype: str = "float32",
     rng: np.random.Generator | None,
 ) -> Sequential:
-    """Return Inv-ResNet26 of the Pareto paper: twelve inverted residual blocks.
+    """Make Inv-ResNet26 of the Pareto paper: twelve inverted residual blocks.
 
     A stage of c channels has ``max(1, int(width * c))``. The other options are those of
     ``mobilenetv2``.
@@ -157,12 +157,12 @@ def inv_resnet26(
     made = Choices(
         rng, np.dtype(dtype), weight_bits, activation_bits, own, depthwise_bits
     )
-    inputs = scaled(16, width)
+    inputs = scale_channels(16, width)
     first = conv(in_channels, inputs, 3, 1, end_bits(made), made)
     layers: dict[str, Module] = {"image": ImageInput(image_scale, image_zero_point)}
-    layers |= followed6("stem", first, inputs, made)
+    layers |= with_norm6("stem", first, inputs, made)
     for i, channels in enumerate((16, 32, 64), start=1):
-        outputs = scaled(channels, width)
+        outputs = scale_channels(channels, width)
         for j in range(1, 5):
             sizes = (inputs, 6 * outputs, outputs)
             stride = 2 if i > 1 and j == 1 else 1
@@ -171,42 +171,42 @@ def inv_resnet26(
     return Sequential(layers | head(inputs, classes, made))
 
 
-def rounded(channels: int, width: float, rounding: str) -> int:
-    """Return ``width * channels`` as a number of channels.
+def round_channels(channels: int, width: float, rounding: str) -> int:
+    """Round ``width * channels`` to channels.
 
     "divisible" goes one multiple of 8 up where rounding would lose more than 10 %.
 
-    >>> [rounded(24, 0.35, rounding) for rounding in ROUNDINGS]  # 8.4
+    >>> [round_channels(24, 0.35, rounding) for rounding in ROUNDINGS]  # 8.4
     [8, 8, 8]
-    >>> [rounded(16, 0.75, rounding) for rounding in ROUNDINGS]  # 12
+    >>> [round_channels(16, 0.75, rounding) for rounding in ROUNDINGS]  # 12
     [16, 12, 12]
-    >>> [rounded(16, 0.4, rounding) for rounding in ROUNDINGS]  # 6.4
+    >>> [round_channels(16, 0.4, rounding) for rounding in ROUNDINGS]  # 6.4
     [8, 8, 6]
     """
     if rounding == "at_least_8":
         return max(8, int(width * channels))
     if rounding == "int":
-        return scaled(channels, width)
+        return scale_channels(channels, width)
     near = max(8, int(width * channels + 4) // 8 * 8)
     return near + 8 if near < 0.9 * width * channels else near
 
 
 def last_channels(width: float, rounding: str, last: str) -> int:
-    """Return the channels of the last convolution.
+    """Count the channels of the last convolution.
 
     >>> [last_channels(0.5, "int", last) for last in HEADS]
     [1280, 640, 1280]
     """
     if last == "fixed":
         return HEAD
-    own = rounded(HEAD, width, rounding)
+    own = round_channels(HEAD, width, rounding)
     return own if last == "scaled" else max(HEAD, own)
 
 
 def inverted_residual(
     sizes: tuple[int, int, int], stride: int, made: Choices
 ) -> Sequential | Residual:
-    """Return a block with ``sizes`` = (inputs, hidden, outputs) channels.
+    """Make a block with ``sizes`` = (inputs, hidden, outputs) channels.
 
     1x1 up (left out where it would change nothing), depth-wise 3x3, 1x1 down without a
     nonlinearity, and the input where shapes agree.
@@ -215,7 +215,7 @@ def inverted_residual(
     layers: dict[str, Module] = {}
     if hidden != inputs:
         up = conv(inputs, hidden, 1, 1, made.weight_bits, made)
-        layers |= followed6("expand", up, hidden, made)
+        layers |= with_norm6("expand", up, hidden, made)
     layers |= depthwise("depthwise", hidden, made, stride=stride, nonlinearity=ReLU6)
     layers["project"] = conv(hidden, outputs, 1, 1, made.weight_bits, made)
     layers["project_norm"] = norm(outputs, made)

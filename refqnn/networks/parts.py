@@ -79,10 +79,10 @@ def check_named(name: str, value: Any, known: Collection[Any]) -> None:
         raise ValueError(f"{name} must be one of {list(known)}, got {value!r}")
 
 
-def scaled(channels: int, width: float) -> int:
+def scale_channels(channels: int, width: float) -> int:
     """max(1, int(width * channels))
 
-    >>> scaled(16, 0.5), scaled(16, 0.99), scaled(16, 0.01)
+    >>> scale_channels(16, 0.5), scale_channels(16, 0.99), scale_channels(16, 0.01)
     (8, 15, 1)
     """
     return max(1, int(width * channels))
@@ -135,7 +135,7 @@ def norm(channels: int, made: Choices) -> BatchNorm2d:
     return batch_norm2d(channels, dtype=made.dtype)
 
 
-def followed(
+def with_norm(
     name: str,
     layer: Module,
     channels: int,
@@ -191,7 +191,7 @@ def depthwise(
     layer = conv(
         channels, channels, kernel, stride, bits, made, groups=channels // fan_in
     )
-    return followed(name, layer, channels, made, nonlinearity=nonlinearity)
+    return with_norm(name, layer, channels, made, nonlinearity=nonlinearity)
 
 
 def head(channels: int, classes: int, made: Choices) -> dict[str, Module]:

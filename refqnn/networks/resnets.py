@@ -22,10 +22,10 @@ from refqnn.networks.parts import (
     check_named,
     conv,
     end_bits,
-    followed,
     head,
     norm,
-    scaled,
+    scale_channels,
+    with_norm,
 )
 from refqnn.nn import BasicBlock, ImageInput, PadShortcut, ReLU, Sequential
 
@@ -46,7 +46,7 @@ def resnet(
     dtype: str = "float32",
     rng: np.random.Generator | None,
 ) -> Sequential:
-    """Return a ResNet of ``depth`` = 6n + 2 layers for images of any size.
+    """Make a ResNet of ``depth`` = 6n + 2 layers for images of any size.
 
     A stage of c channels has ``max(1, int(width * c))``. ``shortcut`` is "A" (no
     parameters) or "B" (1x1 convolution and batch norm where shapes change). ``None``
@@ -63,11 +63,11 @@ def resnet(
     check_named("shortcut", shortcut, ("A", "B"))
     own = method_of(method)
     made = Choices(rng, np.dtype(dtype), weight_bits, activation_bits, own)
-    c1, c2, c3 = (scaled(c, width) for c in (16, 32, 64))
+    c1, c2, c3 = (scale_channels(c, width) for c in (16, 32, 64))
     layers: dict[str, Module] = {"image": ImageInput(image_scale, image_zero_point)}
     stem = conv(in_channels, c1, 3, 1, end_bits(made), made)
     both = made.method.quantized_shortcut
-    layers |= followed("stem", stem, c1, made, quantized=both)
+    layers |= with_norm("stem", stem, c1, made, quantized=both)
     inputs = c1
     for i, outputs in enumerate((c1, c2, c3), start=1):
         for j in range(1, blocks + 1):

@@ -20,9 +20,9 @@ from refqnn.networks.parts import (
     conv,
     depthwise,
     end_bits,
-    followed,
     head,
-    scaled,
+    scale_channels,
+    with_norm,
 )
 from refqnn.nn import AvgPool2d, ImageInput, Sequential
 
@@ -46,7 +46,7 @@ def separable(
     dtype: str = "float32",
     rng: np.random.Generator | None,
 ) -> Sequential:
-    """Return the network; the options are those of ``refqnn.networks.vgg``.
+    """Make the network; the options are those of ``refqnn.networks.vgg``.
 
     x: (N, in_channels, H, W), H, W >= 2  ->  logits: (N, classes)
 
@@ -58,14 +58,14 @@ def separable(
     made = Choices(
         rng, np.dtype(dtype), weight_bits, activation_bits, own, depthwise_bits
     )
-    inputs = scaled(STEM, width)
+    inputs = scale_channels(STEM, width)
     stem = conv(in_channels, inputs, 3, 1, end_bits(made), made)
     layers: dict[str, Module] = {"image": ImageInput(image_scale, image_zero_point)}
-    layers |= followed("stem", stem, inputs, made)
+    layers |= with_norm("stem", stem, inputs, made)
     for i, channels in enumerate(CHANNELS, start=1):
-        outputs = scaled(channels, width)
+        outputs = scale_channels(channels, width)
         pointwise = conv(inputs, outputs, 1, 1, made.weight_bits, made)
-        layers |= followed(f"pointwise{i}", pointwise, outputs, made)
+        layers |= with_norm(f"pointwise{i}", pointwise, outputs, made)
         layers |= depthwise(
             f"depthwise{i}",
             outputs,

@@ -30,9 +30,9 @@ from refqnn.networks.parts import (
     conv,
     depthwise,
     end_bits,
-    followed,
     head,
-    scaled,
+    scale_channels,
+    with_norm,
 )
 from refqnn.nn import ImageInput, MaxPool2d, Sequential
 
@@ -62,7 +62,7 @@ def vgg(
     dtype: str = "float32",
     rng: np.random.Generator | None,
 ) -> Sequential:
-    """Return VGG11 or its variant "a", "b" or "c", for images of 32 pixels or more.
+    """Make VGG11 or its variant "a", "b" or "c", for images of 32 pixels or more.
 
     A layer of c channels has ``max(1, int(width * c))``. ``depthwise_bits=None`` gives
     depth-wise convolutions ``weight_bits``; each of their filters reads
@@ -83,11 +83,11 @@ def vgg(
     layers: dict[str, Module] = {"image": ImageInput(image_scale, image_zero_point)}
     inputs = in_channels
     for i, channels in enumerate(CHANNELS, start=1):
-        outputs = scaled(channels, width)
+        outputs = scale_channels(channels, width)
         replaced = i in VARIANTS[variant]
         bits = end_bits(made) if i == 1 else made.weight_bits
         first = conv(inputs, outputs, 1 if replaced else 3, 1, bits, made)
-        layers |= followed(f"conv{i}", first, outputs, made)
+        layers |= with_norm(f"conv{i}", first, outputs, made)
         if replaced:
             layers |= depthwise(
                 f"depthwise{i}",

@@ -47,7 +47,7 @@ class Checkpoint:
 
 
 def of_network(network: Any) -> Checkpoint:
-    """Return the parameters, buffers and configuration of a network, not copied."""
+    """Collect parameters, buffers and configuration of a network, not copied."""
     return Checkpoint(
         params={name: p.value for name, p in named_params(network).items()},
         buffers={name: b.value for name, b in named_buffers(network).items()},

@@ -15,7 +15,7 @@ from refqnn.nn.norms import BatchNorm2d
 
 
 def fan_in(shape: tuple[int, ...]) -> int:
-    """Return the number of inputs of one output: everything but axis 0.
+    """Count the inputs of one output: everything but axis 0.
 
     >>> fan_in((16, 3, 3, 3)), fan_in((10, 64))
     (27, 64)
@@ -23,10 +23,10 @@ def fan_in(shape: tuple[int, ...]) -> int:
     return math.prod(shape[1:])
 
 
-def undrawn(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Float:
-    """Return zeros that take no memory and cannot be written.
+def placeholder(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Float:
+    """Make zeros that take no memory and cannot be written.
 
-    >>> undrawn((512, 512, 3, 3), np.float32).strides
+    >>> placeholder((512, 512, 3, 3), np.float32).strides
     (0, 0, 0, 0)
     """
     return np.broadcast_to(np.zeros((), dtype), shape)
@@ -46,7 +46,7 @@ def he_normal(
     (8, 2, 3, 3)
     """
     if rng is None:
-        return undrawn(shape, dtype)
+        return placeholder(shape, dtype)
     w = rng.standard_normal(shape) * math.sqrt(2 / fan_in(shape))
     return w.astype(dtype)
 
@@ -64,7 +64,7 @@ def uniform_fan_in(
     True
     """
     if rng is None:
-        return undrawn(shape, dtype)
+        return placeholder(shape, dtype)
     bound = 1 / math.sqrt(fan_in(shape))
     return rng.uniform(-bound, bound, shape).astype(dtype)
 
@@ -72,7 +72,7 @@ def uniform_fan_in(
 def batch_norm2d(
     channels: int, *, momentum: float = 0.1, dtype: npt.DTypeLike = np.float32
 ) -> BatchNorm2d:
-    """Return a batch norm that starts as the identity of normalized input.
+    """Make a batch norm that starts as the identity of normalized input.
 
     >>> norm = batch_norm2d(3)
     >>> norm.gamma.value, norm.mean.value

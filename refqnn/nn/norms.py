@@ -123,7 +123,7 @@ def norm_backward(norm: BatchNorm2d | RangeBatchNorm2d, grads: Any) -> Float:
 
 
 def even_chunks(count: int, most: int) -> int:
-    """Return the largest number of chunks, at most ``most``, that cuts count evenly.
+    """Find the largest number of chunks, at most ``most``, that cuts count evenly.
 
     Chunks hold at least two values.
 

@@ -131,12 +131,12 @@ def misfit(name: str, array: Array, value: Array) -> list[str]:
 
 
 def state_dict(network: Any) -> dict[str, Array]:
-    """Return weights and statistics under the names of PyTorch, copied."""
+    """Copy weights and statistics under the names of PyTorch."""
     return {torch_name(n): leaf.value.copy() for n, leaf in weights_of(network).items()}
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """Return the arrays of a safetensors or npz file; nothing is unpickled.
+    """Read the arrays of a safetensors or npz file; nothing is unpickled.
 
     Raises ValueError for anything else, checkpoints of torch.save by name.
     """
@@ -152,7 +152,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Array]:
 
 
 def safetensors(content: bytes, name: str) -> dict[str, Array]:
-    """Return the arrays: 8 bytes length of the header, JSON header, bytes of arrays."""
+    """Read the arrays: 8 bytes length of the header, JSON header, bytes of arrays."""
     what = f"{name} is neither an npz nor a whole safetensors file"
     size = int.from_bytes(content[:8], "little")
     if not 2 <= size <= len(content) - 8:
@@ -167,7 +167,7 @@ def safetensors(content: bytes, name: str) -> dict[str, Array]:
 
 
 def tensor(record: Mapping[str, Any], body: memoryview) -> Array:
-    """Return one array of a safetensors file."""
+    """Read one array of a safetensors file."""
     begin, end = record["data_offsets"]
     if not 0 <= begin <= end <= len(body):
         raise ValueError(f"bytes {begin} to {end} of {len(body)}")

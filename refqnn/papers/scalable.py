@@ -90,7 +90,7 @@ def scalable_resnet(
                 parts["norm"] = with_ranges(parts["norm"], chunks, constant)
                 convs.append(parts["conv"])
             for conv in convs:
-                bifurcated(conv, gradient_bits)
+                bifurcate(conv, gradient_bits)
     return network
 
 
@@ -109,7 +109,7 @@ def with_ranges(layer: Any, chunks: int, constant: Any) -> Any:
     )
 
 
-def bifurcated(conv: Conv2d, bits: int | None) -> None:
+def bifurcate(conv: Conv2d, bits: int | None) -> None:
     """Let a convolution quantize the gradient on its way to the input only."""
     if bits is not None:
         conv.grad_quant = MinMaxGradient(bits=bits)

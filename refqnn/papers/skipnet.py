@@ -209,7 +209,7 @@ class Hybrid:
             raise ValueError("actions are drawn: pass Run(rng=...)")
         if network.options != OPTIONS:
             raise ValueError(f"options must be {OPTIONS}, got {network.options}")
-        logits, cache = network.forward(images, run, choose=sampled(run.rng))
+        logits, cache = network.forward(images, run, choose=sample_actions(run.rng))
         loss, dlogits = loss_and_gradient(logits, labels, run)
         if dlogits is not None:
             dz = self.w * policy_gradient(cache, logits, labels, alpha=self.alpha)
@@ -218,7 +218,7 @@ class Hybrid:
         return loss, logits
 
 
-def sampled(rng: np.random.Generator) -> Any:
+def sample_actions(rng: np.random.Generator) -> Any:
     """Return the choice a ~ Bernoulli(p_1) for every sample and block."""
     return lambda _i, p: (rng.random(len(p)) < p[:, 1]).astype(np.int64)
 

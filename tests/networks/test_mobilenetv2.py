@@ -7,7 +7,7 @@ from tables.networks import calibrated, check_direction, pixels
 from refqnn.core import Run, named_modules
 from refqnn.cost import count
 from refqnn.networks import build, inv_resnet26, mobilenetv2
-from refqnn.networks.mobilenets import rounded
+from refqnn.networks.mobilenets import round_channels
 from refqnn.nn import Conv2d, Linear, Residual
 
 
@@ -81,7 +81,9 @@ def test_the_input_is_added_where_shapes_agree():
     ],
 )
 def test_roundings(channels, width, want):
-    found = [rounded(channels, width, r) for r in ("divisible", "at_least_8", "int")]
+    found = [
+        round_channels(channels, width, r) for r in ("divisible", "at_least_8", "int")
+    ]
     assert tuple(found) == want
 
 

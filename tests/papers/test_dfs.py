@@ -379,7 +379,7 @@ def test_grouped_integers_are_masked_integers_bit_for_bit(backend, rng):
     for block in network.blocks[1:]:
         k = np.array([1, 2, 1, 1, 2, 2, 1, 2])
         options = network.options
-        grouped = dfs.inference.grouped(block, x, k, options, run, integers=True)
+        grouped = dfs.inference.run_groups(block, x, k, options, run, integers=True)
         whole = {
             b: dfs.inference.one_option(block, x, b, run, integers=True)
             for b in (8, 16)

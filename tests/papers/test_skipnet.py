@@ -187,7 +187,7 @@ def test_the_policy_term_has_its_weight(rng):
         Hybrid(alpha=2.0, w=w)(network, x, labels, Run(training=True, rng=drawn))
         grads.append(network.gates.w_x.grad.copy())
     zero_grads(network)
-    choose = skipnet.sampled(np.random.default_rng(3))
+    choose = skipnet.sample_actions(np.random.default_rng(3))
     logits, cache = network.forward(x, Run(training=True), choose=choose)
     dz = 0.25 * skipnet.policy_gradient(cache, logits, labels, alpha=2.0)
     network.backward(np.zeros_like(logits), cache, dz=dz)
@@ -199,7 +199,7 @@ def test_the_policy_term_has_its_weight(rng):
 
 def test_actions_are_bernoulli(rng):
     p = np.tile([[0.7, 0.3]], (20_000, 1))
-    a = skipnet.sampled(rng)(0, p)
+    a = skipnet.sample_actions(rng)(0, p)
     assert abs(a.mean() - 0.3) < 4 * np.sqrt(0.21 / a.size)
 
 

@@ -35,7 +35,7 @@ RELEASED_OPTIONS = (SKIP, 8, 10, 12, 14, 16, KEEP)
 
 
 def check_options(options: Sequence[int]) -> tuple[int, ...]:
-    """Return the options as a tuple; raise unless their bits, and so costs, increase.
+    """Give the options as a tuple; raise unless their bits, and so costs, increase.
 
     0 skips a block, 32 keeps it as it is, 1 to 24 quantize weights and inputs.
 

@@ -54,14 +54,14 @@ class RecurrentGate:
     implicit_zero: bool = False
 
     def start(self, batch: int) -> State:
-        """Return the state before the first block: zeros, (B, D) each."""
+        """Give the state before the first block: zeros, (B, D) each."""
         zeros = np.zeros((batch, self.w_h.value.shape[1]), self.w_h.value.dtype)
         return zeros, zeros
 
     def forward(
         self, i: int, x: Float, state: State, run: Run
     ) -> tuple[Float, State, GateCache]:
-        """Return the logits of block i + 1 and the new state.
+        """Compute the logits of block i + 1 and the new state.
 
         i counts from 0, x: (B, C, H, W)  ->  z: (B, n), state: (B, D) twice
         """
@@ -90,7 +90,7 @@ class RecurrentGate:
         return ops.global_avg_pool2d_backward(dmean, cache.pool), (g.dh, g.dc)
 
     def macs(self, i: int) -> int:
-        """Return the multiply-adds of one decision after block i; biases are none.
+        """Count the multiply-adds of one decision after block i, biases left out.
 
         >>> gate = recurrent_gate([16], 4, rng=np.random.default_rng(0))
         >>> gate.macs(0)  # 16 x 10 + 2 x 40 x 10 + 3 x 10 + 10 x 4
@@ -110,7 +110,7 @@ def recurrent_gate(
     dtype: Any = np.float32,
     rng: np.random.Generator,
 ) -> RecurrentGate:
-    """Return gates for blocks of these channels, started as the release does.
+    """Make gates for blocks of these channels, started as the release does.
 
     Embeddings N(0, 2 / D), projection N(0, 2 / (D n)), LSTM uniform in 1 / sqrt(D);
     biases of embeddings and projection start at 0 (a choice). The LSTM has one bias

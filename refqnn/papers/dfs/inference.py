@@ -98,7 +98,7 @@ def execute(
         decisions = p.argmax(1) if choose is None else choose(i - 1, p)
         check_decisions(decisions, len(network.options))
         every = np.broadcast_to(decisions, len(x))
-        return grouped(
+        return run_groups(
             block, x, every, network.options, counted, integers=integers
         ), every
 
@@ -111,7 +111,7 @@ def execute(
     return Executions(logits, decisions, ledger)
 
 
-def grouped(
+def run_groups(
     block: FractionalBlock,
     x: Float,
     decisions: Int,

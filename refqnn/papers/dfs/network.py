@@ -19,7 +19,7 @@ import numpy as np
 
 from refqnn._types import Array, Float, Int
 from refqnn.core import Param, Run
-from refqnn.networks.parts import check_sizes, scaled
+from refqnn.networks.parts import check_sizes, scale_channels
 from refqnn.networks.resnets import blocks_of
 from refqnn.nn import (
     BatchNorm2d,
@@ -236,7 +236,7 @@ def routed_resnet(
         raise ValueError(f"gate_mode must be straight_through or soft: {gate_mode!r}")
     options = check_options(options)
     made = BlockOptions(rng, np.dtype(dtype), true_zero, stochastic)
-    widths = [scaled(c, width) for c in (16, 32, 64)]
+    widths = [scale_channels(c, width) for c in (16, 32, 64)]
     sizes = [c for c in widths for _ in range(n)]
     strides = [1] * n + ([2] + [1] * (n - 1)) * 2
     inputs = [widths[0], *sizes[:-1]]

@@ -120,15 +120,17 @@ def states(
         for k, layer in enumerate(layers)
         for kind in kinds
     ]
-    return normalised(np.array([[row[name] for name in ORDERS[order]] for row in rows]))
+    return scale_columns(
+        np.array([[row[name] for name in ORDERS[order]] for row in rows])
+    )
 
 
-def normalised(table: Float) -> Float:
+def scale_columns(table: Float) -> Float:
     """Map every column to [0, 1] by its minimum and maximum; leave a constant one.
 
     table: (L, S)  ->  (L, S), float64
 
-    >>> normalised(np.array([[3, 1], [3, 5], [3, 2]]))
+    >>> scale_columns(np.array([[3, 1], [3, 5], [3, 2]]))
     array([[3.  , 0.  ],
            [3.  , 1.  ],
            [3.  , 0.25]])

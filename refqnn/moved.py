@@ -11,6 +11,7 @@ refqnn.conformance.families is now refqnn.conformance.choices.families
 import importlib
 import sys
 import warnings
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -66,6 +67,33 @@ class Moved(ModuleType):
             f"{self.__name__} is now {self.now}", DeprecationWarning, stacklevel=2
         )
         return getattr(importlib.import_module(self.now), name)
+
+
+def other_half(module: str, now: str) -> Callable[[str], Any]:
+    """Make the ``__getattr__`` of a module whose other half is now a file of its own.
+
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("always")
+    ...     from refqnn.quantizers.haq import kmeans
+    >>> print(said[-1].message)
+    refqnn.quantizers.haq.kmeans is now refqnn.quantizers.haq_kmeans.kmeans
+    """
+
+    def answer(name: str) -> Any:
+        value = (
+            None
+            if name.startswith("_")
+            else vars(importlib.import_module(now)).get(name)
+        )
+        if value is None:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        warnings.warn(
+            f"{module}.{name} is now {now}.{name}", DeprecationWarning, stacklevel=2
+        )
+        return value
+
+    return answer
 
 
 def dotted(*parts: str) -> str:

@@ -28,6 +28,7 @@ import numpy as np
 
 from refqnn._types import Float
 from refqnn.core import Buffer, Run
+from refqnn.moved import other_half
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
     ResidualCache,
@@ -41,6 +42,9 @@ from refqnn.quantizers.module import (
     signed,
     zero,
 )
+
+#: haq_kmeans.py was a part of this file
+__getattr__ = other_half(__name__, "refqnn.quantizers.haq_kmeans")
 
 Threshold = Literal["haq_cdf", "mse", "max"]
 

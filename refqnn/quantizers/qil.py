@@ -41,6 +41,7 @@ import numpy as np
 
 from refqnn._types import Bool, Float
 from refqnn.core import Buffer, Param, Run
+from refqnn.moved import other_half
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
@@ -55,6 +56,9 @@ from refqnn.quantizers.module import (
     signed,
     unset,
 )
+
+#: qil_activations.py was a part of this file
+__getattr__ = other_half(__name__, "refqnn.quantizers.qil_activations")
 
 
 class QILWeightCache(NamedTuple):

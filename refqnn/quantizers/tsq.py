@@ -29,6 +29,7 @@ import numpy as np
 
 from refqnn._types import Float
 from refqnn.core import Run
+from refqnn.moved import other_half
 from refqnn.ops.straight_through import (
     StraightThroughCache,
     frozen_form,
@@ -44,6 +45,9 @@ from refqnn.quantizers.module import (
     GridQuantizer,
     unsigned,
 )
+
+#: tsq_weights.py was a part of this file
+__getattr__ = other_half(__name__, "refqnn.quantizers.tsq_weights")
 
 
 def tsq_activation(

@@ -34,12 +34,16 @@ import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.core import Buffer, Run
+from refqnn.moved import other_half
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import ResidualCache, check_finite, flush
 from refqnn.quantizers.module import (
     Quantizer,
     unset,
 )
+
+#: weq_logarithm.py was a part of this file
+__getattr__ = other_half(__name__, "refqnn.quantizers.weq_logarithm")
 
 MOST_WEIGHT_LEVELS = 2**16
 #: of the energy of all weights; a smaller gain in S may be rounding

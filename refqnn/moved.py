@@ -26,8 +26,9 @@ MOVED = {
         "traces": "trace:record trace_bisect:bisection trace_vectors:vectors",
     },
     "deploy": {
-        "formats": "onnx_exact onnx_export onnx_graph onnx_import onnx_layer "
-        "onnx_layers:onnx_graph onnx_qdq onnx_read onnx_run qonnx_export store"
+        "formats": "onnx_exact onnx_export onnx_graph onnx_import "
+        "onnx_layer:onnx_weights onnx_layers:onnx_graph onnx_qdq onnx_read onnx_run "
+        "qonnx_export store"
     },
     "networks": {
         "": "alexnet:alexnets build:from_config imagenet_resnet:imagenet_resnets "

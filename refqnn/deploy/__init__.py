@@ -8,7 +8,7 @@ compare_backends    definition against Numba twins
 compare_decisions   what float and integer network decide
 to_onnx             integer network -> ONNX model: exact, QOperator or QDQ form
 inexact             where a form of ONNX cannot state a network as it is
-from_onnx           ONNX quantized model -> IntegerNetwork
+import_onnx         ONNX quantized model -> IntegerNetwork (from_onnx: its former name)
 onnx_trace          the tensors of an ONNX model, computed by onnxruntime
 to_qonnx            trained, quantized network -> QONNX model
 """
@@ -27,6 +27,7 @@ from refqnn.deploy.formats.onnx_export import inexact as inexact
 from refqnn.deploy.formats.onnx_export import to_onnx as to_onnx
 from refqnn.deploy.formats.onnx_graph import save_model as save_model
 from refqnn.deploy.formats.onnx_import import from_onnx as from_onnx
+from refqnn.deploy.formats.onnx_import import import_onnx as import_onnx
 from refqnn.deploy.formats.onnx_run import onnx_trace as onnx_trace
 from refqnn.deploy.formats.qonnx_export import to_qonnx as to_qonnx
 from refqnn.deploy.network import IntegerNetwork as IntegerNetwork

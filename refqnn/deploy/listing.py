@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from refqnn._types import Array
+from refqnn.deploy.operations import OperationStep, RealStep
 from refqnn.deploy.steps import (
     ImageStep,
     PoolStep,
@@ -61,6 +62,10 @@ def rows_of(step: Step) -> Iterator[tuple[str, ...]]:
     if isinstance(step, ImageStep):
         yield (step.name, "pixels", "", "", out, "", "", "", "", *stored)
         return
+    if isinstance(step, OperationStep | RealStep):
+        text = operation_text(step)
+        yield (step.name, text, "", "", out, "", "", "", "", *stored)
+        return
     scaling = (span(step.multiplier), span(step.shift))
     if isinstance(step, PoolStep):
         acc = str(step.accumulator_bits)
@@ -108,6 +113,16 @@ def operation(total: Sum) -> str:
     h, w = total.w.shape[2:]
     stride = "" if total.stride == (1, 1) else " /" + "x".join(map(str, total.stride))
     return f"conv {h}x{w}{stride}"
+
+
+def operation_text(step: OperationStep | RealStep) -> str:
+    """Name an operation, its form and the codes that it reads."""
+    sources = ", ".join(step.sources)
+    if isinstance(step, RealStep):
+        ops = " ".join(instruction[0] for instruction in step.program)
+        return f"float {ops} ({sources})"
+    form = step.options.get("semantics", "")
+    return " ".join(word for word in (step.operation, form, f"({sources})") if word)
 
 
 def shortcut_text(skip: Shortcut) -> str:

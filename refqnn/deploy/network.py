@@ -10,14 +10,14 @@ import refqnn
 from refqnn._types import Array, Float, Int
 from refqnn.deploy.formats.store import read_steps, write_steps
 from refqnn.deploy.listing import listing
-from refqnn.deploy.steps import ImageStep, LayerStep, Shape, Step
+from refqnn.deploy.steps import ImageStep, Shape, Step
 from refqnn.files import Unreadable
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class IntegerNetwork:
-    """Steps in the order in which they run, from 8-bit pixels to 16-bit logit codes.
+    """Steps in the order in which they run, from 8-bit pixels to logit codes.
 
     ``backend`` is the package whose ``integer`` functions compute: ``refqnn`` (the
     definition) or ``refqnn.fast`` (its twins). Both give the same bits.
@@ -28,12 +28,10 @@ class IntegerNetwork:
     def __post_init__(self) -> None:
         if len(self.steps) < 2 or not isinstance(self.steps[0], ImageStep):
             raise ValueError("an integer network starts with its image, then layers")
-        if not isinstance(self.steps[-1], LayerStep):
-            raise ValueError("an integer network ends with its classifier")  # noqa: TRY004 - bad values are ValueErrors in this house
 
     @property
     def image_shape(self) -> Shape:
-        """The (C, H, W) of the images it runs on."""
+        """The (C, H, W) of the images it runs on, or (I,)."""
         return self.steps[0].shape
 
     @property
@@ -42,7 +40,7 @@ class IntegerNetwork:
         return self.steps[-1].grid.scale
 
     def forward(self, images: Array, backend: Any = refqnn) -> Int:
-        """images: (N, C, H, W) uint8  ->  logit codes: (N, K) int16"""
+        """images: (N, C, H, W) uint8  ->  logit codes (N, K), of the last step"""
         return self.trace(images, backend)[self.steps[-1].name]
 
     def trace(self, images: Array, backend: Any = refqnn) -> dict[str, Array]:
@@ -77,10 +75,10 @@ class IntegerNetwork:
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
             got = getattr(images, "dtype", type(images).__name__)
             raise ValueError(f"images must be a uint8 array, got {got}")
-        if images.ndim != 4 or images.shape[1:] != self.image_shape:
-            c, h, w = self.image_shape
+        if not images.ndim or images.shape[1:] != self.image_shape:
+            sizes = ", ".join(map(str, ("N", *self.image_shape)))
             raise ValueError(
-                f"images must be (N, {c}, {h}, {w}), the size that the network was "
+                f"images must be ({sizes}), the size that the network was "
                 f"deployed for: images{images.shape}"
             )
 

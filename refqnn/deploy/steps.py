@@ -14,6 +14,7 @@ import numpy as np
 
 from refqnn._types import Array, Int
 from refqnn.deploy.fold import Grid
+from refqnn.deploy.operations import OperationStep, RealStep
 from refqnn.geometry import Pair
 
 Values = Mapping[str, Array]
@@ -235,5 +236,6 @@ class PoolStep:
         return {f"{self.name}.accumulator": acc, self.name: codes}
 
 
+#: steps that requantize sums
 Computing = LayerStep | ResidualStep | PoolStep
-Step = ImageStep | Computing
+Step = ImageStep | Computing | OperationStep | RealStep

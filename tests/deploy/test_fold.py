@@ -147,7 +147,7 @@ def test_weights_must_be_int8_codes_around_zero(rng):
         fold(weighted(rng, affine), GRID)
     broken = weighted(rng, FixedPoint(4))
     broken.layer.w.value[0, 0, 0, 0] = np.nan
-    with pytest.raises(ValueError, match="conv: w must be finite"):
+    with pytest.raises(ValueError, match="conv: v must be finite"):
         fold(broken, GRID)
 
 

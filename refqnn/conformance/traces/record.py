@@ -22,6 +22,7 @@ import numpy as np
 import refqnn
 from refqnn._types import Array
 from refqnn.deploy import IntegerNetwork
+from refqnn.deploy.operations import OperationStep, RealStep
 from refqnn.deploy.steps import ImageStep, PoolStep, ResidualStep, Step, Sum
 from refqnn.files import Unreadable, read_headed, write_npz
 
@@ -112,6 +113,8 @@ def described(step: Step) -> dict[str, Record]:
     }
     if isinstance(step, ImageStep):
         return {step.name: codes | {"kind": "pixels"}}
+    if isinstance(step, OperationStep | RealStep):
+        return {step.name: codes | operation_record(step)}
     total = step if isinstance(step, PoolStep) else step.sum
     sums = {f"{step.name}.accumulator": sum_record(step, step.source, total)}
     codes |= {"multiplier": step.multiplier.tolist(), "shift": step.shift.tolist()}
@@ -121,6 +124,15 @@ def described(step: Step) -> dict[str, Record]:
         sums[name] = sum_record(step, step.skip_source, step.skip)
         codes["skip_multiplier"] = step.skip_multiplier.tolist()
     return sums | {step.name: codes | {"inputs": list(sums)}}
+
+
+def operation_record(step: OperationStep | RealStep) -> Record:
+    """Return the operation of a step, its inputs and what is chosen in it."""
+    record: Record = {"inputs": list(step.sources)}
+    if isinstance(step, RealStep):
+        return record | {"operation": [instruction[0] for instruction in step.program]}
+    chosen = {k: v for k, v in step.options.items() if isinstance(v, str | int | float)}
+    return record | {"operation": step.operation, "options": chosen}
 
 
 def sum_record(step: Step, source: str, total: Any) -> Record:
@@ -148,6 +160,10 @@ def constants_of(step: Step) -> dict[str, Array]:
     """Return the integers a step computes with."""
     if isinstance(step, ImageStep):
         return {}
+    if isinstance(step, OperationStep | RealStep):
+        held = step.constants if isinstance(step, RealStep) else step.options
+        arrays = {k: v for k, v in held.items() if isinstance(v, np.ndarray)}
+        return {f"{step.name}.{k}": v for k, v in arrays.items()}
     found = {f"{step.name}.{k}": getattr(step, k) for k in ("multiplier", "shift")}
     if isinstance(step, ResidualStep):
         found[f"{step.name}.skip_multiplier"] = step.skip_multiplier

@@ -7,15 +7,24 @@ ValueError with the name of the step and of the field.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+import refqnn
 from refqnn._types import Int
 from refqnn.deploy.build import output_shape
 from refqnn.deploy.fold import Grid, accumulator_range, check_sums
+from refqnn.deploy.operations import (
+    ARITHMETIC,
+    ARRANGEMENTS,
+    OperationStep,
+    RealStep,
+)
+from refqnn.deploy.real import REAL
 from refqnn.deploy.steps import (
     Computing,
     ImageStep,
@@ -37,10 +46,11 @@ from refqnn.integer.checks import (
 )
 from refqnn.integer.rescale import REQUANTIZATIONS
 
-STEPS = (ImageStep, LayerStep, ResidualStep, PoolStep)
-#: dtypes of the arrays of a step, by field
+STEPS = (ImageStep, LayerStep, ResidualStep, PoolStep, OperationStep, RealStep)
+#: elements of the codes of one image, beyond which a file is refused
+MOST_CODES = 2**26
+#: dtypes of the arrays of a step, by field; weights of 9 bits are int16
 DTYPES = {
-    "w": np.int8,
     "bias": np.int32,
     "fraction_bits": np.int32,
     "scale": np.float64,
@@ -61,8 +71,10 @@ def check_steps(steps: tuple[Any, ...]) -> None:
             raise ValueError(f"two steps have the name {step.name!r}")
         check_grid(step.name, step.grid)
         if isinstance(step, ImageStep):
-            if len(step.shape) != 3 or min(step.shape) < 1:
+            if len(step.shape) not in {1, 3} or min(step.shape) < 1:
                 raise ValueError(f"{step.name}.shape is no (C, H, W): {step.shape}")
+        elif isinstance(step, OperationStep | RealStep):
+            check_operation(step, earlier)
         else:
             check_computing(step, earlier)
         earlier[step.name] = step
@@ -76,9 +88,12 @@ def check_kinds(value: Any, place: str) -> None:
             raise ValueError(f"{there} must be {hint}, got {field!r:.60}")
         if dataclasses.is_dataclass(field) or isinstance(field, Grid):
             check_kinds(field, there)
-        elif isinstance(field, np.ndarray) and field.dtype != DTYPES[name]:
-            want = np.dtype(DTYPES[name])
-            raise ValueError(f"{there} must be {want}, got {field.dtype}")
+        elif name == "w" and field.dtype in (np.int8, np.int16):
+            continue
+        elif isinstance(field, np.ndarray):
+            want = np.dtype(DTYPES.get(name, np.int8))
+            if field.dtype != want:
+                raise ValueError(f"{there} must be {want}, got {field.dtype}")
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -93,6 +108,8 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is tuple and isinstance(value, tuple):
         each = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
         return len(each) == len(value) and all(map(fits, value, each))
+    if origin is Mapping:
+        return type(value) is dict
     if origin in {Union, UnionType}:
         return any(fits(value, kind) for kind in kinds)
     return type(value) is (origin or hint)
@@ -125,6 +142,36 @@ def check_computing(step: Computing, earlier: Mapping[str, Step]) -> None:
             raise ValueError(f"{step.name} and its skip disagree: {shape}, {beside}")
     if step.shape != shape:
         raise ValueError(f"{step.name}.shape is {step.shape}, computes {shape}")
+
+
+def check_operation(
+    step: OperationStep | RealStep, earlier: Mapping[str, Step]
+) -> None:
+    """Raise unless the operation is known and gives its shape for an image of zeros."""
+    sources = [source_of(step.name, name, earlier) for name in step.sources]
+    if isinstance(step, RealStep):
+        known = all(op in REAL for op, *_ in step.program)
+        if step.grids != tuple(source.grid for source in sources):
+            raise ValueError(f"{step.name}.grids are not those of its sources")
+    else:
+        known = step.operation in {*ARITHMETIC, *ARRANGEMENTS}
+    if not known or not step.sources:
+        raise ValueError(f"{step.name} has no operation of this version")
+    shapes = [*(source.shape for source in sources), step.shape]
+    if max(math.prod(shape) for shape in shapes) > MOST_CODES:
+        raise ValueError(f"{step.name} has more than {MOST_CODES} codes for an image")
+    values = {
+        source.name: np.zeros(
+            (1, *source.shape), code_dtype(source.grid.q_min, source.grid.q_max)
+        )
+        for source in sources
+    }
+    try:
+        codes = step.forward(values, refqnn.integer)[step.name]
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        raise ValueError(f"{step.name} cannot be computed: {error}") from error
+    if codes.shape != (1, *step.shape):
+        raise ValueError(f"{step.name}.shape is {step.shape}, computes {codes.shape}")
 
 
 def source_of(name: str, source: str, earlier: Mapping[str, Step]) -> Step:

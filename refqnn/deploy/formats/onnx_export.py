@@ -47,6 +47,7 @@ from refqnn.deploy.formats.onnx_graph import (
 )
 from refqnn.deploy.formats.onnx_qdq import qdq_step
 from refqnn.deploy.network import IntegerNetwork
+from refqnn.deploy.operations import OperationStep, RealStep
 from refqnn.deploy.steps import (
     Computing,
     ImageStep,
@@ -91,8 +92,14 @@ def to_onnx(
 
 
 def computing(network: IntegerNetwork) -> list[Computing]:
-    """Return the steps after the image."""
-    return [step for step in network.steps if not isinstance(step, ImageStep)]
+    """Return the steps after the image; raise for one that no form states yet."""
+    steps: list[Computing] = []
+    for step in network.steps:
+        if isinstance(step, OperationStep | RealStep):
+            raise ValueError(f"{step.name}: its operation has no form in this export")  # noqa: TRY004 - bad values are ValueErrors in this house
+        if not isinstance(step, ImageStep):
+            steps.append(step)
+    return steps
 
 
 def inexact(network: IntegerNetwork, form: str) -> list[str]:

@@ -1,18 +1,18 @@
-"""An ONNX quantized model as an integer network: what onnxruntime computes.
+"""Import an ONNX quantized model: what onnxruntime computes, as an integer network.
 
-    operator-oriented   QLinearConv, QLinearMatMul, QGemm, QLinearGlobalAveragePool
-    QDQ                 Conv, Gemm, MatMul, GlobalAveragePool, Relu between
-                        DequantizeLinear and QuantizeLinear
-    both                Clip of codes, Flatten and Reshape of pooled codes, Identity;
-                        QuantizeLinear of the input, DequantizeLinear of the output
+    operators of codes   QLinearConv, QLinearMatMul, QGemm, QLinearAdd, QLinearMul,
+                         QLinearConcat, QLinearSigmoid, QLinearLeakyRelu,
+                         QLinearSoftmax, QLinearAveragePool, QLinearGlobalAveragePool
+    between quantizers   float operators between DequantizeLinear and QuantizeLinear:
+                         what onnxruntime fuses is the operator of codes, the rest is
+                         computed in floats (``refqnn.deploy.formats.onnx_between``)
+    codes rearranged     MaxPool, Flatten, Reshape, Squeeze, Unsqueeze, Transpose, Pad,
+                         Slice, Clip, nearest Resize, Identity
 
-Layers follow one another. Requantization is float32_half_even with the ratio
-x_scale * w_scale / y_scale in float32: onnxruntime's own, in both forms as long as it
-fuses the second to the first. The images of the network are the codes that the first
+Requantization is float32_half_even with the ratio x_scale * w_scale / y_scale in
+float32: onnxruntime's own. The images of the network are the codes that the first
 QuantizeLinear makes, or the uint8 input itself; codes of int8 images are given + 128.
-
-QLinearAdd, and Add between quantizers, are refused: onnxruntime rounds them differently
-from processor to processor, so no integer network equals it on every machine.
+Weights in floats behind a QuantizeLinear are quantized here.
 """
 
 import os
@@ -23,257 +23,340 @@ import numpy as np
 
 from refqnn.deploy.build import layer_step, pool_step
 from refqnn.deploy.fold import Grid
-from refqnn.deploy.formats.onnx_layer import ROUNDING, Weights, weighted_sum
+from refqnn.deploy.formats.onnx_between import float_operator, store_quantized
+from refqnn.deploy.formats.onnx_graph import package
+from refqnn.deploy.formats.onnx_options import OPTIONS
 from refqnn.deploy.formats.onnx_read import (
     Codes,
     Fixed,
     Node,
     Reader,
     Real,
-    Sums,
+    Term,
+    codes_of,
+    constant_input,
     constant_of,
-    fixed,
     grid_of,
-    image,
     read_model,
     read_node,
-    renamed,
-    source_of,
+    rename,
     start,
     store,
+    store_image,
+    stored_as,
     unsupported,
+    value_of,
 )
+from refqnn.deploy.formats.onnx_rearrange import (
+    REARRANGED,
+    Arrangement,
+    rearrange,
+    store_rearranged,
+)
+from refqnn.deploy.formats.onnx_weights import ROUNDING, Weights, weighted_sum
 from refqnn.deploy.network import IntegerNetwork
-from refqnn.deploy.steps import PoolStep
+from refqnn.deploy.operations import OperationStep
+from refqnn.deploy.steps import ImageStep, PoolStep
+from refqnn.integer import quantize
 
-ROUNDED_BY_MACHINE = "its rounding differs from processor to processor"
-#: operators that are refused for a reason of their own
-REFUSED = {"QLinearAdd": ROUNDED_BY_MACHINE, "Add": ROUNDED_BY_MACHINE}
+CONTRIB = "com.microsoft"
 
 
-def from_onnx(made: Any) -> IntegerNetwork:
+def import_onnx(made: Any) -> IntegerNetwork:
     """Return the integer network that an ONNX quantized model amounts to.
 
     ``made`` is a ModelProto or the path of a file. Tensors of codes keep their names: a
-    step is called after the last tensor that holds its codes, Clip and Flatten
-    included.
+    step is called after the tensor that holds its codes.
 
     Raises ValueError naming operator and node for what is not supported, and for
     parameters that have no integer form.
     """
     if isinstance(made, str | os.PathLike):
         made = read_model(made)
-    reader = start(made.graph)
+    reader = start(made)
     for proto in made.graph.node:
-        node = read_node(proto)
-        if node.op == "Constant":
-            reader.constants[node.output] = constant_of(node)
-            continue
-        handler = HANDLERS.get((proto.domain, node.op))
-        if handler is None:
-            known = ", ".join(sorted(op for _, op in HANDLERS))
-            why = REFUSED.get(node.op, "no integer step computes it")
-            raise unsupported(node, f"{why}; supported are {known}")
-        handler(reader, node)
+        read_operator(reader, proto)
+    for output in made.graph.output:
+        step = output_step(reader, output.name)
+    reader.steps[step] = reader.steps.pop(step)  # the last one gives the logits
     return IntegerNetwork(tuple(reader.steps.values()))
+
+
+#: the name of ``import_onnx`` in refqnn 0.1
+from_onnx = import_onnx
+
+
+def read_operator(reader: Reader, proto: Any) -> None:
+    """Add what one operator makes of the tensors known so far."""
+    node = read_node(proto)
+    domain = "" if proto.domain == "ai.onnx" else proto.domain
+    if node.op == "Constant" and not domain:
+        reader.constants[node.output] = constant_of(node)
+        return
+    folds = all(name in reader.constants for name in node.inputs if name)
+    if not domain and folds and node.inputs and "Quantize" not in node.op and (
+        "Dequantize" not in node.op
+    ):  # fmt: skip
+        reader.constants[node.output] = fold_constants(reader, proto, node)
+        return
+    handler = HANDLERS.get((domain, node.op))
+    if handler is None and not domain and node.op in REARRANGED:
+        handler = rearrange
+    if handler is None and domain in {"", CONTRIB} and node.op in OPTIONS:
+        handler = float_operator
+    if handler is None:
+        known = ", ".join(sorted({op for _, op in HANDLERS} | {*OPTIONS, *REARRANGED}))
+        raise unsupported(node, f"no integer step computes it; supported are {known}")
+    handler(reader, node)
+
+
+def fold_constants(reader: Reader, proto: Any, node: Node) -> Any:
+    """Compute an operator whose inputs are all constants, by the reference of ONNX."""
+    helper = package("onnx.helper")
+    names = [name for name in node.inputs if name]
+    graph = helper.make_graph(
+        [proto],
+        "constant",
+        [helper.make_empty_tensor_value_info(name) for name in names],
+        [helper.make_empty_tensor_value_info(node.output)],
+    )
+    opset = helper.make_opsetid("", reader.opset)
+    model = helper.make_model(graph, opset_imports=[opset])
+    evaluator = package("onnx.reference").ReferenceEvaluator(model)
+    feeds = {name: reader.constants[name] for name in names}
+    try:
+        return np.asarray(evaluator.run(None, feeds)[0])
+    except Exception as error:
+        raise unsupported(node, f"its constants cannot be computed: {error}") from error
+
+
+def output_step(reader: Reader, name: str) -> str:
+    """Return the step of an output of the model: codes, dequantized or not."""
+    value = reader.values.get(name)
+    if isinstance(value, Term):
+        raise unsupported(value.node, f"the output {name!r} must be quantized")
+    if not isinstance(value, Codes | Real):
+        raise ValueError(f"the output {name!r} is computed by no operator before")  # noqa: TRY004 - bad values are ValueErrors in this house
+    return stored_as(reader, value).name
+
+
+def store_layer(
+    reader: Reader, node: Node, x: Codes | Real, weights: Weights, y: Grid
+) -> None:
+    """Add the step of a convolution or a product."""
+    source = stored_as(reader, x)
+    total, shape = weighted_sum(str(node), node.output, source, weights)
+    store(reader, layer_step(str(node), source, total, shape, y, ROUNDING))
 
 
 def qlinear_conv(reader: Reader, node: Node) -> None:
     """x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, [bias]"""
-    source = source_of(reader, node, 0, grid_of(reader, node, 1, 2))
-    w, scale, zero = (fixed(reader, node, at) for at in (3, 4, 5))
-    bias = fixed(reader, node, 8, np.zeros(len(w), np.int32))
+    x = codes_of(reader, node, 0, grid_of(reader, node, 1, 2))
+    w, scale, zero = (constant_input(reader, node, at) for at in (3, 4, 5))
+    bias = constant_input(reader, node, 8, np.zeros(len(w), np.int32))
     weights = Weights(w, scale, zero, bias, node.attributes)
-    y = grid_of(reader, node, 6, 7)
-    store_layer(reader, node, source, weights, y)
+    store_layer(reader, node, x, weights, grid_of(reader, node, 6, 7))
 
 
 def qlinear_matmul(reader: Reader, node: Node) -> None:
     """a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero"""
-    source = source_of(reader, node, 0, grid_of(reader, node, 1, 2))
-    b, scale, zero = (fixed(reader, node, at) for at in (3, 4, 5))
-    bias = np.zeros(b.shape[-1], np.int32)
-    y = grid_of(reader, node, 6, 7)
-    weights = Weights(b.T, scale, zero, bias, {})
-    store_layer(reader, node, source, weights, y)
+    x = codes_of(reader, node, 0, grid_of(reader, node, 1, 2))
+    b, scale, zero = (constant_input(reader, node, at) for at in (3, 4, 5))
+    weights = Weights(b.T, scale, zero, np.zeros(b.shape[-1], np.int32), {})
+    store_layer(reader, node, x, weights, grid_of(reader, node, 6, 7))
 
 
 def qgemm(reader: Reader, node: Node) -> None:
     """a, a_scale, a_zero, b, b_scale, b_zero, [bias], y_scale, y_zero"""
-    check_gemm(node)
+    factors = [node.attributes.get("alpha", 1.0), node.attributes.get("transA", 0)]
+    if factors != [1.0, 0]:
+        raise unsupported(node, "alpha and beta must be 1 and transA 0")
     if len(node.inputs) < 8 or not node.inputs[7]:
         raise unsupported(node, "its output must be quantized")
-    source = source_of(reader, node, 0, grid_of(reader, node, 1, 2))
-    b, scale, zero = (fixed(reader, node, at) for at in (3, 4, 5))
+    x = codes_of(reader, node, 0, grid_of(reader, node, 1, 2))
+    b, scale, zero = (constant_input(reader, node, at) for at in (3, 4, 5))
     w = b if node.attributes.get("transB") else b.T
-    bias = fixed(reader, node, 6, np.zeros(len(w), np.int32)).reshape(-1)
+    bias = constant_input(reader, node, 6, np.zeros(len(w), np.int32)).reshape(-1)
     weights = Weights(w, scale, zero, bias, {})
-    y = grid_of(reader, node, 7, 8)
-    store_layer(reader, node, source, weights, y)
+    store_layer(reader, node, x, weights, grid_of(reader, node, 7, 8))
 
 
-def store_layer(
-    reader: Reader, node: Node, source: str, weights: Weights, y: Grid
-) -> None:
-    """Add the step of a convolution or a product."""
-    x = reader.steps[source]
-    total, shape = weighted_sum(str(node), node.output, x, weights)
-    store(reader, layer_step(str(node), x, total, shape, y, ROUNDING))
-
-
-def store_pool(reader: Reader, node: Node, source: str, y: Grid) -> None:
-    """Add the step of a global mean."""
-    x = reader.steps[source]
-    store(reader, pool_step(str(node), node.output, x, y, ROUNDING))
-
-
-def check_gemm(node: Node) -> None:
-    """Raise unless a product has factors 1 and reads its input as it is."""
-    factors = [node.attributes.get(k, 1.0) for k in ("alpha", "beta")]
-    if factors != [1.0, 1.0] or node.attributes.get("transA"):
-        raise unsupported(node, "alpha and beta must be 1 and transA 0")
+def qlinear_global_pool(reader: Reader, node: Node) -> None:
+    """x, x_scale, x_zero, y_scale, y_zero"""
+    check_channels_first(node)
+    x = stored_as(reader, codes_of(reader, node, 0, grid_of(reader, node, 1, 2)))
+    y = grid_of(reader, node, 3, 4)
+    step = pool_step(str(node), node.output, x, y, ROUNDING)
+    store(reader, step, (*step.shape, 1, 1))
 
 
 def qlinear_pool(reader: Reader, node: Node) -> None:
     """x, x_scale, x_zero, y_scale, y_zero"""
+    check_channels_first(node)
+    x = codes_of(reader, node, 0, grid_of(reader, node, 1, 2))
+    store_operator(reader, node, "AveragePool", (x,), grid_of(reader, node, 3, 4))
+
+
+def qlinear_binary(reader: Reader, node: Node) -> None:
+    """a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero"""
+    given = [code_input(reader, node, at) for at in (0, 3)]
+    op = node.op.removeprefix("QLinear")
+    store_operator(reader, node, op, tuple(given), grid_of(reader, node, 6, 7))
+
+
+def qlinear_concat(reader: Reader, node: Node) -> None:
+    """y_scale, y_zero, then x, x_scale, x_zero of every input"""
+    given = [code_input(reader, node, at) for at in range(2, len(node.inputs), 3)]
+    store_operator(reader, node, "Concat", tuple(given), grid_of(reader, node, 0, 1))
+
+
+def qlinear_function(reader: Reader, node: Node) -> None:
+    """x, x_scale, x_zero, y_scale, y_zero"""
+    x = codes_of(reader, node, 0, grid_of(reader, node, 1, 2))
+    op = node.op.removeprefix("QLinear")
+    store_operator(reader, node, op, (x,), grid_of(reader, node, 3, 4))
+
+
+def code_input(reader: Reader, node: Node, at: int) -> Any:
+    """Return codes of a step, or constant codes, with scale and zero-point behind."""
+    if node.inputs[at] in reader.constants:
+        q, scale, zero = (constant_input(reader, node, at + i) for i in range(3))
+        return Fixed(q, scale, zero, 0)
+    return codes_of(reader, node, at, grid_of(reader, node, at + 1, at + 2))
+
+
+def store_operator(
+    reader: Reader, node: Node, op: str, inputs: tuple[Any, ...], y: Grid
+) -> None:
+    """Add the step of a float operator between quantizers, written as one of codes."""
+    reals = [Real(*v) if isinstance(v, Codes) else v for v in inputs]
+    keys = [f"{node.output}.input{i}" for i in range(len(reals))]
+    reader.values |= dict(zip(keys, reals, strict=True))
+    inner = node._replace(op=op, inputs=keys)
+    float_operator(reader, inner)
+    store_quantized(reader, node, reader.values[node.output], y)
+    for key in keys:
+        del reader.values[key]
+
+
+def check_channels_first(node: Node) -> None:
+    """Raise for planes whose channels stand last."""
     if node.attributes.get("channels_last"):
         raise unsupported(node, "channels_last must be 0")
-    source = source_of(reader, node, 0, grid_of(reader, node, 1, 2))
-    y = grid_of(reader, node, 3, 4)
-    store_pool(reader, node, source, y)
 
 
-def dequantize(reader: Reader, node: Node) -> None:
+def dequantize_linear(reader: Reader, node: Node) -> None:
     """Codes of a step or constant codes as real numbers."""
     if node.inputs[0] in reader.constants:
-        q, scale = (fixed(reader, node, at) for at in (0, 1))
-        zero = fixed(reader, node, 2, np.zeros((), q.dtype))
+        q, scale = (constant_input(reader, node, at) for at in (0, 1))
+        zero = constant_input(reader, node, 2, np.zeros((), q.dtype))
         axis = int(node.attributes.get("axis", 1))
-        reader.values[node.output] = Fixed(q, scale, zero, axis)
+        block = int(node.attributes.get("block_size", 0))
+        reader.values[node.output] = Fixed(q, scale, zero, axis, block)
         return
-    source = source_of(reader, node, 0, grid_of(reader, node, 1, 2))
-    reader.values[node.output] = Real(source)
+    codes = codes_of(reader, node, 0, grid_of(reader, node, 1, 2))
+    reader.values[node.output] = Real(*codes)
 
 
-def quantize(reader: Reader, node: Node) -> None:
-    """The input, or what a float layer gives, as codes."""
+def quantize_linear(reader: Reader, node: Node) -> None:
+    """The input, constant weights, or a float expression as codes."""
+    value = value_of(reader, node, 0)
+    if isinstance(value, np.ndarray):
+        reader.constants[node.output] = quantize_constant(reader, node, value)
+        return
     y = grid_of(reader, node, 1, 2)
     if node.inputs[0] == reader.input.name:
-        image(reader, node.output, y)
+        store_image(reader, node.output, y)
         return
-    sums = reader.values.get(node.inputs[0])
-    if isinstance(sums, Real) and y[:2] == reader.steps[sums.step].grid[:2]:
-        reader.values[node.output] = Codes(sums.step)
+    if isinstance(value, Real) and y[:2] == reader.steps[value.step].grid[:2]:
+        store_same(reader, node, value)
         return
-    if not isinstance(sums, Sums):
-        raise unsupported(node, f"{node.inputs[0]!r} is not the output of a layer")
-    y = y._replace(q_min=max(y.q_min, y.zero_point)) if sums.relu else y
-    if sums.weights is None:
-        store_pool(reader, node, sums.source, y)
-    else:
-        store_layer(reader, node, sums.source, sums.weights, y)
-
-
-def real_source(reader: Reader, node: Node) -> str:
-    """Return the step whose dequantized codes a float layer reads."""
-    value = reader.values.get(node.inputs[0])
-    if not isinstance(value, Real):
-        raise unsupported(node, f"{node.inputs[0]!r} must be dequantized codes")
-    return value.step
-
-
-def real_layer(reader: Reader, node: Node) -> None:
-    """Conv, Gemm or MatMul of dequantized codes, weights and bias."""
-    source, attributes = real_source(reader, node), dict(node.attributes)
-    w = reader.values.get(node.inputs[1])
-    if not isinstance(w, Fixed):
-        raise unsupported(node, "weights must be dequantized constants")
-    q = w.q
-    if node.op != "Conv":
-        check_gemm(node)
-        q = q if attributes.pop("transB", 0) else q.T
-        attributes = {}
-    bias = np.zeros(len(q), np.int32)
-    if len(node.inputs) > 2:
-        given = reader.values.get(node.inputs[2])
-        if not isinstance(given, Fixed) or given.q.dtype != np.int32:
-            raise unsupported(node, "the bias must be dequantized int32")
-        check_bias(node, given, reader.steps[source].grid, w)
-        bias = given.q
-    weights = Weights(q, w.scale, w.zero_point, bias, attributes)
-    reader.values[node.output] = Sums(source, weights)
-
-
-def check_bias(node: Node, bias: Fixed, x: Grid, w: Fixed) -> None:
-    """Raise unless one step of the bias is one step of the sums."""
-    want = np.float32(x.scale) * w.scale
-    if np.any(bias.zero_point) or not np.allclose(bias.scale, want, rtol=1e-5, atol=0):
-        raise unsupported(node, "the scale of the bias must be x_scale * w_scale")
-
-
-def real_pool(reader: Reader, node: Node) -> None:
-    """GlobalAveragePool of dequantized codes."""
-    reader.values[node.output] = Sums(real_source(reader, node), None)
-
-
-def relu(reader: Reader, node: Node) -> None:
-    """Relu of what a float layer gives."""
-    sums = reader.values.get(node.inputs[0])
-    if not isinstance(sums, Sums):
-        raise unsupported(node, f"{node.inputs[0]!r} is not the output of a layer")
-    reader.values[node.output] = sums._replace(relu=True)
-
-
-def clip(reader: Reader, node: Node) -> None:
-    """Clip of codes: a smaller grid."""
-    grid = reader.steps[source_of(reader, node, 0)].grid
-    low = int(fixed(reader, node, 1, grid.q_min).item())
-    high = int(fixed(reader, node, 2, grid.q_max).item())
-    low, high = max(low, grid.q_min), min(high, grid.q_max)
-    if not low <= grid.zero_point <= high:
-        raise unsupported(node, f"[{low}, {high}] leaves the zero-point out")
-    renamed(reader, node, grid=grid._replace(q_min=low, q_max=high))
-
-
-def flatten(reader: Reader, node: Node) -> None:
-    """Flatten, Reshape or Squeeze of pooled features; of a float layer nothing else."""
-    value = reader.values.get(node.inputs[0])
-    if isinstance(value, Sums) and value.weights is None:
-        reader.values[node.output] = value
-        return
-    step = reader.steps[value.step] if isinstance(value, Codes | Real) else None
-    if not isinstance(step, PoolStep):
-        raise unsupported(node, "only pooled features are flattened")
     if isinstance(value, Real):
-        reader.values[node.output] = value
+        float_operator(reader, node._replace(op="Identity", inputs=node.inputs[:1]))
+        value = reader.values[node.output]
+    if not isinstance(value, Term):
+        raise unsupported(node, f"{node.inputs[0]!r} is not the output of a layer")
+    store_quantized(reader, node, value, y)
+
+
+def store_same(reader: Reader, node: Node, value: Real) -> None:
+    """Keep codes that are quantized to their own grid, in the shape they have now."""
+    step = reader.steps[value.step]
+    pooled = isinstance(step, PoolStep)
+    if step.shape == value.shape or pooled or isinstance(step, ImageStep):
+        reader.values[node.output] = Codes(*value)
     else:
-        renamed(reader, node)
+        options = {"shape": value.shape}
+        made = Arrangement("reshape", options, value.shape)
+        flat = Real(step.name, step.shape)
+        store_rearranged(reader, node.output, flat, made)
+
+
+def quantize_constant(reader: Reader, node: Node, v: Any) -> Any:
+    """Return the codes of constant weights, per tensor or per index of an axis."""
+    scale = constant_input(reader, node, 1).astype(np.float32)
+    zero = constant_input(reader, node, 2, np.uint8(0))
+    axis = int(node.attributes.get("axis", 1)) % max(v.ndim, 1)
+    shape = (-1, *(1,) * (v.ndim - 1 - axis)) if scale.size > 1 else ()
+    info = np.iinfo(zero.dtype)
+    return quantize(
+        v.astype(np.float32),
+        scale.reshape(shape),
+        zero.astype(np.int64).reshape(shape if zero.size > 1 else ()),
+        q_min=info.min,
+        q_max=info.max,
+    ).astype(zero.dtype)
+
+
+def relu_or_clip(reader: Reader, node: Node) -> None:
+    """Clip of codes: a smaller grid; of floats, an operator between quantizers."""
+    value = value_of(reader, node, 0)
+    if not isinstance(value, Codes):
+        float_operator(reader, node)
+        return
+    grid = reader.steps[value.step].grid
+    low = int(constant_input(reader, node, 1, grid.q_min).item())
+    high = int(constant_input(reader, node, 2, grid.q_max).item())
+    low, high = max(low, grid.q_min), min(high, grid.q_max)
+    if low > high:
+        raise unsupported(node, f"no code lies in [{low}, {high}]")
+    smaller = grid._replace(q_min=low, q_max=high)
+    if low <= grid.zero_point <= high and rename(reader, node, value, grid=smaller):
+        return
+    options = {"q_min": low, "q_max": high}
+    source = stored_as(reader, value)
+    store(
+        reader,
+        OperationStep(
+            node.output, (source.name,), ("x",), value.shape, "clip", options, smaller
+        ),
+    )
 
 
 def identity(reader: Reader, node: Node) -> None:
     """Another name."""
-    if isinstance(reader.values.get(node.inputs[0]), Codes):
-        renamed(reader, node)
-    else:
-        reader.values[node.output] = reader.values.get(node.inputs[0])
+    value = value_of(reader, node, 0)
+    if not isinstance(value, Codes) or not rename(reader, node, value):
+        reader.values[node.output] = value
 
 
-CONTRIB = "com.microsoft"
 HANDLERS: Mapping[tuple[str, str], Callable[[Reader, Node], None]] = {
     ("", "QLinearConv"): qlinear_conv,
     ("", "QLinearMatMul"): qlinear_matmul,
     (CONTRIB, "QGemm"): qgemm,
-    (CONTRIB, "QLinearGlobalAveragePool"): qlinear_pool,
-    ("", "DequantizeLinear"): dequantize,
-    ("", "QuantizeLinear"): quantize,
-    ("", "Conv"): real_layer,
-    ("", "Gemm"): real_layer,
-    ("", "MatMul"): real_layer,
-    ("", "GlobalAveragePool"): real_pool,
-    ("", "Relu"): relu,
-    ("", "Clip"): clip,
-    ("", "Flatten"): flatten,
-    ("", "Reshape"): flatten,
-    ("", "Squeeze"): flatten,
+    (CONTRIB, "QLinearGlobalAveragePool"): qlinear_global_pool,
+    (CONTRIB, "QLinearAveragePool"): qlinear_pool,
+    (CONTRIB, "QLinearAdd"): qlinear_binary,
+    (CONTRIB, "QLinearMul"): qlinear_binary,
+    (CONTRIB, "QLinearConcat"): qlinear_concat,
+    (CONTRIB, "QLinearSigmoid"): qlinear_function,
+    (CONTRIB, "QLinearLeakyRelu"): qlinear_function,
+    (CONTRIB, "QLinearSoftmax"): qlinear_function,
+    ("", "DequantizeLinear"): dequantize_linear,
+    ("", "QuantizeLinear"): quantize_linear,
+    (CONTRIB, "DequantizeLinear"): dequantize_linear,
+    (CONTRIB, "QuantizeLinear"): quantize_linear,
+    ("", "Clip"): relu_or_clip,
     ("", "Identity"): identity,
+    ("", "Dropout"): identity,
 }

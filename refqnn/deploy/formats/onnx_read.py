@@ -1,59 +1,31 @@
-"""The graph of an ONNX quantized model: nodes, constants, what tensors hold."""
+"""Read the graph of an ONNX model: its constants, and what each tensor holds.
+
+Codes    integers that a step stores            Real    the same, dequantized
+Fixed    constant codes with their scales       Term    a float expression of those
+an array of numbers
+"""
 
 import importlib
 import os
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from refqnn._types import Array
+from refqnn._types import Array, Float
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.onnx_graph import package
-from refqnn.deploy.formats.onnx_layer import Weights
-from refqnn.deploy.steps import ImageStep, Step
+from refqnn.deploy.operations import OperationStep
+from refqnn.deploy.steps import ImageStep, PoolStep, Shape, Step
 
-GRIDS = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-(2**15), 2**15 - 1)}
-
-
-class Codes(NamedTuple):
-    """Codes that a step stores."""
-
-    step: str
-
-
-class Real(NamedTuple):
-    """Codes that a step stores, dequantized."""
-
-    step: str
-
-
-class Fixed(NamedTuple):
-    """Constant codes, dequantized."""
-
-    q: Array
-    scale: Array
-    zero_point: Array
-    axis: int
-
-
-class Sums(NamedTuple):
-    """What a float layer between quantizers gives."""
-
-    source: str
-    weights: Weights | None  # None: the mean of every plane
-    relu: bool = False
-
-
-class Reader(NamedTuple):
-    """What is known so far, by the names of tensors."""
-
-    constants: dict[str, Array]
-    values: dict[str, Any]
-    steps: dict[str, Step]
-    uses: dict[str, int]
-    input: Any
+GRIDS = {
+    "uint8": (0, 255),
+    "int8": (-128, 127),
+    "int16": (-(2**15), 2**15 - 1),
+    "uint16": (0, 2**16 - 1),
+}
 
 
 class Node(NamedTuple):
@@ -69,6 +41,68 @@ class Node(NamedTuple):
         return f"{self.op} (node {self.name!r}, output {self.output!r})"
 
 
+class Codes(NamedTuple):
+    """Codes that a step stores, and their shape in the model without the batch."""
+
+    step: str
+    shape: Shape
+
+
+class Real(NamedTuple):
+    """Codes that a step stores, dequantized."""
+
+    step: str
+    shape: Shape
+
+
+class Fixed(NamedTuple):
+    """Constant codes with one scale, one for every index of an axis, or for blocks."""
+
+    q: Array
+    scale: Array
+    zero_point: Array
+    axis: int
+    block: int = 0
+
+    def real(self) -> Float:
+        """float32(s) (q - z), in float64"""
+        scale, zero = (self.along(v) for v in (self.scale, self.zero_point))
+        steps = (self.q.astype(np.int64) - zero.astype(np.int64)).astype(np.float32)
+        return (scale.astype(np.float32) * steps).astype(np.float64)
+
+    def along(self, v: Array) -> Array:
+        """View one value per index, or per block, so that it broadcasts against q."""
+        if self.block:
+            wide = np.repeat(v, self.block, self.axis)
+            return np.take(wide, np.arange(self.q.shape[self.axis]), self.axis)
+        if v.size == 1 or v.ndim == self.q.ndim:
+            return v.reshape(()) if v.size == 1 else v
+        return v.reshape(-1, *(1,) * (self.q.ndim - 1 - self.axis % self.q.ndim))
+
+
+class Term(NamedTuple):
+    """An operator of floats whose value no step stores, and its shape."""
+
+    op: str
+    inputs: tuple[Any, ...]
+    attributes: Mapping[str, Any]
+    shape: Shape
+    node: Node
+
+
+@final
+@dataclass
+class Reader:
+    """What is known so far, by the names of tensors."""
+
+    constants: dict[str, Array]
+    uses: Mapping[str, int]
+    input: Any
+    opset: int
+    values: dict[str, Any] = field(default_factory=dict)
+    steps: dict[str, Step] = field(default_factory=dict)
+
+
 def read_model(path: str | os.PathLike[str]) -> Any:
     """Read a file; raise ValueError where it is no ONNX model."""
     content = Path(path).read_bytes()
@@ -82,10 +116,10 @@ def read_model(path: str | os.PathLike[str]) -> Any:
     return made
 
 
-def start(graph: Any) -> Reader:
-    """Return the constants, and the one input that is none."""
-    to_array = package("onnx.numpy_helper").to_array
-    constants = {t.name: to_array(t) for t in graph.initializer}
+def start(made: Any) -> Reader:
+    """Read the constants of a model; raise unless one input is not among them."""
+    graph = made.graph
+    constants = {t.name: array_of(t) for t in graph.initializer}
     free = [v for v in graph.input if v.name not in constants]
     if len(free) != 1:
         names = [v.name for v in free]
@@ -94,11 +128,27 @@ def start(graph: Any) -> Reader:
     for proto in graph.node:
         for name in proto.input:
             uses[name] = uses.get(name, 0) + 1
-    return Reader(constants, {}, {}, uses, free[0])
+    opsets = [s.version for s in made.opset_import if s.domain in {"", "ai.onnx"}]
+    return Reader(constants, uses, free[0], max(opsets, default=1))
+
+
+def array_of(tensor: Any) -> Array:
+    """Return the array of a tensor; codes of 4 bits become int8 or uint8."""
+    if tensor.data_location == package("onnx").TensorProto.EXTERNAL:
+        raise ValueError(
+            f"the data of {tensor.name!r} stand in another file: load the model with "
+            "onnx.load and pass it"
+        )
+    array = np.asarray(package("onnx.numpy_helper").to_array(tensor))
+    if array.dtype.name in {"int4", "uint4", "int2", "uint2"}:
+        return array.astype(np.int8 if array.dtype.name[0] == "i" else np.uint8)
+    return array
 
 
 def read_node(proto: Any) -> Node:
-    """Return a node of one output."""
+    """Return a node of one output; raise where it has none."""
+    if not proto.output:
+        raise ValueError(f"{proto.op_type} (node {proto.name!r}) has no output")
     value = package("onnx.helper").get_attribute_value
     attributes = {a.name: value(a) for a in proto.attribute}
     return Node(
@@ -112,9 +162,13 @@ def read_node(proto: Any) -> Node:
 
 def constant_of(node: Node) -> Array:
     """Return the array of a Constant node."""
+    for key in ("value_float", "value_floats", "value_int", "value_ints"):
+        if key in node.attributes:
+            dtype = np.float32 if "float" in key else np.int64
+            return np.asarray(node.attributes[key], dtype)
     if "value" not in node.attributes:
         raise ValueError(f"{node}: only the attribute value is supported")
-    return np.asarray(package("onnx.numpy_helper").to_array(node.attributes["value"]))
+    return array_of(node.attributes["value"])
 
 
 def unsupported(node: Node, why: str) -> ValueError:
@@ -122,8 +176,8 @@ def unsupported(node: Node, why: str) -> ValueError:
     return ValueError(f"{node} is not supported: {why}")
 
 
-def fixed(reader: Reader, node: Node, at: int, default: Any = None) -> Array:
-    """Return a constant input of a node."""
+def constant_input(reader: Reader, node: Node, at: int, default: Any = None) -> Array:
+    """Return a constant input of a node, or the default where it is left out."""
     name = node.inputs[at] if at < len(node.inputs) else ""
     if not name:
         return np.asarray(default)
@@ -132,10 +186,18 @@ def fixed(reader: Reader, node: Node, at: int, default: Any = None) -> Array:
     return reader.constants[name]
 
 
+def value_of(reader: Reader, node: Node, at: int) -> Any:
+    """Return what an input of a node holds; None where it is left out."""
+    name = node.inputs[at] if at < len(node.inputs) else ""
+    if name in reader.constants:
+        return reader.constants[name]
+    return reader.values.get(name)
+
+
 def grid_of(reader: Reader, node: Node, scale_at: int, zero_at: int) -> Grid:
     """Return the grid of a scale and a zero-point, both of one element."""
-    scale = fixed(reader, node, scale_at).astype(np.float32)
-    zero = fixed(reader, node, zero_at, np.uint8(0))
+    scale = constant_input(reader, node, scale_at).astype(np.float32)
+    zero = constant_input(reader, node, zero_at, np.uint8(0))
     if scale.size != 1 or zero.size != 1 or zero.dtype.name not in GRIDS:
         raise ValueError(
             f"{node}: codes need one scale and one zero-point of {list(GRIDS)}, "
@@ -144,11 +206,11 @@ def grid_of(reader: Reader, node: Node, scale_at: int, zero_at: int) -> Grid:
     return Grid(float(scale.item()), int(zero.item()), *GRIDS[zero.dtype.name])
 
 
-def source_of(reader: Reader, node: Node, at: int, grid: Grid | None = None) -> str:
-    """Return the step whose codes a node reads; the image becomes a step here."""
+def codes_of(reader: Reader, node: Node, at: int, grid: Grid | None = None) -> Codes:
+    """Return the codes that a node reads; the image becomes a step here."""
     name = node.inputs[at]
     if name == reader.input.name and grid is not None:
-        image(reader, name, grid)
+        store_image(reader, name, grid)
     value = reader.values.get(name)
     if not isinstance(value, Codes):
         raise unsupported(node, f"{name!r} holds no codes of a layer before it")
@@ -161,20 +223,22 @@ def source_of(reader: Reader, node: Node, at: int, grid: Grid | None = None) -> 
             f"{node}: reads scale {grid.scale} and zero-point {grid.zero_point}, "
             f"{value.step!r} stores {known.scale} and {known.zero_point}"
         )
-    return value.step
+    return value
 
 
-def image(reader: Reader, name: str, grid: Grid) -> None:
+def store_image(reader: Reader, name: str, grid: Grid) -> None:
     """Make the codes of the input the first step; int8 codes become codes + 128."""
     kind = reader.input.type.tensor_type
     sizes = tuple(d.dim_value for d in kind.shape.dim)
-    if len(sizes) != 4 or not all(sizes[1:]):
-        raise ValueError(f"the input must be (N, C, H, W), C, H and W known: {sizes}")
+    if len(sizes) not in {2, 4} or not all(sizes[1:]):
+        raise ValueError(
+            f"the input must be (N, C, H, W) or (N, I), all but N known: {sizes}"
+        )
     if unsigned(grid)[2:] != GRIDS["uint8"]:
         raise ValueError("the codes of the input must be uint8 or int8")
     if name not in reader.values:
         reader.steps[name] = ImageStep(name, sizes[1:], unsigned(grid))
-        reader.values[name] = Codes(name)
+        reader.values[name] = Codes(name, sizes[1:])
 
 
 def unsigned(grid: Grid) -> Grid:
@@ -188,18 +252,59 @@ def unsigned(grid: Grid) -> Grid:
     return Grid(scale, zero_point + shift, low + shift, high + shift)
 
 
-def store(reader: Reader, step: Step) -> None:
-    """Add a step and the codes it stores."""
+def store(reader: Reader, step: Step, shape: Shape | None = None) -> Codes:
+    """Add a step, and the codes it stores under its name."""
     reader.steps[step.name] = step
-    reader.values[step.name] = Codes(step.name)
+    codes = Codes(step.name, step.shape if shape is None else shape)
+    reader.values[step.name] = codes
+    return codes
 
 
-def renamed(reader: Reader, node: Node, **changes: Any) -> None:
-    """Call the last step after the output of a node, with other fields where given."""
-    name = source_of(reader, node, 0)
-    if reader.uses[node.inputs[0]] != 1:
-        raise unsupported(node, "its input is read by others, too")
-    step = reader.steps.pop(name)
-    if isinstance(step, ImageStep):
-        raise unsupported(node, "it changes the image")
-    store(reader, replace(step, name=node.output, **changes))
+def stored_as(reader: Reader, value: Codes | Real) -> Step:
+    """Return the step whose codes have the shape of a value; reshape where they differ.
+
+    Pooled codes are stored as (C,) and read as (C, 1, 1), or the other way around.
+    """
+    step = reader.steps[value.step]
+    if step.shape == value.shape:
+        return step
+    name = f"{value.step}.{'x'.join(map(str, value.shape))}"
+    if name not in reader.steps:
+        options = {"shape": value.shape}
+        reader.steps[name] = OperationStep(
+            name, (value.step,), ("x",), value.shape, "reshape", options, step.grid
+        )
+    return reader.steps[name]
+
+
+def rename(reader: Reader, node: Node, value: Codes, **changes: Any) -> bool:
+    """Call the step of a value after the output of a node, if only the node reads it.
+
+    Fields in ``changes`` are replaced. False where others read the step, too.
+    """
+    step = reader.steps[value.step]
+    if reader.uses[node.inputs[0]] != 1 or value.step != node.inputs[0]:
+        return False
+    if isinstance(step, ImageStep) or any(
+        value.step in sources_of(other) for other in reader.steps.values()
+    ):
+        return False
+    del reader.steps[value.step]
+    store(reader, replace(step, name=node.output, **changes), value.shape)
+    return True
+
+
+def sources_of(step: Step) -> tuple[str, ...]:
+    """Return the names of the steps that a step reads."""
+    several = getattr(step, "sources", None)
+    if several is not None:
+        return tuple(several)
+    names = (getattr(step, "source", ""), getattr(step, "skip_source", ""))
+    return tuple(name for name in names if name)
+
+
+def is_pooled(reader: Reader, value: Any) -> bool:
+    """Return whether a value is the mean of every plane, stored as (C,)."""
+    return isinstance(value, Codes | Real) and isinstance(
+        reader.steps[value.step], PoolStep
+    )

@@ -17,6 +17,7 @@ import numpy as np
 from refqnn._types import Array
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.fields import check_steps
+from refqnn.deploy.operations import Instruction, OperationStep, RealStep
 from refqnn.deploy.steps import (
     ImageStep,
     LayerStep,
@@ -27,11 +28,21 @@ from refqnn.deploy.steps import (
     Sum,
 )
 from refqnn.files import Unreadable, digest, parse_json, read_headed, write_npz
+from refqnn.geometry import Window
 
 FORMAT = "refqnn integer network 1"
 KINDS = {
     kind.__name__: kind
-    for kind in (ImageStep, LayerStep, ResidualStep, PoolStep, Sum, Shortcut)
+    for kind in (
+        ImageStep,
+        LayerStep,
+        ResidualStep,
+        PoolStep,
+        OperationStep,
+        RealStep,
+        Sum,
+        Shortcut,
+    )
 }
 
 
@@ -70,13 +81,22 @@ def read_steps(path: str | os.PathLike[str]) -> tuple[Step, ...]:
     return restored
 
 
-def describe(value: Any, path: str, arrays: dict[str, Array]) -> Any:
+def describe(value: Any, path: str, arrays: dict[str, Array]) -> Any:  # noqa: PLR0911 - one return a kind
     """Return a step as plain values for JSON; its arrays go to ``arrays`` by path."""
     if isinstance(value, np.ndarray):
         arrays[path] = value
         return {"array": path}
     if isinstance(value, Grid):
         return {"grid": list(value)}
+    if isinstance(value, Window):
+        return {"window": list(value)}
+    if isinstance(value, Instruction):
+        return {"instruction": describe(tuple(value), path, arrays)}
+    if isinstance(value, Mapping):
+        items = {k: describe(v, f"{path}/{k}", arrays) for k, v in value.items()}
+        return {"options": items}
+    if isinstance(value, tuple):
+        return [describe(v, f"{path}/{i}", arrays) for i, v in enumerate(value)]
     if dataclasses.is_dataclass(value):
         fields = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
         held = {name: describe(v, f"{path}/{name}", arrays) for name, v in fields}
@@ -84,7 +104,7 @@ def describe(value: Any, path: str, arrays: dict[str, Array]) -> Any:
     return value
 
 
-def restore(value: Any, arrays: Mapping[str, Array]) -> Any:
+def restore(value: Any, arrays: Mapping[str, Array]) -> Any:  # noqa: PLR0911 - one return a kind
     """Undo ``describe``."""
     if isinstance(value, list):
         return tuple(restore(entry, arrays) for entry in value)
@@ -94,5 +114,11 @@ def restore(value: Any, arrays: Mapping[str, Array]) -> Any:
         return arrays[value["array"]]
     if "grid" in value:
         return Grid(*value["grid"])
+    if "window" in value:
+        return Window(*restore(value["window"], arrays))
+    if "instruction" in value:
+        return Instruction(*restore(value["instruction"], arrays))
+    if "options" in value:
+        return {k: restore(v, arrays) for k, v in value["options"].items()}
     fields = {name: restore(v, arrays) for name, v in value["fields"].items()}
     return KINDS[value["kind"]](**fields)

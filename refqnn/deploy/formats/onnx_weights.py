@@ -1,9 +1,11 @@
-"""One layer of an ONNX quantized model as a step of integers.
+"""Constant weights of an ONNX layer as the accumulators of a step.
 
+    acc = bias + sum (w - w_zero) (x - x_zero),    one step of it is x_scale w_scale
     codes = clip(y_zero + rint(float32(acc) * r))
     r = x_scale * w_scale / y_scale, rounded to float32 after each operation        (1)
 
-A float32 number has 24 bits, so the 31-bit multiplier holds r exactly.
+A float32 number has 24 bits, so the 31-bit multiplier holds r exactly. Weights less
+their zero-point have up to 9 bits: uint8 codes with any zero-point fit.
 """
 
 from typing import Any, NamedTuple
@@ -14,6 +16,7 @@ from refqnn._types import Array, Int
 from refqnn.cost import signed_bits
 from refqnn.deploy.build import output_shape
 from refqnn.deploy.fold import INT32_MAX, accumulator_range, check_sums
+from refqnn.deploy.formats.onnx_windows import window_of
 from refqnn.deploy.steps import Step, Sum
 from refqnn.geometry import window
 
@@ -34,19 +37,13 @@ def weighted_sum(
     what: str, name: str, source: Step, weights: Weights
 ) -> tuple[Sum, tuple[int, ...]]:
     """Return the accumulators of a layer and their shape; errors call it ``what``."""
-    check_scales(what, weights)
-    w = signed_weights(what, weights)
-    attributes, x = weights.attributes, source.grid
-    if attributes.get("auto_pad", "NOTSET") != "NOTSET":
-        raise ValueError(f"{what}: auto_pad must be NOTSET, pads written out")
-    groups = int(attributes.get("group", 1))
-    pads = attributes.get("pads", [0, 0, 0, 0])
-    at = window(
-        w.shape[2:] or 1,
-        stride=tuple(attributes.get("strides", (1, 1))),
-        padding=((pads[0], pads[2]), (pads[1], pads[3])),
-        dilation=tuple(attributes.get("dilations", (1, 1))),
-    )
+    check_sizes(what, weights)
+    w = centred_weights(what, weights)
+    x, groups = source.grid, int(weights.attributes.get("group", 1))
+    at = window(1)
+    if w.ndim == 4:
+        kernel = (w.shape[2], w.shape[3])
+        at = window_of(weights.attributes, kernel, source.shape, what)
     shape = output_shape(what, w, at, groups, source.shape)
     check_sums(what, w, x.zero_point)
     step = np.float64(np.float32(x.scale)) * weights.scale.astype(np.float64)
@@ -72,20 +69,20 @@ def weighted_sum(
     return total, shape
 
 
-def signed_weights(what: str, weights: Weights) -> Int:
-    """Return codes less their zero-point, int8; raise where they do not fit."""
+def centred_weights(what: str, weights: Weights) -> Int:
+    """Return codes less their zero-point: int8, or int16 where they need 9 bits."""
     zero = weights.zero_point.astype(np.int64).reshape(-1)
-    lifted = zero.reshape(-1, *(1,) * (weights.q.ndim - 1))
-    w = weights.q.astype(np.int64) - lifted
-    if w.ndim not in {2, 4} or w.min(initial=0) < -128 or w.max(initial=0) > 127:
+    w = weights.q.astype(np.int64) - zero.reshape(-1, *(1,) * (weights.q.ndim - 1))
+    if w.ndim not in {2, 4} or weights.q.dtype.itemsize > 1:
         raise ValueError(
-            f"{what}: weights less their zero-point must be int8 of two or four axes, "
-            f"got {w.shape}, {w.min(initial=0)} .. {w.max(initial=0)}"
+            f"{what}: weights must have 8 bits and two or four axes, got "
+            f"{weights.q.dtype} {w.shape}"
         )
-    return w.astype(np.int8)
+    narrow = w.min(initial=0) >= -128 and w.max(initial=0) <= 127
+    return w.astype(np.int8 if narrow else np.int16)
 
 
-def check_scales(what: str, weights: Weights) -> None:
+def check_sizes(what: str, weights: Weights) -> None:
     """Raise unless scale, zero-point and bias have one element a channel, or one."""
     channels = len(weights.q)
     for name, sizes in (("scale", {1, channels}), ("zero_point", {1, channels}),

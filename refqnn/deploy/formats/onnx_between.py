@@ -1,0 +1,330 @@
+"""A float expression between DequantizeLinear and QuantizeLinear as one step.
+
+    what the expression is                       what computes it
+    Conv, Gemm, MatMul of quantized weights      integer sums, requantized: LayerStep
+    GlobalAveragePool                            integer sums: PoolStep
+    Add, Mul, Concat, AveragePool, Softmax       ``refqnn.integer``, as onnxruntime
+    a function of one element                    a table of 256 codes
+    codes moved                                  codes moved
+    anything else that ``refqnn.deploy.real`` has    floats: RealStep
+
+A Relu or a Clip behind the first three rows is a smaller range of codes: both commute
+with the rounding.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from refqnn.deploy.build import layer_step, pool_step
+from refqnn.deploy.fold import Grid
+from refqnn.deploy.formats.onnx_options import OPTIONS
+from refqnn.deploy.formats.onnx_read import (
+    Codes,
+    Fixed,
+    Node,
+    Reader,
+    Real,
+    Term,
+    store,
+    stored_as,
+    unsupported,
+    value_of,
+)
+from refqnn.deploy.formats.onnx_rearrange import Arrangement, store_rearranged
+from refqnn.deploy.formats.onnx_weights import ROUNDING, Weights, weighted_sum
+from refqnn.deploy.operations import (
+    ARRANGEMENTS,
+    Instruction,
+    OperationStep,
+    RealStep,
+    dequantize32,
+    evaluate,
+    quantize32,
+)
+from refqnn.deploy.real import ELEMENTWISE, REAL
+from refqnn.integer.checks import code_dtype
+from refqnn.integer.tables import every_code
+
+SEMANTICS = "onnxruntime"
+MOVED = (*ARRANGEMENTS, "max_pool2d")
+
+
+def float_operator(reader: Reader, node: Node) -> None:
+    """Keep an operator of floats until its value is quantized."""
+    inputs = tuple(value_of(reader, node, at) for at in range(len(node.inputs)))
+    for name, value in zip(node.inputs, inputs, strict=True):
+        if name and not isinstance(value, Real | Term | Fixed | np.ndarray):
+            raise unsupported(node, f"{name!r} must be dequantized codes")
+    options = OPTIONS[node.op](reader, node, inputs)
+    given = [shaped(value) for value in inputs]
+    try:
+        with np.errstate(all="ignore"):
+            made = REAL[node.op](*given, **options)
+    except (ValueError, IndexError, TypeError) as error:
+        raise unsupported(node, str(error)) from error
+    shape = np.shape(made)
+    if not shape or shape[0] != 1:
+        raise unsupported(node, f"images must stay apart, its output is {shape}")
+    reader.values[node.output] = Term(node.op, inputs, options, shape[1:], node)
+
+
+def shaped(value: Any) -> Any:
+    """Return numbers in the shape of a value, for one image."""
+    if isinstance(value, Real | Term):
+        return np.zeros((1, *value.shape))
+    return value.real() if isinstance(value, Fixed) else value
+
+
+def store_quantized(reader: Reader, node: Node, value: Term, y: Grid) -> None:
+    """Add the step that computes the codes of a float expression on a grid."""
+    core, clamps = value, []
+    while core.op in {"Relu", "Clip"} and isinstance(core.inputs[0], Term):
+        if not all(isinstance(v, np.ndarray | None) for v in core.inputs[1:]):
+            break
+        clamps.append(core)
+        core = core.inputs[0]
+    low, high = y.q_min, y.q_max
+    for clamp in clamps:
+        ends = (quantize32(REAL[clamp.op](np.array(e), *clamp.inputs[1:],
+                **clamp.attributes), y) for e in (-1e30, 1e30))  # fmt: skip
+        least, most = (int(e) for e in ends)
+        low, high = max(low, least), min(high, most)
+    builder = STEPS.get(core.op) or (move if core.op in MOVED else None)
+    inside = low <= y.zero_point <= high
+    smaller = y._replace(q_min=low, q_max=max(low, high))
+    if builder and inside and builder(reader, node.output, core, smaller):
+        return
+    if not store_table(reader, node.output, value, y):
+        store_real(reader, node.output, value, y)
+
+
+def layer(reader: Reader, name: str, term: Term, y: Grid) -> bool:
+    """Store the step of a convolution or a product with quantized weights."""
+    x, w, *more = term.inputs
+    bias = more[0] if more else None
+    if not isinstance(x, Real) or not isinstance(w, Fixed) or w.block:
+        return False
+    q, axis, attributes = w.q, w.axis % w.q.ndim, dict(term.node.attributes)
+    if term.op != "Conv":
+        gemm = [
+            attributes.get(k, d)
+            for k, d in (("alpha", 1.0), ("beta", 1.0), ("transA", 0))
+        ]
+        if gemm != [1.0, 1.0, 0] or len(x.shape) != 1 or q.ndim != 2:
+            return False
+        if not attributes.get("transB"):
+            q, axis = q.T, 1 - axis
+        attributes = {}
+    if max(w.scale.size, w.zero_point.size) > 1 and axis != 0:
+        return False
+    whole = np.zeros(len(q), np.int32)
+    if bias is not None:
+        integers = bias_codes(reader, term.node, bias, x, w)
+        if integers is None or integers.size != len(q):
+            return False
+        whole = integers.reshape(-1)
+    weights = Weights(q, w.scale, w.zero_point, whole, attributes)
+    source = stored_as(reader, x)
+    total, shape = weighted_sum(str(term.node), name, source, weights)
+    store(reader, layer_step(str(term.node), source, total, shape, y, ROUNDING))
+    return True
+
+
+def bias_codes(reader: Reader, node: Node, bias: Any, x: Real, w: Fixed) -> Any:
+    """Return a bias as int32 in steps of the sums; None where it is not quantized.
+
+    Raises ValueError for another scale: runtimes that fuse the layer ignore it.
+    """
+    if not isinstance(bias, Fixed) or bias.q.dtype != np.int32:
+        return None
+    step = np.float32(reader.steps[x.step].grid.scale) * w.scale.astype(np.float32)
+    step = step.reshape(-1) if step.size > 1 else step
+    same = np.allclose(bias.scale, step, rtol=1e-5, atol=0)
+    if not same or np.any(bias.zero_point):
+        raise unsupported(node, "the scale of the bias must be x_scale * w_scale")
+    return bias.q
+
+
+def global_mean(reader: Reader, name: str, term: Term, y: Grid) -> bool:
+    """Store the step of the mean of every plane."""
+    (x,) = term.inputs
+    if not isinstance(x, Real):
+        return False
+    source = stored_as(reader, x)
+    step = pool_step(str(term.node), name, source, y, ROUNDING)
+    store(reader, step, term.shape)
+    return True
+
+
+def window_mean(reader: Reader, name: str, term: Term, y: Grid) -> bool:
+    """Store the step of the mean of every window."""
+    at = term.attributes["at"]
+    options = {
+        "kernel": at.kernel,
+        "stride": at.stride,
+        "padding": at.padding,
+        "count_include_pad": term.attributes["count_include_pad"],
+    }
+    return one_input(reader, name, term, y, "mean_pool2d", options)
+
+
+def softmax(reader: Reader, name: str, term: Term, y: Grid) -> bool:
+    """Store the step of a softmax."""
+    options = {"axis": term.attributes["axis"]}
+    return one_input(reader, name, term, y, "softmax", options)
+
+
+def one_input(
+    reader: Reader, name: str, term: Term, y: Grid, operation: str, options: Any
+) -> bool:
+    """Store an operation of ``refqnn.integer`` on one array of codes."""
+    x = term.inputs[0]
+    if not isinstance(x, Real):
+        return False
+    source = stored_as(reader, x)
+    grid = source.grid
+    options = options | {"x_scale": grid.scale, "x_zero_point": grid.zero_point}
+    options |= y._asdict() | {"semantics": SEMANTICS}
+    store(
+        reader,
+        OperationStep(name, (source.name,), ("x",), term.shape, operation, options, y),
+    )
+    return True
+
+
+def binary(reader: Reader, name: str, term: Term, y: Grid) -> bool:
+    """Store the step of a sum or a product of two arrays of codes."""
+    sources, arguments = [], []
+    options: dict[str, Any] = y._asdict() | {"semantics": SEMANTICS}
+    for key, value in zip("xy", term.inputs, strict=True):
+        if isinstance(value, Real):
+            step = stored_as(reader, value)
+            sources.append(step.name)
+            arguments.append(key)
+            scale, zero = step.grid.scale, step.grid.zero_point
+        elif (
+            isinstance(value, Fixed) and value.scale.size == 1 == value.zero_point.size
+        ):
+            options[key] = value.q
+            scale, zero = float(value.scale.item()), int(value.zero_point.item())
+        else:
+            return False
+        options |= {f"{key}_scale": scale, f"{key}_zero_point": zero}
+    operation = {"Add": "add", "Mul": "mul"}[term.op]
+    made = (tuple(sources), tuple(arguments), term.shape, operation, options, y)
+    store(reader, OperationStep(name, *made))
+    return True
+
+
+def concat(reader: Reader, name: str, term: Term, y: Grid) -> bool:
+    """Store the step that puts codes side by side."""
+    if not all(isinstance(v, Real) for v in term.inputs):
+        return False
+    steps = [stored_as(reader, v) for v in term.inputs]
+    options = {
+        "scales": tuple(s.grid.scale for s in steps),
+        "zero_points": tuple(s.grid.zero_point for s in steps),
+        "axis": term.attributes["axis"],
+        **y._asdict(),
+        "semantics": SEMANTICS,
+    }
+    names = tuple(s.name for s in steps)
+    store(reader, OperationStep(name, names, ("",), term.shape, "concat", options, y))
+    return True
+
+
+def move(reader: Reader, name: str, term: Term, y: Grid) -> bool:
+    """Store the step that moves codes, where both grids are one."""
+    x = term.inputs[0]
+    made = Arrangement(term.op, dict(term.attributes), term.shape)
+    if isinstance(x, Real):
+        if reader.steps[x.step].grid != y:
+            return False
+        store_rearranged(reader, name, x, made)
+        return True
+    pooled = made.operation == "reshape" and x.op == "GlobalAveragePool"
+    if pooled and made.shape == x.shape[:1]:  # as its step stores it
+        store_quantized(reader, term.node._replace(output=name), x, y)
+        reader.values[name] = Codes(name, made.shape)
+        return True
+    before = f"{name}.before"
+    store_quantized(reader, term.node._replace(output=before), x, y)
+    store_rearranged(reader, name, reader.values[before], made)
+    return True
+
+
+STEPS: Mapping[str, Callable[[Reader, str, Term, Grid], bool]] = {
+    "Conv": layer,
+    "Gemm": layer,
+    "MatMul": layer,
+    "GlobalAveragePool": global_mean,
+    "AveragePool": window_mean,
+    "Softmax": softmax,
+    "Add": binary,
+    "Mul": binary,
+    "Concat": concat,
+}
+
+
+def store_table(reader: Reader, name: str, term: Term, y: Grid) -> bool:
+    """Store a function of one code of 8 bits as its table."""
+    program, constants, sources = program_of(reader, term)
+    if len(sources) != 1 or any(v.size > 1 for v in constants.values()):
+        return False
+    source = reader.steps[sources[0]]
+    dtype = code_dtype(source.grid.q_min, source.grid.q_max)
+    if dtype.itemsize > 1 or not all(i.op in ELEMENTWISE for i in program):
+        return False
+    v = dequantize32(every_code(dtype), source.grid)
+    with np.errstate(all="ignore"):
+        table = quantize32(evaluate(program, {**constants, source.name: v}), y)
+    made = ((source.name,), ("x",), term.shape, "lookup", {"table": table}, y)
+    store(reader, OperationStep(name, *made))
+    return True
+
+
+def store_real(reader: Reader, name: str, term: Term, y: Grid) -> None:
+    """Store an expression that a runtime computes in floats."""
+    program, constants, sources = program_of(reader, term)
+    if not sources:
+        raise unsupported(term.node, "it reads no codes of a layer before it")
+    grids = tuple(reader.steps[source].grid for source in sources)
+    store(reader, RealStep(name, sources, grids, term.shape, program, constants, y))
+
+
+def program_of(
+    reader: Reader, term: Term
+) -> tuple[tuple[Instruction, ...], dict[str, Any], tuple[str, ...]]:
+    """Return the operators of an expression in order, its constants and its steps."""
+    program: list[Instruction] = []
+    constants: dict[str, Any] = {}
+    sources: dict[str, None] = {}
+    names: dict[int, str] = {}
+
+    def name_of(value: Any, fallback: str) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, Real):
+            step = stored_as(reader, value).name
+            sources[step] = None
+            return step
+        if isinstance(value, Term):
+            if id(value) not in names:
+                given = tuple(
+                    name_of(v, f"{value.node.output}.{i}")
+                    for i, v in enumerate(value.inputs)
+                )
+                names[id(value)] = f"{value.node.output}.real"
+                program.append(
+                    Instruction(
+                        value.op, given, names[id(value)], dict(value.attributes)
+                    )
+                )
+            return names[id(value)]
+        constants[fallback] = value.real() if isinstance(value, Fixed) else value
+        return fallback
+
+    name_of(term, "")
+    return tuple(program), constants, tuple(sources)

@@ -1,0 +1,208 @@
+"""ONNX operators that move codes and change none: windows of maxima, shapes, edges.
+
+They commute with quantization, so between two quantizers of one grid they act on codes,
+as onnxruntime computes them there.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refqnn._types import Array
+from refqnn.deploy.formats.onnx_read import (
+    Codes,
+    Fixed,
+    Node,
+    Reader,
+    Real,
+    Term,
+    constant_input,
+    rename,
+    store,
+    stored_as,
+    unsupported,
+    value_of,
+)
+from refqnn.deploy.formats.onnx_windows import pool_window, pooled_shape, reshaped
+from refqnn.deploy.operations import OperationStep
+from refqnn.deploy.steps import Shape
+
+
+class Arrangement(NamedTuple):
+    """An operation on an array (N, *shape), its options, and the shape it gives."""
+
+    operation: str
+    options: dict[str, Any]
+    shape: Shape
+
+
+def rearrange(reader: Reader, node: Node) -> None:
+    """Add an operator that moves the elements of its first input."""
+    value = value_of(reader, node, 0)
+    if isinstance(value, Fixed):
+        reader.values[node.output] = transposed_constant(node, value)
+        return
+    if not isinstance(value, Codes | Real | Term):
+        raise unsupported(node, f"{node.inputs[0]!r} is not the output of a layer")
+    made = REARRANGED[node.op](reader, node, value.shape)
+    if isinstance(value, Codes):
+        if made.operation == "reshape" and same_array(reader, value, made.shape):
+            moved = value._replace(shape=made.shape)
+            if not rename(reader, node, moved):
+                reader.values[node.output] = moved
+        else:
+            store_rearranged(reader, node.output, value, made)
+    elif made.operation == "reshape" and isinstance(value, Real):
+        reader.values[node.output] = value._replace(shape=made.shape)
+    else:
+        reader.values[node.output] = Term(
+            made.operation, (value,), made.options, made.shape, node
+        )
+
+
+def same_array(reader: Reader, value: Codes | Real, shape: Shape) -> bool:
+    """Return whether the step already stores its codes in this shape."""
+    return reader.steps[value.step].shape == shape
+
+
+def store_rearranged(
+    reader: Reader, name: str, value: Codes | Real, made: Arrangement
+) -> Codes:
+    """Add the step that moves codes."""
+    source = stored_as(reader, value)
+    options = made.options
+    if made.operation == "max_pool2d":
+        at = options["at"]
+        if at.dilation != (1, 1):
+            raise ValueError(f"{name}: max pools of codes have no dilation")
+        options = {"kernel": at.kernel, "stride": at.stride, "padding": at.padding}
+    if made.operation == "pad":
+        real = float(options["value"]) / source.grid.scale
+        code = int(np.clip(np.rint(real) + source.grid.zero_point, *source.grid[2:]))
+        options = options | {"value": code}
+    step = OperationStep(
+        name, (source.name,), ("x",), made.shape, made.operation, options, source.grid
+    )
+    return store(reader, step)
+
+
+def max_pool(_reader: Reader, node: Node, shape: Shape) -> Arrangement:
+    """Maximum of every window."""
+    at = pool_window(node.attributes, shape, str(node))
+    return Arrangement("max_pool2d", {"at": at}, pooled_shape(shape, at))
+
+
+def reshape(reader: Reader, node: Node, shape: Shape) -> Arrangement:
+    """Reshape to constant sizes."""
+    target = constant_input(reader, node, 1, node.attributes.get("shape"))
+    zero = not node.attributes.get("allowzero", 0)
+    sizes = reshaped(shape, target, allow_zero=not zero, what=str(node))
+    return Arrangement("reshape", {"shape": sizes}, sizes)
+
+
+def flatten(_reader: Reader, node: Node, shape: Shape) -> Arrangement:
+    """(N, ...)  ->  (N, all others)"""
+    if node.attributes.get("axis", 1) not in {1, -len(shape)}:
+        raise unsupported(node, "axis must be 1: images must stay apart")
+    sizes = (int(np.prod(shape)),)
+    return Arrangement("reshape", {"shape": sizes}, sizes)
+
+
+def squeeze(reader: Reader, node: Node, shape: Shape) -> Arrangement:
+    """Leave out axes of one element, or all but the batch."""
+    axes = axes_of(reader, node, 1 + len(shape))
+    if axes is None:
+        axes = [i + 1 for i, size in enumerate(shape) if size == 1]
+    if 0 in axes or any(shape[i - 1] != 1 for i in axes):
+        raise unsupported(node, f"axes {axes} of (N, {shape}) cannot be left out")
+    sizes = tuple(size for i, size in enumerate(shape) if i + 1 not in axes)
+    return Arrangement("reshape", {"shape": sizes}, sizes)
+
+
+def unsqueeze(reader: Reader, node: Node, shape: Shape) -> Arrangement:
+    """Put in axes of one element."""
+    given = np.ravel(constant_input(reader, node, 1, node.attributes.get("axes")))
+    axes = [int(a) % (1 + len(shape) + len(given)) for a in given]
+    if 0 in axes:
+        raise unsupported(node, "the batch must stay the first axis")
+    whole = [1, *shape]
+    for a in sorted(axes):
+        whole.insert(a, 1)
+    return Arrangement("reshape", {"shape": tuple(whole[1:])}, tuple(whole[1:]))
+
+
+def transpose(_reader: Reader, node: Node, shape: Shape) -> Arrangement:
+    """The axes in another order, the batch first."""
+    whole = 1 + len(shape)
+    axes = tuple(int(a) for a in node.attributes.get("perm", range(whole)[::-1]))
+    if axes[0] != 0:
+        raise unsupported(node, f"the batch must stay the first axis, perm is {axes}")
+    sizes = tuple(shape[a - 1] for a in axes[1:])
+    return Arrangement("transpose", {"axes": axes}, sizes)
+
+
+def pad(reader: Reader, node: Node, shape: Shape) -> Arrangement:
+    """Surround planes with a constant real number."""
+    mode = node.attributes.get("mode", "constant")
+    pads = np.ravel(constant_input(reader, node, 1, node.attributes.get("pads")))
+    value = constant_input(reader, node, 2, node.attributes.get("value", 0.0))
+    half = len(pads) // 2
+    widths = [(int(a), int(b)) for a, b in zip(pads[:half], pads[half:], strict=True)]
+    if mode != "constant" or len(node.inputs) > 3 or half != 1 + len(shape):
+        raise unsupported(node, "its mode must be constant, with pads for every axis")
+    if min(pads, default=0) < 0 or widths[0] != (0, 0):
+        raise unsupported(node, f"pads {pads.tolist()} cut, or surround the batch")
+    options = {"widths": tuple(widths[1:]), "value": float(np.ravel(value)[0])}
+    sizes = tuple(a + size + b for size, (a, b) in zip(shape, widths[1:], strict=True))
+    return Arrangement("pad", options, sizes)
+
+
+def slice_axes(reader: Reader, node: Node, shape: Shape) -> Arrangement:
+    """Elements of some axes, by start, end and step."""
+    keys = ("starts", "ends", "axes", "steps")
+    given = [
+        constant_input(reader, node, i + 1, node.attributes.get(key))
+        for i, key in enumerate(keys)
+    ]
+    starts, ends = (np.ravel(v) for v in given[:2])
+    axes = np.arange(len(starts)) if given[2].ndim == 0 else np.ravel(given[2])
+    steps = np.ones(len(starts), int) if given[3].ndim == 0 else np.ravel(given[3])
+    whole = (1, *shape)
+    kept = [
+        (int(a) % len(whole), np.arange(whole[int(a)])[int(s) : int(e) : int(k)])
+        for s, e, a, k in zip(starts, ends, axes, steps, strict=True)
+    ]
+    if any(a == 0 or not len(at) for a, at in kept):
+        raise unsupported(node, "images must stay apart, and something be left")
+    length = {a: len(at) for a, at in kept}
+    sizes = tuple(length.get(i + 1, size) for i, size in enumerate(shape))
+    return Arrangement("take", {"picks": tuple(kept)}, sizes)
+
+
+def axes_of(reader: Reader, node: Node, ndim: int) -> list[int] | None:
+    """Return the axes of a node, from its second input or its attribute."""
+    given = constant_input(reader, node, 1, node.attributes.get("axes"))
+    return None if given.dtype == object else [int(a) % ndim for a in np.ravel(given)]
+
+
+def transposed_constant(node: Node, value: Fixed) -> Fixed:
+    """Return constant codes with their axes in another order."""
+    ndim = value.q.ndim
+    if node.op != "Transpose" or value.block:
+        raise unsupported(node, "constants are transposed, nothing else")
+    axes = [int(a) for a in node.attributes.get("perm", range(ndim)[::-1])]
+    q: Array = value.q.transpose(axes)
+    return value._replace(q=q, axis=axes.index(value.axis % ndim))
+
+
+REARRANGED: Mapping[str, Callable[[Reader, Node, Shape], Arrangement]] = {
+    "MaxPool": max_pool,
+    "Reshape": reshape,
+    "Flatten": flatten,
+    "Squeeze": squeeze,
+    "Unsqueeze": unsqueeze,
+    "Transpose": transpose,
+    "Pad": pad,
+    "Slice": slice_axes,
+}

@@ -1,0 +1,169 @@
+"""The steps of an imported network that are no sum of products.
+
+    OperationStep   codes = an operation of ``refqnn.integer``, or codes rearranged
+    RealStep        codes = quantize(f(dequantized codes)): in floats, as in a runtime
+
+Every step carries its semantics: ``options`` holds the grids, windows and the form of
+the rounding that the operation is called with.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, final
+
+import numpy as np
+
+from refqnn._types import Array, Float, Int
+from refqnn.deploy.fold import Grid
+from refqnn.deploy.real import REAL
+from refqnn.integer.affine import quantize
+from refqnn.integer.checks import code_dtype
+
+Shape = tuple[int, ...]
+Values = Mapping[str, Array]
+
+#: operations of ``refqnn.integer`` that a step may name
+ARITHMETIC = (
+    "add",
+    "sub",
+    "mul",
+    "concat",
+    "lookup",
+    "mean_pool2d",
+    "max_pool2d",
+    "softmax",
+)
+
+
+def reshape(x: Int, *, shape: Shape) -> Int:
+    """x: (N, ...)  ->  (N, *shape)"""
+    return x.reshape(len(x), *shape)
+
+
+def transpose(x: Int, *, axes: Shape) -> Int:
+    """x: (N, ...)  ->  its axes in this order, the batch first"""
+    return np.ascontiguousarray(x.transpose(axes))
+
+
+def pad(x: Int, *, widths: tuple[tuple[int, int], ...], value: int) -> Int:
+    """x: (N, ...)  ->  every axis but the batch surrounded by the code ``value``"""
+    return np.pad(x, ((0, 0), *widths), constant_values=value)
+
+
+def clip(x: Int, *, q_min: int, q_max: int) -> Int:
+    """clip(x, q_min, q_max)"""
+    return np.clip(x, q_min, q_max)
+
+
+def take(x: Int, *, picks: tuple[tuple[int, Array], ...]) -> Int:
+    """x: (N, ...)  ->  x at the indices of each ``(axis, indices)``: a slice"""
+    for axis, indices in picks:
+        x = np.take(x, indices, axis)
+    return x
+
+
+#: codes rearranged, whose values no step changes
+ARRANGEMENTS: dict[str, Callable[..., Int]] = {
+    "reshape": reshape,
+    "transpose": transpose,
+    "pad": pad,
+    "clip": clip,
+    "take": take,
+}
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class OperationStep:
+    """codes = operation(the codes of its sources, options)"""
+
+    name: str
+    sources: tuple[str, ...]
+    #: the arguments of the operation that the sources are; "" for a list of them
+    arguments: tuple[str, ...]
+    shape: Shape
+    operation: str
+    options: Mapping[str, Any]
+    grid: Grid
+
+    def forward(self, values: Values, integer: Any) -> dict[str, Array]:
+        """sources: (N, ...)  ->  codes: (N, *shape)
+
+        Raises ValueError where the backend does not have the operation.
+        """
+        codes = [values[source] for source in self.sources]
+        function = ARRANGEMENTS.get(self.operation) or getattr(
+            integer, self.operation, None
+        )
+        if function is None:
+            raise ValueError(f"{self.name}: this backend has no {self.operation!r}")
+        if self.arguments == ("",):
+            return {self.name: function(codes, **self.options)}
+        given = dict(zip(self.arguments, codes, strict=True))
+        return {self.name: function(**given, **self.options)}
+
+
+class Instruction(NamedTuple):
+    """One operator of ONNX on real numbers, its inputs and its output by name."""
+
+    op: str
+    inputs: tuple[str, ...]
+    output: str
+    attributes: Mapping[str, Any]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class RealStep:
+    """codes = clip(round(f(s (q - z)) / scale) + zero_point), f in real numbers
+
+    What a runtime does not fuse stays in float32 there. Here f is computed in float64
+    and rounded to float32 once: codes agree except where the runtime's own roundings
+    cross a tie.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    grids: tuple[Grid, ...]  # of the sources
+    shape: Shape
+    program: tuple[Instruction, ...]
+    constants: Mapping[str, Array]
+    grid: Grid
+
+    def forward(self, values: Values, _integer: Any) -> dict[str, Array]:
+        """sources: (N, ...)  ->  codes: (N, *shape)"""
+        reals = {
+            name: dequantize32(values[name], grid)
+            for name, grid in zip(self.sources, self.grids, strict=True)
+        }
+        y = evaluate(self.program, {**self.constants, **reals})
+        return {self.name: quantize32(y, self.grid)}
+
+
+def evaluate(program: tuple[Instruction, ...], values: Mapping[str, Array]) -> Float:
+    """Run the instructions in float64 and return the output of the last."""
+    known = dict(values)
+    for op, inputs, output, attributes in program:
+        given = [known[name] if name else None for name in inputs]
+        known[output] = REAL[op](*given, **attributes)
+    return np.asarray(known[program[-1].output])
+
+
+def dequantize32(q: Int, grid: Grid) -> Float:
+    """float32(s) (q - z), rounded to float32 as a runtime does, in float64"""
+    steps = (q.astype(np.int64) - grid.zero_point).astype(np.float32)
+    return (np.float32(grid.scale) * steps).astype(np.float64)
+
+
+def quantize32(y: Float, grid: Grid) -> Int:
+    """clip(round(float32(y) / s) + z), the smallest dtype that holds the full codes"""
+    z, low, high = grid.zero_point, grid.q_min, grid.q_max
+    with np.errstate(over="ignore"):
+        q = quantize(
+            y.astype(np.float32),
+            np.float32(grid.scale),
+            z,
+            q_min=min(low, z),
+            q_max=max(high, z),
+        )
+    return np.clip(q, low, high).astype(code_dtype(low, high))

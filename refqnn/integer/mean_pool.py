@@ -1,0 +1,99 @@
+"""The mean of a window of codes, on a grid of its own.
+
+    exact         z + round(s_x / (s n) sum (q - z_x)), a rational number           (1)
+    onnxruntime   round(((... (v_1 + v_2) + ...) + v_n) / n / s + z),  v = s_x (q - z_x)
+    tflite        (sum q) / n, ties away from 0, on one grid
+
+onnxruntime (QLinearAveragePool, qlinear_pool.cc) adds float32 numbers row by row, with
+the zero-point inside the rounding, ties to even. TensorFlow Lite's AVERAGE_POOL_2D
+keeps the grid of its input and never counts padding.
+"""
+
+from fractions import Fraction
+
+import numpy as np
+
+from refqnn._types import Float, Int
+from refqnn.geometry import Padding, Pair, pad_planes, windows
+from refqnn.integer.arithmetic import (
+    SEMANTICS,
+    Semantics,
+    round_rational,
+    saturated_rint,
+)
+from refqnn.integer.checks import check_scale, code_dtype
+from refqnn.integer.pool import (
+    as_pool_operands,
+    avg_pool2d,
+    check_covered,
+    counts,
+    one_zero_point,
+)
+
+
+def mean_pool2d(
+    x: Int,
+    *,
+    kernel: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Padding = 0,
+    count_include_pad: bool = False,
+    x_scale: float,
+    x_zero_point: int,
+    scale: float,
+    zero_point: int,
+    q_min: int,
+    q_max: int,
+    semantics: Semantics = "exact",
+) -> Int:
+    """q = z + round(s_x / (s n) sum of the window of (x - z_x)), saturated
+
+    x: (N, C, H, W)  ->  (N, C, Ho, Wo), the smallest dtype that holds [q_min, q_max]
+
+    n counts the positions inside the plane, or Kh Kw with ``count_include_pad``.
+    Raises ValueError for what ``avg_pool2d`` refuses, for scales that are not positive
+    and finite, and, with "tflite", for two grids or counted padding.
+
+    >>> x = np.array([[[[1, 2], [2, 1]]]], np.uint8)
+    >>> mean_pool2d(x, kernel=2, x_scale=1.0, x_zero_point=0, scale=0.5, zero_point=1,
+    ...             q_min=0, q_max=255)
+    array([[[[4]]]], dtype=uint8)
+    """
+    if semantics not in SEMANTICS:
+        raise ValueError(
+            f"semantics must be one of {list(SEMANTICS)}, got {semantics!r}"
+        )
+    dtype = code_dtype(q_min, q_max)
+    x, at = as_pool_operands(x, kernel, stride, padding)
+    check_scale(np.array([x_scale, scale]))
+    zx = one_zero_point(x_zero_point, x)
+    if semantics == "tflite":
+        if (x_scale, zx) != (scale, zero_point) or count_include_pad:
+            raise ValueError(
+                'semantics="tflite" needs one grid and no counted padding, got '
+                f"scales {x_scale} and {scale}, zero-points {zx} and {zero_point}"
+            )
+        q = avg_pool2d(
+            x, kernel=kernel, stride=stride, padding=padding, count_include_pad=False
+        )
+        return np.clip(q, q_min, q_max).astype(dtype)
+    if not count_include_pad:
+        check_covered(at)
+    n = counts(x, at, count_include_pad=count_include_pad)
+    planes = pad_planes(x.astype(np.int64) - zx, at)
+    if semantics == "exact":
+        total = windows(planes, at).sum(axis=(-2, -1))
+        ratio = Fraction(float(x_scale)) / Fraction(float(scale))
+        q = np.zeros(total.shape, np.int64)
+        for count in np.unique(n):
+            means = round_rational([(total, ratio / int(count))])  # (1)
+            q = np.where(n == count, zero_point + means, q)
+    else:
+        v = windows(np.float32(x_scale) * planes.astype(np.float32), at)
+        total32 = np.zeros(v.shape[:4], np.float32)
+        for i, j in np.ndindex(*at.kernel):
+            total32 += v[..., i, j]  # padding adds 0
+        mean: Float = np.divide(total32, n, dtype=np.float32)
+        t: Float = mean / np.float32(scale) + np.float32(zero_point)
+        q = saturated_rint(t)
+    return np.clip(q, q_min, q_max).astype(dtype)

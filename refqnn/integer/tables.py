@@ -1,0 +1,203 @@
+"""Functions of one code as tables, and codes of several grids side by side.
+
+    q_y = table[q_x - q_min of its dtype],  one entry a code of 8 bits              (1)
+    table[q] = quantize(f(s_x (q - z_x)))                                           (2)
+    q_y = t_i + ((t_{i+1} - t_i) j + 64) >> 7,  q_x + 2^15 = 2^7 i + j              (3)
+
+(1) and (2) are how onnxruntime computes QLinearSigmoid, QLinearLeakyRelu and the inputs
+of QLinearConcat (qlinear_lookup_table.cc): f in float32, then y / s_y rounded ties to
+even, then the zero-point. (3) interpolates 513 entries for codes of 16 bits (TensorFlow
+Lite, kernels/internal/common.h, lut_lookup).
+"""
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Float, Int
+from refqnn.integer.affine import dequantize, quantize
+from refqnn.integer.arithmetic import SEMANTICS, Semantics, round_rational
+from refqnn.integer.checks import as_codes, code_dtype
+from refqnn.integer.rounding import round_half_away
+
+#: entries of a table that 16-bit codes interpolate
+ENTRIES = 513
+
+
+def erf(v: Float) -> Float:
+    """erf(v) of float64 values"""
+    from scipy.special import erf as special  # noqa: PLC0415 - slow to import
+
+    return np.asarray(special(v))
+
+
+def sigmoid(v: Float) -> Float:
+    """1 / (1 + exp(-v))
+
+    >>> sigmoid(np.array([0.0]))
+    array([0.5])
+    """
+    return np.exp(-np.logaddexp(0, -v))
+
+
+#: functions of real numbers, in float64; ``alpha`` and ``beta`` are those of ONNX
+ACTIVATIONS: dict[str, Callable[..., Float]] = {
+    "identity": lambda v: v,
+    "relu": lambda v: np.maximum(v, 0),
+    "relu6": lambda v: np.clip(v, 0, 6),
+    "clip": np.clip,
+    "leaky_relu": lambda v, alpha=0.01: np.where(v < 0, alpha * v, v),
+    "sigmoid": sigmoid,
+    "tanh": np.tanh,
+    "hard_sigmoid": lambda v, alpha=0.2, beta=0.5: np.clip(alpha * v + beta, 0, 1),
+    "hard_swish": lambda v: v * np.clip(v / 6 + 0.5, 0, 1),
+    "elu": lambda v, alpha=1.0: np.where(v < 0, alpha * np.expm1(np.minimum(v, 0)), v),
+    "silu": lambda v: v * sigmoid(v),
+    "gelu": lambda v: 0.5 * v * (1 + erf(v / np.sqrt(2))),
+    "gelu_tanh": lambda v: (
+        0.5 * v * (1 + np.tanh(np.sqrt(2 / np.pi) * (v + 0.044715 * v**3)))
+    ),
+    "softplus": lambda v: np.logaddexp(0, v),
+    "negative": lambda v: -v,
+    "absolute": np.abs,
+    "exponential": np.exp,
+}
+
+
+def lookup(x: Int, table: Int) -> Int:
+    """y = table[x - the smallest code of its dtype], (1); for 16-bit codes (3)
+
+    x: (...), table: (256,), or (513,) for codes of 16 bits  ->  (...), dtype of table
+
+    Raises ValueError where the table has another size.
+
+    >>> lookup(np.array([-128, 1], np.int8), np.arange(256, dtype=np.uint8))
+    array([  0, 129], dtype=uint8)
+    """
+    x, table = as_codes("x", x), as_codes("table", table)
+    size = 256 if x.dtype.itemsize == 1 else ENTRIES
+    if x.dtype.itemsize > 2 or table.shape != (size,):
+        raise ValueError(
+            f"table must hold 256 entries for 8-bit codes, {ENTRIES} for 16-bit ones: "
+            f"x {x.dtype}, table{table.shape}"
+        )
+    at = x.astype(np.int64) - np.iinfo(x.dtype).min
+    if size == 256:
+        return table[at]  # (1)
+    i, j = at >> 7, at & 127
+    low, high = table[i].astype(np.int64), table[i + 1].astype(np.int64)
+    return (low + (((high - low) * j + 64) >> 7)).astype(table.dtype)  # (3)
+
+
+def activation_table(
+    function: str,
+    *,
+    dtype: Any,
+    x_scale: float,
+    x_zero_point: int,
+    scale: float,
+    zero_point: int,
+    q_min: int,
+    q_max: int,
+    **options: float,
+) -> Int:
+    """table[q] = clip(round(f(s_x (q - z_x)) / s) + z), (2), for every q of 8 bits
+
+    ->  (256,), the smallest dtype that holds [q_min, q_max]
+
+    ``function`` is a name in ``ACTIVATIONS``, ``options`` are its arguments. f is
+    computed in float64 and rounded to float32; real numbers that are no code of the
+    next grid saturate. Raises ValueError for an unknown function and for what
+    ``quantize`` refuses.
+
+    >>> activation_table("relu", dtype=np.int8, x_scale=0.5, x_zero_point=0, scale=1.0,
+    ...                  zero_point=0, q_min=-128, q_max=127)[[0, 128, 131, 133]]
+    array([0, 0, 2, 2], dtype=int8)
+    """
+    if function not in ACTIVATIONS:
+        raise ValueError(
+            f"function must be one of {list(ACTIVATIONS)}, got {function!r}"
+        )
+    v = dequantize(every_code(dtype), np.float32(x_scale), x_zero_point)
+    with np.errstate(over="ignore"):
+        y = ACTIVATIONS[function](v.astype(np.float64), **options).astype(np.float32)
+        return quantize(
+            y, np.float32(scale), zero_point, q_min=q_min, q_max=q_max, nan="zero"
+        )
+
+
+def concat(
+    xs: Sequence[Int],
+    *,
+    scales: Sequence[float],
+    zero_points: Sequence[int],
+    axis: int = 1,
+    scale: float,
+    zero_point: int,
+    q_min: int,
+    q_max: int,
+    semantics: Semantics = "exact",
+) -> Int:
+    """q_i = z + round(s_i / s (x_i - z_i)) of every input, side by side along ``axis``
+
+    xs: arrays of 8-bit codes that differ along ``axis`` only  ->  the smallest dtype
+    that holds [q_min, q_max]
+
+    "exact" rounds the rational number, ties to even; "onnxruntime" (QLinearConcat)
+    divides the float32 number s_i (x_i - z_i) by s; "tflite" rounds the float32 sum
+    x_i r - z_i r, r = s_i (1 / s), ties away from 0 (reference/concatenation.h,
+    ConcatenationWithScaling). Inputs on the grid of the result are copied.
+
+    >>> concat([np.array([[1, 2]], np.uint8), np.array([[6]], np.uint8)],
+    ...        scales=[1.0, 0.5], zero_points=[0, 4], scale=1.0, zero_point=0,
+    ...        q_min=0, q_max=255)
+    array([[1, 2, 1]], dtype=uint8)
+    """
+    if semantics not in SEMANTICS:
+        raise ValueError(
+            f"semantics must be one of {list(SEMANTICS)}, got {semantics!r}"
+        )
+    if not len(xs) == len(scales) == len(zero_points) > 0:
+        raise ValueError(
+            f"xs, scales and zero_points must have one length, at least 1: "
+            f"{len(xs)}, {len(scales)}, {len(zero_points)}"
+        )
+    grid = {"scale": scale, "zero_point": zero_point, "q_min": q_min, "q_max": q_max}
+    parts = []
+    for x, s, z in zip(xs, scales, zero_points, strict=True):
+        table = rescaling_table(np.asarray(x).dtype, s, z, grid, semantics)
+        parts.append(lookup(x, table))
+    return np.concatenate(parts, axis)
+
+
+def rescaling_table(
+    dtype: Any, s: float, z: int, grid: dict[str, Any], semantics: str
+) -> Int:
+    """Return the code on ``grid`` of every 8-bit code on the grid (s, z): (256,)."""
+    q = every_code(dtype)
+    ends, z_y = (grid["q_min"], grid["q_max"]), grid["zero_point"]
+    output = code_dtype(*ends)
+    if (np.float32(s), z) == (np.float32(grid["scale"]), z_y):
+        return np.clip(q, *ends).astype(output)
+    if semantics == "onnxruntime":
+        return activation_table(
+            "identity", dtype=dtype, x_scale=s, x_zero_point=z, **grid
+        )
+    wide = q.astype(np.int64)
+    if semantics == "tflite":
+        r = np.float32(s) * (np.float32(1) / np.float32(grid["scale"]))
+        moved = round_half_away(wide.astype(np.float32) * r - np.float32(z) * r)
+    else:
+        ratio = Fraction(float(s)) / Fraction(float(grid["scale"]))
+        moved = round_rational([(wide - z, ratio)]).astype(np.float64)
+    return np.clip(moved + z_y, *ends).astype(output)
+
+
+def every_code(dtype: Any) -> Int:
+    """Return all codes of an 8-bit dtype, ascending: (256,)."""
+    info = np.iinfo(dtype)
+    if info.bits != 8:
+        raise ValueError(f"a table of every code is one of 8-bit codes, got {dtype}")
+    return np.arange(info.min, info.max + 1).astype(dtype)

@@ -343,8 +343,9 @@ def resumable(
     state = decode(content.state, State, f"{path}, its state")
     if state.batch != batch:
         raise ValueError(f"{path} was written with batch {state.batch}, not {batch}")
+    known = dict(content.params) | {"steps": np.zeros(())}  # Adam counts its steps
     for name, array in content.velocity.items():
-        value = content.params.get(name)
+        value = known.get(name.removeprefix("adam."))
         if value is None or array.dtype.kind != "f" or not ends_with(array, value):
             raise Unreadable(f"{path}, velocity/{name}: does not fit its parameter")
     order = content.progress.get("order")

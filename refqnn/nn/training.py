@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar, final
+from typing import Any, NamedTuple, TypeVar, final
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ from refqnn.core import Run, zero_grads
 from refqnn.files import Unreadable, decode, read_lines, write_lines
 from refqnn.nn import checkpoint as checkpoints
 from refqnn.nn.optim import Optimiser
+from refqnn.nn.resuming import resumable
 from refqnn.nn.schedules import Schedule
 
 Augment = Callable[[Array, np.random.Generator], Array]
@@ -134,15 +135,6 @@ class Record(msgspec.Struct):
     """What every line of a file of metrics holds, beside the metrics."""
 
     steps: int
-
-
-class State(msgspec.Struct):
-    """The state of a training in the header of its checkpoint."""
-
-    steps: Annotated[int, msgspec.Meta(ge=0)]
-    sums: tuple[float, int]
-    batch: int
-    rng: dict[str, Any]
 
 
 @final
@@ -332,41 +324,6 @@ def steps_per_epoch(images: int, batch: int) -> int:
     if not 1 <= batch <= images:
         raise ValueError(f"batch must be in [1, N = {images}], got {batch}")
     return images // batch
-
-
-def resumable(
-    content: checkpoints.Checkpoint, batch: int, images: int | None, path: str | Path
-) -> State:
-    """Return the state in a checkpoint; raise where it does not continue a training."""
-    if "steps" not in content.state:
-        raise ValueError(f"{path} holds a network, but no training to resume")
-    state = decode(content.state, State, f"{path}, its state")
-    if state.batch != batch:
-        raise ValueError(f"{path} was written with batch {state.batch}, not {batch}")
-    known = dict(content.params) | {"steps": np.zeros(())}  # Adam counts its steps
-    for name, array in content.velocity.items():
-        value = known.get(name.removeprefix("adam."))
-        if value is None or array.dtype.kind != "f" or not ends_with(array, value):
-            raise Unreadable(f"{path}, velocity/{name}: does not fit its parameter")
-    order = content.progress.get("order")
-    if order is None:
-        return state
-    if order.ndim != 1 or np.any(np.sort(order) != np.arange(order.size)):
-        raise Unreadable(f"{path}, progress/order: no permutation")
-    if images is not None and len(order) != images:
-        raise ValueError(f"{path} was written with {len(order)} images, not {images}")
-    if order.dtype.kind != "i":
-        raise Unreadable(f"{path}, progress/order: {order.dtype}, no indices")
-    return state
-
-
-def ends_with(array: Array, value: Array) -> bool:
-    """Say whether the last sizes of an array are those of ``value``.
-
-    >>> ends_with(np.zeros((2, 3, 4)), np.zeros((3, 4)))
-    True
-    """
-    return array.shape[max(array.ndim - value.ndim, 0) :] == value.shape
 
 
 def record(

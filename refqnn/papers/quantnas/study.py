@@ -6,6 +6,11 @@ relative to the root mean square of their tensors; all with the same first weigh
 draws. The oracle is the shared supernet with the steps of least square error. Every
 subnet of a small space is evaluated, or an evolution runs in a large one.
 
+The way of a genotype to its place on the front: ``front_run``, ``front_row``,
+``search_points``, ``enumerate_space`` or ``evolve``, ``Judge.accuracy``, its memo, and,
+the first time, ``deployment.accuracy``: ``calibrate``, ``plain``, ``evaluate``; then
+``search.front``.
+
 With ``deploy`` the predictor's most accurate subnet becomes a network of integers,
 compared on every test image and saved among the runs, for ``refqnn evaluate``.
 """

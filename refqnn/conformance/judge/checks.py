@@ -15,13 +15,13 @@ from refqnn.conformance.choices.families import (
     family_of,
 )
 from refqnn.conformance.choices.variants import table
+from refqnn.conformance.judge.arguments import Function
 from refqnn.conformance.judge.calls import Broken
 from refqnn.conformance.judge.confirm import (
     confirming_calls,
 )
 from refqnn.conformance.judge.inspection import CHECKS, Check, Judge
 from refqnn.conformance.judge.subject import (
-    Function,
     Subject,
     Supports,
     subject_of,

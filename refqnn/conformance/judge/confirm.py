@@ -24,9 +24,10 @@ from refqnn.conformance.choices.families import (
     Outputs,
     family_of,
 )
+from refqnn.conformance.judge.arguments import GRADIENTS, without_special
 from refqnn.conformance.judge.calls import Broken
 from refqnn.conformance.judge.reproduce import literals, numbers, shrink
-from refqnn.conformance.judge.subject import GRADIENTS, Subject, without_special
+from refqnn.conformance.judge.subject import Subject
 
 #: lengths of drawn arrays: one, a tail, whole vectors, a vector and one more, many
 LENGTHS = (1, 7, 64, 65, 1000)
@@ -89,6 +90,8 @@ class Evidence:
         if self.refused and not whys:
             _, why = self.refused[0]
             lines.append(f"{len(self.refused)} calls (refused: {why})")
+        for name, value in subject.built_in.items():
+            lines.append(f"{name} other than {value} (the function ignores it)")
         return (*lines, *(f"{reason}: {n}" for reason, n in subject.left_out.items()))
 
 

@@ -27,11 +27,12 @@ from refqnn.conformance.choices.families import (
 from refqnn.conformance.choices.semantics import Semantics, named, of
 from refqnn.conformance.choices.variants import Table, size, table, tabulate
 from refqnn.conformance.judge import confirm as confirmation
+from refqnn.conformance.judge.arguments import Function
 from refqnn.conformance.judge.calls import Broken, as_outputs, compare_calls
 from refqnn.conformance.judge.compare import Comparison
 from refqnn.conformance.judge.confirm import Answered, Evidence
 from refqnn.conformance.judge.partial import rule_of_vectors, unknown_answer
-from refqnn.conformance.judge.subject import Function, Subject, Supports, subject_of
+from refqnn.conformance.judge.subject import Subject, Supports, subject_of
 
 #: calls of a random verification, each with parameters of its own
 PARTS = 10
@@ -204,6 +205,7 @@ class Decision(NamedTuple):
 def askable(subject: Subject, known: Table, calls: Sequence[Inputs]) -> Table:
     """Return a table of the probes that the subject takes, as it takes them."""
     subject.settle([*known.probes, *calls])
+    subject.find_built_in_range()
     pool = [subject.usable(probe) for probe in known.probes]
     subject.left_out.clear()
     if all(a is b for a, b in zip(pool, known.probes, strict=True)):

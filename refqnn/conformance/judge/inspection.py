@@ -22,6 +22,7 @@ from refqnn.conformance.choices.families import (
 from refqnn.conformance.choices.profiles import profile_of
 from refqnn.conformance.choices.regions import visited
 from refqnn.conformance.choices.variants import table
+from refqnn.conformance.judge.arguments import DEFAULTS
 from refqnn.conformance.judge.calls import Broken, stack_scalar_calls
 from refqnn.conformance.judge.confirm import (
     Answered,
@@ -32,7 +33,6 @@ from refqnn.conformance.judge.confirm import (
 from refqnn.conformance.judge.diagnose import diagnose
 from refqnn.conformance.judge.reproduce import literals, numbers, shrink, whole_call
 from refqnn.conformance.judge.subject import (
-    DEFAULTS,
     Subject,
     Unfit,
 )

@@ -6,9 +6,8 @@ are left out, or given in another dtype. ``supports`` leaves out more. Whatever 
 out is counted with its reason, so that a verdict can name it.
 """
 
-import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -20,36 +19,40 @@ from refqnn.conformance.carry.child import Child, isolated
 from refqnn.conformance.carry.messages import as_arrays
 from refqnn.conformance.carry.words import one_line
 from refqnn.conformance.choices.families import Family, Inputs, Outputs
+from refqnn.conformance.judge.arguments import (
+    Function,
+    Kind,
+    arguments_of,
+    joint,
+    kind_of,
+    recasts,
+    taken,
+    typical,
+    unlike_any,
+    with_defaults,
+    without_special,
+)
 from refqnn.conformance.judge.calls import Broken, as_outputs
 
-Function = Callable[..., Any]
 Supports = Callable[[Inputs], bool]
-Kind = tuple[tuple[str, str], ...]
-#: what refqnn's own functions take for an argument that is left out
-DEFAULTS: dict[str, Callable[[Inputs], Any]] = {
-    "b": lambda call: np.zeros(call["w"].shape[0], np.int32),
-    "x_zero_point": lambda _: 0,
-    "w_zero_point": lambda _: 0,
-    "zero_point": lambda _: 0,
-    "stride": lambda call: call.get("kernel", 1),
-    "padding": lambda call: ((0, 0), (0, 0)) if "w" in call else 0,
-    "dilation": lambda _: 1,
-    "groups": lambda _: 1,
-    "q_min": lambda _: -128,
-    "q_max": lambda _: 127,
-    "momentum": lambda _: 0.0,
-    "weight_decay": lambda _: 0.0,
-    "dampening": lambda _: 0.0,
-    "nesterov": lambda _: False,
-    "label_smoothing": lambda _: 0.0,
-    "eps": lambda _: 1e-5,
+
+
+#: ranges of codes that a type has, the smallest first
+WHOLE_RANGES = ((-8, 7), (0, 15), (-128, 127), (0, 255), (-32768, 32767), (0, 65535))
+#: inputs beyond the range of any type of codes, by family
+WIDE_PROBES: dict[str, Inputs] = {
+    "quantize": {
+        "x": np.linspace(-70_000, 70_000, 999).astype(np.float32),
+        "scale": np.float32(1),
+        "zero_point": 0,
+    },
+    "requantize": {
+        "acc": np.linspace(-70_000, 70_000, 999).astype(np.int32),
+        "multiplier": 1 << 30,
+        "shift": 1,
+        "zero_point": 0,
+    },
 }
-#: gradients that a backward pass is given
-GRADIENTS = ("dy", "dm")
-#: arrays of codes, and the arguments that are their zero-points
-CODES = {"x": ("x_zero_point", "zero_point"), "w": ("w_zero_point",)}
-CODES["q"] = ("zero_point",)
-SHIFTS = {("uint8", "int8"): -128, ("int8", "uint8"): 128}
 
 
 class Every2nd(NamedTuple):
@@ -104,6 +107,8 @@ class Subject:
     refuses: dict[Kind, str] = field(default_factory=dict)
     #: kinds of calls that it answered
     accepts: set[Kind] = field(default_factory=set)
+    #: arguments that it ignores, and the values that it has instead
+    built_in: dict[str, Any] = field(default_factory=dict)
     #: reasons for which calls were left out, and how many
     left_out: Counter[str] = field(default_factory=Counter)
 
@@ -136,6 +141,8 @@ class Subject:
         replaced by one that is not.
         """
         changed = with_defaults(call, self.takes)
+        if any(changed[name] != value for name, value in self.built_in.items()):
+            changed = {**changed, **self.built_in}
         if changed is not call and not self.defined(changed):
             self.left_out["arguments that the function leaves out"] += 1
             return None
@@ -177,24 +184,47 @@ class Subject:
                 if self.is_supported(each):
                     groups.setdefault(kind_of(each), []).append(each)
         self.left_out.clear()
-        refusals = {
-            kind: self.refusal(typical(group)) for kind, group in groups.items()
-        }
+        try:
+            refusals = {k: self.refusal(typical(group)) for k, group in groups.items()}
+        except Broken:  # it will end the same way when it is judged
+            return
         if not all(refusals.values()):
             self.refuses = {kind: why for kind, why in refusals.items() if why}
             self.accepts = set(refusals) - set(self.refuses)
 
-    def refusal(self, calls: Sequence[Inputs]) -> str:
-        """Return how the function refuses every one of some calls, "" if it does not.
+    def find_built_in_range(self) -> None:
+        """Find out whether q_min and q_max are ignored, and what the range is instead.
 
-        A crash is no refusal.
+        Only the whole range of a type counts: another is a mistake.
         """
+        probe = WIDE_PROBES.get(self.family.name, {})
+        if not probe or not {"q_min", "q_max"} <= set(self.takes):
+            return
+        try:
+            small, large = (
+                self.ask(probe | {"q_min": lo, "q_max": hi})["y"]
+                for lo, hi in (WHOLE_RANGES[0], WHOLE_RANGES[-1])
+            )
+        except Exception:  # noqa: BLE001 - the foreign function may raise anything
+            return
+        if not np.array_equal(small, large):
+            return
+        holds = [
+            (lo, hi)
+            for lo, hi in WHOLE_RANGES
+            if lo <= small.min() <= small.max() <= hi
+        ]
+        if holds:
+            self.built_in = dict(zip(("q_min", "q_max"), holds[0], strict=True))
+
+    def refusal(self, calls: Sequence[Inputs]) -> str:
+        """Return how the function refuses every one of some calls, "" if it does not."""
         why = ""
         for call in calls:
             try:
                 self.ask(call)
             except Broken:
-                return ""
+                raise
             except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
                 why = one_line(error)
             else:
@@ -228,92 +258,6 @@ def subject_of(
         yield Subject(family, called, (*positional, *keywords), supports)
 
 
-def arguments_of(family: Family) -> tuple[str, ...]:
-    """Return the names of the arguments of a family, in their order."""
-    return tuple(family.candidates()[0])
-
-
-def joint(
-    forward: Function, backward: Function, names: Sequence[str]
-) -> Callable[..., Any]:
-    """Return one function from a forward pass and its vector-Jacobian product."""
-    gradient = next((name for name in names if name in GRADIENTS), "")
-    if not gradient:
-        raise ValueError(f"backward= needs a family with a gradient, not {[*names]}")
-    others = tuple(name for name in names if name != gradient)
-    ahead, back = taken(forward, others), taken(backward, (gradient, *others))
-
-    def whole(*inputs: Any) -> tuple[Any, ...]:
-        call = dict(zip(names, inputs, strict=True))
-        (y,) = as_arrays(applied(forward, ahead, call))
-        return (y, *as_arrays(applied(backward, back, call)))
-
-    return whole
-
-
-def applied(
-    function: Function,
-    order: tuple[tuple[str, ...], tuple[str, ...]],
-    call: Mapping[str, Any],
-) -> Any:
-    """Call a function with some arguments by position and some by name."""
-    positional, keywords = order
-    named = {name: call[name] for name in keywords}
-    return function(*(call[name] for name in positional), **named)
-
-
-def taken(
-    function: Function, names: Sequence[str]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return which arguments a function takes by position, and which by name.
-
-    By name where every parameter has the name of an argument, else by position.
-
-    >>> taken(lambda x, w: 0, ("x", "w", "b")), taken(lambda a, *b: 0, ("x", "w", "b"))
-    ((('x', 'w'), ()), (('x', 'w', 'b'), ()))
-    """
-    target = function.function if isinstance(function, Child) else function
-    try:
-        parameters = list(inspect.signature(target).parameters.values())
-    except (TypeError, ValueError):
-        return tuple(names), ()
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return tuple(names), ()
-    plain = [
-        p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}
-    ]
-    keywords = tuple(
-        p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in names
-    )
-    if plain and all(p.name in names for p in plain if p.default is p.empty):
-        positional = tuple(p.name for p in plain if p.name in names)
-        if len(positional) == len(plain) or len(positional) == len(names):
-            return positional, keywords
-    needed = [p for p in plain if p.default is p.empty or p.name in names]
-    count = len(names) if len(plain) >= len(names) else len(needed)
-    return tuple(names[:count]), tuple(k for k in keywords if k not in names[:count])
-
-
-def with_defaults(call: Inputs, given: Sequence[str]) -> Inputs:
-    """Return a call whose arguments, but for those given, have their defaults.
-
-    Raises ValueError for an argument without a default.
-    """
-    changed = {}
-    for name in call:
-        if name in given:
-            continue
-        if name not in DEFAULTS:
-            raise ValueError(
-                f"the function leaves out {name}, which has no default: it takes "
-                f"{[*given]} of {[*call]}"
-            )
-        value = DEFAULTS[name](call)
-        if not np.array_equal(np.asarray(call[name]), np.asarray(value)):
-            changed[name] = value
-    return {**call, **changed} if changed else call
-
-
 def for_travel(value: Any) -> Any:
     """Return an argument so that its layout in memory survives being sent."""
     if isinstance(value, np.ndarray) and value.ndim and value.size:
@@ -321,84 +265,3 @@ def for_travel(value: Any) -> Any:
             return value
         return Every2nd(np.ascontiguousarray(value))
     return value
-
-
-def kind_of(call: Inputs) -> Kind:
-    """Return the dtype and the number of axes of every argument.
-
-    >>> kind_of({"x": np.zeros((2, 2), np.int8), "stride": 2})
-    (('x', 'int8 of 2 axes'), ('stride', 'number'))
-    """
-    return tuple((name, type_of(value)) for name, value in call.items())
-
-
-def type_of(value: Any) -> str:
-    """Name the type of one argument."""
-    if isinstance(value, np.ndarray | np.generic):
-        array = np.asarray(value)
-        return f"{array.dtype} of {array.ndim} axes" if array.ndim else "number"
-    return "pair" if isinstance(value, tuple) else "number"
-
-
-def unlike_any(kind: Kind, accepted: Iterable[Kind]) -> str:
-    """Name the arguments of a kind whose types no accepted kind has, or all.
-
-    >>> unlike_any((("x", "int8"), ("w", "int8")), [(("x", "uint8"), ("w", "int8"))])
-    'x int8'
-    """
-    known = {pair for other in accepted for pair in other}
-    new = [pair for pair in kind if pair not in known] or kind
-    return ", ".join(" ".join(pair) for pair in new if pair[1] != "number")
-
-
-def typical(calls: Sequence[Inputs]) -> list[Inputs]:
-    """Return the two calls with the widest codes, and two others."""
-    ordered = sorted(calls, key=spread)
-    return [*ordered[-2:], *ordered[:2]]
-
-
-def without_special(family: Family, call: Inputs) -> Inputs | None:
-    """Return a call with 1 for every NaN and infinity; None where there is none."""
-    name = family.elementwise
-    if not name or np.all(np.isfinite(call[name])):
-        return None
-    data = np.asarray(call[name])
-    return call | {name: np.where(np.isfinite(data), data, 1).astype(data.dtype)}
-
-
-def spread(call: Inputs) -> float:
-    """Return how much of the range of their dtypes the integer arrays of a call use."""
-    arrays = [
-        v
-        for v in call.values()
-        if isinstance(v, np.ndarray) and v.ndim and v.size and v.dtype.kind in "iu"
-    ]
-    return float(sum(float(a.max()) - min(float(a.min()), 0.0) for a in arrays))
-
-
-def recasts(call: Inputs) -> list[Inputs]:
-    """Return the call with its int8 codes as uint8 and the reverse, same real numbers.
-
-    >>> call = {"q": np.uint8([0, 255]), "scale": 1.0, "zero_point": 128}
-    >>> recasts(call)[0]["q"], recasts(call)[0]["zero_point"]
-    (array([-128,  127], dtype=int8), 0)
-    """
-    found = [call]
-    for name, zero_points in CODES.items():
-        value = call.get(name)
-        if isinstance(value, np.ndarray | np.generic):
-            found += [
-                recast(each, name, zero_points, after)
-                for each in found
-                for before, after in SHIFTS
-                if value.dtype.name == before
-            ]
-    return found[1:]
-
-
-def recast(call: Inputs, name: str, zero_points: Sequence[str], after: str) -> Inputs:
-    """Return a call with the codes of one argument in the other dtype of 8 bits."""
-    shift = SHIFTS[call[name].dtype.name, after]
-    moved = (call[name].astype(np.int16) + shift).astype(after)
-    zeros = {zero: call[zero] + shift for zero in zero_points if zero in call}
-    return {**call, name: moved, **zeros}

@@ -1,7 +1,7 @@
 """Arguments of a call: which a function takes, their defaults, kinds and dtypes."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -140,17 +140,6 @@ def type_of(value: Any) -> str:
         array = np.asarray(value)
         return f"{array.dtype} of {array.ndim} axes" if array.ndim else "number"
     return "pair" if isinstance(value, tuple) else "number"
-
-
-def unlike_any(kind: Kind, accepted: Iterable[Kind]) -> str:
-    """Name the arguments of a kind whose types no accepted kind has, or all.
-
-    >>> unlike_any((("x", "int8"), ("w", "int8")), [(("x", "uint8"), ("w", "int8"))])
-    'x int8'
-    """
-    known = {pair for other in accepted for pair in other}
-    new = [pair for pair in kind if pair not in known] or kind
-    return ", ".join(" ".join(pair) for pair in new if pair[1] != "number")
 
 
 def typical(calls: Sequence[Inputs]) -> list[Inputs]:

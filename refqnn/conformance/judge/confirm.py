@@ -33,6 +33,8 @@ from refqnn.conformance.judge.subject import Subject
 LENGTHS = (1, 7, 64, 65, 1000)
 #: elements of which the regions are compared
 LOOKED_AT = 60
+#: how much more often a region must be visited by the inputs that contradict
+APART = 0.2
 #: elements that are asked alone where no array is answered
 ALONE = 300
 
@@ -73,26 +75,27 @@ class Evidence:
         return tuple(r for r in regions.regions_of(self.family.name) if r not in seen)
 
     def unseen(self, subject: Subject) -> tuple[str, ...]:
-        """Return the regions that no answered call visits, and why where it is known.
+        """Return what was not looked at: regions that no answered call visits.
 
-        Then the kinds of calls that were left out.
+        Those with a known reason together, and other calls that were not answered.
         """
-        seen = set(self.regions)
-        whys = {
-            region: why
-            for call, why in reversed(self.refused)
-            for region in regions.visited(self.family.name, [call]) - seen
-        }
+        reasons: dict[str, list[str]] = {}
+        left, missed = [*self.refused, *subject.left_out], list(self.missed)
+        name = self.family.name
+        for why in dict.fromkeys(why for _, why in left):
+            visited = regions.visited(name, [c for c, other in left if other == why])
+            reasons[why] = [region for region in missed if region in visited]
+            missed = [region for region in missed if region not in visited]
         lines = [
-            f"{region} (refused: {whys[region]})" if region in whys else region
-            for region in self.missed
+            f"{', '.join(found) or count(left, why)} ({why})"
+            for why, found in reasons.items()
         ]
-        if self.refused and not whys:
-            _, why = self.refused[0]
-            lines.append(f"{len(self.refused)} calls (refused: {why})")
-        for name, value in subject.built_in.items():
-            lines.append(f"{name} other than {value} (the function ignores it)")
-        return (*lines, *(f"{reason}: {n}" for reason, n in subject.left_out.items()))
+        return (*missed, *lines)
+
+
+def count(left: Sequence[tuple[Inputs, str]], why: str) -> str:
+    """Return how many calls were left out for one reason, as text."""
+    return f"{sum(other == why for _, other in left)} calls"
 
 
 @cache
@@ -143,7 +146,7 @@ def ask_into(evidence: Evidence, subject: Subject, call: Inputs) -> None:
     except Broken as error:
         evidence.broken = str(error)
     except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
-        evidence.refused.append((call, one_line(error)))
+        evidence.refused.append((call, f"refused: {one_line(error)}"))
         plain = without_special(subject.family, call)
         if plain is not None:
             ask_into(evidence, subject, plain)
@@ -223,7 +226,7 @@ def where_it_differs(
     in_good = regions.visits(family.name, good)
     share = in_wrong.mean(axis=0) - (in_good.mean(axis=0) if len(good) else 0)
     share = np.where(in_wrong.all(axis=0), share, share - 1)
-    best = [i for i in np.argsort(-share, kind="stable")[:2] if share[i] > 0]
+    best = [i for i in np.argsort(-share, kind="stable")[:2] if share[i] > APART]
     return " and ".join(names[i] for i in best)
 
 

@@ -31,7 +31,11 @@ from refqnn.conformance.judge.arguments import Function
 from refqnn.conformance.judge.calls import Broken, as_outputs, compare_calls
 from refqnn.conformance.judge.compare import Comparison
 from refqnn.conformance.judge.confirm import Answered, Evidence
-from refqnn.conformance.judge.partial import rule_of_vectors, unknown_answer
+from refqnn.conformance.judge.partial import (
+    UnknownAnswer,
+    rule_of_vectors,
+    unknown_answer,
+)
 from refqnn.conformance.judge.subject import Subject, Supports, subject_of
 
 #: calls of a random verification, each with parameters of its own
@@ -231,10 +235,6 @@ def decide(subject: Subject, known: Table) -> Decision:
         if probe is None:
             break
         state = after_question(subject, known, state, probe)
-    if state.strange:
-        for probe in known.discriminating():
-            if probe not in state.asked and not state.complaint:
-                state = after_question(subject, known, state, probe)
     if len(state.refused) == len(state.asked) > 0:
         return state._replace(complaint=state.refused[0][1])
     return state
@@ -252,7 +252,7 @@ def after_question(
     except BadAnswer as error:
         return state._replace(asked=asked, complaint=str(error))
     except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
-        refused = [*state.refused, (call, one_line(error))]
+        refused = [*state.refused, (call, f"refused: {one_line(error)}")]
         return state._replace(asked=asked, refused=refused)
     answers = state.answers | {probe: answer}
     left = remaining(known, state.alive, probe, answer)
@@ -340,7 +340,17 @@ def weigh(
         left_over = confirmation.survivors(family, candidates, arrays)
         if left_over:
             return replace(conclude(known, left_over, decision.asked), **about)
-    return replace(refuted(subject, known, decision, arrays, seen.answered), **about)
+    decision = ask_all(subject, known, decision)
+    none = refuted(subject, known, decision, arrays, seen.answered)
+    return replace(none, **about)
+
+
+def ask_all(subject: Subject, known: Table, decision: Decision) -> Decision:
+    """Ask for whatever separates variants, where no variant agrees with all."""
+    for probe in known.discriminating():
+        if probe not in decision.asked and not decision.complaint:
+            decision = after_question(subject, known, decision, probe)
+    return decision
 
 
 def unflattened(family: Family, call: Inputs, answer: Array) -> Outputs:
@@ -362,20 +372,9 @@ def refuted(
     """Return what can be said of a function that is none of the variants."""
     family = known.family
     none = conclude(known, (), decision.asked)
-    if decision.strange:
-        unknown = unknown_answer(known, decision.answers, arrays)
-        if unknown is not None:
-            part = conclude(known, unknown.variants, decision.asked)
-            drop = {unknown.axis}
-            return replace(
-                none,
-                complaint=f"{unknown.axis} has an answer that none of them gives",
-                certain={a: v for a, v in part.certain.items() if a not in drop},
-                undetermined={
-                    a: v for a, v in part.undetermined.items() if a not in drop
-                },
-                unknown={unknown.axis: unknown.shown},
-            )
+    unknown = unknown_answer(known, decision.answers, arrays)
+    if unknown is not None:
+        return but_for(unknown, conclude(known, unknown.variants, decision.asked))
     nearest = nearest_variant(known, decision, everything)
     if not decision.strange:
         others = family.neighbours(nearest)[1:]
@@ -395,18 +394,29 @@ def refuted(
     )
 
 
+def but_for(unknown: UnknownAnswer, part: Identification) -> Identification:
+    """Return the verdict on all axes but the one of which no known answer fits."""
+    left = {a: v for a, v in part.undetermined.items() if a != unknown.axis}
+    return replace(
+        part,
+        alive=(),
+        complaint=f"{unknown.axis} has an answer that none of them gives",
+        certain={a: v for a, v in part.certain.items() if a != unknown.axis},
+        undetermined=left,
+        unknown={unknown.axis: unknown.shown},
+    )
+
+
 def nearest_variant(
     known: Table, decision: Decision, everything: Sequence[Answered]
 ) -> Choices:
     """Return the variant that fewest outputs contradict, of those that decide best."""
-    if decision.strange:
-        scores = np.zeros(len(known.variants), np.int64)
-        for probe, answer in decision.answers.items():
-            good = known.family.agree(answer, known.outcomes[probe])
-            scores += np.asarray(good).all(axis=1)
-        order = [int(v) for v in np.argsort(-scores, kind="stable")[:8]]
-    else:
-        order = decision.alive[:8]
+    scores = np.zeros(len(known.variants), np.int64)
+    for probe, answer in decision.answers.items():
+        good = known.family.agree(answer, known.outcomes[probe])
+        scores += np.asarray(good).all(axis=1)
+    best = [int(v) for v in np.argsort(-scores, kind="stable")[:8]]
+    order = dict.fromkeys([*decision.alive[:8], *best])
     return min(
         (known.variants[v] for v in order),
         key=lambda v: sum(confirmation.contradictions(known.family, v, everything)),

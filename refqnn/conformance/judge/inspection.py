@@ -81,7 +81,8 @@ class Judge:
                 raise Broken(evidence.broken)
         self.evidence.answered += evidence.answered
         if not evidence.answered:
-            return (0, evidence.refused[0][1]) if evidence.refused else (-1, "")
+            message = self.refusals(evidence)
+            return (0, message) if message else (-1, "")
         checked, message = self.diagnosis(evidence.answered)
         refusals = self.refusals(evidence)
         return checked, "\n".join(line for line in (message, refusals) if line)
@@ -109,16 +110,16 @@ class Judge:
 
         What the type of an argument cannot hold is left out instead.
         """
-        unfit = [why for _, why in evidence.refused if why.startswith(Unfit.__name__)]
-        self.subject.left_out.update(unfit)
-        refused = [(c, why) for c, why in evidence.refused if why not in unfit]
+        unfit = [each for each in evidence.refused if Unfit.__name__ in each[1]]
+        self.subject.left_out += unfit
+        refused = [each for each in evidence.refused if Unfit.__name__ not in each[1]]
         if not refused:
             return ""
         call, why = refused[0]
         only = sorted(visited(self.family.name, [call]) - set(evidence.regions))[:2]
         where = f", first where {' and '.join(only)}" if only else ""
         small = literals(call) if numbers(call) <= SHORT else ""
-        return f"{len(refused)} calls refused{where}: {why}   {small}".rstrip()
+        return f"{len(refused)} calls{where} {why}   {small}".rstrip()
 
     def diagnosis(self, answered: Sequence[Answered]) -> tuple[int, str]:
         """Return how many outputs were compared, and why some are wrong."""

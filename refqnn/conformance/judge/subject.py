@@ -6,7 +6,6 @@ are left out, or given in another dtype. ``supports`` leaves out more. Whatever 
 out is counted with its reason, so that a verdict can name it.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +27,6 @@ from refqnn.conformance.judge.arguments import (
     recasts,
     taken,
     typical,
-    unlike_any,
     with_defaults,
     without_special,
 )
@@ -109,14 +107,14 @@ class Subject:
     accepts: set[Kind] = field(default_factory=set)
     #: arguments that it ignores, and the values that it has instead
     built_in: dict[str, Any] = field(default_factory=dict)
-    #: reasons for which calls were left out, and how many
-    left_out: Counter[str] = field(default_factory=Counter)
+    #: calls that were left out, with the reason
+    left_out: list[tuple[Inputs, str]] = field(default_factory=list)
 
     def ask(self, call: Inputs) -> Outputs:
         """Return what the function answers, scalars for scalars; raise what it raises.
 
-        ValueError where an output of an elementwise family has another size than its
-        input.
+        A flat output of an elementwise family takes the shape of its input; Broken
+        where it has another size.
         """
         name = self.family.elementwise
         data = np.asarray(call[name]) if name else np.zeros(0)
@@ -128,35 +126,46 @@ class Subject:
                 raise Unfit(str(error)) from None
             raise
         outputs = as_outputs(self.family, answer)
-        if not name or data.ndim:
+        if not name:
             return outputs
+        first = self.family.outputs[0]
+        if outputs[first].size != data.size:
+            raise Broken(
+                f"returns {first} of shape {outputs[first].shape} for {name} of shape "
+                f"{np.shape(lifted[name])}"
+            )
+        if not data.ndim:
+            return {k: v.reshape(()) if v.size == 1 else v for k, v in outputs.items()}
         return {
-            k: np.reshape(v, ()) if np.size(v) == 1 else v for k, v in outputs.items()
+            k: v.reshape(data.shape) if v.shape == (data.size,) else v
+            for k, v in outputs.items()
         }
 
     def usable(self, call: Inputs) -> Inputs | None:
-        """Return a call as the function takes it, None (and count why) if it does not.
+        """Return a call as the function takes it, None (and note why) if it does not.
 
         Arguments that it leaves out have their defaults; a refused dtype of codes is
         replaced by one that is not.
         """
         changed = with_defaults(call, self.takes)
         if any(changed[name] != value for name, value in self.built_in.items()):
+            self.note(call, f"the function ignores {' and '.join(self.built_in)}")
             changed = {**changed, **self.built_in}
         if changed is not call and not self.defined(changed):
-            self.left_out["arguments that the function leaves out"] += 1
-            return None
+            return self.note(call, "the function leaves out the argument")
         if not self.is_supported(changed):
-            self.left_out["not supported"] += 1
-            return None
+            return self.note(call, "not supported")
         kind = kind_of(changed)
         if kind not in self.refuses:
             return changed
         for other in recasts(changed):
             if kind_of(other) in self.accepts and self.is_supported(other):
                 return other
-        refused = unlike_any(kind, self.accepts)
-        self.left_out[f"{refused} (refused: {self.refuses[kind]})"] += 1
+        return self.note(call, f"refused: {self.refuses[kind]}")
+
+    def note(self, call: Inputs, why: str) -> Inputs | None:
+        """Note that a call is left out; return None, which is what is asked instead."""
+        self.left_out.append((call, why))
         return None
 
     def is_supported(self, call: Inputs) -> bool:
@@ -209,16 +218,13 @@ class Subject:
             return
         if not np.array_equal(small, large):
             return
-        holds = [
-            (lo, hi)
-            for lo, hi in WHOLE_RANGES
-            if lo <= small.min() <= small.max() <= hi
-        ]
+        least, most = small.min(), small.max()
+        holds = [(lo, hi) for lo, hi in WHOLE_RANGES if lo <= least <= most <= hi]
         if holds:
             self.built_in = dict(zip(("q_min", "q_max"), holds[0], strict=True))
 
     def refusal(self, calls: Sequence[Inputs]) -> str:
-        """Return how the function refuses every one of some calls, "" if it does not."""
+        """Return how the function refuses all of some calls, "" if it answers one."""
         why = ""
         for call in calls:
             try:

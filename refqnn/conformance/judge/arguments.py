@@ -31,6 +31,19 @@ DEFAULTS: dict[str, Callable[[Inputs], Any]] = {
     "label_smoothing": lambda _: 0.0,
     "eps": lambda _: 1e-5,
 }
+#: values of arguments that are as if they were ignored
+PLAIN: dict[str, Any] = {
+    "x_zero_point": 0,
+    "w_zero_point": 0,
+    "zero_point": 0,
+    "stride": 1,
+    "dilation": 1,
+    "padding": ((0, 0), (0, 0)),
+    "groups": 1,
+    "momentum": 0.0,
+    "weight_decay": 0.0,
+    "dampening": 0.0,
+}
 #: gradients that a backward pass is given
 GRADIENTS = ("dy", "dm")
 #: arrays of codes, and the arguments that are their zero-points
@@ -103,6 +116,37 @@ def taken(
     needed = [p for p in plain if p.default is p.empty or p.name in names]
     count = len(names) if len(plain) >= len(names) else len(needed)
     return tuple(names[:count]), tuple(k for k in keywords if k not in names[:count])
+
+
+def complete(family: Family, call: Inputs) -> Inputs:
+    """Return a call with every argument of a family, in its order.
+
+    What is left out, or None, has its default; an int or a pair of paddings becomes the
+    two pairs that a convolution takes. Raises ValueError for other names.
+    """
+    names = arguments_of(family)
+    other = [name for name in call if name not in names]
+    missing = [n for n in names if call.get(n) is None and n not in DEFAULTS]
+    if other or missing:
+        raise ValueError(
+            f"{family.name} takes {[*names]}: {other or missing} "
+            f"{'is none of them' if other else 'is missing'}"
+        )
+    given = {k: v for k, v in call.items() if v is not None}
+    whole = {n: given[n] if n in given else DEFAULTS[n](given) for n in names}
+    if "padding" in whole and "w" in whole:
+        whole["padding"] = two_pairs(whole["padding"])
+    return whole
+
+
+def two_pairs(padding: Any) -> Any:
+    """Return paddings as ((top, bottom), (left, right)).
+
+    >>> two_pairs(1), two_pairs((0, 2))
+    (((1, 1), (1, 1)), ((0, 0), (2, 2)))
+    """
+    h, w = (padding, padding) if np.ndim(padding) == 0 else padding
+    return tuple((p, p) if np.ndim(p) == 0 else tuple(p) for p in (h, w))
 
 
 def with_defaults(call: Inputs, given: Sequence[str]) -> Inputs:

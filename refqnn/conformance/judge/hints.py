@@ -1,0 +1,263 @@
+"""Mistakes that are no choice: an argument read wrongly, a factor, a mask on one side.
+
+Where no variant explains outputs, the declared semantics is computed again with one
+argument as a mistake would read it: exchanged, reversed, along another axis, its first
+element for all, its nibbles swapped. Gradients are looked at on their own.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Array, Float
+from refqnn.conformance.choices.families import Choices, Family, Inputs, Outputs
+from refqnn.conformance.judge.arguments import CODES, GRADIENTS, PLAIN
+
+#: arguments that are read element by element
+DATA = ("x", "acc", "q", *GRADIENTS)
+#: outputs that a scale is fitted to, at least
+ENOUGH = 4
+
+
+def hints(
+    family: Family,
+    declared: Choices,
+    calls: Sequence[Inputs],
+    got: Sequence[Outputs],
+    want: Sequence[Outputs],
+) -> list[str]:
+    """Return a line for every mistake that gives exactly, or nearly, these outputs."""
+    lines = misread(family, declared, calls, got, want)
+    if not lines:
+        lines = rescaled(family, calls, got, want)
+    for name in family.outputs:
+        if name.startswith("d") and name != "d":
+            lines += of_gradient(
+                name, calls, [g[name] for g in got], [w[name] for w in want]
+            )
+    return lines
+
+
+def misread(
+    family: Family,
+    declared: Choices,
+    calls: Sequence[Inputs],
+    got: Sequence[Outputs],
+    want: Sequence[Outputs],
+) -> list[str]:
+    """Name the arguments that, read another way, give what was got in every call."""
+    wrong = [
+        i
+        for i, (g, w) in enumerate(zip(got, want, strict=True))
+        if not same(family, g, w)
+    ]
+    if not wrong:
+        return []
+    ways = dict.fromkeys(what for i in wrong[:3] for what, _ in readings(calls[i]))
+    return [
+        f"{what} gives what was got"
+        for what in ways
+        if all(
+            reread(family, declared, calls[i], what, got[i]) for i in range(len(calls))
+        )
+    ]
+
+
+def reread(
+    family: Family, declared: Choices, call: Inputs, what: str, got: Outputs
+) -> bool:
+    """Return whether a call gives what was got when it is read in one way."""
+    other = dict(readings(call)).get(what, call)
+    try:
+        return same(family, got, family.evaluate(declared, **other))
+    except (ValueError, IndexError, TypeError):
+        return False
+
+
+def same(family: Family, got: Outputs, want: Outputs) -> bool:
+    """Return whether all outputs count as equal."""
+    return all(
+        got[k].shape == w.shape and bool(np.all(family.agree(got[k], w)))
+        for k, w in want.items()
+    )
+
+
+def readings(call: Inputs) -> Iterator[tuple[str, Inputs]]:
+    """Yield the calls that a mistake in reading an argument leads to, each in words.
+
+    Parameters of one shape are also read wrongly together.
+
+    >>> call = {"x": np.arange(3), "stride": (1, 2)}
+    >>> [what for what, _ in readings(call)]
+    ['stride with h and w exchanged', 'stride ignored']
+    """
+    for name, value in call.items():
+        for what, other in readings_of(name, value):
+            yield f"{name} {what}", {**call, name: other}
+    shapes: dict[tuple[int, ...], list[str]] = {}
+    for name, value in call.items():
+        if isinstance(value, np.ndarray) and value.size > 1 and name not in DATA:
+            shapes.setdefault(value.shape, []).append(name)
+    axes = max((np.ndim(value) for value in call.values()), default=0)
+    for names in shapes.values():
+        ways = [dict(other_orders(call[name], axes)) for name in names]
+        for what in ways[0]:
+            others = {name: way[what] for name, way in zip(names, ways, strict=True)}
+            yield f"{' and '.join(names)} {what}", {**call, **others}
+            if len(names) > 1:
+                for name, other in others.items():
+                    yield f"{name} {what}", {**call, name: other}
+
+
+def readings_of(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the other readings of one argument, but for other orders of an array."""
+    if isinstance(value, tuple) and len(value) == 2:
+        yield "with h and w exchanged", value[::-1]
+    if name in PLAIN:
+        yield "ignored", PLAIN[name]
+    if name.endswith("zero_point"):
+        yield "added instead of subtracted", -np.asarray(value, np.int64)
+    if name == "shift":
+        yield "of the other sign (scale)", -np.asarray(value)
+        yield "one more (scale)", np.asarray(value) + 1
+        yield "one less (scale)", np.asarray(value) - 1
+    if name in GRADIENTS:
+        yield "ignored", np.ones_like(value)
+        yield "without its sign", np.abs(value)
+        yield "of the other sign", -value
+    if name not in CODES or not isinstance(value, np.ndarray) or value.itemsize > 1:
+        return
+    if value.size % 2 == 0:
+        pairs = value.reshape(-1, 2)[:, ::-1]
+        yield "with its nibbles exchanged: order of packing", pairs.reshape(value.shape)
+    wide = np.ascontiguousarray(value).view(np.uint8)
+    swapped = (((wide & 15) << 4) | (wide >> 4)).view(value.dtype)
+    yield "with the two nibbles of every byte exchanged", swapped
+
+
+def other_orders(value: Array, axes: int) -> Iterator[tuple[str, Array]]:
+    """Yield a parameter with its first element for all, reversed, along other axes."""
+    yield "with the first element for all", np.full_like(value, value.flat[0])
+    for axis in range(value.ndim):
+        if value.shape[axis] > 1:
+            yield f"reversed along axis {axis}", np.flip(value, axis)
+    if sum(n > 1 for n in value.shape) == 1:
+        own = axes - value.ndim + int(np.argmax(value.shape))
+        for axis in (axis for axis in range(axes) if axis != own):
+            shape = [1] * axes
+            shape[axis] = value.size
+            yield f"along axis {axis} instead of {own}", value.reshape(shape)
+
+
+def rescaled(
+    family: Family,
+    calls: Sequence[Inputs],
+    got: Sequence[Outputs],
+    want: Sequence[Outputs],
+) -> list[str]:
+    """Say so if all is as it should be but for one factor before the rounding."""
+    name = family.outputs[0]
+    if family.exact is None or "zero_point" not in calls[0]:
+        return []
+    reals, codes = [], []
+    for call, g, w in zip(calls, got, want, strict=True):
+        if g[name].shape != w[name].shape:
+            return []
+        z = np.asarray(call["zero_point"], np.float64)
+        lo, hi = (
+            np.float64(call.get(k, v))
+            for k, v in (("q_min", -np.inf), ("q_max", np.inf))
+        )
+        inside = (g[name] > lo) & (g[name] < hi) & np.isfinite(g[name])
+        exact = np.broadcast_to(family.exact(**call), g[name].shape)
+        reals.append(exact[inside])
+        codes.append((g[name] - z)[inside])
+    return fitted(np.concatenate(reals), np.concatenate(codes))
+
+
+def fitted(real: Float, code: Float) -> list[str]:
+    """Return the factor that makes codes of real numbers, within a rounding of each.
+
+    >>> fitted(np.array([1.0, 10.0, 20.0, 31.0]), np.array([2.0, 20.0, 40.0, 62.0]))
+    ['got = 2 want before the rounding -> scale: multiplier, shift or their pairing']
+    """
+    if len(real) < ENOUGH or not np.any(real) or not np.any(code):
+        return []
+    factor = float(real @ code / (real @ real))
+    if np.max(np.abs(code - factor * real)) > 1 or abs(factor - 1) < 1e-6:
+        return []
+    if np.max(np.abs(factor * real)) < 2 or abs(factor - 1) * np.max(np.abs(real)) < 1:
+        return []  # too small to tell a factor from a rounding
+    what = "scale: multiplier, shift or their pairing"
+    return [f"got = {factor:.6g} want before the rounding -> {what}"]
+
+
+def of_gradient(
+    name: str, calls: Sequence[Inputs], got: Sequence[Array], want: Sequence[Array]
+) -> list[str]:
+    """Return what is recognised of one gradient: sign, factor, mean, mask."""
+    if any(g.shape != w.shape for g, w in zip(got, want, strict=True)):
+        return []
+    ratios, sizes = [], []
+    for call, g, w in zip(calls, got, want, strict=True):
+        g64, w64 = g.astype(np.float64).ravel(), w.astype(np.float64).ravel()
+        if np.any(w64):
+            ratio = float(g64 @ w64 / (w64 @ w64))
+            if not np.allclose(g64, ratio * w64, rtol=1e-4, atol=1e-12):
+                return of_mask(name, calls, got, want)
+            ratios.append(ratio)
+            sizes.append(np.size(call.get("x", g)))
+    if sum(np.count_nonzero(w) for w in want) < 2:
+        return []
+    return of_factor(name, np.array(ratios), np.array(sizes, np.float64))
+
+
+def of_factor(name: str, ratios: Float, sizes: Float) -> list[str]:
+    """Return what a factor of each call is, N being the elements of x.
+
+    >>> of_factor("ds", np.array([0.25, 0.125]), np.array([4.0, 8.0]))
+    ['ds: got = want / N -> a mean instead of a sum']
+    """
+    if np.allclose(ratios, 1):
+        return []
+    if np.allclose(ratios, ratios[0], rtol=1e-4):
+        what = "sign" if abs(ratios[0] + 1) < 1e-6 else "scale"
+        return [f"{name}: got = {ratios[0]:.6g} want -> {what}"]
+    known = {
+        "want / N -> a mean instead of a sum": 1 / sizes,
+        "want N -> a sum instead of a mean": sizes,
+        "want / sqrt(N) -> factor": sizes**-0.5,
+        "want sqrt(N) -> factor": sizes**0.5,
+    }
+    return [
+        f"{name}: got = {text}"
+        for text, factor in known.items()
+        if np.allclose(ratios, factor, rtol=1e-4)
+    ]
+
+
+def of_mask(
+    name: str, calls: Sequence[Inputs], got: Sequence[Array], want: Sequence[Array]
+) -> list[str]:
+    """Say where a gradient passes that should not, or is stopped, and on which side."""
+    passed, stopped, xs_wrong, xs_right = True, True, [], []
+    for call, g, w in zip(calls, got, want, strict=True):
+        dy = next((call[k] for k in GRADIENTS if k in call), None)
+        x = call.get("x")
+        if dy is None or x is None or np.shape(x) != g.shape or np.shape(dy) != g.shape:
+            return []
+        wrong = ~np.isclose(g, w, rtol=1e-5, atol=1e-9)
+        passed &= bool(np.all((w[wrong] == 0) & np.isclose(g[wrong], dy[wrong])))
+        stopped &= bool(np.all(g[wrong] == 0))
+        xs_wrong.append(np.asarray(x)[wrong])
+        xs_right.append(np.asarray(x)[~wrong & (w != 0)])
+    bad, good = np.concatenate(xs_wrong), np.concatenate(xs_right)
+    if not bad.size or passed == stopped:
+        return []
+    side = ""
+    if good.size:
+        above, below = bad.min() >= good.max(), bad.max() <= good.min()
+        side = " above" if above else " below" if below else " on both sides"
+    told = "passes where it should be stopped" if passed else "is stopped"
+    return [f"{name}: {told}{side} -> mask"]

@@ -17,11 +17,62 @@ def given(name, rng, n=2000, **changes):
     return inputs, family.evaluate(family.default | changes, **inputs)
 
 
-def test_what_conforms_is_not_searched(rng):
+def test_what_conforms_says_what_it_could_not_see(rng):
+    """Without a zero-point no data shows what becomes of it."""
     inputs, outputs = given("requantize", rng)
-    found = diagnose("requantize", inputs, outputs)
+    inputs |= {"zero_point": 0}
+    family = FAMILIES["requantize"]
+    found = diagnose("requantize", inputs, family.evaluate(family.default, **inputs))
     assert found.conforms
-    assert str(found) == f"requantize  conforms  {len(outputs['y'])} / 2000"
+    assert found.exit_code == 0
+    every = {"added", "ignored", "subtracted"}
+    assert set(found.unseen["zero_point_use"]) == every
+    assert str(found).startswith(f"requantize  conforms  {len(outputs['y'])} / 2000")
+    assert "other functions, too: " in str(found)
+    assert not found.certain
+
+
+def test_what_could_not_tell_was_not_compared():
+    call = {"x": np.float32([1, 2]), "scale": 1.0, "zero_point": 0}
+    call |= {"q_min": -128, "q_max": 127}
+    found = diagnose("quantize", call, np.array([1, 2]))
+    assert (found.evidence, found.conforms, found.exit_code) == (0, False, 3)
+    assert "NOTHING COMPARED" in str(found)
+
+
+def test_certain_is_said_of_all_variants_not_of_near_ones(rng):
+    """Two answers away; a third cannot be seen where no input is NaN."""
+    x = (100 * rng.normal(size=300)).astype(np.float32)
+    call = {"x": x, "scale": np.float32(0.5), "zero_point": 3}
+    call |= {"q_min": -128, "q_max": 127}
+    two = {"rounding": "trunc", "zero_point_when": "before_rounding"}
+    family = FAMILIES["quantize"]
+    found = diagnose("quantize", call, family.evaluate(family.default | two, **call))
+    assert found.explained
+    assert not found.certain
+    assert set(found.unseen["nan"]) == set(family.axes["nan"])
+
+
+def test_arguments_left_out_have_their_defaults(rng):
+    x, w = rng.integers(0, 9, (1, 2, 5, 5)), rng.integers(-9, 9, (3, 2, 3, 3))
+    y = FAMILIES["conv2d"].evaluate(
+        FAMILIES["conv2d"].default,
+        x.astype(np.uint8),
+        w.astype(np.int8),
+        np.zeros(3, np.int32),
+        0,
+        0,
+        1,
+        ((1, 1), (1, 1)),
+        1,
+        1,
+    )["y"]
+    given_ = {"x": x.astype(np.uint8), "w": w.astype(np.int8), "b": None, "padding": 1}
+    assert diagnose("conv2d", given_, y).comparison.conforms
+    with pytest.raises(ValueError, match="strides"):
+        diagnose("conv2d", {**given_, "strides": 1}, y)
+    with pytest.raises(ValueError, match="is missing"):
+        diagnose("conv2d", {"x": x}, y)
 
 
 def test_a_class_is_never_a_lone_winner():

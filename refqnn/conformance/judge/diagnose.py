@@ -1,18 +1,16 @@
 """diagnose: outputs alone, and the choice that explains them.
 
-The declared semantics is compared first; then every variant with one other answer, then
-with two, then, where that is quick, all. A variant is judged by its contradictions:
-outputs that it would not give. Variants that give the same outputs on this data are
-one class and are reported as one; inputs on which all variants agree are no evidence.
+The declared semantics is compared first, then every variant (``search``). A variant is
+judged by its contradictions: outputs that it would not give. Variants that give the
+same outputs on this data are one class and are reported as one; inputs on which all
+variants agree are no evidence, and a comparison without evidence compared nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, final
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any, final
 
-import numpy as np
-
-from refqnn._types import Array, Bool
 from refqnn.conformance.choices.families import (
     Choices,
     Family,
@@ -21,35 +19,28 @@ from refqnn.conformance.choices.families import (
     family_of,
 )
 from refqnn.conformance.choices.semantics import Semantics, named
-from refqnn.conformance.choices.variants import table
-from refqnn.conformance.judge.calls import (
-    as_one_vector,
-    as_outputs,
-    compare_calls,
-    pairs,
-)
+from refqnn.conformance.judge.arguments import complete
+from refqnn.conformance.judge.calls import as_outputs, compare_calls, pairs
 from refqnn.conformance.judge.compare import Comparison
+from refqnn.conformance.judge.confirm import Answered
+from refqnn.conformance.judge.hints import hints
 from refqnn.conformance.judge.patterns import moved, near_ties, structural
 from refqnn.conformance.judge.reproduce import smallest
+from refqnn.conformance.judge.search import (
+    Explanation,
+    Search,
+    changes,
+    deciding_inputs,
+    key,
+    search,
+)
 
-#: elements times variants up to which every combination is tried
-AFFORDABLE = 30_000_000
 #: explanations that are shown
 SHOWN = 3
 #: share of the outputs from which on a variant is called near
 NEAR = 0.2
 #: columns of an explanation
 WIDTH = 58
-
-
-class Explanation(NamedTuple):
-    """Variants that give the same outputs on this data, and how those agree."""
-
-    variants: tuple[dict[str, str], ...]
-    #: answers that the first of them changes
-    deviations: int
-    agrees: int
-    contradicted: int
 
 
 @final
@@ -73,8 +64,35 @@ class Diagnosis:
 
     @property
     def conforms(self) -> bool:
-        """Whether something was compared and nothing contradicts the declaration."""
-        return self.comparison.conforms
+        """Whether something that could tell was compared, and nothing contradicts."""
+        return self.comparison.conforms and self.could_tell
+
+    @property
+    def could_tell(self) -> bool:
+        """Whether two functions of the family differ on any output, if it has two."""
+        return self.evidence > 0 or len(family_of(self.family).variants()) == 1
+
+    @property
+    def exit_code(self) -> int:
+        """0 conforms, 1 mismatch, 3 nothing was compared that could tell."""
+        if self.comparison.conforms or not (
+            self.comparison.total or self.comparison.error
+        ):
+            return 0 if self.conforms else 3
+        return 1
+
+    @property
+    def unseen(self) -> dict[str, tuple[str, ...]]:
+        """The axes that this data cannot see, and the answers that fit it."""
+        if self.best is None:
+            return {}
+        family = family_of(self.family)
+        functions = {key(family.canonical(v)): v for v in reversed(self.best.variants)}
+        fits = {
+            axis: tuple(dict.fromkeys(v[axis] for v in functions.values()))
+            for axis in family.axes
+        }
+        return {axis: values for axis, values in fits.items() if len(values) > 1}
 
     @property
     def best(self) -> Explanation | None:
@@ -108,6 +126,7 @@ class Diagnosis:
                 }
                 for each in self.explanations
             ],
+            "unseen": {axis: list(values) for axis, values in self.unseen.items()},
             "structure": list(self.structure),
             "smallest": self.smallest,
             "reproduce": self.reproduce,
@@ -115,8 +134,10 @@ class Diagnosis:
 
     def __str__(self) -> str:
         lines = [str(self.comparison)]
-        if self.conforms or self.comparison.error:
+        if self.comparison.error or not self.comparison.total:
             return "\n".join([*lines, *self.structure])
+        if self.comparison.conforms:
+            return "\n".join([*lines, *self.what_fits()])
         if self.smallest:
             lines.append(f"smallest  {self.smallest}")
         told = named(self.declared, self.family_default())
@@ -131,6 +152,17 @@ class Diagnosis:
         if self.reproduce:
             lines.append(f"reproduce {self.reproduce}")
         return "\n".join(lines)
+
+    def what_fits(self) -> list[str]:
+        """Return how many functions fit data that conforms, and what it cannot see."""
+        if not self.could_tell:
+            return ["NOTHING COMPARED: every variant gives these outputs"]
+        lines = [f"evidence  {self.evidence} outputs on which variants differ"]
+        others = self.rivals()
+        if others:
+            axes = "; ".join(f"{a}: {' or '.join(v)}" for a, v in self.unseen.items())
+            lines.append(f"fits      {len(others)} other functions, too: {axes}")
+        return lines
 
     def family_default(self) -> Choices:
         """Return the answers of refqnn."""
@@ -194,6 +226,7 @@ def diagnose(
     are what the other implementation returned: an array, a tuple, or a dict by output
     name, one for each call.
 
+    >>> import numpy as np
     >>> x = np.float32([0.25, 0.5, 1.5, 2.5])
     >>> given = dict(x=x, scale=1.0, zero_point=0, q_min=-128, q_max=127)
     >>> found = diagnose("quantize", given, np.array([0, 1, 2, 3]))
@@ -202,127 +235,77 @@ def diagnose(
     """
     of = family_of(family)
     choices = of.choices(Semantics() if declared is None else declared)
-    calls = [inputs] if isinstance(inputs, dict) else list(inputs)
-    answers = [outputs] if isinstance(inputs, dict) else list(outputs)
-    if len(calls) != len(answers):
-        raise ValueError(f"{len(calls)} calls, but outputs of {len(answers)}")
-    got = [as_outputs(of, answer) for answer in answers]
+    alone = isinstance(inputs, dict)
+    every = [inputs] if isinstance(inputs, dict) else list(inputs)
+    calls = [complete(of, call) for call in every]
+    given = [outputs] if alone else list(outputs)
+    if len(calls) != len(given):
+        raise ValueError(f"{len(calls)} calls, but outputs of {len(given)}")
+    got = [as_outputs(of, answer) for answer in given]
     want = [of.evaluate(choices, **call) for call in calls]
     comparison = compare_calls(of, got, want, name or family)
-    if comparison.conforms or comparison.error:
-        shapes = shape_lines(got, want) if comparison.error else []
-        return Diagnosis(family, comparison, choices, structure=tuple(shapes))
-    return search_variants(of, choices, calls, got, want, comparison)
+    answers = [Answered(c, g) for c, g in zip(calls, got, strict=True)]
+    if comparison.error or not comparison.total:
+        lines = shape_lines(got, want)
+        return Diagnosis(family, comparison, choices, structure=tuple(lines))
+    result = search(of, choices, answers)
+    whole = Diagnosis(
+        family,
+        comparison,
+        choices,
+        tuple(result.explanations[:10]),
+        result.tried,
+        result.evidence,
+        deciding_inputs(of, result.fits) if result.complete else 1,
+    )
+    if comparison.conforms:
+        return whole
+    least = smallest(of, choices, calls, got, want)
+    return replace(
+        whole,
+        structure=tuple(recognised(of, choices, calls, got, want, result)),
+        smallest=least.told,
+        reproduce=least.call,
+    )
 
 
-def search_variants(
+def recognised(
     family: Family,
     declared: Choices,
     calls: Sequence[Inputs],
     got: Sequence[Outputs],
     want: Sequence[Outputs],
-    comparison: Comparison,
-) -> Diagnosis:
-    """Judge the variants, one or two answers away, then all where that is quick."""
-    vector = as_one_vector(got)
-    near = family.neighbours(declared)
-    outcomes = {key(v): vector_or_none(family, v, calls) for v in near}
-    judged = judge(family, near, outcomes, vector, declared)
-    every = family.variants()
-    if judged[0].contradicted and len(every) * len(vector) <= AFFORDABLE:
-        outcomes |= {key(v): vector_or_none(family, v, calls) for v in every}
-        near = every
-        judged = judge(family, near, outcomes, vector, declared)
-    usable = [o for o in outcomes.values() if o is not None]
+    result: Search,
+) -> list[str]:
+    """Return what is recognised of outputs, mistakes only where no variant explains."""
     lines = [*ties(family, calls, got, want)]
-    if judged[0].contradicted:
-        lines += [line for g, w in pairs(got, want) for line in structural(g, w)]
-        lines += (
-            []
-            if lines
-            else recognise_beside_one_answer(family, declared, calls[0], got[0])
-        )
-    least = smallest(family, declared, calls, got, want)
-    return Diagnosis(
-        family.name,
-        comparison,
-        declared,
-        tuple(judged[:10]),
-        len(usable),
-        int(differing(family, usable).sum()),
-        0 if judged[0].contradicted else deciding(family, judged[0].variants),
-        tuple(dict.fromkeys(lines)),
-        least.told,
-        least.call,
-    )
+    if not result.fits:
+        lines += hints(family, declared, calls, got, want)
+        lines += [
+            line
+            for g, w in zip(got, want, strict=True)
+            for name in w
+            if name not in family.outputs[1:] or not name.startswith("d")
+            for line in structural(g[name], w[name])
+        ]
+        if not lines:
+            lines = recognised_beside_one_answer(family, declared, calls[0], got[0])
+    return list(dict.fromkeys(lines))
 
 
-def recognise_beside_one_answer(
+def recognised_beside_one_answer(
     family: Family, declared: Choices, call: Inputs, got: Outputs
 ) -> list[str]:
     """Return what is recognised of the first call beside one other answer."""
     for variant in family.neighbours(declared, 1)[1:]:
         try:
             want = family.evaluate(variant, **call)
-        except ValueError:
+        except (ValueError, IndexError):
             continue
-        found = [line for k, w in want.items() for line in moved(got[k], w)]
-        if found:
-            return [f"with {named(variant, declared)}: {line}" for line in found]
+        lines = [line for k, w in want.items() for line in moved(got[k], w)]
+        if lines:
+            return [f"with {named(variant, declared)}: {line}" for line in lines]
     return []
-
-
-def judge(
-    family: Family,
-    variants: Sequence[Choices],
-    outcomes: Mapping[tuple[str, ...], Array | None],
-    vector: Array,
-    declared: Choices,
-) -> list[Explanation]:
-    """Return the classes of variants, fewest contradictions first."""
-    groups: dict[bytes, list[Choices]] = {}
-    agreeing: dict[bytes, int] = {}
-    for variant in variants:
-        outcome = outcomes[key(variant)]
-        if outcome is None:
-            continue
-        mark = fingerprint(outcome, family.close)
-        groups.setdefault(mark, []).append(variant)
-        if mark not in agreeing:
-            agreeing[mark] = int(family.agree(vector, outcome).sum())
-    found = [
-        Explanation(
-            tuple(dict(v) for v in group),
-            len(changes(group[0], declared)),
-            agreeing[mark],
-            len(vector) - agreeing[mark],
-        )
-        for mark, group in groups.items()
-    ]
-    return sorted(found, key=lambda e: (e.contradicted, e.deviations))
-
-
-def fingerprint(outcome: Array, close: float) -> bytes:
-    """Return bytes that are the same for outcomes that count as equal."""
-    rows = np.round(outcome / (10 * close)) if close else outcome
-    return np.ascontiguousarray(rows + 0.0).tobytes()
-
-
-def differing(family: Family, outcomes: Sequence[Array]) -> Bool:
-    """Return on which outputs at least two variants differ."""
-    differs = np.zeros(outcomes[0].shape, bool)
-    for outcome in outcomes[1:]:
-        differs |= ~family.agree(outcome, outcomes[0])
-    return differs
-
-
-def deciding(family: Family, variants: Sequence[Choices]) -> int:
-    """Return how many inputs separate variants that are not provably one function."""
-    if len({key(family.canonical(v)) for v in variants}) == 1:
-        return 0
-    known = table(family.name)
-    place = {key(v): i for i, v in enumerate(known.variants)}
-    return max(len(known.discriminating([place[key(v)] for v in variants])), 1)
 
 
 def ties(
@@ -345,26 +328,5 @@ def ties(
 
 def shape_lines(got: Sequence[Outputs], want: Sequence[Outputs]) -> list[str]:
     """Return what is recognised where shapes differ."""
-    found = [structural(g, w) for g, w in pairs(got, want) if g.shape != w.shape]
-    told = dict.fromkeys(line for lines in found for line in lines)
-    return [f"structure {line}" for line in told]
-
-
-def vector_or_none(
-    family: Family, variant: Choices, calls: Sequence[Inputs]
-) -> Array | None:
-    """Return the outputs of a variant; None where it does not accept the inputs."""
-    try:
-        return as_one_vector([family.evaluate(variant, **call) for call in calls])
-    except ValueError:
-        return None
-
-
-def key(choices: Choices) -> tuple[str, ...]:
-    """Return the answers alone."""
-    return tuple(choices.values())
-
-
-def changes(choices: Choices, declared: Choices) -> dict[str, str]:
-    """Return the answers that differ from the declared ones."""
-    return {a: v for a, v in choices.items() if declared[a] != v}
+    each = [structural(g, w) for g, w in pairs(got, want) if g.shape != w.shape]
+    return [f"structure {line}" for line in dict.fromkeys(chain(*each))]

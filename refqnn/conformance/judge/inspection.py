@@ -23,7 +23,7 @@ from refqnn.conformance.choices.profiles import profile_of
 from refqnn.conformance.choices.regions import visited
 from refqnn.conformance.choices.variants import table
 from refqnn.conformance.judge.arguments import DEFAULTS
-from refqnn.conformance.judge.calls import Broken, stack_scalar_calls
+from refqnn.conformance.judge.calls import Broken, compare_calls, stack_scalar_calls
 from refqnn.conformance.judge.confirm import (
     Answered,
     Evidence,
@@ -126,9 +126,11 @@ class Judge:
         calls, outputs = stack_scalar_calls(
             self.family, [a.call for a in answered], [a.outputs for a in answered]
         )
+        wants = [self.family.evaluate(self.declared, **call) for call in calls]
+        comparison = compare_calls(self.family, outputs, wants, self.family.name)
+        if comparison.conforms:
+            return comparison.total, ""
         diagnosis = diagnose(self.family.name, calls, outputs, declared=self.declared)
-        if diagnosis.comparison.conforms:
-            return diagnosis.comparison.total, ""
         message = str(diagnosis)
         if not diagnosis.comparison.error and not self.family.call:
             message += "\n" + self.shrunk_call(calls)

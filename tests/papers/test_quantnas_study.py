@@ -1,5 +1,8 @@
 """QuantNAS: what the runs behind figures 12 and 13 are given, record and return."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from tables.networks import pixels
@@ -250,3 +253,9 @@ def test_settings_that_are_refused(name, given, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         next(iter(chosen.stages(chosen.settings_with(**given), tmp_path)))
     assert not [*tmp_path.iterdir()]
+
+
+def test_former_names_answer_before_their_room_is_imported():
+    former = "import refqnn, refqnn.papers.quantnas.runs as runs; print(runs.STUDIES)"
+    command = [sys.executable, "-W", "ignore", "-c", former]
+    assert "quantnas_front" in subprocess.check_output(command, text=True)

@@ -119,6 +119,9 @@ def gradient(rng: Generator, shape: Sequence[int], dtype: Any = np.float64) -> F
     array([ 0.,  0.,  0., -1.])
     """
     quarters = rng.integers(-8, 9, shape) / 4
+    sign = rng.random()
+    if sign < 0.3:  # all of one sign
+        quarters = np.copysign(quarters, sign - 0.15)
     return np.asarray(np.where(rng.random(shape) < 0.1, 0, quarters), dtype)
 
 

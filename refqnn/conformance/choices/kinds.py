@@ -14,7 +14,7 @@ import numpy as np
 from refqnn._types import Array
 from refqnn.geometry import pad_widths
 
-Inputs = Mapping[str, Any]
+Inputs = dict[str, Any]
 Region = Callable[[Inputs], bool]
 Regions = dict[str, Region]
 
@@ -79,7 +79,12 @@ def shape(name: str) -> Regions:
     """Lengths, axes and the layout in memory."""
     lengths = {f"{n} elements": equals_size(n) for n in LENGTHS}
     several = {"several axes": lambda x: x.ndim > 1}
-    return where(name, lengths | several) | layout(name)
+    return where(name, lengths | several) | layout(name) | tails(name)
+
+
+def tails(name: str) -> Regions:
+    """More elements than a register of eight, and not a multiple of them."""
+    return where(name, {"a tail of eight": lambda x: x.size > 8 and x.size % 8 > 0})
 
 
 def equals_size(n: int) -> Callable[[Array], Any]:

@@ -7,17 +7,19 @@ visits every pair of regions of two arguments that any of many random calls visi
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from refqnn._types import Bool
+from refqnn.conformance.choices import coverage
 from refqnn.conformance.choices.families import Inputs, family_of
 from refqnn.conformance.choices.kinds import LENGTHS
 
 #: random calls from which a covering is chosen
 POOL = 600
+#: how many of the calls visit a region, if so many can
+TIMES = 4
 #: elements of a call, in turn
 SIZES = (*LENGTHS, 24)
 
@@ -40,10 +42,7 @@ def visited(family: str, calls: Iterable[Inputs]) -> set[str]:
 
 def visits(family: str, calls: list[Inputs]) -> Bool:
     """Return which call visits which region: (calls, regions)."""
-    tests = list(regions_of(family).values())
-    with np.errstate(all="ignore"):
-        rows = [[test(call) for test in tests] for call in calls]
-    return np.array(rows, bool).reshape(len(calls), len(tests))
+    return coverage.visits(regions_of(family), calls)
 
 
 @cache
@@ -54,11 +53,7 @@ def covering(family: str) -> tuple[Inputs, ...]:
     """
     if not regions_of(family):
         return tuple(pool(family, 2 * len(SIZES)))
-    calls = pool(family)
-    seen = visits(family, calls)
-    wanted = np.concatenate([seen, pairs_met(seen, list(regions_of(family)))], axis=1)
-    chosen = greedy(wanted)
-    return tuple(calls[i] for i in sorted(chosen))
+    return tuple(coverage.chosen(regions_of(family), pool(family), TIMES))
 
 
 def pool(family: str, size: int = POOL, start: int = 0) -> list[Inputs]:
@@ -78,40 +73,6 @@ def pool(family: str, size: int = POOL, start: int = 0) -> list[Inputs]:
             call |= {known.elementwise: x}
         calls.append(call)
     return calls
-
-
-def pairs_met(seen: Bool, names: list[str]) -> Bool:
-    """Return which call visits which pair of regions of two arguments.
-
-    seen: (calls, regions)  ->  (calls, pairs)
-
-    >>> pairs_met(np.array([[True, True, True]]), ["x: 0", "x: 1", "w: 0"])
-    array([[ True,  True]])
-    """
-    argument = [name.split(":")[0] for name in names]
-    two = [
-        (i, j)
-        for i, j in combinations(range(len(names)), 2)
-        if argument[i] != argument[j]
-    ]
-    first, second = np.array(two, np.int64).reshape(-1, 2).T
-    return seen[:, first] & seen[:, second]
-
-
-def greedy(wanted: Bool) -> list[int]:
-    """Return rows that together have every column that any row has.
-
-    wanted: (rows, columns)
-
-    >>> greedy(np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1]], bool))
-    [1, 2]
-    """
-    left, chosen = wanted[:, wanted.any(axis=0)], list[int]()
-    while left.shape[1]:
-        best = int(np.argmax(left.sum(axis=1)))
-        chosen.append(best)
-        left = left[:, ~left[best]]
-    return chosen
 
 
 def unmet(family: str, calls: Iterable[Inputs]) -> list[str]:

@@ -326,9 +326,10 @@ def wide_linear(rng: np.random.Generator, n: int) -> Inputs:
     x_dtype = draws.pick(rng, "uint8", "int8", "int16")
     w_dtype = draws.pick(rng, "int8", "int8", "uint8")
     deep = rng.random() < 0.25
-    i = 600 if deep else int(draws.pick(rng, 1, 2, 7, 16, 64, 65))
+    i = 600 if deep else int(draws.pick(rng, 1, 2, 3, 7, 8, 64, 65))
     o = int(draws.pick(rng, 1, 3, 8))
-    x = draws.codes(rng, (max(min(n, 65) // o, 1), i), x_dtype)
+    rows = i if rng.random() < 0.1 and not deep else max(min(n, 65) // o, 1)
+    x = draws.codes(rng, (rows, i), x_dtype)
     w = draws.codes(rng, (o, i), w_dtype)
     return {
         "x": draws.laid_out(rng, high(x) if deep else x),
@@ -345,6 +346,7 @@ CODES = (
     | kinds.integers("x")
     | kinds.layout("x")
     | kinds.examples("x")
+    | kinds.tails("x")
     | kinds.dtypes("w", "int8", "uint8")
     | kinds.integers("w")
     | kinds.layout("w")
@@ -395,6 +397,12 @@ FAMILIES = (
         wide=wide_linear,
         regions=CODES
         | {f"x: {n} values": kinds.has_columns("x", n) for n in kinds.LENGTHS}
+        | {
+            f"{name}: square": lambda call, name=name: (
+                len({*call[name].shape}) == 1 and len(call[name]) > 1
+            )
+            for name in ("x", "w")
+        }
         | kinds.wide_sums(partial(real_sums, integer.linear), 16, 24, 32),
     ),
 )

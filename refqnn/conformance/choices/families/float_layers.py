@@ -197,7 +197,7 @@ def wide_norm(rng: np.random.Generator, n: int) -> Inputs:
     """Batches of two examples and more, planes or none; gamma of both signs and 0."""
     c = int(draws.pick(rng, 1, 3, 4))
     plane = draws.pick(rng, (), (2, 2), (1, 3), (3, 2))
-    call = norm_inputs(rng, (max(n // 8, 2), c, *plane))
+    call = norm_inputs(rng, (max(n // 8, int(draws.pick(rng, 2, 3, 5))), c, *plane))
     x = draws.normal(rng, call["x"].shape) * draws.pick(rng, 1.0, 0.1, 4.0)
     return call | {
         "x": draws.laid_out(rng, x),
@@ -239,6 +239,7 @@ FAMILIES = (
         wide=wide_lstm,
         regions=kinds.all_reals("x", "h", "c", "w_x", "w_h", "b_x", "b_h")
         | kinds.examples("x")
+        | kinds.tails("x")
         | {f"x: {n} features": kinds.has_columns("x", n) for n in (1, 3, 7)}
         | {f"h: {n} units": kinds.has_columns("h", n) for n in (1, 2, 5)},
     ),
@@ -258,6 +259,7 @@ FAMILIES = (
         wide=wide_norm,
         regions=kinds.all_reals("x", "gamma", "beta", "running_mean")
         | kinds.layout("x")
+        | kinds.tails("x")
         | {
             "x: without planes": lambda call: call["x"].ndim == 2,
             "x: with planes": lambda call: call["x"].ndim == 4,
@@ -288,6 +290,7 @@ FAMILIES = (
             ),
         }
         | kinds.examples("logits")
+        | kinds.tails("logits")
         | {f"logits: {n} classes": kinds.has_columns("logits", n) for n in (2, 3, 10)}
         | kinds.number("label_smoothing", 0),
     ),

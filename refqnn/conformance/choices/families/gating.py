@@ -107,6 +107,7 @@ FAMILIES = (
         wide=wide_gate,
         regions=kinds.all_reals("x", "fx", "logit", "h", "h_new", "dm")
         | {"fx: infinite": lambda call: bool(np.any(np.isinf(call["fx"])))}
+        | kinds.tails("x")
         | {f"x: {n} elements": kinds.has_columns("x", n) for n in kinds.LENGTHS},
     ),
 )

@@ -82,6 +82,7 @@ def family(name: str, axis: str) -> Family:
         wide=wide,
         regions=kinds.all_reals("dy", "noise")
         | kinds.examples("dy")
+        | kinds.tails("dy")
         | kinds.number("bits", 2, 3, 4),
     )
 

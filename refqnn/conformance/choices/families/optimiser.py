@@ -152,6 +152,7 @@ FAMILIES = (
         canonical=sgd_canonical,
         wide=wide_sgd,
         regions=kinds.all_reals("value", "grads")
+        | kinds.tails("value")
         | {f"value: {k} elements": kinds.has_columns("value", k) for k in kinds.LENGTHS}
         | kinds.rows("lrs", 1, 2, 3, 4)
         | kinds.number("momentum", 0)

@@ -226,11 +226,15 @@ PLANES = (
     | kinds.integers("x")
     | kinds.layout("x")
     | kinds.examples("x")
+    | kinds.tails("x")
     | kinds.pairs("kernel")
     | kinds.pairs("stride")
     | kinds.padded()
     | {
         "kernel: unlike the stride": unlike_stride,
+        "padding: of windows that overlap": lambda call: bool(
+            np.any(call["padding"]) and np.max(call["stride"]) < np.min(call["kernel"])
+        ),
         "padding: a number": lambda call: np.ndim(call["padding"]) == 0,
     }
 )

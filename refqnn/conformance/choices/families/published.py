@@ -18,6 +18,7 @@ from refqnn import quantizers
 from refqnn._types import Float
 from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.axes import AXES
+from refqnn.conformance.choices.coverage import few
 from refqnn.conformance.choices.families.family import (
     Choices,
     Family,
@@ -56,11 +57,10 @@ def draw(row: Row, rng: Generator, n: int) -> Inputs:
     """Values of both signs, some of them equal, on every point of the row, zeros."""
     shape = dims(row, rng, max(n, row.least))
     x = rng.normal(size=shape) * rng.choice([0.5, 1.0, 2.0])
+    x = x**3 if rng.random() < 0.2 else x
     x = np.where(rng.random(shape) < 0.25, np.round(4 * x) / 4 + 2.0**-6, x)
     x = np.where(rng.random(shape) < 0.1, 0, x)
-    names = list(inspect.signature(getattr(quantizers, row.name)).parameters)
-    parameters = row.parameters(rng)
-    given = dict(zip(names[1 : 1 + len(parameters)], parameters, strict=True))
+    given = dict(zip(names_of(row), row.parameters(rng), strict=True))
     x = planted(row, rng, x, given)
     return {
         "x": draws.laid_out(rng, x),
@@ -113,12 +113,50 @@ def regions(row: Row) -> kinds.Regions:
         kinds.reals("x")
         | kinds.where("x", {"above 1": lambda x: x > 1, "below -1": lambda x: x < -1})
         | {f"x: {name}": at(name) for name in names}
-        | {f"x: {n} elements": has_size(n) for n in kinds.LENGTHS}
+        | {f"x: {n} elements": has_size(n) for n in kinds.LENGTHS if n >= row.least}
+        | kinds.tails("x")
+        | {
+            "x: one column": lambda call: call["x"].shape[-1] == 1,
+            "x: none beyond 1": lambda call: bool(np.abs(call["x"]).max() < 1),
+            "x: an outlier": lambda call: bool(
+                np.abs(call["x"]).max() > 4 * np.abs(call["x"]).mean()
+            ),
+        }
+        | (SQUARE if row.axes == 4 else {})
         | kinds.examples("x")
         | kinds.layout("x")
         | kinds.reals("dy")
         | kinds.layout("dy")
+        | kinds.where("dy", {"of one sign": lambda dy: np.all(dy > 0) | np.all(dy < 0)})
+        | each_value(row)
     )
+
+
+SQUARE = {"x: square planes": lambda call: call["x"].shape[-2:] == (2, 2)}
+
+
+def each_value(row: Row) -> kinds.Regions:
+    """Return a region for every value that a parameter is drawn to have."""
+    rng = np.random.default_rng(0)
+    known = names_of(row)
+    seen = {
+        f"{name}: {np.asarray(value).tolist()}": partial(has_value, name, value)
+        for _ in range(40)
+        for name, value in zip(known, row.parameters(rng), strict=True)
+    }
+    return dict(sorted(seen.items()))
+
+
+def has_value(name: str, value: Any, call: Mapping[str, Any]) -> bool:
+    """Say whether a parameter has a value."""
+    return bool(np.array_equal(call[name], value))
+
+
+def names_of(row: Row) -> list[str]:
+    """Return the names of the parameters after the first argument."""
+    count = len(row.parameters(np.random.default_rng(0)))
+    names = list(inspect.signature(getattr(quantizers, row.name)).parameters)
+    return names[1 : 1 + count]
 
 
 def has_size(n: int) -> kinds.Region:
@@ -127,9 +165,8 @@ def has_size(n: int) -> kinds.Region:
 
 
 def candidates(row: Row) -> list[Inputs]:
-    """Inputs of few filters, then of more."""
-    rng = np.random.default_rng(SEED)
-    return [draw(row, rng, n) for n in (24, 24, 96, 96, 96, 96)]
+    """Inputs of few filters, then of more, that together visit every region."""
+    return few(regions(row), partial(draw, row), (24, 96, 24, 7), SEED)
 
 
 def canonical(choices: Choices) -> dict[str, str]:

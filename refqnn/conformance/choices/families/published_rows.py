@@ -96,7 +96,8 @@ ROWS = (
         ("v", "beta"),
         one_of(
             ((-0.375, 0.0, 0.3125), (0.5, 0.25, 0.125)),
-            ((-0.25, 0.125), (1.0, 0.75)),
+            ((-0.25, 1.625), (1.0, 0.75)),
+            ((-1.75, 0.125), (-0.5, 0.25)),
         ),
         {},
         {"ste_slope": "ste_slope"},
@@ -119,7 +120,7 @@ ROWS = (
     Row(
         "affine",
         (),
-        one_of((-1.0, 0.875), (-2.0, 1.75), (-0.875, 0.875), (-1.0, 2.0)),
+        one_of((-1.0, 0.875), (-2.0, 1.75), (-1.75, 1.75), (-1.5, 2.0)),
         FOUR,
         {"narrow_range": "narrow_range"},
         {"rounding": (*HALVES, "floor", "trunc"), "mask_ends": CLOSED},
@@ -199,7 +200,7 @@ ROWS = (
     Row(
         "lsq",
         ("s",),
-        one_of((0.25,), (0.5,), (0.125,), (0.3,)),
+        one_of((0.25,), (0.5,), (1.0,), (0.3,)),
         {"q_n": 4, "q_p": 3},
         {},
         {
@@ -219,7 +220,12 @@ ROWS = (
     Row(
         "min_max",
         (),
-        one_of((-1.0, 0.875), (-2.0, 1.75), (-1.0, 2.0), (-1.0625, 0.8125)),
+        one_of(
+            (-1.0, 0.875),
+            (-2.0, 1.75),
+            (-1.0, 2.0),
+            (-1.0625, 0.8125),
+        ),
         FOUR,
         {"true_zero": "true_zero"},
         {"rounding": (*HALVES, "floor", "trunc")},
@@ -311,14 +317,15 @@ ROWS = (
     Row(
         "tsq_activation",
         (),
-        one_of((0.125, 0.25), (0.0625, 0.5)),
+        one_of((0.25, 0.5), (0.0625, 1.0)),
         FOUR,
         {},
         {"ties": ("published", "up"), "mask_ends": OPEN},
         lambda _x, eps, delta, **_: {
             "lower end": 0.0,
             "upper end": 15 * delta,
-            "tie": np.append(halves(delta, 1, 15), eps),
+            "tie": halves(delta, 1, 15),
+            "at eps": eps,
         },
     ),
     Row(

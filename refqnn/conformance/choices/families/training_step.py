@@ -196,6 +196,7 @@ FAMILIES = (
         regions=kinds.all_reals("x", "w", "b")
         | kinds.on_grid("w")
         | kinds.examples("x")
+        | kinds.tails("x")
         | {f"x: {n} features": kinds.has_columns("x", n) for n in (1, 4, 7)}
         | kinds.number("scale", 0.5, 0.25)
         | {f"range: [{a}, {b}]": partial(has_range, a, b) for a, b in GRIDS}

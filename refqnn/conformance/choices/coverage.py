@@ -1,0 +1,84 @@
+"""Few calls that visit regions, chosen greedily from many."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from refqnn._types import Bool, Int
+from refqnn.conformance.choices.kinds import Inputs, Region
+
+
+def visits(regions: Mapping[str, Region], calls: Sequence[Inputs]) -> Bool:
+    """Return which call visits which region: (calls, regions)."""
+    tests = list(regions.values())
+    with np.errstate(all="ignore"):
+        rows = [[test(call) for test in tests] for call in calls]
+    return np.array(rows, bool).reshape(len(calls), len(tests))
+
+
+def pairs_met(seen: Bool, names: list[str]) -> Bool:
+    """Return which call visits which pair of regions of two arguments.
+
+    seen: (calls, regions)  ->  (calls, pairs)
+
+    >>> pairs_met(np.array([[True, True, True]]), ["x: 0", "x: 1", "w: 0"])
+    array([[ True,  True]])
+    """
+    argument = [name.split(":")[0] for name in names]
+    two = [
+        (i, j)
+        for i, j in combinations(range(len(names)), 2)
+        if argument[i] != argument[j]
+    ]
+    first, second = np.array(two, np.int64).reshape(-1, 2).T
+    return seen[:, first] & seen[:, second]
+
+
+def greedy(wanted: Bool, times: Int) -> list[int]:
+    """Return rows that together have every column so often, or as often as all do.
+
+    wanted: (rows, columns), times: (columns,)
+
+    >>> greedy(np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1]], bool), np.array([1, 1, 1]))
+    [1, 2]
+    """
+    left, chosen = np.minimum(times, wanted.sum(axis=0)), list[int]()
+    free = np.ones(len(wanted), bool)
+    while left.any():
+        gain = np.where(free, wanted[:, left > 0].sum(axis=1), -1)
+        best = int(np.argmax(gain))
+        chosen.append(best)
+        free[best] = False
+        left = np.maximum(left - wanted[best], 0)
+    return chosen
+
+
+#: how many of few calls visit a region, if so many can
+TIMES = 2
+
+
+def few(
+    regions: Mapping[str, Region],
+    draw: Callable[[np.random.Generator, int], Inputs],
+    sizes: Sequence[int],
+    seed: int,
+    many: int = 60,
+) -> list[Inputs]:
+    """Return few of many random calls that visit what these do, regions twice."""
+    calls = [
+        draw(np.random.default_rng([seed, i]), sizes[i % len(sizes)])
+        for i in range(many)
+    ]
+    return chosen(regions, calls, TIMES)
+
+
+def chosen(
+    regions: Mapping[str, Region], calls: Sequence[Inputs], times: int
+) -> list[Inputs]:
+    """Return few of the calls that visit pairs as all do, and regions so often."""
+    seen = visits(regions, calls)
+    met = pairs_met(seen, list(regions))
+    often = np.repeat([times, 1], [seen.shape[1], met.shape[1]])
+    rows = greedy(np.concatenate([seen, met], axis=1), often)
+    return [calls[i] for i in sorted(rows)]

@@ -1,0 +1,89 @@
+"""Mutants that are the reference itself, and why.
+
+Each reason is a sentence about the operation; that the mutants it names equal the
+reference is tested on calls other than those on which they were not seen.
+"""
+
+from fnmatch import fnmatchcase
+
+#: families whose gradient of x is dy everywhere
+STRAIGHT = (
+    "balanced", "binary", "fixed_point", "haq_linear", "kmeans_weight", "lq", "min_max",
+    "optimal_ternary", "ternary", "twn", "weq_weight",
+)  # fmt: skip
+#: arguments that are positive or 0 by contract
+POSITIVE = (
+    "scale", "multiplier", "q_max", "running_var", "eps", "momentum", "weight_decay",
+    "dampening", "lrs", "labels", "label_smoothing", "bits", "a", "s", "alpha",
+    "wp", "wn", "delta", "step",
+)  # fmt: skip
+CLIPS = ("fake_quantize", "affine", "lsq", "pact", "sawb", "syq", "ttq")
+ACTIVATIONS = ("pact", "dorefa_activation", "qil_activation", "tsq_activation")
+#: families, mutants, and why they are the reference; patterns of shells
+EQUIVALENT: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
+    (("*",), tuple(f"{n}: absolute" for n in POSITIVE), "positive or 0 by contract"),
+    (
+        ("qil_*", "lq"),
+        ("c: absolute", "d: absolute", "gamma: absolute", "v: absolute"),
+        "positive by contract",
+    ),
+    (STRAIGHT, ("dx dy where *",), "dx is dy"),
+    (
+        (*CLIPS, "dorefa_activation", "xnor_activation"),
+        ("dx dy where x = 0",),
+        "0 lies inside the clip, where dx is dy",
+    ),
+    (
+        (*ACTIVATIONS, "weq_activation"),
+        ("dx 0 where x < -1", "dx 0 where x < 0", "y absolute"),
+        "values below 0 become 0, and their gradient is 0",
+    ),
+    (
+        ("dorefa_activation", "xnor_activation"),
+        ("dx 0 where x > 1", "dx 0 where x < -1"),
+        "beyond the clip the gradient is 0",
+    ),
+    (
+        ("qil_*", "tsq_activation", "weq_activation"),
+        ("dx 0 where x = 0",),
+        "0 lies outside the interval, where the gradient is 0",
+    ),
+    (
+        ("weq_activation",),
+        ("dx dy where x > 0", "dx dy where x > 1"),
+        "above 0 the gradient is dy",
+    ),
+    (("lstm_cell",), ("b_x and b_h exchanged",), "their sum is used"),
+    (
+        ("conv2d", "linear"),
+        ("w_zero_point: read as *",),
+        "zero-points fit the type of the weights, or are refused",
+    ),
+    (("ttq", "syq"), ("x: halved",), "the threshold moves with x, levels do not"),
+    (("affine", "min_max"), ("hi: absolute",), "0 lies within the range"),
+    (("conv2d",), ("groups: 1",), "weights of other channels are refused"),
+    (
+        ("softmax_cross_entropy", "training_step"),
+        ("label_smoothing: negated", "momentum: negated"),
+        "negative values are refused",
+    ),
+    (
+        ("softmax_cross_entropy", "training_step", "batch_norm"),
+        ("loss absolute", "running_var absolute"),
+        "never negative",
+    ),
+)
+
+
+def why_equivalent(family: str, mutant: str) -> str:
+    """Return why a mutant is the reference itself; "" if nothing says so.
+
+    >>> why_equivalent("lstm_cell", "b_x and b_h exchanged")
+    'their sum is used'
+    """
+    for families, names, reason in EQUIVALENT:
+        if any(fnmatchcase(family, f) for f in families) and any(
+            fnmatchcase(mutant, n) for n in names
+        ):
+            return reason
+    return ""

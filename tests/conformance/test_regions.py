@@ -1,0 +1,70 @@
+"""Calls are measured: every region, every pair that can meet, every argument varies."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from refqnn.conformance.choices import regions
+from refqnn.conformance.choices.coverage import pairs_met
+from refqnn.conformance.choices.families import FAMILIES
+from refqnn.conformance.choices.regions import (
+    constant_arguments,
+    covering,
+    pool,
+    regions_of,
+    unmet,
+    visited,
+    visits,
+)
+
+NAMES = list(FAMILIES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_covering_visits_every_region_and_varies_every_argument(name):
+    assert regions_of(name), "every family declares regions"
+    calls = covering(name)
+    assert unmet(name, calls) == []
+    assert visited(name, calls) == set(regions_of(name))
+    assert constant_arguments(calls) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_covering_visits_nearly_every_pair_that_many_other_calls_visit(name):
+    names = list(regions_of(name))
+    met = pairs_met(visits(name, list(covering(name))), names).any(axis=0)
+    others = pairs_met(visits(name, pool(name, 500, start=1)), names).any(axis=0)
+    assert np.count_nonzero(others & ~met) <= 0.02 * np.count_nonzero(met)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_region_has_an_argument_that_exists(name):
+    arguments = set(FAMILIES[name].candidates()[0])
+    others = {"range", "sum"}
+    assert {region.split(":")[0] for region in regions_of(name)} <= arguments | others
+
+
+def test_a_covering_is_the_same_in_every_process():
+    first = covering("requantize")
+    again = regions.covering.__wrapped__("requantize")
+    for a, b in zip(first, again, strict=True):
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+@pytest.mark.parametrize("name", ["quantize", "conv2d", "lsq"])
+def test_a_narrow_draw_is_found_out(name):
+    """A planted gap: calls of one range, one padding, one step."""
+    argument = {"quantize": "q_min", "conv2d": "padding", "lsq": "s"}[name]
+    family = FAMILIES[name]
+    first = family.candidates()[0][argument]
+    calls = [c for c in pool(name, 400) if np.array_equal(c[argument], first)]
+    assert argument in constant_arguments(calls)
+    assert unmet(name, calls)
+
+
+def test_without_regions_nothing_is_visited(monkeypatch):
+    monkeypatch.setitem(FAMILIES, "bare", replace(FAMILIES["sgd"], regions={}))
+    assert visited("bare", pool("bare", 3)) == set()
+    assert len(covering("bare")) == 2 * len(regions.SIZES)

@@ -116,13 +116,13 @@ def gradient(rng: Generator, shape: Sequence[int], dtype: Any = np.float64) -> F
     """Draw dy: of both signs, of unequal sizes, a few zeros.
 
     >>> gradient(np.random.default_rng(0), (4,))
-    array([ 0.,  0.,  0., -1.])
+    array([ 0. , -0.5,  0. , -1. ])
     """
     quarters = rng.integers(-8, 9, shape) / 4
     sign = rng.random()
     if sign < 0.3:  # all of one sign
         quarters = np.copysign(quarters, sign - 0.15)
-    return np.asarray(np.where(rng.random(shape) < 0.1, 0, quarters), dtype)
+    return np.asarray(np.where(rng.random(shape) < 0.1, 0, quarters) + 0.0, dtype)
 
 
 def pick(rng: Generator, *choices: Any) -> Any:

@@ -10,7 +10,9 @@ from refqnn.cli.options import Answer, Parser, add_family, add_output, check_wri
 def arguments(command: Parser) -> None:
     """Add the options."""
     add_family(command)
-    add_output(command, "file to write, or - (FAMILY_probes.npz)")
+    add_output(command, "file to write, or - (FAMILY_probes.npz); hex: a folder")
+    text = "hex: also a file of words an argument, and test benches, for simulations"
+    command.add_argument("--format", choices=("npz", "hex"), default="npz", help=text)
 
 
 def run(options: Namespace) -> Answer:
@@ -18,6 +20,8 @@ def run(options: Namespace) -> Answer:
     from refqnn.cli.inputs import send
     from refqnn.conformance.judge.identify_files import write_probes
 
+    if options.format == "hex":
+        return write_words(options.family, options.output or f"{options.family}_probes")
     if options.output == "-":
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "p.npz")
@@ -28,3 +32,22 @@ def run(options: Namespace) -> Answer:
     check_writable(path)
     probes = write_probes(options.family, path)
     return {"probes": probes, "file": str(path)}, f"wrote {path}: {probes} probes"
+
+
+def write_words(family: str, folder: str) -> Answer:
+    """Write probes, their words and test benches to a folder."""
+    from refqnn.conformance.judge.identify_files import (
+        probe_calls,
+        read_header,
+        write_probes,
+    )
+    from refqnn.conformance.reach import hardware
+
+    path = Path(folder, "probes.npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    probes = write_probes(family, path)
+    pack = hardware.as_pack(family, probe_calls(read_header(path)))
+    files = ["probes.npz", *hardware.write(pack, folder)]
+    text = "\n".join(f"      {folder}/{name}" for name in files)
+    answer = {"probes": probes, "folder": folder, "files": files}
+    return answer, f"wrote {folder}: {probes} probes\n{text}"

@@ -4,11 +4,13 @@ import csv
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from refqnn import cli
+from refqnn.conformance.judge.identify_files import probe_calls, read_header
 from refqnn.conformance.reach import hardware, packs
 from refqnn.files import Unreadable
 
@@ -137,17 +139,43 @@ def test_another_number_of_results_is_refused(pack):
         hardware.named_outputs(pack, np.zeros(3, np.int8))
 
 
-def test_a_requantizer_in_verilog_that_rounds_down_is_named(tmp_path, capsys):
-    if shutil.which("iverilog") is None:
-        pytest.skip("Icarus Verilog is not on the path")
-    folder = tmp_path / "pack"
-    argv = ["generate", "requantize", "--format", "hex", "-o", str(folder)]
-    assert cli.main(argv) == 0
+def simulate(folder):
+    """Build the bench of a folder around the requantizer that rounds down; run it."""
     (folder / "dut.v").write_text(FLOOR)
     build = ["iverilog", "-g2012", "-o", "sim", "requantize_tb.sv", "dut.v"]
     subprocess.run(build, cwd=folder, check=True, capture_output=True)
     subprocess.run(["vvp", "sim"], cwd=folder, check=True, capture_output=True)
+
+
+def test_a_requantizer_in_verilog_that_rounds_down_is_named(tmp_path, capsys):
+    if shutil.which("iverilog") is None:
+        pytest.skip("Icarus Verilog is not on the path")
+    pack, probes = str(tmp_path / "pack"), str(tmp_path / "probes")
+    assert cli.main(["generate", "requantize", "--format", "hex", "-o", pack]) == 0
+    assert cli.main(["probe", "requantize", "--format", "hex", "-o", probes]) == 0
+    for folder in (pack, probes):
+        simulate(Path(folder))
     capsys.readouterr()
-    assert cli.main(["verify", str(folder), str(folder / "results.hex")]) == 1
+    assert cli.main(["verify", pack, f"{pack}/results.hex"]) == 1
     explained = capsys.readouterr().out.split("explained by")[1].splitlines()[1]
     assert explained.split()[:4] == ["1", "requantize", "=", "floor"]
+    argv = ["identify", probes, f"{probes}/results.hex", "--width", "8", "--signed"]
+    assert cli.main([*argv, "--json"]) == 0
+    certain = json.loads(capsys.readouterr().out)["certain"]
+    assert certain["requantize"] == "floor"
+
+
+@pytest.mark.parametrize("family", ["requantize", "dequantize", "conv2d", "lstm_cell"])
+def test_right_words_answer_probes(tmp_path, capsys, family):
+    folder = str(tmp_path)
+    assert cli.main(["probe", family, "--format", "hex", "-o", folder]) == 0
+    header = read_header(tmp_path / "probes.npz")
+    pack = hardware.as_pack(family, probe_calls(header))
+    (tmp_path / "y.hex").write_text(as_hex(hardware.result_words(pack).values))
+    capsys.readouterr()
+    code = cli.main(["identify", folder, str(tmp_path / "y.hex"), "--json"])
+    answer = json.loads(capsys.readouterr().out)
+    assert code == 0, answer
+    assert answer["explained"]
+    (tmp_path / "y.hex").write_text("00\n")
+    assert cli.main(["identify", folder, str(tmp_path / "y.hex")]) == 4

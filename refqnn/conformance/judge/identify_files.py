@@ -43,15 +43,22 @@ def write_probes(family: str, path: str | PathLike[str]) -> int:
     """Write the inputs that separate all variants and that confirm; return how many."""
     known = table(family)
     chosen, more = known.discriminating(), confirming(known)
-    calls = [*(known.probes[p] for p in chosen), *more]
     header = {
         "format": FORMAT,
         "family": family,
         "probes": chosen,
         "confirming": len(more),
     }
+    calls = probe_calls(header)
     write_npz(path, headed(header) | as_entries(known.family, calls))
     return len(calls)
+
+
+def probe_calls(header: Mapping[str, Any]) -> list[Inputs]:
+    """Return the calls that a file of probes asks, in its order."""
+    known = table(header["family"])
+    more = confirming(known)[: header.get("confirming", 0)]
+    return [*(known.probes[p] for p in header["probes"]), *more]
 
 
 def confirming(known: Table) -> list[Inputs]:

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.conformance.choices.families import Inputs, family_of
+from refqnn.conformance.choices.families import REFUSED, Inputs, family_of, stack
 from refqnn.conformance.reach.packs import Case, Pack
 from refqnn.conformance.reach.stream import split
 from refqnn.conformance.reach.text import hex_words
@@ -97,8 +97,32 @@ def argument_words(pack: Pack) -> dict[str, Words]:
 
 
 def result_words(pack: Pack) -> Words:
-    """Return the right results, output after output of every case."""
-    return words_of([o for case in sound_cases(pack) for o in case.outputs.values()])
+    """Return the right results, output after output of every case; 0 for refusals."""
+    outputs = [o for case in sound_cases(pack) for o in case.outputs.values()]
+    return words_of([np.where(np.asarray(o) == REFUSED, 0, o) for o in outputs])
+
+
+def as_pack(family: str, calls: Sequence[Inputs]) -> Pack:
+    """Return calls as the cases of a pack, those of an elementwise family as one.
+
+    The outputs are those of refqnn: of a file of probes they say how many results
+    there are, and how wide.
+    """
+    of = family_of(family)
+    whole = [stack(list(calls))] if of.stacks else list(calls)
+    cases = (
+        Case(f"{i:04d}", call, of.evaluate(of.default, **call), "exact", ())
+        for i, call in enumerate(whole)
+    )
+    return Pack(family, "refqnn", of.default, tuple(cases))
+
+
+def probe_answers(family: str, pack: Pack, words: Array) -> dict[str, Array]:
+    """Return the results to probes under the names that ``identify_files`` reads."""
+    outputs = named_outputs(pack, words)
+    if not family_of(family).stacks:
+        return outputs
+    return {name.partition("/")[2]: array for name, array in outputs.items()}
 
 
 def write(pack: Pack, folder: str | os.PathLike[str]) -> list[str]:

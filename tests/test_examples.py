@@ -13,11 +13,16 @@ pytestmark = pytest.mark.compiled
 
 #: example -> (an optional package that it needs, what is among the lines it prints)
 SHOWN = {
-    "conformance_c_kernel": ("", "rounding: trunc"),
-    "conformance_simulator_files": ("", "two_stage"),
-    "conformance_torch_fake_quant": ("torch", "mask"),
-    "deploy_and_inspect": ("", "integers say .*; it is labelled ankle boot"),
-    "export_onnx": ("onnxruntime", "exact"),
+    "conformance_c_kernel": ("", r"requantize +trunc"),
+    "conformance_simulator_files": ("", r"requantize +two_stage_half_up"),
+    "conformance_torch_fake_quant": ("torch", r"scale_gradient +1/sqrt\(N\*q_p\)"),
+    "dfs_decides": ("", r"100 images take [1-9]\d* different ways"),
+    "equation_to_gradient": ("", r"ds by differences +-?\d"),
+    "export_onnx": ("onnxruntime", r"exact .* 0 of [1-9]\d* codes do"),
+    "qil_prunes": ("", r"layer7 +\d+%"),
+    "quantnas_two_subnets": ("", "no integer differs from float64 execution"),
+    "train_and_deploy": ("", "integers say .*; it is labelled"),
+    "what_one_bit_costs": ("", r"\n   1 +1\.\d+ "),
 }
 
 

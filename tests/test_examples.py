@@ -38,7 +38,7 @@ def test_the_example_shows_what_it_says(name, tmp_path):
         pytest.importorskip(package, reason=f"{package} is not installed")
     ran = subprocess.run(
         [sys.executable, str(ROOT / "examples" / f"{name}.py")],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "NUMBA_NUM_THREADS": "1"},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from refqnn.studies.study import MODULES
+
 ROOT = Path(__file__).parent.parent
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -30,6 +32,13 @@ def test_the_readme_runs():
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     assert missing((ROOT / page).read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "refqnn/papers/README.md"])
+def test_studies_that_are_named_exist(page):
+    names = re.findall(r"refqnn study ([a-z]\w*)", (ROOT / page).read_text("utf-8"))
+    assert names
+    assert set(names) <= set(MODULES)
 
 
 def test_a_link_to_nowhere_is_found():

@@ -33,14 +33,14 @@ print(
 grid = [k / 20 for k in range(6, 31)]
 for bits in (4, 2, 1):
     sizes = sizes_on(grid, partial(make, weight_bits=bits, rng=None))
-    found = align(grid, sizes, target)
+    aligned = align(grid, sizes, target)
     rng = np.random.default_rng(0)
-    network = make(width=found.width, weight_bits=bits, rng=rng)
+    network = make(width=aligned.width, weight_bits=bits, rng=rng)
     training = preset.training(network, 2000, rng=rng, backend=fast)
     records = fit(training, pictures[:2], epochs=2, test=pictures[2:])
-    left = found.residual_bits / target
+    left = aligned.residual_bits / target
     accuracy = records[-1]["test_accuracy"]
-    print(f"{bits:4d}  {found.width:5.2f}  {left:10.2%}   {accuracy:.1%}")
+    print(f"{bits:4d}  {aligned.width:5.2f}  {left:10.2%}   {accuracy:.1%}")
 
 # bits of weights are one price; multiply-adds are another, and grow with the width
 macs = [

@@ -219,7 +219,7 @@ def bits_text(name: str, bits: int) -> str:
 
 
 def measure(kind: str, quantizer: Any, v: Float) -> plots.Transfer:
-    """Return what a quantizer does to ``v: (...)``, seen in one typical group of it.
+    """Measure one typical group of ``v: (...)`` before and after a quantizer.
 
     Raises ValueError where all values are equal: no error has a share of no variance.
     """

@@ -71,7 +71,7 @@ def table(rows: Iterable[Mapping[str, Any]], *names: str) -> list[str]:
 
 
 def cell(value: Any) -> str:
-    """Return a value as a table shows it: four digits of a number, lists with spaces.
+    """Return a value as text: numbers with four digits, lists with spaces.
 
     >>> cell([0.123456, 2]), cell(None)
     ('0.1235 2', '-')

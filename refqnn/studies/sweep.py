@@ -211,7 +211,7 @@ def attempt(function: Callable[..., Any], run: dict[str, Any]) -> Outcome:
 
 
 def outcome_of(future: Future[Outcome], run: Settings) -> Outcome:
-    """Return what a future holds, or the error that kept it from travelling back.
+    """Return the outcome in a future, or the error that kept it from travelling back.
 
     Raises BrokenExecutor where the process of the run, or of another, was killed.
     """

@@ -187,13 +187,13 @@ def summary(trace: haq.Trace, test: haq.Evaluate) -> Row:
 
 def rows(s: Allocation, starts: list[Outcome], searches: list[Outcome]) -> Row:
     """Return the network, and the three searches of every seed."""
-    found = {(o.run["kind"], o.run["seed"]): o.result for o in searches}
+    results = {(o.run["kind"], o.run["seed"]): o.result for o in searches}
     return starts[0].result | {
         "seeds": {
             str(seed): {
-                "DDPG": found["DDPG", seed],
-                "random": found["random", seed],
-                "greedy": found["greedy", 0],
+                "DDPG": results["DDPG", seed],
+                "random": results["random", seed],
+                "greedy": results["greedy", 0],
             }
             for seed in s.seeds
         }

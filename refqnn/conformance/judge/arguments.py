@@ -145,8 +145,8 @@ def two_pairs(padding: Any) -> Any:
     >>> two_pairs(1), two_pairs((0, 2))
     (((1, 1), (1, 1)), ((0, 0), (2, 2)))
     """
-    h, w = (padding, padding) if np.ndim(padding) == 0 else padding
-    return tuple((p, p) if np.ndim(p) == 0 else tuple(p) for p in (h, w))
+    h, w = padding if isinstance(padding, tuple | list) else (padding, padding)
+    return tuple(tuple(p) if np.ndim(p) else (p, p) for p in (h, w))
 
 
 def with_defaults(call: Inputs, given: Sequence[str]) -> Inputs:

@@ -18,6 +18,8 @@ from refqnn.conformance.choices.families import equal
 Index = tuple[int, ...]
 #: as many differences are described one by one
 SHOWN_CHANNELS = 8
+#: mismatches from which on a pattern of positions is no accident
+FEW = 6
 #: differences beyond it are counted together
 MOST_UNITS = 9
 
@@ -179,18 +181,29 @@ def accepted(
 
 
 def units(got: Array, want: Array) -> Array:
-    """Return got - want in units of the last place, as float64; integers: the codes.
+    """Return got - want in units of the last place, as float64; of codes, the codes.
+
+    Codes are integers, also where they arrive as floats.
 
     >>> units(np.float32([1.0]), np.nextafter(np.float32([1.0]), np.float32(2)))
     array([-1.])
     """
-    if got.dtype.kind in "iub" and want.dtype.kind in "iub":
+    if got.dtype.kind in "iub" or want.dtype.kind in "iub" or whole(got, want):
         return np.subtract(got, want, dtype=np.float64)
     dtype = np.result_type(got, want)
     if dtype not in (np.float32, np.float64):
         dtype = np.dtype(np.float64)
     a, b = (ordered(x.astype(dtype)) for x in (got, want))
     return a - b
+
+
+def whole(*arrays: Array) -> bool:
+    """Return whether floats are codes: whole numbers, or no numbers at all.
+
+    >>> whole(np.array([3.0, np.nan])), whole(np.array([3.0, 2.5]))
+    (True, False)
+    """
+    return all(bool(np.all((a == np.rint(a)) | ~np.isfinite(a))) for a in arrays)
 
 
 def ordered(x: Array) -> Array:
@@ -218,8 +231,31 @@ def pattern(wrong: Bool) -> list[str]:
 
     wrong: (...), channels on axis 1
     """
-    side = last_line(wrong) or border(wrong)
+    side = last_line(wrong) or border(wrong) or positions(wrong)
     return [line for line in (channels(wrong), side) if line]
+
+
+def positions(wrong: Bool) -> str:
+    """Say so if every mismatch is in a tail, or at every k-th element, of a vector.
+
+    >>> positions(np.arange(37) >= 32)
+    'all among the last 5 of 37 elements -> remainder of a vector loop'
+    """
+    n, places = wrong.size, np.flatnonzero(wrong)
+    if wrong.ndim != 1 or n < 2 * FEW or len(places) < 2:
+        return ""
+    for lanes in (64, 32, 16, 8, 4):
+        tail = n % lanes
+        if 1 < tail < n / 2 and places[0] >= n - tail and len(places) > tail / 2:
+            where = f"all among the last {tail} of {n} elements"
+            return f"{where} -> remainder of a vector loop"
+    if len(places) < FEW or np.all(wrong):
+        return ""
+    for lanes in (2, 4, 8, 16):
+        rest = np.unique(places % lanes)
+        if len(rest) == 1 and len(places) > n / lanes / 2:
+            return f"all at positions {rest[0]} modulo {lanes} -> lanes of a vector"
+    return ""
 
 
 def channels(wrong: Bool) -> str:

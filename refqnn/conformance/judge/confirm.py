@@ -107,7 +107,29 @@ def confirming_calls(name: str) -> tuple[Inputs, ...]:
     family = family_of(name)
     drawn = [family.draw(np.random.default_rng([7, n]), n) for n in LENGTHS]
     calls = [*regions.covering(name), *map(signed, drawn)]
-    return tuple(sorted(calls, key=numbers))
+    return tuple(sorted(map(decided_everywhere, calls), key=numbers))
+
+
+def decided_everywhere(call: Inputs) -> Inputs:
+    """Return a call with 0 for every x of which no semantics says where it lies.
+
+    Its quotient by the scale underflows, or lies on another side of an end of the grid
+    than x of the scaled end: which of both is compared is no choice that has a name.
+    """
+    if not {"x", "scale"} <= call.keys():
+        return call
+    x, s = call["x"], np.asarray(call["scale"], call["x"].dtype)
+    if s.ndim and any(name in GRADIENTS for name in call):
+        return call
+    with np.errstate(all="ignore"):
+        quotient = x / s
+        lost = (x != 0) & (np.abs(quotient) < np.finfo(np.float32).tiny)
+        if any(name in GRADIENTS for name in call):
+            for end in (call["q_min"], call["q_max"]):
+                level = np.asarray(end - np.asarray(call["zero_point"]), s.dtype)
+                lost |= np.sign(x - s * level) != np.sign(quotient - level)
+    lost &= np.isfinite(x)
+    return call | {"x": np.where(lost, 0, x).astype(x.dtype)} if lost.any() else call
 
 
 def signed(call: Inputs) -> Inputs:

@@ -35,6 +35,7 @@ from refqnn.conformance.judge.partial import (
     UnknownAnswer,
     rule_of_vectors,
     unknown_answer,
+    unknown_output,
 )
 from refqnn.conformance.judge.subject import Subject, Supports, subject_of
 
@@ -372,16 +373,18 @@ def refuted(
     """Return what can be said of a function that is none of the variants."""
     family = known.family
     none = conclude(known, (), decision.asked)
-    unknown = unknown_answer(known, decision.answers, arrays)
-    if unknown is not None:
-        return but_for(unknown, conclude(known, unknown.variants, decision.asked))
-    nearest = nearest_variant(known, decision, everything)
     if not decision.strange:
-        others = family.neighbours(nearest)[1:]
         for single in [known.variants[v] for v in decision.alive][:3]:
+            others = family.neighbours(single)[1:]
             vector = rule_of_vectors(family, single, others, arrays)
             if vector is not None:
                 return two_rules(none, single, vector)
+    unknown = unknown_answer(known, decision.answers, arrays) or unknown_output(
+        known, decision.answers, arrays
+    )
+    if unknown is not None:
+        return but_for(unknown, conclude(known, unknown.variants, decision.asked))
+    nearest = nearest_variant(known, decision, everything)
     region = confirmation.where_it_differs(family, nearest, everything)
     wrong = sum(confirmation.contradictions(family, nearest, everything))
     total = sum(a.size for _, out in everything for a in out.values())

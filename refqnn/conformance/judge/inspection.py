@@ -42,6 +42,8 @@ from refqnn.conformance.reach.packs import refused
 CALLS, ELEMENTS = 5, 500
 #: examples of Hypothesis, and inputs that must be refused
 EXAMPLES, INVALID = 50, 3
+#: regions that refqnn's own integer operations refuse
+MAY_BE_REFUSED = {"sum: beyond 32 bits"}
 #: numbers of a refused call that is shown
 SHORT = 12
 
@@ -108,11 +110,16 @@ class Judge:
     def refusals(self, evidence: Evidence) -> str:
         """Say which calls were refused, and first where.
 
-        What the type of an argument cannot hold is left out instead.
+        What the type of an argument cannot hold is left out instead, and what refqnn
+        itself refuses.
         """
-        unfit = [each for each in evidence.refused if Unfit.__name__ in each[1]]
-        self.subject.left_out += unfit
-        refused = [each for each in evidence.refused if Unfit.__name__ not in each[1]]
+        refused = []
+        for call, why in evidence.refused:
+            may = MAY_BE_REFUSED & visited(self.family.name, [call])
+            if may or Unfit.__name__ in why:
+                self.subject.left_out.append((call, why))
+            else:
+                refused.append((call, why))
         if not refused:
             return ""
         call, why = refused[0]

@@ -11,13 +11,19 @@ from typing import NamedTuple
 import numpy as np
 
 from refqnn._types import Array, Bool
-from refqnn.conformance.choices.families import Choices, Family, Inputs, Outputs
+from refqnn.conformance.choices.families import (
+    REFUSED,
+    Choices,
+    Family,
+    Inputs,
+    Outputs,
+)
 from refqnn.conformance.choices.variants import Table
-from refqnn.conformance.judge.confirm import Answered, right_elements
+from refqnn.conformance.judge.confirm import Answered, right, right_elements
 
-#: a value that fits this share of the inputs that tell is no unknown answer: it is
-#: right but for a region
-MOSTLY = 2 / 3
+#: an answer is unknown if no known one fits this share of the inputs that tell: one
+#: that fits half of them, as with a sign lost, is right but for a region
+FITS = 1 / 3
 #: sets of other answers that are tried on whole arrays
 TRIED = 60
 #: inputs that are shown
@@ -60,7 +66,7 @@ def unknown_answer(
         for axis, values in known.family.axes.items()
         if len(values) > 1
         for row in rows_of(known, axis, answers, arrays)[:1]
-        if row.telling and row.fitted < MOSTLY * row.telling and row.others
+        if row.telling and row.fitted < FITS * row.telling and row.others
     ]
     if not candidates:
         return None
@@ -68,6 +74,80 @@ def unknown_answer(
     rows = rows_of(known, axis, answers, arrays)
     left = [known.variants[v] for row in rows for v in row.members]
     return UnknownAnswer(axis, left, telling_inputs(known, axis, rows[0], answers))
+
+
+def unknown_output(
+    known: Table, answers: Mapping[int, Array], arrays: Sequence[Answered]
+) -> UnknownAnswer | None:
+    """Return the one output that no variant gives, where all others fit some variant.
+
+    Only an output that is wrong nearly everywhere: one that is right but for a region
+    is not unknown.
+    """
+    family = known.family
+    for output in family.outputs if len(family.outputs) > 1 and arrays else ():
+        left = [
+            v
+            for v in range(len(known.variants))
+            if all(fits_but(known, v, output, *answer) for answer in answers.items())
+        ]
+        choices = survivors_but(
+            family, [known.variants[v] for v in left], output, arrays
+        )
+        if choices and share_right(family, choices[0], output, arrays) < FITS:
+            return UnknownAnswer(
+                output, choices, first_wrong(family, choices[0], output, arrays)
+            )
+    return None
+
+
+def first_wrong(
+    family: Family, variant: Choices, output: str, arrays: Sequence[Answered]
+) -> str:
+    """Return what an output was in the first array that contradicts, as text."""
+    for call, got in arrays:
+        want = family.evaluate(variant, **call)[output]
+        wrong = ~right_elements(family, call, got[output], want).ravel()
+        if wrong.any() and got[output].shape == want.shape:
+            values = (np.ravel(a)[wrong] for a in (got[output], want))
+            return "{}, the nearest variant {}".format(*map(text, values))
+    return ""
+
+
+def fits_but(known: Table, variant: int, output: str, probe: int, got: Array) -> bool:
+    """Return whether a variant gives an answer to a probe, one output aside."""
+    like = known.family.evaluate(known.variants[variant], **known.probes[probe])
+    kept = np.concatenate(
+        [np.full(array.size, name != output) for name, array in like.items()]
+    )
+    want = known.outcomes[probe][variant]
+    return bool(np.all(np.asarray(known.family.agree(got, want))[kept]))
+
+
+def survivors_but(
+    family: Family,
+    variants: Sequence[dict[str, str]],
+    output: str,
+    arrays: Sequence[Answered],
+) -> list[dict[str, str]]:
+    """Return the variants that no array contradicts, one output aside."""
+    left = list(variants)
+    for call, got in arrays:
+        kept = []
+        for variant in left:
+            parts = right(family, variant, call, got)
+            if all(good.all() for name, good in parts.items() if name != output):
+                kept.append(variant)
+        left = kept
+    return left
+
+
+def share_right(
+    family: Family, variant: Choices, output: str, arrays: Sequence[Answered]
+) -> float:
+    """Return the share of an output that a variant gives."""
+    parts = [right(family, variant, *answer)[output] for answer in arrays]
+    return float(np.mean(np.concatenate([part.ravel() for part in parts])))
 
 
 def rows_of(
@@ -159,7 +239,9 @@ def text(values: Array) -> str:
     >>> text(np.array([1.0, -2.5]))
     '1 -2.5'
     """
-    shown = " ".join(f"{v:.6g}" for v in values[:4].tolist())
+    shown = " ".join(
+        "an error" if v == REFUSED else f"{v:.6g}" for v in values[:4].tolist()
+    )
     return f"{shown} ..." if len(values) > 4 else shown
 
 

@@ -1,0 +1,271 @@
+"""Whole arrays refute what few inputs let pass, and the region is named."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refqnn import integer, quantizers
+from refqnn.conformance import identify, identify_files, write_probes
+from refqnn.conformance.choices.families import FAMILIES
+from refqnn.conformance.choices.regions import regions_of
+from refqnn.conformance.judge.confirm import (
+    Answered,
+    confirming_calls,
+    signed,
+    smallest_failure,
+    where_it_differs,
+)
+from refqnn.conformance.judge.subject import subject_of
+from refqnn.data import read_npz
+
+PUBLISHED = [name for name in FAMILIES if hasattr(quantizers, f"{name}_backward")]
+ROOT = Path(__file__).parent.parent.parent
+
+
+def variant(name, **changes):
+    """A function of the arguments by position that is a variant."""
+    family, names = FAMILIES[name], list(FAMILIES[name].candidates()[0])
+
+    def call(*inputs):
+        whole = family.evaluate(
+            family.default | changes, **dict(zip(names, inputs, strict=True))
+        )
+        return tuple(whole.values())
+
+    return call
+
+
+def rounded(u, z, lo, hi):
+    return np.clip(np.rint(u) + z, lo, hi)
+
+
+def test_what_is_a_variant_is_confirmed_in_regions():
+    found = identify(variant("dequantize"), "dequantize", in_process=True)
+    assert found.explained
+    assert found.confirmed > 1000
+    assert set(found.regions) == set(regions_of("dequantize"))
+    assert found.unseen == ()
+    assert f"confirmed on {found.confirmed} outputs in" in str(found)
+    assert found.as_dict()["confirmed"] == found.confirmed
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("|dy|", lambda dx, _, dy: np.where(dy < 0, -dx, dx)),
+        ("changed where x > 1", lambda dx, x, dy: np.where(x > 1, 2 * dx + dy, dx)),
+    ],
+)
+def test_a_changed_backward_of_a_published_quantizer_is_refuted(name, what, change):
+    right = variant(name)
+
+    def wrong(x, dy, *rest):
+        y, dx, *others = right(x, dy, *rest)
+        return y, change(dx, x, dy), *others
+
+    found = identify(wrong, name, in_process=True)
+    assert not found.explained, what
+    assert found.certain == {}
+
+
+@pytest.mark.parametrize("name", ["lsq", "pact", "fake_quantize", "kmeans_weight"])
+def test_gradients_that_come_in_have_both_signs(name):
+    gradients = [c["dy"] for c in confirming_calls(name) if np.size(c["dy"]) > 4]
+    assert all(len(np.unique(dy)) > 2 for dy in gradients if np.size(dy) > 60)
+    assert sum(np.any(dy < 0) and np.any(dy > 0) for dy in gradients) >= 4
+    flat = {"dy": np.ones(5, np.float32)}
+    np.testing.assert_array_equal(signed(flat)["dy"], [1.5, -0.75, 0.5, -1.25, 0.25])
+
+
+def test_a_narrow_range_is_refuted_with_its_region_and_smallest_input():
+    def narrow(x, s, z, lo, hi):
+        return rounded(np.nan_to_num(x) / s, z, max(lo, -hi), hi)
+
+    found = identify(narrow, "quantize", in_process=True)
+    assert not found.explained
+    assert found.certain == {}
+    assert "none of the" in str(found)
+    assert "x=" in found.smallest
+    assert "want" in found.smallest
+
+
+def test_the_smallest_failure_is_one_element_where_one_fails_alone():
+    def wrong(x, s, z, lo, hi):
+        return rounded(x / s, z, lo, hi) + (x > 3)
+
+    family = FAMILIES["quantize"]
+    call = {"x": np.float32([1, 2, 9, 4]), "scale": np.float32(1), "zero_point": 0}
+    call |= {"q_min": -128, "q_max": 127}
+    answers = [Answered(call, {"y": wrong(*call.values())})]
+    with subject_of(family, wrong, in_process=True) as subject:
+        told = smallest_failure(subject, family.default, answers)
+    assert told.startswith('x=np.array([4.0], "float32")')
+    assert told.endswith("y: want 4   got 5")
+
+
+def test_a_region_is_named_by_what_only_the_wrong_elements_visit():
+    family = FAMILIES["quantize"]
+    x = np.float32([-300, -1, 0.25, 5, 300, 200, 150])
+    call = {"x": x, "scale": np.float32(1), "zero_point": 0}
+    call |= {"q_min": -128, "q_max": 127}
+    got = np.clip(np.rint(x), -128, 127) - (x > 127)
+    told = where_it_differs(family, family.default, [Answered(call, {"y": got})])
+    assert "x: above the range" in told
+
+
+def test_an_element_and_a_vector_of_two_rules_are_both_named():
+    """Vectors of 8 round half up, what is left over half to even, as libraries do."""
+    up, even = variant("quantize", rounding="half_up"), variant("quantize")
+
+    def two_ways(x, s, z, lo, hi):
+        if np.ndim(s) or np.ndim(z) or not x.flags.c_contiguous:
+            return even(x, s, z, lo, hi)[0]
+        y = even(x, s, z, lo, hi)[0].ravel()
+        whole = x.size - x.size % 8
+        y[:whole] = up(x, s, z, lo, hi)[0].ravel()[:whole]
+        return y.reshape(x.shape)
+
+    found = identify(
+        two_ways,
+        "quantize",
+        in_process=True,
+        supports=lambda call: not np.ndim(call["scale"]) + np.ndim(call["zero_point"]),
+    )
+    assert not found.explained
+    assert found.rules["one element"]["rounding"] == "half_even"
+    assert found.rules["vectors"]["rounding"] == "half_up"
+    assert "rounding" not in found.certain
+    assert found.certain["overflow"] == "saturate"
+    assert "vectors            rounding = half_up" in str(found)
+
+
+def test_one_unknown_answer_does_not_hide_the_others():
+    """NaN becomes a code that no variant gives; all else is decided."""
+
+    def odd(x, s, z, lo, hi):
+        u = np.where(np.isnan(x), 0, x) / s
+        return np.where(np.isnan(x), 77, rounded(u, z, lo, hi))
+
+    found = identify(odd, "quantize", in_process=True)
+    assert not found.explained
+    assert list(found.unknown) == ["nan"]
+    assert "nan, " in found.unknown["nan"]
+    assert ": 77 (known: " in found.unknown["nan"]
+    assert found.certain["rounding"] == "half_even"
+    assert found.certain["overflow"] == "saturate"
+    assert "none of the known" in str(found)
+
+
+def test_an_output_without_a_known_rule_leaves_the_others_named():
+    right = variant("fake_quantize", straight_through="none")
+
+    def wrong(*inputs):
+        y, dx, ds = right(*inputs)
+        return y, dx, 3 * ds + 100
+
+    found = identify(wrong, "fake_quantize", in_process=True)
+    assert not found.explained
+    assert found.certain["straight_through"] == "none"
+    assert "ds" in found.unknown
+    assert "scale_gradient" not in found.certain
+
+
+def test_exceptions_in_a_region_are_said_and_the_rest_is_judged():
+    def refuses(x, s, z, lo, hi):
+        if not np.all(np.isfinite(x)):
+            raise ValueError("not finite")
+        return rounded(x / s, z, lo, hi)
+
+    found = identify(refuses, "quantize")
+    assert found.explained
+    assert found.certain["nan"] == "raise"
+    told = next(line for line in found.unseen if "not finite" in line)
+    assert "x: +infinity" in told
+    assert "refused: RuntimeError" in told or "refused: ValueError" in told
+
+
+def test_probes_that_confirm_travel_through_files(tmp_path):
+    """A range of 16 bits is lost; the inputs that decide alone do not see it."""
+    write_probes("dequantize", tmp_path / "p.npz")
+    entries = read_npz(tmp_path / "p.npz")
+    del entries["json"]
+    names = ("q", "scale", "zero_point")
+    q, s, z = (entries[name] for name in names)
+    right = {"y": integer.dequantize(q, s, z)}
+    found = identify_files(tmp_path / "p.npz", right)
+    assert found.explained
+    assert found.confirmed > 100
+    wrong = {"y": np.where(q == -128, 0, right["y"])}
+    found = identify_files(tmp_path / "p.npz", wrong)
+    assert not found.explained
+    assert found.certain == {}
+    assert "fits everything but" in str(found)
+
+
+def test_calls_that_confirm_travel_through_files(tmp_path):
+    count = write_probes("max_pool2d", tmp_path / "p.npz")
+    entries = read_npz(tmp_path / "p.npz")
+    family, outputs, wrong = FAMILIES["max_pool2d"], {}, {}
+    for i in range(count):
+        call = {
+            k.split("/")[1]: v.item() if not v.ndim else v
+            for k, v in entries.items()
+            if k.startswith(f"{i:04d}/")
+        }
+        y = family.evaluate(family.default, **call)["y"]
+        outputs[f"{i:04d}/y"] = y
+        wrong[f"{i:04d}/y"] = y - (call["stride"] != call["kernel"]) * (y > 3)
+    assert identify_files(tmp_path / "p.npz", outputs).explained
+    assert not identify_files(tmp_path / "p.npz", wrong).explained
+
+
+def test_without_confirmation_only_the_deciding_questions_are_asked():
+    asked = []
+
+    def counted(*inputs):
+        asked.append(1)
+        return variant("dequantize")(*inputs)
+
+    found = identify(counted, "dequantize", confirm=False, in_process=True)
+    assert found.explained
+    assert found.confirmed == 0
+    assert len(asked) < 60
+
+
+BUDGET = """
+import sys, time, resource
+begun = time.process_time()
+from refqnn.conformance import identify
+from refqnn.conformance.choices.families import FAMILIES
+name = sys.argv[1]
+family, names = FAMILIES[name], list(FAMILIES[name].candidates()[0])
+def mine(*a):
+    return tuple(family.evaluate(family.default, **dict(zip(names, a))).values())
+loaded = time.process_time() - begun
+found = identify(mine, name, in_process=True)
+most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+print(time.process_time() - begun - loaded, most, found.inputs)
+"""
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [("quantize", 2), ("fake_quantize", 2), ("requantize", 2), ("conv2d", 10)],
+)
+def test_a_first_identification_keeps_its_budget(name, seconds):
+    ran = subprocess.run(
+        [sys.executable, "-c", BUDGET, name],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    spent, gigabytes, inputs = map(float, ran.stdout.split())
+    assert spent < seconds
+    assert gigabytes < 1
+    assert inputs <= 12

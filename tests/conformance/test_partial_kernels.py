@@ -1,0 +1,245 @@
+"""Kernels that take a part of their family: the verdict is about that part."""
+
+# ruff: noqa: ARG001, ARG005 - the functions have the arguments of kernels
+
+import numpy as np
+import pytest
+
+from refqnn import integer
+from refqnn.conformance import Child, check_implementation, identify
+from refqnn.conformance.choices.families import FAMILIES
+from refqnn.conformance.judge.arguments import complete, taken, two_pairs
+from refqnn.conformance.judge.inspection import unplain
+from refqnn.conformance.judge.subject import subject_of
+
+
+def conv(x, w, b, xz, wz, stride, padding, dilation, groups):
+    """Right for stride 1 and one group only."""
+    return integer.conv2d(x, w, b, x_zero_point=xz, w_zero_point=wz, padding=padding)
+
+
+def plain(call):
+    ones = all(np.all(np.asarray(call[k]) == 1) for k in ("stride", "dilation"))
+    return bool(ones and call["groups"] == 1)
+
+
+def test_a_supported_part_is_judged_and_the_rest_is_named():
+    whole = check_implementation(conv, "conv2d", in_process=True)
+    assert whole.exit_code == 1
+    part = check_implementation(conv, "conv2d", supports=plain, in_process=True)
+    assert part.conforms
+    assert part.exit_code == 0
+    told = next(line for line in part.unseen if "not supported" in line)
+    assert "groups: 2" in told
+    assert "not looked at: " in str(part)
+    assert '"unseen": [' in part.as_json()
+    found = identify(conv, "conv2d", supports=plain, in_process=True)
+    assert found.explained
+    assert found.certain["kernel"] == "correlation"
+    assert any("not supported" in line for line in found.unseen)
+
+
+def test_a_wrong_kernel_is_wrong_in_the_part_that_it_supports():
+    def wrong(*inputs):
+        return conv(*inputs) + 1
+
+    found = check_implementation(wrong, "conv2d", supports=plain, in_process=True)
+    assert found.exit_code == 1
+
+
+def test_what_cannot_be_seen_in_the_part_is_undetermined():
+    """With one group nothing shows how channels are assigned to groups."""
+    found = identify(conv, "conv2d", supports=plain, in_process=True)
+    assert "group_assignment" in found.undetermined
+    assert "group_assignment" not in found.certain
+
+
+def test_supports_that_refuses_everything_checks_nothing():
+    found = check_implementation(conv, "conv2d", supports=lambda _: False)
+    assert found.exit_code == 3
+    assert not found.conforms
+    assert "nothing was checked" in str(found)
+    asked = identify(conv, "conv2d", supports=lambda _: False)
+    assert not asked.explained
+    assert asked.inputs == 0
+    assert "nothing that the function supports" in str(asked)
+
+
+def bare(x, w):
+    return integer.conv2d(x, w)
+
+
+def short(x, w, b, stride=1, padding=0):
+    return integer.conv2d(x, w, b, stride=stride, padding=padding)
+
+
+@pytest.mark.parametrize("function", [bare, short, integer.conv2d])
+def test_arguments_that_a_function_leaves_out_have_their_defaults(function):
+    found = check_implementation(function, "conv2d", in_process=True)
+    assert found.conforms, str(found)
+    wrong = check_implementation(
+        lambda x, w: integer.conv2d(x, w[..., ::-1]), "conv2d", in_process=True
+    )
+    assert not wrong.conforms
+
+
+def test_identify_asks_with_fewer_arguments():
+    found = identify(bare, "conv2d", in_process=True)
+    assert found.explained
+    assert found.certain["weight_layout"] == "OIHW"
+    assert "bias" in found.undetermined
+    assert any("leaves out" in line for line in found.unseen)
+
+
+def test_an_argument_without_a_default_cannot_be_left_out():
+    with pytest.raises(ValueError, match="leaves out scale, which has no default"):
+        identify(lambda x: x, "quantize")
+
+
+def test_which_arguments_are_taken():
+    names = ("x", "w", "b", "stride")
+    assert taken(lambda x, w: 0, names) == (("x", "w"), ())
+    assert taken(lambda x, stride: 0, names) == (("x", "stride"), ())
+    assert taken(lambda p, q: 0, names) == (("x", "w"), ())
+    assert taken(lambda p, q, r, s, extra=3: 0, names) == (names, ())
+    assert taken(lambda p, extra=3: 0, names) == (("x",), ())
+    assert taken(lambda x, w, *, stride, other=1: 0, names) == (("x", "w"), ("stride",))
+    assert taken(lambda *a: 0, names) == (names, ())
+    assert taken(Child(lambda x, w: 0), names) == (("x", "w"), ())
+    assert taken(max, names) == (names, ())
+
+
+def test_calls_are_completed():
+    family = FAMILIES["conv2d"]
+    x, w = np.zeros((1, 2, 4, 4), np.uint8), np.zeros((3, 2, 1, 1), np.int8)
+    call = complete(family, {"x": x, "w": w, "b": None, "padding": (1, 2)})
+    assert list(call) == list(family.candidates()[0])
+    np.testing.assert_array_equal(call["b"], [0, 0, 0])
+    assert call["padding"] == ((1, 1), (2, 2))
+    assert two_pairs(((0, 1), 2)) == ((0, 1), (2, 2))
+    assert unplain(call) == 1
+
+
+def only(dtype):
+    """A linear layer that takes codes of one dtype."""
+
+    def linear(x, w, b, xz, wz):
+        if x.dtype != dtype:
+            raise TypeError(f"x must be {dtype}")
+        return integer.linear(x, w, b, x_zero_point=xz, w_zero_point=wz)
+
+    return linear
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_kernels_of_one_dtype_are_asked_with_it(dtype):
+    found = check_implementation(only(dtype), "linear", in_process=True)
+    assert found.conforms, str(found)
+    assert any(f"x must be {dtype}" in line for line in found.unseen)
+    asked = identify(only(dtype), "linear", in_process=True)
+    assert asked.explained
+    assert any(f"x must be {dtype}" in line for line in asked.unseen)
+
+
+def test_a_kernel_of_one_dtype_can_be_wrong():
+    def wrong(x, w, b, xz, wz):
+        return only("int8")(x, w, b, xz, wz) + (np.asarray(xz) < 0)
+
+    assert check_implementation(wrong, "linear", in_process=True).exit_code == 1
+    assert not identify(wrong, "linear", in_process=True).explained
+
+
+def test_a_function_that_refuses_everything_is_broken_not_partial():
+    def broken(*_):
+        raise RuntimeError("no such kernel")
+
+    found = check_implementation(broken, "linear", in_process=True)
+    assert found.exit_code == 3
+    assert not found.conforms
+    assert "no such kernel" in str(found)
+
+
+def test_a_built_in_range_of_codes_is_said():
+    def int8_only(x, s, z, lo, hi):
+        return np.clip(np.rint(x / s) + z, -128, 127)
+
+    found = identify(int8_only, "quantize", in_process=True)
+    assert found.explained
+    assert any("ignores q_min and q_max" in line for line in found.unseen)
+    assert "range: uint8" not in found.regions
+    assert not check_implementation(int8_only, "quantize", in_process=True).conforms
+
+    def symmetric(x, s, z, lo, hi):
+        return np.clip(np.rint(x / s) + z, -127, 127)
+
+    assert not identify(symmetric, "quantize", in_process=True).explained
+
+
+def writes(x, w, b, xz, wz):
+    y = integer.linear(x, w, b, x_zero_point=xz, w_zero_point=wz)
+    x[...] = 0
+    return y
+
+
+def other_shapes(x, s, z, lo, hi):
+    return np.clip(np.rint(x / s) + z, lo, hi).ravel()[:1]
+
+
+@pytest.mark.parametrize(
+    ("function", "family", "told"),
+    [
+        (writes, "linear", "writes into its argument x"),
+        (other_shapes, "quantize", "returns y of shape (1,) for x of shape (7,)"),
+    ],
+)
+@pytest.mark.parametrize("in_process", [True, False])
+def test_bad_manners_are_told_in_one_line(function, family, told, in_process):
+    found = identify(function, family, in_process=in_process)
+    assert not found.explained
+    assert found.certain == {}
+    assert "\n" not in found.complaint
+    assert told.split(" for ")[0] in found.complaint
+    checked = check_implementation(function, family, in_process=in_process)
+    assert not checked.conforms
+    assert told.split(" for ")[0] in str(checked)
+
+
+def test_arrays_keep_their_layout_in_another_process():
+    """A vector of every second element of memory arrives as one."""
+    seen = []
+
+    def strides(q, scale, zero_point):
+        seen.append(q.strides)
+        return np.full(q.shape, 0.0 if q.flags.c_contiguous else 1.0)
+
+    family = FAMILIES["dequantize"]
+    q = np.zeros(10, np.int8)[::2]
+    call = {"q": q, "scale": np.float32(1), "zero_point": 0}
+    for in_process in (True, False):
+        with subject_of(family, strides, in_process=in_process) as subject:
+            np.testing.assert_array_equal(subject.ask(call)["y"], np.ones(5))
+    assert seen == [(2,)]
+
+
+def test_names_of_arguments_are_their_order():
+    def turned(zero_point, scale, q):
+        return integer.dequantize(q, scale, zero_point)
+
+    assert identify(turned, "dequantize", in_process=True).explained
+
+
+def test_forward_and_backward_leave_out_what_they_do_not_need():
+    def forward(x, s):
+        return float(s) * np.clip(np.rint(x / float(s)), -4, 3)
+
+    def backward(dy, x, s):
+        u = x / float(s)
+        inside = (u > -4) & (u < 3)
+        ds = np.where(inside, np.rint(u) - u, np.clip(np.rint(u), -4, 3))
+        return np.where(inside, dy, 0), np.asarray((dy * ds).sum())
+
+    found = identify(forward, "lsq", backward=backward, in_process=True)
+    assert found.explained
+    assert found.certain["backward"] == "published"
+    with pytest.raises(ValueError, match="needs a family with a gradient"):
+        identify(forward, "dequantize", backward=backward)

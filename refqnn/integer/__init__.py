@@ -13,6 +13,7 @@ uses it and the smallest input that gives it away. In the order of an inference:
     arithmetic.py  sums, differences and products of codes on different grids
     tables.py      functions of one code as tables; codes side by side
     mean_pool.py   the mean of a window on a grid of its own
+    exponential.py softmax of codes
     transposed.py  transposed convolution; products.py: two arrays of codes
     bits.py        sum x w = channels - 2 popcount(x xor w), 64 signs in a word
     rounding.py    the seven roundings, of floats and of exact quotients
@@ -32,6 +33,7 @@ from refqnn.integer.bits import xnor_conv2d as xnor_conv2d
 from refqnn.integer.checks import code_dtype as code_dtype
 from refqnn.integer.conv import accumulator_bound as accumulator_bound
 from refqnn.integer.conv import conv2d as conv2d
+from refqnn.integer.exponential import softmax as softmax
 from refqnn.integer.fully_connected import linear as linear
 from refqnn.integer.mean_pool import mean_pool2d as mean_pool2d
 from refqnn.integer.pool import avg_pool2d as avg_pool2d

@@ -8,7 +8,9 @@
     codes moved                                  codes moved
     anything else that ``refqnn.deploy.real`` has    floats: RealStep
 
-A Relu or a Clip behind the first three rows is a smaller range of codes: both commute
+Where onnxruntime does not fuse (int8 activations on x86, optimization off) it computes
+in floats, and next to ties its codes differ from those of its own fused operators. A
+Relu or a Clip behind the first three rows is a smaller range of codes: both commute
 with the rounding.
 """
 
@@ -79,12 +81,13 @@ def shaped(value: Any) -> Any:
 
 def store_quantized(reader: Reader, node: Node, value: Term, y: Grid) -> None:
     """Add the step that computes the codes of a float expression on a grid."""
-    core, clamps = value, []
-    while core.op in {"Relu", "Clip"} and isinstance(core.inputs[0], Term):
-        if not all(isinstance(v, np.ndarray | None) for v in core.inputs[1:]):
-            break
-        clamps.append(core)
-        core = core.inputs[0]
+    core, clamps = without_clamps(value)
+    terms = (*clamps, core)
+    alone = all(reader.uses.get(term.node.output, 1) == 1 for term in terms)
+    if alone and core.op in {"Conv", "ConvTranspose", "Gemm"}:
+        core = value = with_quantized_constants(reader, core)
+        for clamp in reversed(clamps):
+            value = clamp._replace(inputs=(value, *clamp.inputs[1:]))
     low, high = y.q_min, y.q_max
     for clamp in clamps:
         ends = (quantize32(REAL[clamp.op](np.array(e), *clamp.inputs[1:],
@@ -98,6 +101,45 @@ def store_quantized(reader: Reader, node: Node, value: Term, y: Grid) -> None:
         return
     if not store_table(reader, node.output, value, y):
         store_real(reader, node.output, value, y)
+
+
+def without_clamps(term: Term) -> tuple[Term, list[Term]]:
+    """Return what a Relu or Clip of constants restricts, and these, the last first."""
+    clamps = []
+    while term.op in {"Relu", "Clip"} and isinstance(term.inputs[0], Term):
+        if not all(isinstance(v, np.ndarray | None) for v in term.inputs[1:]):
+            break
+        clamps.append(term)
+        term = term.inputs[0]
+    return term, clamps
+
+
+def with_quantized_constants(reader: Reader, term: Term) -> Term:
+    """Quantize float weights and float biases as onnxruntime does when it optimizes.
+
+        s_w = (max w - min w) / 255,  z_w = round(-128 - min w / s_w),  int8
+        b   = round(b / (s_x s_w)),   int32
+
+    (qdq_transformer/weight_bias_quantization.cc), all in float32, where dequantized
+    codes come in and codes go out.
+    """
+    x, w, *more = term.inputs
+    if not isinstance(x, Real):
+        return term
+    if isinstance(w, np.ndarray) and w.dtype == np.float32:
+        low, high = min(w.min(), np.float32(0)), max(w.max(), np.float32(0))
+        scale = np.float32((high - low) / np.float32(255) or 1)
+        zero = np.clip(np.rint(np.float32(-128) - low / scale), -128, 127)
+        q = np.clip(np.rint(w / scale) + zero, -128, 127).astype(np.int8)
+        w = Fixed(q, np.asarray(scale), zero.astype(np.int8), 0)
+    fixed = isinstance(w, Fixed) and not w.block
+    if fixed and more and isinstance(more[0], np.ndarray) and more[0].ndim == 1:
+        step = np.float32(reader.steps[x.step].grid.scale) * w.scale.astype(np.float32)
+        q = np.rint(more[0].astype(np.float32) / step.reshape(-1))
+        if np.all(np.abs(q) < 2**31):
+            zeros = np.zeros((), np.int32)
+            more = [Fixed(q.astype(np.int32), step, zeros, 0)]
+    return term._replace(inputs=(x, w, *more))
 
 
 def layer(reader: Reader, name: str, term: Term, y: Grid) -> bool:
@@ -244,8 +286,13 @@ def move(reader: Reader, name: str, term: Term, y: Grid) -> bool:
             return False
         store_rearranged(reader, name, x, made)
         return True
-    pooled = made.operation == "reshape" and x.op == "GlobalAveragePool"
-    if pooled and made.shape == x.shape[:1]:  # as its step stores it
+    core = without_clamps(x)[0]
+    if core.op not in STEPS or not isinstance(core.inputs[0], Real):
+        return False  # all of it in floats
+    if x.op == "GlobalAveragePool" and made[::2] == (
+        "reshape",
+        x.shape[:1],
+    ):  # as its step stores it
         store_quantized(reader, term.node._replace(output=name), x, y)
         reader.values[name] = Codes(name, made.shape)
         return True
@@ -260,11 +307,11 @@ STEPS: Mapping[str, Callable[[Reader, str, Term, Grid], bool]] = {
     "Gemm": layer,
     "MatMul": layer,
     "GlobalAveragePool": global_mean,
+    "Concat": concat,
     "AveragePool": window_mean,
     "Softmax": softmax,
     "Add": binary,
     "Mul": binary,
-    "Concat": concat,
 }
 
 

@@ -1,0 +1,86 @@
+"""What onnxruntime's own quantizer makes of small networks, imported: every step equal.
+
+Where onnxruntime computes an operator in floats (int8 activations on x86), codes next
+to ties are those of its fused operator; the tests that compare them say so.
+"""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="needs the optional package onnx")
+pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
+
+from deploy.architectures import ARCHITECTURES, quantized
+
+from refqnn.conformance import trace
+from refqnn.deploy import IntegerNetwork, import_onnx
+from refqnn.deploy.formats.onnx_run import onnx_trace
+from refqnn.deploy.operations import OperationStep, RealStep
+
+FORMS = ("QDQ", "QOperator")
+KINDS = {
+    "u8s8": {"activations": "QUInt8", "weights": "QInt8", "per_channel": True},
+    "u8u8": {"activations": "QUInt8", "weights": "QUInt8", "per_channel": False},
+    "s8s8": {"activations": "QInt8", "weights": "QInt8", "per_channel": False},
+}
+#: files of each form: one kind here, the others in the slow test
+QUICK = [(name, form, "u8s8") for name in ARCHITECTURES for form in FORMS]
+SLOW = [(n, f, kind) for n in ARCHITECTURES for f in FORMS for kind in ("u8u8", "s8s8")]
+
+
+def differences(made, shape, rng, images=2):
+    """Count the codes of each step that differ from onnxruntime's."""
+    network = import_onnx(made)
+    names = [step.name for step in network.steps]
+    counts = dict.fromkeys(names[1:], 0)
+    for _ in range(images):
+        x = rng.normal(0, 1, (1, *shape)).astype(np.float32)
+        got = onnx_trace(made, x, names)
+        codes = got[names[0]]
+        if codes.dtype == np.int8:
+            codes = (codes.astype(int) + 128).astype(np.uint8)
+        tensors = network.trace(codes)
+        for step in network.steps[1:]:
+            if step.name not in got:  # pooled codes, (C,), read as planes
+                assert step.operation == "reshape"
+                assert step.shape[1:] == (1, 1)
+                continue
+            want, ours = got[step.name], tensors[step.name]
+            assert want.size == ours.size, step.name
+            counts[step.name] += int((want.ravel() != ours.ravel()).sum())
+    return network, counts
+
+
+@pytest.mark.parametrize(("name", "form", "kind"), QUICK)
+def test_every_step_equals_onnxruntime(rng, tmp_path, name, form, kind):
+    made, shape = quantized(rng, tmp_path, name, form=form, **KINDS[kind])
+    network, counts = differences(made, shape, rng)
+    assert not any(counts.values()), counts
+    codes = np.zeros((2, *network.image_shape), np.uint8)
+    network.save(tmp_path / "n.npz")
+    again = IntegerNetwork.load(tmp_path / "n.npz")
+    np.testing.assert_array_equal(again.forward(codes), network.forward(codes))
+    recorded = trace(network, codes)
+    assert list(recorded.manifest) == list(recorded.tensors)
+    assert len(network.listing().splitlines()) >= len(network.steps) + 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "form", "kind"), SLOW)
+def test_other_kinds_of_codes(rng, tmp_path, name, form, kind):
+    """int8 activations between quantizers are floats on x86: rare codes on ties."""
+    made, shape = quantized(rng, tmp_path, name, form=form, **KINDS[kind])
+    _, counts = differences(made, shape, rng)
+    most = 20 if (kind, form) == ("s8s8", "QDQ") else 0
+    assert sum(counts.values()) <= most, counts
+
+
+def test_what_is_not_fused_is_a_step_of_floats(rng, tmp_path):
+    """HardSwish is a table; a transposed convolution stays in floats."""
+    made, _ = quantized(rng, tmp_path, "hard_swish", form="QDQ", **KINDS["u8s8"])
+    kinds = {type(step) for step in import_onnx(made).steps}
+    assert RealStep not in kinds
+    assert OperationStep in kinds
+    made, _ = quantized(rng, tmp_path, "transposed", form="QDQ", **KINDS["u8s8"])
+    steps = [s for s in import_onnx(made).steps if isinstance(s, RealStep)]
+    assert [i.op for s in steps for i in s.program] == ["ConvTranspose"]

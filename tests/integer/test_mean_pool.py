@@ -1,0 +1,89 @@
+"""The mean of a window on another grid, against rationals and plain float32 sums."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from refqnn.integer import avg_pool2d, mean_pool2d
+
+GRIDS = {
+    "x_scale": 0.5, "x_zero_point": 7, "scale": 0.75, "zero_point": 9,
+    "q_min": 0, "q_max": 255,
+}  # fmt: skip
+WINDOWS = [
+    {"kernel": 2},
+    {"kernel": 3, "stride": 2, "padding": 1},
+    {"kernel": (2, 3), "stride": 1, "padding": ((0, 1), (2, 1))},
+    {"kernel": (2, 3), "stride": 1, "padding": ((0, 1), (2, 1)),
+     "count_include_pad": True},
+]  # fmt: skip
+
+
+def windows_of(x, options):
+    """Yield every output's place, the codes inside the plane and the count."""
+    kh, kw = np.broadcast_to(options["kernel"], 2).tolist()
+    sh, sw = np.broadcast_to(options.get("stride", options["kernel"]), 2).tolist()
+    (t, b), (left, r) = np.broadcast_to(options.get("padding", 0), (2, 2)).tolist()
+    _, _, height, width = x.shape
+    for p in range((height + t + b - kh) // sh + 1):
+        for q in range((width + left + r - kw) // sw + 1):
+            rows = range(max(p * sh - t, 0), min(p * sh - t + kh, height))
+            cols = range(max(q * sw - left, 0), min(q * sw - left + kw, width))
+            inside = [(i, j) for i in rows for j in cols]
+            whole = options.get("count_include_pad", False)
+            yield (p, q), inside, kh * kw if whole else len(inside)
+
+
+def clipped(q, given):
+    return min(max(q, given["q_min"]), given["q_max"])
+
+
+@pytest.mark.parametrize("options", WINDOWS)
+def test_means_are_rational_numbers_rounded_once(rng, options):
+    x = rng.integers(0, 256, (2, 3, 5, 6), dtype=np.uint8)
+    got = mean_pool2d(x, **options, **GRIDS)
+    for (p, q), inside, count in windows_of(x, options):
+        for n, c in np.ndindex(2, 3):
+            total = sum(int(x[n, c, i, j]) - 7 for i, j in inside)
+            want = clipped(9 + round(Fraction(total * 2, 3 * count)), GRIDS)
+            assert got[n, c, p, q] == want
+
+
+@pytest.mark.parametrize("options", WINDOWS)
+def test_the_form_of_onnxruntime(rng, options):
+    x = rng.integers(0, 256, (2, 3, 5, 6), dtype=np.uint8)
+    given = GRIDS | {"x_scale": 0.0123, "scale": 0.0111}
+    got = mean_pool2d(x, **options, **given, semantics="onnxruntime")
+    for (p, q), inside, count in windows_of(x, options):
+        for n, c in np.ndindex(2, 3):
+            total = np.float32(0)
+            for i, j in inside:
+                total += np.float32(0.0123) * np.float32(int(x[n, c, i, j]) - 7)
+            t = total / np.float32(count) / np.float32(0.0111) + np.float32(9)
+            assert got[n, c, p, q] == clipped(int(np.rint(t)), given)
+
+
+def test_the_form_of_tensorflow_lite(rng):
+    x = rng.integers(-128, 128, (1, 2, 5, 6), dtype=np.int8)
+    given = {"x_scale": 0.5, "x_zero_point": 3, "scale": 0.5, "zero_point": 3}
+    given |= {"q_min": -128, "q_max": 127, "semantics": "tflite"}
+    got = mean_pool2d(x, kernel=3, stride=2, padding=1, **given)
+    want = avg_pool2d(x, kernel=3, stride=2, padding=1, count_include_pad=False)
+    np.testing.assert_array_equal(got, want, strict=True)
+    for wrong in ({"scale": 0.25}, {"zero_point": 4}, {"count_include_pad": True}):
+        with pytest.raises(ValueError, match="needs one grid and no counted padding"):
+            mean_pool2d(x, kernel=3, **(given | wrong))
+
+
+def test_bad_arguments_raise():
+    x = np.zeros((1, 1, 4, 4), np.uint8)
+    for wrong, message in (
+        ({"semantics": "mean"}, "semantics must be one of"),
+        ({"scale": 0.0}, "scale must be positive"),
+        ({"x_zero_point": 256}, "zero_point must lie in"),
+        ({"kernel": 5}, "window does not fit"),
+        ({"padding": 2}, "padding must be smaller than the kernel"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mean_pool2d(x, **({"kernel": 2} | GRIDS | wrong))

@@ -2,7 +2,14 @@
 
 from argparse import Namespace
 
-from refqnn.cli.options import Answer, Parser, add_family, add_output, add_profile
+from refqnn.cli.options import (
+    Answer,
+    Parser,
+    add_family,
+    add_output,
+    add_profile,
+    add_where,
+)
 
 
 def arguments(command: Parser) -> None:
@@ -12,6 +19,7 @@ def arguments(command: Parser) -> None:
     add_output(command, "folder to write (FAMILY_pack)")
     text = "hex: also a file of words an argument, and test benches, for simulations"
     command.add_argument("--format", choices=("npz", "hex"), default="npz", help=text)
+    add_where(command)
     text = "one JSON object a line, to a pipe"
     command.add_argument("--stream", action="store_true", help=text)
 
@@ -20,7 +28,9 @@ def run(options: Namespace) -> Answer:
     """Write a pack, or its lines to standard output."""
     from refqnn.conformance.reach import hardware, pack_files, packs, stream
 
-    pack = packs.generate(options.family, profile=options.profile)
+    pack = packs.generate(
+        options.family, profile=options.profile, where=dict(options.where or ())
+    )
     if options.stream:
         if options.output:
             raise ValueError("--stream writes to standard output, leave --output out")

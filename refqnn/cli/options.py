@@ -88,6 +88,27 @@ def add_output(command: Parser, text: str) -> None:
     command.add_argument("-o", "--output", help=text)
 
 
+def add_where(command: Parser) -> None:
+    """Add which values of arguments the calls have."""
+    text = "only calls with this value of an argument, such as q_min=-128; repeatable"
+    command.add_argument(
+        "--where", type=argument_value, action="append", metavar="NAME=VALUE", help=text
+    )
+
+
+def argument_value(text: str) -> tuple[str, int]:
+    """Return name and value of an argument.
+
+    >>> argument_value("q_min=-128")
+    ('q_min', -128)
+    """
+    name, _, value = text.partition("=")
+    try:
+        return name, int(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"want NAME=NUMBER, got {text!r}") from error
+
+
 def add_words(command: Parser) -> None:
     """Add how the words of a simulation are read; by default as the pack has them."""
     text = "bits of a word of results, of .hex and .csv (as the pack's results)"

@@ -4,13 +4,21 @@ import tempfile
 from argparse import Namespace
 from pathlib import Path
 
-from refqnn.cli.options import Answer, Parser, add_family, add_output, check_writable
+from refqnn.cli.options import (
+    Answer,
+    Parser,
+    add_family,
+    add_output,
+    add_where,
+    check_writable,
+)
 
 
 def arguments(command: Parser) -> None:
     """Add the options."""
     add_family(command)
     add_output(command, "file to write, or - (FAMILY_probes.npz); hex: a folder")
+    add_where(command)
     text = "hex: also a file of words an argument, and test benches, for simulations"
     command.add_argument("--format", choices=("npz", "hex"), default="npz", help=text)
 
@@ -20,21 +28,23 @@ def run(options: Namespace) -> Answer:
     from refqnn.cli.inputs import send
     from refqnn.conformance.judge.identify_files import write_probes
 
+    where = dict(options.where or ())
     if options.format == "hex":
-        return write_words(options.family, options.output or f"{options.family}_probes")
+        folder = options.output or f"{options.family}_probes"
+        return write_words(options.family, folder, where)
     if options.output == "-":
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "p.npz")
-            probes = write_probes(options.family, path)
+            probes = write_probes(options.family, path, where=where)
             send(path.read_bytes(), json=options.json)
         return {"probes": probes}, ""
     path = Path(options.output or f"{options.family}_probes.npz")
     check_writable(path)
-    probes = write_probes(options.family, path)
+    probes = write_probes(options.family, path, where=where)
     return {"probes": probes, "file": str(path)}, f"wrote {path}: {probes} probes"
 
 
-def write_words(family: str, folder: str) -> Answer:
+def write_words(family: str, folder: str, where: dict[str, int]) -> Answer:
     """Write probes, their words and test benches to a folder."""
     from refqnn.conformance.judge.identify_files import (
         probe_calls,
@@ -45,7 +55,7 @@ def write_words(family: str, folder: str) -> Answer:
 
     path = Path(folder, "probes.npz")
     path.parent.mkdir(parents=True, exist_ok=True)
-    probes = write_probes(family, path)
+    probes = write_probes(family, path, where=where)
     pack = hardware.as_pack(family, probe_calls(read_header(path)))
     files = ["probes.npz", *hardware.write(pack, folder)]
     text = "\n".join(f"      {folder}/{name}" for name in files)

@@ -1,4 +1,4 @@
-"""``refqnn score``: the variants that vectors do not detect."""
+"""``refqnn score``: variants and mistakes that vectors do not detect."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -19,17 +19,20 @@ def run(options: Namespace) -> Answer:
 
 
 def score_pack(path: str) -> Answer:
-    """List the variants that a pack does not detect."""
+    """List the variants that a pack does not detect, and the mistakes it cannot see."""
     from refqnn.conformance.reach import pack_files, packs
+    from refqnn.conformance.reach.blindness import blindness
 
-    detected, missed = packs.score(pack_files.read(path))
+    pack = pack_files.read(path)
+    detected, missed = packs.score(pack)
+    blind = blindness(pack.family, [case.inputs for case in pack.cases])
     lines = [f"{detected} / {detected + len(missed)} variants detected"]
     lines += [
         f"missed: {', '.join(f'{a} = {v}' for a, v in m.items())}" for m in missed
     ]
-    code = MISMATCH if missed else CONFORMS
-    answer = {"detected": detected, "missed": missed, "exit_code": code}
-    return answer, "\n".join(lines)
+    code = MISMATCH if missed or blind.unseen else CONFORMS
+    answer = {"detected": detected, "missed": missed} | blind.as_dict()
+    return answer | {"exit_code": code}, "\n".join([*lines, str(blind)])
 
 
 def score_goldens(path: str) -> Answer:

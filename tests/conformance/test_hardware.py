@@ -28,6 +28,11 @@ endmodule
 """
 
 
+INT8 = {"q_min": -128, "q_max": 127}
+#: the same for the command line
+WHERE = ["--where", "q_min=-128", "--where", "q_max=127"]
+
+
 @pytest.fixture
 def pack():
     return packs.generate("requantize")
@@ -48,7 +53,9 @@ def test_every_file_has_a_line_a_call_at_one_width(pack, tmp_path):
         lines = words(tmp_path / f"{name}.hex")
         assert len(lines) == kinds[name]["words"] == kinds["results"]["words"]
         assert {4 * len(line) for line in lines} == {kinds[name]["width"]}
-    assert (kinds["acc"]["width"], kinds["results"]["width"]) == (32, 8)
+    assert (kinds["acc"]["width"], kinds["results"]["width"]) == (32, 16)
+    narrow = packs.generate("requantize", where=INT8)
+    assert hardware.result_words(narrow).width == 8
 
 
 def test_the_index_says_where_every_array_stands(tmp_path):
@@ -63,7 +70,9 @@ def test_the_index_says_where_every_array_stands(tmp_path):
             first, count = int(row["first_line"]), int(row["lines"])
             part = np.array([int(w, 16) for w in lines[first : first + count]])
             x = next(c for c in pack.cases if c.name == row["case"]).inputs["x"]
-            np.testing.assert_array_equal(part, x.ravel() & ((1 << width) - 1))
+            np.testing.assert_array_equal(
+                part, x.ravel().astype(np.int64) & ((1 << width) - 1)
+            )
     assert any(row["array"] == "results" for row in rows)
 
 
@@ -151,8 +160,9 @@ def test_a_requantizer_in_verilog_that_rounds_down_is_named(tmp_path, capsys):
     if shutil.which("iverilog") is None:
         pytest.skip("Icarus Verilog is not on the path")
     pack, probes = str(tmp_path / "pack"), str(tmp_path / "probes")
-    assert cli.main(["generate", "requantize", "--format", "hex", "-o", pack]) == 0
-    assert cli.main(["probe", "requantize", "--format", "hex", "-o", probes]) == 0
+    for command, folder in (("generate", pack), ("probe", probes)):
+        argv = [command, "requantize", "--format", "hex", "-o", folder, *WHERE]
+        assert cli.main(argv) == 0
     for folder in (pack, probes):
         simulate(Path(folder))
     capsys.readouterr()
@@ -179,3 +189,10 @@ def test_right_words_answer_probes(tmp_path, capsys, family):
     assert answer["explained"]
     (tmp_path / "y.hex").write_text("00\n")
     assert cli.main(["identify", folder, str(tmp_path / "y.hex")]) == 4
+
+
+def test_no_call_with_such_a_value_is_said(capsys):
+    assert cli.main(["generate", "requantize", "--where", "q_min=77"]) == 2
+    assert "no call of requantize has" in capsys.readouterr().err
+    assert cli.main(["generate", "requantize", "--where", "bits=8"]) == 2
+    assert "not ['bits']" in capsys.readouterr().err

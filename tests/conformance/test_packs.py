@@ -19,6 +19,7 @@ from refqnn.conformance.reach import (
     pack_verify,
     packs,
 )
+from refqnn.conformance.reach.blindness import blindness
 from refqnn.conformance.reach.packs import Unreadable
 
 ROOT = Path(__file__).parent.parent.parent
@@ -27,6 +28,20 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_pack_detects_every_variant(name):
     assert packs.score(packs.generate(name))[1] == []
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_pack_sees_every_mistake(name):
+    pack = packs.generate(name)
+    assert blindness(name, [case.inputs for case in pack.cases]).unseen == ()
+
+
+def test_a_pack_of_variants_alone_is_blind():
+    """What separates the variants does not look anywhere else."""
+    table_of = [case.inputs for case in packs.generate("requantize").cases[:10]]
+    blind = blindness("requantize", table_of)
+    assert "shift: first element for all" in blind.unseen
+    assert "mistakes it cannot see" in str(blind)
 
 
 @pytest.mark.parametrize(

@@ -340,7 +340,7 @@ def spoils(y: Array, widths: Sequence[int], n: int) -> dict[str, Change]:
         changes["a sum for a mean"] = lambda v: v * n
         changes["a mean for a sum"] = lambda v: v / n
     if y.ndim:
-        changes["moved by one"] = lambda v: np.roll(v, 1, axis=-1)
+        changes["moved by one"] = lambda v: np.roll(v, 1, axis=-1) if v.ndim else v
         changes["reversed"] = flipped
     return changes
 

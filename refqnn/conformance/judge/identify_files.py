@@ -8,7 +8,7 @@ input; any other has ``0000/NAME``, ``0001/NAME``, ... for its calls.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,26 +39,61 @@ FORMAT = "refqnn probes 1"
 ENTRIES = 1500
 
 
-def write_probes(family: str, path: str | PathLike[str]) -> int:
-    """Write the inputs that separate all variants and that confirm; return how many."""
+def write_probes(
+    family: str, path: str | PathLike[str], *, where: Mapping[str, int] | None = None
+) -> int:
+    """Write the inputs that separate all variants and that confirm; return how many.
+
+    ``where`` keeps the calls that have these values of arguments: all that a kernel
+    with a fixed range of codes can be asked.
+    """
     known = table(family)
-    chosen, more = known.discriminating(), confirming(known)
     header = {
         "format": FORMAT,
         "family": family,
-        "probes": chosen,
-        "confirming": len(more),
+        "probes": known.discriminating(),
+        "confirming": len(confirming(known)),
+        "where": dict(where or {}),
     }
-    calls = probe_calls(header)
+    calls = [call for part in asked_by(header) for call in part.calls]
+    if not calls:
+        raise ValueError(f"no call of {family} has {header['where']}")
     write_npz(path, headed(header) | as_entries(known.family, calls))
     return len(calls)
 
 
+class Asked(NamedTuple):
+    """Calls of a file of probes; the numbers of those that separate variants."""
+
+    calls: list[Inputs]
+    probes: list[int]
+
+
+def asked_by(header: Mapping[str, Any]) -> tuple[Asked, Asked]:
+    """Return the calls of a file that separate, then those that confirm."""
+    known, where = table(header["family"]), header.get("where", {})
+    chosen = [p for p in header["probes"] if has(known.probes[p], where)]
+    more = confirming(known)[: header.get("confirming", 0)]
+    return Asked([known.probes[p] for p in chosen], chosen), Asked(
+        [call for call in more if has(call, where)], []
+    )
+
+
+def has(call: Inputs, where: Mapping[str, int]) -> bool:
+    """Say whether arguments of a call have given values.
+
+    >>> has({"q_min": -128, "q_max": 127}, {"q_min": -128})
+    True
+    """
+    if unknown := sorted(set(where) - set(call)):
+        raise ValueError(f"arguments are {list(call)}, not {unknown}")
+    return all(bool(np.all(np.asarray(call[k]) == v)) for k, v in where.items())
+
+
 def probe_calls(header: Mapping[str, Any]) -> list[Inputs]:
     """Return the calls that a file of probes asks, in its order."""
-    known = table(header["family"])
-    more = confirming(known)[: header.get("confirming", 0)]
-    return [*(known.probes[p] for p in header["probes"]), *more]
+    separating, confirm_by = asked_by(header)
+    return [*separating.calls, *confirm_by.calls]
 
 
 def confirming(known: Table) -> list[Inputs]:
@@ -119,8 +154,8 @@ def identify_files(
     header = read_header(probes)
     known = table(header["family"])
     given = outputs if isinstance(outputs, Mapping) else read_npz(outputs)
-    chosen = header["probes"]
-    more = confirming(known)[: header.get("confirming", 0)]
+    separating, confirm_by = asked_by(header)
+    chosen, more = separating.probes, confirm_by.calls
     answers = [
         {name: part(known, given, i, name) for name in known.family.outputs}
         for i in range(len(chosen) + len(more))

@@ -30,7 +30,9 @@ from refqnn.conformance.choices.families import (
     family_of,
 )
 from refqnn.conformance.choices.profiles import profile_of
+from refqnn.conformance.choices.regions import covering
 from refqnn.conformance.choices.variants import table
+from refqnn.conformance.judge.identify_files import has
 from refqnn.files import Unreadable  # noqa: F401 - its former place
 
 VERSION = "1.1.0"
@@ -142,10 +144,14 @@ def head_of(name: str, array: Array) -> str:
     return json.dumps([name, array.dtype.str, [*array.shape]]) + "\n"
 
 
-def generate(family: str, *, profile: str = "refqnn") -> Pack:
-    """Return the cases that separate every variant of a family, and a random one.
+def generate(
+    family: str, *, profile: str = "refqnn", where: Mapping[str, int] | None = None
+) -> Pack:
+    """Return cases that separate every variant, a random one, and whole arrays.
 
-    The same bits on every day, machine and number of threads.
+    The arrays visit every region of the family: they refute mistakes that are no
+    variant. ``where`` keeps the calls that have these values of arguments. The same
+    bits on every day, machine and number of threads.
     """
     known = table(family)
     of = known.family
@@ -153,7 +159,10 @@ def generate(family: str, *, profile: str = "refqnn") -> Pack:
     choices, unsaid = of.choices(chosen.semantics(family)), chosen.row(family).open
     rng = np.random.default_rng(SEED)
     calls = [known.probes[p] for p in known.discriminating()]
-    calls.append(of.draw(rng, RANDOM))
+    calls += [of.draw(rng, RANDOM), *covering(family)]
+    calls = [call for call in calls if has(call, where or {})]
+    if not calls:
+        raise ValueError(f"no call of {family} has {where}")
     cases = (
         case_of(of, choices, f"{i:04d}", call, unsaid) for i, call in enumerate(calls)
     )

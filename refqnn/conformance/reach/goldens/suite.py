@@ -21,6 +21,7 @@ from refqnn.conformance.choices.families import (
     family_of,
 )
 from refqnn.conformance.choices.semantics import named
+from refqnn.conformance.reach.blindness import Blindness, blindness
 from refqnn.conformance.reach.goldens import (
     cmsis_layers,
     onnx_directories,
@@ -84,6 +85,7 @@ class Score:
     #: variants that some case tells from the recorder, of those that are others
     detected: int
     others: int
+    blind_to: Blindness
 
     @property
     def blind(self) -> list[Sight]:
@@ -101,7 +103,7 @@ class Score:
             "seen": [sight._asdict() for sight in self.sights],
             "detected": self.detected,
             "variants": self.others,
-        }
+        } | self.blind_to.as_dict()
 
     def __str__(self) -> str:
         default = family_of(self.family).default
@@ -118,6 +120,7 @@ class Score:
         for axis, value, seen in self.sights:
             told = "" if seen else "   no case sees it"
             lines.append(f"  {axis:18} {value:24} {seen} / {self.cases}{told}")
+        lines += [f"  {line}" for line in str(self.blind_to).splitlines()]
         return "\n".join(lines)
 
 
@@ -193,6 +196,7 @@ def scored(goldens: Sequence[Golden]) -> Score:
         ),
         sum(seen(v) > 0 for v in others),
         len(others),
+        blindness(family.name, [golden.inputs for golden in goldens]),
     )
 
 

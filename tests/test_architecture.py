@@ -35,6 +35,7 @@ RANK = {
     "cost": 6,
     "deploy": 7,
     "studies": 8,
+    "testing": 8,
     "papers": 9,
     "conformance": 10,
     "cli": 11,

@@ -1,0 +1,216 @@
+"""A quantizer to be judged: a function, a module of ours, or one of torch or jax.
+
+However it is given, it becomes ``apply(v, k)``, the quantizer with its held parameters
+multiplied by k, the groups that share levels, and the levels of each group.
+"""
+
+import copy
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Array, Float
+from refqnn.core import Run, named_params
+
+GROUPS = ("filter", "layer")
+#: more distinct outputs than this are no grid
+MOST_LEVELS = 4096
+
+
+def spread() -> Float:
+    """From -1 024 to 1 024, densest around 0: reaches every level of a grid. (1, n)"""
+    return np.linspace(-4, 4, 20001, dtype=np.float32)[None] ** 5
+
+
+def heavy_tailed(seed: int, dtype: Any = np.float32) -> Float:
+    """Draw a normal times a lognormal. (3, 7)"""
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=(3, 7)) * rng.lognormal(size=(3, 7))).astype(dtype)
+
+
+@dataclass
+class Quantizer:
+    """What the laws ask: ``apply``, ``groups`` and ``codebooks``."""
+
+    name: str
+    call: Callable[[Float, float], Float]
+    #: JSE and INV are asked
+    has_parameters: bool
+    #: levels of a module, by ``encode``; None: the levels that occur
+    encode: Callable[[Float], tuple[Array, Float]] | None = None
+    split: Callable[[Float], list[Float]] | None = None
+    by_filter: bool = False
+    #: of a function of each value alone: its levels
+    levels: Float | None = field(default=None, init=False)
+
+    def apply(self, v: Float, k: float = 1) -> Float:
+        """Quantize ``v``; AssertionError for any exception that is no ValueError."""
+        try:
+            return self.call(v, k)
+        except (ValueError, AssertionError):
+            raise
+        except Exception as error:
+            raise AssertionError(
+                f"{self.name} raises {type(error).__name__} for v = {show(v)}: {error}"
+            ) from error
+
+    def groups(self, v: Float) -> list[Float]:
+        """Split by filters, axis 0, or take the layer as one."""
+        if self.split is not None:
+            return self.split(v)
+        return list(v) if self.by_filter else [v.reshape(-1)]
+
+    def codebooks(self, v: Float) -> list[Float]:
+        """List the levels of each group: of the module, of the grid, or those met."""
+        groups = self.groups(self.apply(v))
+        if self.encode is not None:
+            levels = np.asarray(self.encode(v)[1])
+            if levels.size and levels.size % len(groups) == 0:
+                return list(np.sort(levels.reshape(len(groups), -1), axis=1))
+        if self.levels is not None:
+            return [self.levels for _ in groups]
+        return [np.unique(y) for y in groups]
+
+    def look(self, groups: Any = None) -> None:
+        """Find out which values share levels, by changing some and watching the rest.
+
+        ``groups`` decides instead: "filter", "layer", or a function that splits v.
+        """
+        if groups is not None and not callable(groups) and groups not in GROUPS:
+            raise ValueError(f"groups must be one of {GROUPS}, got {groups!r}")
+        v = heavy_tailed(0)
+        y, changed = self.apply(v), v.copy()
+        changed[1] = changed[1, ::-1] * 3 + 1
+        alone = np.array_equal(self.apply(changed)[[0, 2]], y[[0, 2]])
+        flat = v.reshape(-1)[::-1].reshape(v.shape)
+        same = np.array_equal(self.apply(flat), y.reshape(-1)[::-1].reshape(v.shape))
+        single = v.copy()
+        single[:, 0] = 5
+        elementwise = np.array_equal(self.apply(single)[:, 1:], y[:, 1:])
+        self.by_filter = alone and not (elementwise and same)
+        if groups is not None:
+            self.by_filter = groups == "filter"
+            self.split = groups if callable(groups) else None
+        if elementwise and same:
+            levels = np.unique(self.apply(spread()))
+            self.levels = levels if levels.size <= MOST_LEVELS else None
+
+
+def show(v: Array) -> str:
+    """Print a few values.
+
+    >>> show(np.array([[1.5, -2.0]]))
+    '[[1.5, -2.0]]'
+    """
+    return str(v.tolist()) if v.size <= 24 else f"an array of shape {v.shape}"
+
+
+def subject(
+    forward: Any, parameters: Sequence[Any], options: Mapping[str, Any]
+) -> Quantizer:
+    """Make the subject of a function, a module of ours or a class of one."""
+    if inspect.isclass(forward) or hasattr(forward, "backward"):
+        return of_module(forward, parameters, options)
+    name = getattr(forward, "__name__", type(forward).__name__)
+    function = native(forward, parameters, options)
+
+    def call(v: Float, k: float) -> Float:
+        y = function(v.copy() if k != 1 else v, *scaled(parameters, v, k), **options)
+        return y[0] if isinstance(y, tuple) else y
+
+    return Quantizer(name, call, any(is_float(p) for p in parameters))
+
+
+def is_float(value: Any) -> bool:
+    """Whether a parameter is one that JSE multiplies: floats, alone or in an array."""
+    return np.asarray(value).dtype.kind == "f"
+
+
+def scaled(parameters: Sequence[Any], v: Float, k: float) -> list[Any]:
+    """Multiply the parameters by k, in the dtype of the values."""
+    return [
+        np.asarray(np.asarray(p, v.dtype) * v.dtype.type(k)) if is_float(p) else p
+        for p in parameters
+    ]
+
+
+def of_module(
+    made: Any, parameters: Sequence[Any], options: Mapping[str, Any]
+) -> Quantizer:
+    """Make the subject of a module: first values from a training pass, then held.
+
+    Its Params, or those named by ``parameters``, are what k multiplies.
+    """
+    module: Any = made(**options) if inspect.isclass(made) else copy.deepcopy(made)
+    name = type(module).__name__
+    rng = np.random.default_rng(0)
+    if inspect.isclass(made) or not usable(module):
+        module.forward(heavy_tailed(0), Run(training=True, rng=rng))
+    params = named_params(module)
+    chosen = list(parameters) or list(params)
+    unknown = [each for each in chosen if each not in params]
+    if unknown:
+        raise ValueError(f"parameters must be of {sorted(params)}, got {unknown}")
+
+    def call(v: Float, k: float) -> Float:
+        at = module
+        if k != 1:
+            at = copy.deepcopy(module)
+            for each in chosen:
+                param = named_params(at)[each]
+                param.value = np.asarray(param.value * param.value.dtype.type(k))
+        y, _ = at.forward(v, Run())
+        return np.asarray(y)
+
+    encode = getattr(module, "encode", None)
+    return Quantizer(name, call, bool(params), encode)
+
+
+def usable(module: Any) -> bool:
+    """Whether a module evaluates without a training pass before."""
+    try:
+        module.forward(heavy_tailed(0), Run())
+    except ValueError:
+        return False
+    return True
+
+
+def native(
+    function: Callable[..., Any], parameters: Sequence[Any], options: Mapping[str, Any]
+) -> Callable[..., Any]:
+    """Let a function of torch or jax take and give NumPy arrays, through DLPack."""
+    roots = {base.__module__.split(".")[0] for base in type(function).__mro__}
+    v = heavy_tailed(0)
+    if "torch" not in roots:
+        try:
+            y = function(v.copy(), *scaled(parameters, v, 1), **options)
+            if isinstance(y[0] if isinstance(y, tuple) else y, np.ndarray | np.generic):
+                return function
+        except ValueError:
+            return function
+        except Exception:  # noqa: BLE001, S110 - of another framework, or its own fault
+            pass
+    for framework in ("torch", "jax"):
+        if framework in sys.modules:
+            return through_dlpack(function, sys.modules[framework])
+    return function
+
+
+def through_dlpack(function: Callable[..., Any], framework: Any) -> Callable[..., Any]:
+    """Hand arrays over as those of another framework, and its answers back."""
+    take = getattr(framework, "from_dlpack", None) or framework.dlpack.from_dlpack
+
+    def given(value: Any) -> Any:
+        return take(value.copy()) if isinstance(value, np.ndarray) else value
+
+    def called(*args: Any, **options: Any) -> Any:
+        y = function(*map(given, args), **options)
+        y = y[0] if isinstance(y, tuple) else y
+        y = y.detach() if hasattr(y, "detach") else y
+        return np.from_dlpack(y).copy() if hasattr(y, "__dlpack__") else y
+
+    return called

@@ -48,7 +48,7 @@ class Answered(NamedTuple):
 
 @dataclass
 class Evidence:
-    """What a function answered, what it refused, and what was left out."""
+    """The answers of a function, and what it refused."""
 
     family: Family
     answered: list[Answered] = field(default_factory=list)

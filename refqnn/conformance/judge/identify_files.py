@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn._types import Array
+from refqnn.conformance.choices import regions
+from refqnn.conformance.choices.coverage import greedy
 from refqnn.conformance.choices.families import (
     FAMILIES,
     Choices,
@@ -25,18 +27,19 @@ from refqnn.conformance.choices.families.family import FIXED
 from refqnn.conformance.choices.variants import Table, table
 from refqnn.conformance.judge import confirm
 from refqnn.conformance.judge.confirm import Answered, Evidence
-from refqnn.conformance.judge.identify import (
-    BadAnswer,
-    Identification,
-    as_vector,
-    conclude,
-    remaining,
-)
+from refqnn.conformance.judge.identification import Identification
+from refqnn.conformance.judge.identify import conclude
+from refqnn.conformance.judge.questions import BadAnswer, as_vector, remaining
 from refqnn.files import Unreadable, headed, read_headed, read_npz, write_npz
 
 FORMAT = "refqnn probes 1"
 #: entries that confirm, of an elementwise family
 ENTRIES = 1500
+#: random calls of any other family from which those that confirm are chosen, and the
+#: fewest of them
+POOL, LEAST = 200, 6
+#: how many of them visit a region
+TIMES = 3
 
 
 def write_probes(
@@ -105,13 +108,27 @@ def confirming(known: Table) -> list[Inputs]:
     family, calls = known.family, confirm.confirming_calls(known.family.name)
     if not family.stacks:
         forms = {plain_form(probe) for probe in known.probes}
-        return [call for call in calls if plain_form(call) in forms]
+        more = [*calls, *map(confirm.signed, regions.pool(family.name, POOL))]
+        fits = [c for c in map(with_numbers, more) if plain_form(c) in forms]
+        seen = regions.visits(family.name, fits)
+        chosen = greedy(seen, np.full(seen.shape[1], TIMES))
+        return [fits[i] for i in sorted(chosen)] or fits[:LEAST]
     form = form_of(known.probes[0])
     apart = [e for call in calls for e in confirm.elements(family, call)]
     if np.ndim(known.probes[0][family.elementwise]) == 0:
         apart = [e | {family.elementwise: scalar(e[family.elementwise])} for e in apart]
     fits = [e for e in [*apart, *known.probes] if form_of(e) == form]
     return fits[:: max(len(fits) // ENTRIES, 1)]
+
+
+def with_numbers(call: Inputs) -> Inputs:
+    """Return a call with one number for every pair of two equal ones."""
+    return {
+        name: value[0]
+        if isinstance(value, tuple) and value[0] == value[1] and not np.ndim(value[0])
+        else value
+        for name, value in call.items()
+    }
 
 
 def plain_form(call: Inputs) -> tuple[str, ...]:

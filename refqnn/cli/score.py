@@ -25,7 +25,9 @@ def score_pack(path: str) -> Answer:
 
     pack = pack_files.read(path)
     detected, missed = packs.score(pack)
-    blind = blindness(pack.family, [case.inputs for case in pack.cases])
+    blind = blindness(
+        pack.family, [case.inputs for case in pack.cases], from_files=True
+    )
     lines = [f"{detected} / {detected + len(missed)} variants detected"]
     lines += [
         f"missed: {', '.join(f'{a} = {v}' for a, v in m.items())}" for m in missed

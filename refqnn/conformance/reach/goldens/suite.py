@@ -196,7 +196,7 @@ def scored(goldens: Sequence[Golden]) -> Score:
         ),
         sum(seen(v) > 0 for v in others),
         len(others),
-        blindness(family.name, [golden.inputs for golden in goldens]),
+        blindness(family.name, [golden.inputs for golden in goldens], from_files=True),
     )
 
 

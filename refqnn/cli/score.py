@@ -25,7 +25,8 @@ def score_pack(path: str) -> Answer:
 
     pack = pack_files.read(path)
     detected, missed = packs.score(pack)
-    blind = blindness(
+    calls = [case.inputs for case in pack.cases]
+    blind = blindness(pack.family, calls, from_files=True)
         pack.family, [case.inputs for case in pack.cases], from_files=True
     )
     lines = [f"{detected} / {detected + len(missed)} variants detected"]

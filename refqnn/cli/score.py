@@ -27,8 +27,6 @@ def score_pack(path: str) -> Answer:
     detected, missed = packs.score(pack)
     calls = [case.inputs for case in pack.cases]
     blind = blindness(pack.family, calls, from_files=True)
-        pack.family, [case.inputs for case in pack.cases], from_files=True
-    )
     lines = [f"{detected} / {detected + len(missed)} variants detected"]
     lines += [
         f"missed: {', '.join(f'{a} = {v}' for a, v in m.items())}" for m in missed

@@ -40,6 +40,13 @@ FASHION_MNIST_SHA256 = {
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494",
 }
 
+#: what makes arrays of the pickles of CIFAR's "python version", where they are trusted
+CONVERSION = (
+    "convert it once, where it is trusted: d = pickle.load(open(path, 'rb'), "
+    "encoding='bytes'); numpy.savez('batch.npz', images=d[b'data'].reshape(-1, 3, 32, "
+    "32), labels=d[b'labels']); then refqnn.data.read_arrays('batch.npz')"
+)
+
 
 class Dataset(NamedTuple):
     """Images to train on and images to judge by."""
@@ -172,6 +179,8 @@ def cifar_records(paths: StrPath | Sequence[StrPath], *, label_bytes: int) -> Ar
     records = []
     for path in every:
         content = read_bytes(path)
+        if content[:1] == b"\x80" and content[-1:] == b".":
+            raise ValueError(f"{path} is a pickle, which is never read; {CONVERSION}")
         if not content or len(content) % size:
             raise ValueError(
                 f"{path} must hold records of {size} bytes, but its {len(content)} "

@@ -35,8 +35,8 @@ from refqnn.nn.schedules import multistep as multistep
 from refqnn.nn.staged import Stage as Stage
 from refqnn.nn.staged import fit_stages as fit_stages
 from refqnn.nn.state_dicts import load_state_dict as load_state_dict
-from refqnn.nn.state_dicts import read_tensors as read_tensors
 from refqnn.nn.state_dicts import state_dict as state_dict
+from refqnn.nn.tensor_files import read_tensors as read_tensors
 from refqnn.nn.training import Score as Score
 from refqnn.nn.training import Training as Training
 from refqnn.nn.training import accuracy as accuracy

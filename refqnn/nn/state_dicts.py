@@ -1,48 +1,34 @@
-"""Weights from PyTorch: a state dict of a residual network under our names.
+"""State dicts of PyTorch: weights, statistics, learned steps and clips.
 
-    PyTorch                                  refqnn
-    conv1.weight, bn1.*                      layers.stem.w, layers.stem_norm.*
-    layerS.B.convK.weight, layerS.B.bnK.*    layers.stageS_block(B+1).convK.w, .normK.*
-    layerS.B.downsample.0.weight, .1.*       ... .shortcut.layers.conv.w, .norm.*
-    fc.weight, fc.bias                       layers.classifier.w, .b
-    weight, bias of a batch norm             gamma, beta
-    running_mean, running_var                mean, var
+    tensor of the file                       leaf of the network
+    LAYER.weight, LAYER.bias                 w, b; gamma, beta of a batch norm
+    LAYER.running_mean, LAYER.running_var    mean, var
+    integers LAYER.weight, and               w = weight_scale (weight -
+      LAYER.weight_scale (.weight_zero_point)    weight_zero_point)
+    LAYER.bias where the convolution has     mean <- mean - bias; where the batch norm
+      none and a batch norm follows            was folded, the identity
+    names of quantizers                      ``quantizer_places``
 
-``shortcut`` for ``downsample``, ``linear`` for ``fc`` and a prefix ``module.`` are
-read, too; ``num_batches_tracked`` is left out. Files are safetensors or npz.
-Checkpoints of torch.save are pickles, which run code when they are read, and are
-refused: write them with safetensors.torch.save_file(model.state_dict(), path) where
-they come from.
+LAYER is a name of ``layer_names``. ``num_batches_tracked`` and the switches of
+observers hold no value of a layer and are left out.
 """
 
-import os
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from refqnn._types import Array
 from refqnn.core import Buffer, Param, named_buffers, named_modules, named_params
-from refqnn.files import Unreadable, parse_npz, parse_object, read_bytes
+from refqnn.moved import other_half
+from refqnn.nn.layer_names import canonical, layer_names, residual_name, spellings
 from refqnn.nn.layers import Conv2d, Linear
 from refqnn.nn.norms import BatchNorm2d
+from refqnn.nn.quantizer_places import is_setting, kind_of, place, places, values_of
 
-LAYERS = (
-    (r"layers\.stem", "conv1"),
-    (r"layers\.stem_norm", "bn1"),
-    (r"layers\.classifier", "fc"),
-    (r"layers\.stage(\d+)_block(\d+)\.conv(\d)", "layer{0}.{1}.conv{2}"),
-    (r"layers\.stage(\d+)_block(\d+)\.norm(\d)", "layer{0}.{1}.bn{2}"),
-    (
-        r"layers\.stage(\d+)_block(\d+)\.shortcut\.layers\.conv",
-        "layer{0}.{1}.downsample.0",
-    ),
-    (
-        r"layers\.stage(\d+)_block(\d+)\.shortcut\.layers\.norm",
-        "layer{0}.{1}.downsample.1",
-    ),
-)
+__getattr__ = other_half(__name__, "refqnn.nn.tensor_files")
+
 FIELDS = {
     "w": "weight",
     "b": "bias",
@@ -51,13 +37,7 @@ FIELDS = {
     "mean": "running_mean",
     "var": "running_var",
 }
-ALIASES = (
-    (r"^module\.", ""),
-    (r"\.shortcut\.", ".downsample."),
-    (r"^linear\.", "fc."),
-)
-#: dtypes of safetensors; BF16 is widened
-DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "BF16": "<u2"}
+Names = Mapping[str, str] | Callable[[str], str | None]
 
 
 def torch_name(name: str) -> str:
@@ -69,23 +49,10 @@ def torch_name(name: str) -> str:
     'layer2.0.bn1.weight'
     """
     layer, _, leaf = name.rpartition(".")
-    for pattern, form in LAYERS:
-        match = re.fullmatch(pattern, layer)
-        if match and leaf in FIELDS:
-            stage, block, *place = match.groups() or ("", "1")
-            return f"{form.format(stage, int(block) - 1, *place)}.{FIELDS[leaf]}"
-    raise ValueError(f"{name} has no name in a residual network of PyTorch")
-
-
-def canonical(name: str) -> str:
-    """Return a name of a file in the one form of ``torch_name``.
-
-    >>> canonical("module.layer1.0.shortcut.0.weight")
-    'layer1.0.downsample.0.weight'
-    """
-    for pattern, form in ALIASES:
-        name = re.sub(pattern, form, name)
-    return name
+    there = residual_name(layer)
+    if there is None or leaf not in FIELDS:
+        raise ValueError(f"{name} has no name in a residual network of PyTorch")
+    return f"{there}.{FIELDS[leaf]}"
 
 
 def weights_of(network: Any) -> dict[str, Param | Buffer]:
@@ -97,28 +64,188 @@ def weights_of(network: Any) -> dict[str, Param | Buffer]:
     return {name: leaf for name, leaf in every.items() if name in held}
 
 
-def load_state_dict(network: Any, tensors: Mapping[str, Array]) -> list[str]:
+def torch_names(network: Any) -> dict[str, str]:
+    """Map the names of ``weights_of(network)`` to those of a state dict."""
+    layers = layer_names(network)
+    split = {name: name.rpartition(".") for name in weights_of(network)}
+    return {n: f"{layers[at]}.{FIELDS[leaf]}" for n, (at, _, leaf) in split.items()}
+
+
+def state_dict(network: Any) -> dict[str, Array]:
+    """Copy weights and statistics under the names of PyTorch."""
+    leaves = weights_of(network)
+    return {there: leaves[n].value.copy() for n, there in torch_names(network).items()}
+
+
+def load_state_dict(
+    network: Any, tensors: Mapping[str, Array], *, names: Names | None = None
+) -> list[str]:
     """Put the tensors of a state dict into a network, all or none of them.
 
-    Returns the names of the network that a state dict does not have: those of its
-    quantizers. Raises ValueError with a line for every tensor that is missing, extra,
+    ``names`` maps names of the file to those of ``state_dict(network)`` or of the
+    network, as a mapping or as a function; what it does not name keeps its name.
+
+    Returns the names of the network that the file does not have, those of quantizers.
+    Raises ValueError with a line for every tensor that is missing, has no place, is
     misshaped, or holds no finite numbers.
     """
-    leaves = weights_of(network)
-    names = {torch_name(name): name for name in leaves}
-    given = {canonical(n): a for n, a in tensors.items() if "num_batches" not in n}
-    lines = [f"missing {there}, for {here}" for there, here in names.items()
-             if there not in given]  # fmt: skip
-    lines += [f"extra {there} {a.shape}" for there, a in given.items()
-              if there not in names]  # fmt: skip
-    for there in sorted(names.keys() & given.keys()):
-        lines += misfit(there, given[there], leaves[names[there]].value)
-    if lines:
+    leaves, theirs = weights_of(network), torch_names(network)
+    ours, others = sort_tensors(network, tensors, names)
+    lines = dequantize(ours, others, theirs)
+    unfold(network, ours, others)
+    lines += [
+        line
+        for name in sorted(ours, key=theirs.__getitem__)
+        for line in misfit(theirs[name], ours[name], leaves[name].value)
+    ]
+    settings, extra = quantizer_values(network, others)
+    missing = [f"missing {theirs[n]}, for {n}" for n in leaves if n not in ours]
+    if lines := missing + extra + lines:
         raise ValueError("the state dict does not fit: " + "; ".join(lines))
-    for there, here in names.items():
-        value = leaves[here].value
-        leaves[here].value = given[there].astype(value.dtype)
-    return sorted((named_params(network) | named_buffers(network)).keys() - leaves)
+    for name, leaf in leaves.items():
+        leaf.value = ours[name].astype(leaf.value.dtype)
+    modules, written = dict(named_modules(network)), set(leaves)
+    for name, values in settings.items():
+        modules[name].hold(**values)
+        written |= {f"{name}.{field}" for field in (*values, modules[name].known_by)}
+    return sorted((named_params(network) | named_buffers(network)).keys() - written)
+
+
+def sort_tensors(
+    network: Any, tensors: Mapping[str, Array], names: Names | None
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Split tensors into those of weights, under our names, and the others.
+
+    Raises ValueError where two of them have one place, and for an unknown name of ours.
+    """
+    theirs, known = torch_names(network), spellings(network)
+    leaves = {f"{known[at]}.{leaf}": name for name in theirs
+              for at, _, leaf in [theirs[name].rpartition(".")]}  # fmt: skip
+    leaves |= {name: name for name in theirs}
+    ours: dict[str, Array] = {}
+    others: dict[str, Array] = {}
+    said: dict[str, str] = {}
+    for name, array in tensors.items():
+        there = canonical(renamed(name, names))
+        if is_setting(there):
+            continue
+        layer, _, leaf = there.rpartition(".")
+        here = leaves.get(f"{known.get(layer, layer)}.{leaf}", there)
+        if here in said:
+            raise ValueError(f"{said[here]} and {name} have one place, {here}")
+        said[here] = name
+        (ours if here in theirs else others)[here] = np.asarray(array)
+    return ours, others
+
+
+def renamed(name: str, names: Names | None) -> str:
+    """Apply the caller's map of names; a name it does not know stays."""
+    other = None
+    if names is not None:
+        other = names(name) if callable(names) else names.get(name)
+    return name if other is None else other
+
+
+def dequantize(
+    ours: dict[str, Array], others: dict[str, Array], theirs: Mapping[str, str]
+) -> list[str]:
+    """w = weight_scale (weight - weight_zero_point), for weights that are integers.
+
+    Scale and zero-point are one number, or one a filter. Returns what is wrong.
+    """
+    lines = []
+    for name, array in ours.items():
+        if array.dtype.kind not in "iu" or not name.endswith(".w"):
+            continue
+        layer = theirs[name].removesuffix(".weight")
+        scale = others.pop(f"{layer}.weight_scale", None)
+        zero = others.pop(f"{layer}.weight_zero_point", np.zeros(()))
+        if scale is None:
+            lines += [f"{theirs[name]} is {array.dtype}: it needs {layer}.weight_scale"]
+            continue
+        shape = (-1, *[1] * (array.ndim - 1))
+        centered = array.astype(np.float64) - zero.reshape(shape)
+        ours[name] = centered * scale.astype(np.float64).reshape(shape)
+    return lines
+
+
+def unfold(network: Any, ours: dict[str, Array], others: dict[str, Array]) -> None:
+    """Place a bias of a convolution that has none in the batch norm behind it.
+
+    Where the file has that batch norm, mean <- mean - bias. Where it was folded, gamma
+    = 1, beta = bias, mean = 0, var = 1 - eps: the identity in evaluation, up to a
+    rounding of var + eps.
+    """
+    modules, names = dict(named_modules(network)), layer_names(network)
+    layers = list(names)
+    for conv, norm in pairwise(layers):
+        part, after = modules[conv], modules[norm]
+        if not isinstance(part, Conv2d | Linear) or not isinstance(after, BatchNorm2d):
+            continue
+        bias = next(
+            (n for n in (f"{names[conv]}.bias", f"{conv}.b") if n in others), None
+        )
+        if part.b is not None or bias is None:
+            continue
+        given = [k for k in ("gamma", "beta", "mean", "var") if f"{norm}.{k}" in ours]
+        if "mean" in given:
+            ours[f"{norm}.mean"] = ours[f"{norm}.mean"] - others.pop(bias)
+        elif not given:
+            b = others.pop(bias)
+            ours[f"{norm}.gamma"], ours[f"{norm}.beta"] = np.ones_like(b), b
+            ours[f"{norm}.mean"] = np.zeros_like(b)
+            ours[f"{norm}.var"] = np.full_like(b, 1 - after.eps)
+
+
+def quantizer_values(
+    network: Any, others: Mapping[str, Array]
+) -> tuple[dict[str, dict[str, Array]], list[str]]:
+    """Give every quantizer its numbers of a file, and a line for what has no place."""
+    modules = dict(named_modules(network))
+    known, every = spellings(network), places(network)
+    given: dict[str, dict[str, Array]] = {}
+    sources: dict[tuple[str, str], str] = {}
+    lines = []
+    for name, array in others.items():
+        at = place(name, known, every)
+        leaf = name.rpartition(".")[2]
+        own = at and leaf in vars(modules[at])
+        kind = leaf if own else kind_of(name)
+        if not at or not kind:
+            lines.append(f"extra {name} {array.shape}")
+            continue
+        first = sources.setdefault((at, kind), name)
+        value = np.asarray(array, np.float64)
+        if not np.array_equal(given.setdefault(at, {}).setdefault(kind, value), value):
+            lines.append(f"{first} and {name} differ, and {at} is one quantizer")
+    values: dict[str, dict[str, Array]] = {}
+    for at, numbers in given.items():
+        try:
+            values[at] = shaped(modules[at], values_of(modules[at], numbers))
+        except ValueError as error:
+            names = [name for (place, _), name in sources.items() if place == at]
+            lines.append(f"{', '.join(names)}: {error}")
+    return values, lines
+
+
+def shaped(quantizer: Any, values: Mapping[str, Array]) -> dict[str, Array]:
+    """Give values the shapes of the quantizer's fields; ValueError where sizes differ.
+
+    A step must be positive, every value finite.
+    """
+    new = {}
+    for field, value in values.items():
+        shape = getattr(quantizer, field).value.shape
+        if value.size != np.prod(shape, dtype=int):
+            raise ValueError(f"misshaped {value.shape}, want {shape} for {field}")
+        if not np.all(np.isfinite(value)) or (
+            field in {"s", "alpha"} and value.min() <= 0
+        ):
+            raise ValueError(
+                f"{field} must be finite, steps and clips positive: {value}"
+            )
+        new[field] = value.reshape(shape)
+    return new
 
 
 def misfit(name: str, array: Array, value: Array) -> list[str]:
@@ -128,50 +255,3 @@ def misfit(name: str, array: Array, value: Array) -> list[str]:
     if array.dtype.kind != "f" or not np.all(np.isfinite(array)):
         return [f"{name} must hold finite floats, is {array.dtype}"]
     return []
-
-
-def state_dict(network: Any) -> dict[str, Array]:
-    """Copy weights and statistics under the names of PyTorch."""
-    return {torch_name(n): leaf.value.copy() for n, leaf in weights_of(network).items()}
-
-
-def read_tensors(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """Read the arrays of a safetensors or npz file; nothing is unpickled.
-
-    Raises ValueError for anything else, checkpoints of torch.save by name.
-    """
-    content = read_bytes(path)
-    if content[:2] != b"PK":
-        return safetensors(content, os.fspath(path))
-    if b"/data.pkl" in content:
-        raise Unreadable(
-            f"{path} is a checkpoint of torch.save, a pickle: pickles are never read; "
-            "write it with safetensors.torch.save_file"
-        )
-    return parse_npz(content, os.fspath(path))
-
-
-def safetensors(content: bytes, name: str) -> dict[str, Array]:
-    """Read the arrays: 8 bytes length of the header, JSON header, bytes of arrays."""
-    what = f"{name} is neither an npz nor a whole safetensors file"
-    size = int.from_bytes(content[:8], "little")
-    if not 2 <= size <= len(content) - 8:
-        raise Unreadable(f"{what}: a header of {size} bytes in {len(content)}")
-    header = parse_object(content[8 : 8 + size], f"{what}: the header")
-    header.pop("__metadata__", None)
-    body = memoryview(content)[8 + size :]
-    try:
-        return {name: tensor(record, body) for name, record in header.items()}
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise Unreadable(f"{what}: {error!r}") from error
-
-
-def tensor(record: Mapping[str, Any], body: memoryview) -> Array:
-    """Read one array of a safetensors file."""
-    begin, end = record["data_offsets"]
-    if not 0 <= begin <= end <= len(body):
-        raise ValueError(f"bytes {begin} to {end} of {len(body)}")
-    flat = np.frombuffer(body[begin:end], DTYPES[record["dtype"]])
-    if record["dtype"] == "BF16":  # the upper half of a float32
-        flat = (flat.astype(np.uint32) << 16).view(np.float32)
-    return flat.reshape(record["shape"]).copy()

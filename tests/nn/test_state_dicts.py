@@ -2,20 +2,23 @@
 
 import json
 import pickle
+import re
+from functools import partial
 
 import numpy as np
 import pytest
 
 from refqnn.core import Run, named_buffers, named_params
-from refqnn.networks import resnet
+from refqnn.networks import imagenet_resnet, mobilenetv2, resnet, vgg
 from refqnn.nn.state_dicts import (
     canonical,
     load_state_dict,
-    read_tensors,
     state_dict,
     torch_name,
+    torch_names,
     weights_of,
 )
+from refqnn.nn.tensor_files import read_tensors
 
 
 def network(seed=0, **options):
@@ -206,3 +209,135 @@ def test_pytorch_computes_the_same(rng, shortcut):
     other.layers["image"].scale, other.layers["image"].zero_point = 1.0, 0
     got, _ = other.forward(x, Run())
     np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)
+
+
+def test_a_batch_norm_that_was_folded(rng):
+    net = network(shortcut="B")
+    for name, leaf in weights_of(net).items():
+        if name.rpartition(".")[2] in {"gamma", "beta", "mean", "var"}:
+            leaf.value = rng.uniform(0.5, 1.5, leaf.value.shape)
+    net.layers["stem_norm"].gamma.value[0] = 0.0
+    x = rng.normal(size=(2, 1, 8, 8))
+    want, _ = net.forward(x, Run())
+    tensors = state_dict(net)
+    pairs = [(c, c.replace("conv", "bn").replace("downsample.0", "downsample.1"))
+             for c in {n.rpartition(".")[0] for n in tensors}
+             if "conv" in c or c.endswith("downsample.0")]  # fmt: skip
+    for conv, bn in pairs:
+        parts = ("weight", "bias", "running_mean", "running_var")
+        gamma, beta, mean, var = (tensors.pop(f"{bn}.{part}") for part in parts)
+        scale = gamma / np.sqrt(var + 1e-5)
+        tensors[f"{conv}.weight"] = (
+            tensors[f"{conv}.weight"] * scale[:, None, None, None]
+        )
+        tensors[f"{conv}.bias"] = beta - mean * scale
+    other = network(1, shortcut="B")
+    load_state_dict(other, tensors)
+    np.testing.assert_allclose(other.forward(x, Run())[0], want, rtol=1e-10, atol=1e-10)
+
+
+def test_a_bias_before_a_batch_norm_moves_its_mean(rng):
+    net, other = network(), network(1)
+    tensors, bias = state_dict(net), rng.normal(size=4)
+    tensors["bn1.running_mean"] = tensors["bn1.running_mean"] + bias
+    load_state_dict(other, tensors | {"conv1.bias": bias})
+    x = rng.normal(size=(2, 1, 8, 8))
+    np.testing.assert_allclose(
+        other.forward(x, Run())[0], net.forward(x, Run())[0], rtol=1e-10, atol=1e-10
+    )
+
+
+def test_batch_norms_inside_convolutions_and_prefixes():
+    source, target = network(shortcut="B"), network(1, shortcut="B")
+    tensors = {}
+    for name, array in state_dict(source).items():
+        inside = re.sub(r"(^|\.)bn(\d)\.", r"\1conv\2.bn.", name)
+        inside = inside.replace("downsample.1", "downsample.0.bn")
+        tensors[f"module.model.{inside}"] = array
+    assert load_state_dict(target, tensors) == []
+    for name, value in everything(source).items():
+        np.testing.assert_array_equal(everything(target)[name], value)
+
+
+def test_integers_with_a_scale(rng):
+    net, tensors = network(), state_dict(network())
+    codes = rng.integers(-128, 128, tensors["conv1.weight"].shape).astype(np.int8)
+    tensors["conv1.weight"] = codes
+    with pytest.raises(ValueError, match=r"is int8: it needs conv1.weight_scale"):
+        load_state_dict(net, tensors)
+    scale = np.array([0.5, 0.25, 2.0, 1.0], np.float32)
+    load_state_dict(
+        net,
+        tensors
+        | {"conv1.weight_scale": scale, "conv1.weight_zero_point": codes[:, 0, 0, 0]},
+    )
+    zero = codes[:, 0, 0, 0].astype(float)[:, None, None, None]
+    np.testing.assert_array_equal(
+        net.layers["stem"].w.value, scale[:, None, None, None] * (codes - zero)
+    )
+
+
+def test_a_map_of_names():
+    source, target = network(), network(1)
+    tensors = {f"enc/{n}": a for n, a in state_dict(source).items()}
+    with pytest.raises(ValueError, match=r"extra enc/conv1.weight"):
+        load_state_dict(target, tensors)
+    load_state_dict(target, tensors, names=lambda name: name.removeprefix("enc/"))
+    tensors["enc/conv1.weight"] = tensors["enc/conv1.weight"] + 1
+    names = {n: n.removeprefix("enc/") for n in tensors}
+    names["enc/conv1.weight"] = "layers.stem.w"
+    load_state_dict(target, tensors, names=names)
+    np.testing.assert_array_equal(
+        target.layers["stem"].w.value, source.layers["stem"].w.value + 1
+    )
+    names["enc/bn1.weight"] = "conv1.weight"
+    with pytest.raises(ValueError, match="have one place"):
+        load_state_dict(target, tensors, names=names)
+
+
+OF_MOBILENET = {
+    "layers.stem.w": "features.0.0.weight",
+    "layers.stem_norm.mean": "features.0.1.running_mean",
+    "layers.row1_block1.layers.depthwise.w": "features.1.conv.0.0.weight",
+    "layers.row1_block1.layers.project.w": "features.1.conv.1.weight",
+    "layers.row1_block1.layers.project_norm.beta": "features.1.conv.2.bias",
+    "layers.row2_block2.body.layers.expand.w": "features.3.conv.0.0.weight",
+    "layers.row2_block2.body.layers.depthwise_norm.beta": "features.3.conv.1.1.bias",
+    "layers.row2_block2.body.layers.project_norm.beta": "features.3.conv.3.bias",
+    "layers.last.w": "features.18.0.weight",
+    "layers.classifier.b": "classifier.1.bias",
+}
+BLOCK1, BLOCK4 = "layers.stage1_block1", "layers.stage4_block1"
+OF_BOTTLENECKS = {
+    f"{BLOCK1}.body.layers.conv3.w": "layer1.0.conv3.weight",
+    f"{BLOCK1}.body.layers.conv1_norm.var": "layer1.0.bn1.running_var",
+    f"{BLOCK1}.body.layers.norm3.beta": "layer1.0.bn3.bias",
+    f"{BLOCK4}.shortcut.layers.norm.beta": "layer4.0.downsample.1.bias",
+}
+OF_VGG = {
+    "layers.conv1.w": "features.0.weight",
+    "layers.conv1_norm.gamma": "features.1.weight",
+    "layers.conv2.w": "features.4.weight",
+    "layers.classifier.w": "classifier.weight",
+}
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (partial(mobilenetv2, width=0.5), OF_MOBILENET),
+        (partial(imagenet_resnet, 50, width=0.1), OF_BOTTLENECKS),
+        (partial(vgg, "11", width=0.1), OF_VGG),
+    ],
+)
+def test_names_of_other_networks(make, names):
+    net = make(rng=np.random.default_rng(0))
+    theirs = torch_names(net)
+    assert len(set(theirs.values())) == len(theirs)
+    assert {n: theirs[n] for n in names} == names
+    target = make(rng=np.random.default_rng(0))
+    for leaf in weights_of(target).values():
+        leaf.value = leaf.value + 1
+    assert load_state_dict(target, state_dict(net)) == []
+    for name, leaf in weights_of(net).items():
+        np.testing.assert_array_equal(weights_of(target)[name].value, leaf.value)

@@ -14,8 +14,8 @@ from refqnn.papers.dfs.printed import option_name
 TARGET = 0.2
 pictures = data.embedded()
 pictures = pictures._replace(
-    train_images=data.halved(pictures.train_images),
-    test_images=data.halved(pictures.test_images[:100]),
+    train_images=data.halve(pictures.train_images),
+    test_images=data.halve(pictures.test_images[:100]),
     test_labels=pictures.test_labels[:100],
 )
 how = dfs.Settings(backbone_steps=100, joint_steps=120)

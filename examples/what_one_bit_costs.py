@@ -19,8 +19,8 @@ from refqnn.papers.pareto import align, sizes_on
 
 pictures = data.embedded().first(2000)
 pictures = pictures._replace(
-    train_images=data.halved(pictures.train_images),
-    test_images=data.halved(pictures.test_images),
+    train_images=data.halve(pictures.train_images),
+    test_images=data.halve(pictures.test_images),
 )
 make = partial(resnet, 8, activation_bits=4)
 preset = replace(PARETO_CIFAR, warmup_epochs=0.5, epochs=2, batch=64)

@@ -104,8 +104,8 @@ def fashion_mnist(folder: StrPath) -> Dataset:
     return Dataset(*train, *test)
 
 
-def unpublished(folder: StrPath) -> list[str]:
-    """Return the files of a folder that are not those of Fashion-MNIST as published."""
+def names_of_other_files(folder: StrPath) -> list[str]:
+    """List the files of a folder whose digests are not those of Fashion-MNIST's."""
     return [
         name
         for name, start in FASHION_MNIST_SHA256.items()
@@ -228,10 +228,10 @@ def source(name: str, *others: str) -> tuple[str, str | None]:
     return "fashion_mnist", name
 
 
-def sourced(of: str, folder: StrPath | None = None) -> Dataset:
-    """Return the images that ``source`` found; ValueError where the folder is missing.
+def read_images(of: str, folder: StrPath | None = None) -> Dataset:
+    """Read the data set that ``source`` names; ValueError where its folder is missing.
 
-    >>> sourced("embedded").train_labels.shape
+    >>> read_images("embedded").train_labels.shape
     (4000,)
     """
     if of == "embedded":
@@ -248,7 +248,7 @@ def write_subset(folder: StrPath, output: StrPath) -> None:
 
     Raises ValueError for a folder whose files are not Fashion-MNIST as published.
     """
-    if others := unpublished(folder):
+    if others := names_of_other_files(folder):
         raise ValueError(f"{others[0]} in {folder} is not that of Fashion-MNIST")
     whole, rng = fashion_mnist(folder), np.random.default_rng(2017)
     train = balanced_subset(whole.train_labels, 400, rng=rng)
@@ -297,12 +297,12 @@ def batches(
         yield images[chosen], labels[chosen]
 
 
-def halved(images: Array) -> Array:
-    """Return the means of 2 x 2 pixels, rounded to even: (N, C, H, W) -> half.
+def halve(images: Array) -> Array:
+    """Average 2 x 2 pixels, ties to even: half the height and half the width.
 
     images: (N, C, H, W) uint8, H and W even  ->  (N, C, H / 2, W / 2) uint8
 
-    >>> halved(np.array([[[[0, 2], [4, 4]]]], np.uint8))
+    >>> halve(np.array([[[[0, 2], [4, 4]]]], np.uint8))
     array([[[[2]]]], dtype=uint8)
     """
     n, c, h, w = images.shape

@@ -39,7 +39,7 @@ MOVED = {
     "papers": {"dfs": "tradeoff:systems tradeoff_systems:systems"},
     "papers.dfs": {"": "training:two_steps"},
     "papers.haq": {"": "search:searches"},
-    "papers.quantnas": {"": "training:sandwich runs:study"},
+    "papers.quantnas": {"": "training:sandwich runs:study supernet:elastic_network"},
     "papers.pareto": {"": "training:single_training"},
     "ops": {"": "linear:fully_connected softmax:exponential"},
     "integer": {"": "linear:fully_connected requantize:rescale"},
@@ -97,10 +97,10 @@ def other_half(module: str, now: str) -> Callable[[str], Any]:
     return answer
 
 
-def dotted(*parts: str) -> str:
+def join_names(*parts: str) -> str:
     """Join the names of packages that are not empty.
 
-    >>> dotted("refqnn", "", "sweep")
+    >>> join_names("refqnn", "", "sweep")
     'refqnn.sweep'
     """
     return ".".join(part for part in parts if part)
@@ -112,6 +112,6 @@ def register() -> None:
         for place, modules in places.items():
             for module in modules.split():
                 old, _, new = module.partition(":")
-                name = dotted("refqnn", room, old)
-                now = dotted("refqnn", room, place, new or old)
+                name = join_names("refqnn", room, old)
+                now = join_names("refqnn", room, place, new or old)
                 sys.modules.setdefault(name, Moved(name, now))

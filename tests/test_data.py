@@ -107,10 +107,10 @@ def test_images_by_name(tmp_path):
         data.source(str(tmp_path))
     of, folder = data.source(str(mnist_folder(tmp_path)))
     assert (of, folder) == ("fashion_mnist", str(tmp_path))
-    assert data.sourced(of, folder).test_images.shape == (4, 1, 2, 3)
+    assert data.read_images(of, folder).test_images.shape == (4, 1, 2, 3)
     for name, message in (("mnist", "got 'mnist'"), (of, "need the folder")):
         with pytest.raises(ValueError, match=message):
-            data.sourced(name)
+            data.read_images(name)
 
 
 @pytest.mark.parametrize("label", [-1, 3])
@@ -199,7 +199,7 @@ def test_the_recipe_writes_what_embedded_reads(tmp_path, monkeypatch, rng):
     images = np.arange(500 * 10, dtype=np.int64)[:, None]
     labels = rng.permutation(np.arange(500 * 10) % 10)
     whole = data.Dataset(images, labels, images, labels)
-    monkeypatch.setattr(data, "unpublished", lambda _: [])
+    monkeypatch.setattr(data, "names_of_other_files", lambda _: [])
     monkeypatch.setattr(data, "fashion_mnist", lambda _: whole)
     data.write_subset(tmp_path, tmp_path / "out.npz")
     chosen = data.Dataset(**data.read_npz(tmp_path / "out.npz"))
@@ -238,7 +238,7 @@ def test_batches_cover_everything_once():
 
 def test_halved(rng):
     images = rng.integers(0, 256, (3, 2, 6, 4), dtype=np.uint8)
-    got = data.halved(images)
+    got = data.halve(images)
     assert (got.shape, got.dtype) == ((3, 2, 3, 2), np.uint8)
     for i, j in np.ndindex(3, 2):
         square = images[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].astype(int)
@@ -246,7 +246,7 @@ def test_halved(rng):
         np.testing.assert_array_equal(got[:, :, i, j].ravel(), want)
     for shape in ((1, 1, 3, 4), (1, 1, 4, 3)):
         with pytest.raises(ValueError, match="H and W must be even"):
-            data.halved(np.zeros(shape, np.uint8))
+            data.halve(np.zeros(shape, np.uint8))
 
 
 def test_crop_and_flip_against_a_loop(rng):

@@ -46,7 +46,7 @@ def run(options: Namespace) -> Answer:
     chosen = study_named(options.name)
     if options.set == []:
         return {"settings": chosen.known()}, chosen.known()
-    settings = chosen.settings_with(quick=options.quick, **given(options))
+    settings = chosen.settings_with(quick=options.quick, **settings_of(options))
     folder = options.runs or Path("runs") / (chosen.folder or chosen.name)
     figure = options.figure or folder / f"{chosen.name}.png"
     for path in (folder, figure.parent):
@@ -88,8 +88,8 @@ def listing(studies: Sequence["Study"]) -> Answer:
     return {"studies": rows}, "\n".join([head, *lines])
 
 
-def given(options: Namespace) -> dict[str, Any]:
-    """Return the settings of the command line; ValueError without an equals sign."""
+def settings_of(options: Namespace) -> dict[str, Any]:
+    """Return the settings KEY=VALUE of the command line; raise where = is missing."""
     pairs = [text.partition("=") for text in options.set or ()]
     for key, equals, value in pairs:
         if not (key and equals):

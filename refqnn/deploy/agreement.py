@@ -112,8 +112,10 @@ def compare_stage(stage: Stage, traced: Traced) -> LayerAgreement:
         seen = v if stage.weighted is None else np.maximum(v, 0)
         want = stage.quant.quantize(seen)[0].astype(np.float64)
     got = traced.values[stage.name].astype(np.float64)
-    t_int = step.grid.zero_point + unrounded(step, traced)
-    bound = allowed(stage, traced) / step.grid.scale + multiplier_error(step, traced)
+    t_int = step.grid.zero_point + unrounded_codes(step, traced)
+    bound = error_bound(stage, traced) / step.grid.scale + multiplier_error(
+        step, traced
+    )
     return agreement(stage.name, (got, want), (t_int, t_float), lift(bound, got))
 
 
@@ -170,7 +172,7 @@ def products(step: Any, traced: Traced) -> list[tuple[Float, Array]]:
     return [(traced.values[name].astype(np.float64), m) for name, m in names]
 
 
-def unrounded(step: Any, traced: Traced) -> Float:
+def unrounded_codes(step: Any, traced: Traced) -> Float:
     """(acc m + skip m_2) 2^(shift - 31)"""
     total = np.sum([acc * lift(m, acc) for acc, m in products(step, traced)], axis=0)
     return np.ldexp(total, lift(step.shift, total) - 31)
@@ -194,8 +196,8 @@ def multiplier_error(step: Any, traced: Traced) -> Float:
     return error + gamma(6, 2.0**-24) * reach
 
 
-def allowed(stage: Stage, traced: Traced) -> Float:
-    """Return the terms (1) and (3) of every channel, times the step of the codes."""
+def error_bound(stage: Stage, traced: Traced) -> Float:
+    """Sum the terms (1) and (3) of every branch, in real units, not in codes: (O,)"""
     step, largest = traced.steps[stage.name], traced.largest(stage.source)
     u = np.finfo(traced.dtype).eps / 2
     if stage.weighted is None:

@@ -190,7 +190,7 @@ def branch(
 
 
 def shortcut_of(stage: Stage, source: Step) -> Branch:
-    """Return the identity, or option A, and the shape it gives."""
+    """Return a skip without weights: the codes themselves, or option A: (O, Ho, Wo)."""
     channels, h, w = source.shape
     stride = 1
     if stage.skip is not None:

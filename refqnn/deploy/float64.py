@@ -92,13 +92,13 @@ def requantize_add(
     """
     if rounding != "half_up":
         raise ValueError(f'rounding must be "half_up" in float64, got {rounding!r}')
-    scaled = unrounded(acc, multiplier, skip, skip_multiplier, shift)
+    scaled = unrounded_codes(acc, multiplier, skip, skip_multiplier, shift)
     down = np.floor(scaled)
     nearest = down + (scaled - down >= 0.5)
     return np.clip(zero_point + nearest, q_min, q_max)
 
 
-def unrounded(
+def unrounded_codes(
     acc: Float, multiplier: Any, skip: Float, skip_multiplier: Any, shift: Any
 ) -> Float:
     """(acc m + skip m_2) 2^(shift - 31), exactly, as long as (1) holds"""

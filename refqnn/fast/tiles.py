@@ -85,7 +85,7 @@ def _outer(rows: int, vectors: int) -> Tile:
         w_rows = w[w_at : w_at + offsets.size * rows].reshape(offsets.size, rows)
         for r in range(rows):
             line = out[at + r * pitch : at + r * pitch + width]
-            line[:] = multiplied(w_rows[:, r], seen)  # (1)
+            line[:] = product_of_pairs(w_rows[:, r], seen)  # (1)
 
     @intrinsic
     def emit(typingctx, out, at, pitch, planes, start, offsets, w, w_at):
@@ -103,13 +103,13 @@ def _outer(rows: int, vectors: int) -> Tile:
     return outer
 
 
-def multiplied(w: Array, seen: Array) -> Array:
+def product_of_pairs(w: Array, seen: Array) -> Array:
     """Return w @ seen, where int32 numbers are pairs of int16.
 
     w: (K,), seen: (K, J)  ->  (J,)
 
     >>> pair = np.array([3, 10], np.int16).view(np.int32)
-    >>> multiplied(pair, pair[None])
+    >>> product_of_pairs(pair, pair[None])
     array([109], dtype=int32)
     """
     if w.dtype != np.int32:

@@ -18,7 +18,7 @@ wrong with the content is one error, ``Unreadable``, which names the file and th
 """
 
 from refqnn.files.archives import digest as digest
-from refqnn.files.archives import headed as headed
+from refqnn.files.archives import header_entry as header_entry
 from refqnn.files.archives import parse_npz as parse_npz
 from refqnn.files.archives import read_headed as read_headed
 from refqnn.files.archives import read_npy as read_npy

@@ -34,7 +34,7 @@ def write_npz(
     A header is the last entry: a text of JSON called ``json``. Raises ValueError for
     arrays of objects, which only a pickle could hold.
     """
-    every = dict(entries) if header is None else {**entries, **headed(header)}
+    every = dict(entries) if header is None else {**entries, **header_entry(header)}
 
     def write(file: BinaryIO) -> None:
         with zipfile.ZipFile(file, "w") as archive:
@@ -47,10 +47,10 @@ def write_npz(
     write_whole(path, write)
 
 
-def headed(header: Mapping[str, Any]) -> dict[str, Array]:
-    """Make the entry of a header.
+def header_entry(header: Mapping[str, Any]) -> dict[str, Array]:
+    """Make the entry "json" of an npz file, which holds its header as text.
 
-    >>> headed({"format": "a 1"})
+    >>> header_entry({"format": "a 1"})
     {'json': array('{"format": "a 1"}', dtype='<U17')}
     """
     return {"json": np.array(json.dumps(header))}
@@ -161,7 +161,7 @@ def array_of(content: bytes, name: str) -> Array:
         raise Unreadable(f"{name} is no array: it begins with {content[:8]!r}")
     file = io.BytesIO(content)
     try:
-        shape, dtype = announced(file)
+        shape, dtype = read_array_header(file)
     except Exception as error:  # a header is a Python literal: anything may be in it
         raise Unreadable(f"{name} is no whole array: {error}") from error
     if dtype.hasobject:
@@ -180,7 +180,7 @@ def array_of(content: bytes, name: str) -> Array:
         raise Unreadable(f"{name} is no whole array: {error}") from error
 
 
-def announced(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def read_array_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Read the header of an .npy file: shape and dtype."""
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,

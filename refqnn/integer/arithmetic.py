@@ -164,8 +164,12 @@ def sum_codes(given: Operands, sign: int, semantics: Semantics) -> Int:
     f = np.array(scales, np.float32)
     if semantics == "onnxruntime":
         rx, ry = f[0] / f[2], sign * f[1] / f[2]
-        offset = np.float32(z) - fused(np.float32(zx), rx, ry * np.float32(zy))
-        return saturated_rint(fused(x, rx, fused(y, ry, offset)))  # (2)
+        offset = np.float32(z) - fused_multiply_add(
+            np.float32(zx), rx, ry * np.float32(zy)
+        )
+        return saturated_rint(
+            fused_multiply_add(x, rx, fused_multiply_add(y, ry, offset))
+        )  # (2)
     k = 20 if bits == 8 else 15
     one, two, out = map(float, f)
     most = 2 * max(one, two)
@@ -174,7 +178,7 @@ def sum_codes(given: Operands, sign: int, semantics: Semantics) -> Int:
     return z + multiply(first + sign * second, most / (2**k * out))  # (3)
 
 
-def fused(a: npt.ArrayLike, b: Float, c: npt.ArrayLike) -> Float:
+def fused_multiply_add(a: npt.ArrayLike, b: Float, c: npt.ArrayLike) -> Float:
     """float32(a b + c), the product exact: for a of at most 16 bits, b and c float32"""
     product = np.asarray(a, np.float64) * np.float64(b)
     return np.asarray(product + np.asarray(c, np.float64), np.float32)

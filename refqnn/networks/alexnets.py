@@ -140,7 +140,7 @@ def alexnet(
 
 
 def final_size(size: int, kind: Variant) -> int:
-    """Compute the height of the map that layer 6 reads; ValueError if there is none.
+    """Compute the height, in pixels, of the map that layer 6 reads; raise below 1.
 
     >>> final_size(224, VARIANTS["imagenet"]), final_size(28, VARIANTS["small"])
     (6, 3)

@@ -24,14 +24,14 @@ from refqnn import data, fast
 from refqnn.networks import resnet
 from refqnn.nn import PARETO_CIFAR, Training, carry_over, fit_stages
 from refqnn.papers.guided import (
-    guided,
     guided_objective,
+    guided_pair,
     progressive,
     stages,
     two_stage,
 )
 from refqnn.quantizers.checks import check_bits
-from refqnn.studies.study import Stage, Study, check_settings, kept, table
+from refqnn.studies.study import Stage, Study, check_settings, checkpoint_folder, table
 from refqnn.studies.sweep import Outcome
 
 PRESET = replace(PARETO_CIFAR, warmup_epochs=0.5, epochs=6, batch=40)
@@ -101,7 +101,7 @@ def trained_stages(
     how: dict[str, Any] = {
         "seed": seed,
         "test": pictures[2:],
-        "folder": kept(folder, way, seed, **length),
+        "folder": checkpoint_folder(folder, way, seed, **length),
         "checkpoint_every": 50,
         "source": source,
         "progress": False,
@@ -121,8 +121,8 @@ def trained_stages(
         parts = shares(epochs, len(widths))
         return progressive(config, begin, train, bits=widths, epochs=parts, **how)
     if way == "guided":
-        named = stages(config, [pair], make=guided)
-        how["source"] = guided(config | both)
+        named = stages(config, [pair], make=guided_pair)
+        how["source"] = guided_pair(config | both)
         carry_over(source, how["source"].full)
         carry_over(source, how["source"].low)
     else:

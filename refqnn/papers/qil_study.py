@@ -22,7 +22,7 @@ import numpy as np
 from refqnn import data, fast, plots
 from refqnn.networks import METHODS, alexnet, resnet
 from refqnn.nn import PARETO_CIFAR, Preset, carry_over, checkpoint, fit, fit_stages
-from refqnn.papers.guided import guided, guided_objective
+from refqnn.papers.guided import guided_objective, guided_pair
 from refqnn.papers.qil import (
     PROGRESSIVE_BITS,
     Pruned,
@@ -31,7 +31,7 @@ from refqnn.papers.qil import (
     pruning_ratios,
     weight_levels,
 )
-from refqnn.studies.study import Stage, Study, check_settings, kept, table
+from refqnn.studies.study import Stage, Study, check_settings, checkpoint_folder, table
 from refqnn.studies.sweep import Outcome
 
 Row = dict[str, Any]
@@ -172,7 +172,7 @@ def cell_run(
     parts = (method or "float", weights, activations, f"{settings['rate']:g}", seed)
     path = Path(folder) / ("_".join(map(str, parts)) + ".npz")
     if method == "zhuang":
-        pair = guided(small(seed, method="dorefa", **bits).config)
+        pair = guided_pair(small(seed, method="dorefa", **bits).config)
         carry_over(source, pair.full)
         carry_over(source, pair.low)
         settings["objective"] = guided_objective(LAM, mean_over="elements")
@@ -257,7 +257,9 @@ def pruning_run(
 ) -> list[Row]:
     """Train in floating point, fine-tune from 5 bits down, and count zeros by layer."""
     pictures, make = data.embedded().first(images), PRUNED[name]
-    place = kept(folder, name.partition(",")[0].lower(), seed, images=images, of=epochs)
+    place = checkpoint_folder(
+        folder, name.partition(",")[0].lower(), seed, images=images, of=epochs
+    )
     common: Row = {"seed": seed, "test": pictures[2:], "progress": False}
 
     def begin(network: Any, rng: np.random.Generator, length: int, lr: float) -> Any:

@@ -69,7 +69,7 @@ class FeedForwardGate:
     nets: list[Sequential]
 
     def start(self, _batch: int) -> tuple[()]:
-        """Return the state: there is none."""
+        """Return (), the empty state of a gate without memory."""
         return ()
 
     def forward(

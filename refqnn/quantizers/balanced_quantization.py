@@ -46,7 +46,7 @@ from refqnn.quantizers.checks import (
 )
 from refqnn.quantizers.module import (
     GridQuantizer,
-    odd,
+    odd_codes,
 )
 
 MOST_BITS = 8
@@ -189,7 +189,7 @@ class Balanced(GridQuantizer):
     scale: Scale = "max"
 
     pair = (balanced, balanced_backward)
-    codes = staticmethod(odd)
+    codes = staticmethod(odd_codes)
     options = ("bits", "split", "scale")
     most_bits = MOST_BITS
 

@@ -28,7 +28,7 @@ from refqnn.quantizers.checks import (
 )
 from refqnn.quantizers.module import (
     GridQuantizer,
-    odd,
+    odd_codes,
 )
 
 Group = Literal["filter", "layer"]
@@ -88,7 +88,7 @@ class Binary(GridQuantizer):
     bits: int = 1
 
     pair = (binary, binary_backward)
-    codes = staticmethod(odd)
+    codes = staticmethod(odd_codes)
     options = ("group",)
     most_bits = 1
 

@@ -50,8 +50,8 @@ from refqnn.quantizers.checks import (
 from refqnn.quantizers.module import (
     GradientQuantizer,
     GridQuantizer,
-    odd,
-    unsigned,
+    odd_codes,
+    unsigned_codes,
 )
 
 
@@ -246,7 +246,7 @@ class DoReFaWeight(GridQuantizer):
     max_grad: bool = True
 
     pair = (dorefa_weight, dorefa_weight_backward)
-    codes = staticmethod(odd)
+    codes = staticmethod(odd_codes)
     options = ("bits", "max_grad")
 
     def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
@@ -274,7 +274,7 @@ class DoReFaActivation(GridQuantizer):
     bits: int = 4
 
     pair = (dorefa_activation, dorefa_activation_backward)
-    codes = staticmethod(unsigned)
+    codes = staticmethod(unsigned_codes)
 
     def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
         """Give the codes and 1 / n ()."""

@@ -47,7 +47,7 @@ from refqnn.quantizers.checks import (
 )
 from refqnn.quantizers.module import (
     GridQuantizer,
-    signed,
+    signed_codes,
 )
 
 #: a* / sigma of a Gaussian, by bits; the root of E w Q = E Q^2 with (B1)
@@ -178,7 +178,7 @@ class FixedPoint(GridQuantizer):
     clip_grad: bool = False
 
     pair = (fixed_point, fixed_point_backward)
-    codes = staticmethod(signed)
+    codes = staticmethod(signed_codes)
     options = ("bits", "clip_grad")
     fewest_bits = 2
 

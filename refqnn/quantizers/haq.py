@@ -39,7 +39,7 @@ from refqnn.quantizers.checks import (
 from refqnn.quantizers.fixed_point_weights import clip_and_step, fixed_point_codes
 from refqnn.quantizers.module import (
     GridQuantizer,
-    signed,
+    signed_codes,
     zero,
 )
 
@@ -177,7 +177,7 @@ class HAQLinear(GridQuantizer):
     clip: Buffer = field(init=False, default_factory=zero)
 
     pair = (haq_linear, haq_linear_backward)
-    codes = staticmethod(signed)
+    codes = staticmethod(signed_codes)
     options = ("bits", "clip")
     fewest_bits = 2
     unknown = "the clip is unknown: train, or call set_clip(clip)"

@@ -49,7 +49,7 @@ from refqnn.quantizers.module import (
     GridQuantizer,
     check_of,
     unset,
-    unsigned,
+    unsigned_codes,
     zero,
 )
 
@@ -231,7 +231,7 @@ class MinMax(GridQuantizer):
 
     pair = (min_max, min_max_backward)
     options = ("bits", "true_zero")
-    codes = staticmethod(unsigned)
+    codes = staticmethod(unsigned_codes)
     most_bits = MOST_BITS
     unknown = "the range is unknown: train, or call set_range(lo, hi)"
 

@@ -141,7 +141,7 @@ class Quantizer:
 class GridQuantizer(Quantizer):
     """A quantizer with ``y == scale * (q - zero_point)`` for integer codes q."""
 
-    #: the integer codes of b bits: ``unsigned``, ``signed`` or ``odd``
+    #: the integer codes of b bits: ``unsigned_codes``, ``signed_codes``, ``odd_codes``
     codes: ClassVar["staticmethod[[int], Int]"]
 
     def grid(self) -> Int:
@@ -254,29 +254,29 @@ def positive_one() -> Param:
     return Param(np.ones(()), group="quantizer", project=positive)
 
 
-def unsigned(bits: int) -> Int:
+def unsigned_codes(bits: int) -> Int:
     """List 0 .. 2^b - 1.
 
-    >>> unsigned(2)
+    >>> unsigned_codes(2)
     array([0, 1, 2, 3])
     """
     return np.arange(2**bits)
 
 
-def signed(bits: int) -> Int:
+def signed_codes(bits: int) -> Int:
     """List -n .. n, n = 2^(b-1) - 1.
 
-    >>> signed(2)
+    >>> signed_codes(2)
     array([-1,  0,  1])
     """
     n = 2 ** (bits - 1) - 1
     return np.arange(-n, n + 1)
 
 
-def odd(bits: int) -> Int:
+def odd_codes(bits: int) -> Int:
     """List the odd numbers -n .. n, n = 2^b - 1: none is 0.
 
-    >>> odd(1), odd(2)
+    >>> odd_codes(1), odd_codes(2)
     (array([-1,  1]), array([-3, -1,  1,  3]))
     """
     n = 2**bits - 1

@@ -52,7 +52,7 @@ from refqnn.quantizers.checks import (
 )
 from refqnn.quantizers.module import (
     GridQuantizer,
-    unsigned,
+    unsigned_codes,
 )
 
 Scope = Literal["whole", "rounding"]
@@ -188,7 +188,7 @@ class PACT(GridQuantizer):
     known: Buffer = field(init=False)
 
     pair = (pact, pact_backward)
-    codes = staticmethod(unsigned)
+    codes = staticmethod(unsigned_codes)
     options = ("bits", "scope")
     parameters = ("alpha",)
     unknown = "alpha is unknown: train, or call set_alpha(alpha)"

@@ -53,7 +53,7 @@ from refqnn.quantizers.module import (
     GridQuantizer,
     positive,
     positive_one,
-    signed,
+    signed_codes,
     unset,
 )
 
@@ -324,7 +324,7 @@ class QILWeight(IntervalQuantizer):
     known: Buffer = field(init=False, default_factory=unset)
 
     pair = (qil_weight, qil_weight_backward)
-    codes = staticmethod(signed)
+    codes = staticmethod(signed_codes)
     parameters = ("c", "d", "gamma")
     fewest_bits = 2
 

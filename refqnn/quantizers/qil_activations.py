@@ -27,7 +27,7 @@ from refqnn.quantizers.checks import (
 from refqnn.quantizers.module import (
     positive_one,
     unset,
-    unsigned,
+    unsigned_codes,
 )
 from refqnn.quantizers.qil import (
     IntervalQuantizer,
@@ -132,7 +132,7 @@ class QILActivation(IntervalQuantizer):
 
     pair = (qil_activation, qil_activation_backward)
     parameters = ("c", "d")
-    codes = staticmethod(unsigned)
+    codes = staticmethod(unsigned_codes)
 
     def magnitude(self, v: Float) -> Float:
         """x itself"""

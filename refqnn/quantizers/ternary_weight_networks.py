@@ -32,7 +32,7 @@ from refqnn.quantizers.checks import (
 )
 from refqnn.quantizers.module import (
     GridQuantizer,
-    signed,
+    signed_codes,
 )
 from refqnn.quantizers.ternary_weights import (
     ternary_backward,
@@ -88,7 +88,7 @@ class TWN(GridQuantizer):
     bits: int = 2
 
     pair = (twn, twn_backward)
-    codes = staticmethod(signed)
+    codes = staticmethod(signed_codes)
     options = ("group",)
     fewest_bits = most_bits = 2
 

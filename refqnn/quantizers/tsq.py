@@ -43,7 +43,7 @@ from refqnn.quantizers.checks import (
 )
 from refqnn.quantizers.module import (
     GridQuantizer,
-    unsigned,
+    unsigned_codes,
 )
 
 #: tsq_weights.py was a part of this file
@@ -160,7 +160,7 @@ class TSQActivation(GridQuantizer):
     delta: float | None = None
 
     pair = (tsq_activation, tsq_activation_backward)
-    codes = staticmethod(unsigned)
+    codes = staticmethod(unsigned_codes)
     most_bits = 8
 
     def __post_init__(self) -> None:

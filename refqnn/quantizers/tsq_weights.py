@@ -42,7 +42,7 @@ from refqnn.quantizers.checks import (
 )
 from refqnn.quantizers.module import (
     GridQuantizer,
-    signed,
+    signed_codes,
 )
 from refqnn.quantizers.tsq import check_interval, tsq_codes
 
@@ -259,7 +259,7 @@ class TSQWeight(GridQuantizer):
     bits: int = 2
 
     pair = (optimal_ternary, optimal_ternary_backward)
-    codes = staticmethod(signed)
+    codes = staticmethod(signed_codes)
     options = ()
     fewest_bits = most_bits = 2
 

@@ -53,7 +53,7 @@ from refqnn.quantizers.checks import (
 )
 from refqnn.quantizers.module import (
     GridQuantizer,
-    odd,
+    odd_codes,
 )
 
 Gradient = Literal["exact", "paper", "released"]
@@ -220,7 +220,7 @@ class XnorWeight(GridQuantizer):
     bits: int = 1
 
     pair = (xnor_weight, xnor_weight_backward)
-    codes = staticmethod(odd)
+    codes = staticmethod(odd_codes)
     options = ("gradient",)
     most_bits = 1
 
@@ -253,7 +253,7 @@ class XnorActivation(GridQuantizer):
     bits: int = 1
 
     pair = (xnor_activation, xnor_activation_backward)
-    codes = staticmethod(odd)
+    codes = staticmethod(odd_codes)
     options = ()
     most_bits = 1
 

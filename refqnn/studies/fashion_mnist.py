@@ -17,7 +17,7 @@ from refqnn import data, fast
 from refqnn.networks import resnet
 from refqnn.nn import PARETO_CIFAR, fit
 from refqnn.quantizers.checks import check_bits
-from refqnn.studies.study import Stage, Study, check_settings, kept, table
+from refqnn.studies.study import Stage, Study, check_settings, checkpoint_folder, table
 from refqnn.studies.sweep import Outcome
 
 #: settings for few epochs: a higher rate than the papers' long schedules
@@ -50,7 +50,7 @@ def stages(s: Classifying, folder: Path) -> Iterator[Stage]:
     Warns of images that are not those of Fashion-MNIST as published.
     """
     of, images = data.source(s.images)
-    for name in data.unpublished(images) if images else ():
+    for name in data.names_of_other_files(images) if images else ():
         warnings.warn(f"{name} is not that of Fashion-MNIST", stacklevel=2)
     common = {
         k: v for k, v in asdict(s).items() if k not in {"images", "bits", "seeds"}
@@ -76,9 +76,12 @@ def classify(
     first: int | None,
 ) -> float:
     """Train one network to its end, going on where it was, and return its accuracy."""
-    pictures, rng = data.sourced(of, images).first(first), np.random.default_rng(seed)
+    pictures, rng = (
+        data.read_images(of, images).first(first),
+        np.random.default_rng(seed),
+    )
     network = resnet(depth, weight_bits=bits, activation_bits=bits, rng=rng)
-    path = kept(
+    path = checkpoint_folder(
         folder, f"resnet{depth}_{bits or 'float'}", seed, of=of, epochs=epochs, n=first
     )
     records = fit(

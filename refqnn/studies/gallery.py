@@ -23,7 +23,7 @@ from refqnn.networks import build, resnet
 from refqnn.networks.methods import METHODS, method_of
 from refqnn.nn import PARETO_CIFAR, Conv2d, Sequential, fit
 from refqnn.nn import checkpoint as checkpoints
-from refqnn.studies.study import Stage, Study, check_settings, kept, table
+from refqnn.studies.study import Stage, Study, check_settings, checkpoint_folder, table
 from refqnn.studies.sweep import Outcome
 
 SETTINGS = replace(
@@ -100,7 +100,9 @@ def network_of(
         SETTINGS.training(network, count, rng=rng, epochs=epochs, backend=fast),
         pictures[:2],
         epochs=epochs,
-        checkpoint=kept(folder, "float", 0, width=width, of=images).with_suffix(".npz"),
+        checkpoint=checkpoint_folder(
+            folder, "float", 0, width=width, of=images
+        ).with_suffix(".npz"),
     )
     return network, "a float ResNet-8 trained on Fashion-MNIST"
 
@@ -329,13 +331,13 @@ def title_of(quantizer: Any) -> str:
     """Return the first line of the file of a quantizer, and its first citation."""
     text = sys.modules[type(quantizer).__module__].__doc__ or ""
     what, source = (" ".join(part.split()) for part in text.split("\n\n")[:2])
-    return f"{what.rstrip('.')} ({cited(source)})"
+    return f"{what.rstrip('.')} ({short_citation(source)})"
 
 
-def cited(source: str) -> str:
+def short_citation(source: str) -> str:
     """Return the first author, the year and the number of a citation.
 
-    >>> cited("Chin, Chuang. One Weight Bitwidth. ECCV 2020, arXiv:2008.09916.")
+    >>> short_citation("Chin, Chuang. One Bitwidth. ECCV 2020, arXiv:2008.09916.")
     'Chin et al., 2020, arXiv:2008.09916'
     """
     first, *others = source.split(". ", maxsplit=1)[0].split(",")

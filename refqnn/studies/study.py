@@ -212,10 +212,12 @@ def check_settings(settings: Any, **least: float | Collection[str]) -> None:
                 raise ValueError(f"{name} must be at least {bound}, got {one}")
 
 
-def kept(folder: str | Path, name: str, seed: int, **settings: Any) -> Path:
-    """Return where a run keeps its checkpoints: runs of other settings have others.
+def checkpoint_folder(
+    folder: str | Path, name: str, seed: int, **settings: Any
+) -> Path:
+    """Name the folder of a run's checkpoints; other settings, other folder.
 
-    >>> kept("runs", "float", 0, epochs=1).name
+    >>> checkpoint_folder("runs", "float", 0, epochs=1).name
     'float_0_f75a221d'
     """
     return Path(folder) / f"{name}_{seed}_{digest(settings)[:8]}"

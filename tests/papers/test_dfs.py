@@ -410,7 +410,7 @@ def test_gates_decide_the_same_in_groups_and_in_the_mixture(rng):
 
 
 def test_integers_need_a_true_zero(rng):
-    network = dfs.released(8, width=0.13, rng=rng)
+    network = dfs.released_network(8, width=0.13, rng=rng)
     x = pixels(rng)
     calibrated(network, x)
     with pytest.raises(ValueError, match="integers need true_zero=True"):
@@ -420,7 +420,7 @@ def test_integers_need_a_true_zero(rng):
 
 
 def test_the_released_network_is_noisy_in_evaluation(rng):
-    network = calibrated(dfs.released(8, width=0.13, rng=rng), pixels(rng))
+    network = calibrated(dfs.released_network(8, width=0.13, rng=rng), pixels(rng))
     x, noise = pixels(rng), np.random.default_rng(0)
     one, two = (
         network.forward(x, Run(rng=noise), choose=dfs.always(1))[0] for _ in "12"
@@ -564,7 +564,7 @@ def test_what_is_meant_where_nothing_is_said(rng):
 
 
 def test_the_released_quantizer_is_noisy_on_inputs_alone(rng):
-    network = dfs.released(8, width=0.13, rng=rng)
+    network = dfs.released_network(8, width=0.13, rng=rng)
     for block in network.blocks:
         for conv in (*block.convolutions(), block.conv3):
             if conv is not None:

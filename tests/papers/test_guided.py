@@ -27,8 +27,8 @@ from refqnn.papers.guided import (
     check_falling,
     guidance,
     guidance_backward,
-    guided,
     guided_objective,
+    guided_pair,
     progression,
     progressive,
     stages,
@@ -227,7 +227,7 @@ def start(network, objective=cross_entropy, seed=3):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("mean_over", MEANS)
 def test_every_gradient_at_frozen_residuals(rng, training, mean_over):
-    pair = lively(guided(LOW | {"dtype": "float64"}, rng=rng), rng)
+    pair = lively(guided_pair(LOW | {"dtype": "float64"}, rng=rng), rng)
     x, labels = pixels(rng, n=3, size=8, dtype=np.float64), np.array([0, 1, 2])
     objective = guided_objective(0.7, mean_over=mean_over, label_smoothing=0.1)
     run = Run(training=training)
@@ -246,7 +246,7 @@ def test_every_gradient_at_frozen_residuals(rng, training, mean_over):
 
 
 def test_dx_of_both_networks(rng):
-    pair = lively(guided(LOW | {"dtype": "float64"}, rng=rng), rng)
+    pair = lively(guided_pair(LOW | {"dtype": "float64"}, rng=rng), rng)
     x = pixels(rng, n=2, size=8, dtype=np.float64)
     recording = Run(training=True).recording()
     (z_full, z_low, _), cache = pair.joint(x, recording)
@@ -271,7 +271,7 @@ def gradients(pair, objective, x, labels):
 
 
 def test_each_network_has_its_own_loss_and_guidance_once(rng):
-    pair = lively(guided(LOW | {"dtype": "float64"}, rng=rng), rng)
+    pair = lively(guided_pair(LOW | {"dtype": "float64"}, rng=rng), rng)
     x, labels = toy(n=4)
     x = x.astype(np.float64)
     zero = gradients(pair, guided_objective(0.0), x, labels)
@@ -295,7 +295,7 @@ def test_each_network_has_its_own_loss_and_guidance_once(rng):
 
 
 def test_both_networks_learn_from_guidance_alone(rng):
-    pair = lively(guided(LOW, rng=rng), rng)
+    pair = lively(guided_pair(LOW, rng=rng), rng)
     x, _ = toy()
     before = state_of(pair)
     values = []
@@ -313,7 +313,7 @@ def test_both_networks_learn_from_guidance_alone(rng):
 
 
 def test_without_guidance_each_network_is_trained_as_if_alone():
-    pair = guided(LOW, rng=np.random.default_rng(4))
+    pair = guided_pair(LOW, rng=np.random.default_rng(4))
     alone = {"full": copy.deepcopy(pair.full), "low": copy.deepcopy(pair.low)}
     together = start(pair, guided_objective(0.0))
     records = fit(together, toy(), epochs=3, test=toy(2))
@@ -335,7 +335,7 @@ def test_without_guidance_each_network_is_trained_as_if_alone():
 def test_with_guidance_they_are_not():
     states = []
     for lam in (0.0, 0.1):
-        pair = guided(LOW, rng=np.random.default_rng(4))
+        pair = guided_pair(LOW, rng=np.random.default_rng(4))
         fit(start(pair, guided_objective(lam)), toy(), epochs=1)
         states.append((state_of(pair.full), state_of(pair.low)))
     for one, other in zip(*states, strict=True):
@@ -344,7 +344,7 @@ def test_with_guidance_they_are_not():
 
 
 def test_what_it_predicts_is_what_low_does(rng):
-    pair = guided(LOW, rng=rng)
+    pair = guided_pair(LOW, rng=rng)
     x, labels = toy()
     assert evaluate(pair, x, labels) == evaluate(pair.low, x, labels)
     y, cache = pair.forward(x, Run(training=True))
@@ -355,7 +355,7 @@ def test_what_it_predicts_is_what_low_does(rng):
 
 
 def test_joint_logits_are_those_of_the_networks(rng):
-    pair = lively(guided(LOW, rng=rng), rng)
+    pair = lively(guided_pair(LOW, rng=rng), rng)
     x, _ = toy(n=4)
     seen = []
     run = Run(observe=lambda module, *_: seen.append(module))
@@ -379,7 +379,7 @@ def test_joint_logits_are_those_of_the_networks(rng):
 
 
 def test_the_networks_begin_with_the_same_values_and_share_none(rng):
-    pair = guided(LOW | {"depth": 14}, rng=rng)
+    pair = guided_pair(LOW | {"depth": 14}, rng=rng)
     check_same_state(state_of(pair.full), state_of(pair.low))
     params = named_params(pair)
     assert len(params) == 2 * len(named_params(pair.low))
@@ -392,12 +392,12 @@ def test_the_networks_begin_with_the_same_values_and_share_none(rng):
 
 
 def test_its_configuration_makes_it_again(rng, tmp_path):
-    pair = guided(LOW, layers=["stem_relu", "stage3_block1"], bits=3, rng=rng)
+    pair = guided_pair(LOW, layers=["stem_relu", "stage3_block1"], bits=3, rng=rng)
     checkpoints.save(tmp_path / "c.npz", checkpoints.of_network(pair))
     content = checkpoints.load(tmp_path / "c.npz")
     config = content.config
     assert config.pop("network") == "guided"
-    again = guided(**config)
+    again = guided_pair(**config)
     checkpoints.restore(again, content)
     check_same_state(state_of(again), state_of(pair))
     assert (again.layers, again.bits) == (pair.layers, pair.bits)
@@ -424,7 +424,7 @@ def test_its_configuration_makes_it_again(rng, tmp_path):
 )
 def test_what_guided_refuses(config, options, message):
     with pytest.raises(ValueError, match=message):
-        guided(config, **options)
+        guided_pair(config, **options)
 
 
 @pytest.mark.parametrize("lam", [-0.1, np.nan, np.inf])
@@ -435,20 +435,20 @@ def test_lam_outside_its_domain(lam):
 
 def test_a_guided_training_resumes_to_the_same_bits(tmp_path):
     objective = guided_objective(0.3)
-    whole = start(guided(LOW), objective)
+    whole = start(guided_pair(LOW), objective)
     fit(whole, toy(), epochs=2)
-    stopped = start(guided(LOW), objective)
+    stopped = start(guided_pair(LOW), objective)
     for _ in range(4):
         stopped.next_batch(*toy())
     stopped.save(tmp_path / "c.npz")
-    resumed = start(guided(LOW, rng=np.random.default_rng(9)), objective, seed=9)
+    resumed = start(guided_pair(LOW, rng=np.random.default_rng(9)), objective, seed=9)
     fit(resumed, toy(), epochs=2, checkpoint=tmp_path / "c.npz")
     check_same_state(state_of(resumed.network), state_of(whole.network))
 
 
 def test_erratum_one_optimiser_of_all_parameters_moves_both_networks():
     """The port's optimiser of the full network held the low network's parameters."""
-    pair = guided(LOW)
+    pair = guided_pair(LOW)
     before = state_of(pair)
     training = start(pair, guided_objective(0.5))
     training.next_batch(*toy())
@@ -570,7 +570,7 @@ def test_progressive_training_refuses_bits_that_rise():
 def test_guided_training_in_every_stage():
     both = partial(begin, objective=guided_objective(0.1))
     first, last = progressive(
-        NET, both, toy(), bits=(4, 2), make=guided, epochs=1, test=toy(2)
+        NET, both, toy(), bits=(4, 2), make=guided_pair, epochs=1, test=toy(2)
     )
     assert isinstance(last.network, Guided)
     assert (first.network.bits, last.network.bits) == (4, 2)
@@ -580,13 +580,13 @@ def test_guided_training_in_every_stage():
         one, other = (
             named_params(network)["layers.stem.w"].value for network in networks
         )
-        fresh = guided(LOW, rng=np.random.default_rng([0, 1]))
+        fresh = guided_pair(LOW, rng=np.random.default_rng([0, 1]))
         start_value = named_params(getattr(fresh, which))["layers.stem.w"].value
         assert np.abs(other - one).max() < np.abs(other - start_value).max()
 
 
 def test_the_low_network_is_an_ordinary_one(rng):
-    pair = guided(LOW, rng=rng)
+    pair = guided_pair(LOW, rng=rng)
     other = resnet(
         **{k: v for k, v in pair.low.config.items() if k != "network"}, rng=rng
     )

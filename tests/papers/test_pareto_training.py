@@ -147,11 +147,9 @@ def test_textures_are_those_of_the_seed_and_of_few_places():
 def test_sizes_of_images():
     whole = data.embedded()
     half = images_of_run(of="embedded", size=14, train=8, seed=0, folder=None)
-    np.testing.assert_array_equal(
-        half.train_images, data.halved(whole.train_images[:8])
-    )
+    np.testing.assert_array_equal(half.train_images, data.halve(whole.train_images[:8]))
     np.testing.assert_array_equal(half.train_labels, whole.train_labels[:8])
-    np.testing.assert_array_equal(half.test_images, data.halved(whole.test_images))
+    np.testing.assert_array_equal(half.test_images, data.halve(whole.test_images))
     np.testing.assert_array_equal(half.test_labels, whole.test_labels)
     every = images_of_run(of="embedded", size=28, train=4000, seed=0, folder=None)
     np.testing.assert_array_equal(every.train_images, whole.train_images)

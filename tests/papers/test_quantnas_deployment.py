@@ -12,9 +12,9 @@ from refqnn.deploy import compare_float64, compare_layers, deploy
 from refqnn.nn import predict
 from refqnn.papers.quantnas.cost import bit_operations, c_size
 from refqnn.papers.quantnas.deployment import accuracy, folded_weights, plain
+from refqnn.papers.quantnas.elastic_network import calibrate, initialise, supernet
 from refqnn.papers.quantnas.scales import Oracle, Starting
 from refqnn.papers.quantnas.space import Gene, Space, largest, layers_of, smallest
-from refqnn.papers.quantnas.supernet import calibrate, initialise, supernet
 from refqnn.quantizers import lsq
 
 SPACE = Space(channels=(2, 3), widths=(0.5, 1.0), classes=4, size=8)

@@ -11,6 +11,7 @@ from refqnn.deploy import Comparison
 from refqnn.deploy.agreement import LayerAgreement
 from refqnn.papers.quantnas import judge as judge_module
 from refqnn.papers.quantnas.cost import bit_operations
+from refqnn.papers.quantnas.elastic_network import calibrate, initialise, supernet
 from refqnn.papers.quantnas.judge import (
     Judge,
     compare_integers,
@@ -35,7 +36,6 @@ from refqnn.papers.quantnas.study import (
     CHANCE,
     front_row,
 )
-from refqnn.papers.quantnas.supernet import calibrate, initialise, supernet
 from refqnn.studies.sweep import Memo
 
 TINY = Space(
@@ -61,11 +61,11 @@ def judge(rng, tmp_path):
 @pytest.mark.parametrize(("images", "calibrating"), [(100, 100), (300, 256)])
 def test_pictures_come_from_where_they_should(images, calibrating):
     given, whole = image_parts("embedded", images), data.embedded()
-    seen, labels = data.halved(whole.train_images), whole.train_labels
+    seen, labels = data.halve(whole.train_images), whole.train_labels
     want = {
         "train": (seen[:images], labels[:images]),
         "search": (seen[-512:], labels[-512:]),
-        "test": (data.halved(whole.test_images), whole.test_labels),
+        "test": (data.halve(whole.test_images), whole.test_labels),
     }
     for part, arrays in want.items():
         for got, array in zip(given[part], arrays, strict=True):

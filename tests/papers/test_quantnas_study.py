@@ -11,6 +11,7 @@ from refqnn.deploy import IntegerNetwork
 from refqnn.papers.quantnas import study, study_scales
 from refqnn.papers.quantnas.cost import LatencyTable, bit_operations, c_size, key_of
 from refqnn.papers.quantnas.deployment import folded_weights
+from refqnn.papers.quantnas.elastic_network import initialise, supernet
 from refqnn.papers.quantnas.judge import (
     Judge,
     image_parts,
@@ -35,7 +36,6 @@ from refqnn.papers.quantnas.study import (
     table_path,
 )
 from refqnn.papers.quantnas.study_scales import EARLY, LATE, scales_run
-from refqnn.papers.quantnas.supernet import initialise, supernet
 from refqnn.studies.study import study_named
 
 

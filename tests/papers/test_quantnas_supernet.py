@@ -8,6 +8,12 @@ from tables.networks import pixels
 
 from refqnn.core import Run, named_params, zero_grads
 from refqnn.ops import conv2d
+from refqnn.papers.quantnas.elastic_network import (
+    calibrate,
+    initialise,
+    quantize_activations,
+    supernet,
+)
 from refqnn.papers.quantnas.scales import Oracle, Starting
 from refqnn.papers.quantnas.space import (
     Gene,
@@ -23,12 +29,6 @@ from refqnn.papers.quantnas.space import (
     layers_of,
     smallest,
     stages_of,
-)
-from refqnn.papers.quantnas.supernet import (
-    calibrate,
-    initialise,
-    quantize_activations,
-    supernet,
 )
 
 TINY = Space(

@@ -6,6 +6,7 @@ from tables.networks import pixels
 
 from refqnn.core import Param, Run, named_params, zero_grads
 from refqnn.nn import cosine
+from refqnn.papers.quantnas.elastic_network import calibrate, initialise, supernet
 from refqnn.papers.quantnas.sandwich import (
     FACTOR,
     Alone,
@@ -17,7 +18,6 @@ from refqnn.papers.quantnas.sandwich import (
 )
 from refqnn.papers.quantnas.space import Gene, Space, draw, largest, smallest
 from refqnn.papers.quantnas.step_errors import calibration_error
-from refqnn.papers.quantnas.supernet import calibrate, initialise, supernet
 
 TINY = Space(
     channels=(2,), depths=(1, 2), widths=(0.5, 1.0), kernels=(1, 3), classes=3, size=4

@@ -13,13 +13,13 @@ from refqnn.quantizers.module import (
     GradientQuantizer,
     GridQuantizer,
     Quantizer,
-    odd,
+    odd_codes,
     positive,
     positive_one,
-    signed,
+    signed_codes,
     twin_of,
     unset,
-    unsigned,
+    unsigned_codes,
 )
 
 
@@ -46,7 +46,7 @@ class Own(GridQuantizer):
     pair = (lsq, lsq_backward)
     parameters = ("s",)
     unknown = "the step is unknown"
-    codes = staticmethod(unsigned)
+    codes = staticmethod(unsigned_codes)
     most_bits = 8
 
     def begin(self, v, run, bits):  # noqa: ARG002 - the signature of the room
@@ -189,12 +189,12 @@ def test_a_gradient_transform_acts_in_training_only():
 @pytest.mark.parametrize(
     ("make", "bits", "want"),
     [
-        (unsigned, 1, [0, 1]),
-        (unsigned, 2, [0, 1, 2, 3]),
-        (signed, 2, [-1, 0, 1]),
-        (signed, 3, [-3, -2, -1, 0, 1, 2, 3]),
-        (odd, 1, [-1, 1]),
-        (odd, 2, [-3, -1, 1, 3]),
+        (unsigned_codes, 1, [0, 1]),
+        (unsigned_codes, 2, [0, 1, 2, 3]),
+        (signed_codes, 2, [-1, 0, 1]),
+        (signed_codes, 3, [-3, -2, -1, 0, 1, 2, 3]),
+        (odd_codes, 1, [-1, 1]),
+        (odd_codes, 2, [-3, -1, 1, 3]),
     ],
 )
 def test_integer_codes(make, bits, want):

@@ -30,7 +30,7 @@ from refqnn.conformance.judge.confirm import Answered, Evidence
 from refqnn.conformance.judge.identification import Identification
 from refqnn.conformance.judge.identify import conclude
 from refqnn.conformance.judge.questions import BadAnswer, as_vector, remaining
-from refqnn.files import Unreadable, headed, read_headed, read_npz, write_npz
+from refqnn.files import Unreadable, header_entry, read_headed, read_npz, write_npz
 
 FORMAT = "refqnn probes 1"
 #: entries that confirm, of an elementwise family
@@ -61,7 +61,7 @@ def write_probes(
     calls = [call for part in asked_by(header) for call in part.calls]
     if not calls:
         raise ValueError(f"no call of {family} has {header['where']}")
-    write_npz(path, headed(header) | as_entries(known.family, calls))
+    write_npz(path, header_entry(header) | as_entries(known.family, calls))
     return len(calls)
 
 

@@ -31,7 +31,7 @@ from refqnn.deploy.formats.onnx_read import (
     Term,
     store,
     stored_as,
-    unsupported,
+    unsupported_error,
     value_of,
 )
 from refqnn.deploy.formats.onnx_rearrange import Arrangement, store_rearranged
@@ -58,22 +58,22 @@ def float_operator(reader: Reader, node: Node) -> None:
     inputs = tuple(value_of(reader, node, at) for at in range(len(node.inputs)))
     for name, value in zip(node.inputs, inputs, strict=True):
         if name and not isinstance(value, Real | Term | Fixed | np.ndarray):
-            raise unsupported(node, f"{name!r} must be dequantized codes")
+            raise unsupported_error(node, f"{name!r} must be dequantized codes")
     options = OPTIONS[node.op](reader, node, inputs)
-    given = [shaped(value) for value in inputs]
+    given = [in_shape_of(value) for value in inputs]
     try:
         with np.errstate(all="ignore"):
             made = REAL[node.op](*given, **options)
     except (ValueError, IndexError, TypeError) as error:
-        raise unsupported(node, str(error)) from error
+        raise unsupported_error(node, str(error)) from error
     shape = np.shape(made)
     if not shape or shape[0] != 1:
-        raise unsupported(node, f"images must stay apart, its output is {shape}")
+        raise unsupported_error(node, f"images must stay apart, its output is {shape}")
     reader.values[node.output] = Term(node.op, inputs, options, shape[1:], node)
 
 
-def shaped(value: Any) -> Any:
-    """Return numbers in the shape of a value, for one image."""
+def in_shape_of(value: Any) -> Any:
+    """Return a constant in real numbers; zeros (1, *shape) for a value of an image."""
     if isinstance(value, Real | Term):
         return np.zeros((1, *value.shape))
     return value.real() if isinstance(value, Fixed) else value
@@ -185,7 +185,7 @@ def bias_codes(reader: Reader, node: Node, bias: Any, x: Real, w: Fixed) -> Any:
     step = step.reshape(-1) if step.size > 1 else step
     same = np.allclose(bias.scale, step, rtol=1e-5, atol=0)
     if not same or np.any(bias.zero_point):
-        raise unsupported(node, "the scale of the bias must be x_scale * w_scale")
+        raise unsupported_error(node, "the scale of the bias must be x_scale * w_scale")
     return bias.q
 
 
@@ -336,7 +336,7 @@ def store_real(reader: Reader, name: str, term: Term, y: Grid) -> None:
     """Store an expression that a runtime computes in floats."""
     program, constants, sources = program_of(reader, term)
     if not sources:
-        raise unsupported(term.node, "it reads no codes of a layer before it")
+        raise unsupported_error(term.node, "it reads no codes of a layer before it")
     grids = tuple(reader.steps[source].grid for source in sources)
     store(reader, RealStep(name, sources, grids, term.shape, program, constants, y))
 

@@ -44,7 +44,7 @@ from refqnn.deploy.formats.onnx_read import (
     store,
     store_image,
     stored_as,
-    unsupported,
+    unsupported_error,
     value_of,
 )
 from refqnn.deploy.formats.onnx_rearrange import (
@@ -106,7 +106,9 @@ def read_operator(reader: Reader, proto: Any) -> None:
         handler = float_operator
     if handler is None:
         known = ", ".join(sorted({op for _, op in HANDLERS} | {*OPTIONS, *REARRANGED}))
-        raise unsupported(node, f"no integer step computes it; supported are {known}")
+        raise unsupported_error(
+            node, f"no integer step computes it; supported are {known}"
+        )
     handler(reader, node)
 
 
@@ -127,14 +129,16 @@ def fold_constants(reader: Reader, proto: Any, node: Node) -> Any:
     try:
         return np.asarray(evaluator.run(None, feeds)[0])
     except Exception as error:
-        raise unsupported(node, f"its constants cannot be computed: {error}") from error
+        raise unsupported_error(
+            node, f"its constants cannot be computed: {error}"
+        ) from error
 
 
 def output_step(reader: Reader, name: str) -> str:
     """Return the step of an output of the model: codes, dequantized or not."""
     value = reader.values.get(name)
     if isinstance(value, Term):
-        raise unsupported(value.node, f"the output {name!r} must be quantized")
+        raise unsupported_error(value.node, f"the output {name!r} must be quantized")
     if not isinstance(value, Codes | Real):
         raise ValueError(f"the output {name!r} is computed by no operator before")  # noqa: TRY004 - bad values are ValueErrors in this house
     return stored_as(reader, value).name
@@ -170,9 +174,9 @@ def qgemm(reader: Reader, node: Node) -> None:
     """a, a_scale, a_zero, b, b_scale, b_zero, [bias], y_scale, y_zero"""
     factors = [node.attributes.get("alpha", 1.0), node.attributes.get("transA", 0)]
     if factors != [1.0, 0]:
-        raise unsupported(node, "alpha and beta must be 1 and transA 0")
+        raise unsupported_error(node, "alpha and beta must be 1 and transA 0")
     if len(node.inputs) < 8 or not node.inputs[7]:
-        raise unsupported(node, "its output must be quantized")
+        raise unsupported_error(node, "its output must be quantized")
     x = codes_of(reader, node, 0, grid_of(reader, node, 1, 2))
     b, scale, zero = (constant_input(reader, node, at) for at in (3, 4, 5))
     w = b if node.attributes.get("transB") else b.T
@@ -242,7 +246,7 @@ def store_operator(
 def check_channels_first(node: Node) -> None:
     """Raise for planes whose channels stand last."""
     if node.attributes.get("channels_last"):
-        raise unsupported(node, "channels_last must be 0")
+        raise unsupported_error(node, "channels_last must be 0")
 
 
 def dequantize_linear(reader: Reader, node: Node) -> None:
@@ -275,7 +279,9 @@ def quantize_linear(reader: Reader, node: Node) -> None:
         float_operator(reader, node._replace(op="Identity", inputs=node.inputs[:1]))
         value = reader.values[node.output]
     if not isinstance(value, Term):
-        raise unsupported(node, f"{node.inputs[0]!r} is not the output of a layer")
+        raise unsupported_error(
+            node, f"{node.inputs[0]!r} is not the output of a layer"
+        )
     store_quantized(reader, node, value, y)
 
 
@@ -319,7 +325,7 @@ def relu_or_clip(reader: Reader, node: Node) -> None:
     high = int(constant_input(reader, node, 2, grid.q_max).item())
     low, high = max(low, grid.q_min), min(high, grid.q_max)
     if low > high:
-        raise unsupported(node, f"no code lies in [{low}, {high}]")
+        raise unsupported_error(node, f"no code lies in [{low}, {high}]")
     smaller = grid._replace(q_min=low, q_max=high)
     if low <= grid.zero_point <= high and rename(reader, node, value, grid=smaller):
         return

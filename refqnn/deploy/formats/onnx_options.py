@@ -13,7 +13,7 @@ from refqnn.deploy.formats.onnx_read import (
     Node,
     Reader,
     constant_input,
-    unsupported,
+    unsupported_error,
 )
 from refqnn.deploy.formats.onnx_windows import (
     pool_window,
@@ -30,7 +30,7 @@ def planes(value: Any, node: Node) -> tuple[int, ...]:
     """Return the shape (C, H, W) of a value; raise for others."""
     shape = getattr(value, "shape", ())
     if len(shape) != 3:
-        raise unsupported(node, f"it reads planes, is given shape {shape}")
+        raise unsupported_error(node, f"it reads planes, is given shape {shape}")
     return tuple(shape)
 
 
@@ -43,7 +43,7 @@ def kernel_of(w: Any) -> tuple[int, int]:
 def conv_options(_reader: Reader, node: Node, inputs: Inputs) -> Options:
     """Window and groups of a convolution with constant weights."""
     if not isinstance(inputs[1], Fixed | np.ndarray):
-        raise unsupported(node, "weights must be constants")
+        raise unsupported_error(node, "weights must be constants")
     shape, kernel = planes(inputs[0], node), kernel_of(inputs[1])
     groups = int(node.attributes.get("group", 1))
     at = window_of(node.attributes, kernel, shape, str(node))
@@ -53,7 +53,7 @@ def conv_options(_reader: Reader, node: Node, inputs: Inputs) -> Options:
 def transposed_options(_reader: Reader, node: Node, inputs: Inputs) -> Options:
     """Window, output_padding and groups of a transposed convolution."""
     if not isinstance(inputs[1], Fixed | np.ndarray):
-        raise unsupported(node, "weights must be constants")
+        raise unsupported_error(node, "weights must be constants")
     shape, kernel = planes(inputs[0], node), kernel_of(inputs[1])
     at, extra = transposed_window(node.attributes, kernel, shape, str(node))
     groups = int(node.attributes.get("group", 1))
@@ -72,7 +72,9 @@ def softmax_options(reader: Reader, node: Node, inputs: Inputs) -> Options:
     ndim = 1 + len(inputs[0].shape)
     axis = int(node.attributes.get("axis", 1 if reader.opset < 13 else -1)) % ndim
     if axis == 0 or (reader.opset < 13 and axis != ndim - 1):
-        raise unsupported(node, f"axis {axis} of {ndim} mixes images or several axes")
+        raise unsupported_error(
+            node, f"axis {axis} of {ndim} mixes images or several axes"
+        )
     return {"axis": axis}
 
 
@@ -82,7 +84,7 @@ def reduce_options(reader: Reader, node: Node, inputs: Inputs) -> Options:
     given = constant_input(reader, node, 1, node.attributes.get("axes"))
     axes = [] if given.dtype == object else [int(a) % ndim for a in np.ravel(given)]
     if 0 in axes or not axes:
-        raise unsupported(node, f"axes {axes} mix images")
+        raise unsupported_error(node, f"axes {axes} mix images")
     return {"axes": tuple(axes), "keepdims": bool(node.attributes.get("keepdims", 1))}
 
 
@@ -90,7 +92,7 @@ def concat_options(_reader: Reader, node: Node, inputs: Inputs) -> Options:
     """The axis, counted from the batch."""
     axis = int(node.attributes.get("axis", 1)) % (1 + len(inputs[0].shape))
     if axis == 0:
-        raise unsupported(node, "images are not put side by side")
+        raise unsupported_error(node, "images are not put side by side")
     return {"axis": axis}
 
 
@@ -102,7 +104,7 @@ def resize_options(reader: Reader, node: Node, inputs: Inputs) -> Options:
         a.get("coordinate_transformation_mode", "half_pixel"),
     )
     if modes != ("linear", "half_pixel"):
-        raise unsupported(
+        raise unsupported_error(
             node, f"mode and coordinates must be linear, half_pixel: {modes}"
         )
     scales = constant_input(reader, node, 2)

@@ -171,7 +171,7 @@ def constant_of(node: Node) -> Array:
     return array_of(node.attributes["value"])
 
 
-def unsupported(node: Node, why: str) -> ValueError:
+def unsupported_error(node: Node, why: str) -> ValueError:
     """Return the error that names operator and node, and says why."""
     return ValueError(f"{node} is not supported: {why}")
 
@@ -187,7 +187,7 @@ def constant_input(reader: Reader, node: Node, at: int, default: Any = None) -> 
 
 
 def value_of(reader: Reader, node: Node, at: int) -> Any:
-    """Return what an input of a node holds; None where it is left out."""
+    """Return the constant, codes or term that is input ``at``; None if left out."""
     name = node.inputs[at] if at < len(node.inputs) else ""
     if name in reader.constants:
         return reader.constants[name]
@@ -213,11 +213,11 @@ def codes_of(reader: Reader, node: Node, at: int, grid: Grid | None = None) -> C
         store_image(reader, name, grid)
     value = reader.values.get(name)
     if not isinstance(value, Codes):
-        raise unsupported(node, f"{name!r} holds no codes of a layer before it")
+        raise unsupported_error(node, f"{name!r} holds no codes of a layer before it")
     step = reader.steps[value.step]
     known = step.grid
     if grid is not None and isinstance(step, ImageStep):
-        grid = unsigned(grid)
+        grid = unsigned_grid(grid)
     if grid is not None and grid[:2] != known[:2]:
         raise ValueError(
             f"{node}: reads scale {grid.scale} and zero-point {grid.zero_point}, "
@@ -234,17 +234,17 @@ def store_image(reader: Reader, name: str, grid: Grid) -> None:
         raise ValueError(
             f"the input must be (N, C, H, W) or (N, I), all but N known: {sizes}"
         )
-    if unsigned(grid)[2:] != GRIDS["uint8"]:
+    if unsigned_grid(grid)[2:] != GRIDS["uint8"]:
         raise ValueError("the codes of the input must be uint8 or int8")
     if name not in reader.values:
-        reader.steps[name] = ImageStep(name, sizes[1:], unsigned(grid))
+        reader.steps[name] = ImageStep(name, sizes[1:], unsigned_grid(grid))
         reader.values[name] = Codes(name, sizes[1:])
 
 
-def unsigned(grid: Grid) -> Grid:
+def unsigned_grid(grid: Grid) -> Grid:
     """Return the grid of codes + 128 for int8, others as they are.
 
-    >>> unsigned(Grid(0.5, -1, -128, 127))
+    >>> unsigned_grid(Grid(0.5, -1, -128, 127))
     Grid(scale=0.5, zero_point=127, q_min=0, q_max=255)
     """
     shift = 128 if grid[2:] == GRIDS["int8"] else 0

@@ -21,16 +21,16 @@ from refqnn.deploy.formats.onnx_read import (
     rename,
     store,
     stored_as,
-    unsupported,
+    unsupported_error,
     value_of,
 )
-from refqnn.deploy.formats.onnx_windows import pool_window, pooled_shape, reshaped
+from refqnn.deploy.formats.onnx_windows import pool_window, pooled_shape, reshape_target
 from refqnn.deploy.operations import OperationStep
 from refqnn.deploy.steps import Shape
 
 
 class Arrangement(NamedTuple):
-    """An operation on an array (N, *shape), its options, and the shape it gives."""
+    """An operation on an array (N, ...), its options, and the shape of its output."""
 
     operation: str
     options: dict[str, Any]
@@ -44,7 +44,9 @@ def rearrange(reader: Reader, node: Node) -> None:
         reader.values[node.output] = transposed_constant(node, value)
         return
     if not isinstance(value, Codes | Real | Term):
-        raise unsupported(node, f"{node.inputs[0]!r} is not the output of a layer")
+        raise unsupported_error(
+            node, f"{node.inputs[0]!r} is not the output of a layer"
+        )
     made = REARRANGED[node.op](reader, node, value.shape)
     if isinstance(value, Codes):
         if made.operation == "reshape" and same_array(reader, value, made.shape):
@@ -97,14 +99,14 @@ def reshape(reader: Reader, node: Node, shape: Shape) -> Arrangement:
     """Reshape to constant sizes."""
     target = constant_input(reader, node, 1, node.attributes.get("shape"))
     zero = not node.attributes.get("allowzero", 0)
-    sizes = reshaped(shape, target, allow_zero=not zero, what=str(node))
+    sizes = reshape_target(shape, target, allow_zero=not zero, what=str(node))
     return Arrangement("reshape", {"shape": sizes}, sizes)
 
 
 def flatten(_reader: Reader, node: Node, shape: Shape) -> Arrangement:
     """(N, ...)  ->  (N, all others)"""
     if node.attributes.get("axis", 1) not in {1, -len(shape)}:
-        raise unsupported(node, "axis must be 1: images must stay apart")
+        raise unsupported_error(node, "axis must be 1: images must stay apart")
     sizes = (int(np.prod(shape)),)
     return Arrangement("reshape", {"shape": sizes}, sizes)
 
@@ -115,7 +117,7 @@ def squeeze(reader: Reader, node: Node, shape: Shape) -> Arrangement:
     if axes is None:
         axes = [i + 1 for i, size in enumerate(shape) if size == 1]
     if 0 in axes or any(shape[i - 1] != 1 for i in axes):
-        raise unsupported(node, f"axes {axes} of (N, {shape}) cannot be left out")
+        raise unsupported_error(node, f"axes {axes} of (N, {shape}) cannot be left out")
     sizes = tuple(size for i, size in enumerate(shape) if i + 1 not in axes)
     return Arrangement("reshape", {"shape": sizes}, sizes)
 
@@ -125,7 +127,7 @@ def unsqueeze(reader: Reader, node: Node, shape: Shape) -> Arrangement:
     given = np.ravel(constant_input(reader, node, 1, node.attributes.get("axes")))
     axes = [int(a) % (1 + len(shape) + len(given)) for a in given]
     if 0 in axes:
-        raise unsupported(node, "the batch must stay the first axis")
+        raise unsupported_error(node, "the batch must stay the first axis")
     whole = [1, *shape]
     for a in sorted(axes):
         whole.insert(a, 1)
@@ -137,7 +139,9 @@ def transpose(_reader: Reader, node: Node, shape: Shape) -> Arrangement:
     whole = 1 + len(shape)
     axes = tuple(int(a) for a in node.attributes.get("perm", range(whole)[::-1]))
     if axes[0] != 0:
-        raise unsupported(node, f"the batch must stay the first axis, perm is {axes}")
+        raise unsupported_error(
+            node, f"the batch must stay the first axis, perm is {axes}"
+        )
     sizes = tuple(shape[a - 1] for a in axes[1:])
     return Arrangement("transpose", {"axes": axes}, sizes)
 
@@ -150,9 +154,13 @@ def pad(reader: Reader, node: Node, shape: Shape) -> Arrangement:
     half = len(pads) // 2
     widths = [(int(a), int(b)) for a, b in zip(pads[:half], pads[half:], strict=True)]
     if mode != "constant" or len(node.inputs) > 3 or half != 1 + len(shape):
-        raise unsupported(node, "its mode must be constant, with pads for every axis")
+        raise unsupported_error(
+            node, "its mode must be constant, with pads for every axis"
+        )
     if min(pads, default=0) < 0 or widths[0] != (0, 0):
-        raise unsupported(node, f"pads {pads.tolist()} cut, or surround the batch")
+        raise unsupported_error(
+            node, f"pads {pads.tolist()} cut, or surround the batch"
+        )
     options = {"widths": tuple(widths[1:]), "value": float(np.ravel(value)[0])}
     sizes = tuple(a + size + b for size, (a, b) in zip(shape, widths[1:], strict=True))
     return Arrangement("pad", options, sizes)
@@ -174,7 +182,7 @@ def slice_axes(reader: Reader, node: Node, shape: Shape) -> Arrangement:
         for s, e, a, k in zip(starts, ends, axes, steps, strict=True)
     ]
     if any(a == 0 or not len(at) for a, at in kept):
-        raise unsupported(node, "images must stay apart, and something be left")
+        raise unsupported_error(node, "images must stay apart, and something be left")
     length = {a: len(at) for a, at in kept}
     sizes = tuple(length.get(i + 1, size) for i, size in enumerate(shape))
     return Arrangement("take", {"picks": tuple(kept)}, sizes)
@@ -190,7 +198,7 @@ def transposed_constant(node: Node, value: Fixed) -> Fixed:
     """Return constant codes with their axes in another order."""
     ndim = value.q.ndim
     if node.op != "Transpose" or value.block:
-        raise unsupported(node, "constants are transposed, nothing else")
+        raise unsupported_error(node, "constants are transposed, nothing else")
     axes = [int(a) for a in node.attributes.get("perm", range(ndim)[::-1])]
     q: Array = value.q.transpose(axes)
     return value._replace(q=q, axis=axes.index(value.axis % ndim))

@@ -93,7 +93,9 @@ def pooled_shape(shape: Shape, at: Window) -> Shape:
     return (shape[0], *output_size((shape[1], shape[2]), at))
 
 
-def reshaped(shape: Shape, target: Array, *, allow_zero: bool, what: str) -> Shape:
+def reshape_target(
+    shape: Shape, target: Array, *, allow_zero: bool, what: str
+) -> Shape:
     """Return the shape that Reshape makes of (1, *shape), without the batch."""
     sizes = [int(v) for v in np.ravel(target)]
     if not allow_zero:

@@ -80,7 +80,7 @@ def image(graph: Graph, planned: Plan) -> str:
 def stage_nodes(
     graph: Graph, stage: Stage, real: dict[str, str], channels: dict[str, int]
 ) -> str:
-    """Add one stage; return the name of what it hands on."""
+    """Add the nodes of one stage; return the name of its quantized output."""
     name, x = stage.name, real[stage.source]
     if stage.weighted is None:
         channels[name] = channels[stage.source]
@@ -142,14 +142,14 @@ def convolution(graph: Graph, weighted: Weighted, x: str) -> str:
 
 
 def linear(graph: Graph, weighted: Weighted, x: str) -> str:
-    """Add the classifier."""
+    """Add Gemm, the classifier: x w^T + b; return the name of its output."""
     name, layer, _ = weighted
     inputs = [x, weights(graph, name, layer), *bias(graph, name, layer)]
     return node(graph, "Gemm", inputs, name, transB=1)
 
 
 def bias(graph: Graph, name: str, layer: Any) -> list[str]:
-    """Return the bias of a layer, or nothing."""
+    """Return the name of the bias in a list; an empty list for a layer without bias."""
     if layer.b is None:
         return []
     return [constant(graph, f"{name}.b", layer.b.value, np.float32)]

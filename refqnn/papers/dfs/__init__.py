@@ -17,8 +17,8 @@ Read in the released code (Torment123/DFS) where the paper is silent or says oth
 a "layer" is a residual block; the mixture of equation 1 is only the gradient, the
 forward pass takes one option; transitions that are skipped are batch norm of a 1x1
 convolution; seven options (``RELEASED_OPTIONS``), a grid without a true zero, and
-activations that are rounded stochastically even in evaluation. ``released`` makes that
-network; it runs in floating point only.
+activations that are rounded stochastically even in evaluation. ``released_network``
+makes that network; it runs in floating point only.
 
 Claims. Accuracy at a cp against SkipNet, HAQ and static bits; the dynamic sign keeps cp
 at its target; the first block of each group is never skipped; gates cost 0.04 %. What
@@ -77,11 +77,11 @@ from refqnn.papers.dfs.two_steps import joint as joint
 from refqnn.papers.dfs.two_steps import train as train
 
 
-def released(depth: int, **options: Any) -> RoutedResNet:
+def released_network(depth: int, **options: Any) -> RoutedResNet:
     """Make the network as released: seven options, no true zero, noisy activations.
 
     >>> import numpy as np
-    >>> released(8, width=0.25, rng=np.random.default_rng(0)).options
+    >>> released_network(8, width=0.25, rng=np.random.default_rng(0)).options
     (0, 8, 10, 12, 14, 16, 32)
     """
     choices: dict[str, Any] = {

@@ -47,8 +47,8 @@ def dataset(images: int) -> data.Dataset:
     """Return the embedded subset, halved, with ``images`` to train on."""
     part = data.embedded().first(images)
     return part._replace(
-        train_images=data.halved(part.train_images),
-        test_images=data.halved(part.test_images),
+        train_images=data.halve(part.train_images),
+        test_images=data.halve(part.test_images),
     )
 
 

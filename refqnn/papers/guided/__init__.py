@@ -50,6 +50,6 @@ from refqnn.papers.guided.two_networks import features as features
 from refqnn.papers.guided.two_networks import features_backward as features_backward
 from refqnn.papers.guided.two_networks import guidance as guidance
 from refqnn.papers.guided.two_networks import guidance_backward as guidance_backward
-from refqnn.papers.guided.two_networks import guided as guided
 from refqnn.papers.guided.two_networks import guided_objective as guided_objective
+from refqnn.papers.guided.two_networks import guided_pair as guided_pair
 from refqnn.papers.guided.two_networks import stage_outputs as stage_outputs

@@ -119,7 +119,7 @@ class Guided:
 
     ``layers`` names the layers whose outputs are compared, and are in both; ``bits``
     are those of phi. As a module it is ``low``: what it predicts is what ``low`` does.
-    ``config`` is what ``guided`` needs to make it again.
+    ``config`` is what ``guided_pair`` needs to make it again.
     """
 
     full: Sequential
@@ -197,7 +197,7 @@ def features_backward(
     return dy
 
 
-def guided(
+def guided_pair(
     low: Config,
     *,
     layers: Sequence[str] | None = None,
@@ -211,7 +211,7 @@ def guided(
     other than DoReFa, and where a default does not exist.
 
     >>> net = {"network": "resnet", "depth": 8, "weight_bits": 2, "activation_bits": 2}
-    >>> pair = guided(net)
+    >>> pair = guided_pair(net)
     >>> pair.layers, pair.bits
     (('stage1_block1', 'stage2_block1', 'stage3_block1'), 2)
     """

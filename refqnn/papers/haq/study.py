@@ -21,7 +21,7 @@ from refqnn.networks import resnet
 from refqnn.nn import PARETO_CIFAR, evaluate, fit
 from refqnn.papers import haq
 from refqnn.papers.haq.environment import check_range, check_ratio
-from refqnn.studies.study import Stage, Study, check_settings, kept, table
+from refqnn.studies.study import Stage, Study, check_settings, checkpoint_folder, table
 from refqnn.studies.sweep import Outcome
 
 Row = dict[str, Any]
@@ -89,7 +89,7 @@ def float_network(
         PRESET.training(network, images, rng=rng, epochs=epochs, backend=fast),
         data.embedded().first(images)[:2],
         epochs=epochs,
-        checkpoint=kept(folder, "float", 0, **length).with_suffix(".npz"),
+        checkpoint=checkpoint_folder(folder, "float", 0, **length).with_suffix(".npz"),
         progress=False,
     )
     return network
@@ -146,7 +146,9 @@ def search_run(
         for judged_by in (held_out, pictures[2:])
     )
     own = {"ratio": ratio, "bits": (lowest, highest), "steps": steps, "of": episodes}
-    path = kept(folder, kind.lower(), seed, warm_up=warm_up, **own, **network)
+    path = checkpoint_folder(
+        folder, kind.lower(), seed, warm_up=warm_up, **own, **network
+    )
     how: dict[str, Any] = {"checkpoint": path.with_suffix(".npz"), "progress": False}
     if kind == "DDPG":
         settings = haq.Settings(warm_up=warm_up)

@@ -112,7 +112,7 @@ def images_of_run(
     if of == "textures":
         rng = np.random.default_rng([seed, 0])
         return data.textures(train, TO_JUDGE_BY, size=size, shifts=shifts, rng=rng)
-    whole = data.sourced(of, folder)
+    whole = data.read_images(of, folder)
     available = len(whole.train_images)
     if not 1 <= train <= available:
         raise ValueError(f"train must be in [1, {available}] for {of}, got {train}")
@@ -151,7 +151,7 @@ def at_size(images: Array, size: int) -> Array:
     """
     side = images.shape[2]
     if size == side // 2:
-        return data.halved(images)
+        return data.halve(images)
     if size < side or (size - side) % 2:
         raise ValueError(f"size must be 14, 28 or an even number above, got {size}")
     border = (size - side) // 2

@@ -17,7 +17,7 @@ Everything else is our design and marked so where it stands:
     depth, width, kernel of a block; genotypes, encoding     space.py
     shared, predicted, relative and best steps               scales.py
     a layer: slices of shared weights, chosen steps          shared_layers.py
-    all layers; first steps, calibration of a subnet         supernet.py
+    all layers; first steps, calibration of a subnet         elastic_network.py
     sandwich, distillation, Adam for scales                  sandwich.py
     bit operations, size, measured latency                   cost.py
     enumeration, evolution, fronts, hypervolume              search.py
@@ -40,6 +40,10 @@ from refqnn.papers.quantnas.cost import load_table as load_table
 from refqnn.papers.quantnas.cost import measure as measure
 from refqnn.papers.quantnas.deployment import accuracy as accuracy
 from refqnn.papers.quantnas.deployment import plain as plain
+from refqnn.papers.quantnas.elastic_network import Supernet as Supernet
+from refqnn.papers.quantnas.elastic_network import calibrate as calibrate
+from refqnn.papers.quantnas.elastic_network import initialise as initialise
+from refqnn.papers.quantnas.elastic_network import supernet as supernet
 from refqnn.papers.quantnas.fold import Statistics as Statistics
 from refqnn.papers.quantnas.fold import folded_conv2d as folded_conv2d
 from refqnn.papers.quantnas.fold import folded_conv2d_backward as folded_conv2d_backward
@@ -69,7 +73,3 @@ from refqnn.papers.quantnas.space import encode as encode
 from refqnn.papers.quantnas.space import every as every
 from refqnn.papers.quantnas.space import largest as largest
 from refqnn.papers.quantnas.space import smallest as smallest
-from refqnn.papers.quantnas.supernet import Supernet as Supernet
-from refqnn.papers.quantnas.supernet import calibrate as calibrate
-from refqnn.papers.quantnas.supernet import initialise as initialise
-from refqnn.papers.quantnas.supernet import supernet as supernet

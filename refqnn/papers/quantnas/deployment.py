@@ -25,10 +25,10 @@ from refqnn.nn import (
     Sequential,
     evaluate,
 )
+from refqnn.papers.quantnas.elastic_network import Supernet, calibrate
 from refqnn.papers.quantnas.fold import fold
 from refqnn.papers.quantnas.shared_layers import Calibrated, shortcut_of
 from refqnn.papers.quantnas.space import Genotype, LayerShape, block_name, layers_of
-from refqnn.papers.quantnas.supernet import Supernet, calibrate
 from refqnn.quantizers import LSQ
 
 

@@ -20,11 +20,11 @@ from refqnn import data, fast
 from refqnn._types import Int
 from refqnn.deploy import IntegerNetwork, compare_float64, compare_layers, deploy
 from refqnn.papers.quantnas.deployment import accuracy, plain
+from refqnn.papers.quantnas.elastic_network import Supernet, calibrate, supernet
 from refqnn.papers.quantnas.sandwich import Alone, train
 from refqnn.papers.quantnas.scales import Oracle
 from refqnn.papers.quantnas.shared_layers import Calibrated
 from refqnn.papers.quantnas.space import Genotype, Space
-from refqnn.papers.quantnas.supernet import Supernet, calibrate, supernet
 from refqnn.studies.sweep import Memo
 
 CALIBRATION, BATCH = 256, 64
@@ -40,8 +40,8 @@ def image_parts(of: str, images: int, folder: str | None = None) -> dict[str, An
     ``of`` and ``folder`` as ``data.source`` returns them. Raises ValueError for no
     images to train on and for more than are not held out.
     """
-    whole = data.sourced(of, folder)
-    train_images, labels = data.halved(whole.train_images), whole.train_labels
+    whole = data.read_images(of, folder)
+    train_images, labels = data.halve(whole.train_images), whole.train_labels
     kept = len(labels) - HELD_OUT[of]
     if not 1 <= images <= kept:
         raise ValueError(f"images must be in [1, {kept}] for {of}, got {images}")
@@ -49,7 +49,7 @@ def image_parts(of: str, images: int, folder: str | None = None) -> dict[str, An
         "train": (train_images[:images], labels[:images]),
         "calibration": train_images[: min(CALIBRATION, images)],
         "search": (train_images[kept:], labels[kept:]),
-        "test": (data.halved(whole.test_images), whole.test_labels),
+        "test": (data.halve(whole.test_images), whole.test_labels),
     }
 
 

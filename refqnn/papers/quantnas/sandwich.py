@@ -35,8 +35,8 @@ from refqnn.nn import (
 )
 from refqnn.nn.training import check_images
 from refqnn.ops import log_softmax
+from refqnn.papers.quantnas.elastic_network import Supernet, initialise
 from refqnn.papers.quantnas.space import Genotype, draw, smallest
-from refqnn.papers.quantnas.supernet import Supernet, initialise
 
 #: rate of Adam over that of SGD: 1e-3 at 0.05
 FACTOR = 0.02

@@ -163,10 +163,10 @@ def affordable(
     budget: float,
     rng: np.random.Generator,
 ) -> Genotype:
-    """Return what ``make`` draws within the budget, at the latest after ``TRIES`` more.
+    """Draw a genotype by ``make`` whose cost is at most ``budget``.
 
-    If nothing fits, the stages of the last one become those of ``floor``, in random
-    order, until it does.
+    After ``TRIES`` more draws that cost too much, stages of the last one are replaced
+    by those of ``floor``, in random order, until its cost is low enough.
     """
     genotype = make()
     for _ in range(TRIES):

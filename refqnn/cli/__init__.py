@@ -28,6 +28,8 @@ COMMANDS = {
     "train": "train a residual network, in floating point or in few bits",
     "deploy": "turn a trained low-bit network into one that computes with integers "
     "only",
+    "import": "turn an ONNX quantized model into a network that computes with integers "
+    "only",
     "evaluate": "measure the test accuracy of a checkpoint or of an integer network",
     "size": "count the bits of a network's weights, its multiply-adds and its memory",
     "export": "write a network as ONNX or QONNX, a pack as c-header, hex, csv or "

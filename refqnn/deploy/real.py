@@ -200,7 +200,7 @@ REAL: dict[str, Callable[..., Float]] = {
     "MatMul": lambda a, b: double(a) @ double(b),
     "Softmax": softmax,
     "AveragePool": average_pool,
-    "MaxPool": max_pool,
+    "max_pool2d": max_pool,
     "GlobalAveragePool": global_average_pool,
     "ReduceMean": reduce_mean,
     "BatchNormalization": batch_norm,

@@ -3,9 +3,11 @@
 import logging
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import pytest
 
+onnx = pytest.importorskip("onnx", reason="needs the optional package onnx")
+pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
+TensorProto, helper = onnx.TensorProto, onnx.helper
 PLANES = (3, 12, 12)
 
 
@@ -19,7 +21,7 @@ class Network:
     def put(self, value, dtype=np.float32):
         self.count += 1
         name = f"k{self.count}"
-        self.held.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        self.held.append(onnx.numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
 
     def node(self, op, *inputs, **attributes):

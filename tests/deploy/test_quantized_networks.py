@@ -6,10 +6,6 @@ to ties are those of its fused operator; the tests that compare them say so.
 
 import numpy as np
 import pytest
-
-pytest.importorskip("onnx", reason="needs the optional package onnx")
-pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
-
 from deploy.architectures import ARCHITECTURES, quantized
 
 from refqnn.conformance import trace

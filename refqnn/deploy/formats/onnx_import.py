@@ -60,24 +60,38 @@ from refqnn.deploy.steps import ImageStep, PoolStep
 from refqnn.integer import quantize
 
 CONTRIB = "com.microsoft"
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+Handler = Callable[[Reader, Node], None]
+#: what a damaged operator raises where it is read
+DAMAGED = (IndexError, KeyError, TypeError, AttributeError, OverflowError)
 
 
-def import_onnx(made: Any) -> IntegerNetwork:
+def import_onnx(made: Any, *, until: str | None = None) -> IntegerNetwork:
     """Return the integer network that an ONNX quantized model amounts to.
 
     ``made`` is a ModelProto or the path of a file. Tensors of codes keep their names: a
-    step is called after the tensor that holds its codes.
+    step is called after the tensor that holds its codes. With ``until`` the network
+    ends at a node of this name, or one that makes a tensor of this name.
 
     Raises ValueError naming operator and node for what is not supported, and for
-    parameters that have no integer form.
+    parameters that have no integer form; ``Unreadable`` for a file that is damaged.
     """
     if isinstance(made, str | os.PathLike):
         made = read_model(made)
     reader = start(made)
+    outputs = [output.name for output in made.graph.output]
     for proto in made.graph.node:
         read_operator(reader, proto)
-    for output in made.graph.output:
-        step = output_step(reader, output.name)
+        if until is not None and until in (proto.name, *proto.output):
+            outputs = list(proto.output[:1])
+            break
+    else:
+        if until is not None:
+            raise ValueError(f"no node and no tensor is called {until!r}")
+    if not outputs:
+        raise ValueError("the model has no output")
+    for name in outputs:
+        step = output_step(reader, name)
     reader.steps[step] = reader.steps.pop(step)  # the last one gives the logits
     return IntegerNetwork(tuple(reader.steps.values()))
 
@@ -88,50 +102,57 @@ from_onnx = import_onnx
 
 def read_operator(reader: Reader, proto: Any) -> None:
     """Add what one operator makes of the tensors known so far."""
-    node = read_node(proto)
+    try:
+        node = read_node(proto)
+        handler_of(reader, proto, node)(reader, node)
+    except DAMAGED as error:
+        raise ValueError(
+            f"{proto.op_type} (node {proto.name!r}) is not supported: its inputs or "
+            f"attributes do not fit: {error!r}"
+        ) from error
+
+
+def handler_of(reader: Reader, proto: Any, node: Node) -> Handler:
+    """Return what reads an operator; raise where nothing does."""
     domain = "" if proto.domain == "ai.onnx" else proto.domain
-    if node.op == "Constant" and not domain:
-        reader.constants[node.output] = constant_of(node)
-        return
-    folds = all(name in reader.constants for name in node.inputs if name)
-    if not domain and folds and node.inputs and "Quantize" not in node.op and (
-        "Dequantize" not in node.op
-    ):  # fmt: skip
-        reader.constants[node.output] = fold_constants(reader, proto, node)
-        return
-    handler = HANDLERS.get((domain, node.op))
-    if handler is None and not domain and node.op in REARRANGED:
-        handler = rearrange
-    if handler is None and domain in {"", CONTRIB} and node.op in OPTIONS:
-        handler = float_operator
-    if handler is None:
-        known = ", ".join(sorted({op for _, op in HANDLERS} | {*OPTIONS, *REARRANGED}))
-        raise unsupported_error(
-            node, f"no integer step computes it; supported are {known}"
-        )
-    handler(reader, node)
+    constant = node.inputs and all(n in reader.constants for n in node.inputs if n)
+    if not domain and node.op == "Constant":
+        return store_constant
+    if not domain and constant and node.op not in QUANTIZERS:
+        return lambda reader, node: fold_constants(reader, proto, node)
+    if (domain, node.op) in HANDLERS:
+        return HANDLERS[domain, node.op]
+    if not domain and node.op in REARRANGED:
+        return rearrange
+    if domain in {"", CONTRIB} and node.op in OPTIONS:
+        return float_operator
+    known = ", ".join(sorted({op for _, op in HANDLERS} | {*OPTIONS, *REARRANGED}))
+    raise unsupported_error(node, f"no integer step computes it; supported are {known}")
 
 
-def fold_constants(reader: Reader, proto: Any, node: Node) -> Any:
+def store_constant(reader: Reader, node: Node) -> None:
+    """Keep the array of a Constant."""
+    reader.constants[node.output] = constant_of(node)
+
+
+def fold_constants(reader: Reader, proto: Any, node: Node) -> None:
     """Compute an operator whose inputs are all constants, by the reference of ONNX."""
     helper = package("onnx.helper")
-    names = [name for name in node.inputs if name]
-    graph = helper.make_graph(
-        [proto],
-        "constant",
-        [helper.make_empty_tensor_value_info(name) for name in names],
-        [helper.make_empty_tensor_value_info(node.output)],
-    )
-    opset = helper.make_opsetid("", reader.opset)
-    model = helper.make_model(graph, opset_imports=[opset])
-    evaluator = package("onnx.reference").ReferenceEvaluator(model)
-    feeds = {name: reader.constants[name] for name in names}
+    feeds = {name: reader.constants[name] for name in node.inputs if name}
+    empty = helper.make_empty_tensor_value_info
+    opset = [helper.make_opsetid("", reader.opset)]
     try:
-        return np.asarray(evaluator.run(None, feeds)[0])
+        graph = helper.make_graph(
+            [proto], "constant", [empty(name) for name in feeds], [empty(node.output)]
+        )
+        model = helper.make_model(graph, opset_imports=opset)
+        evaluator = package("onnx.reference").ReferenceEvaluator(model)
+        folded = np.asarray(evaluator.run(None, feeds)[0])
     except Exception as error:
         raise unsupported_error(
             node, f"its constants cannot be computed: {error}"
         ) from error
+    reader.constants[node.output] = folded
 
 
 def output_step(reader: Reader, name: str) -> str:
@@ -256,6 +277,8 @@ def dequantize_linear(reader: Reader, node: Node) -> None:
         zero = constant_input(reader, node, 2, np.zeros((), q.dtype))
         axis = int(node.attributes.get("axis", 1))
         block = int(node.attributes.get("block_size", 0))
+        if {q.dtype.kind, zero.dtype.kind} - {"i", "u"} or scale.dtype.kind != "f":
+            raise unsupported_error(node, f"codes are {q.dtype}, scales {scale.dtype}")
         reader.values[node.output] = Fixed(q, scale, zero, axis, block)
         return
     codes = codes_of(reader, node, 0, grid_of(reader, node, 1, 2))
@@ -346,7 +369,7 @@ def identity(reader: Reader, node: Node) -> None:
         reader.values[node.output] = value
 
 
-HANDLERS: Mapping[tuple[str, str], Callable[[Reader, Node], None]] = {
+HANDLERS: Mapping[tuple[str, str], Handler] = {
     ("", "QLinearConv"): qlinear_conv,
     ("", "QLinearMatMul"): qlinear_matmul,
     (CONTRIB, "QGemm"): qgemm,

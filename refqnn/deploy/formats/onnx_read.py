@@ -6,6 +6,7 @@ an array of numbers
 """
 
 import importlib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.onnx_graph import package
 from refqnn.deploy.operations import OperationStep
 from refqnn.deploy.steps import ImageStep, PoolStep, Shape, Step
+from refqnn.files import Unreadable, read_bytes
 
 GRIDS = {
     "uint8": (0, 255),
@@ -104,16 +106,42 @@ class Reader:
 
 
 def read_model(path: str | os.PathLike[str]) -> Any:
-    """Read a file; raise ValueError where it is no ONNX model."""
-    content = Path(path).read_bytes()
+    """Read a file, and the data that it keeps in files beside it.
+
+    Raises ``Unreadable`` where it is no ONNX model, and for data outside its folder or
+    beyond the end of a file.
+    """
     made = package("onnx").ModelProto()
     try:
-        made.ParseFromString(content)
+        made.ParseFromString(read_bytes(path))
     except importlib.import_module("google.protobuf.message").DecodeError as error:
-        raise ValueError(f"{path} is not an ONNX model: {error}") from error
+        raise Unreadable(f"{path} is not an ONNX model: {error}") from error
     if not made.graph.node:
-        raise ValueError(f"{path} is not an ONNX model: it has no nodes")
+        raise Unreadable(f"{path} is not an ONNX model: it has no nodes")
+    for tensor in made.graph.initializer:
+        if tensor.data_location == tensor.EXTERNAL:
+            try:
+                tensor.raw_data = external_data(Path(path).parent, tensor)
+            except (OSError, ValueError) as error:
+                raise Unreadable(f"{path}: data of {tensor.name!r}: {error}") from error
+            tensor.data_location = tensor.DEFAULT
     return made
+
+
+def external_data(folder: Path, tensor: Any) -> bytes:
+    """Return the bytes of a tensor from a file in the folder of its model, or below."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    home = folder.resolve()
+    place = (home / entries.get("location", "")).resolve()
+    if not place.is_relative_to(home) or not place.is_file():
+        raise ValueError(f"{entries.get('location')!r} is no file beside the model")
+    offset = int(entries.get("offset", 0))
+    length = int(entries.get("length", place.stat().st_size - offset))
+    if min(offset, length) < 0 or offset + length > place.stat().st_size:
+        raise ValueError(f"{length} bytes at {offset} are not in {place.name}")
+    with place.open("rb") as file:
+        file.seek(offset)
+        return file.read(length)
 
 
 def start(made: Any) -> Reader:
@@ -134,12 +162,15 @@ def start(made: Any) -> Reader:
 
 def array_of(tensor: Any) -> Array:
     """Return the array of a tensor; codes of 4 bits become int8 or uint8."""
-    if tensor.data_location == package("onnx").TensorProto.EXTERNAL:
+    if tensor.data_location == tensor.EXTERNAL:
         raise ValueError(
-            f"the data of {tensor.name!r} stand in another file: load the model with "
-            "onnx.load and pass it"
+            f"the data of {tensor.name!r} stand in another file: pass the path of the "
+            "model, or load it with onnx.load"
         )
-    array = np.asarray(package("onnx.numpy_helper").to_array(tensor))
+    try:
+        array = np.asarray(package("onnx.numpy_helper").to_array(tensor))
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"constant {tensor.name!r} is damaged: {error}") from error
     if array.dtype.name in {"int4", "uint4", "int2", "uint2"}:
         return array.astype(np.int8 if array.dtype.name[0] == "i" else np.uint8)
     return array
@@ -230,15 +261,18 @@ def store_image(reader: Reader, name: str, grid: Grid) -> None:
     """Make the codes of the input the first step; int8 codes become codes + 128."""
     kind = reader.input.type.tensor_type
     sizes = tuple(d.dim_value for d in kind.shape.dim)
-    if len(sizes) not in {2, 4} or not all(sizes[1:]):
+    if len(sizes) not in {2, 4} or min(sizes[1:]) < 1 or math.prod(sizes[1:]) > 2**28:
         raise ValueError(
             f"the input must be (N, C, H, W) or (N, I), all but N known: {sizes}"
         )
     if unsigned_grid(grid)[2:] != GRIDS["uint8"]:
         raise ValueError("the codes of the input must be uint8 or int8")
-    if name not in reader.values:
-        reader.steps[name] = ImageStep(name, sizes[1:], unsigned_grid(grid))
-        reader.values[name] = Codes(name, sizes[1:])
+    known = [step for step in reader.steps.values() if isinstance(step, ImageStep)]
+    if known and known[0].grid != unsigned_grid(grid):
+        raise ValueError(f"the input is quantized twice, {name!r} on another grid")
+    step = known[0] if known else ImageStep(name, sizes[1:], unsigned_grid(grid))
+    reader.steps[step.name] = step
+    reader.values[name] = Codes(step.name, sizes[1:])
 
 
 def unsigned_grid(grid: Grid) -> Grid:

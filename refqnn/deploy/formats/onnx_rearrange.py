@@ -24,7 +24,11 @@ from refqnn.deploy.formats.onnx_read import (
     unsupported_error,
     value_of,
 )
-from refqnn.deploy.formats.onnx_windows import pool_window, pooled_shape, reshape_target
+from refqnn.deploy.formats.onnx_windows import (
+    MOST_PADDING,
+    pool_window,
+    pooled_shape,
+)
 from refqnn.deploy.operations import OperationStep
 from refqnn.deploy.steps import Shape
 
@@ -157,9 +161,10 @@ def pad(reader: Reader, node: Node, shape: Shape) -> Arrangement:
         raise unsupported_error(
             node, "its mode must be constant, with pads for every axis"
         )
-    if min(pads, default=0) < 0 or widths[0] != (0, 0):
+    inside = 0 <= min(pads, default=0) <= max(pads, default=0) <= MOST_PADDING
+    if not inside or widths[0] != (0, 0):
         raise unsupported_error(
-            node, f"pads {pads.tolist()} cut, or surround the batch"
+            node, f"pads {pads.tolist()} leave [0, {MOST_PADDING}], or surround images"
         )
     options = {"widths": tuple(widths[1:]), "value": float(np.ravel(value)[0])}
     sizes = tuple(a + size + b for size, (a, b) in zip(shape, widths[1:], strict=True))

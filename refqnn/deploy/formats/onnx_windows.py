@@ -14,6 +14,8 @@ from refqnn._types import Array
 from refqnn.geometry import Pair, Window, output_size
 
 Shape = tuple[int, ...]
+#: nothing but a file bounds padding
+MOST_PADDING = 2**12
 
 
 def window_of(
@@ -34,8 +36,13 @@ def window_of(
     auto = attributes.get("auto_pad", "NOTSET")
     if auto not in {"NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"}:
         raise ValueError(f"{what}: auto_pad must be one of ONNX's four, got {auto!r}")
-    if min(pads) < 0:
-        raise ValueError(f"{what}: pads must not be negative, got {pads}")
+    if len(pads) != 4 or min(pads) < 0 or max(pads) > MOST_PADDING:
+        raise ValueError(f"{what}: pads must be 4 in [0, {MOST_PADDING}], got {pads}")
+    if len(stride) != 2 or len(dilation) != 2 or min(*stride, *dilation, *kernel) < 1:
+        raise ValueError(
+            f"{what}: kernel, strides and dilations must be pairs of at least 1, got "
+            f"{kernel}, {stride}, {dilation}"
+        )
     if auto == "VALID":
         pads = [0, 0, 0, 0]
     elif auto != "NOTSET":

@@ -28,6 +28,7 @@ from refqnn.deploy.formats.onnx_windows import (
     MOST_PADDING,
     pool_window,
     pooled_shape,
+    reshape_target,
 )
 from refqnn.deploy.operations import OperationStep
 from refqnn.deploy.steps import Shape

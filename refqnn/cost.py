@@ -8,7 +8,17 @@ Chin, Chuang, Chandra, Marculescu. One Weight Bitwidth to Rule Them All. ECCV Wo
     footprint, appendix F    largest maps + all weights        Cost.footprint_bits_...
 
 C_size counts the weights of convolutions and linear layers, in bits; not biases, not
-batch norms, not the scales of the quantizers. What is not quantized has 32 bits.
+batch norms, not the scales of the quantizers. What is not quantized has 32 bits. What
+turns codes into weights is counted beside it, as float32 numbers:
+
+    quantizer                                   scale_bits          codebook_bits
+    a grid: has quantize(v)                     a scale a group     0
+    learned parameters (TTQ, SYQ, k-means)      every parameter     0
+    a basis (LQ)                                0                   every number of it
+    levels from the weights (ABC, WEQ, own)     0                   every level
+
+A code has the bits of its quantizer; of one that counts ``bases`` (ABC) a bit for each
+basis, of one that counts ``levels`` ceil(log2(levels)).
 
 ``cost`` runs one image through the network, ``count`` only the shape of one: the
 largest networks in milliseconds, and those whose weights were never drawn.
@@ -22,7 +32,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.core import Run, named_modules
+from refqnn.core import Run, named_modules, named_params
 from refqnn.nn import (
     Conv2d,
     ImageInput,
@@ -36,6 +46,8 @@ FLOAT_BITS = 32
 IMAGE_BITS = 8
 #: layers whose output has the codes of their input
 KEEP_CODES = (MaxPool2d, PadShortcut)
+#: what a quantizer says of its codes
+COUNTED = ("bits", "bases", "levels")
 
 
 class LayerCost(NamedTuple):
@@ -51,6 +63,9 @@ class LayerCost(NamedTuple):
     macs: int
     #: None where a factor is not quantized, and where only shapes were counted
     accumulator_bits: int | None
+    #: of the scales or the codebook of the weights; None where only shapes were counted
+    scale_bits: int | None = None
+    codebook_bits: int | None = None
 
     @property
     def c_size_bits(self) -> int:
@@ -74,6 +89,14 @@ class Cost:
     def c_size_bits(self) -> int:
         """Equation (6): the sum over all layers, in bits."""
         return sum(layer.c_size_bits for layer in self.layers)
+
+    @property
+    def storage_bits(self) -> int:
+        """C_size, scales and codebooks; ValueError where only shapes were counted."""
+        tables = [bits for x in self.layers for bits in (x.scale_bits, x.codebook_bits)]
+        if None in tables:
+            raise ValueError("count knows no scales: cost(network, input_shape) does")
+        return self.c_size_bits + sum(bits for bits in tables if bits is not None)
 
     @property
     def macs(self) -> int:
@@ -142,14 +165,17 @@ class Watcher:
             layer = layer_cost(name, module, x, y, input_bits)
             if self.accumulators:
                 sums = accumulator_bits(module, input_bits)
-                layer = layer._replace(accumulator_bits=sums)
+                scales, codebook = table_bits(module)
+                layer = layer._replace(
+                    accumulator_bits=sums, scale_bits=scales, codebook_bits=codebook
+                )
             self.layers.append(layer)
         elif isinstance(module, ImageInput):
             self.bits[id(y)] = IMAGE_BITS
         elif isinstance(module, KEEP_CODES):
             self.bits[id(y)] = input_bits
-        elif hasattr(module, "bits"):
-            self.bits[id(y)] = module.bits
+        elif any(hasattr(module, name) for name in COUNTED):
+            self.bits[id(y)] = code_bits(module)
 
 
 def cost(network: Any, input_shape: tuple[int, int, int]) -> Cost:
@@ -194,7 +220,42 @@ def layer_cost(
 def weight_bits(layer: Conv2d | Linear) -> int:
     """Bits of one weight: those of its quantizer, or 32."""
     quant = layer.weight_quant
-    return FLOAT_BITS if quant is None else int(quant.bits)
+    return FLOAT_BITS if quant is None else code_bits(quant)
+
+
+def code_bits(quant: Any) -> int:
+    """Bits of one code; ValueError for a quantizer without bits, bases or levels.
+
+    >>> from refqnn.quantizers import ABCWeight, FixedPoint, WEQWeight
+    >>> [code_bits(q) for q in (FixedPoint(bits=3), ABCWeight(bases=2))]
+    [3, 2]
+    >>> code_bits(WEQWeight(levels=5))
+    3
+    """
+    for name in ("bits", "bases"):
+        if isinstance(number := getattr(quant, name, None), int | np.integer):
+            return int(number)
+    if isinstance(levels := getattr(quant, "levels", None), int | np.integer):
+        return math.ceil(math.log2(levels))
+    kind = type(quant).__name__
+    raise ValueError(f"{kind} must have an int as bits, bases or levels to be counted")
+
+
+def table_bits(layer: Conv2d | Linear) -> tuple[int, int]:
+    """Bits of the float32 scales and of the float32 codebook of the weights."""
+    quant = layer.weight_quant
+    if quant is None:
+        return 0, 0
+    if hasattr(quant, "quantize"):
+        return FLOAT_BITS * int(np.size(quant.quantize(layer.w.value)[1])), 0
+    learned = sum(param.value.size for param in named_params(quant).values())
+    if learned:
+        return FLOAT_BITS * learned, 0
+    basis = getattr(
+        quant, "basis", None
+    )  # 2^K levels of a filter are sums of K numbers
+    levels = quant.encode(layer.w.value)[1] if basis is None else basis.value
+    return 0, FLOAT_BITS * int(np.size(levels))
 
 
 def c_size_bits(network: Any) -> int:
@@ -239,9 +300,10 @@ def accumulator_bits(layer: Conv2d | Linear, input_bits: int) -> int | None:
     the weights as they are and any zero-point of the input. Biases are not in it. None
     where weights or inputs are not integers.
     """
-    if layer.weight_quant is None or input_bits == FLOAT_BITS:
+    quant = layer.weight_quant
+    if input_bits == FLOAT_BITS or not hasattr(quant, "quantize"):
         return None
-    q, _, zero_point = layer.weight_quant.quantize(layer.w.value)
+    q, _, zero_point = quant.quantize(layer.w.value)
     codes = np.abs(q.astype(np.int64) - zero_point)
     largest = int(codes.reshape(len(codes), -1).sum(axis=1).max())
     return signed_bits(largest * (2**input_bits - 1))

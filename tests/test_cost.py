@@ -9,8 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refqnn.core import Param, Run, named_modules
-from refqnn.cost import Cost, LayerCost, accumulator_bits, cost, signed_bits
-from refqnn.networks import resnet
+from refqnn.cost import (
+    Cost,
+    LayerCost,
+    accumulator_bits,
+    c_size_bits,
+    cost,
+    count,
+    signed_bits,
+)
+from refqnn.networks import METHODS, resnet
 from refqnn.nn import (
     Conv2d,
     GlobalAvgPool2d,
@@ -84,6 +92,8 @@ def test_a_network_by_hand():
             input_bits=8,
             macs=18 * 36,
             accumulator_bits=signed_bits(9 * codes_of_ones(8) * 255),
+            scale_bits=2 * 32,  # a scale a filter
+            codebook_bits=0,
         ),
         LayerCost(
             name="layers.depthwise",
@@ -95,6 +105,8 @@ def test_a_network_by_hand():
             input_bits=4,
             macs=27,
             accumulator_bits=9,  # 9 * 15 = 135
+            scale_bits=3 * 32,
+            codebook_bits=0,
         ),
         LayerCost(
             name="layers.classifier",
@@ -106,9 +118,12 @@ def test_a_network_by_hand():
             input_bits=32,
             macs=15,
             accumulator_bits=None,
+            scale_bits=0,
+            codebook_bits=0,
         ),
     )
     assert found.c_size_bits == 18 * 8 + 27 + 15 * 32
+    assert found.storage_bits == found.c_size_bits + 5 * 32
     assert found.macs == 18 * 36 + 27 + 15
     assert found.bit_operations == 18 * 36 * 64 + 27 * 4 + 15 * 32 * 32
     assert found.footprint_bits_separate_maxima() == (36 + 72) * 8 + found.c_size_bits
@@ -234,3 +249,50 @@ def test_names_are_those_of_the_network():
     assert len(found.layers) == 8
     assert {row.name for row in found.layers} <= names
     network.forward(np.zeros((1, 1, 8, 8), np.uint8), Run())
+
+
+#: method -> bits, then float32 numbers of scales and codebook of 4x4x3x3 weights
+TABLES = {
+    "pareto": (3, 4, 0),  # a clip a filter
+    "qil": (3, 1, 0),  # gamma = 1: levels in [-1, 1]
+    "lq": (3, 0, 4 * 3),  # a basis of three numbers a filter
+    "pact": (3, 1, 0),
+    "sawb": (3, 1, 0),
+    "dorefa": (3, 1, 0),
+    "abc": (3, 0, 4),  # M + 1 levels of the layer
+    "balanced": (3, 1, 0),
+    "tsq": (2, 4, 0),
+    "syq": (2, 9, 0),  # a scale a position of the kernel
+    "weq": (3, 0, 8),  # 2^b levels of the layer
+    "lsq": (3, 1, 0),
+    "xnor": (1, 4, 0),
+    "twn": (2, 1, 0),
+    "ttq": (2, 2, 0),  # a positive and a negative level
+    "haq": (3, 1, 0),
+    "kmeans": (3, 8, 0),  # 2^b learned centroids
+    "min_max": (3, 1, 0),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_counted(method):
+    bits, scales, codebook = TABLES[method]
+    options = {"weight_bits": bits, "activation_bits": 3, "width": 0.25}
+    network = made(method=method, **options)
+    whole = cost(network, (1, 8, 8))
+    inner = next(x for x in whole.layers if x.name == "layers.stage1_block1.conv2")
+    assert inner.weights == 144
+    assert (inner.weight_bits, inner.input_bits) == (bits, 3)
+    assert (inner.scale_bits, inner.codebook_bits) == (32 * scales, 32 * codebook)
+    tables = sum(x.scale_bits + x.codebook_bits for x in whole.layers)
+    assert whole.storage_bits == whole.c_size_bits + tables
+    counted = count(network, (1, 8, 8))
+    assert counted.c_size_bits == whole.c_size_bits == c_size_bits(network)
+    with pytest.raises(ValueError, match="count knows no scales"):
+        _ = counted.storage_bits
+
+
+def test_a_quantizer_that_says_nothing_of_its_codes_raises():
+    conv = Conv2d(Param(np.ones((1, 1, 1, 1))), weight_quant=object())
+    with pytest.raises(ValueError, match="object must have an int as bits, bases or"):
+        c_size_bits(Sequential({"conv": conv}))

@@ -18,6 +18,7 @@ from typing import Any
 import refqnn
 from refqnn.cli.options import beside as beside
 from refqnn.cli.options import count as count
+from refqnn.cli.options import plug_in
 from refqnn.cli.options import whole_number as whole_number
 
 #: exit codes: a claim does not hold; wrong input, unless the error has its own; Ctrl-C
@@ -63,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     called = next((word for word in words if word in COMMANDS), None)
     try:
         options = parser(called).parse_args(words)
+        for module in options.plugin:
+            plug_in(module)
         answer, text = options.run(options)
         printed = json.dumps(answer) if options.json else text
         if printed:
@@ -101,6 +104,10 @@ def add_arguments(command: argparse.ArgumentParser, name: str) -> None:
     command.set_defaults(run=file.run)
     command.add_argument(
         "--json", action="store_true", help="answer as one JSON object"
+    )
+    text = "import a module or a .py file first, which may register methods; repeatable"
+    command.add_argument(
+        "--plugin", action="append", default=[], metavar="MODULE", help=text
     )
     file.arguments(command)
 

@@ -1,7 +1,9 @@
 """Options that commands share, and the types of their values."""
 
 import argparse
+import importlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,23 @@ def check_writable(*paths: Path | None) -> None:
             raise ValueError(f"cannot write {path}: there is no folder {target.parent}")
         if target.is_dir() or not os.access(target.parent, os.W_OK):
             raise ValueError(f"cannot write {path}: a folder, or in one that refuses")
+
+
+def plug_in(module: str) -> None:
+    """Import a module by its dotted name, or a .py file, from the current folder too.
+
+    Only ever what the command line names: nothing is imported by name from a file.
+    Raises ValueError where there is no such module.
+    """
+    folder, name = str(Path.cwd()), module
+    if module.endswith(".py"):
+        folder, name = str(Path(module).resolve().parent), Path(module).stem
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(f"--plugin {module} cannot be imported: {error}") from error
 
 
 SEED: Option = ("--seed", whole_number, 0, "of everything random")

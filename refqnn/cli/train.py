@@ -35,6 +35,7 @@ def arguments(command: Parser) -> None:
         ("--weight-bits", int, None, "none: float weights"),
         ("--activation-bits", int, None, "none: float activations"),
         ("--bits", int, None, "sets both"),
+        ("--method", str, "pareto", "of quantization; own ones with --plugin"),
         ("--epochs", count, 15, "all, those before a resume included"),
         ("--batch", count, 100, "images in a step"),
         ("--lr", float, 0.1, "highest learning rate; cosine schedule"),
@@ -114,10 +115,12 @@ def training_of(options: Namespace, dataset: "Dataset") -> "Training":
         width=options.width,
         weight_bits=first_given(options.weight_bits, options.bits),
         activation_bits=first_given(options.activation_bits, options.bits),
+        method=options.method,
         rng=rng,
     )
     if options.resume:
-        check_same(checkpoint.load(options.checkpoint).config, network.config)
+        asked = checkpoint.of_network(network).config
+        check_same(checkpoint.load(options.checkpoint).config, asked)
     return preset.training(
         network,
         len(dataset.train_images),

@@ -198,7 +198,13 @@ def check_quantizer(name: str, module: Any) -> None:
 
 def check_weight_quantizer(name: str, layer: Conv2d | Linear) -> None:
     """Raise unless the weights of the layer are quantized to an integer grid."""
-    if not hasattr(layer.weight_quant, "quantize"):
+    if layer.weight_quant is None:
         raise ValueError(
             f"{name} has no weight quantizer: the network is not quantized"
+        )
+    if not hasattr(layer.weight_quant, "quantize"):
+        kind = type(layer.weight_quant).__name__
+        raise ValueError(
+            f"{name} has weights of {kind}, which has no quantize(v) -> (codes, scale, "
+            "zero_point): only uniform grids are deployed"
         )

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refqnn.core import Module
-from refqnn.networks.methods import activation_quantizer, method_of
+from refqnn.networks.methods import Method, activation_quantizer, method_of
 from refqnn.networks.parts import (
     Choices,
     builder,
@@ -90,7 +90,7 @@ def alexnet(
     width: float = 1.0,
     weight_bits: int | None = None,
     activation_bits: int | None = None,
-    method: str = "pareto",
+    method: str | Method = "pareto",
     image_scale: float = 1 / 64,
     image_zero_point: int = 128,
     dtype: str = "float32",

@@ -32,10 +32,26 @@ The learned clip of pact and sawb starts at the 99.9th percentile of the first t
 batch, as the calibration of released code does, and not at 8: a network that is
 fine-tuned for a few epochs has no time to bring a clip above all activations down. Its
 decay is that of released training code. HAQ's starts at 6, as released.
+
+**A method of one's own** is two factories, of weights and of activations:
+
+    method = Method(lambda bits, shape: APoT(bits), affine)
+    network = resnet(20, method=method, weight_bits=4, activation_bits=4, rng=rng)
+
+What a factory makes is a module: ``forward(v, run, *, bits=None) -> (y, cache)``, which
+calls ``run.straight_through`` for its op and ``run.see(self, v, y)``, and
+``backward(dy, cache)``; its Params have ``group="quantizer"``. ``quantizers.module``
+has one to inherit from. What else it has decides what it can be used for:
+
+    bits, bases or levels              counted by ``cost``
+    encode(v) -> (codes, levels)       its codebook is counted; laws about levels
+    quantize(v), grid()                deployed, for scale * (codes - zero_point)
+
+A file holds the *name* of a method, never code. ``register_method(name, method)`` in
+the program that reads it says what the name means; ``method=name`` then works, too.
 """
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from refqnn import quantizers as q
@@ -53,6 +69,8 @@ class Method(NamedTuple):
     ends: int | None = None
     #: False: only what a convolution reads is quantized, a shortcut reads floats
     quantized_shortcut: bool = True
+    #: what a checkpoint calls a method that is not registered
+    name: str = "unregistered"
 
 
 def pareto_weights(bits: int, _: Shape = ()) -> Any:
@@ -101,68 +119,101 @@ def syq_weights(shape: Shape) -> Any:
     return q.SYQ(kernel=(shape[2], shape[3]))
 
 
-METHODS: Mapping[str, Method] = MappingProxyType(
-    {
-        "pareto": Method(pareto_weights, affine, ends=8),
-        "qil": Method(
-            lambda bits, _: q.QILWeight(bits=bits),
-            lambda bits: q.QILActivation(bits=bits),
-            quantized_shortcut=False,
-        ),
-        "lq": Method(
-            lambda bits, shape: q.LQWeight(bits=bits, filters=shape[0]),
-            lambda bits: q.LQActivation(bits=bits),
-        ),
-        "pact": Method(dorefa_weights, learned_clip),
-        "sawb": Method(lambda bits, _: q.SAWB(bits=bits), learned_clip),
-        "dorefa": Method(dorefa_weights, dorefa_activations),
-        "abc": Method(
-            lambda bits, _: q.ABCWeight(bases=bits),
-            lambda bits: q.ABCActivation(bases=bits),
-            quantized_shortcut=False,
-        ),
-        "balanced": Method(lambda bits, _: q.Balanced(bits=bits), dorefa_activations),
-        "tsq": Method(
-            only(2, "tsq", lambda _: q.TSQWeight()),
-            lambda bits: q.TSQActivation(bits=bits),
-        ),
-        "syq": Method(only(2, "syq", syq_weights), dorefa_activations),
-        "weq": Method(
-            lambda bits, _: q.WEQWeight(levels=2**bits),
-            lambda bits: q.WEQActivation(levels=2**bits),
-        ),
-        "lsq": Method(
-            lambda bits, _: q.LSQ(bits=bits),
-            lambda bits: q.LSQ(bits=bits, of="activation"),
-        ),
-        "xnor": Method(only(1, "xnor", lambda _: q.XnorWeight()), affine),
-        "twn": Method(only(2, "twn", lambda _: q.TWN()), affine),
-        "ttq": Method(only(2, "ttq", lambda _: q.TTQ()), affine),
-        "haq": Method(
-            lambda bits, _: q.HAQLinear(bits=bits),
-            lambda bits: q.PACT(bits=bits, start=6.0),
-        ),
-        "kmeans": Method(
-            lambda bits, _: q.KMeansWeight(bits=bits),
-            lambda bits: q.PACT(bits=bits, start=6.0),
-        ),
-        "min_max": Method(
-            lambda bits, _: q.MinMax(bits=bits, of="weight"),
-            lambda bits: q.MinMax(bits=bits),
-        ),
-    }
-)
+METHODS: dict[str, Method] = {
+    "pareto": Method(pareto_weights, affine, ends=8),
+    "qil": Method(
+        lambda bits, _: q.QILWeight(bits=bits),
+        lambda bits: q.QILActivation(bits=bits),
+        quantized_shortcut=False,
+    ),
+    "lq": Method(
+        lambda bits, shape: q.LQWeight(bits=bits, filters=shape[0]),
+        lambda bits: q.LQActivation(bits=bits),
+    ),
+    "pact": Method(dorefa_weights, learned_clip),
+    "sawb": Method(lambda bits, _: q.SAWB(bits=bits), learned_clip),
+    "dorefa": Method(dorefa_weights, dorefa_activations),
+    "abc": Method(
+        lambda bits, _: q.ABCWeight(bases=bits),
+        lambda bits: q.ABCActivation(bases=bits),
+        quantized_shortcut=False,
+    ),
+    "balanced": Method(lambda bits, _: q.Balanced(bits=bits), dorefa_activations),
+    "tsq": Method(
+        only(2, "tsq", lambda _: q.TSQWeight()),
+        lambda bits: q.TSQActivation(bits=bits),
+    ),
+    "syq": Method(only(2, "syq", syq_weights), dorefa_activations),
+    "weq": Method(
+        lambda bits, _: q.WEQWeight(levels=2**bits),
+        lambda bits: q.WEQActivation(levels=2**bits),
+    ),
+    "lsq": Method(
+        lambda bits, _: q.LSQ(bits=bits),
+        lambda bits: q.LSQ(bits=bits, of="activation"),
+    ),
+    "xnor": Method(only(1, "xnor", lambda _: q.XnorWeight()), affine),
+    "twn": Method(only(2, "twn", lambda _: q.TWN()), affine),
+    "ttq": Method(only(2, "ttq", lambda _: q.TTQ()), affine),
+    "haq": Method(
+        lambda bits, _: q.HAQLinear(bits=bits),
+        lambda bits: q.PACT(bits=bits, start=6.0),
+    ),
+    "kmeans": Method(
+        lambda bits, _: q.KMeansWeight(bits=bits),
+        lambda bits: q.PACT(bits=bits, start=6.0),
+    ),
+    "min_max": Method(
+        lambda bits, _: q.MinMax(bits=bits, of="weight"),
+        lambda bits: q.MinMax(bits=bits),
+    ),
+}
 
 
-def method_of(name: str) -> Method:
-    """Look a method up by its name; raise for an unknown one.
+def register_method(name: str, method: Method) -> None:
+    """Let ``method=name`` and checkpoints that name it mean ``method``.
+
+    Raises ValueError for a name that means another method, and for no Method.
+
+    >>> register_method("dorefa_weights_only", Method(dorefa_weights, affine))
+    >>> METHODS.pop("dorefa_weights_only").weights(2, (3, 4)).bits
+    2
+    """
+    if not isinstance(method, Method):
+        raise ValueError(f"method must be a Method, got {method!r}")  # noqa: TRY004 - bad values are ValueErrors in this house
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"name must be a word, got {name!r}")
+    if METHODS.get(name, method) != method:
+        raise ValueError(f"method {name!r} is registered already, as another")
+    METHODS[name] = method
+
+
+def method_of(method: str | Method) -> Method:
+    """Look a method up by its name; a Method is itself; raise for an unknown name.
 
     >>> method_of("pareto").ends
     8
     """
-    if name not in METHODS:
-        raise ValueError(f"method must be one of {sorted(METHODS)}, got {name!r}")
-    return METHODS[name]
+    if isinstance(method, Method):
+        return method
+    if method not in METHODS:
+        raise ValueError(
+            f"method must be one of {sorted(METHODS)}, got {method!r}; "
+            f"networks.register_method({method!r}, Method(...)) adds it"
+        )
+    return METHODS[method]
+
+
+def name_of(method: str | Method) -> str:
+    """Name a method as checkpoints do: as it is registered, or its own name.
+
+    >>> name_of(METHODS["lsq"]), name_of(Method(dorefa_weights, affine, name="mine"))
+    ('lsq', 'mine')
+    """
+    if isinstance(method, str):
+        return method
+    names = [name for name, known in METHODS.items() if known == method]
+    return names[0] if names else method.name
 
 
 def weight_quantizer(method: Method, bits: int | None, shape: Shape) -> Any:

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refqnn.core import Module
-from refqnn.networks.methods import activation_quantizer, method_of
+from refqnn.networks.methods import Method, activation_quantizer, method_of
 from refqnn.networks.parts import (
     Choices,
     builder,
@@ -81,7 +81,7 @@ def mobilenetv2(
     weight_bits: int | None = None,
     depthwise_bits: int | None = None,
     activation_bits: int | None = None,
-    method: str = "pareto",
+    method: str | Method = "pareto",
     image_scale: float = 1 / 64,
     image_zero_point: int = 128,
     dtype: str = "float32",
@@ -136,7 +136,7 @@ def inv_resnet26(
     weight_bits: int | None = None,
     depthwise_bits: int | None = None,
     activation_bits: int | None = None,
-    method: str = "pareto",
+    method: str | Method = "pareto",
     image_scale: float = 1 / 64,
     image_zero_point: int = 128,
     dtype: str = "float32",

@@ -13,7 +13,12 @@ import numpy as np
 
 from refqnn.core import Module, Param
 from refqnn.geometry import Padding
-from refqnn.networks.methods import Method, activation_quantizer, weight_quantizer
+from refqnn.networks.methods import (
+    Method,
+    activation_quantizer,
+    name_of,
+    weight_quantizer,
+)
 from refqnn.nn import (
     BatchNorm2d,
     Conv2d,
@@ -55,6 +60,7 @@ def builder(make: Callable[Options, Sequential]) -> Callable[Options, Sequential
         call.apply_defaults()
         config = {k: v for k, v in call.arguments.items() if k != "rng"}
         check_sizes(config["width"], config["classes"], config["in_channels"])
+        config["method"] = name_of(config["method"])
         network = make(*args, **options)
         network.config = {"network": make.__name__, **config}
         return network

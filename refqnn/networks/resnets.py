@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from refqnn.core import Module
-from refqnn.networks.methods import activation_quantizer, method_of
+from refqnn.networks.methods import Method, activation_quantizer, method_of
 from refqnn.networks.parts import (
     Choices,
     builder,
@@ -40,7 +40,7 @@ def resnet(
     weight_bits: int | None = None,
     activation_bits: int | None = None,
     shortcut: str = "A",
-    method: str = "pareto",
+    method: str | Method = "pareto",
     image_scale: float = 1 / 64,
     image_zero_point: int = 128,
     dtype: str = "float32",
@@ -51,7 +51,8 @@ def resnet(
     A stage of c channels has ``max(1, int(width * c))``. ``shortcut`` is "A" (no
     parameters) or "B" (1x1 convolution and batch norm where shapes change). ``None``
     bits leave weights or activations in floating point; ``method`` is a name of
-    ``refqnn.networks.methods``. ``rng=None`` draws no weights: a network to count.
+    ``refqnn.networks.methods``, or a ``Method``. ``rng=None`` draws no weights: a
+    network to count.
 
     x: (N, in_channels, H, W)  ->  logits: (N, classes)
 

@@ -13,7 +13,7 @@ Batch norm and ReLU follow every convolution. The stem is 3x3.
 import numpy as np
 
 from refqnn.core import Module
-from refqnn.networks.methods import method_of
+from refqnn.networks.methods import Method, method_of
 from refqnn.networks.parts import (
     Choices,
     builder,
@@ -40,7 +40,7 @@ def separable(
     activation_bits: int | None = None,
     depthwise_fan_in: int = 1,
     depthwise_kernel: int = 3,
-    method: str = "pareto",
+    method: str | Method = "pareto",
     image_scale: float = 1 / 64,
     image_zero_point: int = 128,
     dtype: str = "float32",

@@ -22,7 +22,7 @@ from types import MappingProxyType
 import numpy as np
 
 from refqnn.core import Module
-from refqnn.networks.methods import method_of
+from refqnn.networks.methods import Method, method_of
 from refqnn.networks.parts import (
     Choices,
     builder,
@@ -56,7 +56,7 @@ def vgg(
     activation_bits: int | None = None,
     depthwise_fan_in: int = 1,
     depthwise_kernel: int = 3,
-    method: str = "pareto",
+    method: str | Method = "pareto",
     image_scale: float = 1 / 64,
     image_zero_point: int = 128,
     dtype: str = "float32",

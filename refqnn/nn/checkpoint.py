@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.core import named_buffers, named_params
+from refqnn.core import named_buffers, named_modules, named_params
 from refqnn.files import Unreadable, decode, read_headed, write_npz
 
 FORMAT = "refqnn checkpoint 1"
@@ -47,12 +47,31 @@ class Checkpoint:
 
 
 def of_network(network: Any) -> Checkpoint:
-    """Collect parameters, buffers and configuration of a network, not copied."""
+    """Collect parameters, buffers and configuration of a network, not copied.
+
+    The configuration names the quantizers that are none of this package's, so that
+    ``build`` puts them where they were; an entry ``quantizers`` is there only then.
+    """
+    config = dict(getattr(network, "config", {}))
+    own = own_quantizers(network) if config else {}
     return Checkpoint(
         params={name: p.value for name, p in named_params(network).items()},
         buffers={name: b.value for name, b in named_buffers(network).items()},
-        config=dict(getattr(network, "config", {})),
+        config=config | ({"quantizers": own} if own else {}),
     )
+
+
+def own_quantizers(network: Any) -> dict[str, Any]:
+    """Map dotted names to ``{"kind": class name, "bits": bits or None}``.
+
+    Of the quantizers whose class is defined outside of this package.
+    """
+    return {
+        name: {"kind": type(module).__name__, "bits": getattr(module, "bits", None)}
+        for name, module in named_modules(network)
+        if (name.endswith("weight_quant") or hasattr(module, "encode"))
+        and type(module).__module__.split(".")[0] != "refqnn"
+    }
 
 
 def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:

@@ -17,6 +17,7 @@ more than ``most`` of its size, and no JSON nested deeper than ``DEEPEST``. What
 wrong with the content is one error, ``Unreadable``, which names the file and the place.
 """
 
+from refqnn.files.archives import check_like as check_like
 from refqnn.files.archives import digest as digest
 from refqnn.files.archives import header_entry as header_entry
 from refqnn.files.archives import parse_npz as parse_npz

@@ -198,6 +198,25 @@ def read_npy(path: StrPath) -> Array:
     return array_of(read_bytes(path), os.fspath(path))
 
 
+def check_like(arrays: Mapping[str, Array], want: Mapping[str, Array]) -> None:
+    """Raise ValueError unless every array of ``want`` is there in shape and kind.
+
+    >>> check_like({"x": np.ones(2)}, {"x": np.ones(3)})
+    Traceback (most recent call last):
+        ...
+    ValueError: 'x' must be (3,) of kind 'f', is (2,) of kind 'f'
+    """
+    for name, array in want.items():
+        if name not in arrays:
+            raise ValueError(f"{name!r} is missing")
+        shape, kind = arrays[name].shape, arrays[name].dtype.kind
+        if (shape, kind) != (array.shape, array.dtype.kind):
+            raise ValueError(
+                f"{name!r} must be {array.shape} of kind {array.dtype.kind!r}, "
+                f"is {shape} of kind {kind!r}"
+            )
+
+
 def head_of(name: str, array: Array) -> str:
     """Join name, dtype and shape of an array by spaces."""
     return f"{name} {array.dtype.str} {array.shape}"

@@ -136,6 +136,20 @@ def restore(network: Any, checkpoint: Checkpoint) -> None:
         buffer.value = checkpoint.buffers[name].copy()
 
 
+def restore_generator(rng: np.random.Generator, state: Any, place: str) -> None:
+    """Put back the state of a generator; raise Unreadable for what is none.
+
+    >>> restore_generator(np.random.default_rng(0), {"state": 3}, "a.npz")
+    Traceback (most recent call last):
+        ...
+    refqnn.files.reading.Unreadable: a.npz: no state of a generator: ...
+    """
+    try:
+        rng.bit_generator.state = state
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise Unreadable(f"{place}: no state of a generator: {error!r}") from error
+
+
 def differences(want: Mapping[str, Array], have: Mapping[str, Array]) -> list[str]:
     """Say, one line each, what ``have`` lacks, adds, or holds in another shape.
 
@@ -149,6 +163,9 @@ def differences(want: Mapping[str, Array], have: Mapping[str, Array]) -> list[st
         elif array.shape != have[name].shape:
             there = have[name].shape
             lines.append(f"{name} is {array.shape} in the network, {there} in the file")
-        elif have[name].dtype.kind == "U":
-            lines.append(f"{name} is text in the file")
+        elif have[name].dtype.kind != array.dtype.kind:
+            kinds = f"{array.dtype} in the network, {have[name].dtype} in the file"
+            lines.append(f"{name} is {kinds}")
+        elif array.dtype.kind == "i" and np.any(have[name] < 0):
+            lines.append(f"{name} counts, and is below 0 in the file")
     return lines + [f"{name} is only in the file" for name in have if name not in want]

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 import refqnn
 from refqnn._types import Array, Float, Int
 from refqnn.core import Run, zero_grads
-from refqnn.files import Unreadable, decode, read_lines, write_lines
+from refqnn.files import decode, read_lines, write_lines
 from refqnn.nn import checkpoint as checkpoints
 from refqnn.nn.optim import Optimiser
 from refqnn.nn.resuming import resumable
@@ -213,10 +213,7 @@ class Training:
         content = checkpoints.load(path)
         state = resumable(content, self.batch, images, path)
         before = self.rng.bit_generator.state
-        try:
-            self.rng.bit_generator.state = state.rng
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise Unreadable(f"{path}, state of the generator: {error!r}") from error
+        checkpoints.restore_generator(self.rng, state.rng, str(path))
         try:
             checkpoints.restore(self.network, content)
         except ValueError:

@@ -130,7 +130,7 @@ def test_bad_tables_raise(tmp_path):
         with pytest.raises(ValueError, match=r"is not a|is no JSON"):
             load_table(path)
     path.write_text('{"format": "other"}')
-    with pytest.raises(ValueError, match="is of format 'other'"):
+    with pytest.raises(ValueError, match="is not a 'refqnn latency table 1'"):
         load_table(path)
     for wrong in ({"repeats": 0}, {"batch": 0}):
         with pytest.raises(ValueError, match="repeats and batch must be positive"):

@@ -8,8 +8,9 @@ input; any other has ``0000/NAME``, ``0001/NAME``, ... for its calls.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from refqnn._types import Array
@@ -30,7 +31,14 @@ from refqnn.conformance.judge.confirm import Answered, Evidence
 from refqnn.conformance.judge.identification import Identification
 from refqnn.conformance.judge.identify import conclude
 from refqnn.conformance.judge.questions import BadAnswer, as_vector, remaining
-from refqnn.files import Unreadable, header_entry, read_headed, read_npz, write_npz
+from refqnn.files import (
+    Unreadable,
+    decode,
+    header_entry,
+    read_headed,
+    read_npz,
+    write_npz,
+)
 
 FORMAT = "refqnn probes 1"
 #: entries that confirm, of an elementwise family
@@ -40,6 +48,15 @@ ENTRIES = 1500
 POOL, LEAST = 200, 6
 #: how many of them visit a region
 TIMES = 3
+
+
+class Header(msgspec.Struct):
+    """The JSON of a file of probes, beside its format."""
+
+    family: str
+    probes: list[int]
+    confirming: Annotated[int, msgspec.Meta(ge=0)] = 0
+    where: dict[str, int] = {}
 
 
 def write_probes(
@@ -258,6 +275,10 @@ def part(known: Table, given: Mapping[str, Array], i: int, name: str) -> Array:
 def read_header(path: str | PathLike[str]) -> dict[str, Any]:
     """Return the header of a file of probes; raise ValueError if it is none."""
     header, _ = read_headed(path, FORMAT)
-    if header.get("family") not in FAMILIES:
-        raise Unreadable(f"{path} asks about no family: {header.get('family')!r:.60}")
+    decode(header, Header, f"{path}, its header")
+    if header["family"] not in FAMILIES:
+        raise Unreadable(f"{path} asks about no family: {header['family']!r:.60}")
+    count = len(table(header["family"]).probes)
+    if not all(0 <= probe < count for probe in header["probes"]):
+        raise Unreadable(f"{path}: probes must lie in [0, {count})")
     return header

@@ -18,14 +18,23 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from refqnn._types import Array
 from refqnn.conformance.choices.families import Family, Inputs, family_of
 from refqnn.conformance.reach.packs import Pack, generate
-from refqnn.files import Unreadable, parse_object
+from refqnn.files import Unreadable, decode, parse_object
 
 FORMAT = "stream 1"
+
+
+class Header(msgspec.Struct):
+    """The first line, beside its format."""
+
+    family: str
+    profile: str
+    digest: str
 
 
 class Call(NamedTuple):
@@ -83,11 +92,12 @@ def read(source: Iterable[str]) -> tuple[Pack, dict[str, Array]]:
             "the first line is not the header of refqnn generate --stream: an "
             "implementation passes it through"
         )
+    head = decode(rows[0], Header, "line 1")
     try:
-        pack = generate(rows[0]["family"], profile=rows[0]["profile"])
-    except (KeyError, TypeError, ValueError) as error:
+        pack = generate(head.family, profile=head.profile)
+    except (KeyError, ValueError) as error:
         raise Unreadable(f"the header names no pack: {error}") from error
-    if rows[0].get("digest") != pack.manifest()["digest"]:
+    if head.digest != pack.manifest()["digest"]:
         raise Unreadable("the header is of a pack that this version does not generate")
     return pack, assembled(pack, rows[1:])
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from refqnn._types import Array
 from refqnn.conformance.traces.record import Record, Trace
+from refqnn.files import Unreadable
 
 CONFORMS, MISMATCH, NOTHING_CHECKED = 0, 1, 3
 #: differences that a report counts one by one, the most frequent ones
@@ -143,6 +144,8 @@ def bisect(
     for name, want in reference.tensors.items():
         if name not in theirs:
             continue
+        if want.dtype.kind not in "biuf":
+            raise Unreadable(f"the reference {name!r} holds {want.dtype}, no numbers")
         got = np.asarray(theirs[name])
         found.misfits.extend(misfits(name, want, got, any_dtype=any_dtype))
         if got.shape != want.shape or got.dtype.kind not in "biuf":
@@ -212,22 +215,30 @@ def histogram(want: Array, got: Array) -> dict[int, int]:
 def reproduction(reference: Trace, name: str, at: tuple[int, ...]) -> str:
     """Return the call that gives one code from its accumulators.
 
-    Of an accumulator, the name of the constants and of the input that it sums.
+    Of an accumulator, the name of the constants and of the input that it sums. Empty
+    where the manifest lacks a number that the call needs.
     """
     record = reference.manifest.get(name, {})
-    if record.get("kind") == "accumulator":
-        used = ", ".join(record.get("constants", [])) or "no weights"
-        return f"sum of {record['inputs'][0]} with {used}, output {list(at)}"
-    read = [reference.tensors.get(source) for source in record.get("inputs", [])]
-    if not read or any(acc is None for acc in read):
+    try:
+        if record.get("kind") == "accumulator":
+            used = ", ".join(record.get("constants", [])) or "no weights"
+            return f"sum of {record['inputs'][0]} with {used}, output {list(at)}"
+        return requantization(reference, record, at)
+    except (KeyError, IndexError):
         return ""
-    accs = [int(acc[at]) for acc in read if acc is not None]
+
+
+def requantization(reference: Trace, record: Record, at: tuple[int, ...]) -> str:
+    """Return the call of refqnn.integer; KeyError or IndexError for unknown numbers."""
+    accs = [int(reference.tensors[source][at]) for source in record["inputs"]]
     keys = ("multiplier", "skip_multiplier")[: len(accs)]
     channel = at[1] if len(record["multiplier"]) > 1 else 0
     pairs = [
         f"np.array({acc}), {record[key][channel]}"
-        for acc, key in zip(accs, keys, strict=True)
+        for acc, key in zip(accs, keys, strict=False)
     ]
+    if not pairs:
+        return ""
     called = "requantize" if len(accs) == 1 else "requantize_add"
     rounding = record.get("rounding", "half_up")
     return (

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
+import msgspec
 import numpy as np
 
 import refqnn
@@ -24,12 +25,35 @@ from refqnn._types import Array
 from refqnn.deploy import IntegerNetwork
 from refqnn.deploy.operations import OperationStep, RealStep
 from refqnn.deploy.steps import ImageStep, PoolStep, ResidualStep, Step, Sum
-from refqnn.files import Unreadable, read_headed, write_npz
+from refqnn.files import Unreadable, decode, read_headed, write_npz
 
 FORMAT = "refqnn trace 1"
 Record = dict[str, Any]
+Rows = list[tuple[str, Record]]
 #: the former name of ``refqnn.files.Unreadable``
 UnreadableError = Unreadable
+
+
+class Known(msgspec.Struct):
+    """What a record of a manifest may hold, of the fields that something reads."""
+
+    layer: str = ""
+    kind: str = ""
+    inputs: list[str] = []
+    constants: list[str] = []
+    multiplier: list[int] = []
+    skip_multiplier: list[int] = []
+    shift: list[int] = []
+    zero_point: int = 0
+    q_min: int = 0
+    q_max: int = 0
+    rounding: str = ""
+
+
+def known(record: Record, path: str | os.PathLike[str]) -> bool:
+    """Raise Unreadable where a field of a record is of another kind; else True."""
+    decode(record, Known, f"{path}, its manifest")
+    return True
 
 
 @final
@@ -57,9 +81,10 @@ class Trace:
         """
         try:
             header, entries = read_headed(path, None)
-            manifest = dict(header.get("manifest", []))
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except OSError as error:
             raise Unreadable(f"{path} is no trace: {error}") from error
+        rows = decode(header.get("manifest", []), Rows, f"{path}, its manifest")
+        manifest = {name: record for name, record in rows if known(record, path)}
         found = Trace({}, {}, manifest)
         for entry, array in entries.items():
             kind, _, name = entry.partition("/")

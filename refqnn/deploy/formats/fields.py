@@ -16,6 +16,7 @@ import numpy as np
 
 import refqnn
 from refqnn._types import Int
+from refqnn.cost import signed_bits
 from refqnn.deploy.build import output_shape
 from refqnn.deploy.fold import Grid, accumulator_range, check_sums
 from refqnn.deploy.operations import (
@@ -126,15 +127,12 @@ def check_grid(name: str, grid: Grid) -> None:
 def check_computing(step: Computing, earlier: Mapping[str, Step]) -> None:
     """Raise where the numbers of a step do not fit those of its sources."""
     source = source_of(step.name, step.source, earlier)
-    channels = 1 if isinstance(step, PoolStep) else len(step.sum.w)
-    check_multipliers(step, channels)
     if isinstance(step, PoolStep):
-        check_zero_point(step.name, step.x_zero_point, source)
-        shape = source.shape[:1]
-        if len(source.shape) != 3:
-            raise ValueError(f"{step.name} reads planes, is given {source.shape}")
+        channels, shape = 1, pool_shape(step, source)
     else:
         shape = sum_shape(step.sum, source)
+        channels = shape[0]
+    check_multipliers(step, channels)
     if isinstance(step, ResidualStep):
         skip = source_of(step.name, step.skip_source, earlier)
         beside = skip_shape(step.skip, skip)
@@ -242,9 +240,34 @@ def sum_shape(total: Sum, source: Step) -> Shape:
     check_sums(name, w, total.x_zero_point)
     bias, f = total.bias.astype(np.int64), total.fraction_bits.astype(np.int64)
     low, high = accumulator_range(w, source.grid)
-    if np.any((low << f) + bias < INT32_MIN) or np.any((high << f) + bias > INT32_MAX):
+    ends = np.array([(low << f) + bias, (high << f) + bias])
+    if ends.min() < INT32_MIN or ends.max() > INT32_MAX:
         raise ValueError(f"{name}: sums and bias leave int32")
+    check_accumulator(name, total, int(np.abs(ends).max()))
+    if not 1 <= total.weight_bits <= 8:
+        raise ValueError(
+            f"{name}.weight_bits must lie in [1, 8], got {total.weight_bits}"
+        )
     return output_shape(name, w, at, total.groups, source.shape)
+
+
+def pool_shape(step: PoolStep, source: Step) -> Shape:
+    """Return the shape of pooled sums; raise where they could leave int32."""
+    if len(source.shape) != 3:
+        raise ValueError(f"{step.name} reads planes, is given {source.shape}")
+    check_zero_point(step.name, step.x_zero_point, source)
+    channels, h, w = source.shape
+    check_accumulator(step.name, step, h * w * source.grid.magnitude())
+    return (channels,)
+
+
+def check_accumulator(name: str, total: Sum | PoolStep, largest: int) -> None:
+    """Raise unless the bits that are stated hold the largest accumulator."""
+    least, bits = signed_bits(largest), total.accumulator_bits
+    if not least <= bits <= 32:
+        raise ValueError(
+            f"{name}.accumulator_bits must lie in [{least}, 32], got {bits}"
+        )
 
 
 def skip_shape(skip: Sum | Shortcut, source: Step) -> Shape:

@@ -39,6 +39,7 @@ from refqnn.deploy.formats.onnx_read import (
     grid_of,
     read_model,
     read_node,
+    refuse_malformed,
     rename,
     start,
     store,
@@ -78,10 +79,12 @@ def import_onnx(made: Any, *, until: str | None = None) -> IntegerNetwork:
     """
     if isinstance(made, str | os.PathLike):
         made = read_model(made)
-    reader = start(made)
+    with refuse_malformed("the model"):
+        reader = start(made)
     outputs = [output.name for output in made.graph.output]
     for proto in made.graph.node:
-        read_operator(reader, proto)
+        with refuse_malformed(f"{proto.op_type} (node {proto.name!r})"):
+            read_operator(reader, proto)
         if until is not None and until in (proto.name, *proto.output):
             outputs = list(proto.output[:1])
             break

@@ -8,7 +8,8 @@ an array of numbers
 import importlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -103,6 +104,21 @@ class Reader:
     opset: int
     values: dict[str, Any] = field(default_factory=dict)
     steps: dict[str, Step] = field(default_factory=dict)
+
+
+@contextmanager
+def refuse_malformed(what: str) -> Iterator[None]:
+    """Raise ValueError where a model lacks what its operators need.
+
+    Nothing in a model is declared: inputs, attributes and tensors may be left out, or
+    be of any type, and the package onnx raises its own kinds of errors for them.
+    """
+    try:
+        yield
+    except ValueError:
+        raise
+    except Exception as error:  # whatever the package onnx raises
+        raise ValueError(f"{what} is malformed: {error!r:.200}") from error
 
 
 def read_model(path: str | os.PathLike[str]) -> Any:

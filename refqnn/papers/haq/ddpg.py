@@ -25,6 +25,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from refqnn._types import Array, Float
+from refqnn.files import check_like
 from refqnn.papers.haq.actor_critic import (
     Actor,
     Critic,
@@ -199,7 +200,10 @@ class Agent:
         return named | {"counts": np.array(counts), "baseline": np.array(baseline)}
 
     def restore(self, arrays: Mapping[str, Array]) -> None:
-        """Put back what ``arrays`` returned."""
+        """Put back what ``arrays`` returned; ValueError for other shapes and names."""
+        check_like(arrays, self.arrays())
+        if np.any(arrays["counts"] < 0):
+            raise ValueError(f"counts must be at least 0, got {arrays['counts']}")
 
         def part(name: str, like: tuple[Array, ...]) -> list[Array]:
             return [np.array(arrays[f"{name}/{i}"]) for i in range(len(like))]

@@ -13,7 +13,7 @@ from typing import Any, final
 import numpy as np
 
 from refqnn._types import Array, Float, Int
-from refqnn.files import read_headed, write_npz
+from refqnn.files import Unreadable, read_headed, write_npz
 from refqnn.papers.haq.environment import Problem, size_ratio
 
 FORMAT = "refqnn HAQ search 1"
@@ -100,7 +100,24 @@ def load(
             raise ValueError(
                 f"{path} is of another search: {name} {header.get(name)} and {value}"
             )
-    parts = [arrays[f"trace/{name}"] for name in ("proposed", "policies", "accuracies")]
+    layers = len(trace.problem.layers)
+    shapes = {"proposed": (layers,), "policies": (layers,), "accuracies": ()}
+    parts = [
+        evaluations(path, arrays.get(f"trace/{name}"), shape)
+        for name, shape in shapes.items()
+    ]
+    if len({len(part) for part in parts}) != 1:
+        raise Unreadable(f"{path}: policies and accuracies differ in number")
     for proposed, policy, accuracy in zip(*parts, strict=True):
         trace.add(proposed, policy, accuracy)
     return arrays, header
+
+
+def evaluations(path: str | Path, array: Array | None, shape: tuple[int, ...]) -> Array:
+    """Return one entry an evaluation; raise Unreadable for another shape, and text."""
+    if array is None or array.shape[1:] != shape or array.dtype.kind not in "if":
+        given = "nothing" if array is None else f"{array.dtype} {array.shape}"
+        raise Unreadable(f"{path}: evaluations must be (E, {shape}), has {given}")
+    if not array.ndim:
+        raise Unreadable(f"{path}: evaluations must be (E, {shape}), has one number")
+    return array

@@ -22,12 +22,15 @@ import tqdm
 from threadpoolctl import threadpool_limits
 
 from refqnn._types import Float, Int
+from refqnn.files import Unreadable, decode
+from refqnn.nn.checkpoint import restore_generator
 from refqnn.papers.haq.ddpg import Agent, Settings, new_agent
 from refqnn.papers.haq.environment import Problem, bits_of, states
 from refqnn.papers.haq.finetune import Evaluate
 from refqnn.papers.haq.record import Trace, fingerprint, load, save
 
 RELEASED = Settings()
+State = dict[str, Any]
 
 
 def search(
@@ -51,12 +54,18 @@ def search(
     fixed = states(problem.layers, order=order)
     draws, learning = streams(seed)
     agent = new_agent(fixed.shape[1], len(fixed), settings, rng=learning)
+    place = f"{checkpoint}, its generators"
     trace = Trace(problem)
     header = fingerprint(problem, "ddpg", seed, order=order, settings=settings)
     if checkpoint is not None and Path(checkpoint).exists():
-        arrays, state = load(checkpoint, header, trace)
-        agent.restore(arrays)
-        draws.bit_generator.state, learning.bit_generator.state = state["generators"]
+        arrays, content = load(checkpoint, header, trace)
+        try:
+            agent.restore(arrays)
+        except ValueError as error:
+            raise Unreadable(f"{checkpoint}: {error}") from error
+        states_of = decode(content.get("generators"), tuple[State, State], place)
+        for generator, state in zip((draws, learning), states_of, strict=True):
+            restore_generator(generator, state, place)
     with threadpool_limits(1, user_api="blas"):
         for number in bar(len(trace.policies), episodes, progress):
             episode(trace, agent, fixed, evaluate, number, draws, learning)

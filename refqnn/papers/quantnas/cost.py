@@ -12,15 +12,17 @@ The first two grow with every gene. Measured times need not. A genotype outside 
 space raises ValueError.
 """
 
+import math
 import os
 import platform
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import numpy as np
 
-from refqnn.files import Unreadable, read_json, write_json
+from refqnn.files import Unreadable, decode, read_json, write_json
 from refqnn.papers.quantnas.space import (
     Genotype,
     LayerShape,
@@ -58,6 +60,13 @@ def key_of(layer: LayerShape) -> str:
     return f"{c} to {o}, kernel {k}, stride {layer.stride}, {n} x {n}"
 
 
+class Table(msgspec.Struct):
+    """The JSON of a latency table, beside its format."""
+
+    seconds: dict[str, Annotated[float, msgspec.Meta(ge=0)]]
+    provenance: dict[str, Any]
+
+
 class LatencyTable(NamedTuple):
     """Seconds for one image of every kind of layer, and how they were measured."""
 
@@ -81,14 +90,13 @@ class LatencyTable(NamedTuple):
 
 def load_table(path: str | os.PathLike[str]) -> LatencyTable:
     """Read what ``save`` wrote; raise ValueError for anything else."""
-    try:
-        content = read_json(path)
-        if content["format"] != FORMAT:
-            raise Unreadable(f"{path} is of format {content['format']!r}")
-        seconds = {key: float(value) for key, value in content["seconds"].items()}
-        return LatencyTable(seconds, dict(content["provenance"]))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise Unreadable(f"{path} is not a {FORMAT!r}") from error
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise Unreadable(f"{path} is not a {FORMAT!r}")
+    table = decode(content, Table, f"{path} is not a {FORMAT!r}")
+    if not all(math.isfinite(seconds) for seconds in table.seconds.values()):
+        raise Unreadable(f"{path}: seconds must be finite")
+    return LatencyTable(table.seconds, table.provenance)
 
 
 def layer_kinds(space: Space) -> list[LayerShape]:

@@ -45,6 +45,7 @@ SETTINGS = (
 READS = r"(?:^|_)(?:a|act|acts|activation|in|input|x)(?:_|\d|$)"
 SIDE = r"(?:a|act|activation|in|input|x|w|weight)"
 GIVES = r"activation_post_process|output_quant|act_quant"
+ACTS = r"act|relu|quan|q\d*$|lsq|pact|nonlin|stem|pool|add|skip|out|after"
 LAST = r"add|skip|out|after"
 
 
@@ -141,6 +142,8 @@ def of_block(part: str, quantizers: list[str]) -> str:
     >>> of_block("act", ["a"]), of_block("act", ["a", "b"])
     ('a', '')
     """
+    if not re.match(ACTS, part):
+        return ""
     number = re.search(r"(\d+)$", part)
     if number and 1 <= int(number[1]) <= len(quantizers):
         return quantizers[int(number[1]) - 1]

@@ -116,26 +116,37 @@ def sort_tensors(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Split tensors into those of weights, under our names, and the others.
 
-    Raises ValueError where two of them have one place, and for an unknown name of ours.
+    Raises ValueError where two of them have one place.
     """
-    theirs, known = torch_names(network), spellings(network)
-    leaves = {f"{known[at]}.{leaf}": name for name in theirs
-              for at, _, leaf in [theirs[name].rpartition(".")]}  # fmt: skip
-    leaves |= {name: name for name in theirs}
+    ours_of, weights = leaf_namer(network), weights_of(network).keys()
     ours: dict[str, Array] = {}
     others: dict[str, Array] = {}
-    said: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for name, array in tensors.items():
-        there = canonical(renamed(name, names))
-        if is_setting(there):
+        here = ours_of(renamed(name, names))
+        if is_setting(here) and here not in weights:
             continue
-        layer, _, leaf = there.rpartition(".")
-        here = leaves.get(f"{known.get(layer, layer)}.{leaf}", there)
-        if here in said:
-            raise ValueError(f"{said[here]} and {name} have one place, {here}")
-        said[here] = name
-        (ours if here in theirs else others)[here] = np.asarray(array)
+        if here in sources:
+            raise ValueError(f"{sources[here]} and {name} have one place, {here}")
+        sources[here] = name
+        (ours if here in weights else others)[here] = np.asarray(array)
     return ours, others
+
+
+def leaf_namer(network: Any) -> Callable[[str], str]:
+    """Make the function from a name of a file to ours, or to torchvision's spelling."""
+    theirs, known = torch_names(network), spellings(network)
+    leaves = {name: name for name in theirs}
+    for name, there in theirs.items():
+        layer, _, leaf = there.rpartition(".")
+        leaves[f"{known[layer]}.{leaf}"] = name
+
+    def ours_of(name: str) -> str:
+        there = canonical(name)
+        layer, _, leaf = there.rpartition(".")
+        return leaves.get(f"{known.get(layer, layer)}.{leaf}", there)
+
+    return ours_of
 
 
 def renamed(name: str, names: Names | None) -> str:

@@ -1,0 +1,214 @@
+"""A module of PyTorch beside a network: agreement, and the first layer that differs."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+
+from refqnn.core import named_modules, walk
+from refqnn.networks import resnet
+from refqnn.nn import load_state_dict
+from refqnn.testing import compare_module
+
+torch = pytest.importorskip("torch", reason="needs the optional package torch")
+F = torch.nn.functional
+
+
+class Step(torch.nn.Module):
+    """A learned step, as ports of LSQ write it."""
+
+    def __init__(self, low, high, *, batch):
+        super().__init__()
+        self.low, self.high, self.batch = low, high, batch
+        self.s = torch.nn.Parameter(torch.tensor(0.1))
+
+    def forward(self, x):
+        count = x[0].numel() if self.batch else x.numel()
+        g = 1 / math.sqrt(count * self.high)
+        s = self.s * g + (self.s - self.s * g).detach()
+        u = x / s
+        ends = (torch.full_like(u, self.low), torch.full_like(u, self.high))
+        c = torch.where(u <= self.low, ends[0], torch.where(u >= self.high, ends[1], u))
+        return s * (c + (c.round() - c).detach())
+
+
+class QConv(torch.nn.Conv2d):
+    def __init__(self, *args, **options):
+        super().__init__(*args, bias=False, **options)
+        self.quan_w_fn = Step(-8, 7, batch=False)
+
+    def forward(self, x):
+        return F.conv2d(x, self.quan_w_fn(self.weight), None, self.stride, self.padding)
+
+
+class Block(torch.nn.Module):
+    def __init__(self, i, o, stride):
+        super().__init__()
+        self.conv1 = QConv(i, o, 3, stride=stride, padding=1)
+        self.bn1, self.act1 = torch.nn.BatchNorm2d(o), Step(0, 15, batch=True)
+        self.conv2 = QConv(o, o, 3, padding=1)
+        self.bn2, self.act2 = torch.nn.BatchNorm2d(o), Step(0, 15, batch=True)
+        self.downsample = torch.nn.Identity()
+        if stride > 1:
+            conv = QConv(i, o, 1, stride=stride)
+            self.downsample = torch.nn.Sequential(conv, torch.nn.BatchNorm2d(o))
+
+    def forward(self, x):
+        h = self.act1(F.relu(self.bn1(self.conv1(x))))
+        return self.act2(F.relu(self.bn2(self.conv2(h)) + self.downsample(x)))
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(1, 4, 3, padding=1, bias=False)
+        self.bn1, self.act = torch.nn.BatchNorm2d(4), Step(0, 15, batch=True)
+        for i, (inputs, outputs) in enumerate([(4, 4), (4, 8), (8, 16)], 1):
+            setattr(self, f"layer{i}", torch.nn.Sequential(
+                Block(inputs, outputs, 1 if i == 1 else 2)))  # fmt: skip
+        self.fc = torch.nn.Linear(16, 10)
+
+    def forward(self, x):
+        h = self.act(F.relu(self.bn1(self.conv1(x))))
+        return self.fc(self.layer3(self.layer2(self.layer1(h))).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def both():
+    torch.manual_seed(0)
+    module = Net()
+    with torch.no_grad():
+        for name, part in module.named_modules():
+            if isinstance(part, QConv):
+                part.quan_w_fn.s.fill_(2 * part.weight.abs().mean() / math.sqrt(7))
+            if isinstance(part, torch.nn.BatchNorm2d):
+                part.bias.uniform_(-0.3, 0.3)
+                part.weight.uniform_(0.5, 1.5)
+            if name.endswith("act2"):
+                part.s.fill_(0.2)
+    network = resnet(
+        8, width=0.25, method="lsq", weight_bits=4, activation_bits=4, shortcut="B",
+        rng=np.random.default_rng(0),
+    )  # fmt: skip
+    load_state_dict(network, {k: v.numpy() for k, v in module.state_dict().items()})
+    return module, network
+
+
+IMAGES = np.random.default_rng(1).integers(0, 256, (6, 1, 12, 12)).astype(np.uint8)
+
+
+def turned(module, name, change):
+    """A copy whose part ``name`` gives what ``change`` makes of its gradient."""
+
+    class Change(torch.autograd.Function):
+        @staticmethod
+        def forward(_ctx, y):
+            return y.clone()
+
+        @staticmethod
+        def backward(_ctx, dy):
+            return change(dy)
+
+    return replaced(module, name, lambda self, x: Change.apply(plain_of(self)(self, x)))
+
+
+def plain_of(part):
+    return type(part).__mro__[1].forward
+
+
+def replaced(module, name, forward):
+    """A copy whose part ``name`` has another forward."""
+    other = copy.deepcopy(module)
+    part = other.get_submodule(name)
+    part.__class__ = type("Replaced", (type(part),), {"forward": forward})
+    return other
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_both_sides_agree(both, training):
+    module, network = both
+    before = {name: leaf.value.copy() for name, leaf in walk(network)}
+    result = compare_module(module, network, IMAGES, training=training)
+    assert result.agrees, str(result)
+    kinds = [row.kind for row in result.rows]
+    assert kinds.count("value") == 62
+    assert kinds.count("output") == kinds.count("gradient of output") == 37
+    assert kinds.count("gradient") == len(list(module.parameters()))
+    for name, leaf in walk(network):
+        np.testing.assert_array_equal(leaf.value, before[name])
+    assert all(p.grad is None for p in module.parameters())
+    assert "gradient: 44 of 44 agree" in str(result)
+
+
+@pytest.mark.parametrize(
+    ("change", "mistake"),
+    [
+        (lambda dy: 2 * dy, "a factor of 2"),
+        (lambda dy: -dy, "the sign is turned"),
+        (lambda dy: 0 * dy, "it is zero"),
+    ],
+)
+@pytest.mark.parametrize("name", ["layer2.0.bn1", "layer1.0.act2", "fc"])
+def test_the_first_gradient_that_differs(both, name, change, mistake):
+    module, network = both
+    result = compare_module(turned(module, name, change), network, IMAGES)
+    first = result.first
+    assert first.kind == "gradient"
+    assert first.theirs.startswith(name)
+    assert mistake in first.diagnosis
+    assert all(not row.diagnosis for row in result.rows if row.kind == "output")
+
+
+def test_the_first_output_that_differs(both):
+    module, network = both
+    other = copy.deepcopy(module)
+    other.layer2[0].bn2.eps = 1e-3
+    first = compare_module(other, network, IMAGES).first
+    assert (first.kind, first.theirs) == ("output", "layer2.0.bn2")
+    other = copy.deepcopy(module)
+    other.layer2[0].conv2.stride = (2, 2)
+    other.layer2[0].downsample[0].stride = (4, 4)
+    first = compare_module(other, network, IMAGES).first
+    assert (first.kind, first.theirs) == ("output", "layer2.0.conv2")
+    assert "its shape is (6, 8, 3, 3), not (6, 8, 6, 6)" in first.diagnosis
+
+
+def test_values_differ_first_and_what_is_not_compared(both):
+    module, network = both
+    other = copy.deepcopy(module)
+    with torch.no_grad():
+        other.layer3[0].act1.s.mul_(2)
+    other.extra = torch.nn.Parameter(torch.zeros(2))
+    result = compare_module(other, network, IMAGES)
+    assert (result.first.kind, result.first.theirs) == ("value", "layer3.0.act1.s")
+    assert "a factor of 2" in result.first.diagnosis
+    assert result.not_compared == ("extra",)
+    assert not result.agrees
+    del module
+
+
+def test_a_gradient_of_a_step_without_its_factor(both):
+    module, network = both
+
+    def unscaled(self, x):
+        u = x / self.s
+        c = torch.where(
+            u <= self.low,
+            torch.full_like(u, self.low),
+            torch.where(u >= self.high, torch.full_like(u, self.high), u),
+        )
+        return self.s * (c + (c.round() - c).detach())  # fmt: skip
+
+    name = "layer1.0.conv2.quan_w_fn"
+    first = compare_module(replaced(module, name, unscaled), network, IMAGES).first
+    assert (first.kind, first.theirs) == ("gradient", f"{name}.s")
+    weights = module.layer1[0].conv2.weight.numel()
+    assert f"a factor of {math.sqrt(weights * 7):.6g}" in first.diagnosis
+
+
+def test_a_module_of_other_names_is_refused(both):
+    _, network = both
+    with pytest.raises(ValueError, match="no layer of the module has a counterpart"):
+        compare_module(torch.nn.Sequential(torch.nn.Flatten()), network, IMAGES)
+    assert dict(named_modules(network))

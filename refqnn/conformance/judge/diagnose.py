@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, final
 
+from refqnn.conformance.choices.equivalents import why_equivalent
 from refqnn.conformance.choices.families import (
     Choices,
     Family,
@@ -18,6 +19,7 @@ from refqnn.conformance.choices.families import (
     Outputs,
     family_of,
 )
+from refqnn.conformance.choices.mutants import unseen_mutants
 from refqnn.conformance.choices.semantics import Semantics, named
 from refqnn.conformance.judge.arguments import complete
 from refqnn.conformance.judge.calls import as_outputs, compare_calls, pairs
@@ -25,7 +27,7 @@ from refqnn.conformance.judge.compare import Comparison
 from refqnn.conformance.judge.confirm import Answered
 from refqnn.conformance.judge.hints import hints
 from refqnn.conformance.judge.patterns import moved, near_ties, structural
-from refqnn.conformance.judge.reproduce import smallest
+from refqnn.conformance.judge.reproduce import numbers, smallest
 from refqnn.conformance.judge.search import (
     Explanation,
     Search,
@@ -37,6 +39,8 @@ from refqnn.conformance.judge.search import (
 
 #: explanations that are shown
 SHOWN = 3
+#: numbers of data on which mistakes are tried
+MOST_NUMBERS = 50_000
 #: share of the outputs from which on a variant is called near
 NEAR = 0.2
 #: columns of an explanation
@@ -58,6 +62,8 @@ class Diagnosis:
     #: further inputs that separate the first class
     deciding: int = 0
     structure: tuple[str, ...] = ()
+    #: mistakes that data which conforms cannot see
+    mistakes: tuple[str, ...] = ()
     #: the mismatch with the smallest input, and the call that computes what is wanted
     smallest: str = ""
     reproduce: str = ""
@@ -127,6 +133,7 @@ class Diagnosis:
                 for each in self.explanations
             ],
             "unseen": {axis: list(values) for axis, values in self.unseen.items()},
+            "mistakes": list(self.mistakes),
             "structure": list(self.structure),
             "smallest": self.smallest,
             "reproduce": self.reproduce,
@@ -162,6 +169,9 @@ class Diagnosis:
         if others:
             axes = "; ".join(f"{a}: {' or '.join(v)}" for a, v in self.unseen.items())
             lines.append(f"fits      {len(others)} other functions, too: {axes}")
+        if self.mistakes:
+            few = ", ".join(self.mistakes[:SHOWN])
+            lines.append(f"blind to  {len(self.mistakes)} mistakes, as {few}")
         return lines
 
     def family_default(self) -> Choices:
@@ -259,13 +269,29 @@ def diagnose(
         deciding_inputs(of, result.fits) if result.complete else 1,
     )
     if comparison.conforms:
-        return whole
+        return replace(whole, mistakes=unseen_mistakes(of, choices, calls))
     least = smallest(of, choices, calls, got, want)
     return replace(
         whole,
         structure=tuple(recognised(of, choices, calls, got, want, result)),
         smallest=least.told,
         reproduce=least.call,
+    )
+
+
+def unseen_mistakes(
+    family: Family, declared: Choices, calls: Sequence[Inputs]
+) -> tuple[str, ...]:
+    """Return the mutants of refqnn's own semantics that some calls cannot see.
+
+    Not of other semantics, nor of more numbers than MOST_NUMBERS.
+    """
+    if dict(declared) != family.default or sum(map(numbers, calls)) > MOST_NUMBERS:
+        return ()
+    return tuple(
+        mutant
+        for mutant in unseen_mutants(family.name, calls)
+        if not why_equivalent(family.name, mutant)
     )
 
 

@@ -241,23 +241,35 @@ def of_mask(
     name: str, calls: Sequence[Inputs], got: Sequence[Array], want: Sequence[Array]
 ) -> list[str]:
     """Say where a gradient passes that should not, or is stopped, and on which side."""
-    passed, stopped, xs_wrong, xs_right = True, True, [], []
+    kinds: set[bool] = set()
+    sides: set[str] = set()
     for call, g, w in zip(calls, got, want, strict=True):
         dy = next((call[k] for k in GRADIENTS if k in call), None)
         x = call.get("x")
         if dy is None or x is None or np.shape(x) != g.shape or np.shape(dy) != g.shape:
             return []
         wrong = ~np.isclose(g, w, rtol=1e-5, atol=1e-9)
-        passed &= bool(np.all((w[wrong] == 0) & np.isclose(g[wrong], dy[wrong])))
-        stopped &= bool(np.all(g[wrong] == 0))
-        xs_wrong.append(np.asarray(x)[wrong])
-        xs_right.append(np.asarray(x)[~wrong & (w != 0)])
-    bad, good = np.concatenate(xs_wrong), np.concatenate(xs_right)
-    if not bad.size or passed == stopped:
+        if not wrong.any():
+            continue
+        passed = bool(np.all((w[wrong] == 0) & np.isclose(g[wrong], dy[wrong])))
+        if not passed and np.any(g[wrong] != 0):
+            return []
+        kinds.add(passed)
+        inside = np.asarray(x)[~wrong & (w != 0)]
+        sides.add(side_of(np.asarray(x)[wrong], inside))
+    if len(kinds) != 1:
         return []
-    side = ""
-    if good.size:
-        above, below = bad.min() >= good.max(), bad.max() <= good.min()
-        side = " above" if above else " below" if below else " on both sides"
-    told = "passes where it should be stopped" if passed else "is stopped"
+    told = "passes where it should be stopped" if kinds.pop() else "is stopped"
+    side = sides.pop() if len(sides) == 1 else " on both sides"
     return [f"{name}: {told}{side} -> mask"]
+
+
+def side_of(wrong: Array, inside: Array) -> str:
+    """Say on which side of others some values lie.
+
+    >>> side_of(np.array([7, 9]), np.array([-2, 6]))
+    ' above'
+    """
+    if not inside.size or wrong.min() >= inside.max():
+        return " above"
+    return " below" if wrong.max() <= inside.min() else " on both sides"

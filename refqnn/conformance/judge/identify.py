@@ -101,10 +101,12 @@ def weigh(
         ],
     )
     seen = Evidence(family, [*asked.answered, *arrays], evidence.refused)
+    refusals = [known.probes[p] for p, a in decision.answers.items() if REFUSED in a]
+    looked_at = [*seen.answered, *(Answered(call, {}) for call in refusals)]
     about: dict[str, Any] = {
         "confirmed": evidence.total,
         "regions": evidence.regions,
-        "unseen": seen.unseen(subject),
+        "unseen": replace(seen, answered=looked_at).unseen(subject),
     }
     if evidence.broken:
         left = conclude(known, (), decision.asked, complaint=evidence.broken)

@@ -226,7 +226,8 @@ def invalid(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:  # noqa:
             got = judge.asked(call)
         except Broken:
             raise
-        except Exception:  # noqa: BLE001, S112 - any error is the right answer
+        except Exception:  # noqa: BLE001 - any error is the right answer
+            judge.evidence.answered.append(Answered(call, {}))
             continue
         if not refused(got):
             values = {k: v.tolist() for k, v in got.items()}

@@ -27,4 +27,4 @@ def run(options: Namespace) -> Answer:
     lines = [f"wrote {folder}: {n} cases" for folder, n in written.items()]
     code = CONFORMS if written else NOTHING
     answer = {"packs": written, "unread": dict(suite.unread), "exit_code": code}
-    return answer, "\n".join([*lines, suite.told()]).strip()
+    return answer, "\n".join([*lines, suite.reasons()]).strip()

@@ -49,5 +49,5 @@ def score_goldens(path: str) -> Answer:
         "unread": dict(suite.unread),
         "exit_code": code,
     }
-    lines = [*map(str, scores), suite.told()]
+    lines = [*map(str, scores), suite.reasons()]
     return answer, "\n".join(line for line in lines if line)

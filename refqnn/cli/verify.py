@@ -47,7 +47,7 @@ def run(options: Namespace) -> Answer:
     checked = sum(c.total for c in compared)
     good = all(c.conforms for c in compared)
     code = (CONFORMS if good else MISMATCH) if checked else NOTHING
-    why = None if good or not checked else pack_verify.diagnosed(pack, outputs)
+    why = None if good or not checked else pack_verify.diagnose_pack(pack, outputs)
     answer = {
         "conforms": good and checked > 0,
         "checked": checked,
@@ -55,4 +55,4 @@ def run(options: Namespace) -> Answer:
         "diagnosis": None if why is None else why.as_dict(),
         "exit_code": code,
     }
-    return answer, pack_verify.listed(compared, why)
+    return answer, pack_verify.report(compared, why)

@@ -27,7 +27,7 @@ from refqnn.conformance import (
     identify,
     verify,
 )
-from refqnn.conformance.carry.child import isolated
+from refqnn.conformance.carry.child import isolate
 from refqnn.conformance.carry.messages import decode, receive, send
 from refqnn.conformance.carry.words import one_line
 from refqnn.conformance.choices.semantics import Semantics
@@ -137,9 +137,9 @@ def test_answers_by_name_stay_named():
 
 
 def test_a_child_is_not_put_into_another():
-    with Child(lambda x: x) as child, isolated(child) as same:
+    with Child(lambda x: x) as child, isolate(child) as same:
         assert same is child
-    with isolated(len, in_process=True) as same:
+    with isolate(len, in_process=True) as same:
         assert same is len
 
 

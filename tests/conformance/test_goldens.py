@@ -109,10 +109,12 @@ def test_parameters_of_tosa_may_be_files(tmp_path, rng):
     shift = told["meta"]["data_gen"]["tensors"]["const-1"].pop("fixed_data_info")
     np.save(tmp_path / "a" / "shift.npy", np.int8(shift["data"]))
     path.write_text(json.dumps(told))
-    assert "const-1 is neither fixed data nor a file" in goldens.read(tmp_path).told()
+    assert (
+        "const-1 is neither fixed data nor a file" in goldens.read(tmp_path).reasons()
+    )
     told["ifm_name"].append("const-1")
     path.write_text(json.dumps(told))
-    assert "ValueError" in goldens.read(tmp_path).told()  # a name without a file
+    assert "ValueError" in goldens.read(tmp_path).reasons()  # a name without a file
     told["ifm_file"].append("shift.npy")
     path.write_text(json.dumps(told))
     (golden,) = goldens.read(tmp_path).goldens
@@ -133,7 +135,7 @@ def test_what_is_no_rescale_is_said(tmp_path, rng):
     suite = goldens.read(tmp_path)
     assert suite.goldens == ()
     assert list(suite.unread) == ["a", "b", "c", "d"]
-    lines = suite.told()
+    lines = suite.reasons()
     assert "run the reference model first" in lines
     assert "a failure is expected" in lines
     assert "operator ADD: only RESCALE is read" in lines
@@ -416,7 +418,7 @@ def test_what_is_not_judged_is_said(tmp_path, kind, change, told):
     arrays = [x] if kind == "Relu" else [x, np.ones((1, 1, 2, 2), np.int8)]
     y = np.ones((1, 1, 2, 2), np.int32)
     directory(tmp_path / "a", kind, arrays, y, **change)
-    assert told in goldens.read(tmp_path).told()
+    assert told in goldens.read(tmp_path).reasons()
 
 
 def test_garbage_in_a_directory_is_said(tmp_path):

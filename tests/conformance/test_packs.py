@@ -328,10 +328,10 @@ def test_outputs_of_a_pack_are_diagnosed():
         ]
         for c in pack.cases
     }
-    found = pack_verify.diagnosed(pack, answers)
+    found = pack_verify.diagnose_pack(pack, answers)
     assert found.best.variants[0]["requantize"] == "trunc"
-    assert pack_verify.diagnosed(pack, {}) is None
-    told = pack_verify.listed(pack_verify.verify(pack, answers), found)
+    assert pack_verify.diagnose_pack(pack, {}) is None
+    told = pack_verify.report(pack_verify.verify(pack, answers), found)
     assert "requantize = trunc" in told
     assert f"/ {len(pack.cases)} cases conform" in told
 

@@ -71,7 +71,7 @@ def from_ctypes(
 
 
 def resolve(path: str | os.PathLike[str]) -> str:
-    """Return the whole path of a file; raise ValueError where there is none."""
+    """Return the absolute path of a file; raise ValueError where it does not exist."""
     whole = Path(path).resolve()
     if not whole.is_file():
         raise ValueError(f"there is no file {os.fspath(path)}")
@@ -127,7 +127,9 @@ def from_onnx(
     in_process: bool = False,
     seconds: float = 10.0,
 ) -> Function:
-    """Return an ONNX model as a function; inputs are fed by these names, "" is none.
+    """Return an ONNX model as a function of its inputs in the order of ``names``.
+
+    An argument whose name is "" is not fed to the model.
 
     The session is made in a child process, unless ``in_process``.
     """
@@ -174,7 +176,7 @@ def from_command(
 
 
 def run(command: Sequence[str], seconds: float) -> None:
-    """Run a command; raise Broken with its last words.
+    """Run a command; raise Broken, quoting its last line of output, where it fails.
 
     What it prints goes to a file that is thrown away, of which the last line is read.
     When the time is over its whole process group ends.

@@ -167,7 +167,7 @@ class Child:
 
 def serve(function: Function, link: socket.socket, printed: int) -> None:
     """Say "ready", then answer calls until the other end closes."""
-    faulthandler.disable()  # a crash is told in one line
+    faulthandler.disable()  # a crash is reported in one line
     end_with_parent()
     for standard in (1, 2):
         os.dup2(printed, standard)
@@ -186,10 +186,10 @@ def serve(function: Function, link: socket.socket, printed: int) -> None:
 
 
 @contextmanager
-def isolated(
+def isolate(
     function: Function, seconds: float = 10.0, *, in_process: bool = False
 ) -> Iterator[Function]:
-    """Yield the function, in a child process unless asked otherwise, or in one already.
+    """Yield the function in a child process; itself where asked, or if it is a Child.
 
     A ``Child`` keeps its own time limit.
     """

@@ -28,7 +28,7 @@ class Box(NamedTuple):
 
 
 def version(runtime: str) -> str | None:
-    """Return the installed version of a distribution, None if there is none."""
+    """Return the installed version of a distribution, None if it is not installed."""
     try:
         return metadata.version(runtime)
     except metadata.PackageNotFoundError:
@@ -38,12 +38,12 @@ def version(runtime: str) -> str | None:
 def numpy_quantize(
     x: Float, scale: Any, zero_point: int, q_min: int, q_max: int
 ) -> Array:
-    """Return what one writes in NumPy: clip(rint(x / scale) + zero_point)."""
+    """clip(rint(x / scale) + zero_point), as programs in NumPy usually write it"""
     return np.clip(np.rint(x / np.asarray(scale)) + zero_point, q_min, q_max)
 
 
 def itself(fn: Function) -> Function:
-    """Return the function: it needs no making."""
+    """Return ``fn`` itself, as a maker of functions that take no preparation."""
     return fn
 
 

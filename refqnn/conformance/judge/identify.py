@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.conformance.carry.child import isolated
+from refqnn.conformance.carry.child import isolate
 from refqnn.conformance.carry.words import one_line
 from refqnn.conformance.choices.families import (
     REFUSED,
@@ -247,7 +247,7 @@ def verify(
     choices = of_family.choices(semantics)
     calls = [of_family.draw(rng, max(inputs // PARTS, 1)) for _ in range(PARTS)]
     try:
-        with isolated(fn, seconds, in_process=in_process) as called:
+        with isolate(fn, seconds, in_process=in_process) as called:
             got = [as_outputs(of_family, called(*call.values())) for call in calls]
     except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
         return Comparison(family, 0, 0, error=one_line(error))

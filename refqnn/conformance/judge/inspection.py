@@ -36,7 +36,7 @@ from refqnn.conformance.judge.subject import (
     Subject,
     Unfit,
 )
-from refqnn.conformance.reach.packs import refused
+from refqnn.conformance.reach.packs import is_refused
 
 #: random calls of a check, and elements of each
 CALLS, ELEMENTS = 5, 500
@@ -229,7 +229,7 @@ def invalid(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:  # noqa:
         except Exception:  # noqa: BLE001 - any error is the right answer
             judge.evidence.answered.append(Answered(call, {}))
             continue
-        if not refused(got):
+        if not is_refused(got):
             values = {k: v.tolist() for k, v in got.items()}
             return len(asked), f"must be refused: {literals(call)}   got {values}"
     return len(asked) or -1, ""

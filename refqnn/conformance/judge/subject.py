@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.conformance.carry.child import Child, isolated
+from refqnn.conformance.carry.child import Child, isolate
 from refqnn.conformance.carry.messages import as_arrays
 from refqnn.conformance.carry.words import one_line
 from refqnn.conformance.choices.families import Family, Inputs, Outputs
@@ -260,7 +260,7 @@ def subject_of(
     positional, keywords = taken(whole, names)
     careful = Careful(whole, positional, keywords)
     here = in_process or (isinstance(function, Child) and function.start == "spawn")
-    with isolated(careful, seconds, in_process=here) as called:
+    with isolate(careful, seconds, in_process=here) as called:
         yield Subject(family, called, (*positional, *keywords), supports)
 
 

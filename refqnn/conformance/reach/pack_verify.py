@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.conformance.carry.child import isolated
+from refqnn.conformance.carry.child import isolate
 from refqnn.conformance.choices.families import Family, Outputs, family_of
 from refqnn.conformance.judge.calls import Broken, as_outputs, stack_scalar_calls
 from refqnn.conformance.judge.compare import Comparison, compare, unlike
 from refqnn.conformance.judge.diagnose import Diagnosis, diagnose
-from refqnn.conformance.reach.packs import Case, Pack, refused
+from refqnn.conformance.reach.packs import Case, Pack, is_refused
 
 #: cases that are described one by one
 SHOWN = 3
@@ -27,17 +27,17 @@ def verify(pack: Pack, outputs: Mapping[str, Array]) -> list[Comparison]:
     return [
         compare_case(of, case, outputs)
         for case in pack.cases
-        if not refusable(case) or answered(case, outputs)
+        if not refusable(case) or has_answers(case, outputs)
     ]
 
 
 def refusable(case: Case) -> bool:
-    """Return whether no answer is a right one."""
+    """Say whether an error, or no answer at all, is right for a case."""
     return case.result == "invalid" or case.may_be_refused
 
 
-def answered(case: Case, outputs: Mapping[str, Array]) -> bool:
-    """Return whether there is any output of a case."""
+def has_answers(case: Case, outputs: Mapping[str, Array]) -> bool:
+    """Say whether at least one output of a case is there."""
     return any(f"{case.name}/{name}" in outputs for name in case.outputs)
 
 
@@ -49,36 +49,38 @@ def compare_case(of: Family, case: Case, outputs: Mapping[str, Array]) -> Compar
     if first.conforms or first.error:
         return first
     others = (compare_outputs(of, case, o, outputs) for o in case.alternatives)
-    return next((found for found in others if found.conforms), first)
+    return next((comparison for comparison in others if comparison.conforms), first)
 
 
 def compare_outputs(
     of: Family, case: Case, wanted: Outputs, outputs: Mapping[str, Array]
 ) -> Comparison:
     """Compare every output of a case with what is wanted, the first that differs."""
-    found = Comparison(case.name, 0, 0, error="no outputs")
+    comparison = Comparison(case.name, 0, 0, error="no outputs")
     for name, want in wanted.items():
         key = f"{case.name}/{name}"
         if key not in outputs:
             return Comparison(key, 0, 0, error="missing")
         bound = of.close * (1 + np.abs(want)) if case.policy == "bound" else None
-        found = compare(outputs[key], want, name=key, policy=case.policy, bound=bound)
-        if not found.conforms:
-            return found
-    return found
+        comparison = compare(
+            outputs[key], want, name=key, policy=case.policy, bound=bound
+        )
+        if not comparison.conforms:
+            return comparison
+    return comparison
 
 
 def answers(
     pack: Pack, function: Any, *, in_process: bool = False, seconds: float = 10.0
 ) -> dict[str, Array]:
-    """Return what a function answers to every case, named ``CASE/NAME``.
+    """Call a function with every case; return its outputs, named ``CASE/NAME``.
 
     An exception is no answer where the case may be refused. The function runs in a
     child process, ``seconds`` for each case, unless ``in_process``.
     """
     of = family_of(pack.family)
-    found: dict[str, Array] = {}
-    with isolated(function, seconds, in_process=in_process) as called:
+    answered: dict[str, Array] = {}
+    with isolate(function, seconds, in_process=in_process) as called:
         for case in pack.cases:
             try:
                 outputs = as_outputs(of, called(*case.inputs.values()))
@@ -86,12 +88,12 @@ def answers(
                 if isinstance(error, Broken) or not refusable(case):
                     raise
                 continue
-            if not refused(outputs):
-                found |= {f"{case.name}/{key}": v for key, v in outputs.items()}
-    return found
+            if not is_refused(outputs):
+                answered |= {f"{case.name}/{key}": v for key, v in outputs.items()}
+    return answered
 
 
-def diagnosed(pack: Pack, outputs: Mapping[str, Array]) -> Diagnosis | None:
+def diagnose_pack(pack: Pack, outputs: Mapping[str, Array]) -> Diagnosis | None:
     """Say which variants explain the outputs of the cases that can be compared."""
     of = family_of(pack.family)
     whole = [c for c in pack.cases if c.result == "valid" and fits(c, outputs)]
@@ -112,8 +114,8 @@ def fits(case: Case, outputs: Mapping[str, Array]) -> bool:
     )
 
 
-def listed(comparisons: Sequence[Comparison], why: Diagnosis | None = None) -> str:
-    """Return the comparisons that fail, the first of them in full, and what explains.
+def report(comparisons: Sequence[Comparison], why: Diagnosis | None = None) -> str:
+    """Write the first comparisons that fail, and the diagnosis of all cases together.
 
     The last line counts the cases that conform.
     """
@@ -122,5 +124,7 @@ def listed(comparisons: Sequence[Comparison], why: Diagnosis | None = None) -> s
     lines = [str(c) for c in bad[:SHOWN]]
     if len(bad) > SHOWN:
         lines.append(f"and {len(bad) - SHOWN} more cases")
-    told = [] if why is None else [f"all cases together\n{why}"]
-    return "\n".join([*lines, *told, f"{good} / {len(comparisons)} cases conform"])
+    explanation = [] if why is None else [f"all cases together\n{why}"]
+    return "\n".join(
+        [*lines, *explanation, f"{good} / {len(comparisons)} cases conform"]
+    )

@@ -71,22 +71,22 @@ class Pack:
 
     def arrays(self) -> dict[str, Array]:
         """Return every array under its name in the file."""
-        found: dict[str, Array] = {}
+        arrays: dict[str, Array] = {}
         for case in self.cases:
             for name, value in case.inputs.items():
-                found[f"{case.name}/in/{name}"] = little_endian(np.asarray(value))
+                arrays[f"{case.name}/in/{name}"] = little_endian(np.asarray(value))
             for place, outputs in (
                 ("out", case.outputs),
                 *((f"also/{k}", other) for k, other in enumerate(case.alternatives)),
             ):
                 for name, value in outputs.items():
                     at = f"{case.name}/{place}/{name}"
-                    found[at] = little_endian(np.asarray(value))
-        return found
+                    arrays[at] = little_endian(np.asarray(value))
+        return arrays
 
     def manifest(self) -> dict[str, Any]:
-        """Return what the manifest says, with the digest of it all."""
-        told: dict[str, Any] = {
+        """Return the manifest as JSON holds it, digest included."""
+        entries: dict[str, Any] = {
             "format": "refqnn pack",
             "version": VERSION,
             "family": self.family,
@@ -95,11 +95,11 @@ class Pack:
             "open": list(self.open),
             "cases": [row_of(case) for case in self.cases],
         }
-        return told | {"digest": digest(self.arrays(), told)}
+        return entries | {"digest": digest(self.arrays(), entries)}
 
 
 def row_of(case: Case) -> dict[str, Any]:
-    """Return what the manifest says of a case."""
+    """Return the row of a case in the manifest: names, policy, result, deviations."""
     return {
         "name": case.name,
         "inputs": list(case.inputs),
@@ -133,8 +133,8 @@ def digest(
     >>> digest({"a": np.int8([1])}) == digest({"a": np.int16([1])})
     False
     """
-    told = {k: v for k, v in (manifest or {}).items() if k != "digest"}
-    text = json.dumps(told, sort_keys=True) + "\n"
+    entries = {k: v for k, v in (manifest or {}).items() if k != "digest"}
+    text = json.dumps(entries, sort_keys=True) + "\n"
     plain = {name: little_endian(array) for name, array in arrays.items()}
     return f"sha256:{files.digest(text, plain, head_of)}"
 
@@ -176,7 +176,7 @@ def case_of(
     call: Inputs,
     unsaid: Sequence[str] = (),
 ) -> Case:
-    """Return a case: what the semantics answers, and which deviations answer else.
+    """Return a case: outputs of the semantics, and the deviations that differ.
 
     Whatever an answer to one of the axes ``unsaid`` gives is acceptable.
     """
@@ -188,13 +188,13 @@ def case_of(
             continue
         if axis not in unsaid:
             reveals.append(f"{axis} = {value}")
-        elif refused(other):
+        elif is_refused(other):
             refusable = True
         elif all(differs(of, other, known) for known in accepted):
             accepted.append(other)
     policy = "bound" if of.close else "exact"
     result = "acceptable" if accepted or refusable else "valid"
-    result = "invalid" if refused(outputs) else result
+    result = "invalid" if is_refused(outputs) else result
     return Case(
         name, call, outputs, policy, tuple(reveals), result, tuple(accepted), refusable
     )
@@ -210,8 +210,8 @@ def single_deviations(
                 yield axis, value
 
 
-def refused(outputs: Outputs) -> bool:
-    """Return whether an element is declared an error."""
+def is_refused(outputs: Outputs) -> bool:
+    """Say whether an output holds the mark of an element that must be refused."""
     return any(bool(np.any(a == REFUSED)) for a in outputs.values())
 
 
@@ -221,7 +221,7 @@ def differs(of: Family, got: Outputs, want: Outputs) -> bool:
 
 
 def score(pack: Pack) -> tuple[int, list[dict[str, str]]]:
-    """Return how many variants a pack detects, and those that it does not.
+    """Count the variants under which some case fails; list those under which none does.
 
     Variants that are provably the pack's own semantics, or differ from it on open axes
     alone, do not count.
@@ -230,18 +230,18 @@ def score(pack: Pack) -> tuple[int, list[dict[str, str]]]:
     accepted = {axis: pack.semantics[axis] for axis in pack.open}
     mine = of.canonical(pack.semantics)
     others = [v for v in of.variants() if of.canonical({**v, **accepted}) != mine]
-    missed = [v for v in others if not detected(of, pack, v)]
+    missed = [v for v in others if not is_detected(of, pack, v)]
     return len(others) - len(missed), missed
 
 
-def detected(of: Family, pack: Pack, variant: Mapping[str, str]) -> bool:
-    """Return whether some case fails under a variant."""
+def is_detected(of: Family, pack: Pack, variant: Mapping[str, str]) -> bool:
+    """Say whether some case fails under a variant."""
     return any(fails(of, case, variant) for case in reversed(pack.cases))
 
 
 def fails(of: Family, case: Case, variant: Mapping[str, str]) -> bool:
-    """Return whether a variant answers a case in none of the ways that are right."""
+    """Say whether a variant's outputs equal neither the outputs nor an alternative."""
     got = of.evaluate(variant, **case.inputs)
-    if case.may_be_refused and refused(got):
+    if case.may_be_refused and is_refused(got):
         return False
     return all(differs(of, got, want) for want in (case.outputs, *case.alternatives))

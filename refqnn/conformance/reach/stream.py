@@ -47,7 +47,7 @@ class Call(NamedTuple):
 
 
 def header(pack: Pack) -> dict[str, Any]:
-    """Return what the first line says."""
+    """Return the first line: the pack's family, profile and digest."""
     return {
         "refqnn": FORMAT,
         "family": pack.family,
@@ -77,12 +77,12 @@ def lines(pack: Pack) -> Iterator[str]:
     """Yield the lines of a pack."""
     yield json.dumps(header(pack))
     for number, call in enumerate(calls(pack)):
-        told = {k: np.asarray(v).tolist() for k, v in call.inputs.items()}
-        yield json.dumps({"call": number} | told)
+        arguments = {k: np.asarray(v).tolist() for k, v in call.inputs.items()}
+        yield json.dumps({"call": number} | arguments)
 
 
 def read(source: Iterable[str]) -> tuple[Pack, dict[str, Array]]:
-    """Return the pack that a stream answers, and its outputs named ``CASE/NAME``.
+    """Read answers to a stream: its pack, and the outputs named ``CASE/NAME``.
 
     Raises Unreadable, naming the line, for what is no answer.
     """
@@ -99,7 +99,7 @@ def read(source: Iterable[str]) -> tuple[Pack, dict[str, Array]]:
         raise Unreadable(f"the header names no pack: {error}") from error
     if head.digest != pack.manifest()["digest"]:
         raise Unreadable("the header is of a pack that this version does not generate")
-    return pack, assembled(pack, rows[1:])
+    return pack, assemble(pack, rows[1:])
 
 
 def objects(number: int, line: str) -> dict[str, Any]:
@@ -107,14 +107,14 @@ def objects(number: int, line: str) -> dict[str, Any]:
     return parse_object(line, f"line {number}")
 
 
-def assembled(pack: Pack, rows: Iterable[Mapping[str, Any]]) -> dict[str, Array]:
-    """Return the answers by case and name; elements become arrays again."""
+def assemble(pack: Pack, rows: Iterable[Mapping[str, Any]]) -> dict[str, Array]:
+    """Join answers to arrays named ``CASE/NAME``; leave out incomplete ones."""
     asked = calls(pack)
     answers = by_number(rows, len(asked))
     shapes = {
         c.name: {k: np.shape(v) for k, v in c.outputs.items()} for c in pack.cases
     }
-    found: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     for number, call in enumerate(asked):
         for name in shapes[call.case]:
             value = answers.get(number, {}).get(name)
@@ -122,12 +122,14 @@ def assembled(pack: Pack, rows: Iterable[Mapping[str, Any]]) -> dict[str, Array]
                 continue
             array = as_array(number, value)
             if call.element is None:
-                found[f"{call.case}/{name}"] = array
+                parts[f"{call.case}/{name}"] = array
             else:
-                found.setdefault(f"{call.case}/{name}", {})[call.element] = array
+                parts.setdefault(f"{call.case}/{name}", {})[call.element] = array
     return {
-        key: value if isinstance(value, np.ndarray) else joined(value, shapes, key)
-        for key, value in found.items()
+        key: value
+        if isinstance(value, np.ndarray)
+        else join_elements(value, shapes, key)
+        for key, value in parts.items()
         if isinstance(value, np.ndarray) or whole(value, shapes, key)
     }
 
@@ -136,15 +138,15 @@ def by_number(
     rows: Iterable[Mapping[str, Any]], count: int
 ) -> dict[int, Mapping[str, Any]]:
     """Return the rows by the number of their call, each number once."""
-    found: dict[int, Mapping[str, Any]] = {}
+    rows_by_number: dict[int, Mapping[str, Any]] = {}
     for row in rows:
         number = row.get("call")
         if type(number) is not int or not 0 <= number < count:
             raise Unreadable(f"call {number!r} is none of 0 to {count - 1}")
-        if number in found:
+        if number in rows_by_number:
             raise Unreadable(f"call {number} is answered twice")
-        found[number] = row
-    return found
+        rows_by_number[number] = row
+    return rows_by_number
 
 
 def as_array(number: int, value: Any) -> Array:
@@ -167,8 +169,8 @@ def whole(elements: Mapping[int, Array], shapes: Shapes, key: str) -> bool:
     return len(elements) == int(np.prod(shapes[case][name]))
 
 
-def joined(elements: Mapping[int, Array], shapes: Shapes, key: str) -> Array:
-    """Return the elements of a case in their shape."""
+def join_elements(elements: Mapping[int, Array], shapes: Shapes, key: str) -> Array:
+    """Join the elements of one output, by place, to its array."""
     case, _, name = key.partition("/")
     flat = np.array([elements[i].item() for i in sorted(elements)])
     return flat.reshape(shapes[case][name])

@@ -56,7 +56,7 @@ class Difference:
         read = ", ".join(f"{k}{a.shape}" for k, a in self.inputs.items())
         lines = [
             f"{self.name}  MISMATCH  {self.different} / {self.elements} ({share})",
-            f"channels   {shortened(self.channels)}",
+            f"channels   {shorten(self.channels)}",
             f"layer      {self.layer}",
             f"first      [{place}]  want {self.want}  got {self.got}",
             f"lsb        {counts or 'not integers'}",
@@ -133,7 +133,7 @@ def bisect(
     ('pool', (1,), {0: 1, 1: 1}, 1)
     """
     theirs = other.tensors if isinstance(other, Trace) else other
-    found = Bisection(
+    seen = Bisection(
         [],
         None,
         [name for name in reference.tensors if name not in theirs],
@@ -147,14 +147,14 @@ def bisect(
         if want.dtype.kind not in "biuf":
             raise Unreadable(f"the reference {name!r} holds {want.dtype}, no numbers")
         got = np.asarray(theirs[name])
-        found.misfits.extend(misfits(name, want, got, any_dtype=any_dtype))
+        seen.misfits.extend(misfits(name, want, got, any_dtype=any_dtype))
         if got.shape != want.shape or got.dtype.kind not in "biuf":
             continue
         parted = np.not_equal(want, got)
-        found.compared.append(Compared(name, want.size, int(parted.sum())))
+        seen.compared.append(Compared(name, want.size, int(parted.sum())))
         if first is None and parted.any():
             first = difference(reference, name, got)
-    return Bisection(found.compared, first, found.missing, found.extra, found.misfits)
+    return Bisection(seen.compared, first, seen.missing, seen.extra, seen.misfits)
 
 
 def misfits(name: str, want: Array, got: Array, *, any_dtype: bool) -> list[str]:
@@ -248,10 +248,10 @@ def requantization(reference: Trace, record: Record, at: tuple[int, ...]) -> str
     )
 
 
-def shortened(numbers: list[int]) -> str:
-    """Return a list with its middle left out.
+def shorten(numbers: list[int]) -> str:
+    """Write the first eight numbers, and "..." for those left out.
 
-    >>> shortened([1, 2]), shortened(list(range(20)))
+    >>> shorten([1, 2]), shorten(list(range(20)))
     ('1, 2', '0, 1, 2, 3, 4, 5, 6, 7, ...')
     """
     return ", ".join([*map(str, numbers[:8]), *(["..."] if len(numbers) > 8 else [])])

@@ -85,14 +85,14 @@ class Trace:
             raise Unreadable(f"{path} is no trace: {error}") from error
         rows = decode(header.get("manifest", []), Rows, f"{path}, its manifest")
         manifest = {name: record for name, record in rows if known(record, path)}
-        found = Trace({}, {}, manifest)
+        loaded = Trace({}, {}, manifest)
         for entry, array in entries.items():
             kind, _, name = entry.partition("/")
             if kind == "constant":
-                found.constants[name] = array  # type: ignore[index] # a dict until it is returned
+                loaded.constants[name] = array  # type: ignore[index] # a dict until it is returned
             else:
-                found.tensors[name if kind == "tensor" else entry] = array  # type: ignore[index] # a dict until it is returned
-        return found
+                loaded.tensors[name if kind == "tensor" else entry] = array  # type: ignore[index] # a dict until it is returned
+        return loaded
 
 
 def trace(network: IntegerNetwork, x: Array, backend: Any = refqnn) -> Trace:
@@ -117,15 +117,15 @@ def trace(network: IntegerNetwork, x: Array, backend: Any = refqnn) -> Trace:
     manifest: dict[str, Record] = {}
     constants: dict[str, Array] = {}
     for step in network.steps:
-        manifest |= described(step)
+        manifest |= describe_tensors(step)
         constants |= constants_of(step)
     for name, array in tensors.items():
         manifest[name] |= {"shape": list(array.shape), "dtype": array.dtype.name}
     return Trace(tensors, constants, {name: manifest[name] for name in tensors})
 
 
-def described(step: Step) -> dict[str, Record]:
-    """Return what is known of the tensors of a step, by their names."""
+def describe_tensors(step: Step) -> dict[str, Record]:
+    """Describe the tensors of a step by name: layer, kind, inputs, grid, rescaling."""
     grid = step.grid
     codes: Record = {
         "layer": step.name,
@@ -152,7 +152,7 @@ def described(step: Step) -> dict[str, Record]:
 
 
 def operation_record(step: OperationStep | RealStep) -> Record:
-    """Return the operation of a step, its inputs and what is chosen in it."""
+    """Describe a step without sums: its inputs, operation and scalar options."""
     record: Record = {"inputs": list(step.sources)}
     if isinstance(step, RealStep):
         return record | {"operation": [instruction[0] for instruction in step.program]}
@@ -161,7 +161,7 @@ def operation_record(step: OperationStep | RealStep) -> Record:
 
 
 def sum_record(step: Step, source: str, total: Any) -> Record:
-    """Return what is known of accumulators: what one step of them is worth."""
+    """Describe accumulators: scale, zero-point, constants and window of the sum."""
     record = {
         "layer": step.name,
         "kind": "accumulator",
@@ -182,18 +182,18 @@ def sum_record(step: Step, source: str, total: Any) -> Record:
 
 
 def constants_of(step: Step) -> dict[str, Array]:
-    """Return the integers a step computes with."""
+    """Return the constants of a step by name: weights, biases, multipliers, shifts."""
     if isinstance(step, ImageStep):
         return {}
     if isinstance(step, OperationStep | RealStep):
         held = step.constants if isinstance(step, RealStep) else step.options
         arrays = {k: v for k, v in held.items() if isinstance(v, np.ndarray)}
         return {f"{step.name}.{k}": v for k, v in arrays.items()}
-    found = {f"{step.name}.{k}": getattr(step, k) for k in ("multiplier", "shift")}
+    constants = {f"{step.name}.{k}": getattr(step, k) for k in ("multiplier", "shift")}
     if isinstance(step, ResidualStep):
-        found[f"{step.name}.skip_multiplier"] = step.skip_multiplier
+        constants[f"{step.name}.skip_multiplier"] = step.skip_multiplier
     for total in (getattr(step, "sum", None), getattr(step, "skip", None)):
         if isinstance(total, Sum):
             for k in ("w", "bias", "fraction_bits"):
-                found[f"{total.name}.{k}"] = getattr(total, k)
-    return found
+                constants[f"{total.name}.{k}"] = getattr(total, k)
+    return constants

@@ -44,7 +44,7 @@ class Layer(NamedTuple):
 
 
 def read_headers(folder: Path) -> Layer:
-    """Read the headers that ``test_data.h`` includes; all of them if there is none."""
+    """Read the headers that ``test_data.h`` includes; all where it is missing."""
     texts = [COMMENT.sub(" ", f.read_text("utf-8", "replace")) for f in sources(folder)]
     named: dict[str, Array] = {}
     for text in texts:

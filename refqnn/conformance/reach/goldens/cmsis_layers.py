@@ -96,7 +96,7 @@ def product_of(layer: Layer) -> Product:
 
 
 def biases_of(parts: Mapping[str, Array], out: int) -> Int:
-    """Return the biases, zeros where there are none."""
+    """Return the biases, zeros for a layer without: (O,) int64."""
     biases = parts.get("biases", np.zeros(0))
     return (biases if biases.size else np.zeros(out)).astype(np.int64)
 

@@ -39,12 +39,12 @@ class Call(NamedTuple):
 
     def array(self, place: int, default: Any = None) -> Array:
         """Return an input; raise Unread where it is missing and has no default."""
-        found = self.inputs[place] if place < len(self.inputs) else None
-        if found is None:
+        value = self.inputs[place] if place < len(self.inputs) else None
+        if value is None:
             if default is None:
                 raise Unread(f"input {place} is missing")
             return np.asarray(default)
-        return found.array
+        return value.array
 
     def ends(self) -> tuple[int, int]:
         """Return the range of the output."""
@@ -93,7 +93,7 @@ def quantize_linear(call: Call) -> Golden:
     """x, scale, [zero_point]"""
     ends, x = call.ends(), call.array(0)
     scale, zero = (
-        lifted(call.array(place, default), x, call.attributes)
+        broadcastable(call.array(place, default), x, call.attributes)
         for place, default in ((1, None), (2, np.zeros_like(call.array(1), np.int64)))
     )
     if x.dtype.kind != "f" or scale.dtype.kind != "f":
@@ -112,7 +112,7 @@ def dequantize_linear(call: Call) -> Golden:
     """q, scale, [zero_point]"""
     q = call.array(0)
     scale, zero = (
-        lifted(call.array(place, default), q, call.attributes)
+        broadcastable(call.array(place, default), q, call.attributes)
         for place, default in ((1, None), (2, np.zeros_like(call.array(1), np.int64)))
     )
     if q.dtype.kind not in "iu":
@@ -121,8 +121,8 @@ def dequantize_linear(call: Call) -> Golden:
     return Golden("", "dequantize", inputs, {"y": call.output.array})
 
 
-def lifted(v: Array, x: Array, attributes: Mapping[str, Any]) -> Array:
-    """Return parameters of a tensor, of an axis or of blocks so that they broadcast."""
+def broadcastable(v: Array, x: Array, attributes: Mapping[str, Any]) -> Array:
+    """Repeat or reshape parameters, per tensor, axis or block, to broadcast with x."""
     block, axis = attributes.get("block_size", 0), attributes.get("axis", 1)
     if block:
         repeated = np.repeat(v, block, axis)
@@ -148,7 +148,7 @@ def qlinear_conv(call: Call) -> Golden:
         accumulator="int64",
     )
     real = np.broadcast_to(ratio(call, (1, 4, 6)).ravel(), out)[:, None, None]
-    return scaled(call, acc, real, 7)
+    return requantization_by(call, acc, real, 7)
 
 
 def qlinear_matmul(call: Call) -> Golden:
@@ -157,7 +157,7 @@ def qlinear_matmul(call: Call) -> Golden:
         call.array(place).astype(np.int64) - call.array(place + 2).astype(np.int64)
         for place in (0, 3)
     )
-    return scaled(call, a @ b, ratio(call, (1, 4, 6)), 7)
+    return requantization_by(call, a @ b, ratio(call, (1, 4, 6)), 7)
 
 
 def ratio(call: Call, places: tuple[int, int, int]) -> Float:
@@ -166,8 +166,8 @@ def ratio(call: Call, places: tuple[int, int, int]) -> Float:
     return np.asarray(x * w / y)
 
 
-def scaled(call: Call, acc: Int, real: Float, zero: int) -> Golden:
-    """Return the requantization by a real number for each channel."""
+def requantization_by(call: Call, acc: Int, real: Float, zero: int) -> Golden:
+    """Make the golden of requantize: sums ``acc`` by one real number a channel."""
     multiplier, shift = integer.quantize_multiplier(real.astype(np.float64))
     z = call.array(zero).item()
     y = call.output.array

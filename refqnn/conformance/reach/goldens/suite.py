@@ -31,7 +31,7 @@ from refqnn.conformance.reach.goldens.golden import Golden, Unread
 from refqnn.conformance.reach.packs import Case, Pack, differs
 from refqnn.files import Unreadable
 
-#: what a variant says to a case: the recorded outputs, others, or an error
+#: a variant gives the recorded outputs of a case, gives others, or raises
 GIVES, DIFFERS, REFUSES = "gives", "differs", "refuses"
 Reader = Callable[[Path], Golden]
 
@@ -39,19 +39,19 @@ Reader = Callable[[Path], Golden]
 @final
 @dataclass(frozen=True)
 class Suite:
-    """What was read, and what was not, with the reason."""
+    """Goldens that were read; files that were not, with the reason."""
 
     goldens: tuple[Golden, ...]
     unread: Mapping[str, str] = field(default_factory=dict)
 
     def groups(self) -> dict[tuple[str, str], list[Golden]]:
         """Return the goldens by family and by what they declare."""
-        found: dict[tuple[str, str], list[Golden]] = {}
+        groups: dict[tuple[str, str], list[Golden]] = {}
         for golden in self.goldens:
-            found.setdefault((golden.family, golden.declared), []).append(golden)
-        return found
+            groups.setdefault((golden.family, golden.declared), []).append(golden)
+        return groups
 
-    def told(self) -> str:
+    def reasons(self) -> str:
         """Return the reasons why files were not read, the most frequent first."""
         counts = Counter(self.unread.values()).most_common()
         first = {why: name for name, why in reversed([*self.unread.items()])}
@@ -72,7 +72,7 @@ class Sight(NamedTuple):
 @final
 @dataclass(frozen=True)
 class Score:
-    """What the cases of one family can see; ``str`` is a table."""
+    """How many cases of one family fail under each answer; ``str`` is a table."""
 
     family: str
     declared: str
@@ -118,8 +118,8 @@ class Score:
             *(f"  not recorded by it: {name}" for name in self.unexplained),
         ]
         for axis, value, seen in self.sights:
-            told = "" if seen else "   no case sees it"
-            lines.append(f"  {axis:18} {value:24} {seen} / {self.cases}{told}")
+            note = "" if seen else "   no case sees it"
+            lines.append(f"  {axis:18} {value:24} {seen} / {self.cases}{note}")
         lines += [f"  {line}" for line in str(self.blind_to).splitlines()]
         return "\n".join(lines)
 
@@ -158,15 +158,15 @@ def read(path: str | os.PathLike[str]) -> Suite:
 
 
 def score(suite: Suite) -> list[Score]:
-    """Return what the cases of each family see."""
-    return [scored(goldens) for goldens in suite.groups().values()]
+    """Count, family by family, how many cases fail under every other answer."""
+    return [score_group(goldens) for goldens in suite.groups().values()]
 
 
-def scored(goldens: Sequence[Golden]) -> Score:
-    """Find who recorded the outputs of one group, then swap every answer."""
+def score_group(goldens: Sequence[Golden]) -> Score:
+    """Find the variant that recorded a group, then count failures for every other."""
     family = family_of(goldens[0].family)
     near = family.neighbours(family.default, len(family.axes))
-    said = {tuple(v.values()): [says(family, v, g) for g in goldens] for v in near}
+    said = {tuple(v.values()): [reaction(family, v, g) for g in goldens] for v in near}
     recorder = max(near, key=lambda v: said[tuple(v.values())].count(GIVES))
     mine = said[tuple(recorder.values())]
     held = [i for i, word in enumerate(mine) if word == GIVES]
@@ -200,8 +200,8 @@ def scored(goldens: Sequence[Golden]) -> Score:
     )
 
 
-def says(family: Family, variant: Choices, golden: Golden) -> str:
-    """Return what a variant says to a case."""
+def reaction(family: Family, variant: Choices, golden: Golden) -> str:
+    """Return GIVES, DIFFERS or REFUSES for a variant and the inputs of a golden."""
     try:
         outputs = family.evaluate(variant, **golden.inputs)
     except ValueError:
@@ -216,7 +216,7 @@ def as_packs(suite: Suite) -> list[Pack]:
 
 def as_pack(goldens: Sequence[Golden]) -> Pack:
     """Return the goldens of a group under the semantics that recorded them."""
-    family, recorder = family_of(goldens[0].family), scored(goldens).recorder
+    family, recorder = family_of(goldens[0].family), score_group(goldens).recorder
     policy = "bound" if family.close else "exact"
     cases = tuple(
         Case(
@@ -224,22 +224,22 @@ def as_pack(goldens: Sequence[Golden]) -> Pack:
             golden.inputs,
             golden.outputs,
             policy,
-            revealed(family, recorder, golden.inputs, golden.outputs),
+            revealed_deviations(family, recorder, golden.inputs, golden.outputs),
         )
         for golden in goldens
     )
     return Pack(family.name, goldens[0].declared or "foreign", recorder, cases)
 
 
-def revealed(
+def revealed_deviations(
     family: Family, recorder: Choices, inputs: Inputs, outputs: Outputs
 ) -> tuple[str, ...]:
-    """Return the single deviations that a case sees."""
+    """List the single deviations ``AXIS = VALUE`` under which a case fails."""
     golden = Golden("", family.name, inputs, outputs)
     return tuple(
         f"{axis} = {value}"
         for axis, values in family.axes.items()
         for value in values
         if value != recorder[axis]
-        and says(family, {**recorder, axis: value}, golden) == DIFFERS
+        and reaction(family, {**recorder, axis: value}, golden) == DIFFERS
     )

@@ -27,11 +27,11 @@ FIXED = ("multiplier", "shift", "input_zero_point", "output_zero_point")
 
 def read_descriptor(folder: Path) -> Golden:
     """Read one descriptor; raise Unread for other operators and expected failures."""
-    told = read_json(folder / "desc.json")
-    if told.get("expected_failure"):
+    descriptor = read_json(folder / "desc.json")
+    if descriptor.get("expected_failure"):
         raise Unread("a failure is expected of it")
-    given = dict(zip(told["ifm_name"], told["ifm_file"], strict=True))
-    meta = told.get("meta", {})
+    given = dict(zip(descriptor["ifm_name"], descriptor["ifm_file"], strict=True))
+    meta = descriptor.get("meta", {})
     tensors = meta.get("data_gen", {}).get("tensors", {})
     operators = {str(t.get("op")) for t in tensors.values()}
     if operators != {"RESCALE"}:
@@ -46,7 +46,8 @@ def read_descriptor(folder: Path) -> Golden:
     made = rescale(
         codes(load(folder / given[name]), unsigned=bool(source.get("unsigned_data"))),
         codes(
-            load(folder / told["ofm_file"][0]), unsigned=unsigned_output(meta, folder)
+            load(folder / descriptor["ofm_file"][0]),
+            unsigned=unsigned_output(meta, folder),
         ),
         fixed,
         scale32=by_place[1][1]["data_type"] == "INT32",
@@ -56,16 +57,16 @@ def read_descriptor(folder: Path) -> Golden:
 
 
 def unsigned_output(meta: Mapping[str, Any], folder: Path) -> bool:
-    """Return what the tolerance of the output says, or the folder: ..._ou1."""
+    """Say whether outputs are unsigned, by the descriptor or a folder named ..._ou1."""
     tensors = meta.get("compliance", {}).get("tensors", {}).values()
-    told = [t["rescale_inexact_info"] for t in tensors if "rescale_inexact_info" in t]
-    if told:
-        return bool(told[0].get("unsigned_data"))
+    infos = [t["rescale_inexact_info"] for t in tensors if "rescale_inexact_info" in t]
+    if infos:
+        return bool(infos[0].get("unsigned_data"))
     return folder.resolve().name.endswith("_ou1")
 
 
 def load(path: Path) -> Array:
-    """Return an array of integers; a file that is not there is said."""
+    """Read an array of integers; raise Unread where its file is missing."""
     if not path.exists():
         raise Unread(f"{path.name} is not there: run the reference model first")
     array = read_npy(path)
@@ -86,7 +87,7 @@ def codes(array: Int, *, unsigned: bool) -> Int:
 def fixed_data(
     folder: Path, given: Mapping[str, str], name: str, tensor: Mapping[str, Any]
 ) -> Int:
-    """Return what a tensor holds: written in the descriptor, or in a file."""
+    """Return the values of a tensor, from the descriptor or its file: (n,) int64."""
     if "fixed_data_info" in tensor:
         return np.array(tensor["fixed_data_info"]["data"]).astype(np.int64)
     if name not in given:

@@ -110,7 +110,7 @@ def test_a_multiplier_and_a_shift_that_do_not_belong_together_are_a_scale():
     )
     call = {"acc": acc, "multiplier": m, "shift": s, "zero_point": 0, **wide}
     told = diagnose("requantize", call, got).structure
-    assert told[0].startswith("got = 2.00002 want before the rounding -> scale")
+    assert told[0].startswith("got = 2 want before the rounding -> scale")
     for shift, word in ((s + 1, "one more"), (s - 1, "one less"), (-s, "other sign")):
         few = {**call, "acc": acc // 100}
         got = integer.requantize(few["acc"], m, shift, 0, **wide)

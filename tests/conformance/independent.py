@@ -29,6 +29,9 @@ def to_integer(t, how):
         "floor": False,
         "ceil": rest > 0,
         "trunc": rest > 0 and down < 0,
+        "half_odd": rest > half or (rest == half and down % 2 == 0),
+        "half_to_zero": rest > half or (rest == half and down < 0),
+        "away": rest > 0 and down >= 0,
     }[how]
     return down + int(up)
 
@@ -47,8 +50,34 @@ def low_bits(q, q_min, q_max):
     return (q - low) % codes + low
 
 
-def quantize(c, x, scale, zero_point, q_min, q_max):
+def float_rounded(t, c):
+    """Round a float, its half compared or added in its own type."""
+    if c["half"] == "float" and c["rounding"] == "half_up":
+        return to_integer(math.floor(t + type(t)(0.5)), "floor")
+    if c["half"] == "float" and c["rounding"] == "half_away":
+        moved = t + type(t)(0.5 if t >= 0 else -0.5)
+        return to_integer(moved, "trunc")
+    return to_integer(t, c["rounding"])
+
+
+def quantize(c, x, scale, zero_point, q_min, q_max):  # noqa: C901 - a case an answer
     zero_point = zero_point if c["zero_point_use"] == "added" else 0
+    ends = q_min, q_max
+    if c["code_range"] == "symmetric":
+        q_min = max(q_min, -q_max)
+
+    def of_range(v):
+        s = F32(scale)
+        lo, hi = s * F32(q_min - zero_point), s * F32(q_max - zero_point)
+        a = F32(q_max - q_min) / (hi - lo)
+        b = -lo * a
+        t = F32(v) * a + b
+        if c["scaling"] == "range_fma":
+            t = F32(np.float64(v) * np.float64(a) + np.float64(b))
+        if math.isinf(t):
+            return q_max if t > 0 else q_min
+        code = to_integer(t, c["rounding"]) + q_min
+        return max(q_min, min(q_max, code))
 
     def one(v):
         if math.isnan(v):
@@ -57,8 +86,11 @@ def quantize(c, x, scale, zero_point, q_min, q_max):
                 "q_min": q_min,
                 "q_max": q_max,
                 "zero": zero_point,
+                "raw_zero": 0,
                 "kept": math.nan,
             }[c["nan"]]
+        if c["scaling"].startswith("range"):
+            return of_range(v)
         kind = np.float64 if c["precision"] == "float64" else F32
         a, s = kind(v), kind(F32(scale))
         u = a / s if c["scaling"] == "divide" else a * (kind(1) / s)
@@ -67,11 +99,11 @@ def quantize(c, x, scale, zero_point, q_min, q_max):
             if c["scaling"] == "reciprocal_fma" and c["precision"] == "input":
                 exact = Fraction(float(a)) * Fraction(float(kind(1) / s))
                 whole = F32(float(exact + zero_point))
-            q = to_integer(whole, c["rounding"])
+            q = float_rounded(whole, c)
         else:
-            q = to_integer(u, c["rounding"]) + zero_point
+            q = float_rounded(u, c) + zero_point
         if c["overflow"] == "wrap":
-            return low_bits(q, q_min, q_max)
+            return low_bits(q, *ends)
         if c["overflow"] == "cast_then_clip" and float(v) / float(F32(scale)) >= 2**31:
             return q_min
         return max(q_min, min(q_max, q))
@@ -84,9 +116,14 @@ def dequantize(c, q, scale, zero_point):
         z = zero_point if c["zero_point_sign"] == "subtract" else -zero_point
         code, s = int(code), F32(scale)
         d = code - z
-        low = (d + 128) % 256 - 128 if c["code_difference"] == "wraps" else d
+        info = np.iinfo(np.asarray(q).dtype)
+        low = (d - info.min) % (info.max - info.min + 1) + info.min
+        low = low if c["code_difference"] == "wraps" else d
         if c["dequantize_order"] == "subtract_first":
             return s * F32(low)
+        if c["dequantize_order"] == "fma":
+            exact = Fraction(float(s)) * code - Fraction(float(s * F32(z)))
+            return F32(float(exact)) + s * F32(low - d)
         return s * F32(code) - s * F32(z) + s * F32(low - d)
 
     return each(one, q)
@@ -95,31 +132,38 @@ def dequantize(c, q, scale, zero_point):
 def fake_quantize(c, x, scale, zero_point, q_min, q_max, dy):
     y, dx, ds = np.zeros_like(x), np.zeros_like(x), 0.0
     s, z = F32(scale), zero_point
+    added = z if c["zero_point_use"] == "added" else 0
+    if c["code_range"] == "symmetric":
+        q_min = max(q_min, -q_max)
     for at in np.ndindex(x.shape):
         v = x[at]
         u = v / s if c["scaling"] == "divide" else v * (F32(1) / s)
         if c["zero_point_when"] == "before_rounding":
-            q = to_integer(u + F32(z), c["rounding"])
+            q = to_integer(u + F32(added), c["rounding"])
         else:
-            q = to_integer(u, c["rounding"]) + z
+            q = to_integer(u, c["rounding"]) + added
         y[at] = s * F32(max(q_min, min(q_max, q)) - z)
         if c["backward_rounding"] == "zero_point_inside":
-            q = to_integer(u + F32(z), c["rounding"])
+            q = to_integer(u + F32(added), c["rounding"])
         kept = max(q_min, min(q_max, q))
-        lo, hi = s * F32(q_min - z), s * F32(q_max - z)
-        passes = {
+        lo, hi = s * F32(q_min - added), s * F32(q_max - added)
+        inside = {
             "none": True,
             "input_inclusive": lo <= v <= hi,
             "input_open": lo < v < hi,
             "input_half_open": lo <= v < hi,
             "input_half_open_below": lo < v <= hi,
             "rounded_inclusive": q_min <= q <= q_max,
-        }[c["straight_through"]]
+        }
+        passes = inside[c["straight_through"]]
+        held = passes if c["scale_mask"] == "as_input" else inside[c["scale_mask"]]
         dx[at] = dy[at] if passes else 0
-        ds += float(dy[at]) * ((kept - z) - (float(u) if passes else 0))
+        ds += float(dy[at]) * ((kept - z) - (float(u) if held else 0))
     factor = {
         "1": 1,
         "none": 0,
+        "negated": -1,
+        "1/N": 1 / x.size,
         "1/sqrt(N)": 1 / math.sqrt(x.size),
         "1/sqrt(N*q_p)": 1 / math.sqrt(x.size * q_max),
         "1/sqrt(F*q_p)": 1 / math.sqrt(x.shape[1] * q_max),

@@ -4,7 +4,15 @@ from refqnn.conformance.choices.axes.axis import Axis, Value, reordered
 from refqnn.integer.rescale import REQUANTIZATIONS
 from refqnn.integer.rounding import ROUNDINGS
 
-ROUNDING_ROWS = {name: (r.formula, r.users) for name, r in ROUNDINGS.items()}
+#: roundings that the integer code does not offer: conformance's own
+MORE_ROUNDINGS = {
+    "half_odd": ("nearest, ties to the odd neighbour", "datapaths that round to odd"),
+    "half_to_zero": ("nearest, ties towards 0", "qonnx HALF_DOWN, AP_RND_ZERO"),
+    "away": ("sign(t) ceil(|t|)", "qonnx UP"),
+}
+ROUNDING_ROWS = {
+    name: (r.formula, r.users) for name, r in ROUNDINGS.items()
+} | MORE_ROUNDINGS
 REQUANTIZE_ROWS = {
     name: (r.formula, r.users) for name, r in REQUANTIZATIONS.items()
 } | {
@@ -29,6 +37,34 @@ AFFINE = {
             "reciprocal_fma": Value(
                 "u + zero_point = fma(x, 1 / scale, zero_point): one rounding",
                 "PyTorch quantize_per_tensor on x86",
+            ),
+            "range": Value(
+                "u + zero_point - q_min = x a + b, a = (q_max - q_min) / (hi - lo), "
+                "b = -lo a, lo and hi the ends of the grid",
+                "OpenVINO FakeQuantize and Quantize",
+            ),
+            "range_fma": Value(
+                "the same, x a + b rounded once", "OpenVINO where the compiler fuses"
+            ),
+        },
+    ),
+    "half": Axis(
+        "is a tie told exactly, or is one half added in floating point?",
+        {
+            "exact": Value("the fraction compared with 1/2", "rint, refqnn"),
+            "float": Value(
+                "floor(t + 0.5f), trunc(t + copysign(0.5f, t)): the sum rounds",
+                "C written by hand; qonnx HALF_UP",
+            ),
+        },
+    ),
+    "code_range": Axis(
+        "is the range of codes used as given?",
+        {
+            "as_given": Value("[q_min, q_max]", "everyone, by specification"),
+            "symmetric": Value(
+                "[max(q_min, -q_max), q_max]",
+                "TFLite and TensorRT weights, -127 to 127; PaddlePaddle/Paddle#42695",
             ),
         },
     ),
@@ -79,6 +115,7 @@ AFFINE = {
             "q_min": Value("q_min", "x86 casts of NaN before a clip"),
             "q_max": Value("q_max", "clips written as min(max(NaN, lo), hi) by order"),
             "zero": Value("zero_point, real 0", "Arm casts: NaN becomes 0"),
+            "raw_zero": Value("the code 0", "PyTorch PT2E, quantize_per_channel"),
             "kept": Value("NaN, where codes are floats", "NumPy, fake quantization"),
         },
     ),
@@ -90,6 +127,10 @@ AFFINE = {
                 "scale * q - scale * zero_point, each rounded",
                 "kernels that fold scale * zero_point into a bias",
             ),
+            "fma": Value(
+                "fma(scale, q, -(scale * zero_point)): the product not rounded",
+                "the same under a compiler that fuses; LiteRT and XNNPACK with FMA",
+            ),
         },
     ),
     "code_difference": Axis(
@@ -97,7 +138,8 @@ AFFINE = {
         {
             "exact": Value("q - zero_point in int32", "everyone, by specification"),
             "wraps": Value(
-                "q - zero_point modulo 2^8", "arrays of int8 subtracted as int8"
+                "q - zero_point in the type of q, modulo 2^8 for int8",
+                "arrays of codes subtracted as they are; pytorch/executorch#20655",
             ),
         },
     ),
@@ -156,6 +198,17 @@ GRADIENT = {
             ),
             "1/sqrt(N)": Value("ds = sum dy r / sqrt(N)", "LSQ without the levels"),
             "none": Value("ds = 0", "fixed scales"),
+            "1/N": Value("ds = sum dy r / N", "a mean where the sum was meant"),
+            "negated": Value("ds = -sum dy r", "a sign lost"),
+        },
+    ),
+    "scale_mask": Axis(
+        "where is r of the gradient of the scale the residual q - zero_point - u?",
+        {
+            "as_input": Value("where the gradient of x passes", "refqnn, TensorFlow"),
+            "input_inclusive": Value("where lo <= x <= hi", "torch.clamp, a mask each"),
+            "input_open": Value("where lo < x < hi", "LSQ equation (3)"),
+            "none": Value("everywhere", "a clip that was detached"),
         },
     ),
 }

@@ -3,6 +3,9 @@
 from refqnn.conformance.choices.axes.arithmetic import ROUNDING_ROWS
 from refqnn.conformance.choices.axes.axis import Axis, Value, reordered
 
+#: no known kernel rounds means away from 0, or their ties towards it
+UNPOOLED = ("away", "half_to_zero")
+POOLED = {name: row for name, row in ROUNDING_ROWS.items() if name not in UNPOOLED}
 TENSOR = {
     "padding_value": Axis(
         "which code surrounds the plane?",
@@ -88,7 +91,7 @@ TENSOR = {
         },
     ),
     "pool_rounding": Axis(
-        "how is the mean of a window rounded?", reordered(ROUNDING_ROWS, "half_away")
+        "how is the mean of a window rounded?", reordered(POOLED, "half_away")
     ),
     "pool_count": Axis(
         "by what is the sum of a window divided?",

@@ -1,8 +1,8 @@
 """quantize and dequantize.
 
 u = x / scale                        (1)  scaling, precision
-q = round(u) + zero_point            (2)  rounding, zero_point_when, zero_point_use, nan
-q = clip(q, q_min, q_max)            (3)  overflow
+q = round(u) + zero_point            (2)  rounding, half, zero_point_when, _use, nan
+q = clip(q, q_min, q_max)            (3)  overflow, code_range
 y = scale (q - zero_point)           (4)  dequantize_order, code_difference, ..._sign
 """
 
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from refqnn import integer
 from refqnn._types import Float, Int
 from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.families.family import (
@@ -23,9 +22,11 @@ from refqnn.conformance.choices.families.family import (
     Outputs,
     values,
 )
+from refqnn.conformance.choices.families.roundings import ADDED, rounded
+from refqnn.integer.affine import saturate, wrap
 
 #: scales at which division and reciprocal multiplication part, small ones first
-ODD_SCALES = (1.0, 0.5, 41.0, 49.0, 0.1, 0.3, 0.7, 107.0)
+ODD_SCALES = (1.0, 0.5, 41.0, 49.0, 0.1, 0.3, 0.7, 91.0, 105.0, 107.0)
 HUGE, TINY = float(2**33), 2.0**-60
 
 
@@ -37,37 +38,25 @@ def quantize(
     q_min: int,
     q_max: int,
 ) -> Outputs:
-    """Equations (1) to (3): ``integer.quantize``, and casts before the clip."""
-    x, s = np.asarray(x), np.asarray(scale)
-    s = s.astype(x.dtype)
-    if choices["precision"] == "float64":
-        x, s = x.astype(np.float64), s.astype(np.float64)
-    z = np.asarray(zero_point)
+    """Equations (1) to (3); refqnn's answers are those of ``integer.quantize``."""
+    if choices["scaling"].startswith("range"):
+        choices = {**choices, **OF_RANGE}
+    x = np.asarray(x)
+    s = np.asarray(scale).astype(x.dtype)
+    z = np.asarray(zero_point, np.int64)
     z = z if choices["zero_point_use"] == "added" else np.zeros_like(z)
+    whole = (q_min, q_max)
+    if choices["code_range"] == "symmetric":
+        q_min = max(q_min, -q_max)
     with np.errstate(over="ignore", invalid="ignore"):
-        u = x / s
-    unknown = np.isnan(x)
+        u, late = units(choices, x, s, z, (q_min, q_max))
+        t = rounded(np.where(np.isnan(x), 0, u), choices["rounding"], choices["half"])
     wraps = choices["overflow"] == "wrap"
-    unfit = ~np.isfinite(u) & ~unknown if wraps else np.zeros(x.shape, bool)
-    given, step, offset = np.where(unfit, 0, x), s, z
-    ends = enclosing(q_min, q_max) if wraps else (q_min, q_max)
-    if quantize_canonical(choices)["scaling"] == "reciprocal_fma":
-        given, step, offset = fused(given, s, z), np.ones_like(s), np.zeros_like(z)
-    q = integer.quantize(
-        given,
-        step,
-        offset,
-        q_min=ends[0],
-        q_max=ends[1],
-        rounding=choices["rounding"],
-        scaling="divide" if choices["scaling"] == "divide" else "reciprocal",
-        zero_point_when=choices["zero_point_when"],  # type: ignore[arg-type]
-        overflow="wrap" if wraps else "saturate",
-        nan="zero",
-    ).astype(np.int64)
+    fit = low_bits if wraps else saturate
+    q = fit(t.astype(np.float64), late, *(whole if wraps else (q_min, q_max)))
     if choices["overflow"] == "cast_then_clip":
         q = np.where(u >= 2.0**31, q_min, q)
-    q = np.where(unfit, REFUSED, q)
+    unknown = np.isnan(x)
     if not unknown.any():
         return {"y": q}
     stand_in: dict[str, Any] = {
@@ -76,8 +65,44 @@ def quantize(
         "q_max": q_max,
         "kept": np.nan,
         "zero": z,
+        "raw_zero": 0,
     }
     return {"y": np.where(unknown, stand_in[choices["nan"]], q)}
+
+
+def units(
+    choices: Choices, x: Float, s: Float, z: Int, ends: tuple[int, int]
+) -> tuple[Float, Int]:
+    """Return what is rounded, and the integers that are added after it.
+
+    Equation (1), and the zero-point where it is added before.
+    """
+    before = choices["zero_point_when"] == "before_rounding"
+    if choices["scaling"].startswith("range"):
+        return of_range(x, s, z, ends, fma=choices["scaling"] == "range_fma")
+    if choices["precision"] == "float64":
+        x, s = x.astype(np.float64), s.astype(np.float64)
+    elif choices["scaling"] == "reciprocal_fma" and before:
+        return fused(x, np.float32(1) / s, z), np.zeros_like(z)
+    u = x / s if choices["scaling"] == "divide" else x * (1 / s)
+    return (u + z.astype(u.dtype), np.zeros_like(z)) if before else (u, z)
+
+
+def of_range(
+    x: Float, s: Float, z: Int, ends: tuple[int, int], *, fma: bool
+) -> tuple[Float, Int]:
+    """x a + b, a = (q_max - q_min) / (hi - lo), b = -lo a; q_min is added later."""
+    lo, hi = (s * (end - z).astype(x.dtype) for end in ends)
+    a = x.dtype.type(ends[1] - ends[0]) / (hi - lo)
+    b = -lo * a
+    return fused(x, a, b) if fma else x * a + b, np.full_like(z, ends[0])
+
+
+def low_bits(t: Float, late: Int, q_min: int, q_max: int) -> Int:
+    """Return as many low bits of t + late as a range needs; infinity is REFUSED."""
+    fits = np.isfinite(t)
+    q = wrap(np.where(fits, t, 0), late, *enclosing(q_min, q_max))
+    return np.where(fits, q, REFUSED)
 
 
 def enclosing(q_min: int, q_max: int) -> tuple[int, int]:
@@ -92,15 +117,14 @@ def enclosing(q_min: int, q_max: int) -> tuple[int, int]:
     return -half, half - 1
 
 
-def fused(x: Float, s: Float, z: Int) -> Float:
-    """Return fma(x, 1 / s, z) of float32 values.
+def fused(x: Float, a: Float, b: Float | Int) -> Float:
+    """Return fma(x, a, b) of float32 values.
 
     The product is exact in float64. The sum is rounded to 53 bits before 24, which
     differs from one rounding only where 29 bits in a row happen to be those of a tie.
     """
-    product = x.astype(np.float64) * (np.float32(1) / s).astype(np.float64)
     with np.errstate(over="ignore"):
-        return (product + z).astype(x.dtype)
+        return (x.astype(np.float64) * a.astype(np.float64) + b).astype(x.dtype)
 
 
 def scaled(x: Float, scale: npt.ArrayLike, **_: object) -> Float:
@@ -141,11 +165,22 @@ def decisions(x: np.float32, scale: np.float32) -> set[tuple[bool, float]]:
     return {(h == np.floor(h), float(np.floor(h))) for h in halves}
 
 
+def fused_apart(scale: float = 0.03, most: int = 6) -> list[tuple[float, float]]:
+    """Return (x, scale) whose x a + b, fused, lies on the other side of a half."""
+    s = np.float32(scale)
+    x = (np.arange(1, 120) / 2).astype(np.float32) * s
+    x = np.concatenate([x, np.nextafter(x, np.float32(np.inf))])
+    z, ends = np.int64(0), (-128, 127)
+    once, twice = (2 * of_range(x, s, z, ends, fma=f)[0] for f in (True, False))
+    apart = (np.floor(once) != np.floor(twice)) | (np.ceil(once) != np.ceil(twice))
+    return [(float(v), float(s)) for v in x[apart][:most]]
+
+
 def quantize_candidates() -> list[Inputs]:
     """Ties of both signs, wholes and halves at odd scales, what overflows, NaN."""
     plain = [(x, 1.0) for x in (0.25, 0.5, 0.75, 1.5, 2.5, TINY)]
     far = [(x, 1.0) for x in (128.0, 200.0, 1000.0, HUGE)]
-    pairs = [*plain, *far, *beside_ties()]
+    pairs = [*plain, *far, *beside_ties(), *fused_apart()]
     signed = [(sign * x, s) for x, s in pairs for sign in (1, -1)]
     signed.insert(20, (float("nan"), 1.0))
     return [
@@ -204,42 +239,71 @@ def quantize_canonical(choices: Choices) -> dict[str, str]:
     quotient beside a tie is at least 2^-26 away from it, and adding an 8-bit zero-point
     moves it by less than 2^-44. ``floor`` and ``ceil`` see the smallest numbers.
     """
+    changed = dict(choices)
+    wraps = choices["overflow"] == "wrap"
+    if choices["scaling"].startswith("range"):  # what is below 0 becomes q_min
+        above = ABOVE_0.get(choices["rounding"], choices["rounding"])
+        changed |= {"rounding": above} | OF_RANGE
+    elif wraps and choices["nan"] != "q_min":
+        changed |= {"code_range": "as_given"}
     if choices["zero_point_use"] == "ignored":
-        choices = {**choices, "zero_point_when": "after_rounding"}
-    alone = choices["precision"] == "float64" or (
-        choices["zero_point_when"] == "after_rounding"
-    )
-    if choices["scaling"] == "reciprocal_fma" and alone:
-        return quantize_canonical({**choices, "scaling": "reciprocal"})
-    if (
-        choices["precision"] == "float64"
-        and choices["scaling"] == "divide"
-        and choices["rounding"] in {"half_up", "half_down"}
+        changed |= {"zero_point_when": "after_rounding"}
+        changed |= {"nan": "zero"} if choices["nan"] == "raw_zero" else {}
+    double = changed["precision"] == "float64"
+    if changed["scaling"] == "reciprocal_fma" and (
+        double or changed["zero_point_when"] == "after_rounding"
     ):
-        return {**choices, "zero_point_when": "after_rounding"}
-    return dict(choices)
+        changed |= {"scaling": "reciprocal"}
+    divided = double and changed["scaling"] == "divide"
+    if choices["rounding"] not in ADDED or divided:
+        changed |= {"half": "exact"}
+    if divided and choices["rounding"] in {"half_up", "half_down"}:
+        changed |= {"zero_point_when": "after_rounding"}
+    return changed
+
+
+#: answers to what is no question where x a + b is clipped before it is rounded
+OF_RANGE = {
+    "precision": "input",
+    "zero_point_when": "after_rounding",
+    "half": "exact",
+    "overflow": "saturate",
+}
+#: roundings that are one function of numbers that are not negative
+ABOVE_0 = {
+    "trunc": "floor",
+    "half_to_zero": "half_down",
+    "away": "ceil",
+    "half_away": "half_up",
+}
 
 
 def dequantize(
     choices: Choices, q: Int, scale: npt.ArrayLike, zero_point: npt.ArrayLike
 ) -> Outputs:
     """Equation (4), in the dtype of the scale."""
-    s, z = np.asarray(scale), np.asarray(zero_point, np.int64)
-    q = np.asarray(q).astype(np.int64)
+    q, s, z = np.asarray(q), np.asarray(scale), np.asarray(zero_point, np.int64)
+    bits, wide = q.dtype, q.astype(np.int64)
     z = -z if choices["zero_point_sign"] == "add" else z
     wraps = choices["code_difference"] == "wraps"
-    if choices["dequantize_order"] == "multiply_first":
-        low = wrapped(q - z) - (q - z) if wraps else np.zeros_like(q)
-        y = s * q.astype(s.dtype) - s * z.astype(s.dtype) + s * low.astype(s.dtype)
-    else:
-        difference = wrapped(q - z) if wraps else q - z
-        y = s * difference.astype(s.dtype)
-    return {"y": np.asarray(y)}
+    exact = wide - z
+    difference = in_type(exact, bits) if wraps else exact
+    if choices["dequantize_order"] == "subtract_first":
+        return {"y": np.asarray(s * difference.astype(s.dtype))}
+    folded, codes = s * z.astype(s.dtype), wide.astype(s.dtype)
+    y = s * codes - folded
+    if choices["dequantize_order"] == "fma":
+        y = fused(codes, s, -folded)
+    return {"y": np.asarray(y + s * (difference - exact).astype(s.dtype))}
 
 
-def wrapped(q: Int) -> Int:
-    """Return q modulo 2^8, as int8."""
-    return np.asarray((q + 128) % 256 - 128)
+def in_type(q: Int, dtype: np.dtype[Any]) -> Int:
+    """Return q modulo 2^b as a value of a type of b bits, in int64.
+
+    >>> in_type(np.array([130, -1]), np.dtype(np.int8))
+    array([-126,   -1])
+    """
+    return q.astype(dtype).astype(np.int64)
 
 
 def dequantize_inputs(q: int, scale: float, zero_point: int) -> Inputs:
@@ -286,14 +350,14 @@ FAMILIES = (
         "quantize",
         (
             "{scaling}; {precision}",
-            "{rounding}",
+            "{rounding}; {half}",
             "{zero_point_when}; {zero_point_use}",
-            "{overflow}",
+            "{code_range}; {overflow}",
             "of NaN: {nan}",
         ),
         values("rounding", "scaling", "precision", "zero_point_when")
         | {"zero_point_use": ("added", "ignored")}
-        | values("overflow", "nan"),
+        | values("overflow", "nan", "half", "code_range"),
         quantize,
         quantize_candidates,
         draw_quantize,

@@ -1,10 +1,10 @@
 """fake_quantize with its two gradients.
 
     u = x / scale                            (1)     scaling
-    q = round(u) + zero_point                (2)     rounding, zero_point_when
-    y = scale (clip(q, q_min, q_max) - zero_point)   (3)
+    q = round(u) + zero_point                (2)     rounding, zero_point_when, _use
+    y = scale (clip(q, q_min, q_max) - zero_point)   (3)     code_range
     dx = dy m                                (4)     straight_through, backward_rounding
-    ds = g sum dy (q - zero_point - u m)     (5)     scale_gradient
+    ds = g sum dy (q - zero_point - u m)     (5)     scale_gradient, scale_mask
 
 (5) is the exact gradient of (3) with the rounding residual held: where the gradient
 passes (m = 1) it is the residual, elsewhere the level at the end of the grid.
@@ -25,7 +25,7 @@ from refqnn.conformance.choices.families.family import (
     Outputs,
     values,
 )
-from refqnn.integer.rounding import ROUND
+from refqnn.integer.rounding import ROUND, ROUNDINGS
 
 #: the float32 below one half: with a zero-point added it becomes a tie
 BELOW_HALF = 0.49999997
@@ -48,16 +48,21 @@ def fake_quantize(
     """
     s = np.asarray(scale, np.asarray(x).dtype)[..., None, None]
     z = np.asarray(zero_point, np.int64)[..., None, None]
+    if choices["code_range"] == "symmetric":
+        q_min = max(q_min, -q_max)
+    added = z if choices["zero_point_use"] == "added" else np.zeros_like(z)
     u = x / s if choices["scaling"] == "divide" else x * (1 / s)
     round_ = ROUND[choices["rounding"]]
-    inside = round_(u + z.astype(u.dtype))
+    inside = round_(u + added.astype(u.dtype))
     before = choices["zero_point_when"] == "before_rounding"
-    q = inside if before else round_(u) + z
+    q = inside if before else round_(u) + added
     y = s * (np.clip(q, q_min, q_max) - z).astype(s.dtype)
     q = inside if choices["backward_rounding"] == "zero_point_inside" else q
-    passes = mask(choices["straight_through"], x, s, z, q, q_min, q_max)
+    passes = mask(choices["straight_through"], x, s, added, q, q_min, q_max)
+    own = choices["scale_mask"]
+    held = passes if own == "as_input" else mask(own, x, s, added, q, q_min, q_max)
     kept = np.clip(q, q_min, q_max) - z
-    residual = np.where(passes, kept - u, kept)
+    residual = np.where(held, kept - u, kept)
     ds = (dy * residual.astype(np.float64)).sum(axis=(-2, -1))
     factor = scale_factor(choices["scale_gradient"], x.shape[-2:], q_max)
     return {"y": y, "dx": np.where(passes, dy, 0), "ds": np.asarray(factor * ds)}
@@ -69,13 +74,17 @@ def fake_canonical(choices: Choices) -> dict[str, str]:
     With the zero-point inside in both it is the same code; a mask of inputs and no
     gradient of the scale do not look at it.
     """
-    unseen = (
-        choices["scale_gradient"] == "none"
-        and choices["straight_through"] != "rounded_inclusive"
-    )
-    if unseen or choices["zero_point_when"] == "before_rounding":
-        return {**choices, "backward_rounding": "as_forward"}
-    return dict(choices)
+    changed = dict(choices)
+    fixed = choices["scale_gradient"] == "none"
+    if choices["zero_point_use"] == "ignored":
+        changed |= {"zero_point_when": "after_rounding"}
+        changed |= {"backward_rounding": "as_forward"}
+    if fixed or choices["scale_mask"] == choices["straight_through"]:
+        changed |= {"scale_mask": "as_input"}
+    unseen = fixed and choices["straight_through"] != "rounded_inclusive"
+    if unseen or changed["zero_point_when"] == "before_rounding":
+        changed |= {"backward_rounding": "as_forward"}
+    return changed
 
 
 def mask(
@@ -101,6 +110,8 @@ def scale_factor(name: str, shape: tuple[int, ...], q_max: int) -> float:
     return {
         "1": 1.0,
         "none": 0.0,
+        "1/N": 1 / n,
+        "negated": -1.0,
         "1/sqrt(N)": n**-0.5,
         "1/sqrt(N*q_p)": (n * q_max) ** -0.5,
         "1/sqrt(F*q_p)": (f * q_max) ** -0.5,
@@ -119,6 +130,10 @@ def fake_inputs(xs: tuple[float, float], scale: float, z: int) -> Inputs:
     }
 
 
+#: on, within and beyond the end of a range of -7 to 7
+SYMMETRIC = (-7.0, -6.75, -7.25, -7.75, -6.25)
+
+
 def fake_candidates() -> list[Inputs]:
     """Pairs of a tie and an end of the grid, inside, on and outside of it."""
     ties = (0.5, -0.5, 1.5, -1.5, 2.5, 0.25, -0.25, 0.75, -0.75)
@@ -129,6 +144,8 @@ def fake_candidates() -> list[Inputs]:
         found += [fake_inputs((t, e), 1.0, z) for t in ties for e in ends]
         found += [fake_inputs((e, d), 1.0, z) for e in ends for d in ends]
         found += [fake_inputs((t, -t), 1.0, z) for t in (*ties, TINY, BELOW_HALF)]
+    # the lower end of a symmetric range
+    found += [fake_inputs((t, e), 1.0, 0) for t in (0.25, 0.75, 7.0) for e in SYMMETRIC]
     # the sum with the zero-point is rounded, across the end of the grid
     found += [fake_inputs((x, -x), 1.0, 4) for x in SUMS_UP]
     found += [fake_inputs((x, -x), 1.0, -6) for x in SUMS_DOWN]
@@ -187,19 +204,24 @@ FAMILIES = (
         (
             "{scaling}",
             "{rounding}",
-            "{zero_point_when}",
-            "y = scale (q - zero_point)",
+            "{zero_point_when}; {zero_point_use}",
+            "y = scale (q - zero_point), q clipped to {code_range}",
             "{straight_through}",
             "in the backward pass: {backward_rounding}",
-            "{scale_gradient}",
+            "{scale_gradient}; r is the residual {scale_mask}",
         ),
-        {"scaling": ("divide", "reciprocal")}
+        {
+            "scaling": ("divide", "reciprocal"),
+            "rounding": tuple(ROUNDINGS),
+            "zero_point_use": ("added", "ignored"),
+        }
         | values(
-            "rounding",
             "zero_point_when",
+            "code_range",
             "straight_through",
             "backward_rounding",
             "scale_gradient",
+            "scale_mask",
         ),
         fake_quantize,
         fake_candidates,

@@ -21,9 +21,9 @@ from refqnn.conformance.choices.families.family import (
     Outputs,
     values,
 )
+from refqnn.conformance.choices.families.roundings import ROUND, quotient
 from refqnn.geometry import Padding, Pair, pad_planes, window, windows
 from refqnn.integer.pool import counts
-from refqnn.integer.rounding import ROUND
 
 SEED = 20_240_612
 
@@ -45,7 +45,7 @@ def avg_pool2d(
     sums = windows(centred, at).sum(axis=(-2, -1))
     n = counts(x, at, count_include_pad=include)
     if choices["pool_division"] == "exact":
-        mean = integer.rounding.divide(sums, n, rounding=rounding)
+        mean = quotient(sums, n, rounding)
     else:
         reciprocal = np.float32(1) / n.astype(np.float32)
         mean = ROUND[rounding](sums.astype(np.float32) * reciprocal).astype(np.int64)

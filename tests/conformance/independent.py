@@ -172,23 +172,29 @@ def fake_quantize(c, x, scale, zero_point, q_min, q_max, dy):
 
 
 def requantize(c, acc, multiplier, shift, zero_point, q_min, q_max):
-    if c["multiplier_bits"] == "15":
-        multiplier = (multiplier + 2**15) // 2**16 * 2**16
+    if c["multiplier_bits"] != "31":
+        half = 2**15 if c["multiplier_bits"] == "15" else 0
+        multiplier = min((multiplier + half) // 2**16, 2**15 - 1) * 2**16
+    ends = q_min, q_max
+    if c["code_range"] == "symmetric":
+        q_min = max(q_min, -q_max)
     form = c["requantize"]
     zero_point *= {"added": 1, "ignored": 0, "subtracted": -1}[c["zero_point_use"]]
     inside = zero_point if c["zero_point_when"] == "before_rounding" else 0
 
+    def in_float(a, real):
+        kind = F32 if form.startswith("float32") else float
+        step = float(F32(real)) if form == "mixed_half_even" else kind(real)
+        t = kind(a) * kind(step) + kind(inside)
+        if c["float_sum"] == "fused" and kind is F32 and inside:
+            t = F32(np.float64(F32(a)) * np.float64(F32(real)) + np.float64(inside))
+        return to_integer(t, "half_away" if form.endswith("away") else "half_even")
+
     def one(a):
         a = int(a)
         real = Fraction(multiplier) * Fraction(2) ** (shift - 31)
-        if form == "float32_half_even":
-            t = to_integer(F32(a) * F32(float(real)) + F32(inside), "half_even")
-        elif form == "float64_half_even":
-            t = to_integer(float(a) * float(real) + float(inside), "half_even")
-        elif form == "mixed_half_even":
-            t = to_integer(
-                float(a) * float(F32(float(real))) + float(inside), "half_even"
-            )
+        if form.startswith(("float", "mixed")):
+            t = in_float(a, float(real))
         elif form.startswith("two_stage_"):
             high = to_integer(
                 Fraction(a * 2 ** max(shift, 0) * multiplier, 2**31), "half_up"
@@ -200,7 +206,9 @@ def requantize(c, acc, multiplier, shift, zero_point, q_min, q_max):
             t = to_integer(a * real + inside, form)
         q = t + zero_point - inside
         if c["overflow"] == "wrap":
-            return low_bits(q, q_min, q_max)
+            return low_bits(q, *ends)
+        if c["overflow"] == "cast16_then_clip":
+            q = (q + 2**15) % 2**16 - 2**15
         return max(q_min, min(q_max, q))
 
     return each(one, acc)

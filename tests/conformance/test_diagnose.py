@@ -81,7 +81,8 @@ def test_a_class_is_never_a_lone_winner():
     inputs = {"x": x, "scale": 1.0, "zero_point": 0, "q_min": -128, "q_max": 127}
     found = diagnose("quantize", inputs, np.array([0, 1, 3]))
     told = {v["rounding"] for v in found.best.variants}
-    assert told == {"half_up", "half_away"}
+    assert {"half_up", "half_away"} <= told
+    assert told.isdisjoint({"half_down", "floor", "ceil", "trunc"})
     assert not found.certain
     assert found.deciding >= 1
     assert "not told apart from 1 by this data" in str(found)

@@ -267,6 +267,8 @@ def accumulators(name: str = "acc") -> Regions:
         "product inside": lambda t, lo, hi: (lo < t) & (t < hi),
         "product above the range": lambda t, _, hi: t > hi,
         "product beyond 16 bits": lambda t, *_: np.abs(t) > 2.0**16,
+        "product beyond 30 bits": lambda t, *_: t > 2.0**30,
+        "negative product beyond 30 bits": lambda t, *_: t < -(2.0**30),
     }
     products = {
         f"{name}: {what}": lambda call, test=test: bool(np.any(test(*exact(call))))

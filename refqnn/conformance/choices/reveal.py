@@ -1,8 +1,8 @@
 """The smallest input that reveals each answer, found by search.
 
-For an answer of an axis, the others being refqnn's: the fewest and then the first
-candidates to which no other answer of the axis gives the same outputs. Candidates come
-smallest first, so the first are the smallest.
+For an answer of an axis, the others being refqnn's, or all but one where refqnn's do
+not ask: the fewest and then the first candidates to which no other answer of the axis
+gives the same outputs. Candidates come smallest first, so the first are the smallest.
 """
 
 from functools import cache
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from refqnn.conformance.choices.axes import AXES
-from refqnn.conformance.choices.families import FAMILIES, Inputs, family_of
+from refqnn.conformance.choices.families import FAMILIES, Choices, Inputs
 from refqnn.conformance.choices.variants import Table, table
 
 MOST = 3
@@ -29,23 +29,30 @@ def revealing(family: str, axis: str, value: str) -> tuple[int, ...]:
     [128.0]
     """
     known = table(family)
-    rows = siblings(known, axis)
-    mine = rows.pop(value)
-    canonical = family_of(family).canonical
-    apart = [
-        known.labels[mine] != known.labels[other]
-        for other in rows.values()
-        if canonical(known.variants[mine]) != canonical(known.variants[other])
-    ]
-    return fewest(np.stack(apart)) if apart else ()
+    for base in known.family.neighbours(known.family.default, 1):
+        rows = siblings(known, axis, base)
+        mine = rows.pop(value)
+        apart = [
+            known.labels[mine] != known.labels[other]
+            for other in rows.values()
+            if not one_function(known, mine, other)
+        ]
+        if apart:
+            return fewest(np.stack(apart))
+    return ()
 
 
-def siblings(known: Table, axis: str) -> dict[str, int]:
-    """Return the row of each answer of an axis, the other answers being refqnn's."""
-    default = known.family.default
+def one_function(known: Table, a: int, b: int) -> bool:
+    """Say whether two variants are provably one function."""
+    canonical = known.family.canonical
+    return canonical(known.variants[a]) == canonical(known.variants[b])
+
+
+def siblings(known: Table, axis: str, base: Choices) -> dict[str, int]:
+    """Return the row of each answer of an axis, the other answers being given ones."""
     places = {tuple(v.values()): i for i, v in enumerate(known.variants)}
     return {
-        value: places[tuple((default | {axis: value}).values())]
+        value: places[tuple({**base, axis: value}.values())]
         for value in known.family.axes[axis]
     }
 
@@ -81,7 +88,7 @@ def shown(inputs: Inputs) -> str:
     )
 
 
-def told(axis: str, value: str) -> str:
+def shown_inputs(axis: str, value: str) -> str:
     """Return what reveals an answer in the first family that can tell it from others.
 
     Numbers where there are few, else the places among the candidates of the family.
@@ -105,9 +112,11 @@ def axes_table() -> str:
         asking = [f.name for f in FAMILIES.values() if name in f.axes]
         where = ", ".join(asking[:3]) + (" ..." if len(asking) > 3 else "")
         for value, row in axis.values.items():
-            mark = f"**`{value}`**" if value == axis.default else f"`{value}`"
+            mark = f"`{value}`"
+            mark = f"**{mark}**" if value == axis.default else mark
             cells = (
-                f"`{name}`", mark, row.equation, row.users, where, told(name, value),
+                f"`{name}`", mark, row.equation, row.users, where,
+                shown_inputs(name, value),
             )  # fmt: skip
             escaped = (cell.replace("|", "\\|") for cell in cells)
             lines.append(f"| {' | '.join(escaped)} |")

@@ -19,7 +19,15 @@ REQUANTIZE_ROWS = {
     "mixed_half_even": (
         "rint(float64(acc) * float32(real)) in float64",
         "the reference evaluator of ONNX QLinearConv under NumPy 2",
-    )
+    ),
+    "float32_half_away": (
+        "round(float32(acc) * float32(real)), ties away from 0",
+        "C roundf, Arm vcvta; XNNPACK fp32 on Arm",
+    ),
+    "float64_half_away": (
+        "round(acc * real) in float64, ties away from 0",
+        "models in C and C++ that call round",
+    ),
 }
 
 AFFINE = {
@@ -101,6 +109,9 @@ AFFINE = {
             "saturate": Value("clip(q, q_min, q_max)", "everyone, by specification"),
             "wrap": Value(
                 "q modulo 2^b", "a cast without a clip; onnx/onnx#6169, #7835"
+            ),
+            "cast16_then_clip": Value(
+                "clip(int16(q), q_min, q_max)", "kernels that narrow to 16 bits first"
             ),
             "cast_then_clip": Value(
                 "clip(int32(t), q_min, q_max), int32(t) = -2^31 for t >= 2^31",
@@ -223,7 +234,20 @@ REQUANTIZE = {
         {
             "31": Value("multiplier as given", "TFLite, TOSA RESCALE, gemmlowp"),
             "15": Value(
-                "round(multiplier / 2^16) 2^16", "TOSA scale16, CMSIS-NN for int16"
+                "min(round(multiplier / 2^16), 2^15 - 1) 2^16",
+                "TOSA scale16, CMSIS-NN for int16",
+            ),
+            "15_truncated": Value(
+                "floor(multiplier / 2^16) 2^16", "the upper half of the register"
+            ),
+        },
+    ),
+    "float_sum": Axis(
+        "is the product rounded before the zero-point is added in float?",
+        {
+            "rounded": Value("float(acc real) + zero_point", "code without FMA"),
+            "fused": Value(
+                "fma(acc, real, zero_point)", "FBGEMM and XNNPACK where FMA exists"
             ),
         },
     ),

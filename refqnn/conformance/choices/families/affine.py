@@ -170,8 +170,10 @@ def fused_apart(scale: float = 0.03, most: int = 6) -> list[tuple[float, float]]
     s = np.float32(scale)
     x = (np.arange(1, 120) / 2).astype(np.float32) * s
     x = np.concatenate([x, np.nextafter(x, np.float32(np.inf))])
-    z, ends = np.int64(0), (-128, 127)
-    once, twice = (2 * of_range(x, s, z, ends, fma=f)[0] for f in (True, False))
+    z, ends = np.asarray(0), (-128, 127)
+    once, twice = (
+        2 * of_range(x, np.asarray(s), z, ends, fma=f)[0] for f in (True, False)
+    )
     apart = (np.floor(once) != np.floor(twice)) | (np.ceil(once) != np.ceil(twice))
     return [(float(v), float(s)) for v in x[apart][:most]]
 
@@ -357,7 +359,8 @@ FAMILIES = (
         ),
         values("rounding", "scaling", "precision", "zero_point_when")
         | {"zero_point_use": ("added", "ignored")}
-        | values("overflow", "nan", "half", "code_range"),
+        | {"overflow": ("saturate", "wrap", "cast_then_clip")}
+        | values("nan", "half", "code_range"),
         quantize,
         quantize_candidates,
         draw_quantize,

@@ -3,7 +3,8 @@
 real = multiplier 2^(shift - 31)                 (1)     multiplier_bits
 t = round(acc real)                              (2)     requantize
 q = clip(zero_point + t, q_min, q_max)           (3)     zero_point_when, _use,
-                                                         overflow
+                                                         float_sum, overflow,
+                                                         code_range
 """
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from refqnn import integer
 from refqnn._types import Float, Int
 from refqnn.conformance.choices import draws, kinds
-from refqnn.conformance.choices.families.affine import enclosing
+from refqnn.conformance.choices.families.affine import enclosing, fused, in_type
 from refqnn.conformance.choices.families.family import (
     Choices,
     Family,
@@ -27,7 +28,7 @@ from refqnn.integer.rescale import (
     TWO_STAGE,
     nearest_int,
 )
-from refqnn.integer.rounding import CARRY, divide, shift_right
+from refqnn.integer.rounding import CARRY, divide, round_half_away, shift_right
 
 #: a range that no result of a 32-bit accumulator leaves
 WIDE = {"q_min": -(2**31), "q_max": 2**31 - 1}
@@ -39,11 +40,22 @@ BESIDE_TIES = (
     (9_863, 1_086_914_560, -8),
     (7_567, 1_634_664_448, -8),
 )
+#: products whose low bits of the multiplier decide, or whose sum with a zero-point does
+KEPT_BITS = (
+    (3, 1_431_655_766, -1),
+    (2, (3 << 29) - (1 << 14), 0),
+    (5, 1_073_741_953, 0),
+    (9, 1_431_655_766, -2),
+)
 #: in which dtype the product is, and to which the real number is rounded before
 FLOATS: dict[str, tuple[type, type]] = {
     **{form: (dtype, dtype) for form, dtype in FLOATING.items()},
     "mixed_half_even": (np.float64, np.float32),
+    "float32_half_away": (np.float32, np.float32),
+    "float64_half_away": (np.float64, np.float64),
 }
+#: float forms that refqnn does not offer
+OWN_FORMS = ("mixed_half_even", "float32_half_away", "float64_half_away")
 #: roundings that commute with adding an integer
 SHIFTS_WITH_INTEGERS = ("half_up", "half_down", "floor", "ceil")
 
@@ -63,28 +75,38 @@ def requantize(
     z = {"added": z, "ignored": np.zeros_like(z), "subtracted": -z}[
         choices["zero_point_use"]
     ]
-    if choices["multiplier_bits"] == "15":
-        m = np.minimum((m + (1 << 15)) >> 16 << 16, 2**31 - 1)
-    form = choices["requantize"]
+    if choices["multiplier_bits"] != "31":
+        half = (1 << 15) * (choices["multiplier_bits"] == "15")
+        m = np.minimum((m + half) >> 16, 2**15 - 1) << 16
+    if choices["code_range"] == "symmetric":
+        q_min = max(q_min, -q_max)
+    form, fuses = choices["requantize"], choices["float_sum"] == "fused"
+    zero = np.zeros_like(z)
     if choices["zero_point_when"] == "before_rounding" and np.any(z):
-        q = zero_point_inside(form, acc, m, e, z)
-    elif form == "mixed_half_even":
-        q = z + zero_point_inside(form, acc, m, e, np.zeros_like(z))
+        q = zero_point_inside(form, acc, m, e, z, fuses=fuses)
+    elif form in OWN_FORMS:
+        q = z + zero_point_inside(form, acc, m, e, zero, fuses=False)
     else:
-        zero = np.zeros_like(z)
         q = z + integer.requantize(acc, m, e, zero, rounding=form, **WIDE)
+    if choices["overflow"] == "cast16_then_clip":
+        q = in_type(q, np.dtype(np.int16))
     if choices["overflow"] == "wrap":
         low, high = enclosing(q_min, q_max)
         return {"y": (q - low) % (high - low + 1) + low}
     return {"y": np.clip(q, q_min, q_max)}
 
 
-def zero_point_inside(form: str, acc: Int, m: Int, e: Int, z: Int) -> Int:
+def zero_point_inside(
+    form: str, acc: Int, m: Int, e: Int, z: Int, *, fuses: bool
+) -> Int:
     """Add the zero-point to what is rounded (last): round(t + z) for the product t."""
     if form in FLOATS:
         dtype, real_dtype = FLOATS[form]
         real: Float = np.ldexp(m.astype(np.float64), e - 31).astype(real_dtype)
-        return nearest_int(acc.astype(dtype) * real.astype(dtype) + z.astype(dtype))
+        a: Float = acc.astype(dtype)
+        r: Float = real.astype(dtype)
+        t = fused(a, r, z) if fuses else a * r + z.astype(dtype)
+        return nearest_int(round_half_away(t) if form.endswith("away") else t)
     if form in TWO_STAGE:
         left, right = np.maximum(e, 0), np.maximum(-e, 0)
         high = shift_right((acc << left) * m, 31, rounding="half_up")
@@ -107,20 +129,32 @@ def canonical(choices: Choices) -> dict[str, str]:
     """round(t + z) = round(t) + z for integers z, unless parity or sign matters.
 
     The last rounding of two stages is the one that counts. A product of 31 and 15 bits
-    is exact in float64, and so is its sum with a zero-point of 8 bits.
+    is exact in float64, and so is its sum with a zero-point of 8 bits. Only float32
+    rounds such a product before a sum. A range of codes that wrap is that of a type.
     """
+    changed = dict(choices)
     if choices["zero_point_use"] == "ignored":
-        choices = {**choices, "zero_point_when": "after_rounding"}
+        changed |= {"zero_point_when": "after_rounding"}
+    if choices["overflow"] == "wrap":
+        changed |= {"code_range": "as_given"}
     form = choices["requantize"]
-    last = TWO_STAGE.get(form, form)
-    if (
-        form in {"float64_half_even", "mixed_half_even"}
-        and choices["multiplier_bits"] == "15"
-    ):
-        return canonical({**choices, "requantize": "half_even"})
-    if last in SHIFTS_WITH_INTEGERS:
-        return {**choices, "zero_point_when": "after_rounding"}
-    return dict(choices)
+    if form in IN_FLOAT64 and choices["multiplier_bits"] != "31":
+        form = IN_FLOAT64[form]
+        changed |= {"requantize": form}
+    if TWO_STAGE.get(form, form) in SHIFTS_WITH_INTEGERS:
+        changed |= {"zero_point_when": "after_rounding"}
+    inside = changed["zero_point_when"] == "before_rounding"
+    if not (inside and form.startswith("float32")):
+        changed |= {"float_sum": "rounded"}
+    return changed
+
+
+#: what a form in float64 is where its products are exact
+IN_FLOAT64 = {
+    "float64_half_even": "half_even",
+    "mixed_half_even": "half_even",
+    "float64_half_away": "half_away",
+}
 
 
 def exact(
@@ -156,8 +190,10 @@ def candidates() -> list[Inputs]:
         for m in multipliers
     ]
     wide = [(300, half, 0), (-300, half, 0), (1000, half, 1), (255, half, 0)]
+    wide += [(sign * 80_000, half, 0) for sign in (1, -1)]
+    kept = [(sign * a, m, e) for a, m, e in KEPT_BITS for sign in (1, -1)]
     far = [(sign * a, m, e) for a, m, e in BESIDE_TIES for sign in (1, -1)]
-    every = [*near, *grid, *wide, *far]
+    every = [*near, *grid, *wide, *kept, *far]
     return [inputs(*each, z) for z in (0, 1, -2) for each in every]
 
 
@@ -222,6 +258,8 @@ def accumulators(
     large = rng.choice([-1, 1], shape) * np.exp2(rng.uniform(20, 31, shape))
     acc = np.choose(rng.choice(3, shape, p=[0.6, 0.25, 0.15]), (near, free, large))
     acc = acc + rng.choice([0, 0, 1, -1], shape)
+    if rng.random() < 0.15:
+        acc = np.where(rng.random(shape) < 0.5, acc, np.copysign(2.0**31 - 1, acc))
     limit = (2**31 - 1) >> max(int(e.max()), 0)
     return np.asarray(np.clip(acc, -limit - 1, limit).astype(np.int32))
 
@@ -235,11 +273,12 @@ FAMILIES = (
         (
             "real = multiplier 2^(shift - 31); {multiplier_bits}",
             "{requantize}",
-            "{zero_point_when}; {zero_point_use}",
-            "{overflow}",
+            "{zero_point_when}; {zero_point_use}; {float_sum}",
+            "{code_range}; {overflow}",
         ),
         values("requantize", "multiplier_bits", "zero_point_when", "zero_point_use")
-        | {"overflow": ("saturate", "wrap")},
+        | {"overflow": ("saturate", "wrap", "cast16_then_clip")}
+        | values("float_sum", "code_range"),
         requantize,
         candidates,
         draw,

@@ -1,6 +1,6 @@
 """The smallest input that reveals each answer, found by search.
 
-For an answer of an axis, the others being refqnn's, or all but one where refqnn's do
+For an answer of an axis, the others being refqnn's, or all but two where refqnn's do
 not ask: the fewest and then the first candidates to which no other answer of the axis
 gives the same outputs. Candidates come smallest first, so the first are the smallest.
 """
@@ -29,7 +29,9 @@ def revealing(family: str, axis: str, value: str) -> tuple[int, ...]:
     [128.0]
     """
     known = table(family)
-    for base in known.family.neighbours(known.family.default, 1):
+    for base in known.family.neighbours(known.family.default, 2):
+        if base[axis] != known.family.default[axis]:
+            continue
         rows = siblings(known, axis, base)
         mine = rows.pop(value)
         apart = [

@@ -189,7 +189,8 @@ def units(got: Array, want: Array) -> Array:
     array([-1.])
     """
     if got.dtype.kind in "iub" or want.dtype.kind in "iub" or whole(got, want):
-        return np.subtract(got, want, dtype=np.float64)
+        with np.errstate(invalid="ignore"):  # infinity - infinity
+            return np.subtract(got, want, dtype=np.float64)
     dtype = np.result_type(got, want)
     if dtype not in (np.float32, np.float64):
         dtype = np.dtype(np.float64)

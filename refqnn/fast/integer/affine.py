@@ -4,10 +4,11 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import prange
 
 from refqnn import integer
 from refqnn._types import Float, Int
+from refqnn.fast.compiler import njit
 from refqnn.fast.integer.rescale import BLOCK, as_rows
 from refqnn.fast.integer.rounding import thresholds
 from refqnn.integer.affine import as_operands, check_quantize
@@ -89,7 +90,7 @@ def dequantize(q: Int, scale: npt.ArrayLike, zero_point: npt.ArrayLike) -> Float
     return x.reshape(q.shape)
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _quantize(
     x: Float,
     s: Float,
@@ -123,7 +124,7 @@ def _quantize(
         )
 
 
-@njit(cache=True)
+@njit()
 def _codes(
     x: Float,
     s: np.floating[Any],
@@ -154,7 +155,7 @@ def _codes(
     return missing
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _dequantize(q: Int, s: Float, z: Int, x: Float) -> None:
     blocks = -(-q.shape[1] // BLOCK)
     for task in prange(q.shape[0] * blocks):

@@ -7,10 +7,11 @@ adds ``(1 + v) sum of w`` for every tap that falls outside, once for all images.
 """
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import get_num_threads, prange
 from numba.extending import overload
 
 from refqnn._types import Array, Bool, Int
+from refqnn.fast.compiler import njit
 from refqnn.fast.ops.conv import _pack, _unpack
 from refqnn.fast.planes import Layout, Outputs, forward_axis, layout
 from refqnn.geometry import (
@@ -37,7 +38,7 @@ def pack_bits(x: Array) -> Int:
     return words
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _pack_signs(positive: Bool, words: Int) -> None:
     n, c, h, w = positive.shape
     per_image = words.shape[1]
@@ -89,7 +90,7 @@ def _outside(w_bits: Int, channels: int, size: Pair, at: Window) -> Int:
     return np.einsum("pqij,oij->opq", taps, 2 * ones - np.int32(channels))
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _xnor(
     x: Int,
     w: Int,
@@ -116,7 +117,7 @@ def _xnor(
             _unpack(out, first, 0, o, every, y, lie, into)
 
 
-@njit(cache=True)
+@njit()
 def _differences(sums: Int, planes: Int, start: int, offsets: Int, w: Int) -> None:
     """sums[j] = -2 * (bits in which the words under the window differ from w)"""
     sums[:] = 0

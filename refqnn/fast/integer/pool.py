@@ -2,9 +2,10 @@
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import prange
 
 from refqnn._types import Int
+from refqnn.fast.compiler import njit
 from refqnn.fast.integer.rounding import carry, carry_terms
 from refqnn.geometry import Padding, Pair, Window, output_size
 from refqnn.integer.pool import (
@@ -72,7 +73,7 @@ def steps(at: Window) -> Int:
     return np.array([at.kernel, at.stride, (at.padding[0][0], at.padding[1][0])])
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _average(x: Int, z: int, at: Int, count: Int, terms: Int, y: Int) -> None:
     channels, (h, w), (ho, wo) = x.shape[1], x.shape[2:], y.shape[2:]
     (kh, kw), (sh, sw), (top, left) = at[0], at[1], at[2]
@@ -88,7 +89,7 @@ def _average(x: Int, z: int, at: Int, count: Int, terms: Int, y: Int) -> None:
                 y[n, c, p, q] = z + carry(total // d, total % d, d, a, b, e)
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _maximum(x: Int, at: Int, lowest: int, y: Int) -> None:
     channels, (h, w), (ho, wo) = x.shape[1], x.shape[2:], y.shape[2:]
     (kh, kw), (sh, sw), (top, left) = at[0], at[1], at[2]
@@ -103,7 +104,7 @@ def _maximum(x: Int, at: Int, lowest: int, y: Int) -> None:
                 y[n, c, p, q] = best
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _sum(x: Int, z: int, y: Int) -> None:
     channels = x.shape[1]
     for plane in prange(x.shape[0] * channels):

@@ -9,9 +9,10 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import prange
 
 from refqnn._types import Array, Float, Int
+from refqnn.fast.compiler import njit
 from refqnn.fast.integer.rounding import carry, carry_terms
 from refqnn.integer.checks import (
     as_int32_values,
@@ -127,7 +128,7 @@ def as_rows(x: Array, *params: Array) -> tuple[Array, ...]:
     return rows, *each
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _exact(
     acc: Int, m: Int, shift: Int, terms: Int, z: Int, low: int, high: int, q: Int
 ) -> None:
@@ -142,7 +143,7 @@ def _exact(
             q[row, j] = min(max(t + z[row], low), high)
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _add(
     acc: Int,
     m: Int,
@@ -168,7 +169,7 @@ def _add(
             q[row, j] = min(max(t + z[row], low), high)
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _two_stage(
     acc: Int, m: Int, shift: Int, terms: Int, z: Int, low: int, high: int, q: Int
 ) -> None:
@@ -184,7 +185,7 @@ def _two_stage(
             q[row, j] = min(max(t + z[row], low), high)
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _floating(acc: Int, real: Float, z: Int, low: int, high: int, q: Int) -> None:
     blocks = -(-acc.shape[1] // BLOCK)
     for task in prange(acc.shape[0] * blocks):

@@ -8,9 +8,9 @@ exact in floating point; u - floor(u) of a negative u is not.
 """
 
 import numpy as np
-from numba import njit
 
 from refqnn._types import Float, Int
+from refqnn.fast.compiler import njit
 
 
 def carry_terms(rounding: str, d: Int) -> Int:
@@ -35,7 +35,7 @@ def carry_terms(rounding: str, d: Int) -> Int:
     return np.stack(terms[rounding])
 
 
-@njit(cache=True)
+@njit()
 def carry(q: int, r: int, d: int, a: int, b: int, c: int) -> int:
     """q + 1 where r + a + b (q odd) + c (q < 0) >= d, else q: (1)"""
     return q + int(r + a + b * (q & 1) + c * (q < 0) >= d)

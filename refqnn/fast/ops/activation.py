@@ -3,9 +3,10 @@
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from refqnn._types import Bool, Float
+from refqnn.fast.compiler import njit
 from refqnn.ops.activation import ReLUCache
 from refqnn.ops.checks import check_float, check_gradient
 
@@ -44,7 +45,7 @@ def clamp(x: Float, top: float) -> tuple[Float, ReLUCache]:
     return y, ReLUCache(inside)
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _clamp(x: Float, top: np.floating[Any], y: Float, inside: Bool) -> None:
     zero, endless = x.dtype.type(0), top == np.inf
     for i in prange(x.size):
@@ -53,7 +54,7 @@ def _clamp(x: Float, top: np.floating[Any], y: Float, inside: Bool) -> None:
         inside[i] = (x[i] > zero) & ((x[i] < top) | endless)
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _mask(dy: Float, inside: Bool, dx: Float) -> None:
     zero = dy.dtype.type(0)
     for i in prange(dy.size):

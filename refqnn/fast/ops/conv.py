@@ -5,9 +5,10 @@ so it differs from the exact sum by at most ``K eps sum |a| |b|``.
 """
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import get_num_threads, prange
 
 from refqnn._types import Array, Float, Int
+from refqnn.fast.compiler import njit
 from refqnn.fast.planes import (
     Axis,
     Layout,
@@ -186,7 +187,7 @@ def pair_channels(w: Int) -> Int:
     return np.ascontiguousarray(pairs).view(np.int32)[..., 0]
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _correlate(
     x: Array,
     zero_point: int,
@@ -213,7 +214,7 @@ def _correlate(
             _unpack(out, first, group * og, og, bias, y, lie, into)
 
 
-@njit(cache=True)
+@njit()
 def _tiles(
     out: Array, planes: Array, offsets: Int, tiles: Array, lie: Layout, wide: bool
 ) -> None:
@@ -230,7 +231,7 @@ def _tiles(
                 outer_narrow(out, at, lie.span, planes, start, offsets, w, t * size)
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _weight_grads(
     x: Float,
     dy: Float,
@@ -287,7 +288,7 @@ def _weight_grads(
                         )
 
 
-@njit(cache=True)
+@njit()
 def _pack(
     x: Array,
     first: int,
@@ -314,7 +315,7 @@ def _pack(
                         _copy_pair(low, high, both, b, lie.col_stride, zero_point, row)
 
 
-@njit(cache=True)
+@njit()
 def _copy(x: Array, first: int, stride: int, zero_point: int, row: Array) -> None:
     number = row.dtype.type
     zero = number(zero_point)
@@ -326,7 +327,7 @@ def _copy(x: Array, first: int, stride: int, zero_point: int, row: Array) -> Non
             row[j] = number(x[v]) - zero
 
 
-@njit(cache=True)
+@njit()
 def _copy_pair(
     low: Array,
     high: Array,
@@ -343,7 +344,7 @@ def _copy_pair(
         row[j] = number(lower + (np.int64(high[v]) - zero_point) * upper)
 
 
-@njit(cache=True)
+@njit()
 def _pack_rows(
     dy: Float, first: int, o0: int, count: int, rows: Float, lie: Layout
 ) -> None:
@@ -356,7 +357,7 @@ def _pack_rows(
                     rows[at + q] = dy[n, o0 + o, p, q]
 
 
-@njit(cache=True)
+@njit()
 def _unpack(
     out: Float,
     first: int,

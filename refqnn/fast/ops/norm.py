@@ -8,9 +8,10 @@ from it by one rounding to the dtype of x and by ``M eps64`` of the largest term
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from refqnn._types import Float
+from refqnn.fast.compiler import njit
 from refqnn.ops.checks import check_gradient, check_norm
 from refqnn.ops.norm import (
     BatchNormCache,
@@ -116,7 +117,7 @@ def parameter_grads(
     return by_x.sum(axis=0) / std, plain.sum(axis=0)
 
 
-@njit(cache=True, parallel=True, fastmath={"reassoc", "contract"})
+@njit(parallel=True, fastmath={"reassoc", "contract"})
 def _moments(x: Float, means: Float, squares: Float) -> None:
     n, c, size = x.shape
     for k in prange(n * c):
@@ -134,7 +135,7 @@ def _moments(x: Float, means: Float, squares: Float) -> None:
         squares[image, channel] = square
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _scale(x: Float, y: Float, mean: Float, slope: Float, beta: Float) -> None:
     n, c, size = x.shape
     for k in prange(n * c):
@@ -144,7 +145,7 @@ def _scale(x: Float, y: Float, mean: Float, slope: Float, beta: Float) -> None:
             y[image, channel, i] = (np.float64(x[image, channel, i]) - m) * s + b
 
 
-@njit(cache=True, parallel=True, fastmath={"reassoc", "contract"})
+@njit(parallel=True, fastmath={"reassoc", "contract"})
 def _products(dy: Float, x: Float, mean: Float, by_x: Float, plain: Float) -> None:
     n, c, size = x.shape
     for k in prange(n * c):
@@ -158,7 +159,7 @@ def _products(dy: Float, x: Float, mean: Float, by_x: Float, plain: Float) -> No
         plain[image, channel] = total
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _centre(
     dy: Float,
     x: Float,

@@ -5,9 +5,10 @@ once, as in the definition but in another order.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from refqnn._types import Float, Int
+from refqnn.fast.compiler import njit
 from refqnn.geometry import Padding, Pair, Window, output_size, pad_widths, window
 from refqnn.ops.checks import check_gradient
 from refqnn.ops.pool import (
@@ -111,7 +112,7 @@ def steps(at: Window) -> Int:
     return np.array([at.kernel, at.stride, at.dilation, low])
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _max(x: Float, y: Float, tap: Int, at: Int) -> None:
     n, c, h, w = x.shape
     ho, wo = y.shape[2:]
@@ -136,7 +137,7 @@ def _max(x: Float, y: Float, tap: Int, at: Int) -> None:
                 tap[image, channel, p, q] = where
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _max_backward(
     dy: Float, tap: Int, dx: Float, at: Int, down: Int, right: Int
 ) -> None:
@@ -155,7 +156,7 @@ def _max_backward(
         dx[image, channel] = total
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _mean(x: Float, y: Float, count: Float, at: Int) -> None:
     n, c, h, w = x.shape
     ho, wo = y.shape[2:]
@@ -173,7 +174,7 @@ def _mean(x: Float, y: Float, count: Float, at: Int) -> None:
                 y[image, channel, p, q] = total / count[p, q]
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _mean_backward(dy: Float, count: Float, dx: Float, at: Int) -> None:
     n, c, h, w = dx.shape
     ho, wo = dy.shape[2:]
@@ -190,7 +191,7 @@ def _mean_backward(dy: Float, count: Float, dx: Float, at: Int) -> None:
         dx[image, channel] = total
 
 
-@njit(cache=True, parallel=True, fastmath={"reassoc", "contract"})
+@njit(parallel=True, fastmath={"reassoc", "contract"})
 def _plane_means(x: Float, y: Float) -> None:
     n, c, size = x.shape
     for k in prange(n * c):
@@ -201,7 +202,7 @@ def _plane_means(x: Float, y: Float) -> None:
         y[image, channel] = total / size
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _spread(dy: Float, dx: Float) -> None:
     n, c, h, w = dx.shape
     for k in prange(n * c):

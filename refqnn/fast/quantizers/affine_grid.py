@@ -5,9 +5,10 @@ A replay, a range for every channel and other ties than to even run the definiti
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from refqnn._types import Bool, Float, Int
+from refqnn.fast.compiler import njit
 from refqnn.ops.checks import check_float, check_gradient
 from refqnn.quantizers import affine as definition
 from refqnn.quantizers.affine_grid import AffineCache, affine_grid
@@ -50,7 +51,7 @@ def affine(
     return out, AffineCache(x, out, inside.reshape(x.shape))
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _affine(x: Float, at: Float, y: Float, inside: Bool) -> bool:
     low, high, scale, zero_point, bound = at[0], at[1], at[2], at[3], at[4]
     blocks = (x.size + BLOCK - 1) // BLOCK
@@ -87,7 +88,7 @@ def mask_gradient(dy: Float, inside: Bool) -> Float:
     return dx
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _masked(dy: Float, inside: Bool, dx: Float) -> None:
     zero = dy.dtype.type(0)
     for block in prange((dy.size + BLOCK - 1) // BLOCK):
@@ -112,7 +113,7 @@ def batch_range(x: Float) -> tuple[Float, Float]:
     return np.asarray(0 - below), np.asarray(above)
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _extremes(bits: Int, sign: Int) -> Int:
     """Return the bits of the largest magnitude below and above 0; 0 for neither."""
     blocks = (bits.size + BLOCK - 1) // BLOCK

@@ -5,9 +5,10 @@ backward, a copy.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from refqnn._types import Float
+from refqnn.fast.compiler import njit
 from refqnn.quantizers import binary as definition
 from refqnn.quantizers.binary_weights import Group
 from refqnn.quantizers.checks import ResidualCache, check_finite, mean_abs
@@ -27,7 +28,7 @@ def binary(
     return y.reshape(w.shape), ResidualCache(residual.reshape(w.shape))
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _binary(w: Float, m: Float, y: Float, residual: Float) -> None:
     for o in prange(w.shape[0]):
         v, out, rest = w[o], y[o], residual[o]

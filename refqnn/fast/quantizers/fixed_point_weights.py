@@ -5,9 +5,10 @@ A replay, and a clip that is neither one number nor one a filter, run the defini
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from refqnn._types import Bool, Float
+from refqnn.fast.compiler import njit
 from refqnn.fast.quantizers.affine_grid import mask_gradient
 from refqnn.ops.checks import check_gradient
 from refqnn.ops.straight_through import StraightThroughCache
@@ -38,7 +39,7 @@ def fixed_point(
     return y.reshape(w.shape), cache
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _fixed_point(
     w: Float,
     a: Float,

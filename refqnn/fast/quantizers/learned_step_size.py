@@ -7,9 +7,10 @@ A replay and more than one step run the definition.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from refqnn._types import Float
+from refqnn.fast.compiler import njit
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers import lsq as definition
 from refqnn.quantizers import lsq_backward as definition_backward
@@ -41,7 +42,7 @@ def lsq(
     return v_hat.reshape(v.shape), cache
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _lsq(v: Float, at: Float, v_hat: Float, u: Float, q: Float) -> None:
     s, low, high = at[0], at[1], at[2]
     zero = v.dtype.type(0)
@@ -74,7 +75,7 @@ def lsq_backward(dv_hat: Float, cache: LSQCache) -> tuple[Float, Float]:
     return dv, np.full(cache.s.shape, ds, dv_hat.dtype)
 
 
-@njit(cache=True, parallel=True, fastmath={"reassoc"})
+@njit(parallel=True, fastmath={"reassoc"})
 def _lsq_backward(g: Float, u: Float, q: Float, ends: Float, dv: Float) -> float:
     low, high = ends[0], ends[1]
     zero = g.dtype.type(0)

@@ -5,9 +5,10 @@ does the backward, a copy.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from refqnn._types import Float
+from refqnn.fast.compiler import njit
 from refqnn.quantizers import ternary as definition
 from refqnn.quantizers.checks import ResidualCache, check_finite
 from refqnn.quantizers.ternary_weights import Variant, ternary_statistics
@@ -31,7 +32,7 @@ def ternary(
     return y.reshape(w.shape), ResidualCache(residual.reshape(w.shape))
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _ternary(
     w: Float, edge: Float, scale: Float, both_signs: bool, y: Float, residual: Float
 ) -> None:

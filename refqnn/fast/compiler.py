@@ -1,0 +1,47 @@
+"""``njit`` for kernels: compiled once where a folder keeps them, anew where none can.
+
+Numba keeps compiled code beside the source, or in the folder of the user
+(``NUMBA_CACHE_DIR`` names another). Where it can write to neither, as in a package that
+root owns on a machine without a home, kernels compile in every process; where the disk
+is full they run all the same.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache
+
+
+class PatientCache(FunctionCache):
+    """A cache that leaves out what cannot be read or written."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return compiled code for a signature; None where there is none to read."""
+        with suppress(OSError, EOFError):
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep compiled code, where the disk takes it."""
+        with suppress(OSError):
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
+
+
+def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function without Python objects when it is called first.
+
+    ``options`` are those of ``numba.njit``. The plain function where compiling is
+    disabled (NUMBA_DISABLE_JIT=1).
+    """
+
+    def compile_lazily(function: Callable[..., Any]) -> Any:
+        kernel = numba.njit(**options)(function)
+        if kernel is not function:
+            with suppress(RuntimeError):  # no folder can be written
+                cache = PatientCache(function)  # type: ignore[no-untyped-call]
+                kernel._cache = cache  # noqa: SLF001 - as numba's enable_caching
+        return kernel
+
+    return compile_lazily

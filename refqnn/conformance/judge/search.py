@@ -19,6 +19,8 @@ from refqnn.conformance.judge.confirm import Answered, count_wrong
 
 #: elements of a sample, wrong ones and others
 SAMPLE = 300
+#: outputs times variants up to which those with two other answers are shown as well
+AFFORDABLE = 3_000_000
 #: seconds that trying every variant may cost
 PATIENCE = 15.0
 
@@ -67,9 +69,9 @@ def search(family: Family, declared: Choices, answers: Sequence[Answered]) -> Se
     tried = every if complete else near
     left = not_contradicted(family, tried, samples) if samples else tried
     exact = not_contradicted(family, left, answers)
-    shown = unique([*exact, *family.neighbours(declared, 1)])
-    if not exact and cost * len(near) < PATIENCE:
-        shown = near
+    total = sum(a.size for _, got in answers for a in got.values())
+    few = near if total * len(near) <= AFFORDABLE else family.neighbours(declared, 1)
+    shown = unique([*exact, *few])
     vector = as_one_vector([got for _, got in answers])
     outcomes = [
         (v, outcome)

@@ -7,7 +7,7 @@ Every step carries its semantics: ``options`` holds the grids, windows and the f
 the rounding that the operation is called with.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
@@ -22,54 +22,19 @@ from refqnn.integer.checks import code_dtype
 Shape = tuple[int, ...]
 Values = Mapping[str, Array]
 
+#: codes moved, whose values no step changes
+MOVED = ("reshape", "transpose", "pad", "clip", "take", "resize", "max_pool2d")
 #: operations of ``refqnn.integer`` that a step may name
-ARITHMETIC = (
+OPERATIONS = (
+    *MOVED,
     "add",
     "sub",
     "mul",
     "concat",
     "lookup",
     "mean_pool2d",
-    "max_pool2d",
     "softmax",
 )
-
-
-def reshape(x: Int, *, shape: Shape) -> Int:
-    """x: (N, ...)  ->  (N, *shape)"""
-    return x.reshape(len(x), *shape)
-
-
-def transpose(x: Int, *, axes: Shape) -> Int:
-    """x: (N, ...)  ->  its axes in this order, the batch first"""
-    return np.ascontiguousarray(x.transpose(axes))
-
-
-def pad(x: Int, *, widths: tuple[tuple[int, int], ...], value: int) -> Int:
-    """x: (N, ...)  ->  every axis but the batch surrounded by the code ``value``"""
-    return np.pad(x, ((0, 0), *widths), constant_values=value)
-
-
-def clip(x: Int, *, q_min: int, q_max: int) -> Int:
-    """clip(x, q_min, q_max)"""
-    return np.clip(x, q_min, q_max)
-
-
-def take(x: Int, *, picks: tuple[tuple[int, Array], ...]) -> Int:
-    """x: (N, ...)  ->  x at the indices of each ``(axis, indices)``: a slice"""
-    for axis, indices in picks:
-        x = np.take(x, indices, axis)
-    return x
-
-
-#: codes rearranged, whose values no step changes
-ARRANGEMENTS: dict[str, Callable[..., Int]] = {
-    "reshape": reshape,
-    "transpose": transpose,
-    "pad": pad,
-    "clip": clip,
-    "take": take,
-}
 
 
 @final
@@ -92,9 +57,7 @@ class OperationStep:
         Raises ValueError where the backend does not have the operation.
         """
         codes = [values[source] for source in self.sources]
-        function = ARRANGEMENTS.get(self.operation) or getattr(
-            integer, self.operation, None
-        )
+        function = getattr(integer, self.operation, None)
         if function is None:
             raise ValueError(f"{self.name}: this backend has no {self.operation!r}")
         if self.arguments == ("",):

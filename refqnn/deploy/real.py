@@ -166,23 +166,39 @@ def batch_norm(x: Float, scale: Float, b: Float, mean: Float, var: Float,
     return shifted * gain.reshape(axes) + double(b).reshape(axes)
 
 
-def rows_between(sizes: tuple[int, int], scale: float) -> tuple[Array, Array, Float]:
-    """Return the two source rows of every row and the share of the second.
+def neighbours(n: int, m: int, scale: float) -> tuple[Array, Array, Array, Array]:
+    """Return the two source pixels of each of m outputs and their distances, float32.
 
-    Half-pixel centres: row i lies at (i + 1/2) / scale - 1/2.
+    Output i lies at (i + 1/2) / scale - 1/2 among n pixels; two equal pixels share.
     """
-    at = np.clip((np.arange(sizes[1]) + 0.5) / scale - 0.5, 0, sizes[0] - 1)
-    low = np.floor(at).astype(np.int64)
-    return low, np.minimum(low + 1, sizes[0] - 1), at - low
+    half = np.float32(0.5)
+    at = (np.arange(m, dtype=np.float32) + half) / np.float32(scale) - half
+    at = np.clip(at, np.float32(0), np.float32(n - 1))
+    low = np.minimum(at.astype(np.int64), n - 1)
+    high = np.minimum(low + 1, n - 1)
+    near, far = (np.abs(at - v.astype(np.float32)) for v in (low, high))
+    same = low == high
+    return low, high, np.where(same, half, near), np.where(same, half, far)
 
 
-def resize_linear(x: Float, *, size: Pair, scales: tuple[float, float]) -> Float:
-    """x: (N, C, H, W)  ->  (N, C, *size), bilinear with half-pixel centres"""
-    for axis, n, scale in ((2, size[0], scales[0]), (3, size[1], scales[1])):
-        low, high, share = rows_between((x.shape[axis], n), scale)
-        share = share.reshape(-1, *(1,) * (3 - axis))
-        x = np.take(x, low, axis) * (1 - share) + np.take(x, high, axis) * share
-    return x
+def resize_linear(
+    x: Float, *_constants: Array | None, size: Pair, scales: tuple[float, float]
+) -> Float:
+    """x: (N, C, H, W)  ->  (N, C, *size), bilinear with half-pixel centres
+
+    Ties are frequent here, so the sums are those of onnxruntime, in float32 and in its
+    order (upsample.h, UpsampleBilinear).
+    """
+    v = x.astype(np.float32)
+    top, bottom, dy1, dy2 = neighbours(x.shape[2], size[0], scales[0])
+    left, right, dx1, dx2 = neighbours(x.shape[3], size[1], scales[1])
+    rows, cols = (top[:, None], bottom[:, None]), (left, right)
+    corners = [v[:, :, r, c] for r in rows for c in cols]
+    y: Float = dx2 * dy2[:, None] * corners[0]
+    y = y + dx1 * dy2[:, None] * corners[1]
+    y = y + dx2 * dy1[:, None] * corners[2]
+    y = y + dx1 * dy1[:, None] * corners[3]
+    return y.astype(np.float64)
 
 
 def take(x: Float, *, picks: tuple[tuple[int, Array], ...]) -> Float:

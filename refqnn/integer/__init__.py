@@ -14,6 +14,7 @@ uses it and the smallest input that gives it away. In the order of an inference:
     tables.py      functions of one code as tables; codes side by side
     mean_pool.py   the mean of a window on a grid of its own
     exponential.py softmax of codes
+    arrange.py     codes moved, padded, and blended to another size
     transposed.py  transposed convolution; products.py: two arrays of codes
     bits.py        sum x w = channels - 2 popcount(x xor w), 64 signs in a word
     rounding.py    the seven roundings, of floats and of exact quotients
@@ -27,8 +28,17 @@ from refqnn.integer.affine import quantize as quantize
 from refqnn.integer.arithmetic import add as add
 from refqnn.integer.arithmetic import mul as mul
 from refqnn.integer.arithmetic import sub as sub
+from refqnn.integer.arrange import clip as clip
+from refqnn.integer.arrange import flatten as flatten
+from refqnn.integer.arrange import pad as pad
+from refqnn.integer.arrange import reshape as reshape
+from refqnn.integer.arrange import resize as resize
+from refqnn.integer.arrange import take as take
+from refqnn.integer.arrange import transpose as transpose
 from refqnn.integer.bits import pack_bits as pack_bits
+from refqnn.integer.bits import pack_nibbles as pack_nibbles
 from refqnn.integer.bits import unpack_bits as unpack_bits
+from refqnn.integer.bits import unpack_nibbles as unpack_nibbles
 from refqnn.integer.bits import xnor_conv2d as xnor_conv2d
 from refqnn.integer.checks import code_dtype as code_dtype
 from refqnn.integer.conv import accumulator_bound as accumulator_bound

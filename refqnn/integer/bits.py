@@ -156,3 +156,50 @@ def check_xnor_conv2d(
     bound = channels * w_bits.shape[2] * w_bits.shape[3]
     if bound > INT32_MAX:
         raise ValueError(f"C * Kh * Kw = {bound} exceeds int32, {INT32_MAX}")
+
+
+def pack_nibbles(q: Int) -> Int:
+    """Put two 4-bit codes in a byte, the first in the low half: (..., K) -> bytes
+
+    q: (..., K) codes in [-8, 7] or [0, 15]  ->  (..., ceil(K / 2)) uint8
+
+    An odd K is filled up with 0. The order of ONNX's INT4 and UINT4.
+
+    >>> pack_nibbles(np.array([1, -2, 7]))
+    array([225,   7], dtype=uint8)
+    """
+    codes = np.asarray(q)
+    if codes.dtype.kind not in "iu" or not codes.ndim:
+        raise ValueError(
+            f"q must be integers (..., K), got {codes.dtype} {codes.shape}"
+        )
+    low, high = codes.min(initial=0), codes.max(initial=0)
+    if low < -8 or high > (15 if low >= 0 else 7):
+        raise ValueError(f"q must lie in [-8, 7] or [0, 15], got {low} .. {high}")
+    fill = [(0, 0)] * (codes.ndim - 1) + [(0, codes.shape[-1] % 2)]
+    halves = np.pad(codes, fill).astype(np.int64) & 15
+    return (halves[..., ::2] | halves[..., 1::2] << 4).astype(np.uint8)
+
+
+def unpack_nibbles(packed: Int, *, count: int, signed: bool) -> Int:
+    """Undo ``pack_nibbles``.
+
+    packed: (..., ceil(K / 2)) uint8  ->  (..., K) int8 in [-8, 7], or uint8 in [0, 15]
+
+    >>> unpack_nibbles(np.array([225, 7], np.uint8), count=3, signed=True)
+    array([ 1, -2,  7], dtype=int8)
+    """
+    if (
+        packed.dtype != np.uint8
+        or not packed.ndim
+        or packed.shape[-1] != -(-count // 2)
+    ):
+        raise ValueError(
+            f"packed must be uint8 (..., {-(-count // 2)}) for {count} codes, got "
+            f"{packed.dtype} {packed.shape}"
+        )
+    halves = np.stack([packed & 15, packed >> 4], axis=-1)
+    codes = halves.reshape(*packed.shape[:-1], -1)[..., :count]
+    return (((codes ^ 8).astype(np.int8) - 8) if signed else codes).astype(
+        np.int8 if signed else np.uint8
+    )

@@ -173,6 +173,39 @@ def transposed(n):
     return n.conv(n.relu(x), 6, 4)
 
 
+def resized(n):
+    """To the nearest pixel, in two ways of counting."""
+    scales = n.put([1, 1, 2, 1.5])
+    x = n.node("Resize", n.relu(n.conv("x", 3, 8)), "", scales, mode="nearest")
+    place = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    x = n.node("Resize", n.conv(x, 8, 8), "", scales, mode="nearest", **place)
+    return n.conv(x, 8, 4)
+
+
+def moved(n):
+    """Differences, edges, transposed planes, slices and their maximum."""
+    x = n.node("Sub", n.conv("x", 3, 8), n.conv("x", 3, 8, 1))
+    x = n.node("Pad", x, n.put([0, 0, 1, 2, 0, 0, 0, 1], np.int64))
+    x = n.conv(n.node("Transpose", x, perm=[0, 1, 3, 2]), 8, 8)
+    ends = [n.put([v], np.int64) for v in (0, 4, 8, 1)]
+    first = n.node("Slice", x, ends[0], ends[1], ends[3])
+    second = n.node("Slice", x, ends[1], ends[2], ends[3])
+    x = n.node("Concat", second, n.node("Mul", first, first), axis=1)
+    return n.gemm(n.node("Flatten", n.node("GlobalMaxPool", x)), 8, 10)
+
+
+def constants(n):
+    """Sums with and products by constants; slopes a channel; means by ReduceMean."""
+    x = n.node("Add", n.conv("x", 3, 8), n.put(n.rng.normal(0, 1, (8, 1, 1))))
+    x = n.node("Mul", n.conv(x, 8, 8), n.put(0.7))
+    x = n.node("PRelu", x, n.put(n.rng.uniform(0, 0.5, (8, 1, 1))))
+    x = n.node("Elu", n.conv(x, 8, 8), alpha=0.7)
+    x = n.node(
+        "MatMul", n.node("ReduceMean", x, axes=[2, 3], keepdims=0), n.weights(8, 5)
+    )
+    return n.node("Add", x, n.put(n.rng.normal(0, 1, 5)))
+
+
 def probabilities(n):
     return n.node("Softmax", n.head(n.relu(n.conv("x", 3, 8)), 8), axis=-1)
 
@@ -183,12 +216,23 @@ ARCHITECTURES = {
         sequential, depthwise, inverted_residual, residual, inception, average_pools,
         same_padding, dilation, batch_norms, reshaped, hard_swish, silu_and_leaky,
         squeeze_excite, fully_convolutional, perceptron, transposed, probabilities,
+        resized, moved, constants,
     )
 }  # fmt: skip
 
 
-def quantized(rng, folder, name, *, form, activations, weights, per_channel):
+def quantized(rng, folder, name, **kind):
     """Return what ``quantize_static`` of onnxruntime makes of an architecture."""
+    shape = (20,) if name == "perceptron" else PLANES
+    network = Network(rng, shape)
+    model = network.model(ARCHITECTURES[name](network))
+    return statically_quantized(rng, folder, model, **kind), shape
+
+
+def statically_quantized(
+    rng, folder, model, *, form, activations, weights, per_channel
+):
+    """Return what ``quantize_static`` of onnxruntime makes of a float model."""
     from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,
@@ -196,16 +240,16 @@ def quantized(rng, folder, name, *, form, activations, weights, per_channel):
         quantize_static,
     )
 
-    shape = (20,) if name == "perceptron" else PLANES
-    network = Network(rng, shape)
-    onnx.save(network.model(ARCHITECTURES[name](network)), folder / "float.onnx")
+    sizes = model.graph.input[0].type.tensor_type.shape.dim
+    shape = tuple(size.dim_value for size in sizes)
+    onnx.save(model, folder / "float.onnx")
 
     class Reader(CalibrationDataReader):
         left = 6
 
         def get_next(self):
             self.left -= 1
-            x = rng.normal(0, 1, (1, *shape)).astype(np.float32)
+            x = rng.normal(0, 1, shape).astype(np.float32)
             return {"x": x} if self.left >= 0 else None
 
     logging.disable(logging.CRITICAL)  # it recommends a step that is not needed here
@@ -221,4 +265,4 @@ def quantized(rng, folder, name, *, form, activations, weights, per_channel):
         )
     finally:
         logging.disable(logging.NOTSET)
-    return onnx.load(folder / "quantized.onnx"), shape
+    return onnx.load(folder / "quantized.onnx")

@@ -6,7 +6,13 @@ to ties are those of its fused operator; the tests that compare them say so.
 
 import numpy as np
 import pytest
-from deploy.architectures import ARCHITECTURES, quantized
+from deploy.architectures import (
+    ARCHITECTURES,
+    PLANES,
+    Network,
+    quantized,
+    statically_quantized,
+)
 
 from refqnn.conformance import trace
 from refqnn.deploy import IntegerNetwork, import_onnx
@@ -69,6 +75,18 @@ def test_other_kinds_of_codes(rng, tmp_path, name, form, kind):
     _, counts = differences(made, shape, rng)
     most = 20 if (kind, form) == ("s8s8", "QDQ") else 0
     assert sum(counts.values()) <= most, counts
+
+
+def test_blended_pixels(rng, tmp_path):
+    """Bilinear resizing: ties are frequent, so the order of the sums counts."""
+    network = Network(rng)
+    x = network.relu(network.conv("x", 3, 8))
+    scales = network.put([1, 1, 2, 1.5])
+    x = network.node("Resize", x, "", scales, mode="linear")
+    model = network.model(network.conv(x, 8, 4))
+    made = statically_quantized(rng, tmp_path, model, form="QDQ", **KINDS["u8s8"])
+    _, counts = differences(made, PLANES, rng)
+    assert not any(counts.values()), counts
 
 
 def test_what_is_not_fused_is_a_step_of_floats(rng, tmp_path):

@@ -20,8 +20,7 @@ from refqnn.cost import signed_bits
 from refqnn.deploy.build import output_shape
 from refqnn.deploy.fold import Grid, accumulator_range, check_sums
 from refqnn.deploy.operations import (
-    ARITHMETIC,
-    ARRANGEMENTS,
+    OPERATIONS,
     OperationStep,
     RealStep,
 )
@@ -152,7 +151,7 @@ def check_operation(
         if step.grids != tuple(source.grid for source in sources):
             raise ValueError(f"{step.name}.grids are not those of its sources")
     else:
-        known = step.operation in {*ARITHMETIC, *ARRANGEMENTS}
+        known = step.operation in OPERATIONS
     if not known or not step.sources:
         raise ValueError(f"{step.name} has no operation of this version")
     shapes = [*(source.shape for source in sources), step.shape]

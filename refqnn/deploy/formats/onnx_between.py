@@ -37,7 +37,7 @@ from refqnn.deploy.formats.onnx_read import (
 from refqnn.deploy.formats.onnx_rearrange import Arrangement, store_rearranged
 from refqnn.deploy.formats.onnx_weights import ROUNDING, Weights, weighted_sum
 from refqnn.deploy.operations import (
-    ARRANGEMENTS,
+    MOVED,
     Instruction,
     OperationStep,
     RealStep,
@@ -50,7 +50,6 @@ from refqnn.integer.checks import code_dtype
 from refqnn.integer.tables import every_code
 
 SEMANTICS = "onnxruntime"
-MOVED = (*ARRANGEMENTS, "max_pool2d")
 
 
 def float_operator(reader: Reader, node: Node) -> None:

@@ -125,7 +125,9 @@ def handler_of(reader: Reader, proto: Any, node: Node) -> Handler:
         return lambda reader, node: fold_constants(reader, proto, node)
     if (domain, node.op) in HANDLERS:
         return HANDLERS[domain, node.op]
-    if not domain and node.op in REARRANGED:
+    real = not isinstance(value_of(reader, node, 0), Codes)
+    blended = real and node.attributes.get("mode") == "linear"  # Resize of floats
+    if not domain and node.op in REARRANGED and not blended:
         return rearrange
     if domain in {"", CONTRIB} and node.op in OPTIONS:
         return float_operator

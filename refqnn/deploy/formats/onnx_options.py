@@ -15,6 +15,7 @@ from refqnn.deploy.formats.onnx_read import (
     constant_input,
     unsupported_error,
 )
+from refqnn.deploy.formats.onnx_rearrange import resize_target
 from refqnn.deploy.formats.onnx_windows import (
     pool_window,
     transposed_window,
@@ -107,14 +108,8 @@ def resize_options(reader: Reader, node: Node, inputs: Inputs) -> Options:
         raise unsupported_error(
             node, f"mode and coordinates must be linear, half_pixel: {modes}"
         )
-    scales = constant_input(reader, node, 2)
-    if scales.dtype != object and scales.size == 4:
-        factors = [float(v) for v in np.ravel(scales)[2:]]
-        size = [int(np.floor(n * f)) for n, f in zip(shape[1:], factors, strict=True)]
-    else:
-        size = [int(v) for v in np.ravel(constant_input(reader, node, 3))[2:]]
-        factors = [n / m for n, m in zip(size, shape[1:], strict=True)]
-    return {"size": tuple(size), "scales": tuple(factors)}
+    size, scales = resize_target(reader, node, shape)
+    return {"size": size, "scales": scales}
 
 
 def attributes(*names: str) -> Callable[..., Options]:

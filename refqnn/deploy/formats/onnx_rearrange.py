@@ -32,6 +32,7 @@ from refqnn.deploy.formats.onnx_windows import (
 )
 from refqnn.deploy.operations import OperationStep
 from refqnn.deploy.steps import Shape
+from refqnn.geometry import window
 
 
 class Arrangement(NamedTuple):
@@ -98,6 +99,64 @@ def max_pool(_reader: Reader, node: Node, shape: Shape) -> Arrangement:
     """Maximum of every window."""
     at = pool_window(node.attributes, shape, str(node))
     return Arrangement("max_pool2d", {"at": at}, pooled_shape(shape, at))
+
+
+def global_max_pool(_reader: Reader, node: Node, shape: Shape) -> Arrangement:
+    """Maximum of every plane."""
+    if len(shape) != 3:
+        raise unsupported_error(node, f"it reads planes, is given shape {shape}")
+    at = window((shape[1], shape[2]))
+    return Arrangement("max_pool2d", {"at": at}, (shape[0], 1, 1))
+
+
+#: places in the source of outputs i: of n pixels, m, and the scale
+PLACES: Mapping[str, Callable[[Array, int, int, float], Array]] = {
+    "half_pixel": lambda i, _n, _m, scale: (i + 0.5) / scale - 0.5,
+    "pytorch_half_pixel": lambda i, _n, m, scale: (
+        (i + 0.5) / scale - 0.5 if m > 1 else 0.0 * i
+    ),
+    "asymmetric": lambda i, _n, _m, scale: i / scale,
+    "align_corners": lambda i, n, m, _scale: i * (n - 1) / max(m - 1, 1),
+}
+#: places -> indices of the nearest pixels
+NEAREST: Mapping[str, Callable[[Array], Array]] = {
+    "round_prefer_floor": lambda at: np.ceil(at - 0.5),
+    "round_prefer_ceil": lambda at: np.floor(at + 0.5),
+    "floor": np.floor,
+    "ceil": np.ceil,
+}
+
+
+def resize_target(
+    reader: Reader, node: Node, shape: Shape
+) -> tuple[tuple[int, int], tuple[float, float]]:
+    """Return height and width after a resizing, and the scales of both."""
+    scales = constant_input(reader, node, 2)
+    if scales.dtype != object and scales.size == 4:
+        factors = [float(v) for v in np.ravel(scales)[2:]]
+        sizes = [int(np.floor(n * f)) for n, f in zip(shape[1:], factors, strict=True)]
+    else:
+        sizes = [int(v) for v in np.ravel(constant_input(reader, node, 3))[2:]]
+        factors = [m / n for m, n in zip(sizes, shape[1:], strict=True)]
+    if min(sizes) < 1 or max(sizes) > MOST_PADDING:
+        raise unsupported_error(node, f"sizes {sizes} leave [1, {MOST_PADDING}]")
+    return (sizes[0], sizes[1]), (factors[0], factors[1])
+
+
+def resize(reader: Reader, node: Node, shape: Shape) -> Arrangement:
+    """Every pixel the nearest one of the source."""
+    place = node.attributes.get("coordinate_transformation_mode", "half_pixel")
+    mode = node.attributes.get("nearest_mode", "round_prefer_floor")
+    nearest = node.attributes.get("mode", "nearest") == "nearest"
+    if len(shape) != 3 or place not in PLACES or mode not in NEAREST or not nearest:
+        raise unsupported_error(node, f"codes are not resized by {place}, {mode}")
+    sizes, scales = resize_target(reader, node, shape)
+    picks = []
+    for axis, (m, scale) in enumerate(zip(sizes, scales, strict=True), start=2):
+        n = shape[axis - 1]
+        at = NEAREST[mode](PLACES[place](np.arange(m), n, m, scale))
+        picks.append((axis, np.clip(at, 0, n - 1).astype(np.int64)))
+    return Arrangement("take", {"picks": tuple(picks)}, (shape[0], *sizes))
 
 
 def reshape(reader: Reader, node: Node, shape: Shape) -> Arrangement:
@@ -212,6 +271,8 @@ def transposed_constant(node: Node, value: Fixed) -> Fixed:
 
 REARRANGED: Mapping[str, Callable[[Reader, Node, Shape], Arrangement]] = {
     "MaxPool": max_pool,
+    "GlobalMaxPool": global_max_pool,
+    "Resize": resize,
     "Reshape": reshape,
     "Flatten": flatten,
     "Squeeze": squeeze,

@@ -1,0 +1,128 @@
+"""Codes moved and blended: places and blends as fractions; packed nibbles."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refqnn.integer import (
+    clip,
+    flatten,
+    pack_nibbles,
+    pad,
+    reshape,
+    resize,
+    take,
+    transpose,
+    unpack_nibbles,
+)
+
+
+def place(i, n, m):
+    """The place of output i of m among n pixels, clamped."""
+    at = (i + Fraction(1, 2)) * Fraction(n, m) - Fraction(1, 2)
+    return min(max(at, Fraction(0)), Fraction(n - 1))
+
+
+sizes = st.integers(1, 7)
+
+
+@given(n=st.tuples(sizes, sizes), m=st.tuples(sizes, sizes), seed=st.integers(0, 99))
+def test_blends_are_rounded_once(n, m, seed):
+    x = np.random.default_rng(seed).integers(-128, 128, (1, 2, *n)).astype(np.int8)
+    got = resize(x, size=m, mode="bilinear")
+    assert got.dtype == np.int8
+    for i, j in np.ndindex(*m):
+        a, b = place(i, n[0], m[0]), place(j, n[1], m[1])
+        i0, j0 = math.floor(a), math.floor(b)
+        i1, j1 = min(i0 + 1, n[0] - 1), min(j0 + 1, n[1] - 1)
+        for c in (0, 1):
+            corner = [[int(x[0, c, r, s]) for s in (j0, j1)] for r in (i0, i1)]
+            rows = [low + (high - low) * (b - j0) for low, high in corner]
+            blend = rows[0] + (rows[1] - rows[0]) * (a - i0)
+            assert got[0, c, i, j] == round(blend)
+
+
+@given(n=st.tuples(sizes, sizes), m=st.tuples(sizes, sizes))
+def test_the_nearest_pixel_the_lower_of_two(n, m):
+    x = np.arange(n[0] * n[1], dtype=np.uint8).reshape(1, 1, *n)
+    got = resize(x, size=m)
+    for i, j in np.ndindex(*m):
+        places = place(i, n[0], m[0]), place(j, n[1], m[1])
+        near = [math.ceil(at - Fraction(1, 2)) for at in places]
+        assert got[0, 0, i, j] == x[0, 0, near[0], near[1]]
+
+
+def test_blends_round_as_told():
+    x = np.array([[[[0, 1]]]], np.int8)  # 1/4 and 3/4 inside
+    rows = {r: resize(x, size=(1, 4), mode="bilinear", rounding=r).ravel().tolist()
+            for r in ("floor", "ceil", "half_even")}  # fmt: skip
+    assert rows == {"floor": [0, 0, 0, 1], "ceil": [0, 1, 1, 1],
+                    "half_even": [0, 0, 1, 1]}  # fmt: skip
+
+
+def test_codes_are_moved(rng):
+    x = rng.integers(0, 256, (2, 3, 4), dtype=np.uint8)
+    np.testing.assert_array_equal(reshape(x, shape=(4, 3)), x.reshape(2, 4, 3))
+    np.testing.assert_array_equal(flatten(x), x.reshape(2, 12))
+    np.testing.assert_array_equal(transpose(x, axes=(0, 2, 1)), x.transpose(0, 2, 1))
+    at = np.array([2, 0])
+    np.testing.assert_array_equal(take(x, picks=((1, at), (2, at))), x[:, at][:, :, at])
+    np.testing.assert_array_equal(clip(x, q_min=-5, q_max=200), np.minimum(x, 200))
+    padded = pad(x, widths=((1, 0), (0, 2)), value=7)
+    assert padded.shape == (2, 4, 6)
+    assert padded.sum(dtype=int) == x.sum(dtype=int) + 7 * (2 * 4 * 6 - x.size)
+    for function, options in ((flatten, {}), (reshape, {"shape": (12,)})):
+        assert function(x[:0], **options).shape == (0, 12)
+
+
+@given(
+    codes=st.lists(st.integers(-8, 7), max_size=9),
+    rows=st.integers(1, 3),
+)
+def test_nibbles_come_back(codes, rows):
+    for signed, q in ((True, codes), (False, [c & 15 for c in codes])):
+        array = np.array([q] * rows, np.int8 if signed else np.uint8)
+        packed = pack_nibbles(array.reshape(rows, len(q)))
+        assert packed.shape == (rows, (len(q) + 1) // 2)
+        back = unpack_nibbles(packed, count=len(q), signed=signed)
+        np.testing.assert_array_equal(back, array.reshape(rows, len(q)), strict=True)
+
+
+def test_the_low_nibble_is_the_first_as_in_onnx():
+    onnx = pytest.importorskip("onnx", reason="needs the optional package onnx")
+    q = np.array([-8, 7, 3, -1, 5], np.int8)
+    kind = onnx.TensorProto.INT4
+    tensor = onnx.helper.make_tensor("w", kind, q.shape, q.tolist())
+    if tensor.raw_data:
+        packed = np.frombuffer(tensor.raw_data, np.uint8)
+    else:
+        packed = np.array(tensor.int32_data).astype(np.uint8)
+    np.testing.assert_array_equal(packed, pack_nibbles(q))
+
+
+def test_bad_arguments_raise():
+    x = np.zeros((1, 2, 3, 3), np.int8)
+    for call, message in (
+        (lambda: reshape(x, shape=(4,)), r"has no \(N, \*\(4,\)\)"),
+        (lambda: transpose(x, axes=(1, 0, 2, 3)), "axes must order"),
+        (lambda: transpose(x, axes=(0, 1, 2, 2)), "axes must order"),
+        (lambda: take(x, picks=((0, np.array([0])),)), r"axis must lie in \[1, 3\]"),
+        (lambda: take(x, picks=((1, np.array([2])),)), r"indices must lie in \[0, 1\]"),
+        (lambda: pad(x, widths=((0, 0),), value=0), "widths must be a pair"),
+        (lambda: pad(x, widths=((0, 0), (0, 0), (0, -1)), value=0), "widths must be"),
+        (lambda: pad(x, widths=((0, 0),) * 3, value=128), "value must lie in"),
+        (lambda: resize(x, size=0), "size must be at least 1"),
+        (lambda: resize(x, size=2, mode="cubic"), "mode must be"),
+        (lambda: resize(x, size=2, rounding="up"), "rounding must be one of"),
+        (lambda: pack_nibbles(np.array([16])), r"must lie in \[-8, 7\] or \[0, 15\]"),
+        (lambda: pack_nibbles(np.array([-1, 8])), "must lie in"),
+        (lambda: pack_nibbles(np.array([0.5])), "q must be integers"),
+        (lambda: unpack_nibbles(np.zeros(2, np.uint8), count=5, signed=True), "packed"),
+        (lambda: unpack_nibbles(np.zeros(2, np.int8), count=4, signed=True), "packed"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

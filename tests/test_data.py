@@ -199,8 +199,8 @@ def test_the_recipe_writes_what_embedded_reads(tmp_path, monkeypatch, rng):
     images = np.arange(500 * 10, dtype=np.int64)[:, None]
     labels = rng.permutation(np.arange(500 * 10) % 10)
     whole = data.Dataset(images, labels, images, labels)
-    monkeypatch.setattr(data, "names_of_other_files", lambda _: [])
-    monkeypatch.setattr(data, "fashion_mnist", lambda _: whole)
+    monkeypatch.setattr(data.published, "names_of_other_files", lambda _: [])
+    monkeypatch.setattr(data.published, "fashion_mnist", lambda _: whole)
     data.write_subset(tmp_path, tmp_path / "out.npz")
     chosen = data.Dataset(**data.read_npz(tmp_path / "out.npz"))
     np.testing.assert_array_equal(np.bincount(chosen.train_labels), [400] * 10)

@@ -93,7 +93,7 @@ def evaluate(
 
     images: (N, C, H, W), labels: (N,)  ->  loss: (), accuracy: () in [0, 1]
     """
-    check_images(images, labels)
+    images, labels = check_images(images, labels)
     logits = predict(network, images, batch=batch, backend=backend)
     loss, _ = backend.ops.softmax_cross_entropy(logits, labels)
     return Score(float(loss), accuracy(logits, labels))
@@ -245,8 +245,7 @@ def take_steps(
     """
     if training.steps >= until:
         return training.steps
-    images, labels = train
-    check_images(images, labels)
+    images, labels = check_images(*train)
     steps_per_epoch(len(images), training.batch)
     every = [number for number in save_every if number is not None]
     with threadpool_limits(1, user_api="blas"):
@@ -285,8 +284,7 @@ def fit(
 
     train, test: (images (N, C, H, W), labels (N,))
     """
-    images, labels = train
-    check_images(images, labels)
+    images, _ = check_images(*train)
     per_epoch = steps_per_epoch(len(images), training.batch)
     if checkpoint is not None and Path(checkpoint).exists():
         training.resume(checkpoint, images=len(images))
@@ -359,8 +357,9 @@ def bar(done: int, total: int, progress: bool | None) -> Iterable[int]:
     )
 
 
-def check_images(images: Array, labels: Int) -> None:
-    """Raise a ValueError where images and labels do not fit together."""
+def check_images(images: Array, labels: Int) -> tuple[Array, Int]:
+    """Give both as arrays; raise a ValueError where they do not fit together."""
+    images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim != 4:
         raise ValueError(f"images must be (N, C, H, W): images{images.shape}")
     if labels.shape != images.shape[:1]:
@@ -368,3 +367,4 @@ def check_images(images: Array, labels: Int) -> None:
             f"images (N, C, H, W) and labels (N,) disagree on N: "
             f"images{images.shape}, labels{labels.shape}"
         )
+    return images, labels

@@ -27,6 +27,7 @@ KINDS = {
 }
 #: files of each form: one kind here, the others in the slow test
 QUICK = [(name, form, "u8s8") for name in ARCHITECTURES for form in FORMS]
+QUICK += [("sequential", form, "u8u8") for form in FORMS]  # weights of 9 bits
 SLOW = [(n, f, kind) for n in ARCHITECTURES for f in FORMS for kind in ("u8u8", "s8s8")]
 
 

@@ -243,9 +243,10 @@ def sum_shape(total: Sum, source: Step) -> Shape:
     if ends.min() < INT32_MIN or ends.max() > INT32_MAX:
         raise ValueError(f"{name}: sums and bias leave int32")
     check_accumulator(name, total, int(np.abs(ends).max()))
-    if not 1 <= total.weight_bits <= 8:
+    most = 8 if w.dtype == np.int8 else 9  # uint8 codes less any zero-point
+    if not 1 <= total.weight_bits <= most:
         raise ValueError(
-            f"{name}.weight_bits must lie in [1, 8], got {total.weight_bits}"
+            f"{name}.weight_bits must lie in [1, {most}], got {total.weight_bits}"
         )
     return output_shape(name, w, at, total.groups, source.shape)
 

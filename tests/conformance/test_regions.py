@@ -13,8 +13,8 @@ from refqnn.conformance.choices.regions import (
     covering,
     pool,
     regions_of,
+    regions_visited,
     unmet,
-    visited,
     visits,
 )
 
@@ -26,7 +26,7 @@ def test_a_covering_visits_every_region_and_varies_every_argument(name):
     assert regions_of(name), "every family declares regions"
     calls = covering(name)
     assert unmet(name, calls) == []
-    assert visited(name, calls) == set(regions_of(name))
+    assert regions_visited(name, calls) == set(regions_of(name))
     assert constant_arguments(calls) == []
 
 
@@ -66,5 +66,5 @@ def test_a_narrow_draw_is_found_out(name):
 
 def test_without_regions_nothing_is_visited(monkeypatch):
     monkeypatch.setitem(FAMILIES, "bare", replace(FAMILIES["sgd"], regions={}))
-    assert visited("bare", pool("bare", 3)) == set()
+    assert regions_visited("bare", pool("bare", 3)) == set()
     assert len(covering("bare")) == 2 * len(regions.SIZES)

@@ -65,18 +65,18 @@ def few(
     seed: int,
     many: int = 60,
 ) -> list[Inputs]:
-    """Return few of many random calls that visit what these do, regions twice."""
+    """Draw ``many`` calls and choose few that visit the same regions and pairs."""
     calls = [
         draw(np.random.default_rng([seed, i]), sizes[i % len(sizes)])
         for i in range(many)
     ]
-    return chosen(regions, calls, TIMES)
+    return choose_calls(regions, calls, TIMES)
 
 
-def chosen(
+def choose_calls(
     regions: Mapping[str, Region], calls: Sequence[Inputs], times: int
 ) -> list[Inputs]:
-    """Return few of the calls that visit pairs as all do, and regions so often."""
+    """Choose few calls that visit every pair once and every region ``times`` times."""
     seen = visits(regions, calls)
     met = pairs_met(seen, list(regions))
     often = np.repeat([times, 1], [seen.shape[1], met.shape[1]])

@@ -227,7 +227,7 @@ def on_grid(name: str = "x") -> Regions:
             "just below the range": lambda u, lo, _: (u < lo) & (u >= lo - 0.5),
             "just above the range": lambda u, _, hi: (u > hi) & (u <= hi + 0.5),
             "tie": lambda u, *_: halves(u),
-            "beside a tie": lambda u, *_: beside(u),
+            "beside a tie": lambda u, *_: beside_half(u),
             "whole": lambda u, *_: (u == np.floor(u)) & (u != 0),
         }.items()
     }
@@ -245,8 +245,8 @@ def halves(u: Array) -> Array:
     return np.asarray((u - np.floor(u)) == 0.5)
 
 
-def beside(u: Array) -> Array:
-    """Return where a number is within 2^-16 of a half, and is none."""
+def beside_half(u: Array) -> Array:
+    """0 < |u - floor(u) - 1/2| < 2^-16 max(|u|, 1): beside a tie, but not on it"""
     gap = np.abs(u - np.floor(u) - 0.5)
     return np.asarray((gap > 0) & (gap < np.maximum(np.abs(u), 1) * 2.0**-16))
 
@@ -262,7 +262,7 @@ def accumulators(name: str = "acc") -> Regions:
 
     tests: dict[str, Callable[[Array, Array, Array], Any]] = {
         "product a tie": lambda t, *_: halves(t),
-        "product beside a tie": lambda t, *_: beside(t),
+        "product beside a tie": lambda t, *_: beside_half(t),
         "product below the range": lambda t, lo, _: t < lo,
         "product inside": lambda t, lo, hi: (lo < t) & (t < hi),
         "product above the range": lambda t, _, hi: t > hi,
@@ -323,7 +323,7 @@ def channels() -> Regions:
     }
 
 
-def padded() -> Regions:
+def padding_regions() -> Regions:
     """Padding: none, even, uneven, unlike in h and w."""
 
     def of(call: Inputs) -> tuple[tuple[int, int], tuple[int, int]]:

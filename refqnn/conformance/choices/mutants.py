@@ -15,6 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn._types import Array
+from refqnn.conformance.choices.changes import (
+    Change,
+    constant_changes,
+    fewer_bits_read,
+    kept_kind_changes,
+    spoils,
+)
 from refqnn.conformance.choices.families import (
     REFUSED,
     Family,
@@ -26,16 +33,15 @@ from refqnn.conformance.choices.families import (
 #: what the reference raises for arguments that do not fit
 MISFITS = (ValueError, TypeError, IndexError, ArithmeticError, AttributeError)
 Function = Callable[..., Any]
-Change = Callable[[Any], Any]
 
 
 def same_call(call: Inputs) -> Inputs:
-    """Return the arguments."""
+    """Return the arguments as they are."""
     return call
 
 
 def same_outputs(_call: Inputs, outputs: Outputs) -> Outputs:
-    """Return the outputs."""
+    """Return the outputs as they are."""
     return outputs
 
 
@@ -70,14 +76,14 @@ def as_function(family: Family, mutant: Mutant, *inputs: Any) -> Any:
 
 
 def reference(family: Family, call: Inputs) -> Outputs:
-    """Return what refqnn answers; what it warns of is no answer."""
+    """Evaluate refqnn's own answers for a call, warnings silenced."""
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return family.evaluate(family.default, **call)
 
 
 def answers(family: Family, mutant: Mutant, call: Inputs, right: Outputs) -> Outputs:
-    """Return what a mutant answers to a call that is rightly answered by ``right``."""
+    """Compute the outputs of a mutant; ``right`` where its arguments do not fit."""
     outputs = right
     if mutant.given is not same_call:
         try:
@@ -155,80 +161,25 @@ def arguments_misread(family: Family, examples: Sequence[Inputs]) -> Iterator[Mu
     main = next(iter(first))
     for name in first:
         values = [call[name] for call in examples]
-        changes = {**ignored(first[name]), **misread(values, main=name == main)}
+        changes = {
+            **constant_changes(first[name]),
+            **kept_kind_changes(values, main=name == main),
+        }
         if name in NO_CODES:
             changes.pop("negated", None)
         else:
             changes |= fewer_bits_read(name, values)
         for what, change in changes.items():
-            given = partial(changed, name, change)
+            given = partial(change_argument, name, change)
             yield Mutant(f"{name}: {what}", given)
             if name == "dy" and what in {"absolute", "negated", "ones"}:
                 for output in family.outputs[1:]:
                     yield Mutant(f"{name}: {what}, for {output}", given, only=output)
 
 
-def changed(name: str, change: Change, call: Inputs) -> Inputs:
-    """Return the arguments, one of them changed."""
+def change_argument(name: str, change: Change, call: Inputs) -> Inputs:
+    """Replace the argument ``name`` by its ``change``."""
     return call | {name: change(call[name])}
-
-
-def ignored(example: Any) -> dict[str, Change]:
-    """Return changes to constants: that of the first candidate, zeros, ones."""
-    if np.ndim(example) and not isinstance(example, tuple):
-        return {
-            "zeros": np.zeros_like,
-            "ones": np.ones_like,
-        }
-    shown = str(example)
-    return {shown: lambda a: like(a, example)}
-
-
-def like(value: Any, constant: Any) -> Any:
-    """Return a constant in the dtype and shape of a value.
-
-    >>> like(np.float32([2, 3]), 1)
-    array([1., 1.], dtype=float32)
-    """
-    if isinstance(value, np.ndarray | np.generic) and not isinstance(constant, tuple):
-        return np.full_like(value, constant)
-    return constant
-
-
-def misread(values: Sequence[Any], *, main: bool) -> dict[str, Change]:
-    """Return changes that keep the kind of an argument: see ``arguments_misread``."""
-    first = values[0]
-    if isinstance(first, tuple) or any(isinstance(v, tuple) for v in values):
-        nested = any(np.ndim(v) == 2 for v in values)
-        sides: dict[str, Change] = {"sides exchanged": sides_exchanged}
-        return {"h and w exchanged": reversed_pair} | (sides if nested else {})
-    changes: dict[str, Change] = {}
-    a = np.asarray(first)
-    if a.dtype.kind == "b":
-        return {"the other": lambda flag: not flag}
-    changes["absolute"] = np.abs
-    if a.dtype.kind in "if":
-        changes["negated"] = lambda v: -v
-    if a.dtype.kind in "iu":
-        changes["one more"] = lambda v: v + 1
-        changes["one less"] = lambda v: v - 1
-    elif main:
-        changes["halved"] = lambda v: v * type_of(v)(0.5)
-    else:
-        changes["times 0.9"] = lambda v: v * type_of(v)(0.9)
-    if any(np.size(v) > 1 for v in values):
-        changes["first element for all"] = first_for_all
-        changes["reversed"] = flipped
-    if any(is_square(v) for v in values):
-        changes["transposed"] = lambda v: np.swapaxes(v, -1, -2)
-    if a.ndim > 1:
-        changes["first row for all"] = lambda v: np.broadcast_to(v[:1], v.shape)
-    return changes
-
-
-def is_square(value: Any) -> bool:
-    """Say whether the last two axes are alike and longer than 1."""
-    return np.ndim(value) > 1 and np.shape(value)[-1] == np.shape(value)[-2] > 1
 
 
 #: arguments that are no codes: ranges, geometry, classes
@@ -236,54 +187,6 @@ NO_CODES = (
     "q_min", "q_max", "shift", "multiplier", "bits", "labels",
     "stride", "kernel", "padding", "dilation", "groups", "offset", "step",
 )  # fmt: skip
-NARROW = {"int8": np.int8, "uint8": np.uint8, "int16": np.int16}
-
-
-def fewer_bits_read(name: str, values: Sequence[Any]) -> dict[str, Change]:
-    """Return changes of integers to types that may not hold them."""
-    dtypes = [np.asarray(v).dtype for v in values]
-    if dtypes[0].kind not in "iu":
-        return {}
-    wide = max(dtype.itemsize for dtype in dtypes) > 2 and "zero_point" not in name
-    names = ("int8", "uint8", "int16") if wide else ("int8", "uint8")
-    return {f"read as {each}": partial(read_as, NARROW[each]) for each in names}
-
-
-def type_of(value: Any) -> Any:
-    """Return the scalar type of a number or an array."""
-    return np.asarray(value).dtype.type
-
-
-def reversed_pair(pair: Any) -> Any:
-    """Exchange h and w of a pair, or of padding."""
-    return pair[::-1] if isinstance(pair, tuple) else pair
-
-
-def sides_exchanged(pair: Any) -> Any:
-    """Exchange top with bottom and left with right."""
-    if not isinstance(pair, tuple) or not isinstance(pair[0], tuple):
-        return pair
-    return tuple(sides[::-1] for sides in pair)
-
-
-def first_for_all(value: Any) -> Any:
-    """Return the first element everywhere."""
-    return np.full_like(value, np.ravel(value)[0]) if np.ndim(value) else value
-
-
-def flipped(value: Any) -> Any:
-    """Reverse an array along its longest axis."""
-    return np.flip(value, int(np.argmax(np.shape(value)))) if np.ndim(value) else value
-
-
-def read_as(dtype: Any, value: Any) -> Any:
-    """Keep the low bits of integers, in 32 bits.
-
-    >>> read_as(np.uint8, np.int8([-1, 1]))
-    array([255,   1], dtype=int32)
-    """
-    wrapped = np.asarray(value).astype(dtype).astype(np.int32)
-    return int(wrapped) if isinstance(value, int) else wrapped
 
 
 def arguments_exchanged(example: Inputs) -> Iterator[Mutant]:
@@ -310,11 +213,11 @@ def outputs_spoiled(family: Family, example: Inputs) -> Iterator[Mutant]:
         n = len(example[elementwise]) if np.ndim(example[elementwise]) else 1
         changes = spoils(y, fewer_bits(family, y), n)
         for what, change in changes.items():
-            yield Mutant(f"{name} {what}", spoiled=partial(respelled, name, change))
+            yield Mutant(f"{name} {what}", spoiled=partial(change_output, name, change))
         if name.startswith("dx") and np.shape(y) == np.shape(example["x"]):
             for what, where in MASKS.items():
                 for to in ("0", "dy"):
-                    spoil = partial(masked, where, to)
+                    spoil = partial(mask_gradient, where, to)
                     yield Mutant(f"{name} {to} where {what}", spoiled=spoil)
 
 
@@ -327,36 +230,10 @@ def fewer_bits(family: Family, y: Array) -> tuple[int, ...]:
     return (16, 24, 31, 32) if "w" in family.candidates()[0] else (7, 8)
 
 
-def spoils(y: Array, widths: Sequence[int], n: int) -> dict[str, Change]:
-    """Return changes of one output."""
-    changes: dict[str, Change] = {"negated": lambda v: -v, "absolute": np.abs}
-    for bits in widths:
-        half = 1 << (bits - 1)
-        changes[f"wrapped at {bits} bits"] = partial(wrap, half)
-        changes[f"clipped at {bits} bits"] = partial(clip, half)
-    if y.dtype.kind == "f":
-        changes["times 0.9"] = lambda v: v * 0.9
-    if n > 1 and y.dtype.kind == "f":
-        changes["a sum for a mean"] = lambda v: v * n
-        changes["a mean for a sum"] = lambda v: v / n
-    if y.ndim:
-        changes["moved by one"] = lambda v: np.roll(v, 1, axis=-1) if v.ndim else v
-        changes["reversed"] = flipped
-    return changes
-
-
-def wrap(half: int, y: Array) -> Array:
-    """Return y modulo 2 half, signed."""
-    return (y + half) % (2 * half) - half
-
-
-def clip(half: int, y: Array) -> Array:
-    """Return y saturated to [-half, half - 1]."""
-    return np.clip(y, -half, half - 1)
-
-
-def respelled(name: str, change: Change, _call: Inputs, outputs: Outputs) -> Outputs:
-    """Return the outputs, one of them changed."""
+def change_output(
+    name: str, change: Change, _call: Inputs, outputs: Outputs
+) -> Outputs:
+    """Replace the output ``name`` by its ``change``."""
     return outputs | {name: np.asarray(change(np.asarray(outputs[name])))}
 
 
@@ -371,7 +248,7 @@ MASKS: dict[str, Change] = {
 }
 
 
-def masked(where: Change, to: str, call: Inputs, outputs: Outputs) -> Outputs:
+def mask_gradient(where: Change, to: str, call: Inputs, outputs: Outputs) -> Outputs:
     """Return dx replaced by dy or by 0 where x is somewhere."""
     other = call["dy"] if to == "dy" else np.zeros_like(call["dy"])
     return outputs | {"dx": np.where(where(call["x"]), other, outputs["dx"])}
@@ -386,7 +263,7 @@ def only_somewhere(family: Family) -> Iterator[Mutant]:
     places["vectors"] = lambda call: longest(call) > 1
     places["tails of eight"] = lambda call: longest(call) > 8 and longest(call) % 8 > 0
     for name, inside in places.items():
-        spoil = partial(last_changed, inside)
+        spoil = partial(spoil_last_element, inside)
         yield Mutant(f"wrong only in {name}", spoiled=spoil)
 
 
@@ -395,10 +272,10 @@ def longest(call: Inputs) -> int:
     return int(np.size(next(iter(call.values()))))
 
 
-def last_changed(
+def spoil_last_element(
     inside: Callable[[Inputs], bool], call: Inputs, outputs: Outputs
 ) -> Outputs:
-    """Return the outputs, the last element of the first off by one in a region."""
+    """Add 1 to the last element of the first output where the call is ``inside``."""
     with np.errstate(all="ignore"):
         if not inside(call):
             return outputs

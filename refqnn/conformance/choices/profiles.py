@@ -42,7 +42,7 @@ class Profile(NamedTuple):
     verified: str
 
     def semantics(self, family: str) -> Semantics:
-        """Return what the runtime does in a family; its first operator counts.
+        """Return the semantics of the runtime's first operator of a family.
 
         Raises ValueError for a family that was not asked.
         """
@@ -200,12 +200,12 @@ def matrix() -> str:
     lines.append("| --- | --- | --- | --- | --- | --- |")
     for profile in list(profiles.values())[1:]:
         for row in profile.rows:
-            told = ", ".join(f"{a} = `{v}`" for a, v in row.deviations.items())
+            deviations = ", ".join(f"{a} = `{v}`" for a, v in row.deviations.items())
             cells = (
                 f"{profile.runtime} {profile.version}",
                 row.operator,
                 row.family,
-                told or "-",
+                deviations or "-",
                 str(row.probes),
                 row.note or "-",
             )

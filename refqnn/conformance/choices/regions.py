@@ -33,7 +33,7 @@ def regions_of(family: str) -> Mapping[str, Callable[[Inputs], bool]]:
     return family_of(family).regions
 
 
-def visited(family: str, calls: Iterable[Inputs]) -> set[str]:
+def regions_visited(family: str, calls: Iterable[Inputs]) -> set[str]:
     """Return the names of the regions that any of the calls visits."""
     seen = visits(family, list(calls)).any(axis=0)
     names = np.array(list(regions_of(family)), object)
@@ -53,7 +53,7 @@ def covering(family: str) -> tuple[Inputs, ...]:
     """
     if not regions_of(family):
         return tuple(pool(family, 2 * len(SIZES)))
-    return tuple(coverage.chosen(regions_of(family), pool(family), TIMES))
+    return tuple(coverage.choose_calls(regions_of(family), pool(family), TIMES))
 
 
 def pool(family: str, size: int = POOL, start: int = 0) -> list[Inputs]:
@@ -77,7 +77,7 @@ def pool(family: str, size: int = POOL, start: int = 0) -> list[Inputs]:
 
 def unmet(family: str, calls: Iterable[Inputs]) -> list[str]:
     """Return the regions of a family that none of the calls visits, in order."""
-    seen = visited(family, calls)
+    seen = regions_visited(family, calls)
     return [name for name in regions_of(family) if name not in seen]
 
 

@@ -77,10 +77,10 @@ def fewest(apart: Any) -> tuple[int, ...]:
     raise ValueError(f"no {MOST} candidates tell an answer from {len(apart)} others")
 
 
-def shown(inputs: Inputs) -> str:
-    """Return a few numbers in a line, the range left out.
+def numbers_text(inputs: Inputs) -> str:
+    """Write the arguments of a call in a line, without q_min and q_max.
 
-    >>> shown({"acc": np.int32(1), "x": np.float32([[0.1], [2]]), "q_min": -128})
+    >>> numbers_text({"acc": np.int32(1), "x": np.float32([[0.1], [2]]), "q_min": -128})
     'acc = 1, x = 0.1 and 2.0'
     """
     return ", ".join(
@@ -91,9 +91,10 @@ def shown(inputs: Inputs) -> str:
 
 
 def shown_inputs(axis: str, value: str) -> str:
-    """Return what reveals an answer in the first family that can tell it from others.
+    """Write the inputs that separate an answer from all others of its axis.
 
-    Numbers where there are few, else the places among the candidates of the family.
+    Those of the first family that has such inputs: numbers where there are few, else
+    the places among the candidates of the family.
     """
     having = [f.name for f in FAMILIES.values() if value in f.axes.get(axis, ())]
     for family in having:
@@ -101,7 +102,7 @@ def shown_inputs(axis: str, value: str) -> str:
         if probes:
             inputs = [table(family).probes[p] for p in probes]
             if all(np.size(v) <= FEW for call in inputs for v in call.values()):
-                return "; ".join(map(shown, inputs))
+                return "; ".join(map(numbers_text, inputs))
             return f"candidates {', '.join(map(str, probes))} of {family}"
     raise ValueError(f"no family reveals {axis} = {value!r}")
 

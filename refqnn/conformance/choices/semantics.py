@@ -75,7 +75,7 @@ class Semantics(Mapping[str, str]):
         """
         if family:
             of = family_of(family)
-            return explained(of, of.choices(self))
+            return equations_text(of, of.choices(self))
         return "\n".join(self.explain_or_say(name) for name in FAMILIES)
 
     def explain_or_say(self, family: str) -> str:
@@ -100,8 +100,8 @@ def check_choice(axis: str, value: str) -> None:
         raise ValueError(f"{axis} must be one of {known}, got {value!r}")
 
 
-def explained(family: Family, choices: Mapping[str, str]) -> str:
-    """Return the equations of one family."""
+def equations_text(family: Family, choices: Mapping[str, str]) -> str:
+    """Write the numbered equations of a family with its choices filled in."""
     filled = {
         axis: AXES[axis].values[value].equation for axis, value in choices.items()
     }
@@ -110,10 +110,10 @@ def explained(family: Family, choices: Mapping[str, str]) -> str:
     return "\n".join([family.name, *numbered])
 
 
-def named(choices: Mapping[str, str], declared: Mapping[str, str]) -> str:
-    """Return how choices deviate from declared ones, for people.
+def deviations_text(choices: Mapping[str, str], declared: Mapping[str, str]) -> str:
+    """Write the choices that deviate from declared ones as ``AXIS = VALUE``.
 
-    >>> named({"nan": "zero"}, {"nan": "raise"})
+    >>> deviations_text({"nan": "zero"}, {"nan": "raise"})
     'nan = zero'
     """
     other = [f"{a} = {v}" for a, v in choices.items() if declared[a] != v]

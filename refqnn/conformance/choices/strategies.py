@@ -55,7 +55,7 @@ def semantics(family: str) -> Any:
 def want(
     family: str, call: Inputs, declared: Semantics | None = None
 ) -> Array | tuple[Array, ...]:
-    """Return what refqnn answers to a call: one array, or several in order.
+    """Evaluate the reference for a call: one array, or several in the family's order.
 
     >>> call = dict(x=np.float32([0.5]), scale=1, zero_point=0, q_min=0, q_max=9)
     >>> want("quantize", call)

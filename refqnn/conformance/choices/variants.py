@@ -98,7 +98,7 @@ def tabulate(
     place = {tuple(v.values()): i for i, v in enumerate(functions)}
     rows = np.array([place[key] for key in keys])
     outcomes = [o[rows] for o in outcomes_of(family, functions, probes)]
-    labels = [labelled(outcome, family.close) for outcome in outcomes]
+    labels = [label_rows(outcome, family.close) for outcome in outcomes]
     none = np.zeros((len(variants), 0), np.int64)
     return Table(
         family, variants, probes, outcomes, np.stack(labels, axis=1) if labels else none
@@ -146,10 +146,10 @@ def flat(outputs: Outputs, rows: int) -> Array:
     return np.concatenate(parts, axis=1)
 
 
-def labelled(outcomes: Array, close: float) -> Int:
+def label_rows(outcomes: Array, close: float) -> Int:
     """Number the distinct rows.
 
-    >>> labelled(np.array([[1.0, 2.0], [1.0, 2.0], [1.0, 3.0]]), 0)
+    >>> label_rows(np.array([[1.0, 2.0], [1.0, 2.0], [1.0, 3.0]]), 0)
     array([0, 0, 1])
     """
     rows = np.round(outcomes / (10 * close)) if close else outcomes
@@ -161,5 +161,5 @@ def labelled(outcomes: Array, close: float) -> Int:
 
 
 def size(family: Family, probe: Inputs) -> int:
-    """Return what a question costs: its scalar inputs, or one call."""
+    """Count the scalar inputs of a probe, its cost; 1 if not elementwise."""
     return int(np.size(probe[family.elementwise])) if family.elementwise else 1

@@ -65,7 +65,7 @@ class Evidence:
     def regions(self) -> tuple[str, ...]:
         """The regions that the answered calls visit, in the order of the family."""
         name = self.family.name
-        seen = regions.visited(name, [call for call, _ in self.answered])
+        seen = regions.regions_visited(name, [call for call, _ in self.answered])
         return tuple(region for region in regions.regions_of(name) if region in seen)
 
     @property
@@ -83,7 +83,9 @@ class Evidence:
         left, missed = [*self.refused, *subject.left_out], list(self.missed)
         name = self.family.name
         for why in dict.fromkeys(why for _, why in left):
-            visited = regions.visited(name, [c for c, other in left if other == why])
+            visited = regions.regions_visited(
+                name, [c for c, other in left if other == why]
+            )
             reasons[why] = [region for region in missed if region in visited]
             missed = [region for region in missed if region not in visited]
         lines = [

@@ -20,7 +20,7 @@ from refqnn.conformance.choices.families import (
     family_of,
 )
 from refqnn.conformance.choices.mutants import unseen_mutants
-from refqnn.conformance.choices.semantics import Semantics, named
+from refqnn.conformance.choices.semantics import Semantics, deviations_text
 from refqnn.conformance.judge.arguments import complete
 from refqnn.conformance.judge.calls import as_outputs, compare_calls, pairs
 from refqnn.conformance.judge.compare import Comparison
@@ -147,7 +147,7 @@ class Diagnosis:
             return "\n".join([*lines, *self.what_fits()])
         if self.smallest:
             lines.append(f"smallest  {self.smallest}")
-        told = named(self.declared, self.family_default())
+        told = deviations_text(self.declared, self.family_default())
         lines.append(f"declared  {self.family}: {told}")
         lines += [f"where     {line}" for line in self.structure]
         if self.explained:
@@ -199,7 +199,7 @@ class Diagnosis:
         """Return the explanations, what agrees and what contradicts."""
         rows = [
             (
-                named(each.variants[0], self.declared),
+                deviations_text(each.variants[0], self.declared),
                 f"{each.agrees}/{self.comparison.total}",
                 each.contradicted,
             )
@@ -213,7 +213,7 @@ class Diagnosis:
         ]
         others = self.rivals()
         if others:
-            told = "; ".join(named(v, self.declared) for v in others[:2])
+            told = "; ".join(deviations_text(v, self.declared) for v in others[:2])
             more = f" and {len(others) - 2} more" if len(others) > 2 else ""
             lines.append(
                 f"not told apart from 1 by this data: {told}{more} -> refqnn probe "
@@ -330,7 +330,9 @@ def recognised_beside_one_answer(
             continue
         lines = [line for k, w in want.items() for line in moved(got[k], w)]
         if lines:
-            return [f"with {named(variant, declared)}: {line}" for line in lines]
+            return [
+                f"with {deviations_text(variant, declared)}: {line}" for line in lines
+            ]
     return []
 
 

@@ -6,7 +6,7 @@ from typing import Any, final
 
 from refqnn.conformance.choices.axes import AXES
 from refqnn.conformance.choices.families import family_of
-from refqnn.conformance.choices.semantics import Semantics, named, of
+from refqnn.conformance.choices.semantics import Semantics, deviations_text, of
 
 
 @final
@@ -87,9 +87,13 @@ class Identification:
         ]
         lines += [f"  {a:18} none of the known: {v}" for a, v in self.unknown.items()]
         default = family_of(self.family).default
-        lines += [f"  {who:18} {named(v, default)}" for who, v in self.rules.items()]
+        lines += [
+            f"  {who:18} {deviations_text(v, default)}" for who, v in self.rules.items()
+        ]
         if self.nearest:
-            lines.append(f"  nearest            {named(self.nearest, default)}")
+            lines.append(
+                f"  nearest            {deviations_text(self.nearest, default)}"
+            )
         if self.smallest:
             lines.append(f"  smallest           {self.smallest}")
         if self.unseen:

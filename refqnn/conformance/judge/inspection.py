@@ -20,7 +20,7 @@ from refqnn.conformance.choices.families import (
     Outputs,
 )
 from refqnn.conformance.choices.profiles import profile_of
-from refqnn.conformance.choices.regions import visited
+from refqnn.conformance.choices.regions import regions_visited
 from refqnn.conformance.choices.variants import table
 from refqnn.conformance.judge.arguments import DEFAULTS
 from refqnn.conformance.judge.calls import Broken, compare_calls, stack_scalar_calls
@@ -115,7 +115,7 @@ class Judge:
         """
         refused = []
         for call, why in evidence.refused:
-            may = MAY_BE_REFUSED & visited(self.family.name, [call])
+            may = MAY_BE_REFUSED & regions_visited(self.family.name, [call])
             if may or Unfit.__name__ in why:
                 self.subject.left_out.append((call, why))
             else:
@@ -123,7 +123,9 @@ class Judge:
         if not refused:
             return ""
         call, why = refused[0]
-        only = sorted(visited(self.family.name, [call]) - set(evidence.regions))[:2]
+        only = sorted(
+            regions_visited(self.family.name, [call]) - set(evidence.regions)
+        )[:2]
         where = f", first where {' and '.join(only)}" if only else ""
         small = literals(call) if numbers(call) <= SHORT else ""
         return f"{len(refused)} calls{where} {why}   {small}".rstrip()

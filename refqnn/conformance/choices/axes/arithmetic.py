@@ -1,6 +1,6 @@
 """Axes of quantization: scaling, rounding, range, gradients, requantization."""
 
-from refqnn.conformance.choices.axes.axis import Axis, Value, reordered
+from refqnn.conformance.choices.axes.axis import Axis, Value, default_first
 from refqnn.integer.rescale import REQUANTIZATIONS
 from refqnn.integer.rounding import ROUNDINGS
 
@@ -32,7 +32,7 @@ REQUANTIZE_ROWS = {
 
 AFFINE = {
     "rounding": Axis(
-        "how is x / scale rounded?", reordered(ROUNDING_ROWS, "half_even")
+        "how is x / scale rounded?", default_first(ROUNDING_ROWS, "half_even")
     ),
     "scaling": Axis(
         "is x divided by the scale, or multiplied by its rounded reciprocal?",
@@ -227,7 +227,7 @@ GRADIENT = {
 REQUANTIZE = {
     "requantize": Axis(
         "how does an int32 accumulator become a code?",
-        reordered(REQUANTIZE_ROWS, "half_up"),
+        default_first(REQUANTIZE_ROWS, "half_up"),
     ),
     "multiplier_bits": Axis(
         "how many bits has the multiplier?",

@@ -23,10 +23,12 @@ class Axis(NamedTuple):
         return next(iter(self.values))
 
 
-def reordered(rows: Mapping[str, tuple[str, str]], default: str) -> dict[str, Value]:
-    """Return rows as values, ``default`` first.
+def default_first(
+    rows: Mapping[str, tuple[str, str]], default: str
+) -> dict[str, Value]:
+    """Make a value of every row ``(equation, users)``, ``default`` first.
 
-    >>> list(reordered({"a": ("", ""), "b": ("", "")}, "b"))
+    >>> list(default_first({"a": ("", ""), "b": ("", "")}, "b"))
     ['b', 'a']
     """
     order = sorted(rows, key=lambda name: name != default)

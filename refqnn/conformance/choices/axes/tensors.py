@@ -1,7 +1,7 @@
 """Axes of convolutions, products and pools."""
 
 from refqnn.conformance.choices.axes.arithmetic import ROUNDING_ROWS
-from refqnn.conformance.choices.axes.axis import Axis, Value, reordered
+from refqnn.conformance.choices.axes.axis import Axis, Value, default_first
 
 #: no known kernel rounds means away from 0, or their ties towards it
 UNPOOLED = ("away", "half_to_zero")
@@ -91,7 +91,7 @@ TENSOR = {
         },
     ),
     "pool_rounding": Axis(
-        "how is the mean of a window rounded?", reordered(POOLED, "half_away")
+        "how is the mean of a window rounded?", default_first(POOLED, "half_away")
     ),
     "pool_count": Axis(
         "by what is the sum of a window divided?",

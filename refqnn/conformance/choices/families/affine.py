@@ -22,7 +22,11 @@ from refqnn.conformance.choices.families.family import (
     Outputs,
     values,
 )
-from refqnn.conformance.choices.families.roundings import ADDED, rounded
+from refqnn.conformance.choices.families.roundings import (
+    ADDED,
+    fused_multiply_add,
+    round_as,
+)
 from refqnn.integer.affine import saturate, wrap
 
 #: scales at which division and reciprocal multiplication part, small ones first
@@ -50,7 +54,7 @@ def quantize(
         q_min = max(q_min, -q_max)
     with np.errstate(over="ignore", invalid="ignore"):
         u, late = units(choices, x, s, z, (q_min, q_max))
-        t = rounded(np.where(np.isnan(x), 0, u), choices["rounding"], choices["half"])
+        t = round_as(np.where(np.isnan(x), 0, u), choices["rounding"], choices["half"])
     wraps = choices["overflow"] == "wrap"
     fit = low_bits if wraps else saturate
     q = fit(t.astype(np.float64), late, *(whole if wraps else (q_min, q_max)))
@@ -73,7 +77,7 @@ def quantize(
 def units(
     choices: Choices, x: Float, s: Float, z: Int, ends: tuple[int, int]
 ) -> tuple[Float, Int]:
-    """Return what is rounded, and the integers that are added after it.
+    """Return the real numbers to round, and the integers to add after rounding.
 
     Equation (1), and the zero-point where it is added before.
     """
@@ -83,7 +87,7 @@ def units(
     if choices["precision"] == "float64":
         x, s = x.astype(np.float64), s.astype(np.float64)
     elif choices["scaling"] == "reciprocal_fma" and before:
-        return fused(x, np.float32(1) / s, z), np.zeros_like(z)
+        return fused_multiply_add(x, np.float32(1) / s, z), np.zeros_like(z)
     u = x / s if choices["scaling"] == "divide" else x * (1 / s)
     return (u + z.astype(u.dtype), np.zeros_like(z)) if before else (u, z)
 
@@ -95,7 +99,7 @@ def of_range(
     lo, hi = (s * (end - z).astype(x.dtype) for end in ends)
     a = x.dtype.type(ends[1] - ends[0]) / (hi - lo)
     b = -lo * a
-    return fused(x, a, b) if fma else x * a + b, np.full_like(z, ends[0])
+    return fused_multiply_add(x, a, b) if fma else x * a + b, np.full_like(z, ends[0])
 
 
 def low_bits(t: Float, late: Int, q_min: int, q_max: int) -> Int:
@@ -117,17 +121,7 @@ def enclosing(q_min: int, q_max: int) -> tuple[int, int]:
     return -half, half - 1
 
 
-def fused(x: Float, a: Float, b: Float | Int) -> Float:
-    """Return fma(x, a, b) of float32 values.
-
-    The product is exact in float64. The sum is rounded to 53 bits before 24, which
-    differs from one rounding only where 29 bits in a row happen to be those of a tie.
-    """
-    with np.errstate(over="ignore"):
-        return (x.astype(np.float64) * a.astype(np.float64) + b).astype(x.dtype)
-
-
-def scaled(x: Float, scale: npt.ArrayLike, **_: object) -> Float:
+def quotient(x: Float, scale: npt.ArrayLike, **_: object) -> Float:
     """Return x / scale in float64: what is rounded."""
     with np.errstate(over="ignore"):
         return np.asarray(x, np.float64) / np.asarray(scale, np.float64)
@@ -139,17 +133,17 @@ def beside_ties() -> tuple[tuple[float, float], ...]:
 
     Smallest first; with scale 1, where all agree, every x.
     """
-    found = []
+    pairs = []
     for scale in np.asarray(ODD_SCALES, np.float32):
         for k in range(1, 24):
             x = np.float32(k / 2) * scale
             around = x, np.nextafter(x, np.float32(0)), np.nextafter(x, 2 * x)
-            found += [
+            pairs += [
                 (float(v), float(scale))
                 for v in around
                 if scale == 1 or len(decisions(v, scale)) > 1
             ]
-    return tuple(found)
+    return tuple(pairs)
 
 
 def decisions(x: np.float32, scale: np.float32) -> set[tuple[bool, float]]:
@@ -295,7 +289,7 @@ def dequantize(
     folded, codes = s * z.astype(s.dtype), wide.astype(s.dtype)
     y = s * codes - folded
     if choices["dequantize_order"] == "fma":
-        y = fused(codes, s, -folded)
+        y = fused_multiply_add(codes, s, -folded)
     return {"y": np.asarray(y + s * (difference - exact).astype(s.dtype))}
 
 
@@ -367,7 +361,7 @@ FAMILIES = (
         elementwise="x",
         stacks=True,
         canonical=quantize_canonical,
-        exact=scaled,
+        exact=quotient,
         call="refqnn.integer.quantize(np.float32([{x!r}]), {scale}, {zero_point}, "
         "q_min={q_min}, q_max={q_max})",
         wide=wide_quantize,

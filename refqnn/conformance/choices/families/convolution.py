@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from refqnn import integer
-from refqnn._types import Array, Int
+from refqnn._types import Int
 from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.families.family import (
     Choices,
@@ -24,9 +24,18 @@ from refqnn.conformance.choices.families.family import (
     Outputs,
     values,
 )
-from refqnn.geometry import Pair, output_size, pad_planes, window, windows
+from refqnn.conformance.choices.families.operands import (
+    Padding,
+    centre,
+    interleave,
+    narrow,
+    paired_conv2d,
+    read_layout,
+    sides,
+    sum_pairs,
+)
+from refqnn.geometry import Pair, pad_planes, window
 
-Padding = tuple[Pair, Pair]
 CHOSEN = {"rng": 20_240_611}
 
 
@@ -46,12 +55,12 @@ def conv2d(
     raw, unsigned = choices["padding_value"] == "raw_zero", x.dtype == np.uint8
     at = window((1, 1), stride=1, padding=sides(padding, choices["padding_side"]))
     x = pad_planes(x, at, 0 if raw else x_zero_point)
-    w = laid(w, choices["weight_layout"], choices["kernel"])
+    w = read_layout(w, choices["weight_layout"], choices["kernel"])
     if choices["group_assignment"] == "interleaved":
-        x, w, b = (interleaved(a, groups, axis) for a, axis in ((x, 1), (w, 0), (b, 0)))
+        x, w, b = (interleave(a, groups, axis) for a, axis in ((x, 1), (w, 0), (b, 0)))
         if np.ndim(w_zero_point):
-            w_zero_point = interleaved(np.asarray(w_zero_point), groups, 0)
-    x, z = centred(x, x_zero_point, choices["x_zero_point_use"])
+            w_zero_point = interleave(np.asarray(w_zero_point), groups, 0)
+    x, z = centre(x, x_zero_point, choices["x_zero_point_use"])
     b = b if choices["bias"] == "added" else np.zeros_like(b)
     if choices["accumulator"] == "int16_saturating_pairs" and unsigned:
         y = paired_conv2d(x, w, b, z, w_zero_point, stride, dilation, groups)
@@ -68,83 +77,8 @@ def conv2d(
             accumulator="int64",
         )
     if choices["group_assignment"] == "interleaved":
-        y = interleaved(y, y.shape[1] // groups, 1)
-    return {"y": narrowed(y, choices["accumulator"])}
-
-
-def centred(x: Int, zero_point: int, use: str) -> tuple[Int, int]:
-    """Return codes and what is subtracted from them, in a dtype that holds both.
-
-    >>> centred(np.uint8([3]), 7, "added")
-    (array([3], dtype=int32), -7)
-    """
-    if use == "added":
-        return x.astype(np.int32), -int(zero_point)
-    return x, int(zero_point) if use == "subtracted" else 0
-
-
-def sides(padding: Padding, side: str) -> Padding:
-    """Return the padding, both of its pairs turned round if so chosen."""
-    (t, b), (l, r) = padding
-    return ((b, t), (r, l)) if side == "swapped" else padding
-
-
-def laid(w: Int, layout: str, kernel: str) -> Int:
-    """Read the memory of w in another order, then turn its planes."""
-    o, c, h, k = w.shape
-    if layout == "OHWI":
-        w = w.reshape(o, h, k, c).transpose(0, 3, 1, 2)
-    elif layout == "HWIO":
-        w = w.reshape(h, k, c, o).transpose(3, 2, 0, 1)
-    if kernel == "convolution":
-        return w[:, :, ::-1, ::-1]
-    if kernel == "transposed" and h == k:
-        return w.swapaxes(2, 3)
-    return w
-
-
-def interleaved(a: Array, groups: int, axis: int) -> Array:
-    """Bring the entries c % G = 0 to the front, then c % G = 1, and so on.
-
-    >>> interleaved(np.arange(6), 2, 0)
-    array([0, 2, 4, 1, 3, 5])
-    """
-    order = np.arange(a.shape[axis]).reshape(-1, groups).T.ravel()
-    return np.take(a, order, axis)
-
-
-def paired_conv2d(
-    x: Int, w: Int, b: Int, z: int, wz: Any, stride: Any, dilation: Any, groups: int
-) -> Int:
-    """Sum neighbours in int16 that saturates, then correct for the zero-point."""
-    at = window(w.shape[2:], stride=stride, padding=0, dilation=dilation)
-    ho, wo = output_size(x.shape[2:], at)
-    n, (o, cg, kh, kw) = x.shape[0], w.shape
-    seen = windows(x.astype(np.int64), at).reshape(n, groups, cg, ho, wo, kh, kw)
-    columns = seen.transpose(0, 1, 3, 4, 2, 5, 6).reshape(n, groups, 1, ho, wo, -1)
-    real = w.astype(np.int64) - np.reshape(wz, (-1, 1, 1, 1))
-    rows = real.reshape(groups, o // groups, 1, 1, -1)
-    y = paired(columns * rows) - z * rows.sum(axis=-1)
-    return y.reshape(n, o, ho, wo) + b[:, None, None]
-
-
-def paired(products: Int) -> Int:
-    """Sum over the last axis, two at a time in int16 that saturates.
-
-    >>> paired(np.array([30000, 30000, -5]))
-    np.int64(32762)
-    """
-    k = products.shape[-1]
-    even = np.pad(products, [(0, 0)] * (products.ndim - 1) + [(0, k % 2)])
-    pairs = even.reshape(*even.shape[:-1], -1, 2).sum(axis=-1)
-    return np.clip(pairs, -(2**15), 2**15 - 1).sum(axis=-1)
-
-
-def narrowed(y: Int, accumulator: str) -> Int:
-    """Keep 16 bits of a sum if so chosen."""
-    if accumulator == "int16_wrap":
-        return (y + 2**15) % 2**16 - 2**15
-    return y
+        y = interleave(y, y.shape[1] // groups, 1)
+    return {"y": narrow(y, choices["accumulator"])}
 
 
 def linear(
@@ -159,16 +93,16 @@ def linear(
     unsigned = x.dtype == np.uint8
     if choices["weight_order"] == "IO":
         w = w.reshape(w.shape[::-1]).T
-    x, z = centred(x, x_zero_point, choices["x_zero_point_use"])
+    x, z = centre(x, x_zero_point, choices["x_zero_point_use"])
     b = b if choices["bias"] == "added" else np.zeros_like(b)
     if choices["accumulator"] == "int16_saturating_pairs" and unsigned:
         rows = w.astype(np.int64) - np.reshape(w_zero_point, (-1, 1))
-        y = paired(x.astype(np.int64)[:, None] * rows) - z * rows.sum(axis=-1) + b
+        y = sum_pairs(x.astype(np.int64)[:, None] * rows) - z * rows.sum(axis=-1) + b
     else:
         y = integer.linear(
             x, w, b, x_zero_point=z, w_zero_point=w_zero_point, accumulator="int64"
         )
-    return {"y": narrowed(y, choices["accumulator"])}
+    return {"y": narrow(y, choices["accumulator"])}
 
 
 def conv2d_inputs(
@@ -382,7 +316,7 @@ FAMILIES = (
         regions=CODES
         | kinds.kernels("w")
         | kinds.pairs("stride")
-        | kinds.padded()
+        | kinds.padding_regions()
         | kinds.pairs("dilation")
         | kinds.channels()
         | kinds.wide_sums(partial(real_sums, integer.conv2d), 16, 24, 32),

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from refqnn._types import Array, Bool, Float, Int
 from refqnn.conformance.choices import draws, kinds
-from refqnn.conformance.choices.families.affine import TINY, beside_ties, scaled
+from refqnn.conformance.choices.families.affine import TINY, beside_ties, quotient
 from refqnn.conformance.choices.families.family import (
     Choices,
     Family,
@@ -137,19 +137,21 @@ SYMMETRIC = (-7.0, -6.75, -7.25, -7.75, -6.25)
 def fake_candidates() -> list[Inputs]:
     """Pairs of a tie and an end of the grid, inside, on and outside of it."""
     ties = (0.5, -0.5, 1.5, -1.5, 2.5, 0.25, -0.25, 0.75, -0.75)
-    found = []
+    candidates = []
     for z in (0, 1, -2):
         lo, hi = float(-8 - z), float(7 - z)
         ends = (lo, hi, lo - 0.25, hi + 0.25, lo - 0.75, hi + 0.75, 20.0, -20.0)
-        found += [fake_inputs((t, e), 1.0, z) for t in ties for e in ends]
-        found += [fake_inputs((e, d), 1.0, z) for e in ends for d in ends]
-        found += [fake_inputs((t, -t), 1.0, z) for t in (*ties, TINY, BELOW_HALF)]
+        candidates += [fake_inputs((t, e), 1.0, z) for t in ties for e in ends]
+        candidates += [fake_inputs((e, d), 1.0, z) for e in ends for d in ends]
+        candidates += [fake_inputs((t, -t), 1.0, z) for t in (*ties, TINY, BELOW_HALF)]
     # the lower end of a symmetric range
-    found += [fake_inputs((t, e), 1.0, 0) for t in (0.25, 0.75, 7.0) for e in SYMMETRIC]
+    candidates += [
+        fake_inputs((t, e), 1.0, 0) for t in (0.25, 0.75, 7.0) for e in SYMMETRIC
+    ]
     # the sum with the zero-point is rounded, across the end of the grid
-    found += [fake_inputs((x, -x), 1.0, 4) for x in SUMS_UP]
-    found += [fake_inputs((x, -x), 1.0, -6) for x in SUMS_DOWN]
-    return found + [
+    candidates += [fake_inputs((x, -x), 1.0, 4) for x in SUMS_UP]
+    candidates += [fake_inputs((x, -x), 1.0, -6) for x in SUMS_DOWN]
+    return candidates + [
         fake_inputs((sign * x, end * s), s, 0)
         for x, s in reciprocal_pairs()
         for sign in (1, -1)
@@ -230,7 +232,7 @@ FAMILIES = (
         stacks=True,
         close=1e-5,
         canonical=fake_canonical,
-        exact=scaled,
+        exact=quotient,
         outputs=("y", "dx", "ds"),
         wide=wide,
         regions=kinds.reals("x")

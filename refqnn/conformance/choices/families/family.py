@@ -83,7 +83,7 @@ class Family:
         return [dict(zip(self.axes, values, strict=True)) for values in every]
 
     def choices(self, semantics: Choices) -> dict[str, str]:
-        """Return what a semantics says about the questions of this family.
+        """Return the answers of a semantics to the questions of this family, by axis.
 
         Raises ValueError for an answer that the family does not have.
         """

@@ -229,7 +229,7 @@ PLANES = (
     | kinds.tails("x")
     | kinds.pairs("kernel")
     | kinds.pairs("stride")
-    | kinds.padded()
+    | kinds.padding_regions()
     | {
         "kernel: unlike the stride": unlike_stride,
         "padding: of windows that overlap": lambda call: bool(

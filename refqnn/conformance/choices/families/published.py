@@ -26,7 +26,11 @@ from refqnn.conformance.choices.families.family import (
     Outputs,
     values,
 )
-from refqnn.conformance.choices.families.published_answers import XNOR, Pass, answered
+from refqnn.conformance.choices.families.published_answers import (
+    XNOR,
+    Pass,
+    outputs_under,
+)
 from refqnn.conformance.choices.families.published_rows import ROWS, Generator, Row
 
 SEED = 20_240_614
@@ -34,16 +38,16 @@ SEED = 20_240_614
 
 def evaluate(row: Row, choices: Choices, x: Float, dy: Float, **given: Any) -> Outputs:
     """Return y, dx and the gradients of the learned parameters."""
-    asked = {option: spelled(choices[axis]) for axis, option in row.asks.items()}
+    asked = {option: parse_answer(choices[axis]) for axis, option in row.asks.items()}
     q = Pass(row.name, {**row.options, **asked}, tuple(given.values()), dy)
-    return answered(q, row.learned, choices, x, row.spread)
+    return outputs_under(q, row.learned, choices, x, row.spread)
 
 
-def spelled(value: str) -> Any:
-    """Return the Python value that an answer spells.
+def parse_answer(value: str) -> Any:
+    """Convert an answer, which is text, to the option of the quantizer that it names.
 
-    >>> spelled("True"), spelled("2"), spelled("whole"), spelled("exact_released")
-    (True, 2, 'whole', 'exact')
+    >>> [parse_answer(a) for a in ("True", "2", "whole", "exact_released")]
+    [True, 2, 'whole', 'exact']
     """
     if value in XNOR:
         return "exact"
@@ -61,7 +65,7 @@ def draw(row: Row, rng: Generator, n: int) -> Inputs:
     x = np.where(rng.random(shape) < 0.25, np.round(4 * x) / 4 + 2.0**-6, x)
     x = np.where(rng.random(shape) < 0.1, 0, x)
     given = dict(zip(names_of(row), row.parameters(rng), strict=True))
-    x = planted(row, rng, x, given)
+    x = plant_points(row, rng, x, given)
     return {
         "x": draws.laid_out(rng, x),
         "dy": draws.laid_out(rng, draws.gradient(rng, shape)),
@@ -81,8 +85,8 @@ def dims(row: Row, rng: Generator, n: int) -> tuple[int, ...]:
 RESTS = ((3, 2, 2), (4, 2, 2), (2, 1, 2), (5, 1, 1), (7, 1, 1), (1, 1, 1))
 
 
-def planted(row: Row, rng: Generator, x: Float, given: Inputs) -> Float:
-    """Put points of the row into x; its largest value stays, some depend on it."""
+def plant_points(row: Row, rng: Generator, x: Float, given: Inputs) -> Float:
+    """Replace 30 % of x, never its largest value, by ties and ends of masks."""
     points = [np.ravel(p) for p in row.points(x, **given, **row.options).values()]
     if not points:
         return x
@@ -218,7 +222,7 @@ def with_options(name: str, options: str) -> Family:
     """
     row = next((row for row in ROWS if row.name == name), Row(name))
     pairs = [option.partition("=") for option in options.split(",")]
-    given = {option.strip(): spelled(value) for option, _, value in pairs}
+    given = {option.strip(): parse_answer(value) for option, _, value in pairs}
     if not set(given) <= set(row.options):
         raise ValueError(
             f"options of {name} to be set are {list(row.options)}, got {options!r}"

@@ -1,4 +1,4 @@
-"""How the answers to questions change a published quantizer, told by perturbation.
+"""How the answers to questions change a published quantizer, by perturbation.
 
 A tie is an x on whose two sides the output differs; an end of a mask is any other x on
 whose two sides dx differs. Whoever decides such an x otherwise computes what the
@@ -48,7 +48,7 @@ class Pass:
         return KNOWN[key]
 
     def key(self, x: Float) -> tuple[Any, ...]:
-        """Return what identifies a pass: variants share most of theirs."""
+        """Return quantizer, options and bytes of all arrays: equal for equal passes."""
         arrays = (x, self.dy, *map(np.asarray, self.parameters))
         return (
             self.name,
@@ -100,16 +100,16 @@ SIDES: dict[str, Callable[[Float], Any]] = {
 }
 
 
-def decided(q: Pass, x: Float, choices: Choices) -> Float:
-    """Return x, moved where the answers decide a tie."""
+def move_ties(q: Pass, x: Float, choices: Choices) -> Float:
+    """Move x at ties to the side that the answer about ties or rounding names."""
     how = choices.get("ties", choices.get("rounding", "published"))
     if how in SIDES:
         x = np.where(ties(q, x), beside(x, SIDES[how](x)), x)
     return x
 
 
-def at_ends(q: Pass, x: Float, how: str) -> Float:
-    """Return x, moved to the side that an answer about ends of masks names."""
+def move_ends(q: Pass, x: Float, how: str) -> Float:
+    """Move x at ends of masks to the side that the answer ``how`` names."""
     if how == "published":
         return x
     up, down = (q.slope(beside(x, side)) for side in (1, -1))
@@ -119,7 +119,7 @@ def at_ends(q: Pass, x: Float, how: str) -> Float:
     return np.where(ends, beside(x, side[how]), x)
 
 
-def answered(
+def outputs_under(
     q: Pass, learned: tuple[str, ...], choices: Choices, x: Float, spread: bool
 ) -> Outputs:
     """Return y, dx and the gradients of the learned parameters under the answers.
@@ -128,9 +128,9 @@ def answered(
     """
     if choices.get("sign_of_zero", "+1") != "+1":
         return with_zero(q, learned, choices, x, spread)
-    given, x = x, decided(q, x, choices)
-    y, dx, *_ = q(at_ends(q, x, choices.get("mask_ends", "published")))
-    _, _, *grads = q(at_ends(q, x, choices.get("parameter_mask", "published")))
+    given, x = x, move_ties(q, x, choices)
+    y, dx, *_ = q(move_ends(q, x, choices.get("mask_ends", "published")))
+    _, _, *grads = q(move_ends(q, x, choices.get("parameter_mask", "published")))
     factor = xnor_factor(choices, x)
     replaced: dict[str, Callable[[], Float]] = {
         "published": lambda: factor * dx,
@@ -138,16 +138,16 @@ def answered(
         "none": lambda: np.zeros_like(q.dy),
         "hard_tanh": lambda: np.where(np.abs(given) <= 1, q.dy, 0),
     }
-    terms = counted(q, x) if needs_terms(choices) and spread else []
+    terms = count_terms(q, x) if needs_terms(choices) and spread else []
     names = [f"d{name}" for name in learned]
     kept = [
-        gathered(choices, g, x, q.options, terms[i] if terms else x.size)
+        parameter_gradient(choices, g, x, q.options, terms[i] if terms else x.size)
         for i, g in enumerate(grads[: len(names)])
     ]
     if choices.get("negative_level") == "sum":
         kept[1] = -kept[1]
     return {
-        "y": floored(q, given, choices, y),
+        "y": directed_outputs(q, given, choices, y),
         "dx": replaced[choices["backward"]](),
     } | {name: np.asarray(g) for name, g in zip(names, kept, strict=True)}
 
@@ -163,14 +163,14 @@ def with_zero(
     zero = (x == 0) & ties(q, x)
     sides = {"-1": (-1,), "0": (1, -1)}[choices["sign_of_zero"]]
     moved = [np.where(zero, beside(x, side), x) for side in sides]
-    every = [answered(q, learned, plain, m, spread) for m in moved]
+    every = [outputs_under(q, learned, plain, m, spread) for m in moved]
     mean = {k: np.asarray(sum(e[k] for e in every) / len(every)) for k in every[0]}
-    at_zero = answered(q, learned, plain, x, spread)["dx"]
+    at_zero = outputs_under(q, learned, plain, x, spread)["dx"]
     return mean | {"dx": np.where(zero, at_zero, mean["dx"])}
 
 
-def floored(q: Pass, x: Float, choices: Choices, y: Float) -> Float:
-    """Return y, or the outputs half a step lower, which is the floor, or its mirror."""
+def directed_outputs(q: Pass, x: Float, choices: Choices, y: Float) -> Float:
+    """Return ``y``; for floor, ceil and trunc the y of x moved by half a step."""
     how = choices.get("rounding")
     if how not in {"floor", "ceil", "trunc"}:
         return y
@@ -199,8 +199,8 @@ def needs_terms(choices: Choices) -> bool:
     return choices.get("parameter_gradient") == "mean_of_kept"
 
 
-def counted(q: Pass, x: Float) -> list[Array]:
-    """Return, for each parameter, how many values of x have a term other than 0."""
+def count_terms(q: Pass, x: Float) -> list[Array]:
+    """Count the values of x whose term of a gradient is not 0, a count a parameter."""
     full = tuple(np.broadcast_to(p, x.shape).copy() for p in q.parameters)
     _, _, *terms = Pass(q.name, q.options, full, np.ones_like(x))(x)
     return [
@@ -217,10 +217,10 @@ def summed_to(kept: Bool, shape: tuple[int, ...]) -> Array:
     return np.maximum(total.sum(axis=axes, keepdims=True), 1)
 
 
-def gathered(
+def parameter_gradient(
     choices: Choices, g: Array, x: Float, options: Mapping[str, Any], terms: Any
 ) -> Array:
-    """Return the gradient of a parameter: its sum, or what an answer makes of it."""
+    """Multiply the sum ``g``, a parameter's gradient, by the factor of the answer."""
     n = x.size / max(np.size(g), 1)
     q_p = options.get("q_p", 1)
     factors: dict[str, Callable[[], Any]] = {

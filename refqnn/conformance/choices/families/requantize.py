@@ -13,7 +13,7 @@ import numpy.typing as npt
 from refqnn import integer
 from refqnn._types import Float, Int
 from refqnn.conformance.choices import draws, kinds
-from refqnn.conformance.choices.families.affine import enclosing, fused, in_type
+from refqnn.conformance.choices.families.affine import enclosing, in_type
 from refqnn.conformance.choices.families.family import (
     Choices,
     Family,
@@ -21,6 +21,7 @@ from refqnn.conformance.choices.families.family import (
     Outputs,
     values,
 )
+from refqnn.conformance.choices.families.roundings import fused_multiply_add
 from refqnn.integer.rescale import (
     BEYOND_FLOAT64,
     FLOATING,
@@ -105,7 +106,7 @@ def zero_point_inside(
         real: Float = np.ldexp(m.astype(np.float64), e - 31).astype(real_dtype)
         a: Float = acc.astype(dtype)
         r: Float = real.astype(dtype)
-        t = fused(a, r, z) if fuses else a * r + z.astype(dtype)
+        t = fused_multiply_add(a, r, z) if fuses else a * r + z.astype(dtype)
         return nearest_int(round_half_away(t) if form.endswith("away") else t)
     if form in TWO_STAGE:
         left, right = np.maximum(e, 0), np.maximum(-e, 0)

@@ -65,15 +65,25 @@ ADDED: dict[str, Callable[[Float], Float]] = {
 }
 
 
-def rounded(t: Float, rounding: str, added: str) -> Float:
-    """Return t rounded, its half compared exactly or added in the dtype of t.
+def round_as(t: Float, rounding: str, added: str) -> Float:
+    """Round t to integers, its half compared exactly or added in the dtype of t.
 
     >>> t = np.float32([0.49999997])
-    >>> rounded(t, "half_up", "exact"), rounded(t, "half_up", "float")
+    >>> round_as(t, "half_up", "exact"), round_as(t, "half_up", "float")
     (array([0.], dtype=float32), array([1.], dtype=float32))
     """
     adds = added == "float" and rounding in ADDED
     return (ADDED if adds else ROUND)[rounding](t)
+
+
+def fused_multiply_add(x: Float, a: Float, b: Float | Int) -> Float:
+    """Return fma(x, a, b) of float32 values.
+
+    The product is exact in float64. The sum is rounded to 53 bits before 24, which
+    differs from one rounding only where 29 bits in a row happen to be those of a tie.
+    """
+    with np.errstate(over="ignore"):
+        return (x.astype(np.float64) * a.astype(np.float64) + b).astype(x.dtype)
 
 
 def quotient(n: Int, d: Int, rounding: str, z: Int | int = 0) -> Int:

@@ -20,7 +20,7 @@ from refqnn.conformance.choices.families import (
     Outputs,
     family_of,
 )
-from refqnn.conformance.choices.semantics import named
+from refqnn.conformance.choices.semantics import deviations_text
 from refqnn.conformance.reach.blindness import Blindness, blindness
 from refqnn.conformance.reach.goldens import (
     cmsis_layers,
@@ -109,12 +109,13 @@ class Score:
         default = family_of(self.family).default
         declared = f" ({self.declared})" if self.declared else ""
         given = self.cases - len(self.unexplained)
+        recorder = deviations_text(self.recorder, default)
         lines = [
             (
                 f"{self.family}{declared}: {self.cases} cases, "
                 f"{self.detected} / {self.others} variants detected"
             ),
-            f"  recorded by: {named(self.recorder, default)}, {given} / {self.cases}",
+            f"  recorded by: {recorder}, {given} / {self.cases}",
             *(f"  not recorded by it: {name}" for name in self.unexplained),
         ]
         for axis, value, seen in self.sights:

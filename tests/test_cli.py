@@ -339,6 +339,7 @@ REFUSED_SIZES = (
     (["resnet20", "--width", "inf"], "width must be positive and finite, got inf"),
     (["resnet20", "--bits", "0"], "bits must be an int in [1, 16], got 0"),
     (["vgg11c", "--depthwise-bits", "17"], "bits must be an int in [1, 16], got 17"),
+    (["resnet20", "--depthwise-bits", "0"], "bits must be an int in [1, 16], got 0"),
     (["resnet20", "--activation-bits", "0"], "bits must be an int in [1, 16], got 0"),
 )
 

@@ -80,6 +80,39 @@ def test_the_seed_decides(done, tmp_path):
     assert np.any(other != ours)
 
 
+@pytest.mark.compiled
+def test_an_interrupted_demo_goes_on_to_the_same_bits(done, tmp_path, monkeypatch):
+    report, folder, _ = done
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(demo, "deploy", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            demo.run(tmp_path, settings=TINY, say=str)
+    kept = sorted(path.suffix for path in tmp_path.glob(".*"))
+    assert kept == [".jsonl", ".jsonl", ".npz", ".npz"]
+    with monkeypatch.context() as patch:  # what is trained is not trained again
+        patch.setattr(nn.Training, "step", interrupted)
+        again = demo.run(tmp_path, settings=TINY, say=str)
+    assert again.columns == report.columns
+    for name in ("4-bit.npz", "integers.npz", "demo.png"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        p.name for p in folder.iterdir()
+    )
+
+
+def test_other_settings_keep_other_files():
+    names = {
+        demo.kept_as(settings, seed)
+        for settings in (TINY, TINY._replace(epochs=2))
+        for seed in (0, 1)
+    }
+    assert len(names) == 4
+
+
 GOOD = refqnn.deploy.LayerAgreement("conv", 10, 1, 1, 0.1, 0.1, 0.2, within=True)
 EQUAL = refqnn.deploy.Comparison("conv", 10, 0)
 

@@ -6,6 +6,7 @@ a network of integers, and every claim about that network is checked on the way.
 """
 
 import functools
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from refqnn.deploy import (
     compare_layers,
     deploy,
 )
-from refqnn.files import write_json, write_text
+from refqnn.files import digest, write_json, write_text
 from refqnn.networks import resnet
 from refqnn.nn import (
     Preset,
@@ -134,7 +135,10 @@ def run(
     networks, records = {}, {}
     for name, bits in {"float": None, low: settings.bits}.items():
         say(f"training the {name} network on {len(data.train_images):,} images")
-        networks[name], records[name] = train(data, bits, settings, seed, progress)
+        kept = folder / f".{name}-{kept_as(settings, seed)}"
+        networks[name], records[name] = train(
+            data, bits, settings, seed, progress, kept
+        )
     say("deploying the quantized network: integers only")
     integer = deploy(networks[low], image_size=SHAPE[1:])
     say(f"comparing every layer on {settings.slice} images")
@@ -148,7 +152,14 @@ def run(
     files = (*files, str(folder / "report.json"))
     report = Report(columns, claims, files, diagnosis(np.random.default_rng(seed)))
     write_json(folder / "report.json", report.as_dict(), indent=2)
+    for kept in folder.glob(f".*-{kept_as(settings, seed)}.*"):
+        kept.unlink()
     return report
+
+
+def kept_as(settings: Settings, seed: int) -> str:
+    """Name what a demo that is interrupted goes on from: 8 digits of its settings."""
+    return digest(json.dumps([settings, seed]))[:8]
 
 
 def truncating(
@@ -194,8 +205,12 @@ def train(
     settings: Settings,
     seed: int,
     progress: bool | None,
+    kept: Path,
 ) -> tuple[Sequential, list[dict[str, Any]]]:
-    """Return a trained network and its metrics, one record an epoch."""
+    """Return a trained network and its metrics, one record an epoch.
+
+    ``kept`` begins the names of files from which an interrupted training goes on.
+    """
     rng = np.random.default_rng(seed)
     network = resnet(
         settings.depth,
@@ -220,6 +235,8 @@ def train(
         (data.train_images, data.train_labels),
         epochs=preset.epochs,
         test=(data.test_images, data.test_labels),
+        checkpoint=kept.with_suffix(".npz"),
+        metrics=kept.with_suffix(".jsonl"),
         progress=progress,
     )
     return network, records

@@ -40,3 +40,4 @@ from refqnn.files.writing import write_bytes as write_bytes
 from refqnn.files.writing import write_json as write_json
 from refqnn.files.writing import write_lines as write_lines
 from refqnn.files.writing import write_text as write_text
+from refqnn.files.writing import write_whole as write_whole

@@ -15,8 +15,8 @@ T = TypeVar("T")
 
 #: levels of lists and objects in a file of JSON
 DEEPEST = 64
-#: bytes of a file of JSON
-LARGEST_JSON = 2**28
+#: bytes of a file of JSON, and of any other that is read into memory
+LARGEST_JSON, LARGEST = 2**28, 2**31
 
 
 class Unreadable(ValueError):  # noqa: N818 - says what the file is
@@ -34,19 +34,19 @@ def most(size: int) -> int:
     return 4 * size + 2**26
 
 
-def read_bytes(path: StrPath, largest: int | None = None) -> bytes:
+def read_bytes(path: StrPath, largest: int = LARGEST) -> bytes:
     """Read a file of at most ``largest`` bytes; if it is gzip, decompress it.
 
     What a compressed file may grow to is bounded by ``most`` and ``largest``.
     """
     with Path(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        if largest is not None and size > largest:
+        if size > largest:
             raise Unreadable(f"{path} has {size} bytes, more than {largest}")
         content = file.read(size + 1)
     if content[:2] != b"\x1f\x8b":
         return content
-    bound = most(len(content)) if largest is None else min(most(len(content)), largest)
+    bound = min(most(len(content)), largest)
     try:
         with gzip.open(io.BytesIO(content)) as packed:
             grown = packed.read(bound + 1)

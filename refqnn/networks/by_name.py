@@ -27,6 +27,7 @@ import numpy as np
 
 from refqnn.networks.from_config import BUILDERS
 from refqnn.nn import Sequential
+from refqnn.quantizers.checks import check_bits
 
 Options = Mapping[str, Any]
 CIFAR: Options = MappingProxyType({"classes": 100, "in_channels": 3})
@@ -99,6 +100,8 @@ def named(
     options = dict(NETWORKS[name])
     builder = options.pop("network")
     options = {**COUNTINGS[counting].get(builder, {}), **options}
+    if depthwise_bits is not None:
+        check_bits(depthwise_bits, least=1)
     if builder in SEPARABLE:
         if depthwise_bits is None and (name, counting) == ("mobilenetv2", "paper"):
             depthwise_bits = None if weight_bits is None else 4

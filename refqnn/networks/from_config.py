@@ -60,7 +60,7 @@ def build(
             ) from error
     try:
         network = BUILDERS[name](**options, rng=rng)
-    except TypeError as error:
+    except (TypeError, OverflowError, MemoryError) as error:
         raise ValueError(
             f"the configuration of {name} does not fit: {error}"
         ) from error

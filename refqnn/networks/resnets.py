@@ -29,6 +29,9 @@ from refqnn.networks.parts import (
 )
 from refqnn.nn import BasicBlock, ImageInput, PadShortcut, ReLU, Sequential
 
+#: layers of the deepest network of the paper
+DEEPEST = 1202
+
 
 @builder
 def resnet(
@@ -86,8 +89,10 @@ def blocks_of(depth: int) -> int:
     >>> blocks_of(20)
     3
     """
-    if depth < 8 or (depth - 2) % 6:
-        raise ValueError(f"depth must be 6n + 2 with n of at least 1, got {depth}")
+    if not 8 <= depth <= DEEPEST or (depth - 2) % 6:
+        raise ValueError(
+            f"depth must be 6n + 2 with n of at least 1, at most {DEEPEST}, got {depth}"
+        )
     return (depth - 2) // 6
 
 

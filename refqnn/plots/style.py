@@ -6,10 +6,13 @@ blindness.
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from refqnn.files import write_whole
 
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 SKY, PURPLE = "#56B4E9", "#CC79A7"
@@ -56,8 +59,14 @@ def spread(
 
 
 def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 110) -> None:
-    """Write a figure; the same figure gives the same bytes."""
-    figure.savefig(path, dpi=dpi, metadata={"Software": None})
+    """Write a figure whole or not at all; the same figure gives the same bytes."""
+    kind = Path(path).suffix[1:] or "png"
+    write_whole(
+        path,
+        lambda file: figure.savefig(
+            file, dpi=dpi, format=kind, metadata={"Software": None}
+        ),
+    )
 
 
 def set_titles(axes: Axes, title: str, note: str) -> None:

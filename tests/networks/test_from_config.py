@@ -1,0 +1,45 @@
+"""Configurations that a file may hold: options of their declared kinds, or refused."""
+
+import numpy as np
+import pytest
+
+from refqnn.networks import build
+
+RESNET = {"network": "resnet", "depth": 8}
+REFUSED = (
+    ({"network": None}, "network must be one of"),
+    ({"network": ["resnet"]}, "network must be one of"),
+    ({"network": "unknown"}, "network must be one of"),
+    ({"depth": 8.0}, "depth 8.0: Expected `int`"),
+    ({"depth": True}, "depth True: Expected `int`"),
+    ({"depth": 2**31}, "at most 1202"),
+    ({"depth": None}, "depth None: Expected `int`"),
+    ({"width": "1"}, "width '1': Expected `float`"),
+    ({"width": float("nan")}, "width must be positive and finite"),
+    ({"width": 1e6}, "does not fit: Unable to allocate"),
+    ({"width": 10**400}, "does not fit: width"),
+    ({"classes": [10]}, "Expected `int`"),
+    ({"classes": 10**13}, "does not fit"),
+    ({"method": 3}, "method 3: Expected `str`"),
+    ({"dtype": "no"}, "does not fit"),
+    ({"dtype": 4}, "Expected `str`"),
+    ({"another": 1}, "another 1"),
+    ({"rng": 3}, "rng 3"),
+)
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED, ids=str)
+def test_options_of_another_kind_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        build(RESNET | options)
+
+
+def test_a_depth_is_needed():
+    with pytest.raises(ValueError, match="the configuration of resnet does not fit"):
+        build({"network": "resnet"})
+
+
+def test_what_json_gives_back_is_accepted():
+    network = build(RESNET | {"width": 1, "weight_bits": 4, "activation_bits": None})
+    assert network.config["weight_bits"] == 4
+    assert np.all(network.layers["stem"].w.value == 0)

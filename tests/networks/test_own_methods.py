@@ -27,7 +27,7 @@ from refqnn.networks import (
 )
 from refqnn.networks.methods import affine
 from refqnn.nn import Conv2d, checkpoint
-from refqnn.quantizers.module import GridQuantizer, signed
+from refqnn.quantizers.module import GridQuantizer, signed_codes
 from refqnn.testing import check_deployment
 
 
@@ -55,7 +55,7 @@ class PowerOfTwo(GridQuantizer):
     bits: int = 4
     pair = (power_of_two, power_of_two_backward)
     parameters = ("s",)
-    codes = staticmethod(signed)
+    codes = staticmethod(signed_codes)
 
     def __post_init__(self):
         self.s = Param(np.array(0.125, np.float32), group="quantizer")

@@ -5,21 +5,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tables.networks import (
-    TINY,
-    calibrated,
-    check_batch_independence,
-    check_gradients,
-    check_same_state,
-    pixels,
-    state_of,
-    tiny,
-)
+from tables.networks import TINY, pixels, tiny
 
 from refqnn.core import Run, named_modules, named_params
 from refqnn.networks import resnet
 from refqnn.nn import SGD, Training, cosine, fit
 from refqnn.nn import checkpoint as checkpoints
+from refqnn.testing.networks import (
+    calibrated,
+    check_batch_independence,
+    check_module,
+    check_same_state,
+    state_of,
+)
 
 SIZE = 8
 
@@ -34,7 +32,7 @@ def test_gradient_check_at_frozen_residuals(name, training, rng):
     network = tiny(rng, **TINY[name])
     x = images(name, rng, dtype=np.float64)
     calibrated(network, x)
-    check_gradients(network, x, Run(training=training), rng)
+    check_module(network, x, Run(training=training), rng)
 
 
 @pytest.mark.parametrize("broken", ["shortcut", "norm", "scale"])
@@ -50,7 +48,7 @@ def test_gradient_check_rejects_a_broken_network(broken, rng, monkeypatch):
     monkeypatch.setattr(kind, "backward", lambda s, dy, c: right(s, dy, c) * 1.0001)
     x = images("float", rng, dtype=np.float64)
     with pytest.raises(AssertionError):
-        check_gradients(network, x, Run(training=True), rng)
+        check_module(network, x, Run(training=True), rng)
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -14,19 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import ops as ops_table
-from tables.pair import check_rejects_wrong_gradients
-from tables.twin import (
+
+from refqnn import fast
+from refqnn.testing.pairs import check_rejects_wrong_gradients
+from refqnn.testing.twins import (
     Twin,
     check_pure,
     check_scattered,
     check_threads,
-    check_twin,
+    compare_twin,
     extreme,
     is_cache,
     with_first,
 )
-
-from refqnn import fast
 
 PACKAGES = ("ops", "integer", "quantizers")
 TABLES = [importlib.import_module(f"tables.{name}") for name in PACKAGES]
@@ -39,7 +39,7 @@ fewer = settings(max_examples=max(settings.default.max_examples // 4, 2))
 @every_twin
 @drawn
 def test_equals_the_definition_or_keeps_its_bound(twin, seed):
-    check_twin(twin, *twin.draw(np.random.default_rng(seed)))
+    compare_twin(twin, *twin.draw(np.random.default_rng(seed)))
 
 
 @every_twin
@@ -55,7 +55,7 @@ def test_an_empty_first_argument_is_treated_as_in_the_definition(twin):
         args, kwargs = twin.draw(np.random.default_rng(seed))
         if any(is_cache(arg) for arg in args):
             continue  # dy belongs to its cache; the draws hold empty batches
-        check_twin(twin, with_first(args, lambda a: a[:0] if a.ndim else a), kwargs)
+        compare_twin(twin, with_first(args, lambda a: a[:0] if a.ndim else a), kwargs)
 
 
 @every_twin
@@ -66,7 +66,7 @@ def test_extremes_are_treated_as_in_the_definition(twin, seed):
     args, kwargs = twin.draw(rng)
     special = twin.bound is None
     ends = with_first(args, lambda a: extreme(rng, a, special=special))
-    check_twin(twin, ends, kwargs)
+    compare_twin(twin, ends, kwargs)
 
 
 @pytest.mark.compiled
@@ -204,17 +204,17 @@ def half_eps(args, kwargs, want):  # noqa: ARG001 - the signature of bounds
 )
 def test_check_twin_rejects_values_dtypes_shapes_and_counts(twin):
     with pytest.raises((AssertionError, ValueError)):
-        check_twin(wrong(twin), (A,), {})
+        compare_twin(wrong(twin), (A,), {})
     if twin(A) is not None:
         with pytest.raises((AssertionError, ValueError)):
-            check_twin(wrong(twin, lambda *_: 0.0), (A,), {})
+            compare_twin(wrong(twin, lambda *_: 0.0), (A,), {})
 
 
 def test_check_twin_rejects_an_error_beyond_the_bound_and_nan():
-    check_twin(wrong(lambda x: 2 * x * (1 + 2**-53), half_eps), (A,), {})
+    compare_twin(wrong(lambda x: 2 * x * (1 + 2**-53), half_eps), (A,), {})
     for twin in (lambda x: 2 * x * (1 + 2**-50), lambda x: x * np.nan):
         with pytest.raises(AssertionError):
-            check_twin(wrong(twin, half_eps), (A,), {})
+            compare_twin(wrong(twin, half_eps), (A,), {})
 
 
 def raises(message):
@@ -232,7 +232,7 @@ def test_check_twin_rejects_other_errors():
         Twin("f", raises("x"), raises("y"), None, half_eps),
     ):
         with pytest.raises(AssertionError):
-            check_twin(row, (A,), {})
+            compare_twin(row, (A,), {})
 
 
 def test_check_scattered_rejects_a_reader_of_raw_memory():

@@ -16,6 +16,7 @@ import numpy as np
 from refqnn._types import Array, Float
 from refqnn.core import Run
 from refqnn.testing.gradients import check_gradients
+from refqnn.testing.grids import check_codes, check_scale
 from refqnn.testing.laws import ABOUT_PARAMETERS, LAWS, holds
 from refqnn.testing.networks import check_module, in_float64
 from refqnn.testing.subjects import Quantizer, heavy_tailed, scaled, show, subject
@@ -107,14 +108,23 @@ def check_expected(
     """Raise AssertionError, with the counterexample, where a law is not as expected."""
     if expected is None:
         return
+    claims = wanted(expected)
+    wrong = [law for law, verdict in claims.items() if report.laws[law] != verdict]
+    if wrong:
+        lines = [f"{law} {report.laws[law]}, expected: {claims[law]}" for law in wrong]
+        raise AssertionError("; ".join(lines) + f"\n{report}")
+
+
+def wanted(expected: Mapping[str, Any] | Iterable[str]) -> dict[str, str]:
+    """Read what is expected: {law: verdict}, or the laws that hold.
+
+    >>> wanted(["ODD"]), wanted({"SE": False})
+    ({'ODD': 'holds'}, {'SE': 'fails'})
+    """
     if not isinstance(expected, Mapping):
         laws = [expected] if isinstance(expected, str) else expected
         expected = dict.fromkeys(laws, "holds")
-    wanted = {law: verdict_of(law, claim) for law, claim in expected.items()}
-    wrong = [law for law, verdict in wanted.items() if report.laws[law] != verdict]
-    if wrong:
-        lines = [f"{law} {report.laws[law]}, expected: {wanted[law]}" for law in wrong]
-        raise AssertionError("; ".join(lines) + f"\n{report}")
+    return {law: verdict_of(law, claim) for law, claim in expected.items()}
 
 
 def verdict_of(law: str, claim: Any) -> str:
@@ -173,18 +183,10 @@ def check_answer(quantizer: Quantizer, v: Float) -> None:
             f"{name} gives another answer when it is called again {where}: it depends "
             "on earlier calls or on chance"
         )
-    check_codes(quantizer, v, first)
-
-
-def check_codes(quantizer: Quantizer, v: Float, y: Float) -> None:
-    """levels[codes] = y exactly, of a module that encodes."""
-    if quantizer.encode is None:
-        return
-    codes, levels = quantizer.encode(v)
-    if not np.array_equal(np.asarray(levels)[codes], y):
-        raise AssertionError(
-            f"levels[codes] of {quantizer.name} is not its output for v = {show(v)}"
-        )
+    if quantizer.module is not None:
+        check_codes(quantizer.module, v)
+        if hasattr(quantizer.module, "grid"):
+            check_scale(quantizer.module, v)
 
 
 def outputs(quantizer: Quantizer, v: Float) -> list[Float]:

@@ -40,8 +40,8 @@ class Quantizer:
     call: Callable[[Float, float], Float]
     #: JSE and INV are asked
     has_parameters: bool
-    #: levels of a module, by ``encode``; None: the levels that occur
-    encode: Callable[[Float], tuple[Array, Float]] | None = None
+    #: a module that encodes, whose levels count; None: the levels that occur
+    module: Any = None
     split: Callable[[Float], list[Float]] | None = None
     by_filter: bool = False
     #: of a function of each value alone: its levels
@@ -67,8 +67,8 @@ class Quantizer:
     def codebooks(self, v: Float) -> list[Float]:
         """List the levels of each group: of the module, of the grid, or those met."""
         groups = self.groups(self.apply(v))
-        if self.encode is not None:
-            levels = np.asarray(self.encode(v)[1])
+        if self.module is not None:
+            levels = np.asarray(self.module.encode(v)[1])
             if levels.size and levels.size % len(groups) == 0:
                 return list(np.sort(levels.reshape(len(groups), -1), axis=1))
         if self.levels is not None:
@@ -166,8 +166,8 @@ def of_module(
         y, _ = at.forward(v, Run())
         return np.asarray(y)
 
-    encode = getattr(module, "encode", None)
-    return Quantizer(name, call, bool(params), encode)
+    encodes = hasattr(module, "encode")
+    return Quantizer(name, call, bool(params), module if encodes else None)
 
 
 def usable(module: Any) -> bool:

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from tables.networks import calibrated, check_gradients, pixels
+from tables.networks import pixels
 
 from refqnn.core import Run, named_params
 from refqnn.networks import alexnet, build
 from refqnn.networks.alexnets import VARIANTS, final_size
+from refqnn.testing.networks import calibrated, check_module
 
 
 def tiny(rng, **options):
@@ -43,7 +44,7 @@ def test_gradient_check_at_frozen_residuals(bits, rng):
     x = pixels(rng, n=8, size=12, dtype=np.float64)
     calibrated(network, x)
     run = Run(training=True)
-    check_gradients(network, x, run, rng, step=1e-7, bound=3e-6)
+    check_module(network, x, run, rng, step=1e-7, bound=3e-6)
 
 
 def test_layers_2_to_7_are_quantized_and_so_is_what_they_read(rng):

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from tables.networks import calibrated, check_direction, pixels
+from tables.networks import pixels
 
 from refqnn.core import Run, named_modules
 from refqnn.cost import count
 from refqnn.networks import build, imagenet_resnet
 from refqnn.nn import Conv2d, Linear, Residual
+from refqnn.testing.networks import calibrated, check_direction
 
 
 def weights(network):

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from tables.networks import calibrated, check_gradients, pixels, tiny
+from tables.networks import pixels, tiny
 
 from refqnn import quantizers as q
 from refqnn.core import Run, named_modules
 from refqnn.networks import METHODS, build, resnet
+from refqnn.testing.networks import calibrated, check_module
 
 #: the bits a method's weights are defined for, where not all are
 WEIGHT_BITS = {"tsq": 2, "syq": 2, "twn": 2, "ttq": 2, "xnor": 1}
@@ -28,7 +29,7 @@ def test_gradient_check_at_frozen_residuals(method, rng):
     network = network_of(method, rng)
     x = pixels(rng, dtype=np.float64)
     calibrated(network, x)
-    check_gradients(network, x, Run(training=True, rng=rng), rng, bound=3e-6)
+    check_module(network, x, Run(training=True, rng=rng), rng, bound=3e-6)
 
 
 @every_method

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from tables.networks import check_same_state, pixels, state_of
+from tables.networks import pixels
 
 from refqnn import cli
 from refqnn import quantizers as qz
@@ -29,6 +29,7 @@ from refqnn.networks.methods import affine
 from refqnn.nn import Conv2d, checkpoint
 from refqnn.quantizers.module import GridQuantizer, signed_codes
 from refqnn.testing import check_deployment
+from refqnn.testing.networks import check_same_state, state_of
 
 
 def power_of_two(v, s, *, bits, frozen=None):

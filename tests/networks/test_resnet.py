@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from tables.networks import TINY, calibrated, check_same_state, pixels, state_of, tiny
+from tables.networks import TINY, pixels, tiny
 
 from refqnn.core import Run, named_modules, named_params
 from refqnn.networks import build, resnet
 from refqnn.nn import BasicBlock, Conv2d, Linear, PadShortcut, Sequential
 from refqnn.quantizers import Affine, Binary, FixedPoint, Ternary
+from refqnn.testing.networks import calibrated, check_same_state, state_of
 
 
 def of_kind(network, kind):

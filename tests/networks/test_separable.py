@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from tables.networks import calibrated, check_gradients, pixels
+from tables.networks import pixels
 
 from refqnn.core import Run
 from refqnn.cost import c_size_bits, count
 from refqnn.networks import build, separable
+from refqnn.testing.networks import calibrated, check_module
 
 
 def test_shapes_and_size_by_hand():
@@ -64,7 +65,7 @@ def test_gradient_check_at_frozen_residuals(rng):
     network = separable(weight_bits=4, activation_bits=8, rng=rng, **options)
     x = pixels(rng, size=6, dtype=np.float64)
     calibrated(network, x)
-    check_gradients(network, x, Run(training=True), rng)
+    check_module(network, x, Run(training=True), rng)
 
 
 OPTIONS = {

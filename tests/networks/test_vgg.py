@@ -4,11 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
-from tables.networks import calibrated, check_gradients, pixels
+from tables.networks import pixels
 
 from refqnn.core import Run, named_modules
 from refqnn.networks import build, vgg
 from refqnn.nn import Conv2d, Linear
+from refqnn.testing.networks import calibrated, check_module
 
 
 def weights(network):
@@ -90,7 +91,7 @@ def test_gradient_check_at_frozen_residuals(options, rng):
     network = tiny(rng, **options)
     x = pixels(rng, n=4, size=32, dtype=np.float64)
     calibrated(network, x)
-    check_gradients(network, x, Run(training=True), rng, step=1e-7, bound=3e-6)
+    check_module(network, x, Run(training=True), rng, step=1e-7, bound=3e-6)
 
 
 def test_the_configuration_builds_it_again(rng):

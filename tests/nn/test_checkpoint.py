@@ -8,9 +8,10 @@ import sys
 
 import numpy as np
 import pytest
-from tables.networks import check_same_state, state_of, tiny
+from tables.networks import tiny
 
 from refqnn.nn import checkpoint as checkpoints
+from refqnn.testing.networks import check_same_state, state_of
 
 
 @pytest.fixture

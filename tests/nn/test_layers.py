@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tables.networks import check_backward_adds, check_gradients
 
 import refqnn
 from refqnn import fast
@@ -36,6 +35,7 @@ from refqnn.quantizers import (
     Ternary,
     min_max_gradient,
 )
+from refqnn.testing.networks import check_backward_adds, check_module
 
 
 def param(rng, *shape, group="weight"):
@@ -153,7 +153,7 @@ def test_gradients(name, training, rng):
     make, shape = LAYERS[name]
     layer, x = make(rng), rng.standard_normal(shape)
     layer.forward(x, Run(training=True))  # ranges become known
-    check_gradients(layer, x, Run(training=training), rng)
+    check_module(layer, x, Run(training=training), rng)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -226,7 +226,7 @@ def forget_dw(conv, dx):
 def test_gradient_check_rejects(spoil, rng):
     layer = Wrong(Conv2d(param(rng, 3, 2, 3, 3)), spoil)
     with pytest.raises(AssertionError):
-        check_gradients(layer, rng.standard_normal(MAPS), Run(training=True), rng)
+        check_module(layer, rng.standard_normal(MAPS), Run(training=True), rng)
 
 
 def replace_dw(conv, dx):

@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from tables.networks import check_same_state, pixels, state_of, tiny
+from tables.networks import pixels, tiny
 
 from refqnn import data
 from refqnn.core import named_params
 from refqnn.nn import SGD, Training, carry_over, cosine, fit, fit_stages
 from refqnn.nn import checkpoint as checkpoints
+from refqnn.testing.networks import check_same_state, state_of
 
 STEPS = 3  # an epoch
 BITS = {"a": None, "b": 4, "c": 2}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tables.networks import check_same_state, pixels, state_of, tiny
+from tables.networks import pixels, tiny
 
 import refqnn
 from refqnn import data
@@ -18,6 +18,7 @@ from refqnn.core import Run, named_params
 from refqnn.nn import SGD, Training, cosine, evaluate, fit, predict, steps_per_epoch
 from refqnn.nn import checkpoint as checkpoints
 from refqnn.nn.training import bar, cross_entropy
+from refqnn.testing.networks import check_same_state, state_of
 
 
 def toy(seed=1, *, n=40):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables.networks import check_gradients, pixels
+from tables.networks import pixels
 
 import refqnn
 from refqnn import data, fast, integer, ops
@@ -15,6 +15,7 @@ from refqnn.papers.dfs.block import Executed
 from refqnn.papers.dfs.mixture import BlockPass, gate_gradient, mixture
 from refqnn.papers.dfs.objectives import ENOUGH
 from refqnn.papers.scalable import static_resnet
+from refqnn.testing.networks import check_module
 
 MODES = ("soft", "straight_through")
 both_backends = pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def drawn(rng, network, n):
 def test_gradients_of_the_whole_network(mode, depth, rng):
     network = tiny(rng, depth=depth, gate_mode=mode)
     x = pixels(rng, dtype=np.float64)
-    check_gradients(network, x, Run(training=True), rng, bound=1e-6)
+    check_module(network, x, Run(training=True), rng, bound=1e-6)
 
 
 def test_the_price_of_the_options_reaches_the_gates(rng):

@@ -8,15 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables.networks import check_same_state, compare, pixels, slopes, state_of
-from tables.pair import (
-    Pair,
-    check_dtype,
-    check_linear_in_dy,
-    check_loop,
-    check_untouched,
-    check_vjp,
-)
+from tables.networks import pixels
 
 from refqnn.core import Run, named_params, zero_grads
 from refqnn.networks import build, resnet
@@ -36,6 +28,15 @@ from refqnn.papers.guided import (
     two_stage_bits,
 )
 from refqnn.quantizers import dorefa_activation
+from refqnn.testing.networks import check_same_state, compare, slopes, state_of
+from refqnn.testing.pairs import (
+    Pair,
+    check_dtype,
+    check_linear_in_dy,
+    check_loop,
+    check_untouched,
+    check_vjp,
+)
 
 NET = {"network": "resnet", "depth": 8, "width": 0.13, "classes": 3}
 LOW = NET | {"weight_bits": 2, "activation_bits": 2}

@@ -4,13 +4,14 @@ import copy
 
 import numpy as np
 import pytest
-from tables.networks import calibrated, pixels
+from tables.networks import pixels
 
 from refqnn.core import Run, named_modules, named_params, zero_grads
 from refqnn.networks import resnet
 from refqnn.nn import SGD, cross_entropy, evaluate, predict, sgd_step
 from refqnn.papers.haq import layer_table, proxy, share_weights
 from refqnn.quantizers.haq_kmeans import cluster_means, kmeans, nearest
+from refqnn.testing.networks import calibrated
 
 
 def rng_of(seed):

@@ -5,7 +5,7 @@ from importlib import resources
 
 import numpy as np
 import pytest
-from tables.networks import calibrated, pixels
+from tables.networks import pixels
 
 from refqnn.core import named_modules, named_params
 from refqnn.networks import METHODS, alexnet, resnet
@@ -19,6 +19,7 @@ from refqnn.papers.qil import (
     weight_levels,
 )
 from refqnn.quantizers import QILActivation, QILWeight
+from refqnn.testing.networks import calibrated
 
 
 def test_the_printed_tables_hold_every_number():

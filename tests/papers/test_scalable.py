@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tables.networks import check_gradients, pixels
+from tables.networks import pixels
 
 from refqnn import data
 from refqnn.core import Param, Run, named_modules, named_params, zero_grads
@@ -10,6 +10,7 @@ from refqnn.nn import Conv2d, RangeBatchNorm2d, even_chunks
 from refqnn.papers import dfs
 from refqnn.papers.scalable import scalable_resnet, static_cp, static_resnet
 from refqnn.quantizers import MinMaxGradient
+from refqnn.testing.networks import check_module
 
 
 def tiny(rng, **options):
@@ -23,7 +24,7 @@ def test_gradients_of_the_whole_network_without_noise(rng):
         if name.endswith(("gamma", "beta", ".b")):
             param.value = param.value + rng.normal(0, 0.3, param.value.shape)
     x = pixels(rng, dtype=float)
-    check_gradients(network, x, Run(training=True), rng, step=1e-7, bound=2e-6)
+    check_module(network, x, Run(training=True), rng, step=1e-7, bound=2e-6)
 
 
 @pytest.mark.parametrize(("shortcut", "extra"), [("A", 0), ("B", 2)])

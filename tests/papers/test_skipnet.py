@@ -4,12 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
-from tables.networks import check_gradients, pixels
+from tables.networks import pixels
 
 from refqnn import data
 from refqnn.core import Run, named_params, zero_grads
 from refqnn.papers import dfs, skipnet
 from refqnn.papers.skipnet import Hybrid, Supervised, skipnet_cp
+from refqnn.testing.networks import check_module
 
 every_gate = pytest.mark.parametrize("gate", skipnet.GATES)
 
@@ -38,7 +39,7 @@ def test_gradients_of_the_whole_network(gate, mode, rng):
     if mode == "straight_through":
         keeping(network)  # a block that all samples skip gets no gradient
     x = pixels(rng, dtype=np.float64)
-    check_gradients(network, x, Run(training=True), rng, step=1e-7, bound=1e-6)
+    check_module(network, x, Run(training=True), rng, step=1e-7, bound=1e-6)
 
 
 def test_two_option_dfs_with_a_zero_logit_is_skipnet_in_every_gradient(rng):

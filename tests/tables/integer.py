@@ -2,12 +2,12 @@
 
 import numba
 import numpy as np
-from tables.twin import Twin
 
 from refqnn import fast, integer
 from refqnn.integer.affine import NANS, OVERFLOWS, SCALINGS, ZERO_POINT_WHEN
 from refqnn.integer.rescale import FORMS
 from refqnn.integer.rounding import ROUNDINGS
+from refqnn.testing.twins import Twin
 
 #: the uncompiled run draws every dtype, the compiled one two: kernels compile slowly
 FEW = not numba.config.DISABLE_JIT

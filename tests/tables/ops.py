@@ -15,10 +15,10 @@ from tables.ops_bounds import (
     weight_grad_bound,
     weight_grad_draw,
 )
-from tables.pair import Pair
-from tables.twin import Twin
 
 from refqnn import fast, ops
+from refqnn.testing.pairs import Pair
+from refqnn.testing.twins import Twin
 
 
 def z(*shape):

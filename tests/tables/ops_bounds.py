@@ -2,9 +2,9 @@
 
 import numpy as np
 from tables import draws
-from tables.twin import mapped
 
 from refqnn import ops
+from refqnn.testing.twins import mapped
 
 
 def typed(value, dtype):

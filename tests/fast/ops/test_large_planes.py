@@ -4,9 +4,9 @@ import numba
 import numpy as np
 import pytest
 from tables import ops as table
-from tables.twin import check_threads, check_twin
 
 from refqnn import fast, ops
+from refqnn.testing.twins import check_threads, compare_twin
 
 ROWS = {row.name: row for row in table.TWINS}
 SHAPE = (3, 2, 37, 29)
@@ -26,9 +26,9 @@ def backward_args(rng, name, *args, **options):
 def test_batch_norm_and_its_backward_keep_their_bounds(rng, dtype, offset):
     x = planes(rng, dtype, offset)
     gamma, beta = rng.normal(size=(2, 2)).astype(dtype)
-    check_twin(ROWS["batch_norm"], (x, gamma, beta), {"eps": 1e-5})
+    compare_twin(ROWS["batch_norm"], (x, gamma, beta), {"eps": 1e-5})
     args = backward_args(rng, "batch_norm", x, gamma, beta)
-    check_twin(ROWS["batch_norm_backward"], args, {})
+    compare_twin(ROWS["batch_norm_backward"], args, {})
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -54,17 +54,17 @@ def test_statistics_are_those_of_the_definition(rng, dtype):
 )
 def test_pooling_and_its_backward_keep_their_bounds(rng, name, options, dtype):
     x = planes(rng, dtype)
-    check_twin(ROWS[name], (x,), options)
+    compare_twin(ROWS[name], (x,), options)
     args = backward_args(rng, name, x, **options)
-    check_twin(ROWS[f"{name}_backward"], args, {})
+    compare_twin(ROWS[f"{name}_backward"], args, {})
 
 
 @pytest.mark.parametrize("name", ["relu", "relu6"])
 def test_activations_equal_their_definition(rng, name):
     x = 4 * planes(rng, np.float32)
     x.flat[::50] = np.nan
-    check_twin(ROWS[name], (x,), {})
-    check_twin(ROWS[f"{name}_backward"], backward_args(rng, name, x), {})
+    compare_twin(ROWS[name], (x,), {})
+    compare_twin(ROWS[f"{name}_backward"], backward_args(rng, name, x), {})
 
 
 @pytest.mark.compiled
@@ -80,7 +80,7 @@ def test_threads_change_no_bit_of_batch_norm(rng):
 def test_every_tap_of_a_long_window_has_a_number(taps):
     x = np.zeros((1, 1, 1, taps))
     x[..., -1] = 1
-    check_twin(ROWS["max_pool2d"], (x,), {"kernel": (1, taps)})
+    compare_twin(ROWS["max_pool2d"], (x,), {"kernel": (1, taps)})
     _, cache = fast.ops.max_pool2d(x, kernel=(1, taps))
     dx = fast.ops.max_pool2d_backward(np.ones((1, 1, 1, 1)), cache)
     np.testing.assert_array_equal(dx, x)
@@ -88,13 +88,13 @@ def test_every_tap_of_a_long_window_has_a_number(taps):
 
 def test_a_single_value_per_channel_has_no_gradient(rng):
     x, gamma, beta = np.array([[3.0]]), np.ones(1), np.ones(1)
-    check_twin(ROWS["batch_norm"], (x, gamma, beta), {"eps": 0.1})
+    compare_twin(ROWS["batch_norm"], (x, gamma, beta), {"eps": 0.1})
     args = backward_args(rng, "batch_norm", x, gamma, beta, eps=0.1)
-    check_twin(ROWS["batch_norm_backward"], args, {})
+    compare_twin(ROWS["batch_norm_backward"], args, {})
     np.testing.assert_array_equal(fast.ops.batch_norm_backward(*args).dx, 0)
 
 
 def test_the_first_tap_wins_where_all_are_minus_infinity():
     x = np.full((1, 1, 2, 2), -np.inf)
-    check_twin(ROWS["max_pool2d"], (x,), {"kernel": 2})
-    check_twin(ROWS["max_pool2d"], (x,), {"kernel": 2, "padding": 1})
+    compare_twin(ROWS["max_pool2d"], (x,), {"kernel": 2})
+    compare_twin(ROWS["max_pool2d"], (x,), {"kernel": 2, "padding": 1})

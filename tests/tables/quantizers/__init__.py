@@ -14,10 +14,10 @@ import importlib
 import pkgutil
 
 from tables.ops import backward_draw, forward_draw
-from tables.quantizers import row
-from tables.twin import Twin
 
 from refqnn.fast import quantizers as fast
+from refqnn.testing.pairs import Pair
+from refqnn.testing.twins import Twin
 
 METHODS = [
     importlib.import_module(f"{__name__}.{found.name}")
@@ -34,16 +34,16 @@ BOUNDS = {
 }
 
 
-def twins_of(pair: row.Pair) -> list[Twin]:
+def twins_of(pair: Pair) -> list[Twin]:
     """The forward, and the backward on what a forward of the definition recorded."""
-    name, back = pair.op.__name__, pair.backward.__name__
+    name, back = pair.forward.__name__, pair.backward.__name__
     return [
-        Twin(name, pair.op, getattr(fast, name), forward_draw(pair.draw)),
+        Twin(name, pair.forward, getattr(fast, name), forward_draw(pair.draw)),
         Twin(
             back,
             pair.backward,
             getattr(fast, back),
-            backward_draw(pair.op, pair.draw),
+            backward_draw(pair.forward, pair.draw),
             BOUNDS.get(back),
         ),
     ]

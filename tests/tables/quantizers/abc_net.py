@@ -4,12 +4,12 @@ import numpy as np
 from tables.quantizers.row import (
     HOLDS,
     NOT_ASKED,
-    Pair,
     Row,
     fails,
     laws,
     layer,
     only,
+    pair,
     weights,
 )
 
@@ -118,7 +118,7 @@ def with_shifts(rng, *, ste_slope):
 
 X, ONE = np.ones((1, 2)), np.ones(1)
 PAIRS = [
-    Pair(
+    pair(
         "abc_weight",
         qz.abc_weight,
         qz.abc_weight_backward,
@@ -131,13 +131,13 @@ PAIRS = [
             ("alpha must be finite", (X,), {"bases": 1, "alpha": ONE * np.nan}),
         ),
     ),
-    Pair(
+    pair(
         "abc_weight, clip_grad",
         qz.abc_weight,
         qz.abc_weight_backward,
         lambda rng: ((weights(rng),), {"bases": 3, "clip_grad": True}),
     ),
-    Pair(
+    pair(
         "abc_activation",
         qz.abc_activation,
         qz.abc_activation_backward,
@@ -152,7 +152,7 @@ PAIRS = [
             ("ste_slope must lie in", (X, ONE, ONE), {"ste_slope": -1}),
         ),
     ),
-    Pair(
+    pair(
         "abc_activation, slope 2",
         qz.abc_activation,
         qz.abc_activation_backward,

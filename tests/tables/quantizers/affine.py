@@ -7,17 +7,17 @@ from tables.ops import forward_draw
 from tables.quantizers.row import (
     HOLDS,
     NOT_ASKED,
-    Pair,
     Row,
     fails,
     laws,
     layer,
+    pair,
     weights,
 )
-from tables.twin import Twin
 
 from refqnn import quantizers as qz
 from refqnn.fast import quantizers as fast
+from refqnn.testing.twins import Twin
 
 BITS = {qz.Affine: range(1, 17)}
 
@@ -114,7 +114,7 @@ def ranged(rng):
     return (weights(rng), np.array(lo), np.array(hi)), options
 
 
-PAIRS = [Pair("affine", qz.affine, qz.affine_backward, ranged)]
+PAIRS = [pair("affine", qz.affine, qz.affine_backward, ranged)]
 TWINS = [
     Twin(
         "batch_range",

@@ -4,12 +4,12 @@ import numpy as np
 from tables.quantizers.row import (
     HOLDS,
     NOT_ASKED,
-    Pair,
     Row,
     fails,
     laws,
     layer,
     only,
+    pair,
     weights,
 )
 
@@ -71,7 +71,7 @@ def options(rng):
 
 W = np.ones((1, 2))
 PAIRS = [
-    Pair(
+    pair(
         "balanced",
         qz.balanced,
         qz.balanced_backward,

@@ -3,13 +3,13 @@
 from tables.quantizers.row import (
     HOLDS,
     NOT_ASKED,
-    Pair,
     Row,
     filters,
     laws,
     layer,
     nowhere_zero,
     only,
+    pair,
     weights,
 )
 
@@ -52,7 +52,7 @@ ROWS = [
     binary_row("layer", layer, "DoReFa", "1-bit weights"),
 ]
 PAIRS = [
-    Pair(
+    pair(
         f"binary, {group}",
         qz.binary,
         qz.binary_backward,

@@ -4,13 +4,13 @@ import numpy as np
 from tables.quantizers.row import (
     HOLDS,
     NOT_ASKED,
-    Pair,
     Row,
     fails,
     laws,
     layer,
     nowhere_zero,
     only,
+    pair,
     weights,
 )
 
@@ -104,7 +104,7 @@ def around_the_ends(rng):
 
 V = np.ones((1, 2))
 PAIRS = [
-    Pair(
+    pair(
         f"dorefa_weight, max_grad={held}",
         qz.dorefa_weight,
         qz.dorefa_weight_backward,
@@ -113,7 +113,7 @@ PAIRS = [
     )
     for held in (True, False)
 ] + [
-    Pair(
+    pair(
         "dorefa_activation",
         qz.dorefa_activation,
         qz.dorefa_activation_backward,

@@ -6,11 +6,11 @@ import numpy as np
 from tables.quantizers.row import (
     HOLDS,
     NOT_ASKED,
-    Pair,
     Row,
     fails,
     laws,
     layer,
+    pair,
     weights,
 )
 
@@ -117,13 +117,13 @@ def clipped_weights(rng, *, clip_grad):
 
 
 PAIRS = [
-    Pair(
+    pair(
         "fixed_point",
         qz.fixed_point,
         qz.fixed_point_backward,
         lambda rng: clipped_weights(rng, clip_grad=False),
     ),
-    Pair(
+    pair(
         "fixed_point, clip_grad",
         qz.fixed_point,
         qz.fixed_point_backward,

@@ -6,11 +6,11 @@ import numpy as np
 from tables.quantizers.row import (
     HOLDS,
     NOT_ASKED,
-    Pair,
     Row,
     fails,
     laws,
     layer,
+    pair,
     weights,
 )
 
@@ -147,7 +147,7 @@ def clustered(rng, reduction):
 
 V = np.ones((1, 2))
 PAIRS = [
-    Pair(
+    pair(
         "haq_linear",
         qz.haq_linear,
         qz.haq_linear_backward,
@@ -159,7 +159,7 @@ PAIRS = [
         ),
     ),
     *(
-        Pair(
+        pair(
             f"kmeans_weight, {reduction}",
             qz.kmeans_weight,
             qz.kmeans_weight_backward,

@@ -3,7 +3,6 @@
 import numpy as np
 from tables.quantizers.row import (
     HOLDS,
-    Pair,
     Row,
     fails,
     filters,
@@ -11,6 +10,7 @@ from tables.quantizers.row import (
     layer,
     nowhere_zero,
     only,
+    pair,
     weights,
 )
 
@@ -92,7 +92,7 @@ def with_basis(rng, *, signed, by_filter):
 
 X, V = np.ones((2, 3)), np.ones(2)
 PAIRS = [
-    Pair(
+    pair(
         "lq, {-1, 1}, a basis a filter",
         qz.lq,
         qz.lq_backward,
@@ -107,14 +107,14 @@ PAIRS = [
             ("v must be finite", (X, V * np.inf), {"signed": False}),
         ),
     ),
-    Pair(
+    pair(
         "lq, {0, 1}, a basis a layer",
         qz.lq,
         qz.lq_backward,
         lambda rng: with_basis(rng, signed=False, by_filter=False),
         learned=2,
     ),
-    Pair(
+    pair(
         "lq, {0, 1}, a basis a filter",
         qz.lq,
         qz.lq_backward,

@@ -1,7 +1,7 @@
 """LSQ: a learned step, its weight grid and its activation grid."""
 
 import numpy as np
-from tables.quantizers.row import HOLDS, Pair, Row, fails, laws, layer, weights
+from tables.quantizers.row import HOLDS, Row, fails, laws, layer, pair, weights
 
 from refqnn import quantizers as qz
 
@@ -58,7 +58,7 @@ def per_filter_step(rng):
 
 V = np.ones((1, 2))
 PAIRS = [
-    Pair(
+    pair(
         "lsq",
         qz.lsq,
         qz.lsq_backward,
@@ -70,7 +70,7 @@ PAIRS = [
             ("s must broadcast to v", (V, np.ones(3)), {"q_n": 4, "q_p": 3}),
         ),
     ),
-    Pair("lsq, a step a filter", qz.lsq, qz.lsq_backward, per_filter_step, learned=2),
+    pair("lsq, a step a filter", qz.lsq, qz.lsq_backward, per_filter_step, learned=2),
 ]
 
 

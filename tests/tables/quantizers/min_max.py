@@ -4,12 +4,12 @@ import numpy as np
 from tables.quantizers.row import (
     HOLDS,
     NOT_ASKED,
-    Pair,
     Row,
     fails,
     laws,
     layer,
     only,
+    pair,
     weights,
 )
 
@@ -121,7 +121,7 @@ def some_range(rng):
 
 V = np.ones((1, 2))
 PAIRS = [
-    Pair(
+    pair(
         "min_max",
         qz.min_max,
         qz.min_max_backward,

@@ -1,7 +1,7 @@
 """PACT: a learned clipping level, straight through all or through the rounding."""
 
 import numpy as np
-from tables.quantizers.row import HOLDS, Pair, Row, fails, laws, layer, weights
+from tables.quantizers.row import HOLDS, Row, fails, laws, layer, pair, weights
 
 from refqnn import quantizers as qz
 
@@ -50,7 +50,7 @@ SHAPES = {
 }
 V = np.ones((1, 2))
 PAIRS = [
-    Pair(
+    pair(
         f"pact, {scope}{name}",
         qz.pact,
         qz.pact_backward,

@@ -1,7 +1,7 @@
 """QIL: a learned interval for weights, straight and bent, and for activations."""
 
 import numpy as np
-from tables.quantizers.row import HOLDS, Pair, Row, fails, laws, layer, weights
+from tables.quantizers.row import HOLDS, Row, fails, laws, layer, pair, weights
 
 from refqnn import quantizers as qz
 
@@ -113,7 +113,7 @@ def activations(rng):
 
 V, ONE, HALF = np.ones((1, 2)), np.ones(()), np.array(0.5)
 PAIRS = [
-    Pair(
+    pair(
         "qil_weight",
         qz.qil_weight,
         qz.qil_weight_backward,
@@ -127,14 +127,14 @@ PAIRS = [
             ("bits must be an int in [2, 16]", (V, ONE, HALF, ONE), {"bits": 1}),
         ),
     ),
-    Pair(
+    pair(
         "qil_weight, an interval a filter",
         qz.qil_weight,
         qz.qil_weight_backward,
         lambda rng: bent_weights(rng, per_filter),
         learned=4,
     ),
-    Pair(
+    pair(
         "qil_activation",
         qz.qil_activation,
         qz.qil_activation_backward,

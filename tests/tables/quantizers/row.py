@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from refqnn.testing.laws import LAWS
+from refqnn.testing.pairs import Pair
+
 LEVELS = {
     "2": lambda b: 2,  # noqa: ARG005 - every label answers one signature
     "3": lambda b: 3,  # noqa: ARG005 - every label answers one signature
@@ -89,39 +92,30 @@ class Row:
     def most_levels(self):
         return LEVELS[self.levels](self.bits)
 
+    def codebooks(self, v):
+        """The levels of every group, ascending."""
+        levels = self.module().encode(v)[1]
+        return np.sort(levels.reshape(len(self.groups(v)), -1), axis=1)
+
     def takes(self, v) -> bool:
         return v.size == 0 or v.size >= self.fewest
 
 
-def laws(*, IDEM, ODD, SE, JSE, INV, MONO, ORTH, BND, NEAR, ZERO):
-    return {
-        "IDEM": IDEM,
-        "ODD": ODD,
-        "SE": SE,
-        "JSE": JSE,
-        "INV": INV,
-        "MONO": MONO,
-        "ORTH": ORTH,
-        "BND": BND,
-        "NEAR": NEAR,
-        "ZERO": ZERO,
-    }
+def laws(**verdicts):
+    """Verdicts in the order of the laws; every law is judged, and no other."""
+    if verdicts.keys() != LAWS.keys():
+        raise ValueError(
+            f"not judged, or unknown: {sorted(verdicts.keys() ^ LAWS.keys())}"
+        )
+    return {law: verdicts[law] for law in LAWS}
 
 
-@dataclass(frozen=True)
-class Pair:
+def pair(name, op, backward, draw, *, learned=1, wrong=()):
     """A quantizer with its backward; the first ``learned`` arguments get gradients."""
-
-    name: str
-    op: Callable[..., Any]
-    backward: Callable[..., Any]
-    draw: Callable[[np.random.Generator], tuple[tuple, dict]]
-    learned: int = 1
-    #: (part of the message, args, options) of calls that must raise
-    wrong: tuple[tuple[str, tuple, dict], ...] = ()
-
-    def __str__(self) -> str:
-        return self.name
+    wrt = tuple(range(learned))
+    return Pair(
+        name, op, backward, draw, wrt=wrt, batch=(), wrong=wrong, straight_through=True
+    )
 
 
 def weights(rng):

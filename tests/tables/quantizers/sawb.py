@@ -6,12 +6,12 @@ import numpy as np
 from tables.quantizers.row import (
     HOLDS,
     NOT_ASKED,
-    Pair,
     Row,
     fails,
     laws,
     layer,
     only,
+    pair,
     weights,
 )
 
@@ -152,7 +152,7 @@ def clipped_weights(rng, gradient):
 
 V = np.ones((1, 2))
 PAIRS = [
-    Pair(
+    pair(
         f"sawb, gradient {gradient}",
         qz.sawb,
         qz.sawb_backward,

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from tables.quantizers.row import (
     HOLDS,
-    Pair,
     Row,
     fails,
     laws,
     layer,
     nowhere_zero,
     only,
+    pair,
     spread,
     weights,
 )
@@ -192,7 +192,7 @@ def some_scales(rng, *, levels):
 
 V, A = np.ones((2, 2, 3, 3)), np.ones((3, 3))
 PAIRS = [
-    Pair(
+    pair(
         f"syq, {levels} levels",
         qz.syq,
         qz.syq_backward,

@@ -1,6 +1,6 @@
 """Ternary weights of Pareto, equation 3, as printed, as resolved, and TWN."""
 
-from tables.quantizers.row import HOLDS, NOT_ASKED, Pair, Row, fails, laws, weights
+from tables.quantizers.row import HOLDS, NOT_ASKED, Row, fails, laws, pair, weights
 
 from refqnn import quantizers as qz
 from refqnn.quantizers.ternary_weights import ternary_codes, ternary_statistics
@@ -61,7 +61,7 @@ ROWS = [
     ),
 ]
 PAIRS = [
-    Pair(
+    pair(
         f"ternary, {variant}",
         qz.ternary,
         qz.ternary_backward,

@@ -4,11 +4,11 @@ import numpy as np
 from tables.quantizers.row import (
     HOLDS,
     NOT_ASKED,
-    Pair,
     Row,
     fails,
     laws,
     layer,
+    pair,
     weights,
 )
 
@@ -96,7 +96,7 @@ def some_activations(rng):
 
 V = np.ones((1, 2))
 PAIRS = [
-    Pair(
+    pair(
         "tsq_activation",
         qz.tsq_activation,
         qz.tsq_activation_backward,
@@ -114,7 +114,7 @@ PAIRS = [
             )
         ),
     ),
-    Pair(
+    pair(
         "optimal_ternary",
         qz.optimal_ternary,
         qz.optimal_ternary_backward,

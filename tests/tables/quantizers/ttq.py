@@ -1,7 +1,7 @@
 """Trained ternary quantization: two learned levels."""
 
 import numpy as np
-from tables.quantizers.row import HOLDS, Pair, Row, fails, laws, layer, weights
+from tables.quantizers.row import HOLDS, Row, fails, laws, layer, pair, weights
 
 from refqnn import quantizers as qz
 from refqnn.quantizers.trained_ternary import ttq_codes, ttq_threshold
@@ -62,7 +62,7 @@ def levels_of_filters(rng):
 
 V, ONE = np.ones((1, 2)), np.ones(())
 PAIRS = [
-    Pair(
+    pair(
         "ttq",
         qz.ttq,
         qz.ttq_backward,
@@ -77,7 +77,7 @@ PAIRS = [
             ("t must lie in", (V, ONE, ONE), {"t": np.nan}),
         ),
     ),
-    Pair(
+    pair(
         "ttq, levels a filter",
         qz.ttq,
         qz.ttq_backward,

@@ -3,12 +3,12 @@
 from tables.quantizers.row import (
     HOLDS,
     NOT_ASKED,
-    Pair,
     Row,
     fails,
     filters,
     laws,
     layer,
+    pair,
     weights,
 )
 
@@ -50,7 +50,7 @@ def twn_row(group, groups):
 
 ROWS = [twn_row("layer", layer), twn_row("filter", filters)]
 PAIRS = [
-    Pair(
+    pair(
         f"twn, {group}",
         qz.twn,
         qz.twn_backward,

@@ -6,13 +6,13 @@ import numpy as np
 from tables.quantizers.row import (
     HOLDS,
     NOT_ASKED,
-    Pair,
     Row,
     fails,
     laws,
     layer,
     nowhere_zero,
     only,
+    pair,
     weights,
 )
 
@@ -180,7 +180,7 @@ def some_activations(rng):
 
 V = np.ones((1, 2))
 PAIRS = [
-    Pair(
+    pair(
         "weq_weight",
         qz.weq_weight,
         qz.weq_weight_backward,
@@ -192,7 +192,7 @@ PAIRS = [
             ("w must have at least 3 values for levels=6", (V,), {"levels": 6}),
         ),
     ),
-    Pair(
+    pair(
         "weq_weight, boundaries held",
         qz.weq_weight,
         qz.weq_weight_backward,
@@ -208,7 +208,7 @@ PAIRS = [
             )
         ),
     ),
-    Pair(
+    pair(
         "weq_activation",
         qz.weq_activation,
         qz.weq_activation_backward,

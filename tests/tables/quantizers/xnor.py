@@ -4,13 +4,13 @@ import numpy as np
 from tables.quantizers.row import (
     HOLDS,
     NOT_ASKED,
-    Pair,
     Row,
     fails,
     laws,
     layer,
     nowhere_zero,
     only,
+    pair,
     weights,
 )
 
@@ -78,7 +78,7 @@ def filters_of_channels(rng, gradient):
 
 V = np.ones((1, 2))
 PAIRS = [
-    Pair(
+    pair(
         f"xnor_weight, {gradient}",
         qz.xnor_weight,
         qz.xnor_weight_backward,
@@ -90,7 +90,7 @@ PAIRS = [
     )
     for gradient in ("exact", "paper", "released")
 ] + [
-    Pair(
+    pair(
         "xnor_activation",
         qz.xnor_activation,
         qz.xnor_activation_backward,

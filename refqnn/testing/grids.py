@@ -1,0 +1,97 @@
+"""The laws of codes: levels[codes] = scale * (q - zero_point) = y, exactly.
+
+Every checker takes a quantizer that is ready to evaluate, and raises AssertionError.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Array, Float
+from refqnn.core import Run
+from refqnn.integer.affine import quantize
+from refqnn.testing.laws import Subject
+from refqnn.testing.pairs import Pair
+from refqnn.testing.trials import as_tuple
+
+
+def check_levels(q: Subject, v: Float, most: int) -> None:
+    """At most ``most`` distinct outputs in every group."""
+    for group in q.groups(q.apply(v)):
+        np.testing.assert_array_less(np.unique(group).size, most + 1)
+
+
+def check_codes(module: Any, v: Float) -> None:
+    """levels[codes] = y"""
+    y = module.forward(v, Run())[0]
+    codes, levels = module.encode(v)
+    check_integers(codes, "codes")
+    np.testing.assert_array_less(-1, codes, strict=False)
+    np.testing.assert_array_equal(levels[codes], y, err_msg="levels[codes]")
+    if levels.dtype != v.dtype:
+        raise AssertionError(f"levels are {levels.dtype} for {v.dtype}")
+
+
+def check_scale(module: Any, v: Float) -> None:
+    """scale * (q - zero_point) = y"""
+    y = module.forward(v, Run())[0]
+    q, scale, zero_point = module.quantize(v)
+    check_integers(q, "q")
+    check_integers(zero_point, "zero_point")
+    steps = (q.astype(np.int64) - zero_point).astype(v.dtype)
+    np.testing.assert_array_equal(scale * steps, y, err_msg="scale * (q - zero_point)")
+    if scale.dtype != v.dtype:
+        raise AssertionError(f"scale is {scale.dtype} for {v.dtype}")
+
+
+def check_integers(array: Array, name: str) -> None:
+    """Raise unless an array holds integers."""
+    if not np.issubdtype(array.dtype, np.integer):
+        raise AssertionError(f"{name} must be integers, are {array.dtype}")
+
+
+def check_integer_codes(module: Any, v: Float) -> None:
+    """q = integer.quantize(v, scale, zero_point), for a grid that rounds a quotient"""
+    q, scale, zero_point = module.quantize(v)
+    least, most = int(module.grid()[0]), int(module.grid()[-1])
+    want = quantize(v, scale, zero_point, q_min=least, q_max=most)
+    np.testing.assert_array_equal(q, want, strict=True)
+
+
+def check_boundaries(codes: Callable[[Float], Array], boundaries: Float) -> None:
+    """Codes step up across each boundary and are constant between neighbours.
+
+    codes: x (G, n) -> (G, n), boundaries: (G, n)
+    """
+    guard = 4 * np.spacing(np.abs(boundaries))
+    below = codes(boundaries - guard).astype(int)
+    above = codes(boundaries + guard).astype(int)
+    np.testing.assert_array_less(below, above)
+    np.testing.assert_array_equal(below[:, 1:], above[:, :-1])
+
+
+def check_propagation(
+    pair: Pair,
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    rng: np.random.Generator,
+) -> None:
+    """NaN stays where it is, without a gradient and without a share in any other."""
+    args, options = pair.draw(rng)
+    x, *rest = args
+    at = (0,) * x.ndim
+    spoiled, without = x.copy(), x.copy()
+    spoiled[at], without[at] = np.nan, 0
+    y, cache = forward(spoiled, *rest, **options)
+    want, want_cache = pair.forward(without, *rest, **options)
+    want[at] = np.nan
+    np.testing.assert_array_equal(y, want)
+    dy = rng.normal(size=y.shape)
+    grads = as_tuple(backward(dy, cache))
+    dy[at] = 0
+    others = as_tuple(pair.backward(dy, want_cache))
+    for grad, other in zip(grads, others, strict=True):
+        np.testing.assert_array_equal(grad, other)
+    again = forward(spoiled, *rest, **options, frozen=cache)[0]
+    np.testing.assert_allclose(again, y, rtol=0, atol=1e-14)

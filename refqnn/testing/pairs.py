@@ -1,0 +1,241 @@
+"""The laws of a forward and its backward, one checker a law, and all of them at once.
+
+    y, cache = forward(*args, **options)      grads = backward(dy, cache)
+
+Every checker takes a ``Pair`` and one draw of arguments, and raises AssertionError.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Array
+from refqnn.testing.gradients import check_gradients
+from refqnn.testing.trials import as_tuple, draw_dy, pairs
+
+Arguments = tuple[Any, ...]
+Options = dict[str, Any]
+Draw = Callable[[np.random.Generator], tuple[Arguments, Options]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A forward, its backward, and what the laws need to know about them."""
+
+    name: str
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    #: draw(rng) -> (args, options), float64
+    draw: Draw
+    #: the same forward in plain loops, without a cache
+    loop: Callable[..., Any] | None = None
+    #: positions of the differentiable arguments, in the order of the gradients
+    wrt: tuple[int, ...] = (0,)
+    #: positions of the arguments whose first axis is the batch; (): images interact
+    batch: tuple[int, ...] = (0,)
+    #: (part of the message, args, options) of calls that must raise
+    wrong: tuple[tuple[str, Arguments, Options], ...] = ()
+    straight_through: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def check_op(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    draw: Draw | Sequence[Any],
+    *,
+    wrt: int | tuple[int, ...] = (0,),
+    frozen: bool = False,
+    batch: tuple[int, ...] = (),
+    loop: Callable[..., Any] | None = None,
+    examples: int = 20,
+) -> float:
+    """Check every law of a pair on ``examples`` draws; the largest relative error.
+
+    ``draw(rng) -> (args, options)``, or the arguments themselves. The laws: gradients
+    (of the frozen forward if ``frozen``, which is also replayed), linearity in dy,
+    dtype kept, nothing written or aliased; with ``batch``, the positions of arguments
+    whose first axis is the batch, images do not see each other; with ``loop``, another
+    statement of the forward, both agree.
+
+    >>> check_op(lambda x: (2 * x, None), lambda dy, _: 2 * dy, [np.ones(3)]) < 1e-6
+    True
+    """
+    chosen = draw if callable(draw) else lambda _: (tuple(draw), {})
+    name = getattr(forward, "__name__", "forward")
+    positions = (wrt,) if isinstance(wrt, int) else tuple(wrt)
+    pair = Pair(
+        name, forward, backward, chosen, loop, positions, batch, straight_through=frozen
+    )
+    worst = 0.0
+    for seed in range(examples):
+        rng = np.random.default_rng(seed)
+        args, options = pair.draw(rng)
+        worst = max(worst, check_vjp(pair, args, options, rng))
+        check_linear_in_dy(pair, args, options, rng)
+        check_untouched(pair, args, options, rng)
+        check_dtype(pair, args, options, rng)
+        if batch:
+            check_batch_independence(pair, args, options)
+        if loop is not None:
+            check_loop(pair, args, options)
+        if frozen:
+            check_replay(pair, args, options)
+    return worst
+
+
+def arrays(*values: Any) -> Iterator[Array]:
+    """Yield the arrays among values and inside tuples of values."""
+    for value in values:
+        if isinstance(value, tuple):
+            yield from arrays(*value)
+        elif isinstance(value, np.ndarray):
+            yield value
+
+
+def check_vjp(
+    pair: Pair, args: Arguments, options: Options, rng: np.random.Generator
+) -> float:
+    """<dy, (f(a + hu) - f(a - hu)) / 2h> = <grad, u> for each argument a."""
+    return check_gradients(
+        pair.forward,
+        pair.backward,
+        args,
+        wrt=pair.wrt,
+        frozen=pair.straight_through,
+        options=options,
+        rng=rng,
+    )
+
+
+def check_linear_in_dy(
+    pair: Pair, args: Arguments, options: Options, rng: np.random.Generator
+) -> None:
+    """backward(2a - 3b) = 2 backward(a) - 3 backward(b)"""
+    y, cache = pair.forward(*args, **options)
+    a, b = as_tuple(draw_dy(rng, y)), as_tuple(draw_dy(rng, y))
+    mixed = tuple(2 * p - 3 * q for p, q in zip(a, b, strict=True))
+    grads = [
+        as_tuple(pair.backward(dy if isinstance(y, tuple) else dy[0], cache))
+        for dy in (mixed, a, b)
+    ]
+    for of_mixed, of_a, of_b in zip(*grads, strict=True):
+        if of_mixed is not None:
+            want = 2 * of_a - 3 * of_b
+            text = "the backward is not linear in dy"
+            np.testing.assert_allclose(
+                of_mixed, want, rtol=1e-9, atol=1e-9, err_msg=text
+            )
+
+
+def check_untouched(
+    pair: Pair, args: Arguments, options: Options, rng: np.random.Generator
+) -> None:
+    """Neither pass writes into an argument; no result shares memory with one."""
+    before = [a.copy() for a in arrays(*args)]
+    y, cache = pair.forward(*args, **options)
+    dy = draw_dy(rng, y)
+    dy_before = [d.copy() for d in arrays(dy)]
+    grads = pair.backward(dy, cache)
+    results = [*arrays(y), *arrays(grads)]
+    if pair.straight_through:
+        results += arrays(pair.forward(*args, **options, frozen=cache)[0])
+    for kept, now in ((before, arrays(*args)), (dy_before, arrays(dy))):
+        for old, new in zip(kept, now, strict=True):
+            np.testing.assert_array_equal(old, new, err_msg="an argument is written to")
+    handed = [*arrays(*args), *arrays(dy)]
+    for i, result in enumerate(results):
+        for other in [*handed, *results[:i]]:
+            if np.shares_memory(result, other):
+                raise AssertionError("a result is memory of an argument or of another")
+
+
+def check_loop(pair: Pair, args: Arguments, options: Options) -> None:
+    """The forward agrees with plain loops over numbers."""
+    if pair.loop is None:
+        raise ValueError(f"{pair.name} has no loop to agree with")
+    y, _ = pair.forward(*args, **options)
+    for have, want in pairs(y, pair.loop(*args, **options)):
+        np.testing.assert_allclose(have, want, rtol=1e-12, atol=1e-12, strict=False)
+        check_shape(have, np.shape(want))
+
+
+def check_shape(array: Any, shape: tuple[int, ...]) -> None:
+    """Raise AssertionError for another shape."""
+    if np.shape(array) != shape:
+        raise AssertionError(f"the shape is {np.shape(array)}, not {shape}")
+
+
+def check_dtype(
+    pair: Pair, args: Arguments, options: Options, rng: np.random.Generator
+) -> None:
+    """float32 in, float32 out: forward, backward, and the frozen forward."""
+    thin = tuple(
+        a.astype(np.float32) if getattr(a, "dtype", None) == np.float64 else a
+        for a in args
+    )
+    y, cache = pair.forward(*thin, **options)
+    dy = draw_dy(rng, y)
+    grads = as_tuple(pair.backward(dy, cache))
+    results = [*as_tuple(y), *(g for g in grads if g is not None)]
+    if pair.straight_through:
+        results += as_tuple(pair.forward(*thin, **options, frozen=cache)[0])
+    for result in results:
+        if result.dtype != np.float32:
+            raise AssertionError(f"the dtype is {result.dtype} for float32 arguments")
+
+
+def check_batch_independence(pair: Pair, args: Arguments, options: Options) -> None:
+    """What an image gives does not depend on the other images."""
+    y, _ = pair.forward(*args, **options)
+    for n in range(args[pair.batch[0]].shape[0]):
+        alone = tuple(
+            a[n : n + 1] if at in pair.batch else a for at, a in enumerate(args)
+        )
+        one, _ = pair.forward(*alone, **options)
+        for whole, single in pairs(y, one):
+            text = f"image {n} alone and in company"
+            np.testing.assert_allclose(
+                whole[n : n + 1], single, rtol=1e-12, atol=1e-12, err_msg=text
+            )
+
+
+def check_replay(pair: Pair, args: Arguments, options: Options) -> None:
+    """Replaying at the recorded point gives the recorded output, up to rounding."""
+    y, cache = pair.forward(*args, **options)
+    again, recorded = pair.forward(*args, **options, frozen=cache)
+    if type(recorded) is not type(cache):
+        raise AssertionError(f"a replay gives a cache of {type(recorded).__name__}")
+    largest = max(np.abs(part).max(initial=1) for part in (y, args[0]))
+    for have, want in zip(arrays(recorded), arrays(cache), strict=True):
+        np.testing.assert_allclose(
+            have, want, rtol=1e-12, atol=1e-12 * largest, err_msg="a replay's cache"
+        )
+    np.testing.assert_allclose(
+        again, y, rtol=0, atol=1e-14 * largest, err_msg="a replay gives another output"
+    )
+
+
+def check_rejects_wrong_gradients(
+    pair: Pair, args: Arguments, options: Options
+) -> None:
+    """A dy that is not of the shape and kind of y raises a ValueError that names it."""
+    y, cache = pair.forward(*args, **options)
+    for k in range(len(as_tuple(y))):
+        dy = [np.asarray(part) for part in as_tuple(y)]
+        for wrong in (dy[k][None], np.zeros((*dy[k].shape, 2)), dy[k].astype(np.int64)):
+            if wrong.shape == ():
+                continue
+            swapped = tuple(wrong if j == k else d for j, d in enumerate(dy))
+            try:
+                pair.backward(swapped if isinstance(y, tuple) else wrong, cache)
+            except ValueError as error:
+                if not str(error).startswith("d"):
+                    text = f"the error does not begin with the gradient: {error}"
+                    raise AssertionError(text) from error
+                continue
+            raise AssertionError(f"a dy of {wrong.dtype}{wrong.shape} is accepted")

@@ -12,13 +12,15 @@ import numpy as np
 
 from refqnn._types import Array, Float, Int
 from refqnn.cost import signed_bits
-from refqnn.deploy.fold import INT32_MAX, Grid, check_ratios
+from refqnn.deploy.fold import INT32_MAX, Grid
 from refqnn.deploy.steps import LayerStep, PoolStep, Shape, Shortcut, Step, Sum
 from refqnn.geometry import Window, output_size
 from refqnn.integer import quantize_multiplier
 
 #: the rounding whose ratios are made in float32, in the order of onnxruntime
 FLOAT32 = "float32_half_even"
+#: ratios that a shift in [-31, 31] reaches; below, no int32 moves by half a code
+LEAST_RATIO, MOST_RATIO = 2.0**-32, 2.0**31
 
 
 def layer_step(
@@ -94,3 +96,17 @@ def multipliers(name: str, ratio: Float) -> tuple[Int, Int]:
     """Return multiplier and shift of every ratio: (O,) -> (O,) int32, (O,) int32."""
     check_ratios(name, ratio)
     return quantize_multiplier(ratio)
+
+
+def check_ratios(name: str, ratio: Float) -> None:
+    """Raise, naming layer and channel, for a ratio that no shift reaches.
+
+    ratio: output codes per step of the accumulator, (O,)
+    """
+    wrong = (ratio < LEAST_RATIO) | (ratio >= MOST_RATIO)
+    if wrong.any():
+        c = int(np.argmax(wrong))
+        raise ValueError(
+            f"{name} channel {c}: the folded scale is {ratio[c]:.3g} output codes per "
+            "step of the accumulator, outside [2^-32, 2^31)"
+        )

@@ -11,12 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn.cost import signed_bits
-from refqnn.deploy.build import layer_step, output_shape, pool_step, sum_ratio
+from refqnn.deploy.build import (
+    check_ratios,
+    layer_step,
+    output_shape,
+    pool_step,
+    sum_ratio,
+)
 from refqnn.deploy.fold import (
     Folded,
     Grid,
     activation_codes,
-    check_ratios,
     fold,
     place_bias,
 )

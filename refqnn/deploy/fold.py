@@ -30,14 +30,13 @@ from refqnn._types import Float, Int
 from refqnn.deploy.plan import Weighted
 from refqnn.integer import accumulator_bound
 from refqnn.nn import BatchNorm2d
+from refqnn.quantizers.module import GridQuantizer
 
 INT32_MAX = 2**31 - 1
 #: the bias of a channel is wrong by at most this part of a code, where int32 has room
 BIAS_ERROR = 1 / 64
 #: the step of a channel whose scale is 0, in codes
 ZERO_STEP = 2.0**-16
-#: ratios that a shift in [-31, 31] reaches; below, no int32 moves by half a code
-LEAST_RATIO, MOST_RATIO = 2.0**-32, 2.0**31
 
 
 class Grid(NamedTuple):
@@ -81,32 +80,39 @@ def fold(weighted: Weighted, x: Grid) -> Folded:
     move into the codes.
     """
     name, layer, norm = weighted
-    q, scale = weight_codes(name, layer)
+    q, scale, grid = weight_codes(name, layer)
     gain, offset = gain_and_offset(name, norm, channels=len(q))
     if layer.b is not None:
         offset = offset + gain * layer.b.value.astype(np.float64)
     real = x.scale * scale * gain  # (1)
     check_finite(name, "the folded scale", real)
     check_finite(name, "the folded bias", offset)
-    w = signed_codes(name, q, real, layer.weight_quant.grid())
+    w = signed_codes(name, q, real, grid)
     check_sums(name, w, x.zero_point)
     return Folded(w, np.abs(real), offset, *accumulator_range(w, x))
 
 
-def weight_codes(name: str, layer: Any) -> tuple[Int, Float]:
-    """Return symmetric integer weights and their scale per output channel.
+def weight_codes(name: str, layer: Any) -> tuple[Int, Float, Int]:
+    """Return symmetric integer weights, their scale per output channel, the codes.
 
-    ->  q: (O, ...), scale: (O,) float64
+    ->  q: (O, ...), scale: (O,) float64, every code of the grid: (L,)
     """
     try:
-        q, scale, zero_point = layer.weight_quant.quantize(layer.w.value)
+        q, scale, zero_point, grid = codes_on_grid(layer.weight_quant, layer.w.value)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     if np.any(zero_point):
         raise ValueError(f"{name}: weights need zero-point 0, got {zero_point.max()}")
     if q.size and (q.min() < -128 or q.max() > 127):
         raise ValueError(f"{name}: weight codes must fit int8, reach {np.abs(q).max()}")
-    return q, np.broadcast_to(scale.ravel().astype(np.float64), len(q))
+    return q, np.broadcast_to(scale.ravel().astype(np.float64), len(q)), grid
+
+
+def codes_on_grid(quant: Any, v: Float) -> tuple[Int, Float, Int, Int]:
+    """Return codes, scale and zero-point of values, and every code of the grid."""
+    if isinstance(quant, GridQuantizer):
+        return quant.quantize_on_grid(v)
+    return (*quant.quantize(v), quant.grid())  # one of a user's own
 
 
 def activation_codes(name: str, quant: Any, dtype: Any) -> tuple[Int, Float, int]:
@@ -115,10 +121,10 @@ def activation_codes(name: str, quant: Any, dtype: Any) -> tuple[Int, Float, int
     Raises ValueError, naming the layer that it follows, where the range is unknown.
     """
     try:
-        _, scale, zero_point = quant.quantize(np.zeros(1, dtype))
+        _, scale, zero_point, codes = codes_on_grid(quant, np.zeros(1, dtype))
     except ValueError as error:
         raise ValueError(f"the quantizer after {name}: {error}") from error
-    return quant.grid(), scale, int(zero_point)
+    return codes, scale, int(zero_point)
 
 
 def gain_and_offset(
@@ -231,20 +237,6 @@ def fraction_bits(ratio: Float, peak: Float) -> Int:
     wanted = np.ceil(np.log2(ratio / (2 * BIAS_ERROR)))
     room = np.floor(np.log2(INT32_MAX / peak))
     return np.maximum(np.minimum(wanted, room), 0).astype(np.int64)
-
-
-def check_ratios(name: str, ratio: Float) -> None:
-    """Raise, naming layer and channel, for a ratio that no shift reaches.
-
-    ratio: output codes per step of the accumulator, (O,)
-    """
-    wrong = (ratio < LEAST_RATIO) | (ratio >= MOST_RATIO)
-    if wrong.any():
-        c = int(np.argmax(wrong))
-        raise ValueError(
-            f"{name} channel {c}: the folded scale is {ratio[c]:.3g} output codes per "
-            "step of the accumulator, outside [2^-32, 2^31)"
-        )
 
 
 def check_finite(name: str, what: str, values: Float) -> None:

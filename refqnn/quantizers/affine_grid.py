@@ -231,8 +231,9 @@ class Affine(GridQuantizer):
         at = self.grid_of(np.zeros(1))
         return np.arange(int(at.q_min), int(at.q_max) + 1)
 
-    def codes_and_scale(self, v: Float) -> tuple[Float, Float, Float]:
-        """Give unsigned codes, S () and Z ()."""
+    def codes_on_grid(self, v: Float) -> tuple[Float, Float, Float, Int]:
+        """Give unsigned codes, S (), Z () and the codes there are."""
         at = self.grid_of(v)
-        t = np.clip(v, *at.ends()) / at.scale
-        return ROUND[self.rounding](t) + at.zero_point, at.scale, at.zero_point
+        q = ROUND[self.rounding](np.clip(v, *at.ends()) / at.scale) + at.zero_point
+        grid = np.arange(int(at.q_min), int(at.q_max) + 1)
+        return q, at.scale, at.zero_point, grid

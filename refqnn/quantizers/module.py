@@ -157,11 +157,20 @@ class GridQuantizer(Quantizer):
 
         v: (...)  ->  q: (...), scale, zero_point: one a group, broadcast to v
         """
+        q, scale, zero_point, _ = self.quantize_on_grid(v)
+        return q, scale, zero_point
+
+    def quantize_on_grid(self, v: Float) -> tuple[Int, Float, Int, Int]:
+        """Give codes, scale and zero-point as ``quantize``, and the codes there are."""
         check_finite(v, name="v")
         self.check_known(v)
-        q, scale, zero_point = self.codes_and_scale(v)
+        q, scale, zero_point, grid = self.codes_on_grid(v)
         zero = np.broadcast_to(np.asarray(zero_point, np.int32), scale.shape).copy()
-        return as_codes(q, self.grid()), scale, zero
+        return as_codes(q, grid), scale, zero, grid
+
+    def codes_on_grid(self, v: Float) -> tuple[Float, Float, Float | int, Int]:
+        """Give ``codes_and_scale`` and ``grid``; one look at what both depend on."""
+        return (*self.codes_and_scale(v), self.grid())
 
     def encode(self, v: Float) -> tuple[Int, Float]:
         """Give ``(codes, levels)``, one codebook a group, ``levels[codes] == y``.

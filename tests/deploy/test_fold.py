@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refqnn.core import Run
+from refqnn.deploy.build import check_ratios
 from refqnn.deploy.fold import (
     BIAS_ERROR,
     Folded,
     Grid,
     accumulator_range,
-    check_ratios,
     fold,
     fraction_bits,
     place_bias,

@@ -157,11 +157,11 @@ def bias(graph: Graph, name: str, layer: Any) -> list[str]:
 
 def weights(graph: Graph, name: str, layer: Any) -> str:
     """Add the weights on their grid and the node that states the grid."""
-    q, scale = weight_codes(name, layer)
+    q, scale, grid = weight_codes(name, layer)
     scale = scale.astype(np.float32).reshape(-1, *(1,) * (q.ndim - 1))
     w = constant(graph, f"{name}.w", scale * q, np.float32)
     s = constant(graph, f"{name}.w_scale", scale, np.float32)
-    grid, output = layer.weight_quant.grid(), f"{name}.w_quantized"
+    output = f"{name}.w_quantized"
     if grid.tolist() == [-1, 1]:
         return node(graph, "BipolarQuant", [w, s], output, domain=DOMAIN)
     bits, narrow = signed_grid(grid)

@@ -14,10 +14,10 @@ from refqnn.conformance.choices.regions import regions_of
 from refqnn.conformance.judge.confirm import (
     Answered,
     confirming_calls,
-    signed,
-    smallest_failure,
     where_it_differs,
+    with_both_signs,
 )
+from refqnn.conformance.judge.failures import smallest_failure
 from refqnn.conformance.judge.subject import subject_of
 from refqnn.data import read_npz
 
@@ -78,7 +78,9 @@ def test_gradients_that_come_in_have_both_signs(name):
     assert all(len(np.unique(dy)) > 2 for dy in gradients if np.size(dy) > 60)
     assert sum(np.any(dy < 0) and np.any(dy > 0) for dy in gradients) >= 4
     flat = {"dy": np.ones(5, np.float32)}
-    np.testing.assert_array_equal(signed(flat)["dy"], [1.5, -0.75, 0.5, -1.25, 0.25])
+    np.testing.assert_array_equal(
+        with_both_signs(flat)["dy"], [1.5, -0.75, 0.5, -1.25, 0.25]
+    )
 
 
 def test_a_narrow_range_is_refuted_with_its_region_and_smallest_input():

@@ -8,7 +8,7 @@ import pytest
 from refqnn import integer
 from refqnn.conformance import compare, diagnose
 from refqnn.conformance.choices.families import FAMILIES
-from refqnn.conformance.judge.hints import fitted, of_factor, readings
+from refqnn.conformance.judge.hints import factor_hint, factor_of_calls, readings
 
 CONV = {
     "stride": (2, 1),
@@ -120,12 +120,12 @@ def test_a_multiplier_and_a_shift_that_do_not_belong_together_are_a_scale():
 
 def test_a_rounding_is_no_scale(rng):
     real = rng.uniform(-100, 100, 200)
-    assert fitted(real, np.floor(real)) == []
-    assert fitted(real, np.rint(real)) == []
-    assert fitted(np.zeros(9), np.zeros(9)) == []
-    (told,) = fitted(real, np.rint(1.5 * real))
+    assert factor_hint(real, np.floor(real)) == []
+    assert factor_hint(real, np.rint(real)) == []
+    assert factor_hint(np.zeros(9), np.zeros(9)) == []
+    (told,) = factor_hint(real, np.rint(1.5 * real))
     assert abs(float(told.split()[2]) - 1.5) < 1e-3
-    assert fitted(real, np.rint(1.5 * real) + 40 * (real > 90)) == []
+    assert factor_hint(real, np.rint(1.5 * real) + 40 * (real > 90)) == []
 
 
 def gradient(rng, change, n=64):
@@ -203,11 +203,15 @@ def test_readings_leave_the_call_as_it_is():
 
 def test_factors_are_told_apart_by_their_size():
     n = np.array([16.0, 64.0])
-    assert of_factor("ds", np.array([2.0, 2.0]), n) == ["ds: got = 2 want -> scale"]
-    assert of_factor("ds", n, n) == ["ds: got = want N -> a sum instead of a mean"]
-    assert of_factor("ds", n**-0.5, n) == ["ds: got = want / sqrt(N) -> factor"]
-    assert of_factor("ds", np.array([1.0, 1.0]), n) == []
-    assert of_factor("ds", np.array([1.0, 3.0]), n) == []
+    assert factor_of_calls("ds", np.array([2.0, 2.0]), n) == [
+        "ds: got = 2 want -> scale"
+    ]
+    assert factor_of_calls("ds", n, n) == [
+        "ds: got = want N -> a sum instead of a mean"
+    ]
+    assert factor_of_calls("ds", n**-0.5, n) == ["ds: got = want / sqrt(N) -> factor"]
+    assert factor_of_calls("ds", np.array([1.0, 1.0]), n) == []
+    assert factor_of_calls("ds", np.array([1.0, 3.0]), n) == []
 
 
 def test_results_that_depend_on_the_position_are_told():

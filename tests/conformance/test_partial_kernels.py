@@ -8,7 +8,11 @@ import pytest
 from refqnn import integer
 from refqnn.conformance import Child, check_implementation, identify
 from refqnn.conformance.choices.families import FAMILIES
-from refqnn.conformance.judge.arguments import complete, taken, two_pairs
+from refqnn.conformance.judge.arguments import (
+    complete,
+    order_of,
+    two_pairs,
+)
 from refqnn.conformance.judge.inspection import unplain
 from refqnn.conformance.judge.subject import subject_of
 
@@ -98,15 +102,18 @@ def test_an_argument_without_a_default_cannot_be_left_out():
 
 def test_which_arguments_are_taken():
     names = ("x", "w", "b", "stride")
-    assert taken(lambda x, w: 0, names) == (("x", "w"), ())
-    assert taken(lambda x, stride: 0, names) == (("x", "stride"), ())
-    assert taken(lambda p, q: 0, names) == (("x", "w"), ())
-    assert taken(lambda p, q, r, s, extra=3: 0, names) == (names, ())
-    assert taken(lambda p, extra=3: 0, names) == (("x",), ())
-    assert taken(lambda x, w, *, stride, other=1: 0, names) == (("x", "w"), ("stride",))
-    assert taken(lambda *a: 0, names) == (names, ())
-    assert taken(Child(lambda x, w: 0), names) == (("x", "w"), ())
-    assert taken(max, names) == (names, ())
+    assert order_of(lambda x, w: 0, names) == (("x", "w"), ())
+    assert order_of(lambda x, stride: 0, names) == (("x", "stride"), ())
+    assert order_of(lambda p, q: 0, names) == (("x", "w"), ())
+    assert order_of(lambda p, q, r, s, extra=3: 0, names) == (names, ())
+    assert order_of(lambda p, extra=3: 0, names) == (("x",), ())
+    assert order_of(lambda x, w, *, stride, other=1: 0, names) == (
+        ("x", "w"),
+        ("stride",),
+    )
+    assert order_of(lambda *a: 0, names) == (names, ())
+    assert order_of(Child(lambda x, w: 0), names) == (("x", "w"), ())
+    assert order_of(max, names) == (names, ())
 
 
 def test_calls_are_completed():

@@ -65,36 +65,38 @@ def joint(
     if not gradient:
         raise ValueError(f"backward= needs a family with a gradient, not {[*names]}")
     others = tuple(name for name in names if name != gradient)
-    ahead, back = taken(forward, others), taken(backward, (gradient, *others))
+    ahead, back = order_of(forward, others), order_of(backward, (gradient, *others))
 
     def whole(*inputs: Any) -> tuple[Any, ...]:
         call = dict(zip(names, inputs, strict=True))
-        (y,) = as_arrays(applied(forward, ahead, call))
-        return (y, *as_arrays(applied(backward, back, call)))
+        (y,) = as_arrays(call_in_order(forward, ahead, call))
+        return (y, *as_arrays(call_in_order(backward, back, call)))
 
     return whole
 
 
-def applied(
+def call_in_order(
     function: Function,
     order: tuple[tuple[str, ...], tuple[str, ...]],
     call: Mapping[str, Any],
 ) -> Any:
-    """Call a function with some arguments by position and some by name."""
+    """Call a function with arguments by position and by name, as ``order`` says."""
     positional, keywords = order
     named = {name: call[name] for name in keywords}
     return function(*(call[name] for name in positional), **named)
 
 
-def taken(
+def order_of(
     function: Function, names: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return which arguments a function takes by position, and which by name.
 
     By name where every parameter has the name of an argument, else by position.
 
-    >>> taken(lambda x, w: 0, ("x", "w", "b")), taken(lambda a, *b: 0, ("x", "w", "b"))
-    ((('x', 'w'), ()), (('x', 'w', 'b'), ()))
+    >>> order_of(lambda x, w: 0, ("x", "w", "b"))
+    (('x', 'w'), ())
+    >>> order_of(lambda a, *b: 0, ("x", "w", "b"))
+    (('x', 'w', 'b'), ())
     """
     target = function.function if isinstance(function, Child) else function
     try:
@@ -193,7 +195,7 @@ def typical(calls: Sequence[Inputs]) -> list[Inputs]:
 
 
 def without_special(family: Family, call: Inputs) -> Inputs | None:
-    """Return a call with 1 for every NaN and infinity; None where there is none."""
+    """Replace every NaN and infinity by 1; None for a call that is finite."""
     name = family.elementwise
     if not name or np.all(np.isfinite(call[name])):
         return None
@@ -218,17 +220,17 @@ def recasts(call: Inputs) -> list[Inputs]:
     >>> recasts(call)[0]["q"], recasts(call)[0]["zero_point"]
     (array([-128,  127], dtype=int8), 0)
     """
-    found = [call]
+    calls = [call]
     for name, zero_points in CODES.items():
         value = call.get(name)
         if isinstance(value, np.ndarray | np.generic):
-            found += [
+            calls += [
                 recast(each, name, zero_points, after)
-                for each in found
+                for each in calls
                 for before, after in SHIFTS
                 if value.dtype.name == before
             ]
-    return found[1:]
+    return calls[1:]
 
 
 def recast(call: Inputs, name: str, zero_points: Sequence[str], after: str) -> Inputs:

@@ -12,7 +12,7 @@ from refqnn.conformance.judge.compare import Comparison, compare, unlike
 
 
 class Broken(RuntimeError):  # noqa: N818 - says what the implementation is
-    """A foreign implementation crashed, hung or returned what is no answer."""
+    """A foreign implementation crashed, hung or returned something else than arrays."""
 
 
 def compare_calls(
@@ -23,14 +23,14 @@ def compare_calls(
         if complaint := unlike(g, w):
             return Comparison(name, 0, 0, error=complaint)
     if len(got) == 1 and len(family.outputs) == 1:
-        return compared(family, *next(iter(pairs(got, want))), name)
+        return compare_arrays(family, *next(iter(pairs(got, want))), name)
     g, w = (
         np.concatenate([np.ravel(a) for outputs in side for a in outputs.values()])
         for side in (got, want)
     )
-    whole = compared(family, g, w, name)
+    whole = compare_arrays(family, g, w, name)
     parts = [
-        (place(i, key, len(got)), compared(family, g[key], w[key], name))
+        (place(i, key, len(got)), compare_arrays(family, g[key], w[key], name))
         for i, (g, w) in enumerate(zip(got, want, strict=True))
         for key in w
     ]
@@ -42,8 +42,8 @@ def compare_calls(
     return replace(whole, first=first.first, at=where, where=tuple(shared))
 
 
-def compared(family: Family, got: Array, want: Array, name: str) -> Comparison:
-    """Compare under the policy of a family."""
+def compare_arrays(family: Family, got: Array, want: Array, name: str) -> Comparison:
+    """Compare exactly, or within close (1 + |want|) for a family with ``close``."""
     if not family.close:
         return compare(got, want, name=name)
     bound = family.close * (1 + np.abs(want))

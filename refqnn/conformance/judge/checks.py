@@ -120,7 +120,7 @@ def check_implementation(
     with subject_of(
         known, function, supports=supports, in_process=in_process, seconds=seconds
     ) as subject:
-        judge = settled(subject, profile)
+        judge = judge_of(subject, profile)
         for name, check in CHECKS.items():
             rng = np.random.default_rng(seed)
             result = run_check(name, check, judge, rng)
@@ -128,8 +128,8 @@ def check_implementation(
     return Results(family, profile, tuple(results), judge.evidence.unseen(subject))
 
 
-def settled(subject: Subject, profile: str) -> Judge:
-    """Return the judge of a subject after it was found out which calls it takes."""
+def judge_of(subject: Subject, profile: str) -> Judge:
+    """Find out which calls a subject takes, and return its judge."""
     name = subject.family.name
     subject.settle([*table(name).probes, *confirming_calls(name)])
     return Judge(subject, profile)
@@ -198,7 +198,7 @@ def one_check(family: str, name: str) -> Callable[..., None]:
             in_process=in_process,
             seconds=seconds,
         ) as subject:
-            judge = settled(subject, profile)
+            judge = judge_of(subject, profile)
             rng = np.random.default_rng(0)
             result = run_check(name, CHECKS[name], judge, rng)
         if counts is not None:

@@ -27,7 +27,7 @@ MOST_UNITS = 9
 @final
 @dataclass(frozen=True)
 class Comparison:
-    """What ``compare`` found; ``str`` shows it to people."""
+    """How many elements differ, by how much and where; ``str`` is a report."""
 
     name: str
     total: int
@@ -128,7 +128,7 @@ def compare(
     complaint = unlike(got, want)
     if complaint:
         return Comparison(name, 0, 0, error=complaint)
-    same = accepted(got, want, policy, bound)
+    same = within_policy(got, want, policy, bound)
     missed = int(same.size - np.count_nonzero(same))
     if not missed:
         return Comparison(name, got.size, 0, {0: got.size} if got.size else {})
@@ -155,12 +155,12 @@ def unlike(got: Array, want: Array) -> str:
     return ""
 
 
-def accepted(
+def within_policy(
     got: Array, want: Array, policy: str, bound: npt.ArrayLike | None = None
 ) -> Bool:
-    """Return where ``got`` is within what the policy allows.
+    """Return where ``got`` is as near to ``want`` as the policy allows.
 
-    Raises ValueError for a policy that is none.
+    Raises ValueError for an unknown policy.
     """
     same = equal(got, want)
     if policy == "exact":
@@ -171,13 +171,13 @@ def accepted(
         with np.errstate(invalid="ignore"):
             gap = np.abs(got.astype(np.float64) - want.astype(np.float64))
         return np.asarray(same | (gap <= np.asarray(bound)))
-    found = re.fullmatch(r"(lsb|ulp)\((\d+)\)", policy)
-    if not found:
+    units_allowed = re.fullmatch(r"(lsb|ulp)\((\d+)\)", policy)
+    if not units_allowed:
         raise ValueError(
             f"policy must be 'exact', 'lsb(k)', 'ulp(k)' or 'bound', got {policy!r}"
         )
-    away = units(got, want) if found[1] == "ulp" else got.astype(float) - want
-    return np.asarray(same | (np.abs(away) <= int(found[2])))
+    away = units(got, want) if units_allowed[1] == "ulp" else got.astype(float) - want
+    return np.asarray(same | (np.abs(away) <= int(units_allowed[2])))
 
 
 def units(got: Array, want: Array) -> Array:
@@ -194,7 +194,7 @@ def units(got: Array, want: Array) -> Array:
     dtype = np.result_type(got, want)
     if dtype not in (np.float32, np.float64):
         dtype = np.dtype(np.float64)
-    a, b = (ordered(x.astype(dtype)) for x in (got, want))
+    a, b = (float_ranks(x.astype(dtype)) for x in (got, want))
     away = a.astype(np.float64) - b.astype(np.float64)
     with np.errstate(over="ignore"):
         return np.where(np.abs(away) < 2.0**52, (a - b).astype(np.float64), away)
@@ -209,8 +209,8 @@ def whole(*arrays: Array) -> bool:
     return all(bool(np.all((a == np.rint(a)) | ~np.isfinite(a))) for a in arrays)
 
 
-def ordered(x: Array) -> Array:
-    """Number the floats in their order, 0 for 0."""
+def float_ranks(x: Array) -> Array:
+    """Map floats to integers in the same order, neighbours to neighbours, 0 to 0."""
     bits = x.view(f"i{x.itemsize}").astype(np.int64)
     least = np.int64(np.iinfo(f"i{x.itemsize}").min)
     return np.where(bits < 0, least - bits, bits)

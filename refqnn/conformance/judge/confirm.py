@@ -2,11 +2,10 @@
 
 A verdict may claim only what would have been refuted had it been false. ``gather`` asks
 for the arrays of a covering; ``contradictions`` counts what a variant would not have
-answered; ``where_it_differs`` names the regions of the inputs that refute, and
-``smallest_failure`` shows the smallest of them.
+answered; ``where_it_differs`` names the regions of the inputs that refute.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
@@ -26,7 +25,7 @@ from refqnn.conformance.choices.families import (
 )
 from refqnn.conformance.judge.arguments import GRADIENTS, without_special
 from refqnn.conformance.judge.calls import Broken
-from refqnn.conformance.judge.reproduce import literals, numbers, shrink
+from refqnn.conformance.judge.reproduce import numbers
 from refqnn.conformance.judge.subject import Subject
 
 #: lengths of drawn arrays: one, a tail, whole vectors, a vector and one more, many
@@ -48,7 +47,7 @@ class Answered(NamedTuple):
 
 @dataclass
 class Evidence:
-    """The answers of a function, and what it refused."""
+    """Calls that a function answered, calls that it refused, how a call ended it."""
 
     family: Family
     answered: list[Answered] = field(default_factory=list)
@@ -75,9 +74,9 @@ class Evidence:
         return tuple(r for r in regions.regions_of(self.family.name) if r not in seen)
 
     def unseen(self, subject: Subject) -> tuple[str, ...]:
-        """Return what was not looked at: regions that no answered call visits.
+        """List the regions that no answered call visits, with the reason if one is known.
 
-        Those with a known reason together, and other calls that were not answered.
+        Calls that were not answered and visit none of them are counted by reason.
         """
         reasons: dict[str, list[str]] = {}
         left, missed = [*self.refused, *subject.left_out], list(self.missed)
@@ -89,14 +88,14 @@ class Evidence:
             reasons[why] = [region for region in missed if region in visited]
             missed = [region for region in missed if region not in visited]
         lines = [
-            f"{', '.join(found) or count(left, why)} ({why})"
-            for why, found in reasons.items()
+            f"{', '.join(unvisited) or calls_text(left, why)} ({why})"
+            for why, unvisited in reasons.items()
         ]
         return (*missed, *lines)
 
 
-def count(left: Sequence[tuple[Inputs, str]], why: str) -> str:
-    """Return how many calls were left out for one reason, as text."""
+def calls_text(left: Sequence[tuple[Inputs, str]], why: str) -> str:
+    """Write how many calls were left out for the reason ``why``."""
     return f"{sum(other == why for _, other in left)} calls"
 
 
@@ -108,7 +107,7 @@ def confirming_calls(name: str) -> tuple[Inputs, ...]:
     """
     family = family_of(name)
     drawn = [family.draw(np.random.default_rng([7, n]), n) for n in LENGTHS]
-    calls = [*regions.covering(name), *map(signed, drawn)]
+    calls = [*regions.covering(name), *map(with_both_signs, drawn)]
     return tuple(sorted(map(decided_everywhere, calls), key=numbers))
 
 
@@ -134,7 +133,7 @@ def decided_everywhere(call: Inputs) -> Inputs:
     return call | {"x": np.where(lost, 0, x).astype(x.dtype)} if lost.any() else call
 
 
-def signed(call: Inputs) -> Inputs:
+def with_both_signs(call: Inputs) -> Inputs:
     """Return a call whose incoming gradients have both signs and unequal sizes."""
     changed = {
         name: (value * np.resize([1.5, -0.75, 0.5, -1.25, 0.25], np.shape(value)))
@@ -242,7 +241,7 @@ def where_it_differs(
     good: list[Inputs] = []
     for call, got in answers:
         split(family, choices, call, got, wrong, good)
-    wrong, good = thinned(wrong), thinned(good)
+    wrong, good = thin(wrong), thin(good)
     if not wrong:
         return ""
     names = list(regions.regions_of(family.name))
@@ -283,8 +282,8 @@ def split(
         (good if agree[place] else wrong).append(each)
 
 
-def thinned(calls: list[Inputs]) -> list[Inputs]:
-    """Return at most LOOKED_AT calls, evenly taken."""
+def thin(calls: list[Inputs]) -> list[Inputs]:
+    """Take every n-th of many calls, such that about LOOKED_AT are left."""
     return calls[:: max(len(calls) // LOOKED_AT, 1)]
 
 
@@ -298,7 +297,7 @@ def elements(family: Family, call: Inputs) -> list[Inputs]:
     }
     return [
         {
-            name: lifted(spread[name][i], name == family.elementwise, shape)
+            name: element_argument(spread[name][i], name == family.elementwise, shape)
             if name in spread
             else value
             for name, value in call.items()
@@ -307,98 +306,6 @@ def elements(family: Family, call: Inputs) -> list[Inputs]:
     ]
 
 
-def lifted(value: Any, is_data: bool, shape: tuple[int, ...]) -> Any:
-    """Return one element as data of one element, or as a number."""
+def element_argument(value: Any, is_data: bool, shape: tuple[int, ...]) -> Any:
+    """Return an element of data as an array, an element of a parameter as a number."""
     return np.reshape(value, (1,) * len(shape)) if is_data else value
-
-
-def smallest_failure(
-    subject: Subject, choices: Choices, answers: Sequence[Answered]
-) -> str:
-    """Return the smallest call that contradicts a variant, and both answers.
-
-    One element where one alone contradicts; else fewer numbers, zeros where they do.
-    """
-    family = subject.family
-    bad = [a for a in answers if count_wrong(family, choices, *a)]
-    if not bad:
-        return ""
-    fails = failing(subject, choices)
-    call = min((a.call for a in bad), key=numbers)
-    if family.elementwise:
-        alone = next((e for e in one_by_one(family, choices, bad) if fails(e)), None)
-        call = shortest(family, call, fails) if alone is None else alone
-    else:
-        call = shrink(family, call, fails)
-    try:
-        got, want = subject.ask(call), family.evaluate(choices, **call)
-    except Exception:  # noqa: BLE001 - the foreign function may raise anything
-        return ""
-    name = next(
-        (k for k in want if not right_elements(family, call, got[k], want[k]).all()), ""
-    )
-    if not name:
-        return ""
-    shown = literals(call) if numbers(call) <= 40 else f"{numbers(call)} numbers"
-    return f"{shown}   {name}: want {flat(want[name])}   got {flat(got[name])}"
-
-
-def flat(array: Array) -> str:
-    """Return up to eight values as text."""
-    values = np.ravel(array)
-    told = ", ".join(f"{v:.9g}" for v in values[:8].tolist())
-    return f"{told}, ..." if values.size > 8 else told
-
-
-def failing(subject: Subject, choices: Choices) -> Callable[[Inputs], bool]:
-    """Return the test whether the subject contradicts a variant on a call."""
-
-    def fails(call: Inputs) -> bool:
-        usable = subject.usable(call)
-        if usable is not call:
-            return False
-        try:
-            return count_wrong(subject.family, choices, call, subject.ask(call)) > 0
-        except Exception:  # noqa: BLE001 - an error is no other answer
-            return False
-
-    return fails
-
-
-def one_by_one(
-    family: Family, choices: Choices, bad: Sequence[Answered]
-) -> list[Inputs]:
-    """Return some elements that contradict a variant, those nearest to 0 first."""
-    wrong: list[Inputs] = []
-    for call, got in bad:
-        split(family, choices, call, got, wrong, [])
-    single = [e for e in wrong if np.size(e[family.elementwise]) == 1]
-
-    def magnitude(call: Inputs) -> float:
-        value = abs(float(np.ravel(call[family.elementwise])[0]))
-        return np.inf if np.isnan(value) else value
-
-    return sorted(thinned(single), key=magnitude)[:12]
-
-
-def shortest(family: Family, call: Inputs, fails: Callable[[Inputs], bool]) -> Inputs:
-    """Return the first elements of a call, as few as still fail; 1 axis only."""
-    data = np.asarray(call[family.elementwise])
-    if data.ndim != 1:
-        return call
-    fewest, most = 0, data.size
-    while most - fewest > 1:
-        middle = (fewest + most) // 2
-        if fails(first_elements(call, data.size, middle)):
-            most = middle
-        else:
-            fewest = middle
-    return first_elements(call, data.size, most)
-
-
-def first_elements(call: Inputs, size: int, n: int) -> Inputs:
-    """Return a call with the first n of every array of ``size`` elements."""
-    return {
-        name: value[:n] if np.shape(value) == (size,) else value
-        for name, value in call.items()
-    }

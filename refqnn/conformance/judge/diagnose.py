@@ -26,7 +26,7 @@ from refqnn.conformance.judge.calls import as_outputs, compare_calls, pairs
 from refqnn.conformance.judge.compare import Comparison
 from refqnn.conformance.judge.confirm import Answered
 from refqnn.conformance.judge.hints import hints
-from refqnn.conformance.judge.patterns import moved, near_ties, structural
+from refqnn.conformance.judge.patterns import moves, near_ties, structural
 from refqnn.conformance.judge.reproduce import numbers, smallest
 from refqnn.conformance.judge.search import (
     Explanation,
@@ -50,7 +50,7 @@ WIDTH = 58
 @final
 @dataclass(frozen=True)
 class Diagnosis:
-    """What ``diagnose`` found; ``str`` shows it to people."""
+    """A comparison, and the variants that explain it; ``str`` is a report."""
 
     family: str
     comparison: Comparison
@@ -103,8 +103,8 @@ class Diagnosis:
     @property
     def best(self) -> Explanation | None:
         """The explanation without a contradiction, if there is one."""
-        found = self.explanations[:1]
-        return found[0] if found and not found[0].contradicted else None
+        first = self.explanations[:1]
+        return first[0] if first and not first[0].contradicted else None
 
     @property
     def explained(self) -> bool:
@@ -147,8 +147,8 @@ class Diagnosis:
             return "\n".join([*lines, *self.what_fits()])
         if self.smallest:
             lines.append(f"smallest  {self.smallest}")
-        told = deviations_text(self.declared, self.family_default())
-        lines.append(f"declared  {self.family}: {told}")
+        deviations = deviations_text(self.declared, self.family_default())
+        lines.append(f"declared  {self.family}: {deviations}")
         lines += [f"where     {line}" for line in self.structure]
         if self.explained:
             lines += self.table()
@@ -208,15 +208,15 @@ class Diagnosis:
         width = max([WIDTH, *(len(row[0]) for row in rows)])
         lines = [f"{'explained by':{width + 4}} {'agrees':>15}   contradicted by"]
         lines += [
-            f" {i}  {told:{width}} {share:>15}   {contradicted}"
-            for i, (told, share, contradicted) in enumerate(rows, 1)
+            f" {i}  {text:{width}} {share:>15}   {contradicted}"
+            for i, (text, share, contradicted) in enumerate(rows, 1)
         ]
         others = self.rivals()
         if others:
-            told = "; ".join(deviations_text(v, self.declared) for v in others[:2])
+            rivals = "; ".join(deviations_text(v, self.declared) for v in others[:2])
             more = f" and {len(others) - 2} more" if len(others) > 2 else ""
             lines.append(
-                f"not told apart from 1 by this data: {told}{more} -> refqnn probe "
+                f"not told apart from 1 by this data: {rivals}{more} -> refqnn probe "
                 f"{self.family} ({self.deciding} more inputs decide)"
             )
         return lines
@@ -273,8 +273,8 @@ def diagnose(
     least = smallest(of, choices, calls, got, want)
     return replace(
         whole,
-        structure=tuple(recognised(of, choices, calls, got, want, result)),
-        smallest=least.told,
+        structure=tuple(recognise(of, choices, calls, got, want, result)),
+        smallest=least.message,
         reproduce=least.call,
     )
 
@@ -295,7 +295,7 @@ def unseen_mistakes(
     )
 
 
-def recognised(
+def recognise(
     family: Family,
     declared: Choices,
     calls: Sequence[Inputs],
@@ -303,7 +303,7 @@ def recognised(
     want: Sequence[Outputs],
     result: Search,
 ) -> list[str]:
-    """Return what is recognised of outputs, mistakes only where no variant explains."""
+    """List the patterns in mismatches; those of mistakes only where no variant fits."""
     lines = [*ties(family, calls, got, want)]
     if not result.fits:
         lines += hints(family, declared, calls, got, want)
@@ -315,20 +315,20 @@ def recognised(
             for line in structural(g[name], w[name])
         ]
         if not lines:
-            lines = recognised_beside_one_answer(family, declared, calls[0], got[0])
+            lines = recognise_beside_one_answer(family, declared, calls[0], got[0])
     return list(dict.fromkeys(lines))
 
 
-def recognised_beside_one_answer(
+def recognise_beside_one_answer(
     family: Family, declared: Choices, call: Inputs, got: Outputs
 ) -> list[str]:
-    """Return what is recognised of the first call beside one other answer."""
+    """List how outputs are those of a variant with one other answer, but moved."""
     for variant in family.neighbours(declared, 1)[1:]:
         try:
             want = family.evaluate(variant, **call)
         except (ValueError, IndexError):
             continue
-        lines = [line for k, w in want.items() for line in moved(got[k], w)]
+        lines = [line for k, w in want.items() for line in moves(got[k], w)]
         if lines:
             return [
                 f"with {deviations_text(variant, declared)}: {line}" for line in lines
@@ -355,6 +355,6 @@ def ties(
 
 
 def shape_lines(got: Sequence[Outputs], want: Sequence[Outputs]) -> list[str]:
-    """Return what is recognised where shapes differ."""
+    """List the patterns that relate shapes which differ, each once."""
     each = [structural(g, w) for g, w in pairs(got, want) if g.shape != w.shape]
     return [f"structure {line}" for line in dict.fromkeys(chain(*each))]

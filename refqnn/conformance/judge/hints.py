@@ -30,10 +30,10 @@ def hints(
     """Return a line for every mistake that gives exactly, or nearly, these outputs."""
     lines = misread(family, declared, calls, got, want)
     if not lines:
-        lines = rescaled(family, calls, got, want)
+        lines = rescaling_hint(family, calls, got, want)
     for name in family.outputs:
         if name.startswith("d") and name != "d":
-            lines += of_gradient(
+            lines += gradient_hints(
                 name, calls, [g[name] for g in got], [w[name] for w in want]
             )
     return lines
@@ -150,13 +150,13 @@ def other_orders(value: Array, axes: int) -> Iterator[tuple[str, Array]]:
             yield f"along axis {axis} instead of {own}", value.reshape(shape)
 
 
-def rescaled(
+def rescaling_hint(
     family: Family,
     calls: Sequence[Inputs],
     got: Sequence[Outputs],
     want: Sequence[Outputs],
 ) -> list[str]:
-    """Say so if all is as it should be but for one factor before the rounding."""
+    """Say by which one factor all real numbers were multiplied before the rounding."""
     name = family.outputs[0]
     if family.exact is None or "zero_point" not in calls[0]:
         return []
@@ -173,13 +173,13 @@ def rescaled(
         exact = np.broadcast_to(family.exact(**call), g[name].shape)
         reals.append(exact[inside])
         codes.append((g[name] - z)[inside])
-    return fitted(np.concatenate(reals), np.concatenate(codes))
+    return factor_hint(np.concatenate(reals), np.concatenate(codes))
 
 
-def fitted(real: Float, code: Float) -> list[str]:
-    """Return the factor that makes codes of real numbers, within a rounding of each.
+def factor_hint(real: Float, code: Float) -> list[str]:
+    """Name f = <r, c> / <r, r> where |c - f r| <= 1 for all codes c of real numbers r.
 
-    >>> fitted(np.array([1.0, 10.0, 20.0, 31.0]), np.array([2.0, 20.0, 40.0, 62.0]))
+    >>> factor_hint(np.array([1.0, 10, 20, 31]), np.array([2.0, 20, 40, 62]))
     ['got = 2 want before the rounding -> scale: multiplier, shift or their pairing']
     """
     if len(real) < ENOUGH or not np.any(real) or not np.any(code):
@@ -193,10 +193,10 @@ def fitted(real: Float, code: Float) -> list[str]:
     return [f"got = {factor:.6g} want before the rounding -> {what}"]
 
 
-def of_gradient(
+def gradient_hints(
     name: str, calls: Sequence[Inputs], got: Sequence[Array], want: Sequence[Array]
 ) -> list[str]:
-    """Return what is recognised of one gradient: sign, factor, mean, mask."""
+    """Say by which factor or mask the gradient ``name`` differs; [] for neither."""
     if any(g.shape != w.shape for g, w in zip(got, want, strict=True)):
         return []
     ratios, sizes = [], []
@@ -205,18 +205,18 @@ def of_gradient(
         if np.any(w64):
             ratio = float(g64 @ w64 / (w64 @ w64))
             if not np.allclose(g64, ratio * w64, rtol=1e-4, atol=1e-12):
-                return of_mask(name, calls, got, want)
+                return mask_hint(name, calls, got, want)
             ratios.append(ratio)
             sizes.append(np.size(call.get("x", g)))
     if sum(np.count_nonzero(w) for w in want) < 2:
         return []
-    return of_factor(name, np.array(ratios), np.array(sizes, np.float64))
+    return factor_of_calls(name, np.array(ratios), np.array(sizes, np.float64))
 
 
-def of_factor(name: str, ratios: Float, sizes: Float) -> list[str]:
-    """Return what a factor of each call is, N being the elements of x.
+def factor_of_calls(name: str, ratios: Float, sizes: Float) -> list[str]:
+    """Name the factors got / want of calls by powers of N, the elements of x.
 
-    >>> of_factor("ds", np.array([0.25, 0.125]), np.array([4.0, 8.0]))
+    >>> factor_of_calls("ds", np.array([0.25, 0.125]), np.array([4.0, 8.0]))
     ['ds: got = want / N -> a mean instead of a sum']
     """
     if np.allclose(ratios, 1):
@@ -237,7 +237,7 @@ def of_factor(name: str, ratios: Float, sizes: Float) -> list[str]:
     ]
 
 
-def of_mask(
+def mask_hint(
     name: str, calls: Sequence[Inputs], got: Sequence[Array], want: Sequence[Array]
 ) -> list[str]:
     """Say where a gradient passes that should not, or is stopped, and on which side."""
@@ -259,9 +259,9 @@ def of_mask(
         sides.add(side_of(np.asarray(x)[wrong], inside))
     if len(kinds) != 1:
         return []
-    told = "passes where it should be stopped" if kinds.pop() else "is stopped"
+    effect = "passes where it should be stopped" if kinds.pop() else "is stopped"
     side = sides.pop() if len(sides) == 1 else " on both sides"
-    return [f"{name}: {told}{side} -> mask"]
+    return [f"{name}: {effect}{side} -> mask"]
 
 
 def side_of(wrong: Array, inside: Array) -> str:

@@ -47,7 +47,7 @@ class Identification:
 
     @property
     def semantics(self) -> Semantics:
-        """The first variant that agrees; raises ValueError if there is none."""
+        """The first variant that agrees; raises ValueError if no variant does."""
         if not self.alive:
             raise ValueError(f"no variant of {self.family} agrees with every answer")
         return of(self.alive[0])

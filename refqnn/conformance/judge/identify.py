@@ -29,6 +29,7 @@ from refqnn.conformance.judge.arguments import Function
 from refqnn.conformance.judge.calls import as_outputs, compare_calls
 from refqnn.conformance.judge.compare import Comparison
 from refqnn.conformance.judge.confirm import Answered, Evidence
+from refqnn.conformance.judge.failures import smallest_failure
 from refqnn.conformance.judge.identification import Identification
 from refqnn.conformance.judge.partial import (
     UnknownAnswer,
@@ -89,13 +90,13 @@ def identify(
 def weigh(
     subject: Subject, known: Table, decision: Decision, evidence: Evidence
 ) -> Identification:
-    """Return what the deciding answers and the whole arrays leave together."""
+    """Conclude from the answers that decide and the whole arrays that confirm."""
     family, arrays = known.family, evidence.answered
     evidence.refused.extend(decision.refused)
     asked = Evidence(
         family,
         [
-            Answered(known.probes[p], unflattened(family, known.probes[p], answer))
+            Answered(known.probes[p], unflatten(family, known.probes[p], answer))
             for p, answer in decision.answers.items()
             if not np.any(answer == REFUSED)
         ],
@@ -117,27 +118,27 @@ def weigh(
         if left_over:
             return replace(conclude(known, left_over, decision.asked), **about)
     decision = ask_all(subject, known, decision)
-    none = refuted(subject, known, decision, arrays, seen.answered)
+    none = refutation(subject, known, decision, arrays, seen.answered)
     return replace(none, **about)
 
 
-def unflattened(family: Family, call: Inputs, answer: Array) -> Outputs:
-    """Return a vector of all outputs as the outputs, shaped as the reference's."""
-    like, start, found = family.evaluate(family.default, **call), 0, {}
+def unflatten(family: Family, call: Inputs, answer: Array) -> Outputs:
+    """Split a vector of all outputs into arrays by name, shaped as the reference's."""
+    like, start, outputs = family.evaluate(family.default, **call), 0, {}
     for name, array in like.items():
-        found[name] = answer[start : start + array.size].reshape(array.shape)
+        outputs[name] = answer[start : start + array.size].reshape(array.shape)
         start += array.size
-    return found
+    return outputs
 
 
-def refuted(
+def refutation(
     subject: Subject,
     known: Table,
     decision: Decision,
     arrays: Sequence[Answered],
     everything: Sequence[Answered],
 ) -> Identification:
-    """Return what can be said of a function that is none of the variants."""
+    """Say how a function differs from all variants: two rules, an axis or a region."""
     family = known.family
     none = conclude(known, (), decision.asked)
     if not decision.strange:
@@ -160,7 +161,7 @@ def refuted(
         none,
         complaint=f"{where} ({wrong} of {total} outputs)",
         nearest=nearest if 2 * wrong < total else {},
-        smallest=confirmation.smallest_failure(subject, nearest, everything),
+        smallest=smallest_failure(subject, nearest, everything),
     )
 
 

@@ -125,7 +125,7 @@ def confirming(known: Table) -> list[Inputs]:
     family, calls = known.family, confirm.confirming_calls(known.family.name)
     if not family.stacks:
         forms = {plain_form(probe) for probe in known.probes}
-        more = [*calls, *map(confirm.signed, regions.pool(family.name, POOL))]
+        more = [*calls, *map(confirm.with_both_signs, regions.pool(family.name, POOL))]
         fits = [c for c in map(with_numbers, more) if plain_form(c) in forms]
         seen = regions.visits(family.name, fits)
         chosen = greedy(seen, np.full(seen.shape[1], TIMES))
@@ -159,7 +159,7 @@ def scalar(value: Array) -> Any:
 
 
 def form_of(call: Inputs) -> tuple[object, ...]:
-    """Return what the entries of a file share: fixed arguments, shapes, dtypes."""
+    """Return fixed arguments, shapes and kinds of dtypes, alike in every entry."""
     return tuple(
         value if name in FIXED else (np.shape(value), np.asarray(value).dtype.kind)
         for name, value in call.items()
@@ -180,7 +180,7 @@ def as_entries(family: Family, calls: Sequence[Inputs]) -> dict[str, Array]:
 def identify_files(
     probes: str | PathLike[str], outputs: str | PathLike[str] | Mapping[str, Array]
 ) -> Identification:
-    """Return what a file of outputs, or its arrays, say about a file of probes.
+    """Identify the function whose outputs for a file of probes are in a file, or given.
 
     The outputs have the names of the family (``y``, ...; ``0000/y`` for calls), the
     entries in the order of the probes. Raises ValueError for files that are neither.
@@ -203,10 +203,12 @@ def identify_files(
             break
         alive = remaining(known, alive, probe, vector)
     left = [known.variants[v] for v in alive]
-    return held_against(known, left, chosen, more, answers[len(chosen) :], complaint)
+    return confirm_variants(
+        known, left, chosen, more, answers[len(chosen) :], complaint
+    )
 
 
-def held_against(
+def confirm_variants(
     known: Table,
     left: Sequence[Choices],
     chosen: Sequence[int],
@@ -214,41 +216,41 @@ def held_against(
     answers: Sequence[Outputs],
     complaint: str,
 ) -> Identification:
-    """Return what the confirming answers leave of the variants that are left."""
+    """Conclude which variants ``left`` no confirming answer contradicts."""
     family = known.family
     if family.stacks and more:
         together = {
             name: np.stack([answer[name] for answer in answers])
             for name in family.outputs
         }
-        arrays = [shaped(family, Answered(stack(more), together))]
+        arrays = [in_reference_shapes(family, Answered(stack(more), together))]
     else:
         arrays = [
-            shaped(family, Answered(call, answer))
+            in_reference_shapes(family, Answered(call, answer))
             for call, answer in zip(more, answers, strict=True)
         ]
     evidence = Evidence(family, arrays)
     left_over = confirm.survivors(family, left, arrays)
-    found = conclude(known, left_over, chosen, complaint)
+    verdict = conclude(known, left_over, chosen, complaint)
     if left and not left_over:
         region = confirm.where_it_differs(family, left[0], arrays)
         wrong = sum(confirm.contradictions(family, left[0], arrays))
-        found = replace(
-            found,
+        verdict = replace(
+            verdict,
             complaint=f"fits everything but {region} ({wrong} of {evidence.total} "
             "outputs)",
             nearest=left[0],
         )
     return replace(
-        found,
+        verdict,
         confirmed=evidence.total,
         regions=evidence.regions,
         unseen=evidence.missed,
     )
 
 
-def shaped(family: Family, answer: Answered) -> Answered:
-    """Return an answer with outputs in the shapes of the reference, where they fit."""
+def in_reference_shapes(family: Family, answer: Answered) -> Answered:
+    """Reshape outputs to the shapes of the reference's, where their sizes agree."""
     like = family.evaluate(family.default, **answer.call)
     outputs = {
         name: got.reshape(like[name].shape) if got.size == like[name].size else got
@@ -273,7 +275,7 @@ def part(known: Table, given: Mapping[str, Array], i: int, name: str) -> Array:
 
 
 def read_header(path: str | PathLike[str]) -> dict[str, Any]:
-    """Return the header of a file of probes; raise ValueError if it is none."""
+    """Read the header of a file of probes; raise Unreadable for another file."""
     header, _ = read_headed(path, FORMAT)
     decode(header, Header, f"{path}, its header")
     if header["family"] not in FAMILIES:

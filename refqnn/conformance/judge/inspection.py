@@ -146,7 +146,7 @@ class Judge:
         return max(diagnosis.comparison.total, 1), message
 
     def asked(self, call: Inputs) -> Outputs:
-        """Return what the function answers."""
+        """Call the function; return its outputs by name."""
         return self.subject.ask(call)
 
     def agrees(self, call: Inputs, want: Outputs) -> bool:
@@ -306,8 +306,8 @@ def one_call(judge: Judge, rng: np.random.Generator, n: int) -> Inputs | None:
     return next((call for call in chain(drawn, every) if call is not None), None)
 
 
-def repeated(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:
-    """Ask the same twice: the answers must be the same bits."""
+def repeat_call(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:
+    """Make one call twice: the outputs must have the same bits."""
     call = one_call(judge, rng, ELEMENTS)
     if call is None:
         return -1, ""
@@ -355,6 +355,6 @@ CHECKS: dict[str, Check] = {
     "regions": regions,
     "properties": properties,
     "invalid": invalid,
-    "repeated": repeated,
+    "repeated": repeat_call,
     "elementwise": elementwise,
 }

@@ -57,7 +57,7 @@ class Row(NamedTuple):
 def unknown_answer(
     known: Table, answers: Mapping[int, Array], arrays: Sequence[Answered]
 ) -> UnknownAnswer | None:
-    """Return the one axis of which no known answer fits; None if there is none.
+    """Find the one axis of which no known answer fits; None where some answer does.
 
     ``answers`` are those to probes of the table, ``arrays`` whole calls.
     """
@@ -104,7 +104,7 @@ def unknown_output(
 def first_wrong(
     family: Family, variant: Choices, output: str, arrays: Sequence[Answered]
 ) -> str:
-    """Return what an output was in the first array that contradicts, as text."""
+    """Write the wrong values of an output in the first array that has some."""
     for call, got in arrays:
         want = family.evaluate(variant, **call)[output]
         wrong = ~right_elements(family, call, got[output], want).ravel()
@@ -145,7 +145,7 @@ def survivors_but(
 def share_right(
     family: Family, variant: Choices, output: str, arrays: Sequence[Answered]
 ) -> float:
-    """Return the share of an output that a variant gives."""
+    """Return the share of an output's elements that agree with a variant's."""
     parts = [right(family, variant, *answer)[output] for answer in arrays]
     return float(np.mean(np.concatenate([part.ravel() for part in parts])))
 
@@ -157,7 +157,7 @@ def rows_of(
     arrays: Sequence[Answered],
 ) -> list[Row]:
     """Return the sets of other answers that hold wherever one axis does not matter."""
-    groups = grouped(known.variants, axis)
+    groups = group_variants(known.variants, axis)
     want = np.concatenate([known.outcomes[p] for p in answers], axis=1)
     got = np.concatenate(list(answers.values()))
     agree = np.asarray(known.family.agree(got, want))
@@ -173,15 +173,15 @@ def rows_of(
             rows.append(Row(members, int(tells.sum()), fitted, int((~tells).sum())))
     rows = sorted(rows, key=lambda row: -row.others)[:TRIED]
     for call, outputs in arrays:
-        tried = [extended(known, row, call, outputs) for row in rows]
+        tried = [extend_row(known, row, call, outputs) for row in rows]
         rows = [row for row in tried if row is not None]
     return rows
 
 
-def grouped(variants: Sequence[Choices], axis: str) -> list[list[int]]:
+def group_variants(variants: Sequence[Choices], axis: str) -> list[list[int]]:
     """Group variants that differ in one axis only.
 
-    >>> grouped([{"a": "0", "b": "0"}, {"a": "1", "b": "0"}], "a")
+    >>> group_variants([{"a": "0", "b": "0"}, {"a": "1", "b": "0"}], "a")
     [[0, 1]]
     """
     groups: dict[tuple[str, ...], list[int]] = {}
@@ -191,7 +191,7 @@ def grouped(variants: Sequence[Choices], axis: str) -> list[list[int]]:
     return list(groups.values())
 
 
-def extended(known: Table, row: Row, call: Inputs, got: Outputs) -> Row | None:
+def extend_row(known: Table, row: Row, call: Inputs, got: Outputs) -> Row | None:
     """Add the outputs of one call to a row; None where they contradict it."""
     family = known.family
     try:

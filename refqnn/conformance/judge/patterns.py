@@ -29,10 +29,10 @@ def structural(got: Array, want: Array) -> list[str]:
     return [line for line in (test(got, want) for test in OF_VALUES) if line]
 
 
-def moved(got: Array, want: Array) -> list[str]:
-    """Return a line where the same numbers stand in other places, or are shifted.
+def moves(got: Array, want: Array) -> list[str]:
+    """List how the same numbers are moved to other places, or shifted by one number.
 
-    >>> moved(np.array([1, 2, 3]), np.array([3, 2, 1]))
+    >>> moves(np.array([1, 2, 3]), np.array([3, 2, 1]))
     ['got is want flipped along axis 0 -> order of memory']
     """
     if got.shape != want.shape or got.size < 2 or equal(got, want).all():
@@ -64,7 +64,7 @@ def constant_ratio(got: Array, want: Array) -> str:
     return f"got = {middle:.6g} want -> scale"
 
 
-def flipped(got: Array, want: Array) -> str:
+def reversed_axis(got: Array, want: Array) -> str:
     """Axes are read backwards."""
     for axis in range(got.ndim):
         if got.shape[axis] > 1 and equal(got, np.flip(want, axis)).all():
@@ -72,7 +72,7 @@ def flipped(got: Array, want: Array) -> str:
     return ""
 
 
-def transposed(got: Array, want: Array) -> str:
+def exchanged_axes(got: Array, want: Array) -> str:
     """Axes are exchanged, in the shape or only in memory."""
     for order in permutations(range(want.ndim)):
         moved = want.transpose(order)
@@ -83,7 +83,7 @@ def transposed(got: Array, want: Array) -> str:
     return ""
 
 
-def permuted(got: Array, want: Array) -> str:
+def permuted_axis(got: Array, want: Array) -> str:
     """Channels, or gates, come in another order."""
     for axis in range(1, got.ndim):
         rows, others = (
@@ -123,8 +123,8 @@ def not_a_number(got: Array, want: Array) -> str:
     """NaN where there should be numbers."""
     if got.dtype.kind != "f":
         return ""
-    found = int((np.isnan(got) & ~np.isnan(want.astype(np.float64))).sum())
-    return f"{found} NaN -> uninitialised memory, or 0 times infinity" if found else ""
+    count = int((np.isnan(got) & ~np.isnan(want.astype(np.float64))).sum())
+    return f"{count} NaN -> uninitialised memory, or 0 times infinity" if count else ""
 
 
 def nibbles(got: Array, want: Array) -> str:
@@ -185,12 +185,18 @@ OF_VALUES: tuple[Test, ...] = (
     constant,
     constant_offset,
     constant_ratio,
-    flipped,
-    transposed,
-    permuted,
+    reversed_axis,
+    exchanged_axes,
+    permuted_axis,
     nibbles,
     wraps,
     saturates,
 )
-MOVES: tuple[Test, ...] = (constant_offset, flipped, transposed, permuted, nibbles)
-OF_SHAPES: tuple[Test, ...] = (transposed, one_size_off)
+MOVES: tuple[Test, ...] = (
+    constant_offset,
+    reversed_axis,
+    exchanged_axes,
+    permuted_axis,
+    nibbles,
+)
+OF_SHAPES: tuple[Test, ...] = (exchanged_axes, one_size_off)

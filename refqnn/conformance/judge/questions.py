@@ -17,7 +17,7 @@ STRANGE = 12
 
 
 class Decision(NamedTuple):
-    """What the questions that decide came to."""
+    """Variants alive after the questions that decide, and the answers to these."""
 
     alive: list[int]
     asked: list[int]
@@ -39,9 +39,9 @@ def askable(subject: Subject, known: Table, calls: Sequence[Inputs]) -> Table:
         return known
     usable = [each for each in pool if each is not None]
     if not usable:
-        found = [subject.usable(call) for call in calls]
+        whole = [subject.usable(call) for call in calls]
         subject.left_out.clear()
-        usable = [each for each in found if each is not None][:6]
+        usable = [each for each in whole if each is not None][:6]
     return tabulate(known.family, known.variants, usable)
 
 

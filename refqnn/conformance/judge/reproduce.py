@@ -21,9 +21,9 @@ Fails = Callable[[Inputs], bool]
 
 
 class Smallest(NamedTuple):
-    """The mismatch with the smallest input, in words and as a call."""
+    """The mismatch with the smallest input, as a message and as a call in Python."""
 
-    told: str
+    message: str
     call: str
 
 
@@ -56,26 +56,27 @@ def smallest_element(
 ) -> Smallest:
     """Return the mismatch whose input is nearest to 0."""
     name, output = family.elementwise, family.outputs[0]
-    found: list[tuple[float, int, int]] = []
+    mismatches: list[tuple[float, int, int]] = []
     for i, (call, g, w) in enumerate(zip(calls, got, want, strict=True)):
         wrong = np.flatnonzero(~family.agree(g[output], w[output]))
         if wrong.size:
             at = nearest_zero(call[name], wrong)
-            found.append((abs(float(np.ravel(call[name])[at])), i, at))
-    if not found:
+            mismatches.append((abs(float(np.ravel(call[name])[at])), i, at))
+    if not mismatches:
         return Smallest("", "")
-    _, i, at = min(found, key=lambda row: row[0] if row[0] == row[0] else np.inf)
+    _, i, at = min(mismatches, key=lambda row: row[0] if row[0] == row[0] else np.inf)
     picked = element(family, calls[i], at)
-    told = ", ".join(f"{k} = {v}" for k, v in picked.items() if not k.startswith("q_m"))
+    shown = {k: v for k, v in picked.items() if not k.startswith("q_m")}
+    message = ", ".join(f"{k} = {v}" for k, v in shown.items())
     if family.exact is not None:
-        told += f"; exact = {np.ravel(family.exact(**calls[i]))[at]:.12g}"
+        message += f"; exact = {np.ravel(family.exact(**calls[i]))[at]:.12g}"
     values = (np.ravel(side[i][output])[at] for side in (want, got))
-    told += "   want {}   got {}".format(*values)
+    message += "   want {}   got {}".format(*values)
     if declared == family.default:
-        return Smallest(told, family.call.format(**picked))
+        return Smallest(message, family.call.format(**picked))
     at_one = calls[i] | {family.elementwise: np.ravel(calls[i][family.elementwise])[at]}
     one = {k: v if np.size(v) == 1 else picked[k] for k, v in at_one.items()}
-    return Smallest(told, whole_call(family, declared, one))
+    return Smallest(message, whole_call(family, declared, one))
 
 
 def nearest_zero(data: Array, wrong: Array) -> int:
@@ -115,8 +116,8 @@ def whole_call(family: Family, declared: Choices, call: Inputs) -> str:
     changed = {a: v for a, v in declared.items() if v != family.default[a]}
     answers = ", ".join(f'{axis}="{value}"' for axis, value in changed.items())
     under = f", refqnn.conformance.Semantics({answers})" if answers else ""
-    told = f'"{family.name}", dict({literals(call)}){under}'
-    return f"refqnn.conformance.want({told})"
+    arguments = f'"{family.name}", dict({literals(call)}){under}'
+    return f"refqnn.conformance.want({arguments})"
 
 
 def literals(call: Inputs) -> str:
@@ -149,13 +150,13 @@ def shrink(family: Family, call: Inputs, fails: Fails) -> Inputs:
         return next(asked, None) is not None and fails(other)
 
     small = sorted(family.candidates(), key=numbers)[: BUDGET // 4]
-    found = next(
+    small_call = next(
         (c for c in small if numbers(c) < numbers(call) and still(c)), dict(call)
     )
-    for name, value in found.items():
+    for name, value in small_call.items():
         if isinstance(value, np.ndarray) and value.ndim:
-            found = {**found, name: empty(found, name, still)}
-    return found
+            small_call = {**small_call, name: empty(small_call, name, still)}
+    return small_call
 
 
 def empty(call: Inputs, name: str, fails: Fails) -> Array:

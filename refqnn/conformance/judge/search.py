@@ -36,7 +36,7 @@ class Explanation(NamedTuple):
 
 
 class Search(NamedTuple):
-    """What trying the variants came to."""
+    """Variants that were tried, classes of those that agree, how much data decides."""
 
     explanations: list[Explanation]
     #: variants that were tried
@@ -63,7 +63,7 @@ def search(family: Family, declared: Choices, answers: Sequence[Answered]) -> Se
     samples = [
         part
         for answer, want in zip(answers, wants, strict=True)
-        for part in sampled(family, declared, answer, want)
+        for part in sample_parts(family, declared, answer, want)
     ]
     complete = bool(samples) or cost * len(functions_of(family, every)) < PATIENCE
     tried = every if complete else near
@@ -79,7 +79,7 @@ def search(family: Family, declared: Choices, answers: Sequence[Answered]) -> Se
         if (outcome := vector_or_none(family, v, answers)) is not None
     ]
     return Search(
-        explained(family, declared, outcomes, vector, exact),
+        explanations_of(family, declared, outcomes, vector, exact),
         len(tried),
         complete,
         int(differing(family, [outcome for _, outcome in outcomes]).sum()),
@@ -116,10 +116,10 @@ def not_contradicted(
     return [dict(v) for v in variants if key(v) in left]
 
 
-def sampled(
+def sample_parts(
     family: Family, declared: Choices, answer: Answered, want: Outputs
 ) -> Iterator[Answered]:
-    """Yield a part of a large answer that is an answer of its own.
+    """Yield one part of a large answer, itself an answer to a smaller call.
 
     Some elements of an elementwise family, contradicted ones first; the first image of
     several, if the declared semantics gives what it gives in the whole.
@@ -163,14 +163,14 @@ def taken_from(value: object, shape: tuple[int, ...], places: Array) -> object:
     return np.broadcast_to(value, shape).ravel()[places]
 
 
-def explained(
+def explanations_of(
     family: Family,
     declared: Choices,
     outcomes: Sequence[tuple[Choices, Array]],
     vector: Array,
     exact: Sequence[Choices],
 ) -> list[Explanation]:
-    """Return the classes of variants, fewest contradictions first."""
+    """Group variants by their outputs, the class of fewest contradictions first."""
     fits = {key(v) for v in exact}
     groups: dict[bytes, list[dict[str, str]]] = {}
     agreeing: dict[bytes, int] = {}
@@ -180,7 +180,7 @@ def explained(
         if mark not in agreeing:
             agree = int(np.asarray(family.agree(vector, outcome)).sum())
             agreeing[mark] = agree if mark else len(vector)
-    found = [
+    explanations = [
         Explanation(
             tuple(group),
             len(changes(group[0], declared)),
@@ -189,7 +189,7 @@ def explained(
         )
         for mark, group in groups.items()
     ]
-    return sorted(found, key=lambda e: (e.contradicted, e.deviations))
+    return sorted(explanations, key=lambda e: (e.contradicted, e.deviations))
 
 
 def fingerprint(outcome: Array, close: float) -> bytes:

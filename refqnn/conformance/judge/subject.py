@@ -24,8 +24,8 @@ from refqnn.conformance.judge.arguments import (
     arguments_of,
     joint,
     kind_of,
+    order_of,
     recasts,
-    taken,
     typical,
     with_defaults,
     without_special,
@@ -111,7 +111,7 @@ class Subject:
     left_out: list[tuple[Inputs, str]] = field(default_factory=list)
 
     def ask(self, call: Inputs) -> Outputs:
-        """Return what the function answers, scalars for scalars; raise what it raises.
+        """Call the function; return its outputs, scalars for scalars.
 
         A flat output of an elementwise family takes the shape of its input; Broken
         where it has another size.
@@ -257,7 +257,7 @@ def subject_of(
     whole = function if backward is None else joint(function, backward, names)
     if isinstance(function, Child):
         seconds = function.seconds
-    positional, keywords = taken(whole, names)
+    positional, keywords = order_of(whole, names)
     careful = Careful(whole, positional, keywords)
     here = in_process or (isinstance(function, Child) and function.start == "spawn")
     with isolate(careful, seconds, in_process=here) as called:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from refqnn import data
+from refqnn import data, files
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.semantics import Semantics
 from refqnn.conformance.judge.identify import identify, verify
@@ -115,6 +115,27 @@ def test_files_of_another_kind_are_refused(tmp_path):
         identify_files(tmp_path / "p.npz", tmp_path / "p.npz")
     with pytest.raises(ValueError, match="too few"):
         identify_files(tmp_path / "p.npz", tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"probes": [-1]}, r"probes must lie in \[0, "),
+        ({"probes": [10**6]}, r"probes must lie in \[0, "),
+        ({"probes": [0.5]}, "Expected `int`, got `float`"),
+        ({"probes": None}, "Expected `array`, got `null`"),
+        ({"confirming": -1}, "Expected `int` >= 0"),
+        ({"family": "conv9d"}, "asks about no family: 'conv9d'"),
+        ({"family": {}}, "Expected `str`, got `object`"),
+    ],
+)
+def test_probes_that_are_no_questions_are_refused(tmp_path, changes, message):
+    path = tmp_path / "p.npz"
+    write_probes("dequantize", path)
+    header, arrays = files.read_headed(path, "refqnn probes 1")
+    files.write_npz(path, arrays, header | changes)
+    with pytest.raises(files.Unreadable, match=message):
+        identify_files(path, {"y": np.zeros(9999)})
 
 
 def test_verify_can_refute(rng):

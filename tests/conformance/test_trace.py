@@ -11,7 +11,7 @@ import pytest
 import refqnn
 from refqnn import cli, conformance, integer
 from refqnn.conformance.traces.bisection import bisect
-from refqnn.conformance.traces.record import Trace, UnreadableError, trace
+from refqnn.conformance.traces.record import FORMAT, Trace, UnreadableError, trace
 from refqnn.conformance.traces.vectors import identifier, write_vectors
 from refqnn.core import Run
 from refqnn.data import read_npz
@@ -308,6 +308,50 @@ def test_headers_that_are_none(tmp_path):
         np.savez(tmp_path / "t.npz", a=np.zeros(1), json=np.array(text))
         with pytest.raises(UnreadableError, match=r"t\.npz"):
             Trace.load(tmp_path / "t.npz")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"inputs": 3},
+        {"inputs": [3]},
+        {"multiplier": 1073741824},
+        {"shift": [0.5]},
+        {"zero_point": None},
+        {"layer": []},
+        {"constants": [None]},
+    ],
+)
+def test_records_of_another_kind_are_refused(tmp_path, record):
+    header = json.dumps({"format": FORMAT, "manifest": [["a", record]]})
+    np.savez(tmp_path / "t.npz", a=np.zeros(1), json=np.array(header))
+    with pytest.raises(UnreadableError, match="its manifest: Expected"):
+        Trace.load(tmp_path / "t.npz")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"kind": "accumulator"},
+        {"kind": "accumulator", "inputs": []},
+        {"inputs": ["nowhere"]},
+        {"inputs": ["a.acc"], "multiplier": [1, 2], "shift": [0]},
+        {"inputs": ["a.acc"], "multiplier": [1], "shift": [0], "zero_point": 0},
+    ],
+)
+def test_a_manifest_that_lacks_numbers_reproduces_nothing(record):
+    tensors = {"a.acc": np.ones((1, 2), np.int32), "a": np.ones((1, 2), np.int8)}
+    other = {"a.acc": tensors["a.acc"], "a": np.array([[1, 2]], np.int8)}
+    difference = bisect(Trace(tensors, {}, {"a": record}), other).first
+    assert (difference.name, difference.at) == ("a", (0, 1))
+    assert difference.reproduce == ""
+
+
+def test_a_reference_of_text_is_refused():
+    reference = Trace({"a": np.array(["1", "2"])})
+    with pytest.raises(UnreadableError, match="'a' holds <U1, no numbers"):
+        bisect(reference, {"a": np.ones(2)})
 
 
 @pytest.fixture

@@ -1,12 +1,21 @@
 """The optimiser: PyTorch's order of operations, step by step."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from refqnn.core import Param
-from refqnn.nn import SGD, adam_step, sgd_step
+from refqnn.nn import (
+    PARETO_CIFAR,
+    SGD,
+    adam_step,
+    cosine,
+    multistep,
+    sgd_step,
+)
 
 SETTINGS = {
     "plain": {},
@@ -196,3 +205,64 @@ def test_adam_changes_nothing_in_place():
 def test_adam_refuses(shapes, t, message):
     with pytest.raises(ValueError, match=message):
         adam_step(*map(np.ones, shapes), lr=0.1, t=t)
+
+
+NONSENSE = (-1.0, float("nan"), float("inf"))
+
+
+@pytest.mark.parametrize("rate", NONSENSE)
+@pytest.mark.parametrize("name", ["lr", "weight_decay"])
+def test_rates_that_are_nonsense_are_refused_by_name(name, rate):
+    one = np.ones(1)
+    with pytest.raises(ValueError, match=f"{name} must be finite and at least 0, got"):
+        sgd_step(one, one, None, **({"lr": 0.1} | {name: rate}))
+
+
+@pytest.mark.parametrize("rate", NONSENSE)
+@pytest.mark.parametrize("name", ["lr", "eps"])
+def test_rates_of_adam_that_are_nonsense_are_refused_by_name(name, rate):
+    rates = {"lr": 0.1, "t": 1} | {name: rate}
+    with pytest.raises(ValueError, match=f"{name} must be finite and at least 0, got"):
+        adam_step(np.ones(1), np.ones(1), np.zeros((2, 1)), **rates)
+
+
+@pytest.mark.parametrize("rate", NONSENSE)
+def test_settings_of_sgd_that_are_nonsense_are_refused_by_name(rate):
+    with pytest.raises(ValueError, match="weight_decay must be finite"):
+        SGD({}, weight_decay=rate)
+    with pytest.raises(ValueError, match="affine must be finite"):
+        SGD({}, lr_factors={"affine": rate})
+
+
+@pytest.mark.parametrize("rate", NONSENSE)
+@pytest.mark.parametrize(
+    "name", ["lr", "warmup_epochs", "weight_decay", "label_smoothing"]
+)
+def test_presets_that_are_nonsense_are_refused_by_name(name, rate):
+    with pytest.raises(ValueError, match=f"{name} must be finite and at least 0, got"):
+        dataclasses.replace(PARETO_CIFAR, **{name: rate})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": 0.0}, "lr must be positive"),
+        ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1"),
+        ({"momentum": float("nan")}, r"momentum must be in \[0, 1\), got nan"),
+    ],
+)
+def test_presets_that_cannot_learn_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(PARETO_CIFAR, **change)
+
+
+@pytest.mark.parametrize("rate", NONSENSE)
+def test_schedules_that_are_nonsense_are_refused(rate):
+    for make in (
+        lambda: cosine(rate, steps=3),
+        lambda: cosine(0.1, steps=3, final=rate),
+        lambda: multistep(rate, milestones=(1,)),
+        lambda: multistep(0.1, milestones=(1,), factor=rate),
+    ):
+        with pytest.raises(ValueError, match="must be finite and at least 0"):
+            make()

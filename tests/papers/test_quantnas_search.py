@@ -132,6 +132,10 @@ def test_bad_tables_raise(tmp_path):
     path.write_text('{"format": "other"}')
     with pytest.raises(ValueError, match="is not a 'refqnn latency table 1'"):
         load_table(path)
+    for seconds in ("-1.0", "NaN", "Infinity", "1" + "0" * 400, "true", '"1"'):
+        path.write_text(f'{head}, "seconds": {{"a": {seconds}}}, "provenance": {{}}}}')
+        with pytest.raises(ValueError, match=r"table\.json"):
+            load_table(path)
     for wrong in ({"repeats": 0}, {"batch": 0}):
         with pytest.raises(ValueError, match="repeats and batch must be positive"):
             measure(SPACE, **wrong, rng=np.random.default_rng(0))

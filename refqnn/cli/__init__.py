@@ -31,6 +31,7 @@ COMMANDS = {
     "only",
     "import": "turn an ONNX quantized model into a network that computes with integers "
     "only",
+    "compare": "compare an ONNX model with its integers, tensor by tensor",
     "evaluate": "measure the test accuracy of a checkpoint or of an integer network",
     "size": "count the bits of a network's weights, its multiply-adds and its memory",
     "export": "write a network as ONNX or QONNX, a pack as c-header, hex, csv or "

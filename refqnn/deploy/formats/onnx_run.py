@@ -47,7 +47,8 @@ def onnx_trace(
     session = ort.InferenceSession(
         shown.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    tensors = session.run(wanted, {source: np.ascontiguousarray(x)})
+    # without a name, a session returns every output
+    tensors = session.run(wanted, {source: np.ascontiguousarray(x)}) if wanted else []
     return ({source: x} if source in set(names) else {}) | dict(
         zip(wanted, tensors, strict=True)
     )

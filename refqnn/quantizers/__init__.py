@@ -52,6 +52,14 @@ from refqnn.quantizers.haq_kmeans import kmeans_weight as kmeans_weight
 from refqnn.quantizers.haq_kmeans import (
     kmeans_weight_backward as kmeans_weight_backward,
 )
+from refqnn.quantizers.learned_offset import LSQPlus as LSQPlus
+from refqnn.quantizers.learned_offset import lsq_plus as lsq_plus
+from refqnn.quantizers.learned_offset import lsq_plus_backward as lsq_plus_backward
+from refqnn.quantizers.learned_range import LearnedMinMax as LearnedMinMax
+from refqnn.quantizers.learned_range import learned_min_max as learned_min_max
+from refqnn.quantizers.learned_range import (
+    learned_min_max_backward as learned_min_max_backward,
+)
 from refqnn.quantizers.learned_step_size import LSQ as LSQ
 from refqnn.quantizers.learned_step_size import lsq as lsq
 from refqnn.quantizers.learned_step_size import lsq_backward as lsq_backward

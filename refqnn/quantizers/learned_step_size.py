@@ -10,6 +10,11 @@ Esser, McKinstry, Bablani, Appuswamy, Modha. ICLR 2020, arXiv:1902.08153.
     Q_N, Q_P                 q_n, q_p    signed 4 bit: q_n = 8, q_p = 7
 
 Left open by the paper: how ties round. Here: half to even, as ``np.rint``.
+
+One step a channel: (1) to (5) hold within each channel, because no channel's output
+depends on another's step. What is summed for d s, and counted in N of the gradient
+scale g = 1 / sqrt(N Q_P), is that channel's values alone (a choice: the paper has one
+step a layer).
 """
 
 import math
@@ -30,7 +35,10 @@ from refqnn.quantizers.checks import (
 )
 from refqnn.quantizers.module import (
     GridQuantizer,
+    check_channels,
     check_of,
+    per_channel,
+    positive,
     positive_one,
     unset,
 )
@@ -154,15 +162,18 @@ def lsq_step(v: Float, *, q_p: int) -> float:
 @final
 @dataclass(eq=False)
 class LSQ(GridQuantizer):
-    """A quantizer with one learned step for a whole tensor.
+    """A quantizer with one learned step for a whole tensor, or one for each channel.
 
     ``of="weight"``: the signed grid, ds divided by sqrt(N Q_P) with N the number of
-    weights. ``of="activation"``: the unsigned grid, N the features of one example.
-    The first training pass sets the step.
+    weights. ``of="activation"``: the unsigned grid, N the features of one example. With
+    ``channels`` there is a step for each filter of the weights, or channel of the
+    activations, and N counts its values. The first training pass sets the steps.
     """
 
     bits: int = 4
     of: Literal["weight", "activation"] = "weight"
+    #: filters of weights or channels of activations, each with a step; None: one in all
+    channels: int | None = None
     s: Param = field(init=False, default_factory=positive_one)
     #: 1 once the step is known
     known: Buffer = field(init=False, default_factory=unset)
@@ -175,6 +186,9 @@ class LSQ(GridQuantizer):
         check_of(self.of)
         self.fewest_bits = 2 if self.of == "weight" else 1
         super().__post_init__()
+        self.s = Param(
+            np.ones(check_channels(self.channels)), group="quantizer", project=positive
+        )
 
     def ends(self, bits: int | None = None) -> tuple[int, int]:
         """Give ``(Q_N, Q_P)`` of these bits, or of the module's."""
@@ -183,8 +197,23 @@ class LSQ(GridQuantizer):
     def begin(self, v: Float, run: Run, bits: int) -> None:
         """Set the first step."""
         q_p = self.ends(bits)[1]
-        if not self.known.value:
+        if self.known.value:
+            return
+        if self.channels is None:
             self.set_step(lsq_step(v, q_p=q_p))
+        else:
+            per_channel(self.s.value, v, self.of)
+            parts = np.moveaxis(v, int(self.of == "activation"), 0)
+            self.set_step(np.array([lsq_step(part, q_p=q_p) for part in parts]))
+
+    def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
+        """Give the step, or the steps in a shape that broadcasts to ``v``."""
+        self.check_known(v)
+        return (per_channel(self.s.value, v, self.of),)
+
+    def param_gradient(self, name: str, grad: Float) -> Float:
+        """ds in the shape of the parameter."""
+        return grad.reshape(self.s.value.shape)
 
     def keywords(self, v: Float, run: Run, bits: int) -> dict[str, Any]:
         """Give Q_N, Q_P and g."""
@@ -194,12 +223,16 @@ class LSQ(GridQuantizer):
     def grad_scale(self, v: Float, q_p: int) -> float:
         """g = 1 / sqrt(N Q_P), section 2.2; of activations the batch is not in N."""
         n = v.size if self.of == "weight" else math.prod(v.shape[1:])
+        n //= self.channels or 1
         return 1 / math.sqrt(max(n, 1) * q_p)
 
-    def set_step(self, s: float) -> None:
-        """Set the step: calibration without training."""
-        check_step(np.zeros(1), np.asarray(s), *self.ends())
-        self.hold(s=np.asarray(s, self.s.value.dtype))
+    def set_step(self, s: float | Float) -> None:
+        """Set the step, or one for each channel: calibration without training."""
+        shape = self.s.value.shape
+        if np.size(s) != 1 and np.shape(s) != shape:
+            raise ValueError(f"s must have shape {shape} or one number: s{np.shape(s)}")
+        check_step(np.zeros(shape), np.asarray(s), *self.ends())
+        self.hold(s=np.full(shape, s, self.s.value.dtype))
 
     def grid(self) -> Int:
         """List the integer codes ``-Q_N .. Q_P``."""
@@ -209,5 +242,5 @@ class LSQ(GridQuantizer):
     def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
         """Give the codes of (1) and the step ()."""
         q_n, q_p = self.ends()
-        cache = lsq(v, self.s.value, q_n=q_n, q_p=q_p)[1]
+        cache = lsq(v, per_channel(self.s.value, v, self.of), q_n=q_n, q_p=q_p)[1]
         return cache.q, cache.s, 0

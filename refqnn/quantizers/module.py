@@ -234,6 +234,40 @@ def check_of(of: str) -> None:
         raise ValueError(f"of must be 'weight' or 'activation', got {of!r}")
 
 
+def per_channel(p: Float, v: Float, of: str) -> Float:
+    """Shape one number a channel so that it broadcasts to v; () stays.
+
+    Channels are the filters of weights, v: (O, ...), and axis 1 of activations, v: (N,
+    C, ...).  p: (O,) or (C,)  ->  (O, 1, ...) or (C, 1, ...)
+
+    >>> per_channel(np.ones(3), np.zeros((2, 3, 4, 4)), "activation").shape
+    (3, 1, 1)
+    """
+    if not p.ndim:
+        return p
+    axis = int(of == "activation")
+    if v.ndim <= axis or v.shape[axis] != p.size:
+        raise ValueError(
+            f"v must have {p.size} channels on axis {axis}, one a number: v{v.shape}"
+        )
+    return p.reshape(-1, *[1] * (v.ndim - axis - 1))
+
+
+def check_channels(channels: int | None) -> tuple[int, ...]:
+    """Give the shape of one number a channel: () for one in all.
+
+    >>> check_channels(None), check_channels(8)
+    ((), (8,))
+    """
+    if channels is None:
+        return ()
+    if isinstance(channels, bool) or not isinstance(channels, int | np.integer):
+        raise ValueError(f"channels must be an int or None, got {channels!r}")  # noqa: TRY004 - bad values are ValueErrors in this house
+    if channels < 1:
+        raise ValueError(f"channels must be at least 1, got {channels}")
+    return (int(channels),)
+
+
 def value_of(option: Any) -> Any:
     """Unwrap a Buffer."""
     return option.value if isinstance(option, Buffer) else option

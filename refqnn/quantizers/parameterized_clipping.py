@@ -32,12 +32,16 @@ have their levels where nothing is. ``percentile=`` starts alpha at that percent
 the first training batch instead, as the calibration of released code
 (fms-model-optimizer, conventionally 99.9) does.
 
+One level a channel: (C), (Q) and (G) hold within each channel, because no channel's
+output depends on another's level; d alpha sums over that channel alone.
+
 The step is alpha / n, rounded down by one unit where n steps would exceed alpha: no
 output is above alpha, and every output is exactly step times code.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, final
+from functools import partial
+from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
 
@@ -52,6 +56,8 @@ from refqnn.quantizers.checks import (
 )
 from refqnn.quantizers.module import (
     GridQuantizer,
+    check_channels,
+    per_channel,
     unsigned_codes,
 )
 
@@ -171,7 +177,7 @@ class PACT(GridQuantizer):
 
     It starts at ``start``, or with ``percentile`` where the first training batch says.
     Every backward adds 2 * decay * alpha to the gradient of alpha: once a pass, if a
-    layer runs once a pass.
+    layer runs once a pass. With ``channels`` each channel has a level of its own.
     """
 
     bits: int = 4
@@ -183,6 +189,8 @@ class PACT(GridQuantizer):
     alpha_min: float = 2.0**-10
     #: of the first training batch, where alpha starts instead; None: at ``start``
     percentile: float | None = None
+    #: of the activations, each with a level; None: one in all
+    channels: int | None = None
     alpha: Param = field(init=False)
     #: 1 once alpha is known: from the beginning without ``percentile``
     known: Buffer = field(init=False)
@@ -203,7 +211,7 @@ class PACT(GridQuantizer):
         check_real(self.start, name="start", low=self.alpha_min)
         if self.percentile is not None:
             check_real(self.percentile, name="percentile", low=0, high=100)
-        value = np.asarray(self.start, np.float64)
+        value = np.full(check_channels(self.channels), self.start, np.float64)
         self.alpha = Param(value, group="quantizer", project=self.at_least_minimum)
         self.known = Buffer(np.asarray(int(self.percentile is None)))
 
@@ -213,19 +221,37 @@ class PACT(GridQuantizer):
 
     def begin(self, v: Float, run: Run, bits: int) -> None:
         """Set the clip to the percentile of the first batch."""
-        if not self.known.value and self.percentile is not None:
-            self.set_alpha(starting_clip(v, self.percentile, least=self.alpha_min))
+        if self.known.value or self.percentile is None:
+            return
+        start = partial(starting_clip, percentile=self.percentile, least=self.alpha_min)
+        if self.channels is None:
+            self.set_alpha(start(v))
+        else:
+            per_channel(self.alpha.value, v, "activation")
+            self.set_alpha(np.array([start(part) for part in np.moveaxis(v, 1, 0)]))
+
+    def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
+        """Give the level, or the levels in a shape that broadcasts to ``v``."""
+        self.check_known(v)
+        return (per_channel(self.alpha.value, v, "activation"),)
 
     def param_gradient(self, name: str, grad: Float) -> Float:
         """dalpha + 2 decay alpha"""
-        return grad + 2 * self.decay * self.alpha.value
+        return grad.reshape(self.alpha.value.shape) + 2 * self.decay * self.alpha.value
 
-    def set_alpha(self, alpha: float) -> None:
-        """Set the clip: calibration without training; raises below ``alpha_min``."""
-        check_real(alpha, name="alpha", low=self.alpha_min)
-        self.hold(alpha=np.asarray(alpha, np.float64))
+    def set_alpha(self, alpha: float | Float) -> None:
+        """Set the clip, or one for each channel; raises below ``alpha_min``."""
+        shape = self.alpha.value.shape
+        if np.size(alpha) != 1 and np.shape(alpha) != shape:
+            raise ValueError(
+                f"alpha must have shape {shape} or one number: alpha{np.shape(alpha)}"
+            )
+        for one in np.ravel(alpha).tolist():
+            check_real(one, name="alpha", low=self.alpha_min)
+        self.hold(alpha=np.full(shape, alpha, np.float64))
 
     def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
         """Give the codes and the step alpha / n ()."""
-        alpha, step = clip_and_step(v, self.alpha.value, self.bits)
+        levels = per_channel(self.alpha.value, v, "activation")
+        alpha, step = clip_and_step(v, levels, self.bits)
         return pact_codes(v, alpha, step), step, 0

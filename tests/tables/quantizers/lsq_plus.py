@@ -1,0 +1,77 @@
+"""LSQ+: a learned step and a learned offset."""
+
+import numpy as np
+from tables.quantizers.row import HOLDS, Pair, Row, fails, laws, layer, weights
+
+from refqnn import quantizers as qz
+
+BITS = {qz.LSQPlus: range(1, 17)}
+S, BETA = 0.25, -0.4375  # dyadic: boundaries near 0 are exact
+
+
+def module():
+    quantizer = qz.LSQPlus(bits=4)
+    quantizer.set_step(S, BETA)
+    return quantizer
+
+
+ROWS = [
+    Row(
+        name="lsq_plus",
+        paper="LSQ+",
+        equation="section 3.1",
+        file="learned_offset.py",
+        levels="2^b",
+        bits=4,
+        groups=layer,
+        uniform=False,
+        apply=lambda v, k=1: qz.lsq_plus(
+            v, np.array(S) * k, np.array(BETA) * k, q_p=15
+        )[0],
+        module=module,
+        codes=lambda _, x: qz.lsq_plus(x, np.array(S), np.array(BETA), q_p=15)[1].q,
+        laws=laws(
+            IDEM=HOLDS,
+            ODD=fails([-2.5]),
+            SE=fails([5]),
+            JSE=HOLDS,
+            INV=fails([5]),
+            MONO=HOLDS,
+            ORTH=fails([0.375]),
+            BND=HOLDS,
+            NEAR=HOLDS,
+            ZERO=fails([0]),
+        ),
+    )
+]
+
+
+def activations(rng, shape):
+    x = weights(rng)
+    s, beta = rng.uniform(0.1, 0.5, shape(x)), rng.uniform(-0.5, 0.5, shape(x))
+    first = (np.ravel(beta)[0], np.ravel(beta)[0] + 3 * np.ravel(s)[0])
+    x.flat[:2] = first[: x.size]  # on both ends of the grid
+    return (x, s, beta), {"q_n": 0, "q_p": 3, "grad_scale": 0.5}
+
+
+V, ONE, NONE = np.ones((1, 2)), np.array(1.0), np.array(0.0)
+PAIRS = [
+    Pair(
+        f"lsq_plus{name}",
+        qz.lsq_plus,
+        qz.lsq_plus_backward,
+        lambda rng, shape=shape: activations(rng, shape),
+        learned=3,
+        wrong=(
+            ("step size s must be positive", (V, NONE, NONE), {"q_p": 3}),
+            ("s must be finite", (V, np.array(np.nan), NONE), {"q_p": 3}),
+            ("beta must be finite", (V, ONE, np.array(np.inf)), {"q_p": 3}),
+            ("beta must broadcast to x", (V, ONE, np.ones(3)), {"q_p": 3}),
+            ("q_n must lie", (V, ONE, NONE), {"q_p": 0}),
+        ),
+    )
+    for name, shape in {
+        "": lambda _: (),
+        ", a grid a filter": lambda x: (x.shape[0], *(1,) * (x.ndim - 1)),
+    }.items()
+]

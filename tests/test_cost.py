@@ -265,6 +265,9 @@ TABLES = {
     "syq": (2, 9, 0),  # a scale a position of the kernel
     "weq": (3, 0, 8),  # 2^b levels of the layer
     "lsq": (3, 1, 0),
+    "lsq_channel": (3, 4, 0),  # a step a filter
+    "lsq_plus": (3, 1, 0),
+    "learned_range": (3, 1, 0),
     "xnor": (1, 4, 0),
     "twn": (2, 1, 0),
     "ttq": (2, 2, 0),  # a positive and a negative level

@@ -18,6 +18,9 @@ published with, or the affine grid.
     syq        ternary a pixel, only 2 bits     clipped to [0, 1]
     weq        2^b clusters by entropy          log2
     lsq        learned step                     learned step
+    lsq_channel    learned step a filter    learned step
+    lsq_plus       learned step             learned step and offset
+    learned_range  learned step             learned minimum and maximum
     xnor       sign times mean, only 1 bit      affine
     twn, ttq   ternary, only 2 bits             affine
     haq        linear                           learned clip, from 6
@@ -151,6 +154,16 @@ METHODS: dict[str, Method] = {
     "lsq": Method(
         lambda bits, _: q.LSQ(bits=bits),
         lambda bits: q.LSQ(bits=bits, of="activation"),
+    ),
+    "lsq_channel": Method(
+        lambda bits, shape: q.LSQ(bits=bits, channels=shape[0]),
+        lambda bits: q.LSQ(bits=bits, of="activation"),
+    ),
+    "lsq_plus": Method(
+        lambda bits, _: q.LSQ(bits=bits), lambda bits: q.LSQPlus(bits=bits)
+    ),
+    "learned_range": Method(
+        lambda bits, _: q.LSQ(bits=bits), lambda bits: q.LearnedMinMax(bits=bits)
     ),
     "xnor": Method(only(1, "xnor", lambda _: q.XnorWeight()), affine),
     "twn": Method(only(2, "twn", lambda _: q.TWN()), affine),

@@ -184,8 +184,8 @@ class LSQPlus(GridQuantizer):
     def set_step(self, s: float, beta: float) -> None:
         """Set step and offset: calibration without training."""
         check_step(np.zeros(1), np.asarray(s), *self.ends())
-        beta = parameter(np.asarray(beta), np.zeros(1), name="beta", of="x")
-        self.hold(s=np.asarray(s, np.float64), beta=beta)
+        offset = parameter(np.asarray(beta), np.zeros(1), name="beta", of="x")
+        self.hold(s=np.asarray(s, np.float64), beta=offset)
 
     def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
         """Give the codes of (Q) and the step ()."""

@@ -90,10 +90,14 @@ def learned_min_max(
     array([-1.,  0.,  1.,  2.])
     """
     check_finite(x, name="x")
+    if frozen is not None:  # smooth beyond 0, too
+        lo, hi = (
+            parameter(p, x, name=name, of="x").astype(x.dtype)
+            for p, name in ((lo, "lo"), (hi, "hi"))
+        )
+        ends = np.where(frozen.below, lo, np.where(frozen.above, hi, x))
+        return ends + (hi - lo) / frozen.n * frozen.e, frozen
     grid = range_grid(x, lo, hi, bits=bits)
-    if frozen is not None:
-        ends = np.where(frozen.below, grid.lo, np.where(frozen.above, grid.hi, x))
-        return ends + grid.scale * frozen.e, frozen
     with np.errstate(over="ignore"):  # infinite where |x| / s is: clipped
         t = x / grid.scale
     code = np.rint(t) + grid.zero_point

@@ -1,7 +1,7 @@
 """A learned minimum and maximum."""
 
 import numpy as np
-from tables.quantizers.row import HOLDS, Pair, Row, fails, laws, layer, weights
+from tables.quantizers.row import HOLDS, Row, fails, laws, layer, pair, weights
 
 from refqnn import quantizers as qz
 
@@ -53,7 +53,7 @@ def activations(rng, shape):
 
 V, ONE, NONE = np.ones((1, 2)), np.array(1.0), np.array(0.0)
 PAIRS = [
-    Pair(
+    pair(
         f"learned_min_max{name}",
         qz.learned_min_max,
         qz.learned_min_max_backward,

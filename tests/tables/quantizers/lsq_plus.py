@@ -1,7 +1,7 @@
 """LSQ+: a learned step and a learned offset."""
 
 import numpy as np
-from tables.quantizers.row import HOLDS, Pair, Row, fails, laws, layer, weights
+from tables.quantizers.row import HOLDS, Row, fails, laws, layer, pair, weights
 
 from refqnn import quantizers as qz
 
@@ -56,7 +56,7 @@ def activations(rng, shape):
 
 V, ONE, NONE = np.ones((1, 2)), np.array(1.0), np.array(0.0)
 PAIRS = [
-    Pair(
+    pair(
         f"lsq_plus{name}",
         qz.lsq_plus,
         qz.lsq_plus_backward,

@@ -12,7 +12,7 @@ from refqnn.networks import resnet
 from refqnn.nn import SGD, Training, cosine, fit
 from refqnn.nn import checkpoint as checkpoints
 from refqnn.testing.networks import (
-    calibrated,
+    calibrate,
     check_batch_independence,
     check_module,
     check_same_state,
@@ -31,7 +31,7 @@ def images(name, rng, **options):
 def test_gradient_check_at_frozen_residuals(name, training, rng):
     network = tiny(rng, **TINY[name])
     x = images(name, rng, dtype=np.float64)
-    calibrated(network, x)
+    calibrate(network, x)
     check_module(network, x, Run(training=training), rng)
 
 
@@ -66,7 +66,7 @@ def test_replay_changes_no_state(name, rng):
 @pytest.mark.parametrize("name", TINY)
 def test_eval_changes_no_state(name, rng):
     x = images(name, rng)
-    network = calibrated(tiny(rng, **TINY[name]), x)
+    network = calibrate(tiny(rng, **TINY[name]), x)
     before = state_of(network)
     network.forward(x, Run())
     check_same_state(state_of(network), before)
@@ -75,7 +75,7 @@ def test_eval_changes_no_state(name, rng):
 @pytest.mark.parametrize("name", TINY)
 def test_batch_independence_in_eval(name, rng):
     x = images(name, rng, n=4)
-    network = calibrated(tiny(rng, **TINY[name]), x)
+    network = calibrate(tiny(rng, **TINY[name]), x)
     check_batch_independence(network, x, Run(), bound=1e-10)
 
 
@@ -89,7 +89,7 @@ def test_batch_independence_rejects_batch_statistics(rng):
 @pytest.mark.parametrize("name", TINY)
 def test_save_and_load_give_the_same_bits(name, rng, tmp_path):
     x = images(name, rng)
-    network = calibrated(tiny(rng, **TINY[name]), x)
+    network = calibrate(tiny(rng, **TINY[name]), x)
     checkpoints.save(tmp_path / "a.npz", checkpoints.of_network(network))
     other = tiny(np.random.default_rng(1), **TINY[name])
     checkpoints.restore(other, checkpoints.load(tmp_path / "a.npz"))

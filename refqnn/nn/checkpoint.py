@@ -137,7 +137,7 @@ def restore(network: Any, checkpoint: Checkpoint) -> None:
 
 
 def restore_generator(rng: np.random.Generator, state: Any, place: str) -> None:
-    """Put back the state of a generator; raise Unreadable for what is none.
+    """Put back the state of a generator; raise Unreadable for any other value.
 
     >>> restore_generator(np.random.default_rng(0), {"state": 3}, "a.npz")
     Traceback (most recent call last):

@@ -123,7 +123,7 @@ def sort_tensors(
     others: dict[str, Array] = {}
     sources: dict[str, str] = {}
     for name, array in tensors.items():
-        here = ours_of(renamed(name, names))
+        here = ours_of(mapped_name(name, names))
         if is_setting(here) and here not in weights:
             continue
         if here in sources:
@@ -149,7 +149,7 @@ def leaf_namer(network: Any) -> Callable[[str], str]:
     return ours_of
 
 
-def renamed(name: str, names: Names | None) -> str:
+def mapped_name(name: str, names: Names | None) -> str:
     """Apply the caller's map of names; a name it does not know stays."""
     other = None
     if names is not None:
@@ -232,14 +232,14 @@ def quantizer_values(
     values: dict[str, dict[str, Array]] = {}
     for at, numbers in given.items():
         try:
-            values[at] = shaped(modules[at], values_of(modules[at], numbers))
+            values[at] = in_field_shapes(modules[at], values_of(modules[at], numbers))
         except ValueError as error:
             names = [name for (place, _), name in sources.items() if place == at]
             lines.append(f"{', '.join(names)}: {error}")
     return values, lines
 
 
-def shaped(quantizer: Any, values: Mapping[str, Array]) -> dict[str, Array]:
+def in_field_shapes(quantizer: Any, values: Mapping[str, Array]) -> dict[str, Array]:
     """Give values the shapes of the quantizer's fields; ValueError where sizes differ.
 
     A step must be positive, every value finite.

@@ -91,14 +91,14 @@ def rounding_of(x: Float, levels: Float) -> float:
     return 4 * float(np.finfo(x.dtype).eps) * float(largest) + 1e-30
 
 
-def grouped(q: Subject, v: Float) -> Iterator[tuple[Float, Float, Float]]:
+def groups_of(q: Subject, v: Float) -> Iterator[tuple[Float, Float, Float]]:
     """Yield the values, outputs and levels of every group."""
     yield from zip(q.groups(v), q.groups(q.apply(v)), q.codebooks(v), strict=True)
 
 
 def bnd(q: Subject, v: Float) -> None:
     """|v - Q(v)| <= half the widest gap, between the outer levels"""
-    for x, y, levels in grouped(q, v):
+    for x, y, levels in groups_of(q, v):
         inside = (levels[0] <= x) & (x <= levels[-1])
         bound = np.diff(levels).max(initial=0) / 2 + rounding_of(x, levels)
         np.testing.assert_array_less(np.abs(x - y)[inside], bound)
@@ -106,7 +106,7 @@ def bnd(q: Subject, v: Float) -> None:
 
 def near(q: Subject, v: Float) -> None:
     """|v - Q(v)| = min over levels of |v - level|"""
-    for x, y, levels in grouped(q, v):
+    for x, y, levels in groups_of(q, v):
         best = np.abs(x[..., None] - levels).min(-1)
         np.testing.assert_array_less(np.abs(x - y), best + rounding_of(x, levels))
 

@@ -45,7 +45,7 @@ def diagnosis(trial: Trial, k: int, dy: Any) -> str:
     if not trial.frozen and np.any(claimed) and not np.any(slopes):
         constant = "the forward is constant; difference its smooth form, frozen=True"
         return f"{numbers}: {constant}"
-    fits = dy_mistake(trial, k, dy, grad) or exchanged(trial, k, dy, entries, slopes)
+    fits = dy_mistake(trial, k, dy, grad) or exchange_of(trial, k, dy, entries, slopes)
     if not fits:
         case = matrices(trial, k, entries, columns, claimed, slopes)
         fits = matrix_mistake(case)
@@ -93,7 +93,7 @@ def dy_mistake(trial: Trial, k: int, dy: Any, grad: Float) -> str:
     return ""
 
 
-def exchanged(trial: Trial, k: int, dy: Any, entries: Array, slopes: Float) -> str:
+def exchange_of(trial: Trial, k: int, dy: Any, entries: Array, slopes: Float) -> str:
     """Name another gradient, or a transposed one, that stands in this place."""
     every = [np.asarray(g) for g in trial.gradients(dy)]
     for j, other in enumerate(every):

@@ -61,7 +61,7 @@ def check_network(
         )
     wide, x = in_float64(network), np.asarray(images, np.float64)
     rng = np.random.default_rng(0)
-    calibrated(wide, x)
+    calibrate(wide, x)
     worst, count = check_loss(wide, x, labels, rng, step=step, bound=bound)
     check_replay(wide, x)
     before = state_of(wide)
@@ -263,7 +263,7 @@ def check_batch_independence(
 
 def check_save_and_load(network: Any, images: Array) -> None:
     """A file gives a network of the same names the same state and the same outputs."""
-    first = calibrated(copy.deepcopy(network), images)
+    first = calibrate(copy.deepcopy(network), images)
     other = copy.deepcopy(network)
     for param in named_params(other).values():
         param.value = param.value + np.ones_like(param.value)
@@ -340,7 +340,7 @@ def check_same_state(have: State, want: State, *, law: str = "not the same") -> 
         np.testing.assert_array_equal(have[name], array, err_msg=text, strict=True)
 
 
-def calibrated(network: Any, x: Array, *, backend: Any = None) -> Any:
+def calibrate(network: Any, x: Array, *, backend: Any = None) -> Any:
     """Return the network after one pass in training mode, so that ranges are known."""
     options = {} if backend is None else {"backend": backend}
     network.forward(x, Run(training=True, rng=np.random.default_rng(0), **options))

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from refqnn.testing.laws import LAWS
-from refqnn.testing.quantizers import Report, check_expected, check_quantizer, wanted
+from refqnn.testing.quantizers import (
+    Report,
+    check_expected,
+    check_quantizer,
+    verdicts_of,
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ def parametrize_with_laws(
     """
     import pytest  # noqa: PLC0415 - an extra
 
-    claims = wanted(list(LAWS) if expected is None else expected)
+    claims = verdicts_of(list(LAWS) if expected is None else expected)
     if not claims:
         raise ValueError("expected must name a law, nothing would be checked")
 

@@ -19,7 +19,13 @@ from refqnn.testing.gradients import check_gradients
 from refqnn.testing.grids import check_codes, check_scale
 from refqnn.testing.laws import ABOUT_PARAMETERS, LAWS, holds
 from refqnn.testing.networks import check_module, in_float64
-from refqnn.testing.subjects import Quantizer, heavy_tailed, scaled, show, subject
+from refqnn.testing.subjects import (
+    Quantizer,
+    heavy_tailed,
+    scale_parameters,
+    show,
+    subject,
+)
 from refqnn.testing.trials import as_tuple, draw_dy, output_and_cache
 
 MARKS = {"holds": "y", "fails": "n", "not asked": "-"}
@@ -108,17 +114,17 @@ def check_expected(
     """Raise AssertionError, with the counterexample, where a law is not as expected."""
     if expected is None:
         return
-    claims = wanted(expected)
+    claims = verdicts_of(expected)
     wrong = [law for law, verdict in claims.items() if report.laws[law] != verdict]
     if wrong:
         lines = [f"{law} {report.laws[law]}, expected: {claims[law]}" for law in wrong]
         raise AssertionError("; ".join(lines) + f"\n{report}")
 
 
-def wanted(expected: Mapping[str, Any] | Iterable[str]) -> dict[str, str]:
+def verdicts_of(expected: Mapping[str, Any] | Iterable[str]) -> dict[str, str]:
     """Read what is expected: {law: verdict}, or the laws that hold.
 
-    >>> wanted(["ODD"]), wanted({"SE": False})
+    >>> verdicts_of(["ODD"]), verdicts_of({"SE": False})
     ({'ODD': 'holds'}, {'SE': 'fails'})
     """
     if not isinstance(expected, Mapping):
@@ -259,7 +265,7 @@ def shrink(law: str, quantizer: Quantizer, v: Float) -> Float:
 def gradient_error(
     forward: Any, backward: Any, parameters: Sequence[Any], options: Mapping[str, Any]
 ) -> float | None:
-    """Check the backward that comes with a quantizer; None where there is none."""
+    """Return the largest relative error of a backward; None for a quantizer without."""
     if isclass(forward) or hasattr(forward, "backward"):
         module = in_float64(forward(**options) if isclass(forward) else forward)
         rng = np.random.default_rng(1)
@@ -272,7 +278,7 @@ def gradient_error(
     worst = 0.0
     for seed in range(5):
         v = heavy_tailed(seed, np.float64)
-        args = (v, *scaled(parameters, v, 1))
+        args = (v, *scale_parameters(parameters, v, 1))
         y, cache = output_and_cache(forward(*args, **options))
         count = len(as_tuple(backward(np.ones_like(y), cache)))
         if not frozen:

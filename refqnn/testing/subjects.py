@@ -119,7 +119,9 @@ def subject(
     function = native(forward, parameters, options)
 
     def call(v: Float, k: float) -> Float:
-        y = function(v.copy() if k != 1 else v, *scaled(parameters, v, k), **options)
+        y = function(
+            v.copy() if k != 1 else v, *scale_parameters(parameters, v, k), **options
+        )
         return y[0] if isinstance(y, tuple) else y
 
     return Quantizer(name, call, any(is_float(p) for p in parameters))
@@ -130,7 +132,7 @@ def is_float(value: Any) -> bool:
     return np.asarray(value).dtype.kind == "f"
 
 
-def scaled(parameters: Sequence[Any], v: Float, k: float) -> list[Any]:
+def scale_parameters(parameters: Sequence[Any], v: Float, k: float) -> list[Any]:
     """Multiply the parameters by k, in the dtype of the values."""
     return [
         np.asarray(np.asarray(p, v.dtype) * v.dtype.type(k)) if is_float(p) else p
@@ -187,7 +189,7 @@ def native(
     v = heavy_tailed(0)
     if "torch" not in roots:
         try:
-            y = function(v.copy(), *scaled(parameters, v, 1), **options)
+            y = function(v.copy(), *scale_parameters(parameters, v, 1), **options)
             if isinstance(y[0] if isinstance(y, tuple) else y, np.ndarray | np.generic):
                 return function
         except ValueError:

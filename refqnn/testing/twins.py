@@ -98,24 +98,26 @@ def leaves(result: Any, *, caches: bool) -> Iterator[Array]:
         yield np.asarray(result)
 
 
-def mapped(value: Any, f: Callable[[Array], Array]) -> Any:
+def map_arrays(value: Any, f: Callable[[Array], Array]) -> Any:
     """Apply f to every array of nested tuples and NamedTuples."""
     if isinstance(value, np.ndarray):
         return f(value)
     if not isinstance(value, tuple):
         return value
-    parts = [mapped(part, f) for part in value]
+    parts = [map_arrays(part, f) for part in value]
     return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
 
 
-def widened(value: Any) -> Any:
+def widen(value: Any) -> Any:
     """Copy nested tuples, their float32 arrays in float64."""
-    return mapped(value, lambda a: a.astype(np.float64) if a.dtype == np.float32 else a)
+    return map_arrays(
+        value, lambda a: a.astype(np.float64) if a.dtype == np.float32 else a
+    )
 
 
-def scattered(value: Any) -> Any:
+def scatter(value: Any) -> Any:
     """Copy nested tuples, no two entries of an array side by side in memory."""
-    return mapped(value, lambda a: np.repeat(a[..., None], 2, axis=-1)[..., 0])
+    return map_arrays(value, lambda a: np.repeat(a[..., None], 2, axis=-1)[..., 0])
 
 
 def outcome(f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -151,7 +153,7 @@ def check_near(row: Twin, args: Any, kwargs: Any) -> None:
     if isinstance(have, ValueError) or isinstance(plain, ValueError):
         check_same(have, plain)
         return
-    want = row.definition(*widened(args), **widened(kwargs))
+    want = row.definition(*widen(args), **widen(kwargs))
     wanted = tuple(leaves(want, caches=False))
     bounds = row.bound(args, kwargs, wanted if len(wanted) > 1 else wanted[0])
     bounds = bounds if isinstance(bounds, tuple) else (bounds,)
@@ -178,7 +180,7 @@ def compare_twin(row: Twin, args: Any, kwargs: Any) -> None:
 
 def check_scattered(row: Twin, args: Any, kwargs: Any) -> None:
     """How the arguments lie in memory does not change a bit."""
-    have = outcome(row.twin, scattered(args), scattered(kwargs))
+    have = outcome(row.twin, scatter(args), scatter(kwargs))
     want = outcome(row.twin, args, kwargs)
     check_same(without_caches(have), without_caches(want))
 

@@ -7,7 +7,7 @@ from tables.networks import pixels
 from refqnn.core import Run, named_params
 from refqnn.networks import alexnet, build
 from refqnn.networks.alexnets import VARIANTS, final_size
-from refqnn.testing.networks import calibrated, check_module
+from refqnn.testing.networks import calibrate, check_module
 
 
 def tiny(rng, **options):
@@ -42,7 +42,7 @@ def test_the_map_that_layer_6_reads(variant, size, left):
 def test_gradient_check_at_frozen_residuals(bits, rng):
     network = tiny(rng, method="qil", **bits)
     x = pixels(rng, n=8, size=12, dtype=np.float64)
-    calibrated(network, x)
+    calibrate(network, x)
     run = Run(training=True)
     check_module(network, x, run, rng, step=1e-7, bound=3e-6)
 

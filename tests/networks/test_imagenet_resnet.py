@@ -8,7 +8,7 @@ from refqnn.core import Run, named_modules
 from refqnn.cost import count
 from refqnn.networks import build, imagenet_resnet
 from refqnn.nn import Conv2d, Linear, Residual
-from refqnn.testing.networks import calibrated, check_direction
+from refqnn.testing.networks import calibrate, check_direction
 
 
 def weights(network):
@@ -92,7 +92,7 @@ def test_gradient_check_at_frozen_residuals(depth, bits, rng, monkeypatch):
     options = {"classes": 3, "in_channels": 1, "dtype": "float64", "weight_bits": bits}
     network = imagenet_resnet(depth, width=1 / 32, rng=rng, **options)
     x = pixels(rng, n=4, size=33, dtype=np.float64)
-    calibrated(network, x)
+    calibrate(network, x)
     check_direction(network, x, Run(training=True), rng, step=1e-8, bound=3e-6)
     kind = type(network.layers["stage3_block1"])
     right = kind.backward

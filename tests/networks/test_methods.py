@@ -7,7 +7,7 @@ from tables.networks import pixels, tiny
 from refqnn import quantizers as q
 from refqnn.core import Run, named_modules
 from refqnn.networks import METHODS, build, resnet
-from refqnn.testing.networks import calibrated, check_module
+from refqnn.testing.networks import calibrate, check_module
 
 #: the bits a method's weights are defined for, where not all are
 WEIGHT_BITS = {"tsq": 2, "syq": 2, "twn": 2, "ttq": 2, "xnor": 1}
@@ -28,14 +28,14 @@ def network_of(method, rng, **options):
 def test_gradient_check_at_frozen_residuals(method, rng):
     network = network_of(method, rng)
     x = pixels(rng, dtype=np.float64)
-    calibrated(network, x)
+    calibrate(network, x)
     check_module(network, x, Run(training=True, rng=rng), rng, bound=3e-6)
 
 
 @every_method
 def test_weights_and_activations_are_on_few_levels(method, rng):
     network = network_of(method, rng, dtype="float32")
-    calibrated(network, pixels(rng))
+    calibrate(network, pixels(rng))
     seen = {}
     run = Run(observe=lambda module, _, y: seen.setdefault(id(module), (module, y)))
     network.forward(pixels(rng), run)

@@ -9,7 +9,7 @@ from refqnn.cost import count
 from refqnn.networks import build, inv_resnet26, mobilenetv2
 from refqnn.networks.mobilenets import round_channels
 from refqnn.nn import Conv2d, Linear, Residual
-from refqnn.testing.networks import calibrated, check_direction
+from refqnn.testing.networks import calibrate, check_direction
 
 
 def weights(network):
@@ -136,7 +136,7 @@ def test_gradient_check_at_frozen_residuals(name, rng):
         network = inv_resnet26(width=0.1, classes=3, dtype="float64", rng=rng)
     x = pixels(rng, size=9, dtype=np.float64)
     for _ in range(20):
-        calibrated(network, x)
+        calibrate(network, x)
     check_direction(network, x, Run(), rng, step=1e-8, bound=3e-6)
 
 

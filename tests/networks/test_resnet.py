@@ -10,7 +10,7 @@ from refqnn.core import Run, named_modules, named_params
 from refqnn.networks import build, resnet
 from refqnn.nn import BasicBlock, Conv2d, Linear, PadShortcut, Sequential
 from refqnn.quantizers import Affine, Binary, FixedPoint, Ternary
-from refqnn.testing.networks import calibrated, check_same_state, state_of
+from refqnn.testing.networks import calibrate, check_same_state, state_of
 
 
 def of_kind(network, kind):
@@ -155,7 +155,7 @@ def test_pixels_enter_around_the_zero_point():
 
 @pytest.mark.parametrize("name", TINY)
 def test_configuration_builds_the_same_network(name, rng):
-    network = calibrated(tiny(rng, **TINY[name]), input_of(name, rng))
+    network = calibrate(tiny(rng, **TINY[name]), input_of(name, rng))
     again = build(json.loads(json.dumps(network.config)))
     assert again.config == network.config
     here, there = state_of(network), state_of(again)

@@ -7,7 +7,7 @@ from tables.networks import pixels
 from refqnn.core import Run
 from refqnn.cost import c_size_bits, count
 from refqnn.networks import build, separable
-from refqnn.testing.networks import calibrated, check_module
+from refqnn.testing.networks import calibrate, check_module
 
 
 def test_shapes_and_size_by_hand():
@@ -64,7 +64,7 @@ def test_gradient_check_at_frozen_residuals(rng):
     options = {"width": 1 / 8, "classes": 3, "dtype": "float64"}
     network = separable(weight_bits=4, activation_bits=8, rng=rng, **options)
     x = pixels(rng, size=6, dtype=np.float64)
-    calibrated(network, x)
+    calibrate(network, x)
     check_module(network, x, Run(training=True), rng)
 
 

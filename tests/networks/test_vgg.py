@@ -9,7 +9,7 @@ from tables.networks import pixels
 from refqnn.core import Run, named_modules
 from refqnn.networks import build, vgg
 from refqnn.nn import Conv2d, Linear
-from refqnn.testing.networks import calibrated, check_module
+from refqnn.testing.networks import calibrate, check_module
 
 
 def weights(network):
@@ -90,7 +90,7 @@ def test_depthwise_weights_have_bits_of_their_own(own, seen, rng):
 def test_gradient_check_at_frozen_residuals(options, rng):
     network = tiny(rng, **options)
     x = pixels(rng, n=4, size=32, dtype=np.float64)
-    calibrated(network, x)
+    calibrate(network, x)
     check_module(network, x, Run(training=True), rng, step=1e-7, bound=3e-6)
 
 

@@ -11,7 +11,7 @@ from refqnn.networks import resnet
 from refqnn.nn import SGD, cross_entropy, evaluate, predict, sgd_step
 from refqnn.papers.haq import layer_table, proxy, share_weights
 from refqnn.quantizers.haq_kmeans import cluster_means, kmeans, nearest
-from refqnn.testing.networks import calibrated
+from refqnn.testing.networks import calibrate
 
 
 def rng_of(seed):
@@ -129,7 +129,7 @@ def test_the_proxy_leaves_the_trained_network_alone():
 def test_without_steps_the_proxy_judges_the_shared_weights():
     network, layers = small("float32")
     for _ in range(30):
-        calibrated(network, data_of(24)[0])
+        calibrate(network, data_of(24)[0])
     images, _ = data_of(30, 2)
     network.layers["classifier"].b.value -= predict(network, images).mean(axis=0)
     held_out = images, predict(network, images).argmax(axis=1)

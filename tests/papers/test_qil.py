@@ -19,7 +19,7 @@ from refqnn.papers.qil import (
     weight_levels,
 )
 from refqnn.quantizers import QILActivation, QILWeight
-from refqnn.testing.networks import calibrated
+from refqnn.testing.networks import calibrate
 
 
 def test_the_printed_tables_hold_every_number():
@@ -62,7 +62,7 @@ def test_levels_of_a_bit_label_are_those_of_the_quantizer(method):
     if isinstance(quantizer, QILWeight):
         quantizer.set_interval(1.0, 1.0)
     network = resnet(8, width=0.2, method=method, weight_bits=2, rng=rng_of(0))
-    calibrated(network, pixels(rng_of(1)))
+    calibrate(network, pixels(rng_of(1)))
     layers = dict(named_modules(network))
     _, levels = layers["layers.stage1_block1.conv1.weight_quant"].encode(
         layers["layers.stage1_block1.conv1"].w.value
@@ -84,7 +84,7 @@ def pruning_network():
         activation_bits=2,
         rng=rng_of(0),
     )
-    return calibrated(network, pixels(rng_of(1), n=8, size=12))
+    return calibrate(network, pixels(rng_of(1), n=8, size=12))
 
 
 def test_pruning_ratios_count_zeros_of_weights_and_inputs():

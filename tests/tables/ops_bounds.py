@@ -4,12 +4,12 @@ import numpy as np
 from tables import draws
 
 from refqnn import ops
-from refqnn.testing.twins import mapped
+from refqnn.testing.twins import map_arrays
 
 
 def typed(value, dtype):
     """Return the same with its float arrays in ``dtype``."""
-    return mapped(value, lambda a: a.astype(dtype) if a.dtype.kind == "f" else a)
+    return map_arrays(value, lambda a: a.astype(dtype) if a.dtype.kind == "f" else a)
 
 
 def forward_draw(draw):
@@ -98,7 +98,7 @@ def conv2d_grads_bound(args, _, want):
 
 
 def magnitudes(value):
-    return mapped(value, lambda a: np.abs(a, dtype=np.float64))
+    return map_arrays(value, lambda a: np.abs(a, dtype=np.float64))
 
 
 def input_grad_draw(rng):

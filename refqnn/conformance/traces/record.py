@@ -50,7 +50,7 @@ class Known(msgspec.Struct):
     rounding: str = ""
 
 
-def known(record: Record, path: str | os.PathLike[str]) -> bool:
+def is_record(record: Record, path: str | os.PathLike[str]) -> bool:
     """Raise Unreadable where a field of a record is of another kind; else True."""
     decode(record, Known, f"{path}, its manifest")
     return True
@@ -84,7 +84,7 @@ class Trace:
         except OSError as error:
             raise Unreadable(f"{path} is no trace: {error}") from error
         rows = decode(header.get("manifest", []), Rows, f"{path}, its manifest")
-        manifest = {name: record for name, record in rows if known(record, path)}
+        manifest = {name: record for name, record in rows if is_record(record, path)}
         loaded = Trace({}, {}, manifest)
         for entry, array in entries.items():
             kind, _, name = entry.partition("/")

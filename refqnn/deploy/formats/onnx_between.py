@@ -103,7 +103,7 @@ def store_quantized(reader: Reader, node: Node, value: Term, y: Grid) -> None:
 
 
 def without_clamps(term: Term) -> tuple[Term, list[Term]]:
-    """Return what a Relu or Clip of constants restricts, and these, the last first."""
+    """Split a term into the operand of its last clamps, and these, the last first."""
     clamps = []
     while term.op in {"Relu", "Clip"} and isinstance(term.inputs[0], Term):
         if not all(isinstance(v, np.ndarray | None) for v in term.inputs[1:]):

@@ -116,7 +116,7 @@ def read_operator(reader: Reader, proto: Any) -> None:
 
 
 def handler_of(reader: Reader, proto: Any, node: Node) -> Handler:
-    """Return what reads an operator; raise where nothing does."""
+    """Return the function that reads an operator; raise for an unsupported one."""
     domain = "" if proto.domain == "ai.onnx" else proto.domain
     constant = node.inputs and all(n in reader.constants for n in node.inputs if n)
     if not domain and node.op == "Constant":

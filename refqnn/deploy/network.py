@@ -12,6 +12,7 @@ from refqnn.deploy.formats.store import read_steps, write_steps
 from refqnn.deploy.listing import listing
 from refqnn.deploy.steps import ImageStep, Shape, Step
 from refqnn.files import Unreadable
+from refqnn.integer import code_dtype
 
 
 @final
@@ -71,10 +72,15 @@ class IntegerNetwork:
         return self.logit_scale * self.forward(images, backend).astype(np.float64)
 
     def check_images(self, images: Array) -> None:
-        """Raise unless the images are uint8 and of the size it was deployed for."""
-        if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        """Raise unless the images are uint8 and of the size it was deployed for.
+
+        Imported networks of 16-bit activations take 16-bit images.
+        """
+        grid = self.steps[0].grid
+        want = code_dtype(grid.q_min, grid.q_max)
+        if not isinstance(images, np.ndarray) or images.dtype != want:
             got = getattr(images, "dtype", type(images).__name__)
-            raise ValueError(f"images must be a uint8 array, got {got}")
+            raise ValueError(f"images must be a {want} array, got {got}")
         if not images.ndim or images.shape[1:] != self.image_shape:
             sizes = ", ".join(map(str, ("N", *self.image_shape)))
             raise ValueError(

@@ -152,8 +152,14 @@ def global_average_pool(x: Float) -> Float:
     return x.mean(axis=(2, 3), keepdims=True)
 
 
-def reduce_mean(x: Float, *, axes: tuple[int, ...], keepdims: bool = True) -> Float:
-    """Mean over axes."""
+def reduce_mean(
+    x: Float,
+    _axes: Array | None = None,
+    *,
+    axes: tuple[int, ...],
+    keepdims: bool = True,
+) -> Float:
+    """Mean over axes, which are an input since opset 18."""
     return np.asarray(x.mean(axis=axes, keepdims=keepdims))
 
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from refqnn._types import Float, Int
-from refqnn.geometry import Padding, Pair, pad_planes, windows
+from refqnn.geometry import Padding, Pair, Window, pad_planes, windows
 from refqnn.integer.arithmetic import (
     SEMANTICS,
     Semantics,
@@ -82,18 +82,28 @@ def mean_pool2d(
     n = counts(x, at, count_include_pad=count_include_pad)
     planes = pad_planes(x.astype(np.int64) - zx, at)
     if semantics == "exact":
-        total = windows(planes, at).sum(axis=(-2, -1))
-        ratio = Fraction(float(x_scale)) / Fraction(float(scale))
-        q = np.zeros(total.shape, np.int64)
-        for count in np.unique(n):
-            means = round_rational([(total, ratio / int(count))])  # (1)
-            q = np.where(n == count, zero_point + means, q)
+        q = zero_point + exact_means(planes, at, n, float(x_scale), float(scale))
     else:
-        v = windows(np.float32(x_scale) * planes.astype(np.float32), at)
-        total32 = np.zeros(v.shape[:4], np.float32)
-        for i, j in np.ndindex(*at.kernel):
-            total32 += v[..., i, j]  # padding adds 0
-        mean: Float = np.divide(total32, n, dtype=np.float32)
+        mean = float32_means(planes, at, n, np.float32(x_scale))
         t: Float = mean / np.float32(scale) + np.float32(zero_point)
         q = saturated_rint(t)
     return np.clip(q, q_min, q_max).astype(dtype)
+
+
+def exact_means(planes: Int, at: Window, n: Int, x_scale: float, scale: float) -> Int:
+    """round(s_x / (s n) sum), (1), of padded planes less their zero-point"""
+    total = windows(planes, at).sum(axis=(-2, -1))
+    ratio = Fraction(x_scale) / Fraction(scale)
+    q = np.zeros(total.shape, np.int64)
+    for count in np.unique(n):
+        q = np.where(n == count, round_rational([(total, ratio / int(count))]), q)
+    return q
+
+
+def float32_means(planes: Int, at: Window, n: Int, x_scale: np.float32) -> Float:
+    """((v_1 + v_2) + ...) / n in float32, row by row; padding adds 0"""
+    v = windows(x_scale * planes.astype(np.float32), at)
+    total = np.zeros(v.shape[:4], np.float32)
+    for i, j in np.ndindex(*at.kernel):
+        total += v[..., i, j]
+    return np.divide(total, n, dtype=np.float32)

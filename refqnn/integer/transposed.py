@@ -11,8 +11,8 @@ The accumulator bound is equation (2) of ``refqnn.integer.conv``, over all taps.
 import numpy as np
 import numpy.typing as npt
 
-from refqnn._types import Int
-from refqnn.geometry import Padding, Pair, pair, window
+from refqnn._types import Array, Int
+from refqnn.geometry import Padding, Pair, Window, pair, window
 from refqnn.integer.checks import as_conv2d_operands
 from refqnn.integer.conv import Accumulator, carrier, check_accumulator
 
@@ -61,29 +61,39 @@ def conv_transpose2d(
     centred = as_rows.astype(np.int64) - wz[:, None, None, None]
     bound = check_accumulator(x.dtype, xz, centred, b, accumulator)
     exact = carrier(bound)
+    planes = (x.astype(np.int64) - xz).astype(exact)
+    y = spread(planes, centred.astype(exact), at, extra, groups)
+    (top, bottom), (left, right) = at.padding
+    y = y[:, :, top : y.shape[2] - bottom, left : y.shape[3] - right]
+    if not y.shape[2] or not y.shape[3]:
+        raise ValueError(f"padding {at.padding} leaves nothing")
+    if b is not None:
+        y = y + b[:, None, None]
+    return y.astype(accumulator)
+
+
+def spread(x: Array, w: Array, at: Window, extra: Pair, groups: int) -> Int:
+    """Add the kernel of every value at its place, before padding is cut off.
+
+    x: (N, C, H, W), w: (O, C // G, Kh, Kw)  ->  (N, O, ...) int64, sizes of (1)
+    """
     n, c, *size = x.shape
-    o = len(centred)
+    o, _, *kernel = w.shape
     reach = [
         (size[k] - 1) * at.stride[k] + at.dilation[k] * (kernel[k] - 1) + 1 + extra[k]
         for k in (0, 1)
     ]
-    y = np.zeros((n, o, reach[0], reach[1]), np.int64)
-    # (G, O/G, C/G) . (N, G, C/G, H W) -> (N, G, O/G, H W), for every tap
-    planes = (x.astype(np.int64) - xz).astype(exact).reshape(n, groups, c // groups, -1)
-    taps = centred.astype(exact).reshape(groups, o // groups, c // groups, *kernel)
+    y = np.zeros((n, o, *reach), np.int64)
+    planes = x.reshape(n, groups, c // groups, -1)
+    taps = w.reshape(groups, o // groups, c // groups, *kernel)
     (sh, sw), (dh, dw) = at.stride, at.dilation
     for i, j in np.ndindex(*kernel):
+        # (G, O/G, C/G) . (N, G, C/G, H W) -> (N, G, O/G, H W), for every tap
         part = (taps[..., i, j] @ planes).reshape(n, o, *size).astype(np.int64)
         rows = slice(i * dh, i * dh + (size[0] - 1) * sh + 1, sh)
         cols = slice(j * dw, j * dw + (size[1] - 1) * sw + 1, sw)
         y[:, :, rows, cols] += part
-    (top, bottom), (left, right) = at.padding
-    y = y[:, :, top : reach[0] - bottom, left : reach[1] - right]
-    if not y.shape[2] or not y.shape[3]:
-        raise ValueError(f"padding {at.padding} leaves nothing of {tuple(reach)}")
-    if b is not None:
-        y = y + b[:, None, None]
-    return y.astype(accumulator)
+    return y
 
 
 def by_output(w: Int, groups: int) -> Int:

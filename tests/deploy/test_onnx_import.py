@@ -320,7 +320,7 @@ def test_parameters_that_do_not_fit_are_refused(rng):
     refused(with_constant(made, x_scale, lambda s: np.stack([s, s])), "one scale and")
     refused(
         with_constant(made, x_zero, lambda z: z.astype(np.int16)),
-        "input must be uint8",
+        "conv0.* the codes that it reads must have 8 bits",
     )
     refused(
         with_constant(made, w, lambda v: v[:, :2]), r"reads 2 channels .*\(3, 9, 8\)"

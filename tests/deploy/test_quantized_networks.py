@@ -78,6 +78,25 @@ def test_other_kinds_of_codes(rng, tmp_path, name, form, kind):
     assert sum(counts.values()) <= most, counts
 
 
+@pytest.mark.parametrize("activations", ["QUInt16", "QInt16"])
+@pytest.mark.parametrize("name", ["sequential", "residual", "average_pools", "moved"])
+def test_activations_of_16_bits(rng, tmp_path, name, activations):
+    """Floats in onnxruntime: of 65 536 codes a sum may round to the next, or two on."""
+    kind = {"activations": activations, "weights": "QInt8", "per_channel": True}
+    made, shape = quantized(rng, tmp_path, name, form="QDQ", **kind)
+    network = import_onnx(made)
+    names = [step.name for step in network.steps]
+    x = rng.normal(0, 1, (1, *shape)).astype(np.float32)
+    got = onnx_trace(made, x, names)
+    tensors = network.trace(got[names[0]])
+    for step in names[1:]:
+        apart = np.abs(got[step].astype(int).ravel() - tensors[step].ravel())
+        assert tensors[step].dtype == got[step].dtype
+        assert apart.max() <= 2
+    with pytest.raises(ValueError, match=f"images must be a {activations[1:].lower()}"):
+        network.forward(np.zeros((1, *shape), np.uint8))
+
+
 def test_blended_pixels(rng, tmp_path):
     """Bilinear resizing: ties are frequent, so the order of the sums counts."""
     network = Network(rng)

@@ -141,11 +141,19 @@ def with_quantized_constants(reader: Reader, term: Term) -> Term:
     return term._replace(inputs=(x, w, *more))
 
 
+def has_bytes(reader: Reader, value: Any) -> bool:
+    """Return whether a value is dequantized codes of 8 bits, which runtimes fuse."""
+    if not isinstance(value, Real):
+        return False
+    grid = reader.steps[value.step].grid
+    return code_dtype(grid.q_min, grid.q_max).itemsize == 1
+
+
 def layer(reader: Reader, name: str, term: Term, y: Grid) -> bool:
     """Store the step of a convolution or a product with quantized weights."""
     x, w, *more = term.inputs
     bias = more[0] if more else None
-    if not isinstance(x, Real) or not isinstance(w, Fixed) or w.block:
+    if not has_bytes(reader, x) or not isinstance(w, Fixed) or w.block:
         return False
     q, axis, attributes = w.q, w.axis % w.q.ndim, dict(term.node.attributes)
     if term.op != "Conv":
@@ -191,7 +199,7 @@ def bias_codes(reader: Reader, node: Node, bias: Any, x: Real, w: Fixed) -> Any:
 def global_mean(reader: Reader, name: str, term: Term, y: Grid) -> bool:
     """Store the step of the mean of every plane."""
     (x,) = term.inputs
-    if not isinstance(x, Real):
+    if not has_bytes(reader, x):
         return False
     source = stored_as(reader, x)
     step = pool_step(str(term.node), name, source, y, ROUNDING)
@@ -222,7 +230,7 @@ def one_input(
 ) -> bool:
     """Store an operation of ``refqnn.integer`` on one array of codes."""
     x = term.inputs[0]
-    if not isinstance(x, Real):
+    if not has_bytes(reader, x):
         return False
     source = stored_as(reader, x)
     grid = source.grid
@@ -240,7 +248,7 @@ def binary(reader: Reader, name: str, term: Term, y: Grid) -> bool:
     sources, arguments = [], []
     options: dict[str, Any] = y._asdict() | {"semantics": SEMANTICS}
     for key, value in zip("xy", term.inputs, strict=True):
-        if isinstance(value, Real):
+        if has_bytes(reader, value):
             step = stored_as(reader, value)
             sources.append(step.name)
             arguments.append(key)
@@ -261,7 +269,7 @@ def binary(reader: Reader, name: str, term: Term, y: Grid) -> bool:
 
 def concat(reader: Reader, name: str, term: Term, y: Grid) -> bool:
     """Store the step that puts codes side by side."""
-    if not all(isinstance(v, Real) for v in term.inputs):
+    if not all(has_bytes(reader, v) for v in term.inputs):
         return False
     steps = [stored_as(reader, v) for v in term.inputs]
     options = {

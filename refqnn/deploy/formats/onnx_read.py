@@ -281,8 +281,6 @@ def store_image(reader: Reader, name: str, grid: Grid) -> None:
         raise ValueError(
             f"the input must be (N, C, H, W) or (N, I), all but N known: {sizes}"
         )
-    if unsigned_grid(grid)[2:] != GRIDS["uint8"]:
-        raise ValueError("the codes of the input must be uint8 or int8")
     known = [step for step in reader.steps.values() if isinstance(step, ImageStep)]
     if known and known[0].grid != unsigned_grid(grid):
         raise ValueError(f"the input is quantized twice, {name!r} on another grid")

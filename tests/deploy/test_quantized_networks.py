@@ -118,3 +118,52 @@ def test_what_is_not_fused_is_a_step_of_floats(rng, tmp_path):
     made, _ = quantized(rng, tmp_path, "transposed", form="QDQ", **KINDS["u8s8"])
     steps = [s for s in import_onnx(made).steps if isinstance(s, RealStep)]
     assert [i.op for s in steps for i in s.program] == ["ConvTranspose"]
+
+
+def trained_with_quantizers(rng, *, transposed_weights=False):
+    """What exporters of quantization-aware training write: weights in floats.
+
+    Weights pass QuantizeLinear and DequantizeLinear, biases are floats, Flatten follows
+    dequantized codes, and the product may read transposed weights.
+    """
+    n = Network(rng)
+
+    def pair(x, scale, zero, **axis):
+        q = n.node("QuantizeLinear", x, scale, zero, **axis)
+        return n.node("DequantizeLinear", q, scale, zero, **axis)
+
+    def codes(x, scale, zero):
+        return pair(x, n.put(scale), n.put(zero, np.uint8))
+
+    def layer_weights(*shape):
+        w = rng.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape)
+        scale = np.abs(w).reshape(len(w), -1).max(axis=1) / 127
+        zeros = n.put(np.zeros(len(w)), np.int8)
+        return pair(n.put(w), n.put(scale), zeros, axis=0)
+
+    x = codes("x", 0.03, 120)
+    for c, o, stride in ((3, 8, 2), (8, 8, 1)):
+        bias = n.put(rng.normal(0, 0.3, o))
+        options = {"kernel_shape": [3, 3], "pads": [1] * 4, "strides": [stride] * 2}
+        y = n.node("Conv", x, layer_weights(o, c, 3, 3), bias, **options)
+        x = codes(n.relu(y), 0.02, 0)
+    x = codes(n.node("GlobalAveragePool", x), 0.01, 0)
+    x = n.node("Flatten", x)
+    if transposed_weights:
+        w = n.node("Transpose", layer_weights(10, 8), perm=[1, 0])
+        y = n.node("MatMul", x, w)
+    else:
+        y = n.node("Gemm", x, layer_weights(10, 8), n.put(rng.normal(0, 1, 10)),
+                   transB=1)  # fmt: skip
+    return n.model(codes(y, 0.01, 128))
+
+
+@pytest.mark.parametrize("transposed_weights", [False, True])
+def test_float_weights_behind_their_quantizer(rng, transposed_weights):
+    made = trained_with_quantizers(rng, transposed_weights=transposed_weights)
+    for _ in range(3):
+        network, counts = differences(made, PLANES, rng)
+        assert not any(counts.values()), counts
+    kinds = [type(step).__name__ for step in network.steps]
+    assert kinds.count("LayerStep") == 3
+    assert "RealStep" not in kinds

@@ -31,6 +31,7 @@ _SUBMODULES = (
     "quantizers",
     "shapes",
     "studies",
+    "testing",
 )
 
 

@@ -7,6 +7,7 @@ reject a planted violation.
 import ast
 import importlib
 import inspect
+import itertools
 import re
 import subprocess
 import sys
@@ -40,8 +41,13 @@ RANK = {
     "conformance": 10,
     "cli": 11,
     "__main__": 12,
+    "pytest_plugin": 12,
 }
 LEAVES = ("data", "plots")
+#: rooms of the package that may import the laws; all others leave them to tests
+LAWFUL = ("testing", "conformance", "pytest_plugin")
+#: modules that the map of CONTRIBUTING.md names in the sentence below it, or not at all
+OFF_THE_MAP = ("moved", "testing", "__main__", "pytest_plugin", *LEAVES)
 DEFINITIONS = ("ops", "integer", "quantizers")
 #: rooms that may choose the compiled side
 CHOOSERS = ("deploy", "studies", "papers", "cli")
@@ -89,7 +95,8 @@ def allowed(importer, target):
         return importer in CHOOSERS
     if importer in LEAVES:
         return target in {"_types", "files"}
-    return RANK[target] < RANK[importer]
+    lawful = target != "testing" or importer in LAWFUL
+    return lawful and RANK[target] < RANK[importer]
 
 
 def backward_arrows(modules):
@@ -100,6 +107,42 @@ def backward_arrows(modules):
         for target in imported(source)
         if target.split(".")[0] == "refqnn" and not allowed(room(name), room(target))
     ]
+
+
+def unranked(modules):
+    """Return the rooms whose place in the order of imports nobody has stated."""
+    return sorted({room(name) for name in modules} - {"", "fast", *RANK})
+
+
+def order_of(text):
+    """Return [room, ...] by columns of the map of imports, the line of arrows."""
+    line = next(line for line in text.splitlines() if line.count(" <- ") > 3)
+    return [column.strip().split(", ") for column in line.split(" <- ")]
+
+
+def off_the_map(modules, text):
+    """Return rooms of the tree that the map lacks, the reverse, and wrong orders."""
+    columns = order_of(text)
+    listed = [name for column in columns for name in column]
+    wanted = {room(name) for name in modules} - {"", "fast", *OFF_THE_MAP}
+    backwards = [
+        f"{right} before {left}"
+        for before, after in itertools.pairwise(columns)
+        for left in before
+        for right in after
+        if RANK.get(left, 0) >= RANK.get(right, 99)
+    ]
+    return sorted(wanted ^ set(listed)) + backwards
+
+
+def unlisted(modules, text):
+    """Return packages of the tree without a row in the README, and rows of others."""
+    rows = text.partition("| room | what |")[2].partition("\n\n")[0].splitlines()
+    named = {
+        name for row in rows[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])
+    }
+    packages = {room(m) for m in modules if m.count(".") > 1} - {""}
+    return sorted(packages - named) + sorted(named - {room(m) for m in modules})
 
 
 def compiled_definitions(modules):
@@ -263,6 +306,7 @@ def loaded(statement):
 
 
 RULES = (
+    unranked,
     backward_arrows,
     compiled_definitions,
     unsafe_kernels,
@@ -278,6 +322,14 @@ def test_the_package_keeps_the_rule(rule):
 
 
 PLANTED = (
+    (unranked, "refqnn.attic.x", ""),
+    (backward_arrows, "refqnn.deploy.x", "import refqnn.studies"),
+    (backward_arrows, "refqnn.files.x", "from refqnn.core import Run"),
+    (backward_arrows, "refqnn.moved", "from refqnn import files"),
+    (backward_arrows, "refqnn.studies.x", "from refqnn.papers.qil import shares"),
+    (backward_arrows, "refqnn.papers.x", "from refqnn.testing import check_op"),
+    (backward_arrows, "refqnn.testing.x", "from refqnn.conformance import identify"),
+    (backward_arrows, "refqnn.conformance.x", "from refqnn.cli import main"),
     (backward_arrows, "refqnn.ops.x", "from refqnn.nn import Conv2d"),
     (backward_arrows, "refqnn.nn.x", "def f():\n    import refqnn.deploy"),
     (backward_arrows, "refqnn.networks.x", "from refqnn import fast"),
@@ -303,6 +355,7 @@ def test_rules_reject_planted_violations(rule, name, source):
 
 
 INNOCENT = (
+    (backward_arrows, "refqnn.conformance.x", "from refqnn.testing import strategies"),
     (backward_arrows, "refqnn.nn.x", "import refqnn\nfrom refqnn.core import Run"),
     (backward_arrows, "refqnn.cli", "from refqnn import data, fast, plots"),
     (compiled_definitions, "refqnn.fast.x", "from numba import njit"),
@@ -315,6 +368,34 @@ INNOCENT = (
 @pytest.mark.parametrize(("rule", "name", "source"), INNOCENT)
 def test_rules_accept_what_is_allowed(rule, name, source):
     assert rule({name: source}) == []
+
+
+def test_the_map_of_rooms_is_the_tree():
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    assert off_the_map(sources(), text) == []
+
+
+def test_a_wrong_map_is_found():
+    modules = {"refqnn.files.x": "", "refqnn.ops.x": "", "refqnn.nn.x": ""}
+    modules |= {"refqnn.networks.x": "", "refqnn.deploy.x": "", "refqnn.fast.x": ""}
+    good = "files <- ops <- nn <- networks <- deploy"
+    assert off_the_map(modules, good) == []
+    assert off_the_map(modules, f"{good} <- attic") == ["attic"]
+    assert off_the_map(modules | {"refqnn.cli.x": ""}, good) == ["cli"]
+    swapped = "files <- nn <- ops <- networks <- deploy"
+    assert off_the_map(modules, swapped) == ["ops before nn"]
+
+
+def test_every_room_has_a_row():
+    assert unlisted(sources(), (ROOT / "README.md").read_text("utf-8")) == []
+
+
+def test_a_room_without_a_row_is_found():
+    modules = {"refqnn.ops.x": "", "refqnn.nn.x": "", "refqnn.cost": ""}
+    table = "| room | what |\n| --- | --- |\n| `ops`, `nn` | `x` |\n| `cost` | y |\n\n"
+    assert unlisted(modules, table) == []
+    assert unlisted(modules | {"refqnn.cli.x": ""}, table) == ["cli"]
+    assert unlisted(modules, table.replace("ops", "sweep")) == ["ops", "sweep"]
 
 
 def test_every_op_is_derived():

@@ -218,20 +218,31 @@ def int16(v):
     return max(-(2**15), min(2**15 - 1, v))
 
 
-def total(c, terms, bias, correction, unsigned):
-    """Sum products in the chosen accumulator; ``terms`` are (raw x, w) pairs."""
-    if c["accumulator"] == "int16_saturating_pairs" and unsigned:
-        products = [x * w for x, w in terms] + [0]
+def wrapped(v, low, high):
+    return (v - low) % (high - low + 1) + low
+
+
+def total(c, terms, bias, correction, x, wz):
+    """Sum products in the chosen accumulator; ``terms`` are (raw x, raw w) pairs."""
+    wz = wz * {"subtracted": 1, "ignored": 0, "added": -1}[c["w_zero_point_use"]]
+    info = np.iinfo(x.dtype)
+    terms = [(v, w - int(wz)) for v, w in terms]
+    if c["accumulator"] == "int16_saturating_pairs" and x.dtype == np.uint8:
+        products = [v * w for v, w in terms] + [0]
         found = sum(
             int16(products[i] + products[i + 1]) for i in range(0, len(terms), 2)
         )
         found -= correction * sum(w for _, w in terms)
+    elif c["code_difference"] == "wraps":
+        found = sum(wrapped(v - correction, info.min, info.max) * w for v, w in terms)
     else:
-        found = sum((x - correction) * w for x, w in terms)
+        found = sum((v - correction) * w for v, w in terms)
     found += bias
-    if c["accumulator"] == "int16_wrap":
-        found = (found + 2**15) % 2**16 - 2**15
-    return found
+    kind, _, how = c["accumulator"].partition("_")
+    half = 2 ** (int(kind.removeprefix("int")) - 1)
+    if how == "wrap":
+        return wrapped(found, -half, half - 1)
+    return max(-half, min(half - 1, found)) if how == "saturate" else found
 
 
 def weight_at(c, w, o, i, kh, kw):
@@ -249,14 +260,15 @@ def weight_at(c, w, o, i, kh, kw):
 
 
 def conv2d(c, x, w, b, x_zero_point, w_zero_point, stride, padding, dilation, groups):
-    assert (dilation, w_zero_point) == (1, 0)
+    (sh, sw), (dil_h, dil_w) = (np.broadcast_to(v, 2) for v in (stride, dilation))
+    wz = np.broadcast_to(w_zero_point, len(w))
     (top, bottom), (left, right) = padding
     if c["padding_side"] == "swapped":
         top, bottom, left, right = bottom, top, right, left
     n, _, h, k = x.shape
     o, per, kh, kw = w.shape
-    out_h = (h + top + bottom - kh) // stride + 1
-    out_w = (k + left + right - kw) // stride + 1
+    out_h = (h + top + bottom - dil_h * (kh - 1) - 1) // sh + 1
+    out_w = (k + left + right - dil_w * (kw - 1) - 1) // sw + 1
     fill = x_zero_point if c["padding_value"] == "zero_point" else 0
     z = (
         x_zero_point
@@ -269,18 +281,18 @@ def conv2d(c, x, w, b, x_zero_point, w_zero_point, stride, padding, dilation, gr
         terms = []
         for i, dh, dw in product(range(per), range(kh), range(kw)):
             channel = group * per + i if contiguous else i * groups + group
-            r, s = p * stride + dh - top, q * stride + dw - left
+            r, s = p * sh + dil_h * dh - top, q * sw + dil_w * dw - left
             inside = 0 <= r < h and 0 <= s < k
             code = int(x[image, channel, r, s]) if inside else fill
             terms.append((code, weight_at(c, w, out, i, dh, dw)))
         bias = int(b[out]) if c["bias"] == "added" else 0
-        y[image, out, p, q] = total(c, terms, bias, z, x.dtype == np.uint8)
+        y[image, out, p, q] = total(c, terms, bias, z, x, wz[out])
     return y
 
 
 def linear(c, x, w, b, x_zero_point, w_zero_point):
-    assert w_zero_point == 0
     o, width = w.shape
+    wz = np.broadcast_to(w_zero_point, o)
     z = (
         x_zero_point
         * {"subtracted": 1, "ignored": 0, "added": -1}[c["x_zero_point_use"]]
@@ -292,7 +304,7 @@ def linear(c, x, w, b, x_zero_point, w_zero_point):
             where = [i * o + out for i in range(width)]
         terms = [(int(x[row, i]), int(w.ravel()[k])) for i, k in enumerate(where)]
         bias = int(b[out]) if c["bias"] == "added" else 0
-        y[row, out] = total(c, terms, bias, z, x.dtype == np.uint8)
+        y[row, out] = total(c, terms, bias, z, x, wz[out])
     return y
 
 

@@ -67,7 +67,8 @@ def test_undetermined_axes_list_what_is_left():
     found = identify(variant("requantize"), "requantize")
     assert found.certain["requantize"] == "half_up"
     assert found.undetermined == {
-        "zero_point_when": ("after_rounding", "before_rounding")
+        "zero_point_when": ("after_rounding", "before_rounding"),
+        "float_sum": ("rounded", "fused"),
     }
     assert "undetermined: after_rounding or before_rounding" in str(found)
 

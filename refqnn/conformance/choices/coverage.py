@@ -64,13 +64,19 @@ def few(
     sizes: Sequence[int],
     seed: int,
     many: int = 60,
+    *,
+    pairs: bool = True,
 ) -> list[Inputs]:
     """Draw ``many`` calls and choose few that visit the same regions and pairs."""
     calls = [
         draw(np.random.default_rng([seed, i]), sizes[i % len(sizes)])
         for i in range(many)
     ]
-    return choose_calls(regions, calls, TIMES)
+    if pairs:
+        return choose_calls(regions, calls, TIMES)
+    seen = visits(regions, calls)
+    rows = greedy(seen, np.ones(seen.shape[1], np.int64))
+    return [calls[i] for i in sorted(rows)]
 
 
 def choose_calls(

@@ -15,6 +15,7 @@ STRAIGHT = (
 POSITIVE = (
     "scale", "multiplier", "q_max", "running_var", "eps", "momentum", "weight_decay",
     "dampening", "lrs", "labels", "label_smoothing", "bits", "a", "s", "alpha",
+    "groups", "stride", "kernel", "dilation", "padding",
     "wp", "wn", "delta", "step",
 )  # fmt: skip
 CLIPS = ("fake_quantize", "affine", "lsq", "pact", "sawb", "syq", "ttq")

@@ -70,6 +70,29 @@ TENSOR = {
             "int16_wrap": Value(
                 "the sum modulo 2^16", "accumulators that are too narrow"
             ),
+            "int16_saturate": Value(
+                "the sum clipped to 16 bits", "SIMD additions that saturate (vqadd)"
+            ),
+            "int24_wrap": Value("the sum modulo 2^24", "FPGA and DSP accumulators"),
+            "int24_saturate": Value(
+                "the sum clipped to 24 bits", "DSP accumulators that saturate"
+            ),
+            "int32_wrap": Value(
+                "the sum modulo 2^32",
+                "16-bit activations in a 32-bit register; tensorflow/tflite-micro#3598",
+            ),
+        },
+    ),
+    "w_zero_point_use": Axis(
+        "is the zero-point of w subtracted?",
+        {
+            "subtracted": Value("(w - w_zero_point) x", "everyone, by specification"),
+            "ignored": Value(
+                "w x", "kernels for symmetric weights; iree-org/iree#24583"
+            ),
+            "added": Value(
+                "(w + w_zero_point) x", "offsets negated once; ARM ComputeLibrary#1033"
+            ),
         },
     ),
     "x_zero_point_use": Axis(

@@ -8,21 +8,53 @@ from typing import Any
 
 import numpy as np
 
+from refqnn import integer
 from refqnn._types import Array, Int
+from refqnn.conformance.choices.families.affine import in_type
 from refqnn.geometry import Pair, output_size, window, windows
 
 Padding = tuple[Pair, Pair]
 
 
-def centre(x: Int, zero_point: int, use: str) -> tuple[Int, int]:
-    """Return codes and the zero-point to subtract from them: itself, -itself or 0.
+def signed(zero_point: Any, use: str) -> Any:
+    """Return what is subtracted from codes.
 
-    >>> centre(np.uint8([3]), 7, "added")
-    (array([3], dtype=int32), -7)
+    >>> signed(7, "added"), signed(7, "ignored")
+    (-7, 0)
     """
-    if use == "added":
-        return x.astype(np.int32), -int(zero_point)
-    return x, int(zero_point) if use == "subtracted" else 0
+    return {"subtracted": 1, "ignored": 0, "added": -1}[use] * zero_point
+
+
+def centre(x: Int, zero_point: int, difference: str) -> Int:
+    """Return x - zero_point in int64, its low bits only where it wraps.
+
+    >>> centre(np.int8([-100]), 37, "wraps")
+    array([119])
+    """
+    exact = x.astype(np.int64) - zero_point
+    return in_type(exact, x.dtype) if difference == "wraps" else exact
+
+
+#: sums of this process by their operands, at most so many: variants share most of them
+SUMS: dict[tuple[Any, ...], Int] = {}
+MOST_SUMS = 2048
+
+
+def sum_products(x: Int, w: Int, stride: Any, dilation: Any, groups: int) -> Int:
+    """Return the sums of products of centred codes, in int64."""
+    key = (x.tobytes(), x.shape, w.tobytes(), w.shape, stride, dilation, groups)
+    if key not in SUMS:
+        if len(SUMS) >= MOST_SUMS:
+            SUMS.clear()
+        SUMS[key] = integer.conv2d(
+            x.astype(np.int32),
+            w.astype(np.int32),
+            stride=stride,
+            dilation=dilation,
+            groups=groups,
+            accumulator="int64",
+        )
+    return SUMS[key]
 
 
 def sides(padding: Padding, side: str) -> Padding:
@@ -56,7 +88,7 @@ def interleave(a: Array, groups: int, axis: int) -> Array:
 
 
 def paired_conv2d(
-    x: Int, w: Int, b: Int, z: int, wz: Any, stride: Any, dilation: Any, groups: int
+    x: Int, w: Int, b: Int, z: int, stride: Any, dilation: Any, groups: int
 ) -> Int:
     """Sum neighbours in int16 that saturates, then correct for the zero-point."""
     at = window(w.shape[2:], stride=stride, padding=0, dilation=dilation)
@@ -64,8 +96,7 @@ def paired_conv2d(
     n, (o, cg, kh, kw) = x.shape[0], w.shape
     seen = windows(x.astype(np.int64), at).reshape(n, groups, cg, ho, wo, kh, kw)
     columns = seen.transpose(0, 1, 3, 4, 2, 5, 6).reshape(n, groups, 1, ho, wo, -1)
-    real = w.astype(np.int64) - np.reshape(wz, (-1, 1, 1, 1))
-    rows = real.reshape(groups, o // groups, 1, 1, -1)
+    rows = w.reshape(groups, o // groups, 1, 1, -1)
     y = sum_pairs(columns * rows) - z * rows.sum(axis=-1)
     return y.reshape(n, o, ho, wo) + b[:, None, None]
 
@@ -83,7 +114,13 @@ def sum_pairs(products: Int) -> Int:
 
 
 def narrow(y: Int, accumulator: str) -> Int:
-    """Keep the low 16 bits of sums where ``accumulator`` is "int16_wrap"."""
-    if accumulator == "int16_wrap":
-        return (y + 2**15) % 2**16 - 2**15
-    return y
+    """Keep the low bits of a sum, or clip it, if so chosen.
+
+    >>> narrow(np.array([40_000]), "int16_wrap"), narrow(np.array([9]), "int32")
+    (array([-25536]), array([9]))
+    """
+    width, _, how = accumulator.removeprefix("int").partition("_")
+    half = 1 << (int(width) - 1)
+    if how == "wrap":
+        return (y + half) % (2 * half) - half
+    return np.clip(y, -half, half - 1) if how == "saturate" else y

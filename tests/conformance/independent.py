@@ -249,7 +249,7 @@ def weight_at(c, w, o, i, kh, kw):
     size_o, size_i, h, k = w.shape
     if c["kernel"] == "convolution":
         kh, kw = h - 1 - kh, k - 1 - kw
-    elif c["kernel"] == "transposed":
+    elif c["kernel"] == "transposed" and h == k:
         kh, kw = kw, kh
     place = {
         "OIHW": ((o * size_i + i) * h + kh) * k + kw,

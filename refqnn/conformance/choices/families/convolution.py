@@ -42,6 +42,7 @@ from refqnn.conformance.choices.families.operands import (
     sum_products,
 )
 from refqnn.geometry import Pair, pad_planes, window
+from refqnn.integer.checks import as_zero_points
 
 
 def conv2d(
@@ -57,6 +58,7 @@ def conv2d(
     groups: int,
 ) -> Outputs:
     """Equations (1) to (3): the inputs rearranged, then ``integer.conv2d``."""
+    as_zero_points(x, w, x_zero_point, w_zero_point)  # raises if unfit
     raw = choices["padding_value"] == "raw_zero"
     at = window((1, 1), stride=1, padding=sides(padding, choices["padding_side"]))
     x = pad_planes(x, at, 0 if raw else x_zero_point)
@@ -87,6 +89,7 @@ def linear(
     w_zero_point: npt.ArrayLike,
 ) -> Outputs:
     """Equations (2) and (3) without windows."""
+    as_zero_points(x, w, x_zero_point, w_zero_point)  # raises if unfit
     if choices["weight_order"] == "IO":
         w = w.reshape(w.shape[::-1]).T
     z = signed(x_zero_point, choices["x_zero_point_use"])

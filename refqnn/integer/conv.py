@@ -70,11 +70,11 @@ def conv2d(
         padding_value=padding_value,
     )
     at = window(w.shape[2:], stride=stride, padding=padding, dilation=dilation)
-    output_size(x.shape[2:], at)
-    centred_w = w.astype(np.int64) - wz[:, None, None, None]
-    bound = check_accumulator(x.dtype, xz, centred_w, b, accumulator)
+    output_size(x.shape[2:], at)  # raises where no window fits
     fill = xz if padding_value == "zero_point" else 0
     centred_x = pad_planes(x.astype(np.int64), at, fill) - xz
+    centred_w = w.astype(np.int64) - wz[:, None, None, None]
+    bound = check_accumulator(x.dtype, xz, centred_w, b, accumulator)
     y = correlate(centred_x, centred_w, at, groups, carrier(bound))  # (1)
     if b is not None:
         y += b[:, None, None]

@@ -70,15 +70,6 @@ def check_rounding(rounding: str) -> None:
         raise ValueError(f"rounding must be one of {list(ROUNDINGS)}, got {rounding!r}")
 
 
-def round_half_even(t: Float) -> Float:
-    """Round to the nearest integer, ties to the even one.  (...) -> (...)
-
-    >>> round_half_even(np.array([-1.5, -0.5, 0.5, 1.5, 2.5]))
-    array([-2., -0.,  0.,  2.,  2.])
-    """
-    return np.rint(t)
-
-
 def round_half_away(t: Float) -> Float:
     """Round to the nearest integer, ties away from 0.  (...) -> (...)
 
@@ -112,7 +103,7 @@ def round_half_down(t: Float) -> Float:
 
 
 ROUND: dict[str, Callable[[Float], Float]] = {
-    "half_even": round_half_even,
+    "half_even": np.rint,
     "half_away": round_half_away,
     "half_up": round_half_up,
     "half_down": round_half_down,

@@ -281,13 +281,3 @@ class Sequential:
         ):
             dy = layer.backward(dy, layer_cache)
         return dy
-
-
-def forward_or_same(module: Module | None, x: Float, run: Run) -> tuple[Float, Any]:
-    """Return ``module.forward(x, run)``, or ``x`` itself where there is no module."""
-    return (x, None) if module is None else module.forward(x, run)
-
-
-def backward_or_same(module: Module | None, dy: Float, cache: Any) -> Float:
-    """Undo ``forward_or_same``."""
-    return dy if module is None else module.backward(dy, cache)

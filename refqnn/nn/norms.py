@@ -12,6 +12,18 @@ from refqnn._types import Float
 from refqnn.core import Buffer, Param, Run
 
 
+def norm_backward(self: Any, dy: Float, cache: Any) -> Float:
+    """Add the gradients of gamma and beta.
+
+    dy: (N, C, H, W)  ->  dx: (N, C, H, W)
+    """
+    undo, norm_cache = cache
+    dx, dgamma, dbeta = undo(dy, norm_cache)[:3]
+    self.gamma.grad += dgamma
+    self.beta.grad += dbeta
+    return np.asarray(dx)
+
+
 @final
 @dataclass(eq=False)
 class BatchNorm2d:
@@ -51,10 +63,7 @@ class BatchNorm2d:
         move(self.mean, mean, self.momentum)
         move(self.var, unbiased, self.momentum)
 
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """dy: (N, C, H, W)  ->  dx: (N, C, H, W)"""
-        undo, norm_cache = cache
-        return norm_backward(self, undo(dy, norm_cache))
+    backward = norm_backward
 
 
 @final
@@ -102,24 +111,13 @@ class RangeBatchNorm2d:
         move(self.mean, mean, self.momentum)
         move(self.scale, scale, self.momentum)
 
-    def backward(self, dy: Float, cache: Any) -> Float:
-        """dy: (N, C, H, W)  ->  dx: (N, C, H, W)"""
-        undo, norm_cache = cache
-        return norm_backward(self, undo(dy, norm_cache))
+    backward = norm_backward
 
 
 def move(running: Buffer, batch: Float, momentum: float) -> None:
     """running <- (1 - momentum) running + momentum batch"""
     moved = (1 - momentum) * running.value + momentum * batch
     running.value = moved.astype(running.value.dtype)
-
-
-def norm_backward(norm: BatchNorm2d | RangeBatchNorm2d, grads: Any) -> Float:
-    """Add the gradients of gamma and beta; return that of the input."""
-    dx, dgamma, dbeta = grads[:3]
-    norm.gamma.grad += dgamma
-    norm.beta.grad += dbeta
-    return np.asarray(dx)
 
 
 def even_chunks(count: int, most: int) -> int:

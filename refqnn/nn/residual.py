@@ -11,13 +11,7 @@ import numpy as np
 
 from refqnn._types import Float
 from refqnn.core import Run
-from refqnn.nn.layers import (
-    Conv2d,
-    ReLU,
-    Sequential,
-    backward_or_same,
-    forward_or_same,
-)
+from refqnn.nn.layers import Conv2d, ReLU, Sequential
 from refqnn.nn.norms import BatchNorm2d
 
 
@@ -92,7 +86,8 @@ class BasicBlock:
         h, c4 = (h, None) if self.quant1 is None else self.quant1.forward(h, run)
         h, c5 = self.conv2.forward(h, run)
         h, c6 = self.norm2.forward(h, run)
-        skip, c7 = forward_or_same(self.shortcut, x, run)
+        way = self.shortcut
+        skip, c7 = (x, None) if way is None else way.forward(x, run)
         h, c8 = self.relu2.forward(h + skip, run)
         y, c9 = (h, None) if self.quant2 is None else self.quant2.forward(h, run)
         if run.observe is not None:
@@ -104,14 +99,15 @@ class BasicBlock:
         c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 = cache
         dh = dy if self.quant2 is None else self.quant2.backward(dy, c9)
         dsum = self.relu2.backward(dh, c8)
-        dskip = backward_or_same(self.shortcut, dsum, c7)
+        dskip = dsum if self.shortcut is None else self.shortcut.backward(dsum, c7)
         dh = self.norm2.backward(dsum, c6)
         dh = self.conv2.backward(dh, c5)
         dh = dh if self.quant1 is None else self.quant1.backward(dh, c4)
         dh = self.relu1.backward(dh, c3)
         dh = self.norm1.backward(dh, c2)
         dh = self.conv1.backward(dh, c1)
-        return backward_or_same(self.quant0, dh, c0) + dskip
+        dh = dh if self.quant0 is None else self.quant0.backward(dh, c0)
+        return dh + dskip
 
 
 @final
@@ -130,7 +126,8 @@ class Residual:
     def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
         """x: (N, C, H, W)  ->  y: (N, O, Ho, Wo)"""
         h, c1 = self.body.forward(x, run)
-        skip, c2 = forward_or_same(self.shortcut, x, run)
+        way = self.shortcut
+        skip, c2 = (x, None) if way is None else way.forward(x, run)
         y, c3 = self.after.forward(h + skip, run)
         if run.observe is not None:
             run.observe(self, x, y)
@@ -140,5 +137,5 @@ class Residual:
         """dy: (N, O, Ho, Wo)  ->  dx: (N, C, H, W)"""
         c1, c2, c3 = cache
         dsum = self.after.backward(dy, c3)
-        dskip = backward_or_same(self.shortcut, dsum, c2)
+        dskip = dsum if self.shortcut is None else self.shortcut.backward(dsum, c2)
         return self.body.backward(dsum, c1) + dskip

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from refqnn._types import Array, Float
+from refqnn._types import Array
 
 FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
@@ -33,19 +33,6 @@ def check_gradient(dy: Array, shape: tuple[int, ...], *, name: str = "dy") -> No
         )
 
 
-def check_vectors(length: int, letter: str, **vectors: Array) -> None:
-    """Raise unless every vector has ``length`` entries, one per ``letter`` of x.
-
-    >>> check_vectors(3, "C", gamma=np.ones(3))
-    """
-    for name, vector in vectors.items():
-        if vector.shape != (length,):
-            raise ValueError(
-                f"{name} ({letter},) and x disagree on {letter}: "
-                f"{name}{vector.shape}, {letter} = {length}"
-            )
-
-
 def check_real(value: Any, *, name: str, low: float, high: float = np.inf) -> None:
     """Raise unless ``low <= value <= high``; NaN is never inside.
 
@@ -53,13 +40,3 @@ def check_real(value: Any, *, name: str, low: float, high: float = np.inf) -> No
     """
     if not low <= value <= high:
         raise ValueError(f"{name} must lie in [{low}, {high}], got {value}")
-
-
-def check_norm(x: Float, eps: float, **vectors: Float) -> None:
-    """Raise a ValueError that names the arrays and the letter they disagree on."""
-    check_float(x=x, **vectors)
-    if x.ndim < 2 or x.shape[1] == 0:
-        raise ValueError(f"x must be (N, C, H, W) or (N, C) with C >= 1: x{x.shape}")
-    check_vectors(x.shape[1], "C", **vectors)
-    if not eps >= 0:
-        check_real(eps, name="eps", low=0)

@@ -13,7 +13,7 @@ import numpy as np
 from refqnn._types import Float
 from refqnn.geometry import Padding, Pair, Window, output_size, pad_planes, window
 from refqnn.geometry import windows as view_windows
-from refqnn.ops.checks import check_float, check_gradient
+from refqnn.ops.checks import FLOATS, check_float, check_gradient
 
 
 class Conv2dCache(NamedTuple):
@@ -24,6 +24,7 @@ class Conv2dCache(NamedTuple):
     has_bias: bool
     at: Window
     groups: int
+    size: Pair  # (Ho, Wo)
 
 
 class Conv2dGrads(NamedTuple):
@@ -60,11 +61,11 @@ def conv2d(
     check_conv2d(x, w, b, groups=groups)
     kh, kw = w.shape[2:]
     at = window((kh, kw), stride=stride, padding=padding, dilation=dilation)
-    output_size(x.shape[2:], at)  # raises where no window fits
+    size = output_size(x.shape[2:], at)
     y = correlate(view_windows(pad_planes(x, at), at), w, groups)
     if b is not None:
         y += b[:, None, None]
-    return y, Conv2dCache(x, w, b is not None, at, groups)
+    return y, Conv2dCache(x, w, b is not None, at, groups, size)
 
 
 def conv2d_backward(
@@ -76,9 +77,9 @@ def conv2d_backward(
 
     ``toward_x``, of the shape of dy, takes its place in dx: a bifurcated gradient.
     """
-    x, w, has_bias, at, groups = cache
+    x, w, has_bias, at, groups, size = cache
     toward_x = dy if toward_x is None else toward_x
-    shape = (x.shape[0], w.shape[0], *output_size(x.shape[2:], at))
+    shape = (x.shape[0], w.shape[0], *size)
     check_gradient(dy, shape)
     if toward_x is not dy:
         check_gradient(toward_x, shape)
@@ -145,7 +146,9 @@ def conv2d_input_grad(
 
 def check_conv2d(x: Float, w: Float, b: Float | None, *, groups: int) -> None:
     """Raise a ValueError that names the arrays and the letter they disagree on."""
-    check_float(x=x, w=w, b=b)
+    for name, array in (("x", x), ("w", w), ("b", b)):
+        if array is not None and getattr(array, "dtype", None) not in FLOATS:
+            check_float(**{name: array})
     if x.ndim != 4 or w.ndim != 4:
         raise ValueError(
             f"x must be (N, C, H, W) and w (O, C // G, Kh, Kw): x{x.shape}, w{w.shape}"

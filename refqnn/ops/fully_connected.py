@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refqnn._types import Float
-from refqnn.ops.checks import check_float, check_gradient
+from refqnn.ops.checks import FLOATS, check_float, check_gradient
 
 
 class LinearCache(NamedTuple):
@@ -67,7 +67,9 @@ def linear_backward(dy: Float, cache: LinearCache) -> LinearGrads:
 
 def check_linear(x: Float, w: Float, b: Float | None) -> None:
     """Raise a ValueError that names the arrays and the letter they disagree on."""
-    check_float(x=x, w=w, b=b)
+    for name, array in (("x", x), ("w", w), ("b", b)):
+        if array is not None and getattr(array, "dtype", None) not in FLOATS:
+            check_float(**{name: array})
     if x.ndim != 2 or w.ndim != 2:
         raise ValueError(f"x must be (N, I) and w (O, I): x{x.shape}, w{w.shape}")
     if x.shape[1] != w.shape[1]:

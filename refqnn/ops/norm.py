@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from refqnn._types import Float, Int
-from refqnn.ops.checks import check_gradient, check_norm, check_real
+from refqnn.ops.checks import FLOATS, check_float, check_gradient, check_real
 
 
 class BatchNormCache(NamedTuple):
@@ -289,6 +289,23 @@ def lift(v: Float, x: Float) -> Float:
     v: (C,)  ->  (C, 1, 1) for x: (N, C, H, W)
     """
     return v.reshape(-1, *(1,) * (x.ndim - 2))
+
+
+def check_norm(x: Float, eps: float, **vectors: Float) -> None:
+    """Raise a ValueError that names the arrays and the letter they disagree on."""
+    for name, array in {"x": x, **vectors}.items():
+        if getattr(array, "dtype", None) not in FLOATS:
+            check_float(**{name: array})
+    if x.ndim < 2 or x.shape[1] == 0:
+        raise ValueError(f"x must be (N, C, H, W) or (N, C) with C >= 1: x{x.shape}")
+    for name, vector in vectors.items():
+        if vector.shape != (x.shape[1],):
+            raise ValueError(
+                f"{name} (C,) and x disagree on C: "
+                f"{name}{vector.shape}, C = {x.shape[1]}"
+            )
+    if not eps >= 0:
+        check_real(eps, name="eps", low=0)
 
 
 def check_variance(var: Float, eps: float) -> None:

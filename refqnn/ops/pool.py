@@ -28,7 +28,7 @@ from refqnn.geometry import (
     window,
     windows,
 )
-from refqnn.ops.checks import check_float, check_gradient
+from refqnn.ops.checks import FLOATS, check_float, check_gradient
 
 
 class MaxPoolCache(NamedTuple):
@@ -259,6 +259,7 @@ def window_count(
 
 def check_planes(x: Float) -> None:
     """Raise unless x is a float batch of planes with pixels."""
-    check_float(x=x)
+    if getattr(x, "dtype", None) not in FLOATS:
+        check_float(x=x)
     if x.ndim != 4 or 0 in x.shape[2:]:
         raise ValueError(f"x must be (N, C, H, W) with H, W >= 1: x{x.shape}")

@@ -22,7 +22,7 @@ from refqnn.ops.activation import (
     tanh,
     tanh_backward,
 )
-from refqnn.ops.checks import check_float, check_gradient
+from refqnn.ops.checks import FLOATS, check_float, check_gradient
 from refqnn.ops.fully_connected import LinearCache, linear, linear_backward
 
 
@@ -112,7 +112,9 @@ def lstm_cell_backward(dy: tuple[Float, Float], cache: LSTMCache) -> LSTMGrads:
 
 def check_lstm(x: Float, h: Float, c: Float, w_x: Float, w_h: Float) -> None:
     """Raise a ValueError that names the arrays and the letter they disagree on."""
-    check_float(x=x, h=h, c=c, w_x=w_x, w_h=w_h)
+    for name, array in (("x", x), ("h", h), ("c", c), ("w_x", w_x), ("w_h", w_h)):
+        if getattr(array, "dtype", None) not in FLOATS:
+            check_float(**{name: array})
     if h.ndim != 2 or h.shape != c.shape:
         raise ValueError(f"h and c must be (N, D), the same: h{h.shape}, c{c.shape}")
     n, d = h.shape

@@ -44,7 +44,7 @@ import numpy as np
 from refqnn._types import Bool, Float, Int
 from refqnn.core import Param
 from refqnn.ops.checks import check_gradient, check_real
-from refqnn.quantizers.checks import check_finite, largest
+from refqnn.quantizers.checks import LARGEST, check_finite
 from refqnn.quantizers.module import (
     Quantizer,
 )
@@ -209,9 +209,9 @@ def coefficients(p: Float, bases: int, x: Float, *, name: str = "alpha") -> Floa
     p = np.asarray(p).astype(np.float64)
     if p.shape != (bases,):
         raise ValueError(f"{name} must be ({bases},), one for every basis: {p.shape}")
-    if not np.all(np.abs(p) <= largest(x.dtype)):
+    if not np.all(np.abs(p) <= LARGEST[x.dtype]):
         raise ValueError(
-            f"{name} must be finite and at most {largest(x.dtype):.3g}: {p}"
+            f"{name} must be finite and at most {LARGEST[x.dtype]:.3g}: {p}"
         )
     return p
 
@@ -239,7 +239,7 @@ def abc_activation(
     array([-2.,  0.,  2.])
     """
     check_finite(x, name="x")
-    check_real(ste_slope, name="ste_slope", low=0, high=largest(x.dtype))
+    check_real(ste_slope, name="ste_slope", low=0, high=LARGEST[x.dtype])
     v, beta = check_shifts(x, v, beta)
     if frozen is not None:
         moved = (x - frozen.x) + along(v - frozen.v, x)

@@ -92,8 +92,8 @@ def affine(
     >>> affine(np.array([-1.0, 0.4, 0.6, 9.0]), 0.0, 3.0, bits=2)[0]
     array([0., 0., 1., 3.])
     """
-    check_finite(x, name="x")
     if frozen is not None:
+        check_finite(x, name="x")
         residual = frozen.y - np.where(frozen.inside, frozen.x, 0)
         return np.where(frozen.inside, x, 0) + residual, frozen
     grid = affine_grid(
@@ -134,7 +134,9 @@ def affine_grid(
     >>> affine_grid(np.zeros(1), -1.0, 2.0, bits=2)
     AffineGrid(scale=array(1.), zero_point=array(1.), q_min=array(0.), q_max=array(3.))
     """
-    check_rounding(rounding)
+    if rounding not in ROUND:
+        check_rounding(rounding)
+    check_finite(x, name="x")
     check_bits(bits, least=2 if narrow_range else 1)
     lo = parameter(lo, x, name="lo", of="x")
     hi = parameter(hi, x, name="hi", of="x")
@@ -223,8 +225,14 @@ class Affine(GridQuantizer):
 
     def grid_of(self, v: Float) -> AffineGrid:
         """Give the grid of the running range in the dtype of ``v``."""
-        ends = self.lo.value, self.hi.value
-        return affine_grid(v, *ends, **self.keywords(v, Run(), self.bits))
+        return affine_grid(
+            v,
+            self.lo.value,
+            self.hi.value,
+            bits=self.bits,
+            narrow_range=self.narrow_range,
+            rounding=self.rounding,
+        )
 
     def grid(self) -> Int:
         """List the integer codes of the running range: 0 or 1 .. 2^b - 1."""

@@ -11,10 +11,11 @@ import numpy as np
 
 from refqnn._types import Array, Float, Int
 from refqnn.core import Run
-from refqnn.integer.checks import code_dtype
 from refqnn.ops.checks import FLOATS, check_float, check_gradient
 
 MOST_BITS = 16
+#: the square root of the largest finite number of a dtype
+LARGEST = {np.dtype(f): math.sqrt(np.finfo(f).max) for f in (np.float32, np.float64)}
 
 
 class ResidualCache(NamedTuple):
@@ -40,18 +41,13 @@ def check_finite(v: Array, *, name: str) -> None:
     """
     if getattr(v, "dtype", None) not in FLOATS:
         check_float(**{name: v})
-    bound = largest(v.dtype)
+    bound = LARGEST[v.dtype]
     fine = np.abs(v) <= bound  # False for NaN, too
     if not fine.all():
         worst = v[~fine].flat[0]
         raise ValueError(
             f"{name} must be finite with magnitudes up to {bound:.3g}, got {worst}"
         )
-
-
-def largest(dtype: Any) -> float:
-    """Return the square root of the largest finite number of a dtype."""
-    return math.sqrt(np.finfo(dtype).max)
 
 
 def parameter(p: Any, v: Float, *, name: str, of: str) -> Float:
@@ -68,10 +64,11 @@ def parameter(p: Any, v: Float, *, name: str, of: str) -> Float:
         raise ValueError(
             f"{name} must broadcast to {of}: {name}{p.shape}, {of}{v.shape}"
         )
-    if not np.all(np.abs(p) <= largest(v.dtype)):
-        raise ValueError(
-            f"{name} must be finite and at most {largest(v.dtype):.3g}: {p}"
-        )
+    if v.dtype not in FLOATS:
+        check_float(**{of: v})
+    bound = LARGEST[v.dtype]
+    if not np.all(np.abs(p) <= bound):
+        raise ValueError(f"{name} must be finite and at most {bound:.3g}: {p}")
     return p
 
 
@@ -125,11 +122,6 @@ def group_axes(w: Array, group: str) -> tuple[int, ...]:
     if w.ndim == 0:
         raise ValueError("w must have an axis of filters, got shape ()")
     return tuple(range(1 if group == "filter" else 0, w.ndim))
-
-
-def as_codes(q: Array, grid: Int) -> Int:
-    """Return integer-valued ``q`` in the smallest dtype that holds the whole grid."""
-    return q.astype(code_dtype(int(grid[0]), int(grid[-1])))
 
 
 def codebook(q: Int, scale: Float, zero_point: Int, grid: Int) -> tuple[Int, Float]:
@@ -219,7 +211,7 @@ def propagating(op: Any, op_backward: Any) -> tuple[Any, Any]:
         x: Float, *args: Any, frozen: Propagated | None = None, **options: Any
     ) -> tuple[Float, Propagated]:
         check_float(x=x)
-        nan, bound = np.isnan(x), x.dtype.type(largest(x.dtype))
+        nan, bound = np.isnan(x), x.dtype.type(LARGEST[x.dtype])
         bound = np.nextafter(bound, x.dtype.type(0))  # the cast may have rounded up
         x_finite = np.clip(np.where(nan, 0, x), -bound, bound)
         recorded = None if frozen is None else frozen.cache

@@ -32,12 +32,8 @@ from scipy.special import ndtr
 
 from refqnn._types import Float
 from refqnn.core import Run
-from refqnn.ops.straight_through import (
-    StraightThroughCache,
-    frozen_form,
-    masked_backward,
-    residual,
-)
+from refqnn.ops.checks import check_gradient
+from refqnn.ops.straight_through import StraightThroughCache, frozen_form
 from refqnn.quantizers.checks import (
     check_bits,
     check_finite,
@@ -91,13 +87,13 @@ def fixed_point(
     >>> fixed_point(np.array([-9.0, 0.4, 0.6]), np.array(3.0), bits=3)[0]
     array([-3.,  0.,  1.])
     """
-    check_finite(w, name="w")
     if frozen is not None:
+        check_finite(w, name="w")
         return frozen_form(w, frozen), frozen
     a, s = clip_and_step(w, a, bits)
     y = s * fixed_point_codes(w, a, s)  # (1)
     inside = np.abs(w) <= a if clip_grad else np.ones(w.shape, bool)
-    return y, StraightThroughCache(inside, residual(w, y, inside))
+    return y, StraightThroughCache(inside, y - np.where(inside, w, 0))
 
 
 def fixed_point_backward(dy: Float, cache: StraightThroughCache) -> Float:
@@ -109,14 +105,16 @@ def fixed_point_backward(dy: Float, cache: StraightThroughCache) -> Float:
     >>> fixed_point_backward(np.ones(2), fixed_point(w, a, bits=3, clip_grad=True)[1])
     array([0., 1.])
     """
-    return masked_backward(dy, cache)  # (5)
+    check_gradient(dy, cache.inside.shape)
+    return np.where(cache.inside, dy, 0)  # (5)
 
 
 def clip_and_step(w: Float, a: Float, bits: int) -> tuple[Float, Float]:
     """Return a and s = a / (2^(b-1) - 1) in the dtype of w.
 
-    A step below the smallest normal number is 0.
+    A step below the smallest normal number is 0. Raises ValueError as ``fixed_point``.
     """
+    check_finite(w, name="w")
     check_bits(bits, least=2)
     a = parameter(a, w, name="a", of="w").astype(w.dtype)
     if np.any(a < 0):

@@ -31,10 +31,10 @@ from refqnn.core import Buffer, Run
 from refqnn.moved import other_half
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
+    LARGEST,
     ResidualCache,
     check_bits,
     check_finite,
-    largest,
 )
 from refqnn.quantizers.fixed_point_weights import clip_and_step, fixed_point_codes
 from refqnn.quantizers.module import (
@@ -199,7 +199,7 @@ class HAQLinear(GridQuantizer):
     def set_clip(self, clip: Float | float) -> None:
         """Set the clip; raises ValueError unless it is one positive number."""
         a = np.asarray(clip, np.float64)
-        if a.shape or not 0 < a <= largest(np.float64):
+        if a.shape or not 0 < a <= LARGEST[np.dtype(np.float64)]:
             raise ValueError(f"clip must be one positive number, got {clip}")
         self.clip.value = a
 

@@ -29,8 +29,8 @@ from refqnn._types import Float, Int
 from refqnn.core import Buffer, Param, Run
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
+    LARGEST,
     check_finite,
-    largest,
 )
 from refqnn.quantizers.module import (
     Quantizer,
@@ -127,7 +127,7 @@ def check_centroids(w: Float, centroids: Float) -> Float:
     centroids = np.asarray(centroids).astype(np.float64)
     if centroids.ndim != 1 or not centroids.size:
         raise ValueError(f"centroids must be (K,) with K >= 1, got {centroids.shape}")
-    if not np.all(np.abs(centroids) <= largest(w.dtype)):
+    if not np.all(np.abs(centroids) <= LARGEST[w.dtype]):
         raise ValueError(f"centroids must be finite and bounded, got {centroids}")
     return centroids.astype(w.dtype)
 

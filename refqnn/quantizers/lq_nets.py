@@ -43,7 +43,7 @@ import numpy as np
 from refqnn._types import Bool, Float, Int
 from refqnn.core import Buffer, Run
 from refqnn.ops.checks import check_gradient, check_real
-from refqnn.quantizers.checks import check_finite, largest
+from refqnn.quantizers.checks import LARGEST, check_finite
 from refqnn.quantizers.module import (
     Quantizer,
     unset,
@@ -132,8 +132,8 @@ def check_basis(v: Float, x: Float) -> Float:
             f"v must be (K,) or (O, K), 1 <= K <= {MOST_BASES}, O the filters of x: "
             f"v{v.shape}, x{x.shape}"
         )
-    if not np.all(np.abs(v) <= largest(x.dtype)):
-        raise ValueError(f"v must be finite and at most {largest(x.dtype):.3g}: {v}")
+    if not np.all(np.abs(v) <= LARGEST[x.dtype]):
+        raise ValueError(f"v must be finite and at most {LARGEST[x.dtype]:.3g}: {v}")
     return v.reshape(-1, v.shape[-1])
 
 

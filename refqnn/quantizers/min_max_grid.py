@@ -94,8 +94,8 @@ def min_max(
     >>> min_max(np.array([-1.0, 0.4, 9.0]), -0.5, 2.5, bits=2, true_zero=False)[0]
     array([-0.5,  0.5,  2.5])
     """
-    check_finite(x, name="x")
     if frozen is not None:
+        check_finite(x, name="x")
         return x + frozen.residual, frozen
     grid = min_max_grid(x, lo, hi, bits=bits, true_zero=true_zero)
     q = min_max_codes(x, grid, bits, noise)
@@ -125,6 +125,7 @@ def min_max_grid(
     >>> min_max_grid(np.zeros(1), -1.25, 1.75, bits=2)
     MinMaxGrid(scale=array(1.), zero_point=array(1.), offset=array(0.))
     """
+    check_finite(x, name="x")
     check_bits(bits, least=1, most=MOST_BITS)
     lo = parameter(lo, x, name="lo", of="x")
     hi = parameter(hi, x, name="hi", of="x")
@@ -134,10 +135,10 @@ def min_max_grid(
         lo, hi = np.minimum(lo, 0), np.maximum(hi, 0)
     scale = np.maximum((hi - lo) / (2**bits - 1), SMALLEST_SCALE)  # (S)
     z = np.rint(-lo / scale) + 0.0 if true_zero else np.zeros(scale.shape)  # (Z)
-    offset = np.zeros(scale.shape) if true_zero else lo
-    entries = (scale, z, offset)
+    offset = np.zeros(scale.shape) if true_zero else np.broadcast_to(lo, scale.shape)
+    dtype = x.dtype
     return MinMaxGrid(
-        *(np.broadcast_to(e, scale.shape).astype(x.dtype) for e in entries)
+        np.array(scale, dtype), np.array(z, dtype), np.array(offset, dtype)
     )
 
 
@@ -255,7 +256,7 @@ class MinMax(GridQuantizer):
         noise = None
         if self.stochastic and run.replay is None:
             noise = draw_noise(v.shape, replace(run, training=True))
-        return super().keywords(v, run, bits) | {"noise": noise}
+        return {"bits": bits, "true_zero": self.true_zero, "noise": noise}
 
     def is_known(self) -> bool:
         """Say whether a range is there; weights have their own."""
@@ -263,9 +264,10 @@ class MinMax(GridQuantizer):
 
     def range_of(self, v: Float) -> tuple[Float, Float]:
         """Give the range of the weights, or the running one of activations."""
+        if self.of == "weight":
+            return whole_range(v)
         self.check_known(v)
-        own = self.of == "weight"
-        return whole_range(v) if own else (self.lo.value, self.hi.value)
+        return self.lo.value, self.hi.value
 
     def observe(self, lo: Float | float, hi: Float | float) -> None:
         """Let the range of one batch join the running range."""

@@ -27,9 +27,9 @@ import numpy as np
 import refqnn
 from refqnn._types import Float, Int
 from refqnn.core import Buffer, Param, Run
+from refqnn.integer.checks import code_dtype
 from refqnn.quantizers.checks import (
     MOST_BITS,
-    as_codes,
     boundaries,
     check_bits,
     check_finite,
@@ -54,6 +54,8 @@ class Quantizer:
     unknown: ClassVar[str] = ""
     #: the Buffer that is not 0 once they are
     known_by: ClassVar[str] = "known"
+    #: ``after(v, run)`` moves what the next pass is to use; None: nothing moves
+    after: ClassVar[Callable[..., None] | None] = None
     bits: int
 
     def __post_init__(self) -> None:
@@ -73,14 +75,17 @@ class Quantizer:
         bits = self.bits_of(bits)
         if run.training and run.replay is None and v.size:
             self.begin(v, run, bits)
-        op, op_backward = (twin_of(function, run.backend) for function in self.pair)
-        arguments = self.arguments(v, run, bits)
+        op, op_backward = self.pair
+        if run.backend is not refqnn:
+            op, op_backward = (twin_of(half, run.backend) for half in self.pair)
         options = self.keywords(v, run, bits)
+        arguments = self.arguments(v, run, bits)
         if run.tape is None and run.replay is None:
             y, cache = op(v, *arguments, **options)
         else:
             y, cache = run.straight_through(op, v, *arguments, **options)
-        self.after(v, run)
+        if self.after is not None:
+            self.after(v, run)
         if run.observe is not None:
             run.observe(self, v, y)
         return y, (op_backward, cache)
@@ -99,7 +104,8 @@ class Quantizer:
     def bits_of(self, bits: int | None) -> int:
         """Choose the bits of a call, or the module's; raise outside the method's."""
         bits = self.bits if bits is None else bits
-        check_bits(bits, least=self.fewest_bits, most=self.most_bits)
+        if type(bits) is not int or not self.fewest_bits <= bits <= self.most_bits:
+            check_bits(bits, least=self.fewest_bits, most=self.most_bits)
         return bits
 
     def begin(self, v: Float, run: Run, bits: int) -> None:
@@ -112,15 +118,15 @@ class Quantizer:
 
     def keywords(self, v: Float, run: Run, bits: int) -> dict[str, Any]:
         """Give the keyword arguments of the pair."""
-        given = {name: value_of(getattr(self, name, bits)) for name in self.options}
-        return given | {"bits": bits} if "bits" in given else given
+        given = {}
+        for name in self.options:
+            option = bits if name == "bits" else getattr(self, name)
+            given[name] = option.value if isinstance(option, Buffer) else option
+        return given
 
     def param_gradient(self, name: str, grad: Float) -> Float:
         """Give what is added to the gradient of the parameter ``name``."""
         return grad
-
-    def after(self, v: Float, run: Run) -> None:
-        """Move what the next pass is to use."""
 
     def is_known(self) -> bool:
         """Say whether the first values are there, where the method has any."""
@@ -162,11 +168,12 @@ class GridQuantizer(Quantizer):
 
     def quantize_on_grid(self, v: Float) -> tuple[Int, Float, Int, Int]:
         """Give codes, scale and zero-point as ``quantize``, and the codes there are."""
-        check_finite(v, name="v")
         self.check_known(v)
+        check_finite(v, name="v")
         q, scale, zero_point, grid = self.codes_on_grid(v)
         zero = np.broadcast_to(np.asarray(zero_point, np.int32), scale.shape).copy()
-        return as_codes(q, grid), scale, zero, grid
+        dtype = code_dtype(int(grid[0]), int(grid[-1]))
+        return q.astype(dtype), scale, zero, grid
 
     def codes_on_grid(self, v: Float) -> tuple[Float, Float, Float | int, Int]:
         """Give ``codes_and_scale`` and ``grid``; one look at what both depend on."""
@@ -266,11 +273,6 @@ def check_channels(channels: int | None) -> tuple[int, ...]:
     if channels < 1:
         raise ValueError(f"channels must be at least 1, got {channels}")
     return (int(channels),)
-
-
-def value_of(option: Any) -> Any:
-    """Unwrap a Buffer."""
-    return option.value if isinstance(option, Buffer) else option
 
 
 def zero() -> Buffer:

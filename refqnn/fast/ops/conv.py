@@ -56,17 +56,17 @@ def conv2d(
     bias = np.zeros(w.shape[0], x.dtype) if b is None else b.astype(x.dtype)
     rows, cols = forward_axis(h, ho, 0, at), forward_axis(width, wo, 1, at)
     correlate(x, w, bias, y, rows, cols, groups=groups)
-    return y, Conv2dCache(x, w, b is not None, at, groups)
+    return y, Conv2dCache(x, w, b is not None, at, groups, (ho, wo))
 
 
 def conv2d_backward(
     dy: Float, cache: Conv2dCache, *, toward_x: Float | None = None
 ) -> Conv2dGrads:
     """See ``refqnn.ops.conv2d_backward``."""
-    x, w, has_bias, at, groups = cache
+    x, w, has_bias, at, groups, size = cache
     toward_x = dy if toward_x is None else toward_x
     for g in (dy, toward_x):
-        check_gradient(g, (x.shape[0], w.shape[0], *output_size(x.shape[2:], at)))
+        check_gradient(g, (x.shape[0], w.shape[0], *size))
     return Conv2dGrads(
         conv2d_input_grad(toward_x, w, x.shape, at, groups),
         conv2d_weight_grad(dy, x, at, groups),

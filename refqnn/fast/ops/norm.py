@@ -12,11 +12,12 @@ from numba import prange
 
 from refqnn._types import Float
 from refqnn.fast.compiler import njit
-from refqnn.ops.checks import check_gradient, check_norm
+from refqnn.ops.checks import check_gradient
 from refqnn.ops.norm import (
     BatchNormCache,
     BatchNormGrads,
     BatchNormInferenceGrads,
+    check_norm,
     check_variance,
 )
 

@@ -12,7 +12,7 @@ from refqnn.fast.compiler import njit
 from refqnn.ops.checks import check_float, check_gradient
 from refqnn.quantizers import affine as definition
 from refqnn.quantizers.affine_grid import AffineCache, affine_grid
-from refqnn.quantizers.checks import check_finite, largest
+from refqnn.quantizers.checks import LARGEST, check_finite
 
 BLOCK = 1 << 14
 
@@ -28,7 +28,9 @@ def affine(
     frozen: AffineCache | None = None,
 ) -> tuple[Float, AffineCache]:
     """See ``refqnn.quantizers.affine``."""
-    if frozen is not None or np.size(lo) * np.size(hi) != 1 or rounding != "half_even":
+    one_range = np.size(lo) * np.size(hi) == 1
+    fits = max(np.ndim(lo), np.ndim(hi)) <= np.ndim(x)
+    if frozen is not None or not (one_range and fits) or rounding != "half_even":
         return definition(
             x,
             lo,
@@ -39,8 +41,9 @@ def affine(
             frozen=frozen,
         )
     check_float(x=x)
-    grid = affine_grid(x, lo, hi, bits=bits, narrow_range=narrow_range)
-    at = (*grid.ends(), grid.scale, grid.zero_point, largest(x.dtype))
+    empty = np.zeros((0,) * x.ndim, x.dtype)  # the kernel checks the values
+    grid = affine_grid(empty, lo, hi, bits=bits, narrow_range=narrow_range)
+    at = (*grid.ends(), grid.scale, grid.zero_point, LARGEST[x.dtype])
     flat = np.ascontiguousarray(x).reshape(-1)
     y, inside = np.empty_like(flat), np.empty(flat.shape, np.bool_)
     if not _affine(
@@ -108,7 +111,7 @@ def batch_range(x: Float) -> tuple[Float, Float]:
     bits = np.ascontiguousarray(x).reshape(-1).view(f"i{x.itemsize}")
     sign = bits.dtype.type(np.iinfo(bits.dtype).min)
     below, above = _extremes(bits, sign).view(x.dtype)
-    if not (below <= largest(x.dtype) and above <= largest(x.dtype)):
+    if not (below <= LARGEST[x.dtype] and above <= LARGEST[x.dtype]):
         check_finite(x, name="x")
     return np.asarray(0 - below), np.asarray(above)
 

@@ -48,7 +48,8 @@ class FractionalConv:
         y, cache = run.backend.ops.conv2d(
             x, w, stride=self.stride, padding=self.padding
         )
-        run.see(Executed(self, bits), x, y)
+        if run.observe is not None:
+            run.observe(Executed(self, bits), x, y)
         return y, (run.backend, cache, c_x, c_w)
 
     def backward(self, dy: Float, cache: Any) -> Float:

@@ -20,7 +20,6 @@ import numpy as np
 from refqnn._types import Array, Float
 from refqnn.core import Param, Run
 from refqnn.nn import GlobalAvgPool2d, ImageInput, ReLU, uniform_fan_in
-from refqnn.nn.layers import backward_or_same, forward_or_same
 from refqnn.papers.quantnas.scales import (
     Oracle,
     Relative,
@@ -136,7 +135,7 @@ class Supernet:
         h, c2 = ReLU().forward(h, run)
         h, c3 = quantize_activations(f"{name}.quant1", h, bits, at)
         h, c4 = self.convs[second].forward(second, h, at)
-        s, c5 = forward_or_same(skip, x, run)
+        s, c5 = (x, None) if skip is None else skip.forward(x, run)
         h, c6 = ReLU().forward(h + s, run)
         y, c7 = quantize_activations(f"{name}.quant2", h, bits, at)
         return y, (skip, c1, c2, c3, c4, c5, c6, c7)
@@ -146,7 +145,7 @@ class Supernet:
         skip, c1, c2, c3, c4, c5, c6, c7 = cache
         dh = fake_quantize_backward(dy, c7)
         dsum = ReLU().backward(dh, c6)
-        dskip = backward_or_same(skip, dsum, c5)
+        dskip = dsum if skip is None else skip.backward(dsum, c5)
         dh = self.convs[f"{name}.conv2"].backward(dsum, c4)
         dh = fake_quantize_backward(dh, c3)
         dh = ReLU().backward(dh, c2)

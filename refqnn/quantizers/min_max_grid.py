@@ -165,7 +165,10 @@ def whole_range(x: Float) -> tuple[Float, Float]:
     >>> whole_range(np.array([[1.0, 3.0], [-2.0, 5.0]]))
     (array(-2.), array(5.))
     """
-    return sample_range(x.reshape(1, -1))
+    check_finite(x, name="x")
+    if not x.size:
+        return np.zeros(()), np.zeros(())
+    return np.asarray(x.min(), float), np.asarray(x.max(), float)
 
 
 def sample_range(x: Float) -> tuple[Float, Float]:
@@ -266,7 +269,8 @@ class MinMax(GridQuantizer):
         """Give the range of the weights, or the running one of activations."""
         if self.of == "weight":
             return whole_range(v)
-        self.check_known(v)
+        if v.size and not self.known.value:
+            raise ValueError(self.unknown)
         return self.lo.value, self.hi.value
 
     def observe(self, lo: Float | float, hi: Float | float) -> None:

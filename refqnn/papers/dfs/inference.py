@@ -94,9 +94,11 @@ def execute(
         block = network.blocks[i]
         if p is None:
             return block.forward(x, counted, network.first_bits)
-        decisions = p.argmax(1) if choose is None else choose(i - 1, p)
-        check_decisions(decisions, len(network.options))
-        every = np.broadcast_to(decisions, len(x))
+        every = p.argmax(1)
+        if choose is not None:
+            decisions = choose(i - 1, p)
+            check_decisions(decisions, len(network.options))
+            every = np.broadcast_to(decisions, len(x))
         return run_groups(
             block, x, every, network.options, counted, integers=integers
         ), every
@@ -106,7 +108,7 @@ def execute(
         return logits, np.stack(cache.blocks, axis=1)
 
     parts = in_batches(route, images, batch=batch)
-    logits, decisions = (np.concatenate(both) for both in zip(*parts, strict=True))
+    logits, decisions = map(np.concatenate, zip(*parts, strict=True))
     return Executions(logits, decisions, ledger)
 
 

@@ -1,4 +1,4 @@
-"""What every layer is made of: parameters, buffers, the settings of a pass, modules.
+"""Parameters, buffers, the settings of a pass and modules, which layers are made of.
 
 A module is a final dataclass with ``forward(x, run) -> (y, cache)`` and
 ``backward(dy, cache) -> dx``. Backward *adds* into ``Param.grad``. Whatever a backward

@@ -58,7 +58,7 @@ def pytest_runtest_makereport(item: Any, call: Any) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how much was checked: a green run of nothing is seen."""
+    """Print how many outputs were compared: none at all would be green, too."""
     reports = [r for each in terminalreporter.stats.values() for r in each]
     counts = [
         value

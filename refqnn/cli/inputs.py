@@ -1,4 +1,4 @@
-"""What commands read: networks, images, outputs of other implementations."""
+"""Read the inputs of commands: networks, images, outputs of other implementations."""
 
 import sys
 from pathlib import Path

@@ -142,7 +142,7 @@ def is_words(path: str) -> bool:
 
 
 def width_of(options: argparse.Namespace, kind: dict[str, Any]) -> dict[str, Any]:
-    """Return width, signedness and kind of the words: as asked, else as they should be.
+    """Return width, signedness and kind of words: as given, else those of ``words``.
 
     >>> options = argparse.Namespace(width=16, signed=None)
     >>> width_of(options, {"width": 8, "signed": True, "float": False})

@@ -46,7 +46,7 @@ class Options(NamedTuple):
 
 
 class Branch(NamedTuple):
-    """What one branch of a stage adds before the rounding."""
+    """Accumulators of one branch of a stage, their shape, and the grid they read."""
 
     sum: Any  # Sum or Shortcut
     shape: Shape

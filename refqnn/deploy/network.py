@@ -37,7 +37,7 @@ class IntegerNetwork:
 
     @property
     def logit_scale(self) -> float:
-        """What one logit code is worth: logits = logit_scale * codes."""
+        """logits = logit_scale * codes"""
         return self.steps[-1].grid.scale
 
     def forward(self, images: Array, backend: Any = refqnn) -> Int:

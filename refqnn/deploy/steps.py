@@ -78,7 +78,7 @@ class Sum:
 @final
 @dataclass(frozen=True, eq=False)
 class Shortcut:
-    """What passes a block by: codes minus their zero-point, option A of ResNets.
+    """codes - zero_point, every stride-th pixel, zeros for new channels: option A.
 
     Every ``stride``-th pixel, channels of zeros around. The identity has stride 1.
     """

@@ -18,7 +18,7 @@ class PatientCache(FunctionCache):
     """A cache that leaves out what cannot be read or written."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return compiled code for a signature; None where there is none to read."""
+        """Load compiled code for a signature; None where no readable copy is kept."""
         with suppress(OSError, EOFError):
             return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
         return None

@@ -93,7 +93,7 @@ def parse_json(text: str | bytes, name: str) -> Any:
 
 
 def decode(value: Any, kind: type[T], name: str) -> T:
-    """Convert what JSON holds to declared types: a msgspec.Struct, ``dict[str, int]``.
+    """Convert a value of JSON to a declared type: a msgspec.Struct, ``dict[str, int]``.
 
     >>> decode({"a": 1}, dict[str, int], "a.json")
     {'a': 1}

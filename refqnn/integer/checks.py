@@ -1,4 +1,4 @@
-"""What every integer operation checks before it computes."""
+"""Checks of operands that every integer operation makes before it computes."""
 
 from typing import Any
 

@@ -38,7 +38,7 @@ from refqnn.integer.rounding import round_half_away, shift_right, shift_right_pr
 
 
 class Requantization(NamedTuple):
-    """What a form computes, where it is met, and the inputs that give it away."""
+    """The equation of a form, its users, and the inputs that reveal it."""
 
     formula: str
     users: str
@@ -240,7 +240,7 @@ def scale_by(acc: Int, multiplier: Int, shift: Int, rounding: str) -> Float:
 
 
 def nearest_int(scaled: Float) -> Int:
-    """Return rint of what stays within int64; beyond 2^62 every code saturates."""
+    """rint(v) as int64, |v| limited to 2^62, beyond which every code saturates"""
     return np.clip(np.rint(scaled), -(2.0**62), 2.0**62).astype(np.int64)
 
 

@@ -17,7 +17,7 @@ from refqnn._types import Array, Bool, Float, Int
 
 
 class Rounding(NamedTuple):
-    """What a rounding is, where it is met, and what gives it away."""
+    """The equation of a rounding, its users, and an input that reveals it."""
 
     formula: str
     users: str

@@ -35,7 +35,7 @@ Options = ParamSpec("Options")
 
 
 class Choices(NamedTuple):
-    """What every layer of a network is made with."""
+    """Method, bits, dtype and generator by which all layers of a network are made."""
 
     rng: np.random.Generator | None
     dtype: Any

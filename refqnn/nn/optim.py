@@ -135,7 +135,7 @@ def adam_step(
 
 
 class Optimiser(Protocol):
-    """What a training steps with; ``velocity`` is what its checkpoint keeps."""
+    """One step of all parameters; ``velocity`` is kept in checkpoints."""
 
     velocity: dict[str, Float]
 

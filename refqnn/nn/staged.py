@@ -118,7 +118,7 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def start_from(source: Any, network: Any, name: str) -> None:
-    """Carry over what ``source`` has; raise where that is nothing."""
+    """Carry over the values of ``source``; raise where no name agrees."""
     if source is None:
         return
     left = carry_over(source, network)

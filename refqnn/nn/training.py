@@ -132,7 +132,7 @@ def cross_entropy(
 
 
 class Record(msgspec.Struct):
-    """What every line of a file of metrics holds, beside the metrics."""
+    """The field that every line of a file of metrics must hold: the steps taken."""
 
     steps: int
 

@@ -1,4 +1,4 @@
-"""What every pair checks: floating dtypes, and gradients of the shape of the output."""
+"""Checks of every pair: floating dtypes, and gradients of the shape of the output."""
 
 from typing import Any
 

@@ -117,7 +117,7 @@ def progressive(
 
 
 class Pruned(NamedTuple):
-    """How much of what one layer reads and multiplies by is exactly zero."""
+    """Shares of exact zeros among the weights and the inputs of one layer."""
 
     name: str
     kind: str  # "conv" or "linear"

@@ -65,7 +65,7 @@ class DoReFaWeightCache(NamedTuple):
     max_grad: bool
 
     def ratio(self, w: Float) -> Float:
-        """t / M of other weights, the set A held; with M itself held if it is so."""
+        """t / M of other weights, with A held; without ``max_grad`` M is held, too"""
         t = np.tanh(w.astype(np.float64))
         M = np.sum(self.at_max * t) if self.max_grad else self.M
         return t / M if self.M else np.zeros_like(t)

@@ -319,7 +319,7 @@ class MinMax(GridQuantizer):
 @final
 @dataclass(eq=False)
 class MinMaxGradient(GradientQuantizer):
-    """Stochastic rounding of what flows back; the values themselves pass unchanged."""
+    """Round the gradient stochastically on its grid; values pass unchanged."""
 
     bits: int = 8
 

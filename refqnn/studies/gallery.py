@@ -211,7 +211,7 @@ def page(name: str, bits: int, layer: Layer, summary: str) -> plots.GalleryPage:
 
 
 def bits_text(name: str, bits: int) -> str:
-    """Return the number with what a method counts; ABC-Net does not count bits.
+    """Write a number of bits, or of the bases that ABC-Net counts instead.
 
     >>> bits_text("qil", 1), bits_text("abc", 4)
     ('1 bit', '4 bases')

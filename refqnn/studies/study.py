@@ -136,7 +136,7 @@ class Study:
         return self.settings(**values)
 
     def known(self) -> str:
-        """Return the settings with their defaults in one line."""
+        """Write the settings with their defaults in one line."""
         fields = dataclasses.fields(self.settings)
         return ", ".join(f"{f.name}={text_of(f.default)}" for f in fields) or "none"
 

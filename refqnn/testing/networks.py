@@ -27,7 +27,7 @@ NOISE = 1e-9
 
 
 class NetworkReport(NamedTuple):
-    """What was compared; a network that breaks a law raises instead."""
+    """Errors and counts of a network that obeys its laws; a broken law raises."""
 
     #: largest relative error of a parameter's slope
     gradient_error: float

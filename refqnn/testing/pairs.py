@@ -190,7 +190,7 @@ def check_dtype(
 
 
 def check_batch_independence(pair: Pair, args: Arguments, options: Options) -> None:
-    """What an image gives does not depend on the other images."""
+    """Raise AssertionError where an image's output depends on the other images."""
     y, _ = pair.forward(*args, **options)
     for n in range(args[pair.batch[0]].shape[0]):
         alone = tuple(

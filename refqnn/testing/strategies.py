@@ -47,7 +47,7 @@ def weights(*, shape: Any = None, dtype: Any = np.float64) -> Any:
 
 
 def activations(*, shape: Any = None, dtype: Any = np.float64) -> Any:
-    """Draw what a ReLU gives: numbers of at least 0, many of them 0."""
+    """Draw outputs of a ReLU: numbers of at least 0, many of them 0."""
     return weights(shape=shape, dtype=dtype).map(lambda x: np.maximum(x, 0))
 
 

@@ -34,7 +34,7 @@ def heavy_tailed(seed: int, dtype: Any = np.float32) -> Float:
 
 @dataclass
 class Quantizer:
-    """What the laws ask: ``apply``, ``groups`` and ``codebooks``."""
+    """A quantizer as the laws use it: ``apply``, ``groups`` and ``codebooks``."""
 
     name: str
     call: Callable[[Float, float], Float]

@@ -107,7 +107,7 @@ def record(
 
 
 def output_and_cache(result: Any) -> tuple[Any, Any]:
-    """Split what a forward gives; AssertionError unless it is (y, cache)."""
+    """Split the result of a forward; AssertionError unless it is (y, cache)."""
     if not isinstance(result, tuple) or len(result) != 2:
         raise AssertionError(
             f"forward must give (y, cache), gives {type(result).__name__}"

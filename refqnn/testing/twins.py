@@ -85,7 +85,7 @@ def draw_array(rng: np.random.Generator) -> tuple[Any, dict[str, Any]]:
 
 
 def is_cache(value: Any) -> bool:
-    """Whether a value is what a forward hands to its backward."""
+    """Say whether a value is a cache: a NamedTuple of arrays and options."""
     return isinstance(value, tuple) and type(value).__name__.endswith("Cache")
 
 

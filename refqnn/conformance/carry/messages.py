@@ -57,7 +57,7 @@ def receive(
 
 
 def exactly(link: socket.socket, length: int, deadline: float) -> bytes:
-    """Receive so many bytes."""
+    """Receive ``length`` bytes; raise Late at the deadline, EOFError at the end."""
     parts = bytearray()
     while len(parts) < length:
         wait(link, deadline)

@@ -36,7 +36,7 @@ def pairs_met(seen: Bool, names: list[str]) -> Bool:
 
 
 def greedy(wanted: Bool, times: Int) -> list[int]:
-    """Return rows that together have every column so often, or as often as all do.
+    """Choose rows until column j is met ``times[j]`` times, or by all that meet it.
 
     wanted: (rows, columns), times: (columns,)
 

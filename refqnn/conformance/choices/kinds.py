@@ -93,7 +93,7 @@ def equals_size(n: int) -> Callable[[Array], Any]:
 
 
 def ranges(most: int) -> dict[str, tuple[int, int]]:
-    """Return the ranges of at most so many bits."""
+    """Name the usual ranges (q_min, q_max) of at most ``most`` bits."""
     return {n: r for n, r in RANGES.items() if r[1] - r[0] < 2**most}
 
 

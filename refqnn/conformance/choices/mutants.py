@@ -249,7 +249,7 @@ MASKS: dict[str, Change] = {
 
 
 def mask_gradient(where: Change, to: str, call: Inputs, outputs: Outputs) -> Outputs:
-    """Return dx replaced by dy or by 0 where x is somewhere."""
+    """Replace dx by dy or by 0 where the condition ``where`` holds for x."""
     other = call["dy"] if to == "dy" else np.zeros_like(call["dy"])
     return outputs | {"dx": np.where(where(call["x"]), other, outputs["dx"])}
 

@@ -1,4 +1,4 @@
-"""What a function returned, by name of output, and the comparison of several calls."""
+"""The outputs of a function by name, and the comparison of several calls."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

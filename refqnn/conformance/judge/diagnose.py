@@ -196,7 +196,7 @@ class Diagnosis:
         ]
 
     def table(self) -> list[str]:
-        """Return the explanations, what agrees and what contradicts."""
+        """List the explanations with the share of outputs that agree and contradict."""
         rows = [
             (
                 deviations_text(each.variants[0], self.declared),

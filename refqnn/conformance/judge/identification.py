@@ -12,7 +12,7 @@ from refqnn.conformance.choices.semantics import Semantics, deviations_text, of
 @final
 @dataclass(frozen=True)
 class Identification:
-    """What a function may be after the questions that decide and that confirm."""
+    """The verdict on a function: variants that fit, answers that are certain or not."""
 
     family: str
     #: every variant that agrees with all answers, one class that no input separates

@@ -195,7 +195,7 @@ def nearest_variant(
 
 
 def two_rules(none: Identification, single: Choices, vector: Choices) -> Identification:
-    """Return the verdict on a function of two rules: certain is what both share."""
+    """Return the verdict on two rules: answers that both share are certain."""
     return replace(
         none,
         complaint="one element and a vector follow different rules",
@@ -210,7 +210,7 @@ def conclude(
     asked: Sequence[int],
     complaint: str = "",
 ) -> Identification:
-    """Say what is certain among the variants left and what is not."""
+    """Sort the answers of variants that are left into certain and undetermined ones."""
     given = {
         axis: tuple(dict.fromkeys(v[axis] for v in left)) for axis in known.family.axes
     }

@@ -50,7 +50,7 @@ SHORT = 12
 
 @dataclass(eq=False)
 class Judge:
-    """What a check knows: the subject, the profile, and what was compared so far."""
+    """The state of the checks: subject, profile, and the outputs compared so far."""
 
     subject: Subject
     profile: str
@@ -67,7 +67,7 @@ class Judge:
 
     @property
     def declared(self) -> dict[str, str]:
-        """What the profile says about the family."""
+        """The answers of the profile to the questions of the family."""
         return self.family.choices(profile_of(self.profile).semantics(self.family.name))
 
     def compare(self, calls: Iterable[Inputs]) -> tuple[int, str]:
@@ -145,13 +145,13 @@ class Judge:
             message += "\n" + self.shrunk_call(calls)
         return max(diagnosis.comparison.total, 1), message
 
-    def asked(self, call: Inputs) -> Outputs:
+    def ask(self, call: Inputs) -> Outputs:
         """Call the function; return its outputs by name."""
         return self.subject.ask(call)
 
     def agrees(self, call: Inputs, want: Outputs) -> bool:
         """Return whether the function answers as wanted."""
-        got = self.asked(call)
+        got = self.ask(call)
         return all(
             got[k].shape == w.shape and bool(self.family.agree(got[k], w).all())
             for k, w in want.items()
@@ -172,7 +172,7 @@ class Judge:
         if failing is None:
             return "shrunk    asked again, it does not fail: answers change"
         small = shrink(self.family, failing, self.fails)
-        got = {k: v.tolist() for k, v in self.asked(small).items()}
+        got = {k: v.tolist() for k, v in self.ask(small).items()}
         call = (
             whole_call(self.family, self.declared, small) or f"{numbers(small)} numbers"
         )
@@ -225,7 +225,7 @@ def invalid(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:  # noqa:
     asked = [call for call in calls if call is not None][:INVALID]
     for call in asked:
         try:
-            got = judge.asked(call)
+            got = judge.ask(call)
         except Broken:
             raise
         except Exception:  # noqa: BLE001 - any error is the right answer
@@ -260,7 +260,7 @@ def properties(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:  # no
 
 @dataclass
 class Search:
-    """What the examples of Hypothesis came to, the last failing one the smallest."""
+    """The results of Hypothesis' examples; the last one that fails is the smallest."""
 
     judge: Judge
     compared: int = 0
@@ -311,7 +311,7 @@ def repeat_call(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:
     call = one_call(judge, rng, ELEMENTS)
     if call is None:
         return -1, ""
-    first, second = (judge.asked(call) for _ in range(2))
+    first, second = (judge.ask(call) for _ in range(2))
     total = sum(a.size for a in first.values())
     same = all(first[k].tobytes() == second[k].tobytes() for k in first)
     return total, "" if same else "two calls with the same inputs differ"
@@ -324,9 +324,9 @@ def elementwise(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:
     if call is None or not np.shape(call[name]):
         return -1, ""
     shape = np.shape(call[name])
-    whole = judge.asked(call)
+    whole = judge.ask(call)
     cuts = [0, 1, shape[0] // 2, shape[0]]
-    pieces = [judge.asked(piece(call, shape, slice(a, b))) for a, b in pairwise(cuts)]
+    pieces = [judge.ask(piece(call, shape, slice(a, b))) for a, b in pairwise(cuts)]
     outputs = [k for k, v in whole.items() if v.shape == shape]
     same = all(
         judge.family.agree(np.concatenate([p[k] for p in pieces]), whole[k]).all()
@@ -339,7 +339,7 @@ def elementwise(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:
 
 
 def piece(call: Inputs, shape: tuple[int, ...], rows: slice) -> Inputs:
-    """Return some rows of every array of a shape, and of what lies along axis 0."""
+    """Cut rows out of every argument that has ``shape`` or lies along its axis 0."""
     return {
         name: value[rows]
         if np.ndim(value) == len(shape) and np.shape(value)[0] == shape[0] > 1

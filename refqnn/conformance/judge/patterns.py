@@ -1,4 +1,4 @@
-"""What a difference looks like when no documented choice explains it.
+"""Patterns of a difference that no documented choice explains.
 
 Each test reads two arrays and answers with a line, or with "": a pattern, and after an
 arrow the mistake that leaves it.

@@ -58,7 +58,7 @@ class Every2nd(NamedTuple):
 
     dense: Array
 
-    def laid(self) -> Array:
+    def spaced(self) -> Array:
         """Return the array in that layout."""
         *outer, n = self.dense.shape
         memory = np.zeros((*outer, 2 * n), self.dense.dtype)
@@ -80,7 +80,7 @@ class Careful:
 
     def __call__(self, *inputs: Any) -> Any:
         """Return the outputs as arrays; raise Broken where an argument was changed."""
-        given = [v.laid() if isinstance(v, Every2nd) else v for v in inputs]
+        given = [v.spaced() if isinstance(v, Every2nd) else v for v in inputs]
         before = [np.array(v) if isinstance(v, np.ndarray) else None for v in given]
         split = len(self.positional)
         named = dict(zip(self.keywords, given[split:], strict=True))
@@ -164,7 +164,7 @@ class Subject:
         return self.note(call, f"refused: {self.refuses[kind]}")
 
     def note(self, call: Inputs, why: str) -> Inputs | None:
-        """Note that a call is left out; return None, which is what is asked instead."""
+        """Note why a call is left out; return None in place of the call."""
         self.left_out.append((call, why))
         return None
 
@@ -248,7 +248,7 @@ def subject_of(
     in_process: bool = False,
     seconds: float = 10.0,
 ) -> Iterator[Subject]:
-    """Yield a function as the subject of a family, in a child process as asked.
+    """Yield a function as the subject of a family, in a child process if asked.
 
     With ``backward``, the function leaves out the gradient and returns the first
     output; ``backward(dy, *inputs)`` returns the others.

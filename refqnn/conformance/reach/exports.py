@@ -43,7 +43,7 @@ def csv(pack: Pack) -> bytes:
 
 
 def safetensors(pack: Pack) -> bytes:
-    """Return the arrays in the format of the safetensors package, if it is there."""
+    """Return the arrays in the safetensors format; raise without its package."""
     try:
         from safetensors.numpy import save  # noqa: PLC0415
     except ImportError as error:

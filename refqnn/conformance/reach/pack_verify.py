@@ -106,7 +106,7 @@ def diagnose_pack(pack: Pack, outputs: Mapping[str, Array]) -> Diagnosis | None:
 
 
 def fits(case: Case, outputs: Mapping[str, Array]) -> bool:
-    """Return whether every output of a case is there, in its shape, of numbers."""
+    """Say whether every output of a case is given in its shape and holds numbers."""
     return all(
         f"{case.name}/{name}" in outputs
         and not unlike(outputs[f"{case.name}/{name}"], want)

@@ -35,7 +35,7 @@ UnreadableError = Unreadable
 
 
 class Known(msgspec.Struct):
-    """What a record of a manifest may hold, of the fields that something reads."""
+    """The fields of a record that something reads, with their types."""
 
     layer: str = ""
     kind: str = ""

@@ -1,4 +1,4 @@
-"""What a file may say about the steps of an integer network: kinds, sizes, ranges.
+"""Kinds, sizes and ranges of the fields of steps, checked before a file is used.
 
 A file with a right digest may still come from a program that is wrong: each field has
 the kind that its class declares, arrays have the dtype and the size that the arithmetic
@@ -172,7 +172,7 @@ def check_operation(
 
 
 def source_of(name: str, source: str, earlier: Mapping[str, Step]) -> Step:
-    """Return the step that is read; raise where there is none before."""
+    """Return the earlier step of this name; raise where no step before has it."""
     if source not in earlier:
         raise ValueError(f"{name} reads {source!r}, which no step before it is")
     return earlier[source]

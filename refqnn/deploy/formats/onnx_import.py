@@ -104,7 +104,7 @@ from_onnx = import_onnx
 
 
 def read_operator(reader: Reader, proto: Any) -> None:
-    """Add what one operator makes of the tensors known so far."""
+    """Add the tensors that one operator computes from those known so far."""
     try:
         node = read_node(proto)
         handler_of(reader, proto, node)(reader, node)

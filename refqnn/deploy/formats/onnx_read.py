@@ -96,7 +96,7 @@ class Term(NamedTuple):
 @final
 @dataclass
 class Reader:
-    """What is known so far, by the names of tensors."""
+    """The tensors known so far by name: constants, codes and expressions of codes."""
 
     constants: dict[str, Array]
     uses: Mapping[str, int]

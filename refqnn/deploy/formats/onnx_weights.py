@@ -25,7 +25,7 @@ ROUNDING = "float32_half_even"
 
 
 class Weights(NamedTuple):
-    """What a layer multiplies with: codes (O, ...), their scales, and the bias."""
+    """The weights of a layer: codes (O, ...), their scales, and the bias."""
 
     q: Array
     scale: Array

@@ -22,7 +22,7 @@ from refqnn.quantizers import MinMax
 
 
 class Executed(NamedTuple):
-    """What an observer sees of a convolution that ran: the module and its bits."""
+    """A convolution that ran, and its bits, as an observer sees it."""
 
     conv: "FractionalConv"
     bits: int
@@ -118,7 +118,7 @@ class FractionalBlock:
 
 
 class BlockOptions(NamedTuple):
-    """What every block of a network is made with."""
+    """The generator, dtype and grid that all blocks of a network are made with."""
 
     rng: np.random.Generator
     dtype: Any

@@ -31,7 +31,7 @@ GateMode = Literal["straight_through", "soft"]
 
 
 class MaskCache(NamedTuple):
-    """What freezes the decision: m - p."""
+    """m - p, which ``frozen`` holds while p varies: the residual of the mask."""
 
     residual: Float
 

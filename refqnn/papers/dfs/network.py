@@ -52,7 +52,7 @@ Take = Callable[[int, Float, Float | None, Any], tuple[Float, Any]]
 
 
 class Pass(NamedTuple):
-    """What a forward pass leaves for the backward pass, and for accounting."""
+    """The caches of one forward pass, from which masks and probabilities are read."""
 
     front: list[Any]
     first: Any

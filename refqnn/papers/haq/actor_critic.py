@@ -152,7 +152,7 @@ def critic_backward(p: Critic, dq: Float, cache: CriticCache) -> tuple[Critic, F
 
 
 class Moments(NamedTuple):
-    """What Adam remembers: means of gradients and of their squares; steps taken."""
+    """Adam's means of gradients and of their squares, and the number of steps taken."""
 
     mv: tuple[Float, ...]  # (2, ...) for every array
     t: int

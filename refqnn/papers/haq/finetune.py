@@ -1,4 +1,4 @@
-r"""What a policy is worth: weights shared by k-means, fine-tuned, then judged.
+r"""The reward of a policy: weights shared by k-means, fine-tuned, then judged.
 
     paper                                       code              where
     k-means, 2^b centroids a layer              codes             share_weights

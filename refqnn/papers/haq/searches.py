@@ -44,7 +44,7 @@ def search(
     checkpoint: str | Path | None = None,
     progress: bool | None = None,
 ) -> Trace:
-    """Let the agent choose bits, layer after layer, for so many episodes.
+    """Let the agent choose bits, layer after layer, for ``episodes`` episodes.
 
     After every episode of the agent's own, ``settings.updates`` steps are taken for
     each of its transitions, as they are added. ``checkpoint`` is written after every

@@ -28,7 +28,7 @@ from refqnn.nn import Conv2d, Training
 
 
 class Variation(NamedTuple):
-    """What figure 4 shows of one layer: averages over its filters."""
+    """Averages over the filters of one layer, for one bar of figure 4."""
 
     d: int  # C_in K_w K_h
     steps: int

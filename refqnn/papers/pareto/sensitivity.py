@@ -1,4 +1,4 @@
-"""What quantizing costs and growing brings: tables 1 and 2.
+"""Accuracy lost by quantizing and gained by growing: tables 1 and 2.
 
 Chin, Chuang, Chandra, Marculescu. arXiv:2008.09916, sections 5.2 and 5.3.
 

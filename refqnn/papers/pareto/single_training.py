@@ -168,7 +168,7 @@ def depthwise_names(network: Sequential) -> tuple[str, ...]:
 
 
 def with_policy(network: Sequential, policy: Mapping[str, int]) -> Sequential:
-    """Give every layer that ``policy`` names weights of so many bits; return it.
+    """Quantize the layers that ``policy`` names to its bits; return the network.
 
     >>> network = build({"network": "separable", "weight_bits": 8})
     >>> with_policy(network, {"pointwise1": 2}).layers["pointwise1"].weight_quant.bits

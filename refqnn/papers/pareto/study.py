@@ -64,7 +64,7 @@ class SizesSettings:
     widths: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
 
     def __post_init__(self) -> None:
-        """Raise ValueError for unknown networks and for widths of nothing."""
+        """Raise ValueError for unknown networks and for widths that are not above 0."""
         check_settings(self, networks=ALIGNED, widths=0.02)
 
 

@@ -63,7 +63,7 @@ def train_supernet(
     alone: Genotype | None = None,
     checkpoint: Path | None = None,
 ) -> Supernet:
-    """Train a supernet, or one of its subnets ``alone``, for so many steps.
+    """Train a supernet, or one of its subnets ``alone``, for ``steps`` steps.
 
     part: images (N, C, H, W), labels (N,). First weights and draws depend on the seed
     alone. A checkpoint that exists is continued.

@@ -129,7 +129,7 @@ class Alone:
 @final
 @dataclass(eq=False)
 class TwoSteps:
-    """SGD for weights, Adam for scales; ``velocity`` is what a checkpoint keeps."""
+    """SGD for weights, Adam for scales; ``velocity`` holds the moments of both."""
 
     params: Mapping[str, Param]
     momentum: float = 0.9

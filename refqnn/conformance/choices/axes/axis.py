@@ -1,4 +1,4 @@
-"""What an axis is: a question, and its answers."""
+"""An axis, which is a question with its answers, and the values of the answers."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -69,7 +69,7 @@ def fake_quantize(
 
 
 def fake_canonical(choices: Choices) -> dict[str, str]:
-    """What the backward pass rounds again shows only where the forward differs.
+    """Set every answer on which no output depends to the same value.
 
     With the zero-point inside in both it is the same code; a mask of inputs and no
     gradient of the scale do not look at it.

@@ -1,4 +1,4 @@
-"""What training is made of: lstm_cell, batch_norm and the loss.
+"""Layers and the loss of training: lstm_cell, batch_norm, softmax_cross_entropy.
 
 Floating point, so outputs are compared within 1e-5; the inputs keep variants apart by
 at least a hundred times that.

@@ -179,7 +179,7 @@ def inputs(acc: int, multiplier: int, shift: int, zero_point: int = 0) -> Inputs
 
 
 def candidates() -> list[Inputs]:
-    """What reveals each form, then ties at several shifts, then what saturates."""
+    """List sums that reveal each form, ties at several shifts, sums that saturate."""
     reveals = {r for row in REQUANTIZATIONS.values() for r in row.reveals}
     near = sorted(reveals - {BEYOND_FLOAT64}, key=lambda r: (abs(r[0]), r))
     half = 1 << 30

@@ -15,7 +15,7 @@ from deploy.architectures import (
 )
 
 from refqnn.conformance import trace
-from refqnn.deploy import IntegerNetwork, import_onnx
+from refqnn.deploy import IntegerNetwork, import_onnx, to_onnx
 from refqnn.deploy.formats.onnx_run import onnx_trace
 from refqnn.deploy.operations import OperationStep, RealStep
 
@@ -107,6 +107,39 @@ def test_blended_pixels(rng, tmp_path):
     made = statically_quantized(rng, tmp_path, model, form="QDQ", **KINDS["u8s8"])
     _, counts = differences(made, PLANES, rng)
     assert not any(counts.values()), counts
+
+
+FLOATS = {"transposed", "constants", "moved", "batch_norms"}
+
+
+@pytest.mark.parametrize("kind", ["u8s8", "u8u8"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", sorted({*ARCHITECTURES} - FLOATS))
+def test_what_was_imported_is_exported(rng, tmp_path, name, form, kind):
+    """In operators of codes: onnxruntime gives every tensor again."""
+    made, shape = quantized(rng, tmp_path, name, form=form, **KINDS[kind])
+    network = import_onnx(made)
+    if any(isinstance(step, RealStep) for step in network.steps):
+        with pytest.raises(ValueError, match="floats between codes have no form"):
+            to_onnx(network, form="qoperator")
+        return
+    again = to_onnx(network, form="qoperator")
+    codes = rng.integers(0, 256, (2, *shape), dtype=np.uint8)
+    tensors = network.trace(codes)
+    names = [step.name for step in network.steps]
+    parts = [onnx_trace(again, image[None], names) for image in codes]
+    for name_of_step in names:
+        got = np.concatenate([part[name_of_step] for part in parts])
+        np.testing.assert_array_equal(got, tensors[name_of_step])
+    needs = {step.options.get("semantics") for step in network.steps
+             if isinstance(step, OperationStep)}  # fmt: skip
+    if "onnxruntime" in needs:
+        with pytest.raises(ValueError, match=r"has no form here; qoperator states"):
+            to_onnx(network)
+    else:
+        exact = to_onnx(network)
+        got = onnx_trace(exact, codes, names[-1:])[names[-1]]
+        np.testing.assert_array_equal(got, tensors[names[-1]])
 
 
 def test_what_is_not_fused_is_a_step_of_floats(rng, tmp_path):

@@ -45,6 +45,7 @@ from refqnn.deploy.formats.onnx_graph import (
     weight_constants,
     window_of,
 )
+from refqnn.deploy.formats.onnx_operations import CONTRIB, operation_step
 from refqnn.deploy.formats.onnx_qdq import qdq_step
 from refqnn.deploy.network import IntegerNetwork
 from refqnn.deploy.operations import OperationStep, RealStep
@@ -79,8 +80,13 @@ def to_onnx(
             raise ValueError(f"{what} must be one of {list(known)}, got {value!r}")
     graph = Graph([], {}, weights)
     steps = {step.name: step for step in network.steps}
-    for step in computing(network):
-        if form == "qdq":
+    for step in network.steps[1:]:
+        check_exportable(step, steps)
+        if isinstance(step, OperationStep):
+            operation_step(graph, step, steps, exact=form == "exact")
+        elif isinstance(step, ImageStep | RealStep):
+            raise ValueError(f"{step.name}: floats between codes have no form here")  # noqa: TRY004 - bad values are ValueErrors in this house
+        elif form == "qdq":
             qdq_step(graph, step, steps)
         elif form == "qoperator" and is_qlinear(step):
             qlinear_conv(graph, step, steps[step.source].grid)
@@ -88,18 +94,23 @@ def to_onnx(
             exact_step(graph, step, steps)
     image, last = network.steps[0], network.steps[-1]
     source = (image.name, np.uint8, ("N", *image.shape))
-    return model(graph, form, source, (last.name, dtype_of(last), ("N", *last.shape)))
+    own = any(node.domain for node in graph.nodes)
+    output = (last.name, dtype_of(last), ("N", *last.shape))
+    return model(graph, form, source, output, {CONTRIB: 1} if own else None)
 
 
 def computing(network: IntegerNetwork) -> list[Computing]:
-    """Return the steps after the image; raise for one that no form states yet."""
-    steps: list[Computing] = []
-    for step in network.steps:
-        if isinstance(step, OperationStep | RealStep):
-            raise ValueError(f"{step.name}: its operation has no form in this export")  # noqa: TRY004 - bad values are ValueErrors in this house
-        if not isinstance(step, ImageStep):
-            steps.append(step)
-    return steps
+    """Return the steps that requantize sums."""
+    kinds = (ImageStep, OperationStep, RealStep)
+    return [step for step in network.steps if not isinstance(step, kinds)]
+
+
+def check_exportable(step: Step, steps: dict[str, Step]) -> None:
+    """Raise for sums of codes that are not uint8: these forms state no others."""
+    if isinstance(step, LayerStep | ResidualStep | PoolStep):
+        source = steps[step.source]
+        if dtype_of(source) != np.uint8:
+            raise ValueError(f"{step.name}: reads {dtype_of(source)} codes, not uint8")
 
 
 def inexact(network: IntegerNetwork, form: str) -> list[str]:

@@ -73,7 +73,12 @@ def weight_constants(graph: Graph, total: Sum) -> tuple[str, str, str]:
     """
     signed = graph.weights == "int8"
     offset, dtype = (0, np.int8) if signed else (WEIGHT_OFFSET, np.uint8)
-    w = total.w.astype(np.int64) + offset
+    w = total.w.astype(np.int64)
+    if (not signed and w.min(initial=0) < -WEIGHT_OFFSET) or w.max(initial=0) > 127:
+        offset = -int(w.min(initial=0))  # of 9 bits: uint8 with another zero-point
+    w, info = w + offset, np.iinfo(dtype)
+    if w.min(initial=0) < info.min or w.max(initial=0) > info.max or offset > 255:
+        raise ValueError(f"{total.name}: weights of 9 bits fit no {graph.weights}")
     return (
         constant(graph, f"{total.name}.w", w.T if w.ndim == 2 else w, dtype),
         constant(graph, f"{total.name}.x_zero_point", total.x_zero_point, np.uint8),

@@ -45,6 +45,10 @@ def diagnosis(trial: Trial, k: int, dy: Any) -> str:
     if not trial.frozen and np.any(claimed) and not np.any(slopes):
         constant = "the forward is constant; difference its smooth form, frozen=True"
         return f"{numbers}: {constant}"
+    if not np.any(grad):
+        return (
+            f"{numbers}: it is zero, the mask is closed everywhere or nothing was set"
+        )
     fits = dy_mistake(trial, k, dy, grad) or exchange_of(trial, k, dy, entries, slopes)
     if not fits:
         case = matrices(trial, k, entries, columns, claimed, slopes)
@@ -86,7 +90,7 @@ def dy_mistake(trial: Trial, k: int, dy: Any, grad: Float) -> str:
         if same(answer(lambda d: d * 0 + 1), grad):
             return "dy is not used"
         return "only the sign of dy is used"
-    if np.any(grad) and same(magnitude, grad) and same(answer(np.negative), grad):
+    if same(magnitude, grad) and same(answer(np.negative), grad):
         return "computed with |dy| instead of dy"
     if not same(double, 2 * grad):
         return "the backward is not linear in dy"
@@ -145,8 +149,6 @@ def matrices(
 def matrix_mistake(case: Matrices) -> str:
     """Name what turns the numerical matrix into the claimed one."""
     claimed, slopes = case.claimed, case.slopes
-    if not np.any(claimed):
-        return "it is zero: the mask is closed everywhere, or nothing was added"
     factor = factor_of(claimed, slopes)
     if factor is not None:
         return factor_text(factor, case.size)
@@ -185,12 +187,12 @@ def partial_mistake(case: Matrices) -> str:
 
 
 def factor_of(claimed: Float, slopes: Float) -> float | None:
-    """k with claimed = k slopes, or None."""
+    """k other than 0 with claimed = k slopes, or None."""
     whole = float(np.sum(slopes * slopes))
     if not whole:
         return None
     k = float(np.sum(claimed * slopes)) / whole
-    return k if same(claimed, k * slopes) else None
+    return k if k and same(claimed, k * slopes) else None
 
 
 def factor_text(k: float, size: int) -> str:

@@ -64,12 +64,16 @@ def column(trial: Trial, at: int, entry: int, step: float) -> tuple[Float, ...]:
 
 
 def kink_at(trial: Trial, at: int, entry: int) -> str:
-    """Say so where differences do not settle on a slope: a jump or a kink."""
-    if trial.frozen:
-        return ""
-    wide, thin = (column(trial, at, entry, step) for step in (STEPS[2], STEPS[1]))
-    for a, b in zip(wide, thin, strict=True):
-        if not np.allclose(a, b, rtol=1e-2, atol=1e-2 * (1 + np.abs(a).max(initial=0))):
+    """Say so where the slopes to the left and to the right are not the same."""
+    value = np.asarray(trial.args[at])
+    h = STEPS[0] * (float(np.abs(value).mean()) or 1.0)
+    u = np.zeros(value.shape)
+    u.reshape(-1)[entry] = h
+    below, here, above = (trial.outputs(at, value + way * u) for way in (-1, 0, 1))
+    for low, mid, high in zip(below, here, above, strict=True):
+        left, right = (mid - low) / h, (high - mid) / h
+        room = 1e-2 * (np.abs(left) + np.abs(right)).max(initial=0) + 1e-6
+        if not trial.frozen and np.any(np.abs(left - right) > room):
             return (
                 "the forward jumps or bends there; draw other arguments, or difference "
                 "its smooth form with frozen=True"
@@ -90,11 +94,12 @@ def dy_mistake(trial: Trial, k: int, dy: Any, grad: Float) -> str:
         if same(answer(lambda d: d * 0 + 1), grad):
             return "dy is not used"
         return "only the sign of dy is used"
-    if same(magnitude, grad) and same(answer(np.negative), grad):
-        return "computed with |dy| instead of dy"
     if not same(double, 2 * grad):
         return "the backward is not linear in dy"
-    return ""
+    turned = answer(np.negative)
+    if same(magnitude, grad) and same(turned, grad):
+        return "computed with |dy| instead of dy"
+    return "" if same(turned, -grad) else "the backward is not linear in dy"
 
 
 def exchange_of(trial: Trial, k: int, dy: Any, entries: Array, slopes: Float) -> str:

@@ -91,15 +91,13 @@ def check_quantizer(
     quantizer.look(groups)
     error = gradient_error(forward, backward, parameters, options)
     inputs = list(candidates(quantizer))
-    verdicts, smallest = {}, {}
-    for law in LAWS:
-        if law in ABOUT_PARAMETERS and not quantizer.has_parameters:
-            verdicts[law] = "not asked"
-            continue
-        broken = next((v for v in inputs if not holds(law, quantizer, v)), None)
-        verdicts[law] = "holds" if broken is None else "fails"
-        if broken is not None:
-            smallest[law] = shrink(law, quantizer, broken)
+    unasked = set() if quantizer.has_parameters else ABOUT_PARAMETERS
+    broken = first_broken(
+        quantizer, inputs, [law for law in LAWS if law not in unasked]
+    )
+    smallest = {law: shrink(law, quantizer, broken[law]) for law in broken}
+    verdicts = {law: "fails" if law in broken else "holds" for law in LAWS}
+    verdicts |= dict.fromkeys(unasked, "not asked")
     levels = max(np.unique(y).size for v in inputs for y in outputs(quantizer, v))
     if quantizer.levels is not None:
         levels = quantizer.levels.size
@@ -193,6 +191,20 @@ def check_answer(quantizer: Quantizer, v: Float) -> None:
         check_codes(quantizer.module, v)
         if hasattr(quantizer.module, "grid"):
             check_scale(quantizer.module, v)
+
+
+def first_broken(
+    quantizer: Quantizer, inputs: Iterable[Float], laws: Iterable[str]
+) -> dict[str, Float]:
+    """Map each law that breaks to the first input on which it does."""
+    broken: dict[str, Float] = {}
+    pending = list(laws)
+    for v in inputs:
+        with quantizer.remembering():
+            for law in [law for law in pending if not holds(law, quantizer, v)]:
+                broken[law] = v
+                pending.remove(law)
+    return {law: broken[law] for law in LAWS if law in broken}
 
 
 def outputs(quantizer: Quantizer, v: Float) -> list[Float]:

@@ -78,7 +78,7 @@ def steps() -> Any:
     """Draw positive step sizes: exact powers of two, and others."""
     st, _ = hypothesis()
     powers = st.integers(-6, 2).map(lambda k: 2.0**k)
-    return powers | st.floats(0.01, 4, width=32)
+    return powers | st.floats(1 / 64, 4, width=32)
 
 
 def codebooks(levels: int) -> Any:

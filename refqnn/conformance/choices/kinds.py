@@ -44,7 +44,7 @@ def where(name: str, tests: Mapping[str, Callable[[Array], Any]]) -> Regions:
 
 
 def reals(name: str) -> Regions:
-    """Signs and zeros of finite numbers, of which several are unequal."""
+    """Return the regions: signs, zeros, finite numbers of which several are unequal."""
     return where(
         name,
         {
@@ -57,7 +57,7 @@ def reals(name: str) -> Regions:
 
 
 def special(name: str) -> Regions:
-    """Numbers that no grid holds, and arrays without them."""
+    """Return the regions: numbers that no grid holds, and arrays without them."""
     return where(
         name,
         {
@@ -71,19 +71,19 @@ def special(name: str) -> Regions:
 
 
 def layout(name: str) -> Regions:
-    """The layout of an array in memory."""
+    """Return the regions: the layout of an array in memory."""
     return where(name, {"not contiguous": lambda x: not x.flags.c_contiguous})
 
 
 def shape(name: str) -> Regions:
-    """Lengths, axes and the layout in memory."""
+    """Return the regions: lengths, axes and the layout in memory."""
     lengths = {f"{n} elements": equals_size(n) for n in LENGTHS}
     several = {"several axes": lambda x: x.ndim > 1}
     return where(name, lengths | several) | layout(name) | tails(name)
 
 
 def tails(name: str) -> Regions:
-    """More elements than a register of eight, and not a multiple of them."""
+    """Return the regions: more elements than a register of 8, no multiple of 8."""
     return where(name, {"a tail of eight": lambda x: x.size > 8 and x.size % 8 > 0})
 
 
@@ -98,7 +98,7 @@ def ranges(most: int) -> dict[str, tuple[int, int]]:
 
 
 def code_range(most: int = 16) -> Regions:
-    """The ranges of codes that are in use, and one that is a power of two nowhere."""
+    """Return the regions: ranges of codes in use, and one without a power of two."""
 
     def region(ends: tuple[int, int]) -> Region:
         return lambda call: (call["q_min"], call["q_max"]) == ends
@@ -118,7 +118,7 @@ def odd_range(q_min: int, q_max: int) -> bool:
 
 
 def integers(name: str) -> Regions:
-    """Signs and parities of integers."""
+    """Return the regions: signs and parities of integers."""
     return where(
         name,
         {
@@ -132,7 +132,7 @@ def integers(name: str) -> Regions:
 
 
 def ends_of_range(name: str) -> Regions:
-    """A code at either end of the range of the call."""
+    """Return the regions: a code at either end of the range of the call."""
     return {
         f"{name}: q_min": lambda call: bool(np.any(call[name] == call["q_min"])),
         f"{name}: q_max": lambda call: bool(np.any(call[name] == call["q_max"])),
@@ -140,7 +140,7 @@ def ends_of_range(name: str) -> Regions:
 
 
 def power_of_two(name: str) -> Regions:
-    """Numbers that shift, and those that round."""
+    """Return the regions: numbers that shift, and those that round."""
     return where(
         name,
         {
@@ -151,7 +151,7 @@ def power_of_two(name: str) -> Regions:
 
 
 def along(name: str, of: str) -> Regions:
-    """One number for all, or unequal ones along an axis of another argument."""
+    """Return the regions: one number for all, unequal ones along an axis of ``of``."""
 
     def on(axis: int) -> Region:
         return lambda call: axis_of(call[name], call[of]) == axis
@@ -179,7 +179,7 @@ def axis_of(parameter: Any, array: Any) -> int | None:
 
 
 def dtypes(name: str, *of: str) -> Regions:
-    """Element types that an implementation may demand, and both ends of each."""
+    """Return the regions: element types, and both ends of each."""
 
     def typed(dtype: str) -> Region:
         return lambda call: np.asarray(call[name]).dtype == dtype
@@ -192,7 +192,7 @@ def dtypes(name: str, *of: str) -> Regions:
 
 
 def pairs(name: str, least: int = 1) -> Regions:
-    """One number for h and w, its least value or more, or two that differ."""
+    """Return the regions: one number for h and w, the least, more, two that differ."""
 
     def both(call: Inputs) -> tuple[int, int]:
         h, w = np.broadcast_to(call[name], 2).tolist()
@@ -211,7 +211,7 @@ def equals(name: str, value: Any, call: Inputs) -> bool:
 
 
 def on_grid(name: str = "x") -> Regions:
-    """Where real numbers lie between the ends of a grid, and between two codes."""
+    """Return the regions: reals between the ends of a grid, between two codes."""
 
     def region(test: Callable[[Array, Array, Array], Any]) -> Region:
         return lambda call: bool(np.any(test(*units(call, name))))
@@ -252,7 +252,7 @@ def beside_half(u: Array) -> Array:
 
 
 def accumulators(name: str = "acc") -> Regions:
-    """Where products with a real number lie between codes, and near int32's ends."""
+    """Return the regions: products between codes, sums near the ends of int32."""
 
     def exact(call: Inputs) -> tuple[Array, Array, Array]:
         m, e = (np.asarray(call[key], np.float64) for key in ("multiplier", "shift"))
@@ -285,7 +285,7 @@ def accumulators(name: str = "acc") -> Regions:
 
 
 def shifts(name: str = "shift") -> Regions:
-    """Shifts to either side, and the longest."""
+    """Return the regions: shifts to either side, and the longest."""
     return where(
         name,
         {
@@ -298,7 +298,7 @@ def shifts(name: str = "shift") -> Regions:
 
 
 def wide_sums(outputs: Callable[[Inputs], Array], *widths: int) -> Regions:
-    """Sums that need more bits than an accumulator may have."""
+    """Return the regions: sums that need more bits than an accumulator may have."""
 
     def beyond(bits: int) -> Region:
         return lambda call: bool(np.any(np.abs(outputs(call)) >= 2 ** (bits - 1)))
@@ -307,7 +307,7 @@ def wide_sums(outputs: Callable[[Inputs], Array], *widths: int) -> Regions:
 
 
 def channels() -> Regions:
-    """Groups of channels: none, two, three, one channel each, several outputs each."""
+    """Return the regions: no groups, 2, 3, one channel or several outputs a group."""
 
     def each(call: Inputs) -> bool:
         return bool(call["groups"] == call["x"].shape[1] > 1)
@@ -324,7 +324,7 @@ def channels() -> Regions:
 
 
 def padding_regions() -> Regions:
-    """Padding: none, even, uneven, unlike in h and w."""
+    """Return the regions: no padding, even, uneven, unlike in h and w."""
 
     def of(call: Inputs) -> tuple[tuple[int, int], tuple[int, int]]:
         return pad_widths(call["padding"])
@@ -341,7 +341,7 @@ def padding_regions() -> Regions:
 
 
 def kernels(name: str = "w") -> Regions:
-    """Kernel sizes of weights (O, C // G, Kh, Kw)."""
+    """Return the regions: kernel sizes of weights (O, C // G, Kh, Kw)."""
     return {
         f"{name}: 1 x 1": lambda call: call[name].shape[2:] == (1, 1),
         f"{name}: square": lambda call: call[name].shape[2] == call[name].shape[3] > 1,
@@ -350,7 +350,7 @@ def kernels(name: str = "w") -> Regions:
 
 
 def zero_points_of_weights() -> Regions:
-    """One zero-point for all weights, or one for each output channel."""
+    """Return the regions: one zero-point of weights, or one an output channel."""
     return {
         "w_zero_point: one for all": lambda call: np.size(call["w_zero_point"]) == 1,
         "w_zero_point: one for each output": lambda call: (
@@ -361,7 +361,7 @@ def zero_points_of_weights() -> Regions:
 
 
 def examples(name: str) -> Regions:
-    """One example, or several."""
+    """Return the regions: one example, or several."""
     return {
         f"{name}: one example": lambda call: len(call[name]) == 1,
         f"{name}: several examples": lambda call: len(call[name]) > 1,
@@ -374,7 +374,7 @@ def has_columns(name: str, n: int) -> Region:
 
 
 def rows(name: str, *of: int) -> Regions:
-    """Numbers of examples."""
+    """Return the regions: numbers of examples."""
     return where(name, {f"{n} rows": partial(has_rows, n) for n in of})
 
 
@@ -384,17 +384,17 @@ def has_rows(n: int, x: Array) -> bool:
 
 
 def number(name: str, *of: float) -> Regions:
-    """One number of a call: each of some values, and others."""
+    """Return the regions: one number of a call: each of some values, and others."""
     return {f"{name}: {value:g}": partial(equals, name, value) for value in of} | {
         f"{name}: another": lambda call: float(call[name]) not in of
     }
 
 
 def flag(name: str) -> Regions:
-    """An option that is set, or not."""
+    """Return the regions: an option that is set, or not."""
     return {f"{name}: {value}": partial(equals, name, value) for value in (True, False)}
 
 
 def all_reals(*names: str) -> Regions:
-    """Signs and zeros of several arguments."""
+    """Return the regions: signs and zeros of several arguments."""
     return {where: test for name in names for where, test in reals(name).items()}

@@ -156,7 +156,7 @@ EXAMPLES = 8
 
 
 def arguments_misread(family: Family, examples: Sequence[Inputs]) -> Iterator[Mutant]:
-    """Each argument ignored, of other sign or size, in other order, of fewer bits."""
+    """Yield mutants with one argument ignored, negated, scaled, reordered, narrowed."""
     first = family.candidates()[0]
     main = next(iter(first))
     for name in first:
@@ -190,7 +190,7 @@ NO_CODES = (
 
 
 def arguments_exchanged(example: Inputs) -> Iterator[Mutant]:
-    """Two arguments of one kind and shape exchanged."""
+    """Yield mutants with two arguments of one kind and shape exchanged."""
 
     def exchange(a: str, b: str, call: Inputs) -> Inputs:
         return call | {a: call[b], b: call[a]}
@@ -205,7 +205,7 @@ def arguments_exchanged(example: Inputs) -> Iterator[Mutant]:
 
 
 def outputs_spoiled(family: Family, example: Inputs) -> Iterator[Mutant]:
-    """Each output of fewer bits, of other sign or size, moved, masked otherwise."""
+    """Yield mutants with one output narrowed, negated, rescaled, moved or masked."""
     right = reference(family, example)
     elementwise = next(iter(example))
     for name in family.outputs:
@@ -258,7 +258,7 @@ def mask_gradient(where: Change, to: str, call: Inputs, outputs: Outputs) -> Out
 
 
 def only_somewhere(family: Family) -> Iterator[Mutant]:
-    """The last element wrong only in one region, in vectors, in a tail."""
+    """Yield mutants wrong in one element only: in a region, in vectors, in a tail."""
     places: dict[str, Callable[[Inputs], bool]] = dict(family.regions)
     places["vectors"] = lambda call: longest(call) > 1
     places["tails of eight"] = lambda call: longest(call) > 8 and longest(call) % 8 > 0

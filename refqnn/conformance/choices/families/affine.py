@@ -173,7 +173,7 @@ def fused_apart(scale: float = 0.03, most: int = 6) -> list[tuple[float, float]]
 
 
 def quantize_candidates() -> list[Inputs]:
-    """Ties of both signs, wholes and halves at odd scales, what overflows, NaN."""
+    """List ties of both signs, wholes and halves at odd scales, what overflows, NaN."""
     plain = [(x, 1.0) for x in (0.25, 0.5, 0.75, 1.5, 2.5, TINY)]
     far = [(x, 1.0) for x in (128.0, 200.0, 1000.0, HUGE)]
     pairs = [*plain, *far, *beside_ties(), *fused_apart()]
@@ -199,7 +199,7 @@ def affine_inputs(x: float, scale: float, zero_point: int) -> Inputs:
 
 
 def draw_quantize(rng: np.random.Generator, n: int) -> Inputs:
-    """Values within and beyond the range, a third of them ties, for one scale."""
+    """Draw values within and beyond the range, a third of them ties, for one scale."""
     scale = np.float32(rng.choice([1.0, 0.5, 0.1, 49.0, 0.3]))
     codes = rng.integers(-300, 300, n) + rng.choice([0.0, 0.5, rng.uniform()], n)
     return {
@@ -212,7 +212,7 @@ def draw_quantize(rng: np.random.Generator, n: int) -> Inputs:
 
 
 def wide_quantize(rng: np.random.Generator, n: int) -> Inputs:
-    """Values within and beyond a range, on ties and beside them; NaN is not drawn."""
+    """Draw values within and beyond a range, on ties and beside them, no NaN."""
     shape, ends = draws.dims(rng, n), draws.code_range(rng)
     scale = draws.several(rng, shape, lambda: draws.scale(rng))
     z = draws.several(rng, shape, lambda: draws.zero_point(rng, *ends))
@@ -227,9 +227,10 @@ def wide_quantize(rng: np.random.Generator, n: int) -> Inputs:
 
 
 def quantize_canonical(choices: Choices) -> dict[str, str]:
-    """With float32 operands, x / s in float64 rounds to the nearest after z as before.
+    """Replace answers by others that provably give the same codes.
 
-    Without a sum in float32, fma is a product.
+    Without a sum in float32, fma is a product. With float32 operands, x / s in float64
+    rounds to the nearest after z as before.
 
     2 x - (2k + 1) s is 0 or a multiple of the smaller unit in the last place, so a
     quotient beside a tie is at least 2^-26 away from it, and adding an 8-bit zero-point
@@ -308,7 +309,7 @@ def dequantize_inputs(q: int, scale: float, zero_point: int) -> Inputs:
 
 
 def dequantize_candidates() -> list[Inputs]:
-    """Small codes, differences beyond int8, scales with many bits."""
+    """List small codes, differences beyond int8, scales with many bits."""
     return [
         dequantize_inputs(q, s, z)
         for s in (1.0, 0.1, 0.3, 0.7)

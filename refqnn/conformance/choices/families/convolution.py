@@ -37,9 +37,9 @@ from refqnn.conformance.choices.families.operands import (
     paired_conv2d,
     read_layout,
     sides,
-    signed,
     sum_pairs,
     sum_products,
+    used_zero_point,
 )
 from refqnn.geometry import Pair, pad_planes, window
 from refqnn.integer.checks import as_zero_points
@@ -67,8 +67,8 @@ def conv2d(
     if choices["group_assignment"] == "interleaved":
         x = interleave(x, groups, 1)
         w, b, wz = (interleave(a, groups, 0) for a in (w, b, wz))
-    z = signed(x_zero_point, choices["x_zero_point_use"])
-    rows = w - signed(wz, choices["w_zero_point_use"])[:, None, None, None]
+    z = used_zero_point(x_zero_point, choices["x_zero_point_use"])
+    rows = w - used_zero_point(wz, choices["w_zero_point_use"])[:, None, None, None]
     b = b if choices["bias"] == "added" else np.zeros_like(b)
     if choices["accumulator"] == "int16_saturating_pairs" and x.dtype == np.uint8:
         y = paired_conv2d(x, rows, b, z, stride, dilation, groups)
@@ -92,8 +92,10 @@ def linear(
     as_zero_points(x, w, x_zero_point, w_zero_point)  # raises if unfit
     if choices["weight_order"] == "IO":
         w = w.reshape(w.shape[::-1]).T
-    z = signed(x_zero_point, choices["x_zero_point_use"])
-    wz = signed(np.asarray(w_zero_point, np.int64), choices["w_zero_point_use"])
+    z = used_zero_point(x_zero_point, choices["x_zero_point_use"])
+    wz = used_zero_point(
+        np.asarray(w_zero_point, np.int64), choices["w_zero_point_use"]
+    )
     rows = w.astype(np.int64) - np.reshape(wz, (-1, 1))
     if choices["accumulator"] == "int16_saturating_pairs" and x.dtype == np.uint8:
         y = sum_pairs(x.astype(np.int64)[:, None] * rows) - z * rows.sum(axis=-1)
@@ -107,7 +109,10 @@ def linear(
 
 
 def canonical(choices: Choices) -> dict[str, str]:
-    """A code from which nothing is subtracted fits its type: nothing wraps."""
+    """Replace answers by others that provably give the same sums.
+
+    A code from which nothing is subtracted fits its type: nothing wraps.
+    """
     if choices["x_zero_point_use"] == "ignored":
         return {**choices, "code_difference": "exact"}
     return dict(choices)

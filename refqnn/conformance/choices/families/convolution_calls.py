@@ -44,7 +44,7 @@ def conv2d_inputs(
 
 
 def one_hot_conv2d(place: int) -> Inputs:
-    """One weight of 9 is 1, codes 0 to 15: the smallest that shows order."""
+    """Make one weight of 9 a 1, codes 0 to 15: the smallest call that shows order."""
     w = np.zeros((1, 1, 3, 3), np.int8)
     w.flat[place] = 1
     return {
@@ -61,7 +61,7 @@ def one_hot_conv2d(place: int) -> Inputs:
 
 
 def conv2d_candidates() -> list[Inputs]:
-    """One-hot kernels, then planes of every kind."""
+    """List one-hot kernels, then planes of every kind."""
     rng = np.random.default_rng(CHOSEN["rng"])
     return [
         *(one_hot_conv2d(place) for place in (1, 3)),
@@ -75,7 +75,7 @@ def conv2d_candidates() -> list[Inputs]:
 
 
 def draw_conv2d(rng: np.random.Generator, n: int) -> Inputs:
-    """Planes of 8 x 8, as many as give about n outputs."""
+    """Draw planes of 8 x 8, as many as give about n outputs."""
     return conv2d_inputs(
         rng,
         max(n // (6 * 49), 1),
@@ -98,7 +98,7 @@ def linear_inputs(rng: np.random.Generator, n: int, i: int, o: int) -> Inputs:
 
 
 def linear_candidates() -> list[Inputs]:
-    """One small product by hand, then drawn ones."""
+    """List one small product by hand, then drawn ones."""
     rng = np.random.default_rng(CHOSEN["rng"])
     small = {
         "x": np.array([[1, 2]], np.uint8),
@@ -112,7 +112,7 @@ def linear_candidates() -> list[Inputs]:
 
 
 def draw_linear(rng: np.random.Generator, n: int) -> Inputs:
-    """Rows of 16 codes, as many as give about n outputs."""
+    """Draw rows of 16 codes, as many as give about n outputs."""
     return linear_inputs(rng, max(n // 8, 1), 16, 8)
 
 
@@ -138,7 +138,7 @@ DEEP = {
 
 
 def wide_conv2d(rng: np.random.Generator, n: int) -> Inputs:
-    """Planes of any geometry; sums of 16-bit codes that no int32 holds."""
+    """Draw planes of any geometry; sums of 16-bit codes that no int32 holds."""
     kernel = draws.pick(rng, (1, 1), (3, 3), (2, 2), (3, 2), (1, 3), (2, 3))
     x_dtype = draws.pick(rng, "uint8", "int8", "int16")
     w_dtype = draws.pick(rng, "int8", "int8", "uint8")
@@ -191,7 +191,7 @@ def real_sums(op: Callable[..., Int], call: Mapping[str, Any]) -> Int:
 
 
 def wide_linear(rng: np.random.Generator, n: int) -> Inputs:
-    """Rows of any length; sums of 16-bit codes that no int32 holds."""
+    """Draw rows of any length; sums of 16-bit codes that no int32 holds."""
     x_dtype = draws.pick(rng, "uint8", "int8", "int16")
     w_dtype = draws.pick(rng, "int8", "int8", "uint8")
     deep = rng.random() < 0.25

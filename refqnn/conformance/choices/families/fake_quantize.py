@@ -119,7 +119,7 @@ def scale_factor(name: str, shape: tuple[int, ...], q_max: int) -> float:
 
 
 def fake_inputs(xs: tuple[float, float], scale: float, z: int) -> Inputs:
-    """Two examples of one value each: N is 2, F is 1."""
+    """Make two examples of one value each: N is 2, F is 1."""
     return {
         "x": np.asarray(xs, np.float32)[:, None],
         "scale": np.float32(scale),
@@ -135,7 +135,7 @@ SYMMETRIC = (-7.0, -6.75, -7.25, -7.75, -6.25)
 
 
 def fake_candidates() -> list[Inputs]:
-    """Pairs of a tie and an end of the grid, inside, on and outside of it."""
+    """List pairs of a tie and an end of the grid, inside, on and outside of it."""
     ties = (0.5, -0.5, 1.5, -1.5, 2.5, 0.25, -0.25, 0.75, -0.75)
     candidates = []
     for z in (0, 1, -2):
@@ -167,7 +167,7 @@ def reciprocal_pairs() -> list[tuple[float, float]]:
 
 
 def draw_fake(rng: np.random.Generator, n: int) -> Inputs:
-    """Examples within and beyond the grid, some on its ends and on ties."""
+    """Draw examples within and beyond the grid, some on its ends and on ties."""
     shape = (max(n // 4, 2), 4)
     scale = np.float32(rng.choice([1.0, 0.5, 0.1, 0.3]))
     codes = rng.integers(-12, 12, shape) + rng.choice([0.0, 0.5, 0.25, 0.8], shape)
@@ -182,7 +182,7 @@ def draw_fake(rng: np.random.Generator, n: int) -> Inputs:
 
 
 def wide(rng: np.random.Generator, n: int) -> Inputs:
-    """Examples of up to four values, on grids of at most eight bits; dy of both signs.
+    """Draw up to four values an example, grids of at most 8 bits, dy of both signs.
 
     Sixteen bits are left out: sums of 2^16 residuals in float32 lose what is compared.
     """

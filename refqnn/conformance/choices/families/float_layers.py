@@ -31,7 +31,7 @@ def lstm_cell(
     b_x: Float,
     b_h: Float,
 ) -> Outputs:
-    """Rows are brought into the order i f g o of ``ops.lstm_cell``."""
+    """Compute ``ops.lstm_cell`` after bringing rows into its order i f g o."""
     d = h.shape[1]
     blocks = choices["gate_order"].split()
     rows = np.concatenate([blocks.index(gate) * d + np.arange(d) for gate in "ifgo"])
@@ -74,7 +74,7 @@ def one_hot_gate(gate: int, source: str) -> Inputs:
 
 
 def lstm_candidates() -> list[Inputs]:
-    """One bias at a time, then everything at once."""
+    """List calls with one bias at a time, then one with everything at once."""
     hot = [one_hot_gate(k, source) for source in ("b_x", "b_h") for k in range(4)]
     return [*hot, lstm_inputs(np.random.default_rng(SEED), 2, 3, 2)]
 
@@ -94,7 +94,7 @@ def batch_norm(
     momentum: float,
     eps: float,
 ) -> Outputs:
-    """A training step: y, and the running statistics after it."""
+    """Normalize by the batch; return y and the running statistics after it."""
     _, cache = ops.batch_norm(x, gamma, beta, eps=eps)
     m = x.size // x.shape[1]
     unbiased = cache.var * m / (m - 1)
@@ -126,7 +126,7 @@ def norm_inputs(rng: np.random.Generator, shape: tuple[int, ...]) -> Inputs:
 
 
 def norm_candidates() -> list[Inputs]:
-    """Two values by hand, and drawn ones."""
+    """List two values by hand, and drawn ones."""
     one = np.ones(1)
     small = {
         "x": np.array([[1.0], [5.0]]),
@@ -148,7 +148,7 @@ def draw_norm(rng: np.random.Generator, n: int) -> Inputs:
 def softmax_cross_entropy(
     choices: Choices, logits: Float, labels: Int, label_smoothing: float
 ) -> Outputs:
-    """Loss and dlogits."""
+    """Return the loss and dlogits."""
     n, k = logits.shape
     a = label_smoothing
     if choices["smoothing"] == "other_classes":
@@ -170,7 +170,7 @@ def loss_inputs(rng: np.random.Generator, n: int, k: int) -> Inputs:
 
 
 def loss_candidates() -> list[Inputs]:
-    """Two examples by hand, and drawn ones."""
+    """List two examples by hand, and drawn ones."""
     small = {
         "logits": np.array([[0.0, 0.0, 1.0], [2.0, 0.0, 0.0]]),
         "labels": np.array([2, 1]),
@@ -185,7 +185,7 @@ def draw_loss(rng: np.random.Generator, n: int) -> Inputs:
 
 
 def wide_lstm(rng: np.random.Generator, n: int) -> Inputs:
-    """Cells of any sizes; weights of both signs, biases sometimes 0."""
+    """Draw cells of any sizes; weights of both signs, biases sometimes 0."""
     i, d = int(draws.pick(rng, 1, 3, 7)), int(draws.pick(rng, 1, 2, 5))
     call = lstm_inputs(rng, min(max(n // 8, 1), 9), i, d)
     absent = draws.pick(rng, "b_x", "b_h", "h", "c", "w_x")
@@ -194,7 +194,7 @@ def wide_lstm(rng: np.random.Generator, n: int) -> Inputs:
 
 
 def wide_norm(rng: np.random.Generator, n: int) -> Inputs:
-    """Batches of two examples and more, planes or none; gamma of both signs and 0."""
+    """Draw two examples or more, planes or none, gamma of both signs and 0."""
     c = int(draws.pick(rng, 1, 3, 4))
     plane = draws.pick(rng, (), (2, 2), (1, 3), (3, 2))
     call = norm_inputs(rng, (max(n // 8, int(draws.pick(rng, 2, 3, 5))), c, *plane))
@@ -210,7 +210,7 @@ def wide_norm(rng: np.random.Generator, n: int) -> Inputs:
 
 
 def wide_loss(rng: np.random.Generator, n: int) -> Inputs:
-    """Any number of classes; logits so far apart that exponentials overflow."""
+    """Draw any number of classes, and logits whose exponentials overflow."""
     k = int(draws.pick(rng, 2, 3, 10))
     rows = max(min(n, 65) // k, 1)
     return {

@@ -49,7 +49,7 @@ def gate(
 
 
 def gate_inputs(logit: Float, fx: Float) -> Inputs:
-    """Distinct numbers everywhere else."""
+    """Make a call whose numbers are all distinct, but for those given."""
     one = np.ones_like(logit)
     return {
         "x": one,
@@ -62,7 +62,7 @@ def gate_inputs(logit: Float, fx: Float) -> Inputs:
 
 
 def gate_candidates() -> list[Inputs]:
-    """A gate on the threshold, a closed one, a closed one with an infinite branch."""
+    """List gates: on the threshold, closed, closed with an infinite branch."""
     logits = ([0.0], [-1.0], [-1.0], [1.0])
     branches = ([4.0], [4.0], [np.inf], [4.0])
     pairs = zip(logits, branches, strict=True)
@@ -71,14 +71,14 @@ def gate_candidates() -> list[Inputs]:
 
 
 def draw_gate(rng: np.random.Generator, n: int) -> Inputs:
-    """Gates of every kind, a quarter on the threshold, some branches infinite."""
+    """Draw gates of every kind, a quarter on the threshold, some branches infinite."""
     size = max(n // 3, 8)
     logit = np.where(rng.random(size) < 0.25, 0.0, rng.normal(size=size))
     return gate_inputs(logit, np.where(rng.random(size) < 0.25, np.inf, 4.0))
 
 
 def wide_gate(rng: np.random.Generator, n: int) -> Inputs:
-    """Gates of every kind, all arguments drawn; branches of closed gates infinite."""
+    """Draw gates of every kind and all arguments; branches of closed ones infinite."""
     logit = np.where(rng.random(n) < 0.2, 0.0, rng.normal(size=n))
     x, fx, h, h_new, dm = (draws.gradient(rng, (n,)) for _ in range(5))
     closed = (logit < 0) & (rng.random(n) < 0.3)

@@ -37,7 +37,7 @@ def transform(
 
 
 def small(noise: float) -> Inputs:
-    """Two samples of two values, the noise the same everywhere."""
+    """Make two samples of two values, the noise the same everywhere."""
     dy = np.array([[4.0, 1.0], [1.0, -0.25]])
     return {"dy": dy, "noise": np.full((2, 2), noise), "bits": 2}
 
@@ -64,7 +64,7 @@ def wide(rng: np.random.Generator, n: int) -> Inputs:
 
 
 def candidates() -> list[Inputs]:
-    """One by hand without noise, with noise, then drawn ones."""
+    """List a call by hand without noise, one with noise, then drawn ones."""
     rng = np.random.default_rng(SEED)
     return [small(0.0), small(0.375), small(-0.375), draw(rng, 16)]
 

@@ -16,10 +16,10 @@ from refqnn.geometry import Pair, output_size, window, windows
 Padding = tuple[Pair, Pair]
 
 
-def signed(zero_point: Any, use: str) -> Any:
-    """Return what is subtracted from codes.
+def used_zero_point(zero_point: Any, use: str) -> Any:
+    """Return the number to subtract from codes: the zero-point, its negative, or 0.
 
-    >>> signed(7, "added"), signed(7, "ignored")
+    >>> used_zero_point(7, "added"), used_zero_point(7, "ignored")
     (-7, 0)
     """
     return {"subtracted": 1, "ignored": 0, "added": -1}[use] * zero_point

@@ -94,7 +94,7 @@ def sgd_canonical(choices: Choices) -> dict[str, str]:
 
 
 def sgd_inputs(value: Float, grads: Float, *, nesterov: bool) -> Inputs:
-    """Three steps with falling learning rates."""
+    """Make three steps with falling learning rates."""
     return {
         "value": value,
         "grads": grads,
@@ -107,7 +107,7 @@ def sgd_inputs(value: Float, grads: Float, *, nesterov: bool) -> Inputs:
 
 
 def sgd_candidates() -> list[Inputs]:
-    """One number, three steps: with Nesterov's flag and with dampening."""
+    """List calls of one number and three steps: Nesterov's flag, dampening."""
     grads = np.array([[1.0], [0.0], [2.0]])
     return [sgd_inputs(np.ones(1), grads, nesterov=flag) for flag in (True, False)]
 
@@ -123,7 +123,7 @@ def draw_sgd(rng: np.random.Generator, n: int) -> Inputs:
 
 
 def wide_sgd(rng: np.random.Generator, n: int) -> Inputs:
-    """One to four steps with any settings that do not contradict each other."""
+    """Draw one to four steps with any settings that do not contradict each other."""
     steps = int(draws.pick(rng, 1, 2, 3, 4))
     nesterov = bool(rng.random() < 0.4)
     momentum = float(

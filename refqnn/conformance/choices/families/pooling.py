@@ -108,7 +108,7 @@ def inputs(
 
 
 def small(codes: tuple[int, ...], zero_point: int) -> Inputs:
-    """One window of four codes."""
+    """Make one window of four codes."""
     return {
         "x": np.array(codes, np.int8).reshape(1, 1, 2, 2),
         "kernel": 2,
@@ -137,7 +137,7 @@ TIES = (22, range(-242 * 20, 242 * 21, 242))
 
 
 def candidates() -> list[Inputs]:
-    """Windows by hand, then wholes and ties, then planes with padding."""
+    """List windows by hand, then wholes and ties, then planes with padding."""
     rng = np.random.default_rng(SEED)
     by_hand = ((0, 0, 1, 1), (0, 0, -1, -1), (1, 1, 2, 2), (0, 0, 0, 1), (0, 0, 0, -1))
     drawn = [inputs(rng, (4, 3, 8 * k, 8 * k), k, 1, z) for k, z in ((2, 3), (3, -5))]
@@ -146,7 +146,7 @@ def candidates() -> list[Inputs]:
 
 
 def draw(rng: np.random.Generator, n: int) -> Inputs:
-    """Planes with padding, about n windows."""
+    """Draw planes with padding, about n windows."""
     k = int(rng.choice([2, 4, 6]))
     shape = (max(n // 48, 1), 3, 4 * k - 2, 4 * k - 2)
     zero_point = int(rng.choice([3, -5, 7]))
@@ -154,7 +154,7 @@ def draw(rng: np.random.Generator, n: int) -> Inputs:
 
 
 def max_candidates() -> list[Inputs]:
-    """A plane of negative codes, and a drawn one."""
+    """List a plane of negative codes, and a drawn one."""
     rng = np.random.default_rng(SEED)
     plane = {"x": -np.ones((1, 1, 1, 1), np.int8)}
     drawn = inputs(rng, (1, 2, 6, 6), 2, 1, 0)
@@ -163,13 +163,13 @@ def max_candidates() -> list[Inputs]:
 
 
 def draw_max(rng: np.random.Generator, n: int) -> Inputs:
-    """Planes of codes that are mostly negative."""
+    """Draw planes of codes that are mostly negative."""
     x = rng.integers(-128, 20, (max(n // 16, 1), 1, 6, 6)).astype(np.int8)
     return {"x": x, "kernel": 2, "stride": 2, "padding": 1}
 
 
 def wide_planes(rng: np.random.Generator, n: int) -> Inputs:
-    """Windows of any geometry, some so large that 16 bits do not hold their sum."""
+    """Draw windows of any geometry, some whose sum 16 bits do not hold."""
     large = rng.random() < 0.15
     kernel = draws.pair(rng, 33, 40) if large else draws.pair(rng, 1, 2, 3, 4, 6)
     (kh, kw) = np.broadcast_to(kernel, 2).tolist()
@@ -196,7 +196,7 @@ def mostly_high(x: Int) -> Int:
 
 
 def wide(rng: np.random.Generator, n: int) -> Inputs:
-    """Windows of any geometry, codes of both types with their zero-points."""
+    """Draw windows of any geometry, codes of both types with their zero-points."""
     call = wide_planes(rng, n)
     return call | {"zero_point": draws.offset(rng, call["x"].dtype.name)}
 

@@ -58,7 +58,7 @@ def parse_answer(value: str) -> Any:
 
 
 def draw(row: Row, rng: Generator, n: int) -> Inputs:
-    """Values of both signs, some of them equal, on every point of the row, zeros."""
+    """Draw values of both signs, some equal, some on points of the row, zeros."""
     shape = dims(row, rng, max(n, row.least))
     x = rng.normal(size=shape) * rng.choice([0.5, 1.0, 2.0])
     x = x**3 if rng.random() < 0.2 else x
@@ -100,7 +100,7 @@ def plant_points(row: Row, rng: Generator, x: Float, given: Inputs) -> Float:
 
 
 def regions(row: Row) -> kinds.Regions:
-    """Signs of all, values beyond 1, the points of the row, lengths and layouts."""
+    """Return the regions: signs, values beyond 1, points of the row, sizes, layouts."""
 
     def at(name: str) -> kinds.Region:
         def met(call: Mapping[str, Any]) -> bool:
@@ -169,13 +169,14 @@ def has_size(n: int) -> kinds.Region:
 
 
 def candidates(row: Row) -> list[Inputs]:
-    """Inputs of few filters, then of more, that together visit every region."""
+    """List inputs of few filters, then of more, that together visit every region."""
     return few(regions(row), partial(draw, row), (24, 96, 24, 7), SEED)
 
 
 def canonical(choices: Choices) -> dict[str, str]:
-    """A gradient that is replaced, or of a parameter that has none, asks no more.
+    """Replace answers to questions that other answers leave without effect.
 
+    A gradient that is replaced, or of a parameter that has none, asks no more.
     Without ``clip_grad`` there is no mask whose ends could be asked for.
     """
     unasked = set[str]()

@@ -59,13 +59,13 @@ def halves(step: Any, low: int, high: int) -> Float:
 
 
 def affine_points(_x: Float, lo: Float, hi: Float, **_: Any) -> dict[str, Any]:
-    """Ends and ties of 15 steps and of 14, the zero-point a whole number of them."""
+    """Return lo, hi and the ties of grids of 15 and of 14 steps between them."""
     grids = [lo + halves((hi - lo) / n, 0, n) for n in (15, 14)]
     return {"lower end": lo, "upper end": hi, "tie": np.concatenate(grids)}
 
 
 def lsq_points(_x: Float, s: Float, q_n: int, q_p: int) -> dict[str, Any]:
-    """Ends and ties of the grid; with steps of several sizes those of the first."""
+    """Return the ends and ties of the grid of the first step."""
     step = np.ravel(s)[0]
     return {
         "lower end": -q_n * step,
@@ -75,7 +75,7 @@ def lsq_points(_x: Float, s: Float, q_n: int, q_p: int) -> dict[str, Any]:
 
 
 def signs(_x: Float, **_: Any) -> dict[str, Any]:
-    """Where signs and their masks turn."""
+    """Return the points where signs and their masks turn."""
     return {"at 1": [1.0], "at -1": [-1.0]}
 
 

@@ -199,7 +199,7 @@ def candidates() -> list[Inputs]:
 
 
 def draw(rng: np.random.Generator, n: int) -> Inputs:
-    """Accumulators for one multiplier and shift, ties among them."""
+    """Draw accumulators for one multiplier and shift, ties among them."""
     half = 1 << 30
     real = int(rng.integers(half, 2 * half))
     multiplier = (half, 3 << 29, real)[int(rng.integers(3))]
@@ -221,7 +221,7 @@ def draw(rng: np.random.Generator, n: int) -> Inputs:
 
 
 def wide(rng: np.random.Generator, n: int) -> Inputs:
-    """Accumulators of every size, multipliers and shifts for all or along an axis.
+    """Draw accumulators of every size, multipliers and shifts for all or along an axis.
 
     acc 2^shift stays an int32 value: two-stage forms refuse others.
     """

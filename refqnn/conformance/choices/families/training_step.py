@@ -139,7 +139,7 @@ def draw(rng: np.random.Generator, n: int) -> Inputs:
 
 
 def candidates() -> list[Inputs]:
-    """Kinks in order, then drawn ones."""
+    """List calls with kinks in order, then drawn ones."""
     rng = np.random.default_rng(SEED)
     first = inputs(
         rng.normal(size=(3, 4)),
@@ -151,7 +151,7 @@ def candidates() -> list[Inputs]:
 
 
 def wide(rng: np.random.Generator, n: int) -> Inputs:
-    """Layers of any sizes and settings; weights on, within and beyond the grid."""
+    """Draw layers of any sizes and settings; weights on, within and beyond the grid."""
     i, o = int(draws.pick(rng, 1, 4, 7)), int(draws.pick(rng, 2, 3, 5))
     scale, (q_min, q_max) = draws.pick(rng, 0.5, 0.25, 0.3), draws.pick(rng, *GRIDS)
     units = rng.integers(2 * q_min - 2, 2 * q_max + 3, (o, i)) / 2

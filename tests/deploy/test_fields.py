@@ -9,6 +9,8 @@ from refqnn.core import Run
 from refqnn.deploy import deploy
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.fields import check_steps, fits
+from refqnn.deploy.operations import Instruction, OperationStep, RealStep
+from refqnn.deploy.steps import ImageStep
 from refqnn.networks import resnet
 
 
@@ -155,3 +157,82 @@ def test_kinds():
     assert not fits(1.0, int | None)
     assert fits((), tuple[int, ...])
     assert not fits((1, 2), tuple[int])
+
+
+def image(shape=(2, 4, 5)):
+    return ImageStep("x", shape, Grid(0.5, 3, 0, 255))
+
+
+def operation(name, options, shape, *, sources=("x",), arguments=("x",)):
+    grid = Grid(0.5, 3, 0, 255)
+    return OperationStep("y", sources, arguments, shape, name, options, grid)
+
+
+MEAN = {
+    "kernel": (2, 2), "stride": (2, 1), "padding": ((0, 0), (0, 1)),
+    "count_include_pad": True, "x_scale": 0.5, "x_zero_point": 3, "scale": 0.5,
+    "zero_point": 3, "q_min": 0, "q_max": 255,
+}  # fmt: skip
+FAR = ((0, 0), (0, 0), (0, 10**9))
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (operation("system", {}, (2, 4, 5)), "has no operation of this version"),
+        (operation("add", {}, (2, 4, 5), sources=()), "has no operation of this"),
+        (operation("clip", {}, (2, 4, 5), sources=("z",)), "which no step before it"),
+        (operation("clip", {}, (2, 4, 5)), "cannot be computed"),
+        (operation("reshape", {"shape": (40,)}, (41,)), r"shape is \(41,\), computes"),
+        (operation("reshape", {"shape": (41,)}, (41,)), "cannot be computed"),
+        (operation("clip", {"q_min": 0, "q_max": 9}, (2**27,)), "more than 67108864"),
+        (operation("pad", {"widths": FAR, "value": 0}, (2, 4, 5)), "go up to 4096"),
+        (operation("resize", {"size": (10**9, 1)}, (2, 4, 5)), "go up to 4096"),
+        (
+            operation("mean_pool2d", MEAN | {"padding": ((0, 0), (0, 99))}, (2, 2, 5)),
+            "is wider than its window",
+        ),
+        (
+            operation("lookup", {"table": np.zeros(9, np.int8)}, (2, 4, 5)),
+            "256 entries",
+        ),
+    ],
+)
+def test_operations_that_do_not_fit_are_refused(step, message):
+    with pytest.raises(ValueError, match=message):
+        check_steps((image(), step))
+
+
+def test_operations_that_fit():
+    check_steps((image(), operation("mean_pool2d", MEAN, (2, 2, 5))))
+    check_steps((image(), operation("reshape", {"shape": (40,)}, (40,))))
+
+
+CODES = Grid(0.5, 3, 0, 255)
+
+
+def real(program, *, grids=(CODES,), shape=(2, 4, 5)):
+    return RealStep("y", ("x",), grids, shape, program, {}, CODES)
+
+
+RELU = Instruction("Relu", ("x",), "v", {})
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (real((Instruction("Loop", ("x",), "v", {}),)), "has no operation of this"),
+        (real((RELU,), grids=(Grid(0.25, 3, 0, 255),)), "not those of its sources"),
+        (real((Instruction("Relu", ("z",), "v", {}),)), "cannot be computed"),
+        (real((RELU,), shape=(2, 4, 4)), r"shape is \(2, 4, 4\), computes"),
+        (
+            real((Instruction("pad", ("x",), "v", {"widths": FAR, "value": 0.0}),)),
+            "go up to 4096",
+        ),
+        (real(()), "cannot be computed"),
+    ],
+)
+def test_floats_that_do_not_fit_are_refused(step, message):
+    check_steps((image(), real((RELU,))))
+    with pytest.raises(ValueError, match=message):
+        check_steps((image(), step))

@@ -49,6 +49,8 @@ from refqnn.integer.rescale import REQUANTIZATIONS
 STEPS = (ImageStep, LayerStep, ResidualStep, PoolStep, OperationStep, RealStep)
 #: elements of the codes of one image, beyond which a file is refused
 MOST_CODES = 2**26
+#: codes beside a plane, and pixels of a side after a resizing
+MOST_EDGE = 2**12
 #: dtypes of the arrays of a step, by field; weights of 9 bits are int16
 DTYPES = {
     "bias": np.int32,
@@ -146,12 +148,14 @@ def check_operation(
 ) -> None:
     """Raise unless the operation is known and gives its shape for an image of zeros."""
     sources = [source_of(step.name, name, earlier) for name in step.sources]
+    chosen: list[Mapping[str, Any]]
     if isinstance(step, RealStep):
+        chosen = [attributes for *_, attributes in step.program]
         known = all(op in REAL for op, *_ in step.program)
         if step.grids != tuple(source.grid for source in sources):
             raise ValueError(f"{step.name}.grids are not those of its sources")
     else:
-        known = step.operation in OPERATIONS
+        chosen, known = [step.options], step.operation in OPERATIONS
     if not known or not step.sources:
         raise ValueError(f"{step.name} has no operation of this version")
     shapes = [*(source.shape for source in sources), step.shape]
@@ -164,11 +168,28 @@ def check_operation(
         for source in sources
     }
     try:
+        for options in chosen:
+            check_extent(options)
         codes = step.forward(values, refqnn.integer)[step.name]
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         raise ValueError(f"{step.name} cannot be computed: {error}") from error
     if codes.shape != (1, *step.shape):
         raise ValueError(f"{step.name}.shape is {step.shape}, computes {codes.shape}")
+
+
+def check_extent(options: Mapping[str, Any]) -> None:
+    """Raise for padding, edges and sizes that nothing but a file bounds."""
+    kernel, padding = options.get("kernel"), options.get("padding")
+    dilation: tuple[int, ...] = (1, 1)
+    if "at" in options:
+        kernel, _, padding, dilation = options["at"]
+    if kernel is not None:
+        for k, d, sides in zip(kernel, dilation, padding or (), strict=True):
+            if not 0 <= min(sides) <= max(sides) <= d * (k - 1) + 1:
+                raise ValueError(f"padding {padding} is wider than its window")
+    widths = [side for pair in options.get("widths", ()) for side in pair]
+    if max([*widths, *options.get("size", ())], default=0) > MOST_EDGE:
+        raise ValueError(f"edges and sizes go up to {MOST_EDGE}")
 
 
 def source_of(name: str, source: str, earlier: Mapping[str, Step]) -> Step:

@@ -15,6 +15,7 @@ import numpy as np
 
 import refqnn
 from refqnn._types import Array, Float
+from refqnn.prompt import short_repr
 
 
 @dataclass(eq=False)
@@ -29,6 +30,8 @@ class Param:
     #: puts the value back into its domain after an optimiser step
     project: Callable[[Float], Float] | None = field(default=None, repr=False)
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
         # not zeros_like, which would write to every page of a network never trained
         self.grad = np.zeros(self.value.shape, self.value.dtype)
@@ -39,6 +42,8 @@ class Buffer:
     """An array that training changes but no gradient reaches: running statistics."""
 
     value: Array
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)

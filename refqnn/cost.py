@@ -40,6 +40,7 @@ from refqnn.nn import (
     MaxPool2d,
     PadShortcut,
 )
+from refqnn.prompt import html_table, text_table
 from refqnn.shapes import blank, shapes_of
 
 FLOAT_BITS = 32
@@ -84,6 +85,33 @@ class Cost:
     """The layers of a network in the order in which they run."""
 
     layers: tuple[LayerCost, ...]
+
+    def __repr__(self) -> str:
+        return f"{self.title()}\n{text_table(self.rows())}"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.title(), self.rows())
+
+    def title(self) -> str:
+        """Write C_size, multiply-adds and bit operations in a line."""
+        size = f"C_size {self.c_size_bits:,} bits, {self.macs:,} multiply-adds"
+        return f"Cost: {size}, {self.bit_operations:,} bit operations"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """List a row for each layer: shapes, weights, bits, multiply-adds."""
+        return [
+            {
+                "layer": x.name.removeprefix("layers."),
+                "input": str(x.input_shape),
+                "output": str(x.output_shape),
+                "weights": x.weights,
+                "weight bits": x.weight_bits,
+                "input bits": x.input_bits,
+                "macs": x.macs,
+                "c_size bits": x.c_size_bits,
+            }
+            for x in self.layers
+        ]
 
     @property
     def c_size_bits(self) -> int:

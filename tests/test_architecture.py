@@ -22,6 +22,7 @@ PACKAGE = ROOT / "refqnn"
 RANK = {
     "_types": 0,
     "moved": 0,
+    "prompt": 0,
     "files": 1,
     "core": 1,
     "geometry": 1,

@@ -15,6 +15,17 @@ class Dataset(NamedTuple):
     test_images: Array
     test_labels: Int
 
+    def __repr__(self) -> str:
+        """Say how many images of what shape there are, and of how many classes.
+
+        >>> Dataset(np.zeros((2, 1, 4, 4)), np.arange(2), np.ones((1, 1, 4, 4)), [0])
+        Dataset(2 images to train on, 1 to judge by: float64 (1, 4, 4), 2 classes)
+        """
+        train, labels, test, _ = self
+        kind = f"{train.dtype} {train.shape[1:]}"
+        counts = f"{len(train):,} images to train on, {len(test):,} to judge by"
+        return f"Dataset({counts}: {kind}, {np.unique(labels).size} classes)"
+
     def first(self, train: int | None = None, test: int | None = None) -> "Dataset":
         """Return the first images to train on, and to judge by; None is all of them.
 

@@ -31,6 +31,10 @@ class Folder(NamedTuple):
     labels: Int  # (N,)
     classes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        kind = f"{self.images.dtype} {self.images.shape}"
+        return f"Folder({kind}, {len(self.classes)} classes: {', '.join(self.classes)})"
+
 
 def read_folder(
     folder: StrPath, *, mode: str | None = None, classes: tuple[str, ...] | None = None

@@ -107,3 +107,5 @@ class IntegerNetwork:
 
     def __str__(self) -> str:
         return self.listing()
+
+    __repr__ = __str__

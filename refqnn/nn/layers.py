@@ -14,6 +14,7 @@ import numpy as np
 from refqnn._types import Array, Float
 from refqnn.core import Module, Param, Run
 from refqnn.geometry import Padding, Pair
+from refqnn.nn.description import describe, describe_html
 
 
 @final
@@ -259,6 +260,9 @@ class Sequential:
 
     layers: dict[str, Module]
     config: dict[str, Any] = field(default_factory=dict)
+
+    __repr__ = describe
+    _repr_html_ = describe_html
 
     def __iter__(self) -> Iterator[tuple[str, Module]]:
         return iter(self.layers.items())

@@ -77,6 +77,9 @@ class BasicBlock:
     quant2: Any
     quant0: Any = None
 
+    __repr__ = describe
+    _repr_html_ = describe_html
+
     def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
         """x: (N, C, H, W)  ->  y: (N, O, Ho, Wo)"""
         h, c0 = (x, None) if self.quant0 is None else self.quant0.forward(x, run)
@@ -122,6 +125,9 @@ class Residual:
     body: Sequential
     shortcut: Any
     after: Sequential
+
+    __repr__ = describe
+    _repr_html_ = describe_html
 
     def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
         """x: (N, C, H, W)  ->  y: (N, O, Ho, Wo)"""

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeVar, final
 
 import msgspec
 import numpy as np
-import tqdm
 from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
 
 import refqnn
 from refqnn._types import Array, Float, Int
@@ -352,7 +352,7 @@ def earlier_records(path: str | Path | None, steps: int) -> list[dict[str, Any]]
 def bar(done: int, total: int, progress: bool | None) -> Iterable[int]:
     """Count steps on a progress bar; silent when asked, or when nobody is watching."""
     shown = sys.stderr.isatty() if progress is None else progress
-    return tqdm.tqdm(
+    return tqdm(
         range(done, total), initial=done, total=total, unit="step", disable=not shown
     )
 

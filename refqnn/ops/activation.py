@@ -14,20 +14,24 @@ import numpy as np
 
 from refqnn._types import Bool, Float
 from refqnn.ops.checks import FLOATS, check_float, check_gradient
+from refqnn.prompt import one_line
 
 
+@one_line
 class ReLUCache(NamedTuple):
     """Where the output follows the input."""
 
     inside: Bool
 
 
+@one_line
 class SigmoidCache(NamedTuple):
     """The output; the derivative is a polynomial in it."""
 
     y: Float
 
 
+@one_line
 class TanhCache(NamedTuple):
     """The output; the derivative is a polynomial in it."""
 

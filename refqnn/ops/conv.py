@@ -14,8 +14,10 @@ from refqnn._types import Float
 from refqnn.geometry import Padding, Pair, Window, output_size, pad_planes, window
 from refqnn.geometry import windows as view_windows
 from refqnn.ops.checks import FLOATS, check_float, check_gradient
+from refqnn.prompt import one_line
 
 
+@one_line
 class Conv2dCache(NamedTuple):
     """What ``conv2d_backward`` needs."""
 

@@ -12,8 +12,10 @@ import numpy as np
 
 from refqnn._types import Float
 from refqnn.ops.checks import FLOATS, check_float, check_gradient
+from refqnn.prompt import one_line
 
 
+@one_line
 class SoftmaxCache(NamedTuple):
     """The output and the axis it sums to one along."""
 

@@ -11,8 +11,10 @@ import numpy as np
 
 from refqnn._types import Float
 from refqnn.ops.checks import FLOATS, check_float, check_gradient
+from refqnn.prompt import one_line
 
 
+@one_line
 class LinearCache(NamedTuple):
     """What ``linear_backward`` needs."""
 

@@ -15,8 +15,10 @@ import numpy as np
 from refqnn._types import Float, Int
 from refqnn.ops.checks import FLOATS, check_float, check_real
 from refqnn.ops.exponential import log_softmax
+from refqnn.prompt import one_line
 
 
+@one_line
 class SoftmaxCrossEntropyCache(NamedTuple):
     """p - t: predicted minus wanted probabilities, (N, K) in float64."""
 

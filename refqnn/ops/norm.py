@@ -22,8 +22,10 @@ import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.ops.checks import FLOATS, check_float, check_gradient, check_real
+from refqnn.prompt import one_line
 
 
+@one_line
 class BatchNormCache(NamedTuple):
     """Input, statistics (float64, ``var`` divided by M) and scale."""
 
@@ -52,6 +54,7 @@ class BatchNormInferenceGrads(NamedTuple):
     dvar: Float
 
 
+@one_line
 class RangeBatchNormCache(NamedTuple):
     """Input, statistics (float64), and where each chunk has its extremes."""
 

@@ -29,8 +29,10 @@ from refqnn.geometry import (
     windows,
 )
 from refqnn.ops.checks import FLOATS, check_float, check_gradient
+from refqnn.prompt import one_line
 
 
+@one_line
 class MaxPoolCache(NamedTuple):
     """Which tap of each window, i Kw + j, holds its first maximum."""
 
@@ -39,6 +41,7 @@ class MaxPoolCache(NamedTuple):
     at: Window
 
 
+@one_line
 class AvgPoolCache(NamedTuple):
     """How many values each window is the mean of, (Ho, Wo)."""
 
@@ -47,6 +50,7 @@ class AvgPoolCache(NamedTuple):
     at: Window
 
 
+@one_line
 class GlobalAvgPoolCache(NamedTuple):
     """The shape of the input."""
 

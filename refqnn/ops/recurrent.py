@@ -24,8 +24,10 @@ from refqnn.ops.activation import (
 )
 from refqnn.ops.checks import FLOATS, check_float, check_gradient
 from refqnn.ops.fully_connected import LinearCache, linear, linear_backward
+from refqnn.prompt import one_line
 
 
+@one_line
 class LSTMCache(NamedTuple):
     """The old cell state and the caches of the parts, in forward order."""
 

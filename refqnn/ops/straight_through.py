@@ -17,8 +17,10 @@ import numpy as np
 
 from refqnn._types import Bool, Float
 from refqnn.ops.checks import check_float, check_gradient
+from refqnn.prompt import one_line
 
 
+@one_line
 class StraightThroughCache(NamedTuple):
     """Where the gradient passes, and the residual that freezes the rounding."""
 

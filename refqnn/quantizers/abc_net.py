@@ -44,6 +44,7 @@ import numpy as np
 from refqnn._types import Bool, Float, Int
 from refqnn.core import Param
 from refqnn.ops.checks import check_gradient, check_real
+from refqnn.prompt import one_line
 from refqnn.quantizers.checks import LARGEST, check_finite
 from refqnn.quantizers.module import (
     Quantizer,
@@ -52,6 +53,7 @@ from refqnn.quantizers.module import (
 MOST_BASES = 16
 
 
+@one_line
 class ABCWeightCache(NamedTuple):
     """What ``abc_weight_backward`` needs, and what freezes the signs."""
 
@@ -60,6 +62,7 @@ class ABCWeightCache(NamedTuple):
     slope: Float  # sum alpha, 0 where the gradient is clipped; shape of w
 
 
+@one_line
 class ABCActivationCache(NamedTuple):
     """What ``abc_activation_backward`` needs, and what freezes the signs."""
 

@@ -30,6 +30,7 @@ from refqnn._types import Bool, Float, Int
 from refqnn.core import Buffer, Run
 from refqnn.integer.rounding import ROUND, check_rounding
 from refqnn.ops.checks import check_gradient
+from refqnn.prompt import one_line
 from refqnn.quantizers.checks import (
     check_bits,
     check_finite,
@@ -42,6 +43,7 @@ from refqnn.quantizers.module import (
 )
 
 
+@one_line
 class AffineCache(NamedTuple):
     """What the backward needs, and what freezes rounding, mask and range."""
 

@@ -12,12 +12,14 @@ import numpy as np
 from refqnn._types import Array, Float, Int
 from refqnn.core import Run
 from refqnn.ops.checks import FLOATS, check_float, check_gradient
+from refqnn.prompt import one_line
 
 MOST_BITS = 16
 #: the square root of the largest finite number of a dtype
 LARGEST = {np.dtype(f): math.sqrt(np.finfo(f).max) for f in (np.float32, np.float64)}
 
 
+@one_line
 class ResidualCache(NamedTuple):
     """What freezes the rounding where the backward is the identity."""
 

@@ -35,6 +35,7 @@ from refqnn.ops.straight_through import (
     masked_backward,
     residual,
 )
+from refqnn.prompt import one_line
 from refqnn.quantizers.binary_weights import (
     Binary,
     binary,
@@ -55,6 +56,7 @@ from refqnn.quantizers.module import (
 )
 
 
+@one_line
 class DoReFaWeightCache(NamedTuple):
     """What the backward needs, and what freezes the rounding."""
 

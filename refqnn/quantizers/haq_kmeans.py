@@ -28,6 +28,7 @@ import numpy as np
 from refqnn._types import Float, Int
 from refqnn.core import Buffer, Param, Run
 from refqnn.ops.checks import check_gradient
+from refqnn.prompt import one_line
 from refqnn.quantizers.checks import (
     LARGEST,
     check_finite,
@@ -43,6 +44,7 @@ Reduction = Literal["sum", "mean"]
 Init = Literal["quantiles", "k-means++"]
 
 
+@one_line
 class KMeansCache(NamedTuple):
     """What the backward needs, and what freezes the assignment."""
 

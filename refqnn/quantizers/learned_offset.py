@@ -41,11 +41,13 @@ from refqnn._types import Bool, Float, Int
 from refqnn.core import Buffer, Param, Run
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient
+from refqnn.prompt import one_line
 from refqnn.quantizers.checks import boundaries, check_finite, codebook, parameter
 from refqnn.quantizers.learned_step_size import check_step
 from refqnn.quantizers.module import GridQuantizer, positive_one, unset, unsigned_codes
 
 
+@one_line
 class LSQPlusCache(NamedTuple):
     """What the backward needs, and what freezes rounding and mask."""
 

@@ -42,10 +42,12 @@ from refqnn._types import Bool, Float
 from refqnn.core import Buffer, Param, Run
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient
+from refqnn.prompt import one_line
 from refqnn.quantizers.checks import check_bits, check_finite, parameter
 from refqnn.quantizers.module import GridQuantizer, unset, unsigned_codes
 
 
+@one_line
 class RangeCache(NamedTuple):
     """What the backward needs, and what freezes roundings and masks."""
 

@@ -28,6 +28,7 @@ from refqnn._types import Bool, Float, Int
 from refqnn.core import Buffer, Param, Run
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient
+from refqnn.prompt import one_line
 from refqnn.quantizers.checks import (
     check_bits,
     check_finite,
@@ -44,6 +45,7 @@ from refqnn.quantizers.module import (
 )
 
 
+@one_line
 class LSQCache(NamedTuple):
     """What ``lsq_backward`` needs, and what freezes rounding and mask."""
 

@@ -43,6 +43,7 @@ import numpy as np
 from refqnn._types import Bool, Float, Int
 from refqnn.core import Buffer, Run
 from refqnn.ops.checks import check_gradient, check_real
+from refqnn.prompt import one_line
 from refqnn.quantizers.checks import LARGEST, check_finite
 from refqnn.quantizers.module import (
     Quantizer,
@@ -58,6 +59,7 @@ QUARTILE = 0.6745
 Average = Literal["debiased", "plain"]
 
 
+@one_line
 class LQCache(NamedTuple):
     """What ``lq_backward`` needs, and what freezes codes and mask."""
 

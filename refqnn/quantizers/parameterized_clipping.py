@@ -49,6 +49,7 @@ from refqnn._types import Bool, Float
 from refqnn.core import Buffer, Param, Run
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient, check_real
+from refqnn.prompt import one_line
 from refqnn.quantizers.checks import (
     check_bits,
     check_finite,
@@ -64,6 +65,7 @@ from refqnn.quantizers.module import (
 Scope = Literal["whole", "rounding"]
 
 
+@one_line
 class PACTCache(NamedTuple):
     """What the backward needs, and what freezes rounding and masks."""
 

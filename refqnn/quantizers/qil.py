@@ -44,6 +44,7 @@ from refqnn.core import Buffer, Param, Run
 from refqnn.moved import other_half
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient
+from refqnn.prompt import one_line
 from refqnn.quantizers.checks import (
     check_bits,
     check_finite,
@@ -61,6 +62,7 @@ from refqnn.quantizers.module import (
 __getattr__ = other_half(__name__, "refqnn.quantizers.qil_activations")
 
 
+@one_line
 class QILWeightCache(NamedTuple):
     """What the backward needs, and what freezes rounding and interval."""
 

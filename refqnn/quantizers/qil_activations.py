@@ -20,6 +20,7 @@ import numpy as np
 from refqnn._types import Bool, Float
 from refqnn.core import Buffer, Param
 from refqnn.ops.checks import check_gradient
+from refqnn.prompt import one_line
 from refqnn.quantizers.checks import (
     check_bits,
     check_finite,
@@ -40,6 +41,7 @@ from refqnn.quantizers.qil import (
 )
 
 
+@one_line
 class QILActivationCache(NamedTuple):
     """What the backward needs, and what freezes rounding and interval."""
 

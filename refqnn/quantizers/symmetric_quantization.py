@@ -35,6 +35,7 @@ from refqnn._types import Float, Int
 from refqnn.core import Buffer, Param, Run
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient
+from refqnn.prompt import one_line
 from refqnn.quantizers.checks import (
     check_finite,
     flush,
@@ -48,6 +49,7 @@ from refqnn.quantizers.module import (
 Group = Literal["pixel", "row", "layer"]
 
 
+@one_line
 class SYQCache(NamedTuple):
     """What ``syq_backward`` needs, and what freezes codes and slopes."""
 

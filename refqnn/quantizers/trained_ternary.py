@@ -27,6 +27,7 @@ from refqnn._types import Float, Int
 from refqnn.core import Param
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient, check_real
+from refqnn.prompt import one_line
 from refqnn.quantizers.checks import check_finite, parameter
 from refqnn.quantizers.module import (
     Quantizer,
@@ -34,6 +35,7 @@ from refqnn.quantizers.module import (
 )
 
 
+@one_line
 class TTQCache(NamedTuple):
     """What the backward needs, and what freezes the codes and the factors of dw."""
 

@@ -46,6 +46,7 @@ from refqnn.ops.straight_through import (
     straight_through_sign,
     straight_through_sign_backward,
 )
+from refqnn.prompt import one_line
 from refqnn.quantizers.binary_weights import binary_codes
 from refqnn.quantizers.checks import (
     check_finite,
@@ -59,6 +60,7 @@ from refqnn.quantizers.module import (
 Gradient = Literal["exact", "paper", "released"]
 
 
+@one_line
 class XnorWeightCache(NamedTuple):
     """What the backward needs, and what freezes signs and mask."""
 

@@ -37,8 +37,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import numba
-import tqdm
 from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
 
 from refqnn import files
 from refqnn.files import append_line, parse_object
@@ -121,7 +121,7 @@ class Sweep:
         if left:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             hidden = None if progress is None else not progress
-            with tqdm.tqdm(total=len(left), unit="run", disable=hidden) as bar:
+            with tqdm(total=len(left), unit="run", disable=hidden) as bar:
                 self.run_all(left, executor, workers or os.cpu_count() or 1, bar)
             done = self.recorded()
         return [done[digest(run)] for run in self.runs]

@@ -139,6 +139,9 @@ class Diagnosis:
             "reproduce": self.reproduce,
         }
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         lines = [str(self.comparison)]
         if self.comparison.error or not self.comparison.total:

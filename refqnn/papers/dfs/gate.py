@@ -20,6 +20,7 @@ import numpy as np
 from refqnn._types import Float
 from refqnn.core import Param, Run
 from refqnn.nn import Linear
+from refqnn.prompt import one_line
 
 HIDDEN = 10
 
@@ -27,6 +28,7 @@ HIDDEN = 10
 State = tuple[Float, Float]
 
 
+@one_line
 class GateCache(NamedTuple):
     """What ``RecurrentGate.backward`` needs."""
 

@@ -26,10 +26,12 @@ from refqnn._types import Array, Float
 from refqnn.core import Run
 from refqnn.papers.dfs.block import FractionalBlock
 from refqnn.papers.dfs.cost import SKIP, one_hot
+from refqnn.prompt import one_line
 
 GateMode = Literal["straight_through", "soft"]
 
 
+@one_line
 class MaskCache(NamedTuple):
     """m - p, which ``frozen`` holds while p varies: the residual of the mask."""
 

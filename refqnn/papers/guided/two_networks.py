@@ -16,6 +16,7 @@ from refqnn.networks import build
 from refqnn.nn import Sequential, carry_over, loss_and_gradient
 from refqnn.nn.training import Objective
 from refqnn.ops.straight_through import StraightThroughCache
+from refqnn.prompt import one_line
 from refqnn.quantizers import dorefa_activation, dorefa_activation_backward
 from refqnn.quantizers.checks import check_bits, check_finite
 
@@ -25,6 +26,7 @@ Config = Mapping[str, Any]
 # Guidance
 
 
+@one_line
 class GuidanceCache(NamedTuple):
     """What the backward needs, and what freezes the rounding."""
 

@@ -30,6 +30,7 @@ from scipy.special import expit
 
 from refqnn._types import Float
 from refqnn.nn import adam_step
+from refqnn.prompt import one_line
 
 
 class Actor(NamedTuple):
@@ -86,6 +87,7 @@ def uniform(inputs: int, outputs: int, rng: np.random.Generator) -> tuple[Float,
     )
 
 
+@one_line
 class ActorCache(NamedTuple):
     """What ``actor_backward`` needs."""
 
@@ -118,6 +120,7 @@ def actor_backward(p: Actor, da: Float, cache: ActorCache) -> Actor:
     return Actor(s.T @ d1, d1.sum(0), u1.T @ d2, d2.sum(0), u2.T @ dy, dy.sum(0))
 
 
+@one_line
 class CriticCache(NamedTuple):
     """What ``critic_backward`` needs."""
 

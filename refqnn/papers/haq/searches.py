@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tqdm
 from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
 
 from refqnn._types import Float, Int
 from refqnn.files import Unreadable, decode
@@ -227,6 +227,6 @@ def streams(seed: int) -> tuple[np.random.Generator, np.random.Generator]:
 def bar(done: int, total: int, progress: bool | None) -> Iterable[int]:
     """Count evaluations on a progress bar; silent where nobody is watching."""
     shown = sys.stderr.isatty() if progress is None else progress
-    return tqdm.tqdm(
+    return tqdm(
         range(done, total), initial=done, total=total, unit="policy", disable=not shown
     )

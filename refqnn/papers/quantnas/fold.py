@@ -36,6 +36,7 @@ from refqnn._types import Float
 from refqnn.geometry import Padding, Pair
 from refqnn.ops.checks import check_float, check_real
 from refqnn.ops.norm import check_variance, lift
+from refqnn.prompt import one_line
 from refqnn.quantizers.learned_step_size import LSQCache
 
 EPS = 1e-5
@@ -48,6 +49,7 @@ class Statistics(NamedTuple):
     var: Float
 
 
+@one_line
 class FoldedCache(NamedTuple):
     """What ``folded_conv2d_backward`` needs, and what freezes the rounding."""
 

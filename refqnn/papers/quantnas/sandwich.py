@@ -37,6 +37,7 @@ from refqnn.nn.training import check_images
 from refqnn.ops import log_softmax
 from refqnn.papers.quantnas.elastic_network import Supernet, initialise
 from refqnn.papers.quantnas.space import Genotype, draw, smallest
+from refqnn.prompt import one_line
 
 #: rate of Adam over that of SGD: 1e-3 at 0.05
 FACTOR = 0.02
@@ -44,6 +45,7 @@ FACTOR = 0.02
 BY_ADAM = ("quantizer", "predictor")
 
 
+@one_line
 class DistillationCache(NamedTuple):
     """softmax(logits) - softmax(teacher), (N, K) in float64."""
 

@@ -22,6 +22,7 @@ from refqnn.papers.quantnas.fold import (
 )
 from refqnn.papers.quantnas.scales import Where
 from refqnn.papers.quantnas.space import Genotype, LayerShape
+from refqnn.prompt import one_line
 from refqnn.quantizers.learned_step_size import LSQCache
 
 
@@ -45,6 +46,7 @@ class Pass(NamedTuple):
     calibrated: Calibrated
 
 
+@one_line
 class ChosenStepCache(NamedTuple):
     """The values whose step was chosen, and LSQ's cache of that step."""
 

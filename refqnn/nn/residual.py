@@ -11,6 +11,7 @@ import numpy as np
 
 from refqnn._types import Float
 from refqnn.core import Run
+from refqnn.nn.description import describe, describe_html
 from refqnn.nn.layers import Conv2d, ReLU, Sequential
 from refqnn.nn.norms import BatchNorm2d
 

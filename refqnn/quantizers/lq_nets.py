@@ -19,7 +19,6 @@ a filter, and {0, 1}^K for activations, one basis a layer. Outputs use the store
 what QEM finds in a training pass is used from the next pass on.
 
 Left open by the paper, and chosen here:
-
 - A value half way between two levels goes to the lower one (as the released code).
 - B B^T is singular where a bit never fires or two bits always agree. Every solve has a
   proximal ridge: min ||x - B v||^2 + d ||v - v_old||^2, d = 1e-4. What the data do not

@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from tables.networks import check_same_state, state_of, tiny
+from tables.networks import tiny
 
 from refqnn import files
 from refqnn.nn import Preset
 from refqnn.nn import checkpoint as checkpoints
+from refqnn.testing.networks import check_same_state, state_of
 
 X = np.random.default_rng(1).integers(0, 256, (4, 1, 8, 8), dtype=np.uint8)
 Y = np.array([0, 1, 2, 0])

@@ -246,7 +246,7 @@ def layer_cost(
 
 
 def weight_bits(layer: Conv2d | Linear) -> int:
-    """Bits of one weight: those of its quantizer, or 32."""
+    """Return the bits of one weight: those of its quantizer, or 32."""
     quant = layer.weight_quant
     return FLOAT_BITS if quant is None else code_bits(quant)
 
@@ -270,7 +270,7 @@ def code_bits(quant: Any) -> int:
 
 
 def table_bits(layer: Conv2d | Linear) -> tuple[int, int]:
-    """Bits of the float32 scales and of the float32 codebook of the weights."""
+    """Return the bits of the float32 scales and of the float32 codebook of weights."""
     quant = layer.weight_quant
     if quant is None:
         return 0, 0
@@ -322,7 +322,7 @@ def count(network: Any, input_shape: tuple[int, int, int]) -> Cost:
 
 
 def accumulator_bits(layer: Conv2d | Linear, input_bits: int) -> int | None:
-    """Bits of the signed integer that holds every possible sum of w_code * x_code.
+    """Return the bits of a signed integer that holds every sum of w_code * x_code.
 
     |sum| <= max over filters of sum|w_code - zero_point| times (2^input_bits - 1), with
     the weights as they are and any zero-point of the input. Biases are not in it. None

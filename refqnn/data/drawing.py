@@ -107,7 +107,7 @@ def textures(
     gains: Sequence[float] = (0.7, 1.0, 1.3),
     noise: float = 1.1,
 ) -> Dataset:
-    """Crops of smooth random textures, some for each class, with random gain and noise.
+    """Crop smooth random textures, some for each class, with random gain and noise.
 
     image = gain * (a crop of a periodic plane of unit variance) + noise * N(0, 1)
 
@@ -143,7 +143,7 @@ def textures(
 def smooth_planes(
     count: int, size: int, smoothness: float, rng: np.random.Generator
 ) -> Float:
-    """White noise blurred by a Gaussian of ``smoothness`` pixels; unit variance.
+    """Blur white noise by a Gaussian of ``smoothness`` pixels; unit variance.
 
     ->  (count, size, size)
     """

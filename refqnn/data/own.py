@@ -122,7 +122,7 @@ def read_arrays(
 
 
 def read_dataset(path: StrPath) -> Dataset:
-    """Read images to train on and to judge by; what a folder holds says how.
+    """Read images to train on and to judge by: npz, class folders, CIFAR-10 or IDX.
 
     An npz has train_images, train_labels, test_images, test_labels or x_train, y_train,
     x_test, y_test. Raises ValueError for anything else, with what was looked for.

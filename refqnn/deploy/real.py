@@ -141,7 +141,7 @@ def average_pool(x: Float, *, at: Window, count_include_pad: bool = False) -> Fl
 
 
 def max_pool(x: Float, *, at: Window) -> Float:
-    """Maximum of every window."""
+    """Take the maximum of every window."""
     return max_pool2d(
         x, kernel=at.kernel, stride=at.stride, padding=at.padding, dilation=at.dilation
     )[0]

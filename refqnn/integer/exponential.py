@@ -115,7 +115,7 @@ def fixed_softmax(below: Int, x_scale: float) -> Int:
 
 
 def high_product(a: npt.ArrayLike, b: npt.ArrayLike) -> Int:
-    """The high half of the doubled product of two int32, ties up, saturated."""
+    """round(a b / 2^31) of int32 values, ties up, at most 2^31 - 1"""
     q = shift_right(np.asarray(a) * np.asarray(b), 31, rounding="half_up")
     return np.minimum(q, ONE)
 

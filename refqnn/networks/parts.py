@@ -95,7 +95,7 @@ def scale_channels(channels: int, width: float) -> int:
 
 
 def end_bits(made: Choices) -> int | None:
-    """Bits of the first and last layer of a quantized network; None is floating."""
+    """Return the bits of the first and last quantized layer; None is floating."""
     return None if made.weight_bits is None else made.method.ends
 
 

@@ -38,7 +38,7 @@ def he_normal(
     rng: np.random.Generator | None,
     dtype: npt.DTypeLike = np.float32,
 ) -> Float:
-    """Normal with standard deviation sqrt(2 / fan_in), which keeps ReLU signals alive.
+    """Draw normal values of deviation sqrt(2 / fan_in), which keeps ReLU signals alive.
 
     He et al., ICCV 2015, arXiv:1502.01852, equation 10.
 
@@ -57,7 +57,7 @@ def uniform_fan_in(
     rng: np.random.Generator | None,
     dtype: npt.DTypeLike = np.float32,
 ) -> Float:
-    """Uniform in [-1 / sqrt(fan_in), 1 / sqrt(fan_in)), for classifiers.
+    """Draw from [-1 / sqrt(fan_in), 1 / sqrt(fan_in)), for classifiers.
 
     >>> w = uniform_fan_in((10, 4), rng=np.random.default_rng(0))
     >>> bool(np.all(abs(w) <= 0.5))

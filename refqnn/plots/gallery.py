@@ -82,7 +82,7 @@ def draw_row(panels: Sequence[Axes], row: Transfer) -> None:
 
 
 def draw_transfer(axes: Axes, row: Transfer) -> None:
-    """The steps y(v) over the histogram of the values that are not 0."""
+    """Draw the steps y(v) over the histogram of the values that are not 0."""
     set_titles(axes, "Transfer function", row.note)
     lo, hi = float(row.values.min()), float(row.values.max())
     margin = 0.03 * (hi - lo) or 1.0

@@ -110,7 +110,7 @@ def draw_training(
 
 
 def draw_codes(axes: Axes, layers: Sequence[LayerCodes]) -> None:
-    """One row of bars a layer, a bar for each code, the first layer on top."""
+    """Draw one row of bars a layer, a bar for each code, the first layer on top."""
     axes.set_title("Weights: how often each layer uses each code")
     for row, layer in enumerate(reversed(layers)):
         codes = np.arange(-layer.largest, layer.largest + 1)

@@ -17,7 +17,7 @@ from refqnn.testing.trials import as_tuple
 
 
 def check_levels(q: Subject, v: Float, most: int) -> None:
-    """At most ``most`` distinct outputs in every group."""
+    """Check that every group has at most ``most`` distinct outputs."""
     for group in q.groups(q.apply(v)):
         np.testing.assert_array_less(np.unique(group).size, most + 1)
 
@@ -60,7 +60,7 @@ def check_integer_codes(module: Any, v: Float) -> None:
 
 
 def check_boundaries(codes: Callable[[Float], Array], boundaries: Float) -> None:
-    """Codes step up across each boundary and are constant between neighbours.
+    """Check that codes step up across boundaries and are constant between them.
 
     codes: x (G, n) -> (G, n), boundaries: (G, n)
     """

@@ -238,7 +238,7 @@ def side(wrong: Bool, case: Matrices) -> str:
 
 
 def close(claimed: Float, slopes: Float) -> Bool:
-    """Where two gradients agree, by the size of the larger and of the largest."""
+    """Say where two gradients agree, by the size of the larger and of the largest."""
     largest = np.abs(slopes).max(initial=0)
     room = CLOSE * np.maximum(np.abs(claimed), np.abs(slopes)) + BOUND * largest
     return np.abs(claimed - slopes) <= room

@@ -235,7 +235,7 @@ def check_backward_adds(
 
 
 def check_replay(network: Any, x: Array) -> None:
-    """Replaying a recorded pass repeats its output and changes no state."""
+    """Check that replaying a recorded pass repeats its output and changes no state."""
     run = Run(training=True, rng=np.random.default_rng(2))
     recording = run.recording()
     y, _ = network.forward(x, recording)
@@ -280,7 +280,7 @@ def check_save_and_load(network: Any, images: Array) -> None:
 
 
 def check_resume(network: Any, images: Array, labels: Int) -> None:
-    """Two epochs, and one resumed for another, end in the same bits."""
+    """Check that two epochs, and one resumed for another, end in the same bits."""
 
     def start(seed: int) -> Training:
         copied = copy.deepcopy(network)

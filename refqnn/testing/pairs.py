@@ -140,7 +140,7 @@ def check_linear_in_dy(
 def check_untouched(
     pair: Pair, args: Arguments, options: Options, rng: np.random.Generator
 ) -> None:
-    """Neither pass writes into an argument; no result shares memory with one."""
+    """Check that no argument is written to and no result shares memory with one."""
     before = [a.copy() for a in arrays(*args)]
     y, cache = pair.forward(*args, **options)
     dy = draw_dy(rng, y)
@@ -160,7 +160,7 @@ def check_untouched(
 
 
 def check_loop(pair: Pair, args: Arguments, options: Options) -> None:
-    """The forward agrees with plain loops over numbers."""
+    """Check the forward against plain loops over numbers."""
     if pair.loop is None:
         raise ValueError(f"{pair.name} has no loop to agree with")
     y, _ = pair.forward(*args, **options)
@@ -210,7 +210,7 @@ def check_batch_independence(pair: Pair, args: Arguments, options: Options) -> N
 
 
 def check_replay(pair: Pair, args: Arguments, options: Options) -> None:
-    """Replaying at the recorded point gives the recorded output, up to rounding."""
+    """Check that replaying at the recorded point repeats the output, up to rounding."""
     y, cache = pair.forward(*args, **options)
     again, recorded = pair.forward(*args, **options, frozen=cache)
     if type(recorded) is not type(cache):

@@ -23,7 +23,7 @@ MOST_LEVELS = 4096
 
 
 def spread() -> Float:
-    """From -1 024 to 1 024, densest around 0: reaches every level of a grid. (1, n)"""
+    """Space values from -1 024 to 1 024, densest around 0, over every level: (1, n)"""
     return np.linspace(-4, 4, 20001, dtype=np.float32)[None] ** 5
 
 

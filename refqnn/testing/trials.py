@@ -19,7 +19,7 @@ Op = Callable[..., Any]
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
-    """Wrap what is no tuple.
+    """Wrap a value in a tuple unless it is one.
 
     >>> as_tuple(3), as_tuple((3, 4))
     ((3,), (3, 4))

@@ -130,7 +130,7 @@ def outcome(f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 
 
 def check_same(have: Any, want: Any) -> None:
-    """Same bits, dtypes and shapes, or the same error; -0.0 is 0.0 and NaN is NaN."""
+    """Check bits, dtypes and shapes, or the error; -0.0 is 0.0 and NaN is NaN."""
     errors = [str(x) if isinstance(x, ValueError) else None for x in (have, want)]
     if errors[0] != errors[1]:
         raise AssertionError(
@@ -146,7 +146,7 @@ def check_same(have: Any, want: Any) -> None:
 
 
 def check_near(row: Twin, args: Any, kwargs: Any) -> None:
-    """Within the bound of the definition in float64, in the dtype of the definition."""
+    """Check a twin against its bound around the float64 definition, and its dtype."""
     if row.bound is None:
         raise ValueError(f"{row.name} has no bound: it is compared bit for bit")
     have, plain = (outcome(f, args, kwargs) for f in (row.twin, row.definition))
@@ -170,7 +170,7 @@ def check_near(row: Twin, args: Any, kwargs: Any) -> None:
 
 
 def compare_twin(row: Twin, args: Any, kwargs: Any) -> None:
-    """Equal to the definition, or within the stated bound of it."""
+    """Check that a twin equals the definition, or lies within its stated bound."""
     if row.bound is not None:
         check_near(row, args, kwargs)
         return
@@ -179,7 +179,7 @@ def compare_twin(row: Twin, args: Any, kwargs: Any) -> None:
 
 
 def check_scattered(row: Twin, args: Any, kwargs: Any) -> None:
-    """How the arguments lie in memory does not change a bit."""
+    """Check that the layout of arguments in memory does not change a bit."""
     have = outcome(row.twin, scatter(args), scatter(kwargs))
     want = outcome(row.twin, args, kwargs)
     check_same(without_caches(have), without_caches(want))
@@ -193,7 +193,7 @@ def without_caches(result: Any) -> Any:
 
 
 def check_threads(row: Twin, args: Any, kwargs: Any) -> None:
-    """One thread and two give the same bits."""
+    """Check that one thread and two give the same bits."""
     before = numba.get_num_threads()
     try:
         numba.set_num_threads(1)
@@ -205,7 +205,7 @@ def check_threads(row: Twin, args: Any, kwargs: Any) -> None:
 
 
 def check_pure(row: Twin, args: Any, kwargs: Any) -> None:
-    """No argument is written to, no output shares memory with one."""
+    """Check that no argument is written to and no output shares memory with one."""
     before = [a.copy() for a in leaves(args, caches=True)]
     result = outcome(row.twin, args, kwargs)
     for old, new in zip(before, leaves(args, caches=True), strict=True):

@@ -41,7 +41,7 @@ def moves(got: Array, want: Array) -> list[str]:
 
 
 def constant_offset(got: Array, want: Array) -> str:
-    """One number is added, to everything or to each channel."""
+    """Say so if got - want is one number, for everything or for each channel."""
     away = got.astype(np.float64) - want
     if is_constant(away):
         return f"got = want + {away.flat[0]:g} everywhere -> zero-point or bias"
@@ -53,7 +53,7 @@ def constant_offset(got: Array, want: Array) -> str:
 
 
 def constant_ratio(got: Array, want: Array) -> str:
-    """Everything is multiplied by one number."""
+    """Say so if got / want is one number."""
     some = want != 0
     if some.sum() < 2 or np.any(got[~some] != 0):
         return ""
@@ -65,7 +65,7 @@ def constant_ratio(got: Array, want: Array) -> str:
 
 
 def reversed_axis(got: Array, want: Array) -> str:
-    """Axes are read backwards."""
+    """Say so if got is want with one axis read backwards."""
     for axis in range(got.ndim):
         if got.shape[axis] > 1 and equal(got, np.flip(want, axis)).all():
             return f"got is want flipped along axis {axis} -> order of memory"
@@ -73,7 +73,7 @@ def reversed_axis(got: Array, want: Array) -> str:
 
 
 def exchanged_axes(got: Array, want: Array) -> str:
-    """Axes are exchanged, in the shape or only in memory."""
+    """Say so if axes are exchanged, in the shape or only in memory."""
     for order in permutations(range(want.ndim)):
         moved = want.transpose(order)
         same = list(order) == sorted(order)
@@ -84,7 +84,7 @@ def exchanged_axes(got: Array, want: Array) -> str:
 
 
 def permuted_axis(got: Array, want: Array) -> str:
-    """Channels, or gates, come in another order."""
+    """Say so if channels, or gates, come in another order."""
     for axis in range(1, got.ndim):
         rows, others = (
             np.moveaxis(a, axis, 0).reshape(a.shape[axis], -1) for a in (got, want)
@@ -99,7 +99,7 @@ def permuted_axis(got: Array, want: Array) -> str:
 
 
 def wraps(got: Array, want: Array) -> str:
-    """Differences are multiples of 2^n, n at least 8."""
+    """Say so if all differences are multiples of 2^n, n at least 8."""
     away = (got.astype(np.float64) - want)[~equal(got, want)]
     if not np.all(np.isfinite(away)) or np.any(away != np.rint(away)):
         return ""
@@ -110,7 +110,7 @@ def wraps(got: Array, want: Array) -> str:
 
 
 def saturates(got: Array, want: Array) -> str:
-    """Every wrong value is one of the two ends."""
+    """Say so if every wrong value is one of the two ends."""
     wrong = ~equal(got, want)
     ends = np.unique(got[wrong])
     inside = got.min() < ends.min() and ends.max() < got.max()
@@ -128,7 +128,7 @@ def not_a_number(got: Array, want: Array) -> str:
 
 
 def nibbles(got: Array, want: Array) -> str:
-    """Neighbours are exchanged: the two halves of a packed byte."""
+    """Say so if neighbours are exchanged: the two halves of a packed byte."""
     if got.shape[-1:] == () or got.shape[-1] % 2 or got.dtype.kind not in "iu":
         return ""
     pairs = want.reshape(-1, 2)[:, ::-1].reshape(want.shape)
@@ -142,14 +142,14 @@ def nibbles(got: Array, want: Array) -> str:
 
 
 def constant(got: Array, want: Array) -> str:
-    """Always the same answer."""
+    """Say so if every element of got is the same number."""
     if got.size < 2 or not is_constant(got) or is_constant(want):
         return ""
     return f"got is {got.flat[0]} everywhere -> nothing was computed"
 
 
 def one_size_off(got: Array, want: Array) -> str:
-    """One row or column more or less."""
+    """Say so if got has one row or column more or less."""
     if got.ndim != want.ndim:
         return f"{got.ndim} axes, want {want.ndim}"
     gaps = [abs(a - b) for a, b in zip(got.shape, want.shape, strict=True)]
@@ -164,7 +164,7 @@ def is_constant(a: Array) -> bool:
 
 
 def near_ties(exact: Array, got: Array, want: Array) -> str:
-    """Every mismatch is where the real number lies beside a tie."""
+    """Say so if every mismatch is where the real number lies beside a tie."""
     if exact.shape != got.shape or got.shape != want.shape:
         return ""
     wrong = ~equal(got, want)

@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What differs, and what both decide."""
+    """Arrays that differ, and the decisions of both networks."""
 
     rows: tuple[Row, ...]
     bisection: Bisection

@@ -276,7 +276,7 @@ def check_channels_first(node: Node) -> None:
 
 
 def dequantize_linear(reader: Reader, node: Node) -> None:
-    """Codes of a step or constant codes as real numbers."""
+    """Keep codes of a step, or constant codes, as real numbers: s (q - z)."""
     if node.inputs[0] in reader.constants:
         q, scale = (constant_input(reader, node, at) for at in (0, 1))
         zero = constant_input(reader, node, 2, np.zeros((), q.dtype))
@@ -291,7 +291,7 @@ def dequantize_linear(reader: Reader, node: Node) -> None:
 
 
 def quantize_linear(reader: Reader, node: Node) -> None:
-    """The input, constant weights, or a float expression as codes."""
+    """Store the input, constant weights or a float expression as codes."""
     value = value_of(reader, node, 0)
     if isinstance(value, np.ndarray):
         reader.constants[node.output] = quantize_constant(reader, node, value)
@@ -368,7 +368,7 @@ def relu_or_clip(reader: Reader, node: Node) -> None:
 
 
 def identity(reader: Reader, node: Node) -> None:
-    """Another name."""
+    """Give the input another name."""
     value = value_of(reader, node, 0)
     if not isinstance(value, Codes) or not rename(reader, node, value):
         reader.values[node.output] = value

@@ -42,7 +42,7 @@ def kernel_of(w: Any) -> tuple[int, int]:
 
 
 def conv_options(_reader: Reader, node: Node, inputs: Inputs) -> Options:
-    """Window and groups of a convolution with constant weights."""
+    """Return window and groups of a convolution with constant weights."""
     if not isinstance(inputs[1], Fixed | np.ndarray):
         raise unsupported_error(node, "weights must be constants")
     shape, kernel = planes(inputs[0], node), kernel_of(inputs[1])
@@ -52,7 +52,7 @@ def conv_options(_reader: Reader, node: Node, inputs: Inputs) -> Options:
 
 
 def transposed_options(_reader: Reader, node: Node, inputs: Inputs) -> Options:
-    """Window, output_padding and groups of a transposed convolution."""
+    """Return window, output_padding and groups of a transposed convolution."""
     if not isinstance(inputs[1], Fixed | np.ndarray):
         raise unsupported_error(node, "weights must be constants")
     shape, kernel = planes(inputs[0], node), kernel_of(inputs[1])
@@ -62,14 +62,14 @@ def transposed_options(_reader: Reader, node: Node, inputs: Inputs) -> Options:
 
 
 def mean_options(_reader: Reader, node: Node, inputs: Inputs) -> Options:
-    """Window of an average pool, and whether padding counts."""
+    """Return the window of an average pool, and whether padding counts."""
     at = pool_window(node.attributes, planes(inputs[0], node), str(node))
     counted = bool(node.attributes.get("count_include_pad", 0))
     return {"at": at, "count_include_pad": counted}
 
 
 def softmax_options(reader: Reader, node: Node, inputs: Inputs) -> Options:
-    """The axis, counted from the batch."""
+    """Return the axis, counted from the batch."""
     ndim = 1 + len(inputs[0].shape)
     axis = int(node.attributes.get("axis", 1 if reader.opset < 13 else -1)) % ndim
     if axis == 0 or (reader.opset < 13 and axis != ndim - 1):
@@ -80,7 +80,7 @@ def softmax_options(reader: Reader, node: Node, inputs: Inputs) -> Options:
 
 
 def reduce_options(reader: Reader, node: Node, inputs: Inputs) -> Options:
-    """The axes of a mean."""
+    """Return the axes of a mean, counted from the batch."""
     ndim = 1 + len(inputs[0].shape)
     given = constant_input(reader, node, 1, node.attributes.get("axes"))
     axes = [] if given.dtype == object else [int(a) % ndim for a in np.ravel(given)]
@@ -90,7 +90,7 @@ def reduce_options(reader: Reader, node: Node, inputs: Inputs) -> Options:
 
 
 def concat_options(_reader: Reader, node: Node, inputs: Inputs) -> Options:
-    """The axis, counted from the batch."""
+    """Return the axis, counted from the batch."""
     axis = int(node.attributes.get("axis", 1)) % (1 + len(inputs[0].shape))
     if axis == 0:
         raise unsupported_error(node, "images are not put side by side")
@@ -98,7 +98,7 @@ def concat_options(_reader: Reader, node: Node, inputs: Inputs) -> Options:
 
 
 def resize_options(reader: Reader, node: Node, inputs: Inputs) -> Options:
-    """Size and scales of a bilinear resizing with half-pixel centres."""
+    """Return size and scales of a bilinear resizing with half-pixel centres."""
     shape, a = planes(inputs[0], node), node.attributes
     modes = (
         a.get("mode", "nearest"),

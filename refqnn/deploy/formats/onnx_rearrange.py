@@ -96,13 +96,13 @@ def store_rearranged(
 
 
 def max_pool(_reader: Reader, node: Node, shape: Shape) -> Arrangement:
-    """Maximum of every window."""
+    """Take the maximum of every window."""
     at = pool_window(node.attributes, shape, str(node))
     return Arrangement("max_pool2d", {"at": at}, pooled_shape(shape, at))
 
 
 def global_max_pool(_reader: Reader, node: Node, shape: Shape) -> Arrangement:
-    """Maximum of every plane."""
+    """Take the maximum of every plane."""
     if len(shape) != 3:
         raise unsupported_error(node, f"it reads planes, is given shape {shape}")
     at = window((shape[1], shape[2]))
@@ -199,7 +199,7 @@ def unsqueeze(reader: Reader, node: Node, shape: Shape) -> Arrangement:
 
 
 def transpose(_reader: Reader, node: Node, shape: Shape) -> Arrangement:
-    """The axes in another order, the batch first."""
+    """Put the axes in another order, the batch first."""
     whole = 1 + len(shape)
     axes = tuple(int(a) for a in node.attributes.get("perm", range(whole)[::-1]))
     if axes[0] != 0:
@@ -232,7 +232,7 @@ def pad(reader: Reader, node: Node, shape: Shape) -> Arrangement:
 
 
 def slice_axes(reader: Reader, node: Node, shape: Shape) -> Arrangement:
-    """Elements of some axes, by start, end and step."""
+    """Take elements of some axes, by start, end and step."""
     keys = ("starts", "ends", "axes", "steps")
     given = [
         constant_input(reader, node, i + 1, node.attributes.get(key))

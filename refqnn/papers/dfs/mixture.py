@@ -75,7 +75,7 @@ def mixture(
     needed: Array,
     run: Run,
 ) -> tuple[Float, list[Float | None], list[Any]]:
-    """Equation 1 over the candidates that are needed.
+    """Compute equation 1 over the candidates that are needed.
 
     x: (B, C, H, W), m: (B, n)  ->  y: (B, O, Ho, Wo), n candidates, n caches
     """

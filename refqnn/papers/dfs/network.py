@@ -114,7 +114,7 @@ class RoutedResNet:
         return self.walk(x, run, take)
 
     def walk(self, x: Array, run: Run, take: Take) -> tuple[Float, Pass]:
-        """Front, every block by ``take`` once its gate is read, head.
+        """Run the front, every block by ``take`` once its gate is read, and the head.
 
         x: (B, C, H, W)  ->  logits: (B, K)
         """
@@ -164,7 +164,7 @@ class RoutedResNet:
         return self.front_backward(g, cache.front)
 
     def front(self, x: Array, run: Run) -> tuple[Float, list[Any]]:
-        """Image, stem, batch norm and ReLU, at 32 bits."""
+        """Run image input, stem, batch norm and ReLU, at 32 bits."""
         x, c1 = self.image.forward(x, run)
         x, c2 = self.stem.forward(x, run)
         x, c3 = self.stem_norm.forward(x, run)
@@ -178,7 +178,7 @@ class RoutedResNet:
         return self.image.backward(self.stem.backward(g, c2), c1)
 
     def head(self, x: Float, run: Run) -> tuple[Float, list[Any]]:
-        """Global pooling and the classifier, at 32 bits."""
+        """Run global pooling and the classifier, at 32 bits."""
         x, c1 = GlobalAvgPool2d().forward(x, run)
         logits, c2 = self.classifier.forward(x, run)
         return logits, [c1, c2]

@@ -241,7 +241,7 @@ def front(points: Iterable[Point]) -> list[Point]:
 def hypervolume(
     points: Iterable[Point], *, cost_max: float, accuracy_min: float = 0.0
 ) -> float:
-    """Area between the front and (cost_max, accuracy_min), costs as logarithms.
+    """Integrate the area between the front and (cost_max, accuracy_min), costs as logs.
 
     A point outside these bounds adds nothing. Raises ValueError unless all costs, and
     the bound on them, are positive.

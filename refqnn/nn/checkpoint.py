@@ -150,6 +150,15 @@ def restore_generator(rng: np.random.Generator, state: Any, place: str) -> None:
         raise Unreadable(f"{place}: no state of a generator: {error!r}") from error
 
 
+def counts(name: str, array: Array) -> bool:
+    """Whether integers of a network are counts; the offset of WEQ is an exponent.
+
+    >>> [counts(f"quant.{name}", np.array(0)) for name in ("known", "offset")]
+    [True, False]
+    """
+    return array.dtype.kind == "i" and name.rpartition(".")[2] != "offset"
+
+
 def differences(want: Mapping[str, Array], have: Mapping[str, Array]) -> list[str]:
     """Say, one line each, what ``have`` lacks, adds, or holds in another shape.
 
@@ -166,6 +175,6 @@ def differences(want: Mapping[str, Array], have: Mapping[str, Array]) -> list[st
         elif have[name].dtype.kind != array.dtype.kind:
             kinds = f"{array.dtype} in the network, {have[name].dtype} in the file"
             lines.append(f"{name} is {kinds}")
-        elif array.dtype.kind == "i" and np.any(have[name] < 0):
+        elif counts(name, array) and np.any(have[name] < 0):
             lines.append(f"{name} counts, and is below 0 in the file")
     return lines + [f"{name} is only in the file" for name in have if name not in want]

@@ -82,6 +82,11 @@ class WrongCodes(qz.FixedPoint):
         return codes, np.roll(levels, 1)
 
 
+class SlightlyWrong(qz.LSQ):
+    def param_gradient(self, name, grad):
+        return 1.001 * super().param_gradient(name, grad)
+
+
 class WrongGradient(qz.FixedPoint):
     def backward(self, dy, cache):
         return 2 * super().backward(dy, cache)
@@ -92,6 +97,8 @@ def test_wrong_codes_and_gradients_of_a_module_are_named():
         check_quantizer(WrongCodes)
     with pytest.raises(AssertionError, match=r"dx: .*2 times the slope"):
         check_quantizer(WrongGradient)
+    with pytest.raises(AssertionError, match=r"s: .*1\.001 times the slope"):
+        check_quantizer(SlightlyWrong)
 
 
 def counts_calls():
@@ -144,6 +151,23 @@ def test_a_backward_without_a_frozen_form_is_held_to_linearity_and_shape():
         check_quantizer(forward, lambda dy, _: np.abs(dy))
     with pytest.raises(AssertionError, match="dv has the shape"):
         check_quantizer(forward, lambda dy, _: dy[0])
+    with pytest.raises(AssertionError, match="dv is float32, v is float64"):
+        check_quantizer(forward, lambda dy, _: dy.astype(np.float32))
+
+
+def test_a_gradient_that_is_scaled_element_by_element_is_not_linear():
+    def forward(v):
+        return np.rint(v), v
+
+    def backward(dy, v):
+        return dy * (1 + 0.1 * np.sign(dy) * (v - np.rint(v)))
+
+    with pytest.raises(AssertionError, match="linear=False if it is meant"):
+        check_quantizer(forward, backward)
+    report = check_quantizer(forward, backward, linear=False)
+    assert (report.laws["ODD"], report.gradient_error) == ("holds", None)
+    with pytest.raises(AssertionError, match="dv is not finite"):
+        check_quantizer(forward, lambda dy, _: dy * np.nan, linear=False)
 
 
 @pytest.mark.parametrize("expected", [["ODD"], "ODD", {"ODD": "y"}, {"ODD": True}])

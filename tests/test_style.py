@@ -44,6 +44,8 @@ KEPT = {
     "networks.by_name.named": "a network by its name, exported since the first release",
     "data.published.embedded": "the embedded images, exported since the first release",
     "quantizers.balanced_quantization.balanced": "the method's name",
+    "studies.sweep.Sweep.completed": "all outcomes, none of them a failure",
+    "studies.sweep.Sweep.recorded": "the outcomes that are in the file",
 }
 #: names of values that have a kind: name the kind
 VAGUE = {"found", "told"}
@@ -86,13 +88,28 @@ def is_participle(name):
     return name in IRREGULAR or re.fullmatch(r"[a-z]{2,}ed", name) is not None
 
 
+def callables(tree):
+    """Yield the functions of a module and the methods of its classes, no properties."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.ClassDef):
+            methods = [n for n in node.body if isinstance(n, ast.FunctionDef)]
+            yield from (f"{node.name}.{n.name}" for n in methods if not is_property(n))
+
+
+def is_property(method):
+    """Say whether a method is read as a value."""
+    return any(ast.unparse(d).endswith("property") for d in method.decorator_list)
+
+
 def participles(modules, kept=KEPT):
-    """List the public functions that are named by a bare participle."""
+    """List the public functions and methods that are named by a bare participle."""
     names = [
-        f"{module}.{node.name}"
+        f"{module}.{name}"
         for module, source in modules.items()
-        for node in ast.parse(source).body
-        if isinstance(node, ast.FunctionDef) and is_participle(node.name)
+        for name in callables(ast.parse(source))
+        if is_participle(name.split(".")[-1])
     ]
     return [name for name in names if name not in kept]
 
@@ -182,6 +199,7 @@ PLANTED = (
     (stubs, "x", 'class C:\n    """What the answers leave."""'),
     (participles, "x", "def judged():\n    1"),
     (participles, "x", "def held():\n    1"),
+    (participles, "x", "class C:\n    def held(self):\n        1"),
     (vague_values, "x", "def f():\n    found = 1\n    return found"),
     (long_files, "x", "a = 1\n" * 401),
     (long_functions, "x", "def f():\n" + "    a = 1\n" * 61),
@@ -204,6 +222,11 @@ INNOCENT = (
         participles,
         "x",
         "def seed():\n    1\ndef _held():\n    1\ndef held_out():\n    1",
+    ),
+    (
+        participles,
+        "x",
+        "class C:\n    @property\n    def explained(self):\n        1",
     ),
     (vague_values, "x", "def f(found):\n    return found"),
     (long_files, "x", "a = 1\n" * 400),

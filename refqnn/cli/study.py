@@ -45,7 +45,7 @@ def run(options: Namespace) -> Answer:
         raise ValueError("--workers and --cluster exclude each other")
     chosen = study_named(options.name)
     if options.set == []:
-        return {"settings": chosen.known()}, chosen.known()
+        return {"settings": chosen.settings_line()}, chosen.settings_line()
     settings = chosen.settings_with(quick=options.quick, **settings_of(options))
     folder = options.runs or Path("runs") / (chosen.folder or chosen.name)
     figure = options.figure or folder / f"{chosen.name}.png"
@@ -82,7 +82,12 @@ def listing(studies: Sequence["Study"]) -> Answer:
         for s in studies
     ]
     rows = [
-        {"study": s.name, "shows": s.shows, "takes": s.takes, "settings": s.known()}
+        {
+            "study": s.name,
+            "shows": s.shows,
+            "takes": s.takes,
+            "settings": s.settings_line(),
+        }
         for s in studies
     ]
     return {"studies": rows}, "\n".join([head, *lines])

@@ -128,14 +128,16 @@ class Study:
         kinds = get_type_hints(self.settings)
         for name in given:
             if name not in kinds:
-                raise ValueError(f"{self.name} has no setting {name!r}: {self.known()}")
+                raise ValueError(
+                    f"{self.name} has no setting {name!r}: {self.settings_line()}"
+                )
         values = {
             name: value_of(name, kinds[name], value)
             for name, value in {**(self.quick if quick else {}), **given}.items()
         }
         return self.settings(**values)
 
-    def known(self) -> str:
+    def settings_line(self) -> str:
         """Write the settings with their defaults in one line."""
         fields = dataclasses.fields(self.settings)
         return ", ".join(f"{f.name}={text_of(f.default)}" for f in fields) or "none"

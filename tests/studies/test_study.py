@@ -26,7 +26,9 @@ def test_every_listed_study_is_declared_with_settings_that_can_be_given(capsys):
         study = study_named(name)
         assert study.name == name
         assert study.settings_with() == study.settings()
-        pairs = [p.partition("=") for p in study.known().split(", ") if "=" in p]
+        pairs = [
+            p.partition("=") for p in study.settings_line().split(", ") if "=" in p
+        ]
         texts = {key: text for key, _, text in pairs}
         assert study.settings_with(**texts) == study.settings()
         assert study.settings_with(quick=True) != study.settings() or not study.quick

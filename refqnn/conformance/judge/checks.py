@@ -125,7 +125,9 @@ def check_implementation(
             rng = np.random.default_rng(seed)
             result = run_check(name, check, judge, rng)
             results.append(apply_expectation(result, name in expected_failures))
-    return Results(family, profile, tuple(results), judge.evidence.unseen(subject))
+    return Results(
+        family, profile, tuple(results), judge.evidence.unseen_regions(subject)
+    )
 
 
 def judge_of(subject: Subject, profile: str) -> Judge:

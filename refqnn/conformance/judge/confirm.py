@@ -73,7 +73,7 @@ class Evidence:
         seen = set(self.regions)
         return tuple(r for r in regions.regions_of(self.family.name) if r not in seen)
 
-    def unseen(self, subject: Subject) -> tuple[str, ...]:
+    def unseen_regions(self, subject: Subject) -> tuple[str, ...]:
         """List the regions that no answered call visits, with the known reasons.
 
         Calls that were not answered and visit none of them are counted by reason.

@@ -107,7 +107,7 @@ def weigh(
     about: dict[str, Any] = {
         "confirmed": evidence.total,
         "regions": evidence.regions,
-        "unseen": replace(seen, answered=looked_at).unseen(subject),
+        "unseen": replace(seen, answered=looked_at).unseen_regions(subject),
     }
     if evidence.broken:
         left = conclude(known, (), decision.asked, complaint=evidence.broken)

@@ -58,7 +58,7 @@ class Every2nd(NamedTuple):
 
     dense: Array
 
-    def spaced(self) -> Array:
+    def every_second(self) -> Array:
         """Return the array in that layout."""
         *outer, n = self.dense.shape
         memory = np.zeros((*outer, 2 * n), self.dense.dtype)
@@ -80,7 +80,7 @@ class Careful:
 
     def __call__(self, *inputs: Any) -> Any:
         """Return the outputs as arrays; raise Broken where an argument was changed."""
-        given = [v.spaced() if isinstance(v, Every2nd) else v for v in inputs]
+        given = [v.every_second() if isinstance(v, Every2nd) else v for v in inputs]
         before = [np.array(v) if isinstance(v, np.ndarray) else None for v in given]
         split = len(self.positional)
         named = dict(zip(self.keywords, given[split:], strict=True))
@@ -151,7 +151,7 @@ class Subject:
         if any(changed[name] != value for name, value in self.built_in.items()):
             self.note(call, f"the function ignores {' and '.join(self.built_in)}")
             changed = {**changed, **self.built_in}
-        if changed is not call and not self.defined(changed):
+        if changed is not call and not self.is_defined(changed):
             return self.note(call, "the function leaves out the argument")
         if not self.is_supported(changed):
             return self.note(call, "not supported")
@@ -172,7 +172,7 @@ class Subject:
         """Return whether a call is in the part that is judged."""
         return self.supports is None or bool(self.supports(dict(call)))
 
-    def defined(self, call: Inputs) -> bool:
+    def is_defined(self, call: Inputs) -> bool:
         """Return whether the reference accepts a call."""
         try:
             self.family.evaluate(self.family.default, **call)

@@ -106,7 +106,7 @@ class GateStart:
         self.history.append(moment(network, one_hot(p.argmax(-1), p.shape[-1]), p))
         return loss + price * resource(p, network.options), logits
 
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Say whether the gates keep everything, sure enough."""
         last = self.history[-1]
         return last.all_last and last.p_last >= ENOUGH

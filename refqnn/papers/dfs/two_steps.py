@@ -135,10 +135,10 @@ def gate_start(
         lr=settings.gate_lr,
         settings=settings,
         only="gates",
-        stop=objective.done,
+        stop=objective.is_done,
         **how,
     )
-    if not objective.done():
+    if not objective.is_done():
         last = objective.history[-1]
         raise ValueError(
             f"after {settings.gate_steps} steps the gates keep with probability "

@@ -16,11 +16,14 @@ MOST = 60
 def short(value: Any) -> str:
     """Write a value on one line: an array as dtype and shape, one number as itself.
 
-    >>> short(np.zeros((2, 3), np.float32)), short(np.array(0.5)), short("lsq")
-    ('float32 (2, 3)', '0.5', "'lsq'")
+    >>> short(np.zeros((2, 3), np.float32)), short(np.array(0.5)), short(np.True_)
+    ('float32 (2, 3)', '0.5', 'True')
     """
-    if isinstance(value, np.ndarray):
-        return f"{value.item():.6g}" if not value.ndim else kind_and_shape(value)
+    if isinstance(value, np.ndarray) and value.ndim:
+        return kind_and_shape(value)
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "iuf":
+        return f"{value.item():.6g}"
+    value = value.item() if isinstance(value, np.generic) else value
     text = " ".join(repr(value).split())
     return text if len(text) <= MOST else f"{text[: MOST - 3]}..."
 

@@ -1,22 +1,209 @@
-"""``refqnn explain``: the equations of a family under a profile."""
+"""``refqnn explain NAME``: citation, equations and choices of a quantizer or an op.
 
+NAME is a function of ``refqnn.quantizers``, ``ops`` or ``integer``, or a family of the
+conformance kit; where it is both, the equations of the family follow, under a profile.
+``--at VALUE`` computes a quantizer at a value, with every number that its cache holds.
+"""
+
+import argparse
+import difflib
+import importlib
+import inspect
+import sys
 from argparse import Namespace
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
-from refqnn.cli.options import Answer, Parser, add_family, add_profile
+from refqnn.cli.options import Answer, Parser, add_profile
+
+ROOMS = ("quantizers", "ops", "integer")
+#: standard normal numbers that set the first values of a quantizer
+SAMPLE = 4096
 
 
 def arguments(command: Parser) -> None:
     """Add the options."""
-    add_family(command)
+    command.add_argument("name", help="a quantizer, an op or a family; refqnn list")
     add_profile(command)
+    command.add_argument("--at", type=float, help="a value to quantize, step by step")
+    command.add_argument("--bits", type=int, help="of the quantizer (4, or its own)")
+    text = "a learned number, such as s=0.5 (from a standard normal batch); repeatable"
+    command.add_argument(
+        "--set", type=named_number, action="append", metavar="NAME=NUMBER", help=text
+    )
+
+
+def named_number(text: str) -> tuple[str, float]:
+    """Split ``s=0.5`` into a name and a number.
+
+    >>> named_number("s=0.5")
+    ('s', 0.5)
+    """
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"want NAME=NUMBER, got {text!r}") from error
 
 
 def run(options: Namespace) -> Answer:
-    """Print the equations."""
+    """Print what a name means, and with ``--at`` what it gives."""
+    from refqnn.conformance.choices.families import FAMILIES
+
+    name, function = options.name, function_of(options.name)
+    answer: dict[str, Any] = {"name": name}
+    parts = []
+    if function is not None:
+        answer |= about_function(function)
+        parts += [answer["file"], answer["about"], answer["function"]]
+    if name in FAMILIES:
+        answer |= under_profile(name, options.profile)
+        parts += [answer["equations"], answer["choices"]]
+    if not parts:
+        raise ValueError(unknown_name(name, FAMILIES))
+    if options.at is not None:
+        answer["at"] = numbers_at(options, function)
+        width = max(map(len, answer["at"]))
+        lines = [f"{key:{width}}  {value}" for key, value in answer["at"].items()]
+        parts.append("\n".join(lines))
+    answer["text"] = "\n\n".join(part for part in parts if part)
+    return answer, answer["text"]
+
+
+def function_of(name: str) -> Callable[..., Any] | None:
+    """Look a function up in the rooms of definitions; None for none of that name."""
+    for room in ROOMS:
+        function = getattr(importlib.import_module(f"refqnn.{room}"), name, None)
+        if inspect.isfunction(function):
+            return function
+    return None
+
+
+def about_function(function: Callable[..., Any]) -> dict[str, str]:
+    """Give where a function stands, what its file says, and its signature with text."""
+    module = sys.modules[function.__module__]
+    path = Path(*module.__name__.split(".")).with_suffix(".py")
+    text = inspect.getdoc(function) or ""
+    names = ", ".join(inspect.signature(function).parameters)
+    return {
+        "file": path.as_posix(),
+        "about": inspect.cleandoc(module.__doc__ or ""),
+        "function": f"{function.__name__}({names})\n{indented(text)}",
+    }
+
+
+def indented(text: str) -> str:
+    """Indent every line that is not empty by four spaces.
+
+    >>> indented("a")
+    '    a'
+    """
+    return "\n".join(f"    {line}" if line else "" for line in text.split("\n"))
+
+
+def under_profile(name: str, profile: str) -> dict[str, Any]:
+    """Give the equations of a family under a profile, and every other answer."""
+    from refqnn.conformance.choices.axes import AXES
     from refqnn.conformance.choices.families import family_of
     from refqnn.conformance.choices.profiles import profile_of
 
-    semantics = profile_of(options.profile).semantics(options.family)
-    choices = family_of(options.family).choices(semantics)
-    text = semantics.explain(options.family)
-    return {"family": options.family, "semantics": choices, "text": text}, text
+    family = family_of(name)
+    semantics = profile_of(profile).semantics(name)
+    chosen = family.choices(semantics)
+    lines = []
+    for axis, value in chosen.items():
+        others = [other for other in AXES[axis].values if other != value]
+        lines.append(f"  {axis} = {value}; or {', '.join(others) or 'nothing else'}")
+    return {
+        "family": name,
+        "semantics": chosen,
+        "equations": semantics.explain(name),
+        "choices": "\n".join([f"choices, under profile {profile}", *lines]),
+    }
+
+
+def unknown_name(name: str, families: Iterable[str]) -> str:
+    """Write that a name is unknown, and which ones are near."""
+    rooms = [importlib.import_module(f"refqnn.{room}") for room in ROOMS]
+    known = {
+        key
+        for room in rooms
+        for key, value in vars(room).items()
+        if inspect.isfunction(value)
+    }
+    near = difflib.get_close_matches(name, known | set(families), n=4)
+    hint = f"; near: {', '.join(near)}" if near else ""
+    return f"no quantizer, op or family is called {name!r}{hint}"
+
+
+def module_of(function: Callable[..., Any] | None) -> type:
+    """Look up the module class of a quantizer; ValueError for another function."""
+    from refqnn import quantizers
+    from refqnn.quantizers.module import Quantizer
+
+    for kind in filter(inspect.isclass, vars(quantizers).values()):
+        if issubclass(kind, Quantizer) and kind.pair[0] is function:
+            return kind
+    raise ValueError("--at needs the name of a quantizer with a module")
+
+
+def numbers_at(
+    options: Namespace, function: Callable[..., Any] | None
+) -> dict[str, str]:
+    """Quantize one value, and give every number on the way.
+
+    Learned numbers that are not given have the first values that a batch of standard
+    normal numbers sets. A method without any, whose levels follow from the values, is
+    given the value in place of the first number of that batch.
+    """
+    import numpy as np
+
+    from refqnn.core import Run
+    from refqnn.prompt import short
+
+    kind = module_of(function)
+    quantizer: Any = kind() if options.bits is None else kind(bits=options.bits)
+    batch = np.random.default_rng(0).standard_normal((1, SAMPLE))
+    quantizer.forward(batch, Run(training=True))
+    set_numbers(quantizer, dict(options.set or []))
+    batch[0, 0] = options.at
+    v = batch[:, :1] if quantizer.parameters or quantizer.unknown else batch
+    y, cache = quantizer.forward(v, Run())
+    codes, levels = quantizer.encode(v)
+    one = np.zeros_like(y)
+    one[0, 0] = 1
+    numbers: dict[str, Any] = {"v": v[0, 0]}
+    for name, array in getattr(cache[1], "_asdict", dict)().items():
+        if np.shape(array) == v.shape or np.size(array) == 1:
+            numbers[name] = np.ravel(array)[0]
+    numbers |= {"code": codes[0, 0], "y": y[0, 0], "error y - v": y[0, 0] - v[0, 0]}
+    numbers["dy / dv"] = quantizer.backward(one, cache)[0, 0]
+    for name in quantizer.parameters:
+        if hasattr(getattr(quantizer, name), "grad"):
+            numbers[f"dy / d{name}"] = np.squeeze(getattr(quantizer, name).grad)
+    text = {name: short(value) for name, value in numbers.items()}
+    return {"quantizer": repr(quantizer), "levels": level_text(levels), **text}
+
+
+def set_numbers(quantizer: Any, given: dict[str, float]) -> None:
+    """Set learned numbers by name; ValueError for one that the quantizer lacks."""
+    for name in given:
+        if name not in quantizer.parameters:
+            known = ", ".join(quantizer.parameters) or "none"
+            raise ValueError(f"--set {name}: the learned numbers are {known}")
+    if given:
+        quantizer.hold(**given)
+
+
+def level_text(levels: Any) -> str:
+    """Write levels; the first and the last three of more than sixteen.
+
+    >>> import numpy as np
+    >>> level_text(np.arange(3.0))
+    '0 1 2'
+    """
+    words = [f"{level:.6g}" for level in levels]
+    if len(words) > 16:
+        words = [*words[:3], "...", *words[-3:]]
+    return " ".join(words)

@@ -141,7 +141,8 @@ class Quantizer:
         """Set the values of parameters and buffers, which are then known."""
         for name, value in values.items():
             getattr(self, name).value = np.asarray(value)
-        getattr(self, self.known_by).value = np.asarray(1)
+        if hasattr(self, self.known_by):
+            getattr(self, self.known_by).value = np.asarray(1)
 
 
 class GridQuantizer(Quantizer):

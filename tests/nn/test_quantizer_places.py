@@ -182,6 +182,36 @@ def test_what_has_no_place_is_listed(name, value, message):
     assert not any(q.is_known() for q in quantizers(net).values())
 
 
+def test_levels_of_trained_ternary_weights():
+    net = network("ttq", bits=2)
+    tensors = state_dict(network())
+    tensors["layer1.0.conv1.quan_w_fn.wp"] = np.array([0.5])
+    tensors["layer1.0.conv1.quan_w_fn.wn"] = np.array([0.25])
+    load_state_dict(net, tensors)
+    quantizer = net.layers["stage1_block1"].conv1.weight_quant
+    assert (quantizer.wp.value, quantizer.wn.value) == (0.5, 0.25)
+
+
+def test_a_step_a_filter():
+    net, tensors = network("lsq_channel"), state_dict(network())
+    want = np.linspace(0.1, 0.4, 4)
+    name = "layer1.0.conv1.quan_w_fn.s"
+    load_state_dict(net, tensors | {name: want.reshape(4, 1, 1, 1)})
+    quantizer = net.layers["stage1_block1"].conv1.weight_quant
+    np.testing.assert_array_equal(quantizer.s.value, want)
+    with pytest.raises(ValueError, match=r"misshaped \(\), want \(4,\) for s"):
+        load_state_dict(net, tensors | {name: np.array(0.1)})
+
+
+def test_step_and_offset_of_lsq_plus():
+    net, tensors = network("lsq_plus"), state_dict(network())
+    tensors["layer1.0.act1.s"] = np.array(0.5)
+    tensors["layer1.0.act1.beta"] = np.array(-0.25)
+    load_state_dict(net, tensors)
+    quantizer = net.layers["stage1_block1"].quant1
+    assert (quantizer.s.value, quantizer.beta.value) == (0.5, -0.25)
+
+
 def test_every_quantizer_has_its_layers():
     for method in ("lsq", "qil", "pareto"):
         net = network(method)

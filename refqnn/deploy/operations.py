@@ -57,13 +57,21 @@ class OperationStep:
         Raises ValueError where the backend does not have the operation.
         """
         codes = [values[source] for source in self.sources]
+        shift, options = self.options.get("shift", 0), dict(self.options)
+        if shift:  # of int8 codes that a runtime computes with as uint8
+            del options["shift"]
+            codes = [(c.astype(np.int16) + shift).astype(np.uint8) for c in codes]
         function = getattr(integer, self.operation, None)
         if function is None:
             raise ValueError(f"{self.name}: this backend has no {self.operation!r}")
         if self.arguments == ("",):
-            return {self.name: function(codes, **self.options)}
-        given = dict(zip(self.arguments, codes, strict=True))
-        return {self.name: function(**given, **self.options)}
+            y = function(codes, **options)
+        else:
+            y = function(**dict(zip(self.arguments, codes, strict=True)), **options)
+        if shift:
+            dtype = code_dtype(self.grid.q_min, self.grid.q_max)
+            y = (y.astype(np.int16) - shift).astype(dtype)
+        return {self.name: y}
 
 
 class Instruction(NamedTuple):

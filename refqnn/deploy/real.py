@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Array, Float
-from refqnn.geometry import Pair, Window
+from refqnn.geometry import Pair, Window, pad_planes, windows
 from refqnn.integer.tables import ACTIVATIONS, erf
 from refqnn.ops.conv import conv2d
-from refqnn.ops.pool import avg_pool2d, max_pool2d
+from refqnn.ops.pool import max_pool2d
 
 
 def double(v: Any) -> Float:
@@ -130,14 +130,22 @@ def softmax(x: Float, *, axis: int = -1) -> Float:
 
 
 def average_pool(x: Float, *, at: Window, count_include_pad: bool = False) -> Float:
-    """Mean of every window."""
-    return avg_pool2d(
-        x,
-        kernel=at.kernel,
-        stride=at.stride,
-        padding=at.padding,
-        count_include_pad=count_include_pad,
-    )[0]
+    """Mean of every window: in float32 the sums of its columns, then theirs, over n.
+
+    Means of few codes are often ties, so the order is that of onnxruntime (mlas,
+    pooling.cpp).
+    """
+    v = windows(pad_planes(x.astype(np.float32), at), at)
+    total = np.zeros(v.shape[:4], np.float32)
+    for j in range(at.kernel[1]):
+        column = v[..., 0, j]
+        for i in range(1, at.kernel[0]):
+            column = column + v[..., i, j]
+        total = total + column
+    inside = np.ones((1, 1, *x.shape[2:]), np.float32)
+    ones = pad_planes(inside, at, float(count_include_pad))
+    count = windows(ones, at).sum(axis=(-2, -1))
+    return np.divide(total, count, dtype=np.float32).astype(np.float64)
 
 
 def max_pool(x: Float, *, at: Window) -> Float:

@@ -71,11 +71,44 @@ def test_every_step_equals_onnxruntime(rng, tmp_path, name, form, kind):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "form", "kind"), SLOW)
 def test_other_kinds_of_codes(rng, tmp_path, name, form, kind):
-    """int8 activations between quantizers are floats on x86: rare codes on ties."""
     made, shape = quantized(rng, tmp_path, name, form=form, **KINDS[kind])
+    if (kind, form) == ("s8s8", "QDQ"):
+        assert different_outputs(made, shape, rng) == 0
+        return
     _, counts = differences(made, shape, rng)
-    most = 20 if (kind, form) == ("s8s8", "QDQ") else 0
-    assert sum(counts.values()) <= most, counts
+    assert not any(counts.values()), counts
+
+
+def different_outputs(made, shape, rng, images=8):
+    """Count the output codes that differ, nothing on the way shown.
+
+    Between quantizers onnxruntime fuses int8 codes on x86 where one operator alone
+    reads them: a tensor that is shown is read by two.
+    """
+    network = import_onnx(made)
+    first, last = network.steps[0], network.steps[-1].grid
+    output = made.graph.output[0].name
+    different = 0
+    for _ in range(images):
+        x = rng.normal(0, 1, (1, *shape)).astype(np.float32)
+        want = onnx_trace(made, x, [output])[output]
+        codes = np.rint(x / np.float32(first.grid.scale)) + first.grid.zero_point
+        got = network.forward(np.clip(codes, 0, 255).astype(np.uint8))
+        real = np.float32(last.scale) * (got.astype(np.float32) - last.zero_point)
+        apart = np.abs(real.ravel() - want.ravel()) > last.scale / 2
+        different += int(apart.sum())
+    return different
+
+
+@pytest.mark.parametrize("name", ["average_pools", "residual", "silu_and_leaky"])
+def test_int8_codes_that_become_uint8(rng, tmp_path, name):
+    """Averages, sums and products of int8 codes + 128, or floats: as onnxruntime."""
+    made, shape = quantized(rng, tmp_path, name, form="QDQ", **KINDS["s8s8"])
+    assert different_outputs(made, shape, rng) == 0
+    steps = import_onnx(made).steps
+    shifted = [s for s in steps if "shift" in getattr(s, "options", {})]
+    floats = [s for s in steps if isinstance(s, RealStep)]
+    assert shifted or floats
 
 
 @pytest.mark.parametrize("activations", ["QUInt16", "QInt16"])

@@ -15,20 +15,24 @@ with the rounding.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from refqnn.deploy.build import layer_step, pool_step
 from refqnn.deploy.fold import Grid
+from refqnn.deploy.formats.onnx_floats import store_real, store_table
 from refqnn.deploy.formats.onnx_options import OPTIONS
 from refqnn.deploy.formats.onnx_read import (
+    GRIDS,
     Codes,
     Fixed,
     Node,
     Reader,
     Real,
     Term,
+    readers_of,
     store,
     stored_as,
     unsupported_error,
@@ -38,16 +42,12 @@ from refqnn.deploy.formats.onnx_rearrange import Arrangement, store_rearranged
 from refqnn.deploy.formats.onnx_weights import ROUNDING, Weights, weighted_sum
 from refqnn.deploy.operations import (
     MOVED,
-    Instruction,
     OperationStep,
-    RealStep,
-    dequantize32,
-    evaluate,
     quantize32,
 )
-from refqnn.deploy.real import ELEMENTWISE, REAL
+from refqnn.deploy.real import REAL
+from refqnn.deploy.steps import ImageStep
 from refqnn.integer.checks import code_dtype
-from refqnn.integer.tables import every_code
 
 SEMANTICS = "onnxruntime"
 
@@ -96,7 +96,14 @@ def store_quantized(reader: Reader, node: Node, value: Term, y: Grid) -> None:
     builder = STEPS.get(core.op) or (move if core.op in MOVED else None)
     inside = low <= y.zero_point <= high
     smaller = y._replace(q_min=low, q_max=max(low, high))
-    if builder and inside and builder(reader, node.output, core, smaller):
+    shift: int | None = 0
+    if core.op in SHIFTED and y[2:] == GRIDS["int8"]:
+        shift = int8_shift(reader, node.output, core)
+    known = shift is not None and builder and inside
+    if known and builder and builder(reader, node.output, core, smaller):
+        if shift:
+            step = reader.steps[node.output]
+            reader.steps[node.output] = shifted_step(step, shift)
         return
     if not store_table(reader, node.output, value, y):
         store_real(reader, node.output, value, y)
@@ -322,63 +329,33 @@ STEPS: Mapping[str, Callable[[Reader, str, Term, Grid], bool]] = {
 }
 
 
-def store_table(reader: Reader, name: str, term: Term, y: Grid) -> bool:
-    """Store a function of one code of 8 bits as its table."""
-    program, constants, sources = program_of(reader, term)
-    if len(sources) != 1 or any(v.size > 1 for v in constants.values()):
-        return False
-    source = reader.steps[sources[0]]
-    dtype = code_dtype(source.grid.q_min, source.grid.q_max)
-    if dtype.itemsize > 1 or not all(i.op in ELEMENTWISE for i in program):
-        return False
-    v = dequantize32(every_code(dtype), source.grid)
-    with np.errstate(all="ignore"):
-        table = quantize32(evaluate(program, {**constants, source.name: v}), y)
-    made = ((source.name,), ("x",), term.shape, "lookup", {"table": table}, y)
-    store(reader, OperationStep(name, *made))
-    return True
+#: fused operators whose codes depend on the zero-point that they are rounded with
+SHIFTED = ("Add", "Mul", "AveragePool")
 
 
-def store_real(reader: Reader, name: str, term: Term, y: Grid) -> None:
-    """Store an expression that a runtime computes in floats."""
-    program, constants, sources = program_of(reader, term)
-    if not sources:
-        raise unsupported_error(term.node, "it reads no codes of a layer before it")
-    grids = tuple(reader.steps[source].grid for source in sources)
-    store(reader, RealStep(name, sources, grids, term.shape, program, constants, y))
+def int8_shift(reader: Reader, name: str, term: Term) -> int | None:
+    """Return what onnxruntime adds to int8 codes where it fuses; None: it does not.
+
+    On x86 processors codes that one operator alone reads become uint8, codes + 128
+    (qdq_transformer/qdq_s8_to_u8.cc); what reads or makes both kinds stays in floats.
+    """
+    reads = [reader.dequantized[n] for n in term.node.inputs if n in reader.dequantized]
+    tensors = [q for q in reads if q not in reader.constants]
+    if not tensors or isinstance(reader.steps.get(tensors[0]), ImageStep):
+        return 0
+    alone = {readers_of(reader, q) == 1 for q in (*tensors, name)}
+    if len(alone) > 1:
+        return None
+    return 128 if alone == {True} else 0
 
 
-def program_of(
-    reader: Reader, term: Term
-) -> tuple[tuple[Instruction, ...], dict[str, Any], tuple[str, ...]]:
-    """Return the operators of an expression in order, its constants and its steps."""
-    program: list[Instruction] = []
-    constants: dict[str, Any] = {}
-    sources: dict[str, None] = {}
-    names: dict[int, str] = {}
-
-    def name_of(value: Any, fallback: str) -> str:
-        if value is None:
-            return ""
-        if isinstance(value, Real):
-            step = stored_as(reader, value).name
-            sources[step] = None
-            return step
-        if isinstance(value, Term):
-            if id(value) not in names:
-                given = tuple(
-                    name_of(v, f"{value.node.output}.{i}")
-                    for i, v in enumerate(value.inputs)
-                )
-                names[id(value)] = f"{value.node.output}.real"
-                program.append(
-                    Instruction(
-                        value.op, given, names[id(value)], dict(value.attributes)
-                    )
-                )
-            return names[id(value)]
-        constants[fallback] = value.real() if isinstance(value, Fixed) else value
-        return fallback
-
-    name_of(term, "")
-    return tuple(program), constants, tuple(sources)
+def shifted_step(step: Any, shift: int) -> OperationStep:
+    """Return the operation on codes + shift, whose own codes are shifted back."""
+    options = dict(step.options) | {"shift": shift}
+    for key in ("x_zero_point", "y_zero_point", "zero_point", "q_min", "q_max"):
+        if key in options:
+            options[key] += shift
+    for key in "xy":
+        if key in options:
+            options[key] = (options[key].astype(np.int16) + shift).astype(np.uint8)
+    return replace(step, options=options)

@@ -47,7 +47,9 @@ def operation_step(
         clip_codes(graph, move_codes(graph, step), step)
     elif step.operation == "lookup":
         clip_codes(graph, look_up(graph, step, steps[step.sources[0]]), step)
-    elif exact or step.options.get("semantics") != "onnxruntime":
+    elif exact or step.options.get("semantics") != "onnxruntime" or (
+        "shift" in step.options
+    ):  # fmt: skip
         raise ValueError(
             f"{step.name}: {step.operation} as {step.options.get('semantics')!r} has "
             "no form here; qoperator states those of onnxruntime"

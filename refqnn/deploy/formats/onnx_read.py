@@ -102,6 +102,8 @@ class Reader:
     uses: Mapping[str, int]
     input: Any
     opset: int
+    #: what DequantizeLinear makes -> the codes that it reads
+    dequantized: Mapping[str, str]
     values: dict[str, Any] = field(default_factory=dict)
     steps: dict[str, Step] = field(default_factory=dict)
 
@@ -173,7 +175,18 @@ def start(made: Any) -> Reader:
         for name in proto.input:
             uses[name] = uses.get(name, 0) + 1
     opsets = [s.version for s in made.opset_import if s.domain in {"", "ai.onnx"}]
-    return Reader(constants, uses, free[0], max(opsets, default=1))
+    dequantized = {
+        proto.output[0]: proto.input[0]
+        for proto in graph.node
+        if proto.op_type == "DequantizeLinear" and proto.input and proto.output
+    }
+    return Reader(constants, uses, free[0], max(opsets, default=1), dequantized)
+
+
+def readers_of(reader: Reader, codes: str) -> int:
+    """Count the operators that read codes once they are dequantized."""
+    reals = [real for real, q in reader.dequantized.items() if q == codes]
+    return sum(reader.uses.get(real, 0) for real in reals)
 
 
 def array_of(tensor: Any) -> Array:

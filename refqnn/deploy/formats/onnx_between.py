@@ -334,7 +334,7 @@ SHIFTED = ("Add", "Mul", "AveragePool")
 
 
 def int8_shift(reader: Reader, name: str, term: Term) -> int | None:
-    """Return what onnxruntime adds to int8 codes where it fuses; None: it does not.
+    """Give the shift of int8 codes where onnxruntime fuses: 128, or 0; None: floats.
 
     On x86 processors codes that one operator alone reads become uint8, codes + 128
     (qdq_transformer/qdq_s8_to_u8.cc); what reads or makes both kinds stays in floats.

@@ -111,14 +111,24 @@ def quantize(c, x, scale, zero_point, q_min, q_max):  # noqa: C901 - a case an a
     return each(one, x)
 
 
+def wrapped(v, low, high):
+    return (v - low) % (high - low + 1) + low
+
+
+def difference(c, d, dtype):
+    """q - zero_point in the width that was chosen."""
+    if c["code_difference"] == "exact":
+        return d
+    info = np.iinfo(np.int8 if c["code_difference"] == "wraps" else dtype)
+    return wrapped(d, int(info.min), int(info.max))
+
+
 def dequantize(c, q, scale, zero_point):
     def one(code):
         z = zero_point if c["zero_point_sign"] == "subtract" else -zero_point
         code, s = int(code), F32(scale)
         d = code - z
-        info = np.iinfo(np.asarray(q).dtype)
-        low = (d - info.min) % (info.max - info.min + 1) + info.min
-        low = low if c["code_difference"] == "wraps" else d
+        low = difference(c, d, np.asarray(q).dtype)
         if c["dequantize_order"] == "subtract_first":
             return s * F32(low)
         if c["dequantize_order"] == "fma":
@@ -218,14 +228,9 @@ def int16(v):
     return max(-(2**15), min(2**15 - 1, v))
 
 
-def wrapped(v, low, high):
-    return (v - low) % (high - low + 1) + low
-
-
 def total(c, terms, bias, correction, x, wz):
     """Sum products in the chosen accumulator; ``terms`` are (raw x, raw w) pairs."""
     wz = wz * {"subtracted": 1, "ignored": 0, "added": -1}[c["w_zero_point_use"]]
-    info = np.iinfo(x.dtype)
     terms = [(v, w - int(wz)) for v, w in terms]
     if c["accumulator"] == "int16_saturating_pairs" and x.dtype == np.uint8:
         products = [v * w for v, w in terms] + [0]
@@ -233,10 +238,8 @@ def total(c, terms, bias, correction, x, wz):
             int16(products[i] + products[i + 1]) for i in range(0, len(terms), 2)
         )
         found -= correction * sum(w for _, w in terms)
-    elif c["code_difference"] == "wraps":
-        found = sum(wrapped(v - correction, info.min, info.max) * w for v, w in terms)
     else:
-        found = sum((v - correction) * w for v, w in terms)
+        found = sum(difference(c, v - correction, x.dtype) * w for v, w in terms)
     found += bias
     kind, _, how = c["accumulator"].partition("_")
     half = 2 ** (int(kind.removeprefix("int")) - 1)

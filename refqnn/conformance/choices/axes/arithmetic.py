@@ -149,8 +149,11 @@ AFFINE = {
         {
             "exact": Value("q - zero_point in int32", "everyone, by specification"),
             "wraps": Value(
-                "q - zero_point in the type of q, modulo 2^8 for int8",
-                "arrays of codes subtracted as they are; pytorch/executorch#20655",
+                "q - zero_point modulo 2^8, signed",
+                "arrays subtracted as int8; pytorch/executorch#20655",
+            ),
+            "wraps_in_type": Value(
+                "q - zero_point in the type of q", "arrays of codes subtracted as such"
             ),
         },
     ),

@@ -282,9 +282,8 @@ def dequantize(
     q, s, z = np.asarray(q), np.asarray(scale), np.asarray(zero_point, np.int64)
     bits, wide = q.dtype, q.astype(np.int64)
     z = -z if choices["zero_point_sign"] == "add" else z
-    wraps = choices["code_difference"] == "wraps"
     exact = wide - z
-    difference = in_type(exact, bits) if wraps else exact
+    difference = in_width(exact, choices["code_difference"], bits)
     if choices["dequantize_order"] == "subtract_first":
         return {"y": np.asarray(s * difference.astype(s.dtype))}
     folded, codes = s * z.astype(s.dtype), wide.astype(s.dtype)
@@ -292,6 +291,17 @@ def dequantize(
     if choices["dequantize_order"] == "fma":
         y = fused_multiply_add(codes, s, -folded)
     return {"y": np.asarray(y + s * (difference - exact).astype(s.dtype))}
+
+
+def in_width(q: Int, difference: str, dtype: np.dtype[Any]) -> Int:
+    """Return a difference of codes as it is, modulo 2^8, or modulo that of a type.
+
+    >>> in_width(np.array([200]), "wraps_in_type", np.dtype(np.uint8))
+    array([200])
+    """
+    if difference == "exact":
+        return q
+    return in_type(q, np.dtype(np.int8) if difference == "wraps" else dtype)
 
 
 def in_type(q: Int, dtype: np.dtype[Any]) -> Int:
@@ -315,6 +325,9 @@ def dequantize_candidates() -> list[Inputs]:
         for s in (1.0, 0.1, 0.3, 0.7)
         for q in (1, 3, 5, 11, 100, -100)
         for z in (0, 1, 3, 7, 100, -100)
+    ] + [
+        dequantize_inputs(3, 1.0, 7) | {"q": np.uint8(q), "zero_point": z}
+        for q, z in ((200, 10), (10, 200), (200, 0))
     ]
 
 

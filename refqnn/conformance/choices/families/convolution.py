@@ -111,11 +111,15 @@ def linear(
 def canonical(choices: Choices) -> dict[str, str]:
     """Replace answers by others that provably give the same sums.
 
-    A code from which nothing is subtracted fits its type: nothing wraps.
+    A code from which nothing is subtracted fits its type: that does not wrap. Products of 8 and 9 bits overflow 32 bits only where 2^16 and more are summed.
     """
-    if choices["x_zero_point_use"] == "ignored":
-        return {**choices, "code_difference": "exact"}
-    return dict(choices)
+    changed = dict(choices)
+    fits = changed["code_difference"] == "wraps_in_type"
+    if fits and choices["x_zero_point_use"] == "ignored":
+        changed |= {"code_difference": "exact"}
+    if choices["code_difference"] == "wraps" and choices["accumulator"] == "int32_wrap":
+        changed |= {"accumulator": "int32"}
+    return changed
 
 
 FAMILIES = (

@@ -117,10 +117,13 @@ def draw_linear(rng: np.random.Generator, n: int) -> Inputs:
 
 
 def deep_conv2d() -> Inputs:
-    """Return 600 large products in each sum: beyond int32, whatever the zero-points."""
+    """Return 600 large products in each sum, whatever the zero-points.
+
+    Beyond int32; beyond 24 bits where 32 130 - 3 wraps to 127.
+    """
     call = one_hot_conv2d(0)
     return call | {
-        "x": np.full((1, 600, 2, 2), 32_000, np.int16),
+        "x": np.full((1, 600, 2, 2), 32_130, np.int16),
         "w": np.full((1, 600, 1, 1), 120, np.int8),
         "x_zero_point": 3,
         "padding": ((0, 0), (0, 0)),
@@ -129,7 +132,7 @@ def deep_conv2d() -> Inputs:
 
 #: the same for ``linear``
 DEEP = {
-    "x": np.full((1, 600), 32_000, np.int16),
+    "x": np.full((1, 600), 32_130, np.int16),
     "w": np.full((2, 600), 120, np.int8),
     "b": np.array([5, -7], np.int32),
     "x_zero_point": 3,

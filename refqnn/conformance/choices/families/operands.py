@@ -10,7 +10,7 @@ import numpy as np
 
 from refqnn import integer
 from refqnn._types import Array, Int
-from refqnn.conformance.choices.families.affine import in_type
+from refqnn.conformance.choices.families.affine import in_width
 from refqnn.geometry import Pair, output_size, window, windows
 
 Padding = tuple[Pair, Pair]
@@ -31,8 +31,7 @@ def centre(x: Int, zero_point: int, difference: str) -> Int:
     >>> centre(np.int8([-100]), 37, "wraps")
     array([119])
     """
-    exact = x.astype(np.int64) - zero_point
-    return in_type(exact, x.dtype) if difference == "wraps" else exact
+    return in_width(x.astype(np.int64) - zero_point, difference, x.dtype)
 
 
 #: sums of this process by their operands, at most so many: variants share most of them

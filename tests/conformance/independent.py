@@ -605,3 +605,94 @@ def min_max_gradient(c, dy, noise, bits):
         t = (dy[at] - lo) / step + (c["noise_use"] == "added") * noise[at]
         y[at] = step * to_integer(max(0.0, min(float(n), t)), "half_even") + lo
     return y
+
+
+def learned_offset(c, x, scale, offset, q_min, q_max, dy):
+    y, dx, terms, clipped = np.zeros_like(x), np.zeros_like(x), [], 0.0
+    for at in np.ndindex(x.shape):
+        u = (x[at] - offset) / scale
+        q = max(q_min, min(q_max, to_integer(u, c["rounding"])))
+        y[at] = scale * q + offset
+        lo, hi = scale * q_min, scale * q_max
+        passes = {
+            "none": True,
+            "input_inclusive": lo <= x[at] - offset <= hi,
+            "input_open": lo < x[at] - offset < hi,
+        }[c["straight_through"]]
+        dx[at] = dy[at] if passes else 0
+        terms.append((dy[at], q - u if passes else q))
+        clipped += 0 if passes else dy[at]
+    n, total = x.size, sum(d * k for d, k in terms)
+    ds = {
+        "1": total,
+        "none": 0.0,
+        "negated": -total,
+        "1/N": total / n,
+        "1/sqrt(N)": total / math.sqrt(n),
+        "1/sqrt(N*q_p)": total / math.sqrt(n * q_max),
+        "1/sqrt(F*q_p)": total / math.sqrt(x.shape[1] * q_max),
+    }[c["scale_gradient"]]
+    doffset = {
+        "clipped": clipped,
+        "everywhere": sum(d for d, _ in terms),
+        "negated": -clipped,
+        "none": 0.0,
+        "1/sqrt(N*q_p)": clipped / math.sqrt(n * q_max),
+    }[c["offset_gradient"]]
+    return y, dx, np.array(ds), np.array(doffset)
+
+
+def adam(c, value, grads, lrs, beta1, beta2, eps, weight_decay):
+    value, m, v, seen = value.copy(), 0 * value, 0 * value, []
+    for t, lr in enumerate(lrs, 1):
+        for i in range(value.size):
+            g = grads[t - 1][i]
+            if c["adam_decay"] == "gradient":
+                g = g + weight_decay * value[i]
+            m[i] = beta1 * m[i] + (1 - beta1) * g
+            v[i] = beta2 * v[i] + (1 - beta2) * g * g
+            first = 1 if c["bias_correction"] == "none" else 1 - beta1**t
+            second = 1 - beta2**t if c["bias_correction"] == "both" else 1
+            root = {
+                "to_root": lambda i=i, s=second: math.sqrt(v[i] / s) + eps,
+                "under_root": lambda i=i, s=second: math.sqrt(v[i] / s + eps),
+                "uncorrected": lambda i=i, s=second: (
+                    (math.sqrt(v[i]) + eps) / math.sqrt(s)
+                ),
+            }[c["adam_epsilon"]]()
+            shrink = weight_decay * (c["adam_decay"] == "decoupled")
+            value[i] = value[i] * (1 - lr * shrink) - lr * m[i] / first / root
+        seen.append(value.copy())
+    return np.stack(seen)
+
+
+def binary_step(c, x, labels, w, b, lrs, momentum, weight_decay):
+    answers = {"logarithm": "natural", "smoothing": "all_classes", **c}
+    answers |= {"decay_order": "gradient", "velocity": "without_lr"}
+    losses, seen_w, seen_b = [], [], []
+    v_w, v_b = np.zeros_like(w), np.zeros_like(b)
+    for lr in lrs:
+        wq = np.zeros_like(w)
+        for o, i in np.ndindex(w.shape):
+            sign = (
+                float(c["sign_of_zero"]) if w[o, i] == 0 else math.copysign(1, w[o, i])
+            )
+            mean = sum(abs(v) for v in w[o]) / len(w[o])
+            wq[o, i] = sign * (mean if c["binary_scale"] == "filter" else 1)
+        logits = np.array(
+            [[sum(r * k) + d for k, d in zip(wq, b, strict=True)] for r in x]
+        )
+        loss, dlogits = softmax_cross_entropy(answers, logits, labels, 0.0)
+        dw, db = np.zeros_like(w), np.array([sum(col) for col in dlogits.T])
+        for o, i in np.ndindex(w.shape):
+            passes = c["binary_mask"] == "all" or -1 <= w[o, i] <= 1
+            dw[o, i] = sum(dlogits[:, o] * x[:, i]) if passes else 0
+        start = w if c["updated"] == "latent" else wq
+        w, v_w = moved(answers, start, dw, v_w, lr, momentum, weight_decay)
+        if c["latent_clip"] == "to_1":
+            w = np.minimum(np.maximum(w, -1), 1)
+        b, v_b = moved(answers, b, db, v_b, lr, momentum, weight_decay)
+        losses.append(loss)
+        seen_w.append(w)
+        seen_b.append(b)
+    return np.array(losses), np.stack(seen_w), np.stack(seen_b)

@@ -16,7 +16,7 @@ POSITIVE = (
     "scale", "multiplier", "q_max", "running_var", "eps", "momentum", "weight_decay",
     "dampening", "lrs", "labels", "label_smoothing", "bits", "a", "s", "alpha",
     "groups", "stride", "kernel", "dilation", "padding",
-    "wp", "wn", "delta", "step",
+    "wp", "wn", "delta", "step", "beta1", "beta2",
 )  # fmt: skip
 CLIPS = ("fake_quantize", "affine", "lsq", "pact", "sawb", "syq", "ttq")
 ACTIVATIONS = ("pact", "dorefa_activation", "qil_activation", "tsq_activation")
@@ -64,12 +64,12 @@ EQUIVALENT: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
     (("affine", "min_max"), ("hi: absolute",), "0 lies within the range"),
     (("conv2d",), ("groups: 1",), "weights of other channels are refused"),
     (
-        ("softmax_cross_entropy", "training_step"),
+        ("softmax_cross_entropy", "training_step", "binary_step"),
         ("label_smoothing: negated", "momentum: negated"),
         "negative values are refused",
     ),
     (
-        ("softmax_cross_entropy", "training_step", "batch_norm"),
+        ("softmax_cross_entropy", "training_step", "binary_step", "batch_norm"),
         ("loss absolute", "running_var absolute"),
         "never negative",
     ),

@@ -189,6 +189,10 @@ NO_CODES = (
 )  # fmt: skip
 
 
+#: arguments that are like no other
+ALONE = {"q_min", "q_max", "groups", "lrs"}
+
+
 def arguments_exchanged(example: Inputs) -> Iterator[Mutant]:
     """Yield mutants with two arguments of one kind and shape exchanged."""
 
@@ -197,7 +201,7 @@ def arguments_exchanged(example: Inputs) -> Iterator[Mutant]:
 
     for a, b in combinations(example, 2):
         kinds = [np.asarray(example[k]).dtype.kind for k in (a, b)]
-        if kinds[0] == kinds[1] and not {a, b} & {"q_min", "q_max", "groups"}:
+        if kinds[0] == kinds[1] and not {a, b} & ALONE:
             yield Mutant(f"{a} and {b} exchanged", partial(exchange, a, b))
 
 

@@ -133,6 +133,68 @@ TRAINING = {
             "twice": Value("m (m v + g) + g", "an update applied twice"),
         },
     ),
+    "adam_decay": Axis(
+        "where does the weight decay of Adam enter?",
+        {
+            "gradient": Value("g = grad + decay value", "PyTorch Adam"),
+            "decoupled": Value(
+                "value - lr decay value - lr step", "AdamW, arXiv:1711.05101"
+            ),
+        },
+    ),
+    "adam_epsilon": Axis(
+        "where is the epsilon of Adam added?",
+        {
+            "to_root": Value("sqrt(v_hat) + eps", "arXiv:1412.6980, PyTorch"),
+            "under_root": Value("sqrt(v_hat + eps)", "hand-written optimisers"),
+            "uncorrected": Value(
+                "lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps)",
+                "TensorFlow and Keras: the paper's epsilon hat",
+            ),
+        },
+    ),
+    "bias_correction": Axis(
+        "are the moments of Adam corrected for their start at 0?",
+        {
+            "both": Value("m / (1 - beta1^t), v / (1 - beta2^t)", "arXiv:1412.6980"),
+            "none": Value("m, v", "BERT's optimiser"),
+            "first": Value("m / (1 - beta1^t), v", "a line forgotten"),
+        },
+    ),
+    "binary_scale": Axis(
+        "is a binary weight scaled?",
+        {
+            "filter": Value("mean|w_o| sgn(w)", "XNOR-Net, BWN"),
+            "none": Value("sgn(w)", "BinaryConnect, BinaryNet, larq"),
+        },
+    ),
+    "binary_mask": Axis(
+        "which latent weights get a gradient?",
+        {
+            "all": Value("dw = dwq", "BWN, section 3.1"),
+            "within_1": Value("dw = dwq where |w| <= 1", "BinaryNet, larq ste_sign"),
+        },
+    ),
+    "latent_clip": Axis(
+        "are latent weights clipped after a step?",
+        {
+            "never": Value("w as stepped", "BWN"),
+            "to_1": Value("clip(w, -1, 1)", "BinaryConnect, larq weight_clip"),
+        },
+    ),
+    "offset_gradient": Axis(
+        "what is the gradient of a learned offset?",
+        {
+            "clipped": Value("sum of dy where x is clipped", "LSQ+, the derivative"),
+            "everywhere": Value("sum dy", "an offset that is only added back"),
+            "negated": Value("-sum of dy where x is clipped", "a sign lost"),
+            "none": Value("0", "an offset that is not learned"),
+            "1/sqrt(N*q_p)": Value(
+                "sum of dy where x is clipped / sqrt(N q_max)",
+                "LSQ+ code that scales it as the step",
+            ),
+        },
+    ),
     "noise_use": Axis(
         "is there noise before the rounding?",
         {

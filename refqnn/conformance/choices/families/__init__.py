@@ -7,8 +7,11 @@ convolution.py   conv2d, linear
 pooling.py       avg_pool2d, max_pool2d
 float_layers.py  lstm_cell, batch_norm, softmax_cross_entropy
 optimiser.py     sgd
+adaptive.py      adam
 gating.py        gate
 training_step.py whole steps of a quantized layer
+binary_step.py   whole steps of a layer of binary weights
+learned_offset.py  a learned step and a learned offset (LSQ+)
 gradients.py     dorefa_gradient, min_max_gradient
 published.py     every quantizer of refqnn.quantizers, forward and backward
                  (published_rows.py the table, published_answers.py the answers)
@@ -16,12 +19,15 @@ family.py        what a family is
 """
 
 from refqnn.conformance.choices.families import (
+    adaptive,
     affine,
+    binary_step,
     convolution,
     fake_quantize,
     float_layers,
     gating,
     gradients,
+    learned_offset,
     optimiser,
     pooling,
     published,
@@ -45,8 +51,11 @@ ROOMS = (
     float_layers,
     optimiser,
     gating,
+    adaptive,
     training_step,
+    binary_step,
     gradients,
+    learned_offset,
     published,
 )
 FAMILIES: dict[str, Family] = {

@@ -111,7 +111,8 @@ def linear(
 def canonical(choices: Choices) -> dict[str, str]:
     """Replace answers by others that provably give the same sums.
 
-    A code from which nothing is subtracted fits its type: that does not wrap. Products of 8 and 9 bits overflow 32 bits only where 2^16 and more are summed.
+    A code from which nothing is subtracted fits its type: that does not wrap.
+    Products of 8 and 9 bits overflow 32 bits only where 2^16 and more are summed.
     """
     changed = dict(choices)
     fits = changed["code_difference"] == "wraps_in_type"

@@ -118,11 +118,15 @@ def write_lines(path: StrPath, records: Iterable[object]) -> None:
 def append_line(path: StrPath, record: object, *, sync: bool = True) -> None:
     """Append a line of JSON, to disk if ``sync``; a line that was cut off is ended."""
     line = json.dumps(record) + "\n"
-    with Path(path).open("ab+") as file:
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            line = line if file.read() == b"\n" else f"\n{line}"
-        file.write(line.encode())
-        file.flush()
-        if sync:
-            os.fsync(file.fileno())
+    try:
+        with Path(path).open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read() == b"\n" else f"\n{line}"
+            file.write(line.encode())
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+    except OSError as error:  # of a full disk: its message names no file
+        why = f"cannot append, earlier lines are intact: {error.strerror or error}"
+        raise OSError(error.errno, why, os.fspath(path)) from error

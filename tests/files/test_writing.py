@@ -125,3 +125,18 @@ def test_lines_are_appended_after_one_that_was_cut_off(tmp_path, sync):
     files.append_line(path, {"c": 3}, sync=sync)
     first, cut, last = path.read_text().splitlines()
     assert (json.loads(first), cut, json.loads(last)) == ({"a": 1}, '{"b": ', {"c": 3})
+
+
+def test_a_full_disk_leaves_earlier_lines(tmp_path, monkeypatch):
+    path = tmp_path / "a.jsonl"
+    files.append_line(path, {"a": 1})
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing.os, "fsync", full)
+        with pytest.raises(OSError, match="earlier lines are intact: No space") as info:
+            files.append_line(path, {"b": 2})
+    assert info.value.filename == str(path)
+    assert path.read_text().startswith('{"a": 1}\n')

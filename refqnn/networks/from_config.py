@@ -27,6 +27,10 @@ BUILDERS: Mapping[str, Callable[..., Sequential]] = {
 }
 
 
+#: of the whole numbers of a configuration
+LARGEST = 2**31 - 1
+
+
 def build(
     config: Mapping[str, Any], *, rng: np.random.Generator | None = None
 ) -> Sequential:
@@ -51,6 +55,8 @@ def build(
     for option, value in options.items():
         if isinstance(value, Method):
             continue
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise ValueError(f"{option} must lie within int32, is larger")
         try:
             msgspec.convert(value, declared[option])
         except (KeyError, msgspec.ValidationError) as error:

@@ -189,6 +189,8 @@ def qonnx_quant(x: Float, scale: Any, zero_point: int, q_min: int, q_max: int) -
     from qonnx.core.onnx_exec import execute_onnx  # noqa: PLC0415
 
     bits, signed = int(q_max - q_min).bit_length(), int(q_min < 0)
+    if (q_min, q_max) != (-signed << (bits - 1), (1 << (bits - signed)) - 1):
+        raise ValueError(f"Quant has no range {q_min} .. {q_max}")
     constants = {"s": float(scale), "z": float(zero_point), "b": float(bits)}
     quant = helper.make_node(
         "Quant",

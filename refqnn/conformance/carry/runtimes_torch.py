@@ -57,13 +57,14 @@ def torch_max_pool2d(x: Int, kernel: int, stride: int, padding: int) -> Array:
 def torch_avg_pool2d(
     x: Int, kernel: int, stride: int, padding: int, zero_point: int
 ) -> Array:
-    """Call torch avg_pool2d on quint8 codes, 128 above the int8 ones."""
+    """Call torch avg_pool2d on quint8 codes, 128 above int8 ones."""
     import torch  # noqa: PLC0415
 
-    codes = torch.from_numpy((x.astype(np.int16) + 128).astype(np.uint8))
-    q = torch._make_per_tensor_quantized_tensor(codes, 1.0, zero_point + 128)  # noqa: SLF001 - the only way to set codes
+    shift = 128 if x.dtype == np.int8 else 0
+    codes = torch.from_numpy((x.astype(np.int16) + shift).astype(np.uint8))
+    q = torch._make_per_tensor_quantized_tensor(codes, 1.0, zero_point + shift)  # noqa: SLF001 - the only way to set codes
     y = torch.nn.functional.avg_pool2d(q, kernel, stride, padding)
-    return np.asarray(y.int_repr()).astype(np.int64) - 128
+    return np.asarray(y.int_repr()).astype(np.int64) - shift
 
 
 def torch_lstm_cell(*args: Float) -> tuple[Array, ...]:

@@ -114,8 +114,8 @@ AFFINE = {
                 "clip(int16(q), q_min, q_max)", "kernels that narrow to 16 bits first"
             ),
             "cast_then_clip": Value(
-                "clip(int32(t), q_min, q_max), int32(t) = -2^31 for t >= 2^31",
-                "x86 casts before a clip: large values become q_min",
+                "clip(int32(t), q_min, q_max), int32(t) = -2^31 for |t| >= 2^31",
+                "x86 casts before a clip: large values become q_min, or wrap with a negative z",
             ),
         },
     ),

@@ -59,7 +59,9 @@ def quantize(
     fit = low_bits if wraps else saturate
     q = fit(t.astype(np.float64), late, *(whole if wraps else (q_min, q_max)))
     if choices["overflow"] == "cast_then_clip":
-        q = np.where(u >= 2.0**31, q_min, q)
+        beyond = np.abs(np.asarray(t, np.float64)) >= 2.0**31
+        cast = np.asarray(late, np.int64) % 2**32 - 2**31  # int32(-2^31 + late)
+        q = np.where(beyond, np.clip(cast, q_min, q_max), q)
     unknown = np.isnan(x)
     if not unknown.any():
         return {"y": q}

@@ -129,13 +129,14 @@ def wide_sgd(rng: np.random.Generator, n: int) -> Inputs:
     momentum = float(
         draws.pick(rng, 0.5, 0.9) if nesterov else draws.pick(rng, 0, 0.5, 0.75)
     )
+    free = momentum > 0 and not nesterov  # without momentum nothing is dampened
     return {
         "value": draws.normal(rng, (n,)),
         "grads": draws.gradient(rng, (steps, n)),
         "lrs": rng.permutation(np.array([0.5, 0.25, 0.125, 0.375]))[:steps],
         "momentum": momentum,
         "weight_decay": float(draws.pick(rng, 0.0, 0.25, 0.5)),
-        "dampening": 0.0 if nesterov else float(draws.pick(rng, 0.0, 0.5, 0.25)),
+        "dampening": float(draws.pick(rng, 0.0, 0.5, 0.25)) if free else 0.0,
         "nesterov": nesterov,
     }
 

@@ -104,8 +104,9 @@ def quantize(c, x, scale, zero_point, q_min, q_max):  # noqa: C901 - a case an a
             q = float_rounded(u, c) + zero_point
         if c["overflow"] == "wrap":
             return low_bits(q, *ends)
-        if c["overflow"] == "cast_then_clip" and float(v) / float(F32(scale)) >= 2**31:
-            return q_min
+        if c["overflow"] == "cast_then_clip" and abs(float(v) / float(s)) >= 2**31:
+            late = zero_point if c["zero_point_when"] == "after_rounding" else 0
+            return max(q_min, min(q_max, late % 2**32 - 2**31))
         return max(q_min, min(q_max, q))
 
     return each(one, x)

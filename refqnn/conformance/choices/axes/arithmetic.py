@@ -115,7 +115,7 @@ AFFINE = {
             ),
             "cast_then_clip": Value(
                 "clip(int32(t), q_min, q_max), int32(t) = -2^31 for |t| >= 2^31",
-                "x86 casts before a clip: large values become q_min, or wrap with a negative z",
+                "x86 casts before a clip: large values become q_min",
             ),
         },
     ),

@@ -2,7 +2,6 @@
 
 # ruff: noqa: ARG005 - stand-ins keep the signature of what they stand in for
 
-import contextlib
 import inspect
 import re
 from dataclasses import replace
@@ -18,7 +17,7 @@ from tables.quantizers.row import LEVELS, Verdict
 
 import refqnn
 from refqnn import quantizers as qz
-from refqnn.core import Run, named_buffers, named_params
+from refqnn.core import Run, named_params
 from refqnn.nn import SGD
 from refqnn.testing.grids import (
     check_boundaries,
@@ -29,6 +28,7 @@ from refqnn.testing.grids import (
     check_scale,
 )
 from refqnn.testing.laws import ABOUT_PARAMETERS, LAWS
+from refqnn.testing.networks import check_same_state, check_still, state_of
 from refqnn.testing.strategies import dyadic
 from refqnn.testing.subjects import heavy_tailed
 
@@ -378,45 +378,12 @@ def test_evaluation_is_repeatable_and_changes_nothing(row):
 FRESH = sorted({type(row.module()) for row in OWN_MODULE}, key=lambda t: t.__name__)
 
 
-def state(module):
-    """Return copies of parameters, their gradients and buffers, by name."""
-    params = named_params(module)
-    values = {name: p.value.copy() for name, p in params.items()}
-    grads = {f"grad of {name}": p.grad.copy() for name, p in params.items()}
-    buffers = {name: b.value.copy() for name, b in named_buffers(module).items()}
-    return values | grads | buffers
-
-
-def changed(module, call):
-    """Return the names of the state that a call changes; what it raises is no matter.
-
-    A quantizer that knows no range, step or codebook yet refuses to evaluate.
-    """
-    before = state(module)
-    with contextlib.suppress(ValueError):
-        call()
-    after = state(module)
-    assert set(after) == set(before)
-    return [
-        name for name, was in before.items() if not np.array_equal(after[name], was)
-    ]
-
-
-def pass_of(module, run, v=None):
-    v = heavy_tailed(8) if v is None else v
-    return lambda: module.forward(v, run)
-
-
 @pytest.mark.parametrize("make", FRESH)
 def test_state_changes_in_training_only(make):
-    module, learner = make(), Run(training=True)
-    assert changed(module, pass_of(module, Run())) == []
-    module.forward(heavy_tailed(7), learner)
-    assert changed(module, pass_of(module, Run())) == []
-    recording = Run().recording()
-    assert changed(module, pass_of(module, recording)) == []
-    replaying = learner.replaying(recording.tape)
-    assert changed(module, pass_of(module, replaying)) == []
+    module = make()
+    check_still(module, heavy_tailed(8))
+    module.forward(heavy_tailed(7), Run(training=True))
+    check_still(module, heavy_tailed(8))
 
 
 @pytest.mark.parametrize(
@@ -428,18 +395,24 @@ def test_nothing_changes_nothing(make, shape, trained):
     module, nothing = make(), np.zeros(shape, np.float32)
     if trained:  # on as many filters
         module.forward(heavy_tailed(7), Run(training=True))
-    assert changed(module, pass_of(module, Run(training=True), nothing)) == []
+    before = state_of(module)
     y, cache = module.forward(nothing, Run(training=True))
     assert (y.shape, y.dtype) == (shape, np.float32)
     assert module.backward(nothing, cache).shape == shape
+    check_same_state(state_of(module), before)
     assert not any(np.any(p.grad) for p in named_params(module).values())
 
 
+class Drifting(qz.LSQ):
+    def after(self, v, run):
+        self.s.value = self.s.value * 2
+
+
 def test_a_change_of_state_is_found():
-    """What the law is for: a first pass that sets a step, and one that has none."""
-    module = qz.LSQ()
-    assert changed(module, pass_of(module, Run())) == []
-    assert changed(module, pass_of(module, Run(training=True))) == ["s", "known"]
+    module = Drifting()
+    module.set_step(0.5)
+    with pytest.raises(AssertionError, match="an evaluation changes param s"):
+        check_still(module, heavy_tailed(8))
 
 
 @pytest.mark.parametrize("value", [-3.0, 0.0])

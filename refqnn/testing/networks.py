@@ -4,6 +4,7 @@ A straight-through network is recorded once and replayed with every rounding res
 held: the smooth function whose exact gradient its backward passes are together.
 """
 
+import contextlib
 import copy
 import tempfile
 from collections.abc import Callable
@@ -260,6 +261,22 @@ def check_replay(network: Any, x: Array) -> None:
         again, y, rtol=1e-9, atol=1e-9, err_msg="replay repeats the recorded pass"
     )
     check_same_state(state_of(network), before, law="a replay changes")
+
+
+def check_still(module: Any, v: Array) -> None:
+    """Only training changes state: no evaluation, recording or replay does.
+
+    A quantizer that knows no range, step or codebook yet refuses to evaluate.
+    """
+    recording = Run().recording()
+    before = state_of(module)
+    for run in (Run(), recording):
+        with contextlib.suppress(ValueError):
+            module.forward(v, run)
+        check_same_state(state_of(module), before, law="an evaluation changes")
+    if recording.tape:
+        module.forward(v, Run(training=True).replaying(recording.tape))
+        check_same_state(state_of(module), before, law="a replay changes")
 
 
 def check_batch_independence(

@@ -51,19 +51,20 @@ def activations(*, shape: Any = None, dtype: Any = np.float64) -> Any:
     return weights(shape=shape, dtype=dtype).map(lambda x: np.maximum(x, 0))
 
 
-def dy_of(y: Float) -> Any:
-    """Draw a gradient of the shape and dtype of ``y``: signed, no two entries equal.
+def dy(y: Float | tuple[int, ...]) -> Any:
+    """Draw a gradient of the form of ``y``, or a shape: signed, no two entries equal.
 
     A backward that loses a sign, sums where it should not or forgets dy gives itself
     away on such a gradient.
     """
     st, _ = hypothesis()
+    like = np.zeros(y) if isinstance(y, tuple) else y
 
     def spread(seed: int) -> Float:
         rng = np.random.default_rng(seed)
-        size = np.arange(1, y.size + 1) + rng.uniform(0, 0.5, y.size)
-        sign = np.where(np.arange(y.size) % 2, 1, -1)
-        return rng.permutation(sign * size).reshape(y.shape).astype(y.dtype)
+        size = np.arange(1, like.size + 1) + rng.uniform(0, 0.5, like.size)
+        sign = np.where(np.arange(like.size) % 2, 1, -1)
+        return rng.permutation(sign * size).reshape(like.shape).astype(like.dtype)
 
     return st.integers(0, 2**16).map(spread)
 
@@ -81,7 +82,7 @@ def steps() -> Any:
     return powers | st.floats(1 / 64, 4, width=32)
 
 
-def codebooks(levels: int) -> Any:
+def codebooks(levels: int = 4) -> Any:
     """Draw ``levels`` distinct levels, ascending. (levels,)"""
     st, _ = hypothesis()
     whole = st.integers(-64, 64)
@@ -158,7 +159,7 @@ __all__ = [
     "bits",
     "boundaries",
     "codebooks",
-    "dy_of",
+    "dy",
     "dyadic",
     "networks",
     "shapes",

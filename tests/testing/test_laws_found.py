@@ -9,7 +9,7 @@ from refqnn.testing import check_quantizer, parametrize_with_laws
 from refqnn.testing.laws import LAWS, holds
 from refqnn.testing.subjects import subject
 
-VERDICTS = {"y": "holds", "n": "fails", "c": "fails", "-": "not asked"}
+VERDICTS = {"y": "holds", "n": "fails", "c": "fails"}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
@@ -28,7 +28,9 @@ def test_the_row_of_every_quantizer_is_found(row):
         parameters=(1.0,) if held else (),
         groups=row.groups if row.file == "symmetric_quantization.py" else None,
     )
-    assert report.laws == {law: VERDICTS[v.mark] for law, v in row.laws.items()}
+    assert report.laws == {
+        law: VERDICTS[v.mark] for law, v in row.laws.items() if v.mark != "-"
+    }
     assert set(report.counterexamples) == {
         law for law, verdict in report.laws.items() if verdict == "fails"
     }
@@ -175,6 +177,16 @@ def test_what_is_expected_is_a_test(expected):
     assert check_quantizer(np.rint, expected=expected).laws["ODD"] == "holds"
     with pytest.raises(AssertionError, match=r"(?s)ODD fails, expected: holds.*ODD f"):
         check_quantizer(np.floor, expected=expected)
+
+
+def test_laws_about_parameters_are_not_asked_without_any():
+    report = check_quantizer(np.rint, expected={"JSE": "not asked", "INV": "-"})
+    assert set(LAWS) - set(report.laws) == {"JSE", "INV"}
+    assert str(report).splitlines()[2] == (
+        "| rint | 2049 | y | y | n | - | - | y | n | y | y | y |"
+    )
+    with pytest.raises(AssertionError, match="JSE not asked, expected: holds"):
+        check_quantizer(np.rint, expected=["JSE"])
 
 
 def test_a_law_that_does_not_exist_is_refused():

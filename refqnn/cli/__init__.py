@@ -92,8 +92,8 @@ def parser(called: str | None) -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=version)
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
-        said = f"{summary[0].upper()}{summary[1:]}."
-        command = commands.add_parser(name, help=summary, description=said)
+        description = f"{summary[0].upper()}{summary[1:]}."
+        command = commands.add_parser(name, help=summary, description=description)
         if name == called:
             add_arguments(command, name)
     return whole

@@ -231,5 +231,5 @@ def clearest_disagreements(decisions: Decisions, count: int) -> Int:
         margins(decisions.float_logits, ours),
         scale * margins(decisions.integer_logits, theirs),
     )
-    parted = np.flatnonzero(ours != theirs)
-    return parted[np.argsort(-clear[parted], kind="stable")][:count]
+    disagreeing = np.flatnonzero(ours != theirs)
+    return disagreeing[np.argsort(-clear[disagreeing], kind="stable")][:count]

@@ -299,7 +299,7 @@ def test_bad_targets(target, options, message, rng):
 
 def test_bad_networks(rng):
     for depth in (6, 9, 2):
-        with pytest.raises(ValueError, match=r"6n \+ 2 with n of at least 1, got"):
+        with pytest.raises(ValueError, match=r"6n \+ 2 with n of at least 1, at most"):
             dfs.routed_resnet(depth, rng=rng)
     with pytest.raises(ValueError, match="gate_mode must be"):
         dfs.routed_resnet(8, gate_mode="hard", rng=rng)

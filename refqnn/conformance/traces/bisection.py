@@ -113,8 +113,8 @@ class Bisection:
             *[f"extra      {name}: not in the reference" for name in self.extra],
             f"compared   {len(self.compared)} of {total} tensors, {elements} elements",
         ]
-        said = ("conforms", "MISMATCH", "", "NOTHING WAS CHECKED")[self.exit_code]
-        return "\n".join([*lines, said])
+        verdict = ("conforms", "MISMATCH", "", "NOTHING WAS CHECKED")[self.exit_code]
+        return "\n".join([*lines, verdict])
 
 
 def bisect(
@@ -150,9 +150,9 @@ def bisect(
         seen.misfits.extend(misfits(name, want, got, any_dtype=any_dtype))
         if got.shape != want.shape or got.dtype.kind not in "biuf":
             continue
-        parted = np.not_equal(want, got)
-        seen.compared.append(Compared(name, want.size, int(parted.sum())))
-        if first is None and parted.any():
+        differing = np.not_equal(want, got)
+        seen.compared.append(Compared(name, want.size, int(differing.sum())))
+        if first is None and differing.any():
             first = difference(reference, name, got)
     return Bisection(seen.compared, first, seen.missing, seen.extra, seen.misfits)
 
@@ -172,16 +172,16 @@ def misfits(name: str, want: Array, got: Array, *, any_dtype: bool) -> list[str]
 def difference(reference: Trace, name: str, got: Array) -> Difference:
     """Describe a tensor that differs, its first element with what it was made of."""
     want = reference.tensors[name]
-    parted = np.not_equal(want, got)
-    at = tuple(int(i) for i in np.argwhere(parted)[0])
+    differing = np.not_equal(want, got)
+    at = tuple(int(i) for i in np.argwhere(differing)[0])
     record = reference.manifest.get(name, {})
     axis = tuple(i for i in range(want.ndim) if i != 1)
-    on = parted.any(axis=axis) if want.ndim > 1 else parted
+    on = differing.any(axis=axis) if want.ndim > 1 else differing
     return Difference(
         name,
         str(record.get("layer", name)),
         want.size,
-        int(parted.sum()),
+        int(differing.sum()),
         histogram(want, got),
         np.flatnonzero(on).tolist(),
         at,

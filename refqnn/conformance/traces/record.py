@@ -186,8 +186,8 @@ def constants_of(step: Step) -> dict[str, Array]:
     if isinstance(step, ImageStep):
         return {}
     if isinstance(step, OperationStep | RealStep):
-        held = step.constants if isinstance(step, RealStep) else step.options
-        arrays = {k: v for k, v in held.items() if isinstance(v, np.ndarray)}
+        values = step.constants if isinstance(step, RealStep) else step.options
+        arrays = {k: v for k, v in values.items() if isinstance(v, np.ndarray)}
         return {f"{step.name}.{k}": v for k, v in arrays.items()}
     constants = {f"{step.name}.{k}": getattr(step, k) for k in ("multiplier", "shift")}
     if isinstance(step, ResidualStep):

@@ -32,9 +32,9 @@ def onnx_trace(
     shown = package("onnx").ModelProto()
     shown.CopyFrom(made)
     known = {v.name for v in shown.graph.output}
-    held = {output for node in shown.graph.node for output in node.output}
+    outputs = {output for node in shown.graph.node for output in node.output}
     source = shown.graph.input[0].name
-    wanted = [name for name in names if name in held]
+    wanted = [name for name in names if name in outputs]
     empty = package("onnx.helper").make_empty_tensor_value_info
     shown.graph.output.extend(empty(name) for name in wanted if name not in known)
     options = ort.SessionOptions()

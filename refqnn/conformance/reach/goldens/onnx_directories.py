@@ -67,13 +67,13 @@ def read_directory(folder: Path) -> Golden:
         raise Unread(f"{node.op_type} is none of {', '.join(HANDLERS)}")
     data = folder / "test_data_set_0"
     files = [data / f"input_{i}.pb" for i in range(len(graph.input))]
-    held = {t.name: tensor(t) for t in graph.initializer}
-    held |= {
+    tensors = {t.name: tensor(t) for t in graph.initializer}
+    tensors |= {
         value.name: tensor(onnx.load_tensor(file))
         for value, file in zip(graph.input, files, strict=True)
     }
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    given = [held[name] if name else None for name in node.input]
+    given = [tensors[name] if name else None for name in node.input]
     output = tensor(onnx.load_tensor(data / "output_0.pb"))
     return HANDLERS[node.op_type](Call(attributes, given, output))
 

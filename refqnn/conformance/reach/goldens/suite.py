@@ -167,14 +167,16 @@ def score_group(goldens: Sequence[Golden]) -> Score:
     """Find the variant that recorded a group, then count failures for every other."""
     family = family_of(goldens[0].family)
     near = family.neighbours(family.default, len(family.axes))
-    said = {tuple(v.values()): [reaction(family, v, g) for g in goldens] for v in near}
-    recorder = max(near, key=lambda v: said[tuple(v.values())].count(GIVES))
-    mine = said[tuple(recorder.values())]
-    held = [i for i, word in enumerate(mine) if word == GIVES]
+    reactions = {
+        tuple(v.values()): [reaction(family, v, g) for g in goldens] for v in near
+    }
+    recorder = max(near, key=lambda v: reactions[tuple(v.values())].count(GIVES))
+    mine = reactions[tuple(recorder.values())]
+    given = [i for i, word in enumerate(mine) if word == GIVES]
 
     def seen(variant: Choices) -> int:
-        words = said[tuple(variant[axis] for axis in family.axes)]
-        return sum(words[i] != GIVES for i in held)
+        words = reactions[tuple(variant[axis] for axis in family.axes)]
+        return sum(words[i] != GIVES for i in given)
 
     same = family.canonical(recorder)
     others = [v for v in near if family.canonical(v) != same]

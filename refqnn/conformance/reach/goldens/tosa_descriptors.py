@@ -35,8 +35,8 @@ def read_descriptor(folder: Path) -> Golden:
     tensors = meta.get("data_gen", {}).get("tensors", {})
     operators = {str(t.get("op")) for t in tensors.values()}
     if operators != {"RESCALE"}:
-        said = ", ".join(sorted(operators)) or "unknown"
-        raise Unread(f"operator {said}: only RESCALE is read")
+        names = ", ".join(sorted(operators)) or "unknown"
+        raise Unread(f"operator {names}: only RESCALE is read")
     by_place = {int(t["input_pos"]): (name, t) for name, t in tensors.items()}
     name, source = by_place[0]
     fixed = {

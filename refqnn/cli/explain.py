@@ -48,7 +48,7 @@ def named_number(text: str) -> tuple[str, float]:
 
 
 def run(options: Namespace) -> Answer:
-    """Print what a name means, and with ``--at`` what it gives."""
+    """Print citation, equations and choices of a name; with ``--at`` each number."""
     from refqnn.conformance.choices.families import FAMILIES
 
     name, function = options.name, function_of(options.name)
@@ -89,14 +89,14 @@ def about_function(function: Callable[..., Any]) -> dict[str, str]:
     return {
         "file": path.as_posix(),
         "about": inspect.cleandoc(module.__doc__ or ""),
-        "function": f"{function.__name__}({names})\n{indented(text)}",
+        "function": f"{function.__name__}({names})\n{indent(text)}",
     }
 
 
-def indented(text: str) -> str:
+def indent(text: str) -> str:
     """Indent every line that is not empty by four spaces.
 
-    >>> indented("a")
+    >>> indent("a")
     '    a'
     """
     return "\n".join(f"    {line}" if line else "" for line in text.split("\n"))

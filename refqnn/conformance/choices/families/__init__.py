@@ -1,6 +1,7 @@
 """Families: the operations that can be judged, each a piece of data.
 
-affine.py        quantize, dequantize
+affine.py        quantize
+dequantize.py    dequantize
 fake_quantize.py fake_quantize with its gradients
 requantize.py    requantize
 convolution.py   conv2d, linear
@@ -23,6 +24,7 @@ from refqnn.conformance.choices.families import (
     affine,
     binary_step,
     convolution,
+    dequantize,
     fake_quantize,
     float_layers,
     gating,
@@ -44,6 +46,7 @@ from refqnn.conformance.choices.families.family import stack as stack
 
 ROOMS = (
     affine,
+    dequantize,
     fake_quantize,
     requantize,
     convolution,

@@ -1,9 +1,8 @@
-"""quantize and dequantize.
+"""quantize: real numbers become codes.
 
 u = x / scale                        (1)  scaling, precision
 q = round(u) + zero_point            (2)  rounding, half, zero_point_when, _use, nan
 q = clip(q, q_min, q_max)            (3)  overflow, code_range
-y = scale (q - zero_point)           (4)  dequantize_order, code_difference, ..._sign
 """
 
 from functools import cache
@@ -277,24 +276,6 @@ ABOVE_0 = {
 }
 
 
-def dequantize(
-    choices: Choices, q: Int, scale: npt.ArrayLike, zero_point: npt.ArrayLike
-) -> Outputs:
-    """Equation (4), in the dtype of the scale."""
-    q, s, z = np.asarray(q), np.asarray(scale), np.asarray(zero_point, np.int64)
-    bits, wide = q.dtype, q.astype(np.int64)
-    z = -z if choices["zero_point_sign"] == "add" else z
-    exact = wide - z
-    difference = in_width(exact, choices["code_difference"], bits)
-    if choices["dequantize_order"] == "subtract_first":
-        return {"y": np.asarray(s * difference.astype(s.dtype))}
-    folded, codes = s * z.astype(s.dtype), wide.astype(s.dtype)
-    y = s * codes - folded
-    if choices["dequantize_order"] == "fma":
-        y = fused_multiply_add(codes, s, -folded)
-    return {"y": np.asarray(y + s * (difference - exact).astype(s.dtype))}
-
-
 def in_width(q: Int, difference: str, dtype: np.dtype[Any]) -> Int:
     """Return a difference of codes as it is, modulo 2^8, or modulo that of a type.
 
@@ -313,48 +294,6 @@ def in_type(q: Int, dtype: np.dtype[Any]) -> Int:
     array([-126,   -1])
     """
     return q.astype(dtype).astype(np.int64)
-
-
-def dequantize_inputs(q: int, scale: float, zero_point: int) -> Inputs:
-    """Return the arguments of one question."""
-    return {"q": np.int8(q), "scale": np.float32(scale), "zero_point": zero_point}
-
-
-def dequantize_candidates() -> list[Inputs]:
-    """List small codes, differences beyond int8, scales with many bits."""
-    return [
-        dequantize_inputs(q, s, z)
-        for s in (1.0, 0.1, 0.3, 0.7)
-        for q in (1, 3, 5, 11, 100, -100)
-        for z in (0, 1, 3, 7, 100, -100)
-    ] + [
-        dequantize_inputs(3, 1.0, 7) | {"q": np.uint8(q), "zero_point": z}
-        for q, z in ((200, 10), (10, 200), (200, 0))
-    ]
-
-
-def draw_dequantize(rng: np.random.Generator, n: int) -> Inputs:
-    """Return codes of any size and one scale."""
-    return {
-        "q": rng.integers(-128, 128, n).astype(np.int8),
-        "scale": np.float32(rng.uniform(0.01, 1)),
-        "zero_point": int(rng.integers(-128, 128)),
-    }
-
-
-def wide_dequantize(rng: np.random.Generator, n: int) -> Inputs:
-    """Return codes that fill a type, their ends among them."""
-    shape = draws.dims(rng, n)
-    dtype = ("int8", "uint8", "int16")[int(rng.integers(3))]
-    info = np.iinfo(dtype)
-    scale = draws.several(rng, shape, lambda: draws.scale(rng))
-    return {
-        "q": draws.laid_out(rng, draws.codes(rng, shape, dtype)),
-        "scale": scale,
-        "zero_point": draws.several(
-            rng, shape, lambda: draws.zero_point(rng, info.min, info.max)
-        ),
-    }
 
 
 FAMILIES = (
@@ -391,25 +330,5 @@ FAMILIES = (
         | kinds.ends_of_range("zero_point")
         | kinds.along("zero_point", "x")
         | kinds.code_range(),
-    ),
-    Family(
-        "dequantize",
-        ("{zero_point_sign}", "{code_difference}", "{dequantize_order}"),
-        values("dequantize_order", "code_difference", "zero_point_sign"),
-        dequantize,
-        dequantize_candidates,
-        draw_dequantize,
-        elementwise="q",
-        stacks=True,
-        call="refqnn.integer.dequantize(np.int8([{q}]), np.float32({scale}), "
-        "{zero_point})",
-        wide=wide_dequantize,
-        regions=kinds.integers("q")
-        | kinds.dtypes("q", "int8", "uint8", "int16")
-        | kinds.shape("q")
-        | kinds.power_of_two("scale")
-        | kinds.along("scale", "q")
-        | kinds.integers("zero_point")
-        | kinds.along("zero_point", "q"),
     ),
 )

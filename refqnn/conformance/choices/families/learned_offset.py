@@ -69,8 +69,8 @@ def learned_offset(
 def canonical(choices: Choices) -> dict[str, str]:
     """Where all gradients pass, nothing is clipped: the offset has none."""
     if choices["straight_through"] == "none":
-        told = choices["offset_gradient"]
-        form = told if told == "everywhere" else "none"
+        asked = choices["offset_gradient"]
+        form = asked if asked == "everywhere" else "none"
         return {**choices, "offset_gradient": form}
     return dict(choices)
 

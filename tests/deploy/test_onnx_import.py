@@ -279,6 +279,10 @@ def test_what_is_not_supported_is_named(rng):
         with_node(made, 1, op_type="TopK"),
         r"TopK \(node 'conv1', .* no integer step computes it; supported are Abs",
     )
+    refused(
+        with_node(made, 1, op_type="DynamicQuantizeLinear"),
+        r"DynamicQuantizeLinear \(node 'conv1', .* its scale depends on the image",
+    )
     refused(with_node(made, 1, domain="elsewhere"), "QLinearConv .* is not supported")
 
 

@@ -25,7 +25,7 @@ from refqnn.deploy.build import layer_step, pool_step
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.onnx_between import float_operator, store_quantized
 from refqnn.deploy.formats.onnx_graph import package
-from refqnn.deploy.formats.onnx_options import OPTIONS
+from refqnn.deploy.formats.onnx_options import OPTIONS, REFUSED
 from refqnn.deploy.formats.onnx_read import (
     Codes,
     Fixed,
@@ -131,6 +131,8 @@ def handler_of(reader: Reader, proto: Any, node: Node) -> Handler:
         return rearrange
     if domain in {"", CONTRIB} and node.op in OPTIONS:
         return float_operator
+    if node.op in REFUSED:
+        raise unsupported_error(node, REFUSED[node.op])
     known = ", ".join(sorted({op for _, op in HANDLERS} | {*OPTIONS, *REARRANGED}))
     raise unsupported_error(node, f"no integer step computes it; supported are {known}")
 

@@ -139,3 +139,9 @@ OPTIONS: Mapping[str, Callable[[Reader, Node, Inputs], Options]] = {
     "Resize": resize_options,
     "Concat": concat_options,
 }
+#: operators without an integer form, and why
+REFUSED = {
+    "DynamicQuantizeLinear": "its scale depends on the image: quantize statically",
+    "ConvInteger": "it gives sums of 32 bits: a QLinearConv gives codes",
+    "MatMulInteger": "it gives sums of 32 bits: a QLinearMatMul gives codes",
+}

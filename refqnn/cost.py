@@ -252,7 +252,7 @@ def weight_bits(layer: Conv2d | Linear) -> int:
 
 
 def code_bits(quant: Any) -> int:
-    """Bits of one code; ValueError for a quantizer without bits, bases or levels.
+    """Return the bits of one code; raise for a quantizer without bits, bases or levels.
 
     >>> from refqnn.quantizers import ABCWeight, FixedPoint, WEQWeight
     >>> [code_bits(q) for q in (FixedPoint(bits=3), ABCWeight(bases=2))]

@@ -264,7 +264,7 @@ def check_replay(network: Any, x: Array) -> None:
 
 
 def check_still(module: Any, v: Array) -> None:
-    """Only training changes state: no evaluation, recording or replay does.
+    """Check that only training changes state, and no evaluation, recording or replay.
 
     A quantizer that knows no range, step or codebook yet refuses to evaluate.
     """

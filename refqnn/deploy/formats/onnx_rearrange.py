@@ -144,7 +144,7 @@ def resize_target(
 
 
 def resize(reader: Reader, node: Node, shape: Shape) -> Arrangement:
-    """Every pixel the nearest one of the source."""
+    """Give every pixel the value of the nearest one of the source."""
     place = node.attributes.get("coordinate_transformation_mode", "half_pixel")
     mode = node.attributes.get("nearest_mode", "round_prefer_floor")
     nearest = node.attributes.get("mode", "nearest") == "nearest"

@@ -135,7 +135,7 @@ def quadratic_width(target: float, *, inner: int, ends: int, bits: int) -> float
 
 
 def domination(first: Curve, second: Curve) -> Domination:
-    """Definition 4.1 on finite curves: who leads by two standard errors everywhere.
+    """Say who leads by two standard errors everywhere: definition 4.1, finite curves.
 
     Between sizes accuracies and standard errors are linear in log C_size. The lead
     minus twice the pooled error is then concave between neighbouring sizes, so that it

@@ -70,7 +70,7 @@ def direction(
 
 
 def canonical(choices: Choices) -> dict[str, str]:
-    """What is not corrected has one epsilon."""
+    """Replace the place of epsilon where moments are not corrected: all are one."""
     plain = choices["bias_correction"] != "both"
     if plain and choices["adam_epsilon"] == "uncorrected":
         return {**choices, "adam_epsilon": "to_root"}
@@ -78,7 +78,7 @@ def canonical(choices: Choices) -> dict[str, str]:
 
 
 def draw(rng: np.random.Generator, n: int) -> Inputs:
-    """One to four steps; epsilons so large that their place shows."""
+    """Draw one to four steps; epsilons so large that their place shows."""
     steps = int(draws.pick(rng, 1, 2, 3, 4))
     return {
         "value": draws.normal(rng, (n,)),

@@ -83,7 +83,7 @@ def binary_weights(choices: Choices, w: Float) -> Float:
 
 
 def draw(rng: np.random.Generator, n: int) -> Inputs:
-    """Layers of any sizes; weights of both signs, zeros, beyond 1 and on it."""
+    """Draw layers of any sizes; weights of both signs, zeros, beyond 1 and on it."""
     i, o = int(draws.pick(rng, 1, 4, 7)), int(draws.pick(rng, 2, 3, 5))
     x = draws.normal(rng, (min(max(n // 4, 1), 16), i))
     steps = int(draws.pick(rng, 1, 2, 3))

@@ -67,7 +67,7 @@ def learned_offset(
 
 
 def canonical(choices: Choices) -> dict[str, str]:
-    """Where all gradients pass, nothing is clipped: the offset has none."""
+    """Replace the offset's gradient by none where the mask passes everything."""
     if choices["straight_through"] == "none":
         asked = choices["offset_gradient"]
         form = asked if asked == "everywhere" else "none"
@@ -76,7 +76,7 @@ def canonical(choices: Choices) -> dict[str, str]:
 
 
 def draw(rng: np.random.Generator, n: int) -> Inputs:
-    """Values within and beyond grids that powers of two and offsets keep exact."""
+    """Draw values within and beyond grids that powers of two and offsets keep exact."""
     f = next(size for size in (4, 5, 3, 1) if n % size == 0)
     shape, (q_min, q_max) = (n // f, f), draws.pick(rng, (-8, 7), (0, 15), (-4, 3))
     scale, offset = draws.pick(rng, 0.25, 0.5, 0.3), draws.pick(rng, 0.0, 0.125, -1.5)

@@ -1,6 +1,6 @@
 """The laws of quantizers, over tests/tables/quantizers.py."""
 
-# ruff: noqa: ARG005 - stand-ins keep the signature of what they stand in for
+# ruff: noqa: ARG002, ARG005 - stand-ins keep the signature of what they stand in for
 
 import inspect
 import re

@@ -23,6 +23,7 @@ from refqnn.testing.trials import (
 #: entries that are differenced one by one, and outputs that are asked for one by one
 MOST = 512
 CLOSE = 1e-5
+NOTHING = "it is zero, the mask is closed everywhere or nothing was set"
 
 
 def diagnosis(trial: Trial, k: int, dy: Any) -> str:
@@ -46,9 +47,7 @@ def diagnosis(trial: Trial, k: int, dy: Any) -> str:
         constant = "the forward is constant; difference its smooth form, frozen=True"
         return f"{numbers}: {constant}"
     if not np.any(grad):
-        return (
-            f"{numbers}: it is zero, the mask is closed everywhere or nothing was set"
-        )
+        return f"{numbers}: {NOTHING}"
     fits = dy_mistake(trial, k, dy, grad) or exchange_of(trial, k, dy, entries, slopes)
     if not fits:
         case = matrices(trial, k, entries, columns, claimed, slopes)
@@ -154,6 +153,8 @@ def matrices(
 def matrix_mistake(case: Matrices) -> str:
     """Name what turns the numerical matrix into the claimed one."""
     claimed, slopes = case.claimed, case.slopes
+    if not np.any(claimed):
+        return NOTHING
     factor = factor_of(claimed, slopes)
     if factor is not None:
         return factor_text(factor, case.size)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from refqnn import plots
+from refqnn import plots, quantizers
+from refqnn.core import Buffer, Run
 from refqnn.plots import networks
 
 
@@ -438,3 +439,35 @@ def test_variances_stand_beside_experiments_and_what_is_printed():
     assert len(right.get_legend().get_texts()) == 2
     assert [tick.get_text() for tick in right.get_xticklabels()] == ["4", "9"]
     assert "Correlation 0.3" in right.get_title(loc="left")
+
+
+@pytest.mark.parametrize("make", [quantizers.LSQ, quantizers.FixedPoint])
+def test_the_figure_of_a_quantizer_shows_its_levels(make, rng, tmp_path):
+    v = rng.normal(size=(1, 500))
+    quantizer = make(bits=3)
+    figure = plots.transfer(quantizer, v)
+    plots.save(figure, tmp_path / "transfer.png")
+    assert not getattr(quantizer, "known", Buffer(np.array(0))).value  # it was copied
+    steps, slopes, codebook = [a for a in figure.axes if a.get_title("left")]
+    assert steps.get_title("left") == "Transfer function"
+    want = make(bits=3)
+    for _ in range(2):
+        want.forward(v, Run(training=True))
+    levels = want.encode(v)[1]
+    seen = np.unique(steps.patches[0].get_data().values)
+    np.testing.assert_allclose(seen, levels[np.isin(levels, seen)])
+    assert seen.size > 4
+    assert f"{levels.size} levels" in codebook.get_title("left")
+    assert "Surrogate gradient" in slopes.get_title("left")
+
+
+def test_the_figure_shows_a_step_that_is_set(rng):
+    quantizer = quantizers.LSQ(bits=3)
+    quantizer.set_step(0.5)
+    figure = plots.transfer(quantizer, rng.normal(size=(40, 5)))
+    steps = next(a for a in figure.axes if a.get_title("left") == "Transfer function")
+    seen = steps.patches[0].get_data().values
+    np.testing.assert_allclose(np.unique(seen) % 0.5, 0)
+    assert any("LSQ" in text.get_text() for text in figure.texts)
+    with pytest.raises(ValueError, match="lsq must differ"):
+        plots.transfer(quantizer, np.ones(3))

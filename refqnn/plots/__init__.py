@@ -19,6 +19,7 @@ from refqnn.plots.pareto import SizePanel as SizePanel
 from refqnn.plots.pareto import clip_lines as clip_lines
 from refqnn.plots.pareto import layer_variances as layer_variances
 from refqnn.plots.pareto import size_curves as size_curves
+from refqnn.plots.quantizer import transfer as transfer
 from refqnn.plots.routing import controller as controller
 from refqnn.plots.routing import decisions as decisions
 from refqnn.plots.routing import tradeoff as tradeoff

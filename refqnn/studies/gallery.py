@@ -6,8 +6,6 @@ values are the weights of the largest convolution of a trained network, and what
 it for 64 test images.
 """
 
-import re
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -18,11 +16,12 @@ import numpy as np
 
 from refqnn import data, fast, plots
 from refqnn._types import Array, Float
-from refqnn.core import Run, named_modules, named_params, zero_grads
+from refqnn.core import Run, named_modules
 from refqnn.networks import build, resnet
 from refqnn.networks.methods import METHODS, method_of
 from refqnn.nn import PARETO_CIFAR, Conv2d, Sequential, fit
 from refqnn.nn import checkpoint as checkpoints
+from refqnn.plots.quantizer import measure
 from refqnn.studies.study import Stage, Study, check_settings, checkpoint_folder, table
 from refqnn.studies.sweep import Outcome
 
@@ -30,10 +29,6 @@ SETTINGS = replace(
     PARETO_CIFAR, lr=0.1, warmup_epochs=0.5, epochs=5, batch=40, weight_decay=1e-3
 )
 IMAGES = 64
-#: passes that set the parameters of a quantizer, as the first steps of a training would
-PASSES = 2
-#: values at which the backward is asked
-POINTS = 200
 #: of weights, where only the bits are in question
 ANY_SHAPE = (1, 1, 3, 3)
 
@@ -218,132 +213,6 @@ def bits_text(name: str, bits: int) -> str:
     """
     one, many = ("basis", "bases") if name == "abc" else ("bit", "bits")
     return f"{bits} {one if bits == 1 else many}"
-
-
-def measure(kind: str, quantizer: Any, v: Float) -> plots.Transfer:
-    """Measure one typical group of ``v: (...)`` before and after a quantizer.
-
-    Raises ValueError where all values are equal: no error has a share of no variance.
-    """
-    if not np.ptp(v):
-        raise ValueError(f"{kind.lower()} must differ, all are {v.flat[0]}")
-    for _ in range(PASSES):
-        quantizer.forward(v, Run(training=True))
-    y, cache = quantizer.forward(v, Run())
-    codes, every_level = quantizer.encode(v)
-    every_boundary = quantizer.decision_boundaries(v)
-    levels = every_level.reshape(len(every_boundary), -1)
-    group_of = codes // levels.shape[1]
-    group = typical(v, group_of, len(levels))
-    members = np.flatnonzero(group_of == group)
-    ranks = codes.flat[members] % levels.shape[1]
-    at = spread_out(v, members)
-    slopes, coupled = diagonal(quantizer, cache, v, at)
-    zeros = np.mean(v.flat[members] == 0)
-    note = f"{members.size:,} values" + (f", {zeros:.0%} of them 0" if zeros else "")
-    if len(levels) > 1:
-        what = "filter" if len(levels) == len(v) else "group"
-        note = f"{what} {group + 1} of {len(levels)}: {note}"
-    return plots.Transfer(
-        kind=kind,
-        source=title_of(quantizer),
-        note=note,
-        values=v.flat[members],
-        boundaries=every_boundary[group],
-        levels=levels[group],
-        shares=np.bincount(ranks, minlength=levels.shape[1]) / ranks.size,
-        points=v.flat[at],
-        slopes=slopes,
-        coupled=coupled,
-        learned=parameter_gradients(quantizer, cache, v),
-        error=error(v, y),
-        scaled_error=error(v, best_scale(v, y) * y),
-    )
-
-
-def typical(v: Float, group_of: Array, groups: int) -> int:
-    """Return the group of the middle standard deviation."""
-    spreads = [np.std(v[group_of == group]) for group in range(groups)]
-    return int(np.argsort(spreads)[groups // 2])
-
-
-def spread_out(v: Float, members: Array) -> Array:
-    """Return indices into ``v.flat``, among ``members``, evenly spread by value."""
-    ascending = members[np.argsort(v.flat[members], kind="stable")]
-    values = v.flat[ascending]
-    wanted = np.linspace(values[0], values[-1], POINTS)
-    return ascending[np.unique(np.searchsorted(values, wanted))]
-
-
-def diagonal(quantizer: Any, cache: Any, v: Float, at: Array) -> tuple[Float, bool]:
-    """Return dy_i / dv_i for every i in ``at``, and whether other entries are not 0."""
-    slopes, coupled = np.zeros(len(at)), False
-    for k, i in enumerate(at):
-        dy = np.zeros_like(v)
-        dy.flat[i] = 1
-        dv = quantizer.backward(dy, cache)
-        slopes[k], dv.flat[i] = dv.flat[i], 0
-        coupled |= bool(dv.any())
-    return slopes, coupled
-
-
-def parameter_gradients(quantizer: Any, cache: Any, v: Float) -> str:
-    """Write the gradient of the mean of y for every learned parameter."""
-    params = named_params(quantizer)
-    if not params:
-        return "no learned parameters"
-    grads = []
-    for dy in (np.full_like(v, 1 / v.size), np.zeros_like(v)):
-        zero_grads(quantizer)
-        quantizer.backward(dy, cache)
-        grads.append([p.grad.copy() for p in params.values()])
-    # less that of dy = 0: a decay is no gradient of y
-    of_y = [with_y - without for with_y, without in zip(*grads, strict=True)]
-    parts = [
-        f"{name} {grad.item():.2g}"
-        if grad.size == 1
-        else f"{name} {np.linalg.norm(grad):.2g} (norm of {grad.size})"
-        for name, grad in zip(params, of_y, strict=True)
-    ]
-    return "gradients of mean y: " + ", ".join(parts)
-
-
-def error(v: Float, y: Float) -> float:
-    """mean (y - v)^2 / var v
-
-    >>> error(np.array([-1.0, 1.0]), np.array([-1.5, 1.5]))
-    0.25
-    """
-    return float(np.mean((y.astype(np.float64) - v) ** 2) / np.var(v, dtype=np.float64))
-
-
-def best_scale(v: Float, y: Float) -> float:
-    """k = <v, y> / <y, y>: no multiple of y is nearer to v; 0 where all of y is.
-
-    >>> best_scale(np.array([-1.0, 1.0]), np.array([-2.0, 2.0]))
-    0.5
-    """
-    energy = np.sum(y * y, dtype=np.float64)
-    return float(np.sum(v * y, dtype=np.float64) / energy) if energy else 0.0
-
-
-def title_of(quantizer: Any) -> str:
-    """Return the first line of the file of a quantizer, and its first citation."""
-    text = sys.modules[type(quantizer).__module__].__doc__ or ""
-    what, source = (" ".join(part.split()) for part in text.split("\n\n")[:2])
-    return f"{what.rstrip('.')} ({short_citation(source)})"
-
-
-def short_citation(source: str) -> str:
-    """Return the first author, the year and the number of a citation.
-
-    >>> short_citation("Chin, Chuang. One Bitwidth. ECCV 2020, arXiv:2008.09916.")
-    'Chin et al., 2020, arXiv:2008.09916'
-    """
-    first, *others = source.split(". ", maxsplit=1)[0].split(",")
-    number = re.search(r"(20\d\d,\s)?arXiv:[\d.]+\d|20\d\d(?=;)", source)
-    where = f", {number.group()}" if number else ""
-    return f"{first}{' et al.' if others else ''}{where}"
 
 
 STUDIES = (

@@ -8,6 +8,7 @@ import pytest
 
 from refqnn.core import Run
 from refqnn.networks.methods import METHODS
+from refqnn.plots.quantizer import measure, title_of
 from refqnn.studies import gallery
 from refqnn.studies.study import study_named
 
@@ -84,7 +85,7 @@ def test_a_page_shows_what_the_quantizer_does(name, of, layer):
     v = getattr(layer, of)
     bits = gallery.default_bits(name)
     quantizer = gallery.quantizers(name, bits, v.shape)[of == "inputs"]
-    row = gallery.measure(of, quantizer, v)
+    row = measure(of, quantizer, v)
     run = Run().recording()
     y, _ = quantizer.forward(v, run)
     drawn = np.isin(v, row.values)
@@ -109,7 +110,7 @@ def test_a_page_shows_what_the_quantizer_does(name, of, layer):
 def test_the_page_of_qil_at_3_bits_is_the_one_on_paper():
     """c = d = max |w| / 2 = 0.6: T = |w| / 1.2, boundaries at 1.2 (k - 1/2) / 3."""
     w = np.array([[-1.2, -0.5, 0.1, 0.3, 0.9]])
-    row = gallery.measure("Weights", gallery.quantizers("qil", 3, w.shape)[0], w)
+    row = measure("Weights", gallery.quantizers("qil", 3, w.shape)[0], w)
     np.testing.assert_allclose(row.boundaries, [-1, -0.6, -0.2, 0.2, 0.6, 1])
     np.testing.assert_allclose(row.levels * 3, [-3, -2, -1, 0, 1, 2, 3])
     np.testing.assert_allclose(row.shares, [0.2, 0, 0.2, 0.2, 0.2, 0.2, 0])
@@ -131,7 +132,7 @@ def test_the_page_of_qil_at_3_bits_is_the_one_on_paper():
 def test_a_decay_is_no_gradient_of_y_and_bases_are_not_bits():
     x = np.array([[0.0, 0.25, 0.5, 0.25, 0.75, 0.5, 0.75, 1.0]])
     clip = gallery.quantizers("pact", 4, x.shape)[1]
-    row = gallery.measure("Activations", clip, x)
+    row = measure("Activations", clip, x)
     assert clip.decay > 0
     assert row.learned == "gradients of mean y: alpha 0.12"  # 1/8: one clipped
     layer = gallery.Layer("conv", np.arange(72.0).reshape(2, 4, 3, 3), x)
@@ -141,9 +142,9 @@ def test_a_decay_is_no_gradient_of_y_and_bases_are_not_bits():
 
 def test_a_group_of_middling_spread_is_drawn():
     w = np.outer([5.0, 1.0, 3.0], [-2.0, -1.0, 0.5, 1.0])
-    row = gallery.measure("Weights", gallery.quantizers("twn", 2, w.shape)[0], w)
+    row = measure("Weights", gallery.quantizers("twn", 2, w.shape)[0], w)
     assert row.note == "12 values"
-    row = gallery.measure("Weights", gallery.quantizers("xnor", 1, w.shape)[0], w)
+    row = measure("Weights", gallery.quantizers("xnor", 1, w.shape)[0], w)
     assert row.note == "filter 3 of 3: 4 values"
     np.testing.assert_array_equal(row.values, [-6, -3, 1.5, 3])
     assert row.coupled
@@ -152,12 +153,12 @@ def test_a_group_of_middling_spread_is_drawn():
 def test_equal_values_are_refused():
     w = np.ones((2, 3))
     with pytest.raises(ValueError, match=r"weights must differ, all are 1\.0"):
-        gallery.measure("Weights", gallery.quantizers("twn", 2, w.shape)[0], w)
+        measure("Weights", gallery.quantizers("twn", 2, w.shape)[0], w)
 
 
 def test_quantizers_are_cited_in_short():
     said = {
-        gallery.title_of(quantizer)
+        title_of(quantizer)
         for name in METHODS
         for quantizer in gallery.quantizers(
             name, gallery.default_bits(name), gallery.ANY_SHAPE

@@ -1,4 +1,4 @@
-"""4-bit weights of ONNX models, one scale an output or one a block, with zero-points."""
+"""4-bit weights of ONNX models: a scale an output or a block, with zero-points."""
 
 import numpy as np
 import pytest

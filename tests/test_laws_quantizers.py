@@ -404,7 +404,7 @@ def test_nothing_changes_nothing(make, shape, trained):
 
 
 class Drifting(qz.LSQ):
-    def after(self, v, run):  # noqa: ARG002 - a hook
+    def after(self, v, run):
         self.s.value = self.s.value * 2
 
 

@@ -90,8 +90,8 @@ class BasicBlock:
         h, c4 = (h, None) if self.quant1 is None else self.quant1.forward(h, run)
         h, c5 = self.conv2.forward(h, run)
         h, c6 = self.norm2.forward(h, run)
-        way = self.shortcut
-        skip, c7 = (x, None) if way is None else way.forward(x, run)
+        shortcut = self.shortcut
+        skip, c7 = (x, None) if shortcut is None else shortcut.forward(x, run)
         h, c8 = self.relu2.forward(h + skip, run)
         y, c9 = (h, None) if self.quant2 is None else self.quant2.forward(h, run)
         if run.observe is not None:
@@ -133,8 +133,8 @@ class Residual:
     def forward(self, x: Float, run: Run) -> tuple[Float, Any]:
         """x: (N, C, H, W)  ->  y: (N, O, Ho, Wo)"""
         h, c1 = self.body.forward(x, run)
-        way = self.shortcut
-        skip, c2 = (x, None) if way is None else way.forward(x, run)
+        shortcut = self.shortcut
+        skip, c2 = (x, None) if shortcut is None else shortcut.forward(x, run)
         y, c3 = self.after.forward(h + skip, run)
         if run.observe is not None:
             run.observe(self, x, y)

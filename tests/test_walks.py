@@ -1,0 +1,102 @@
+"""How far a reader steps: calls of the package's functions, and moves between files.
+
+A walk is what a debugger shows when one computation is stepped into. The bounds are
+kept so that nobody pays for a hop that teaches nothing.
+"""
+
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import refqnn
+from refqnn import deploy, networks, nn
+from refqnn.core import Run
+from refqnn.papers import dfs
+
+PACKAGE = str(Path(refqnn.__file__).parent)
+
+
+def walk(compute, root=PACKAGE):
+    """Count calls under ``root``, and those in another file than the call before."""
+    files = []
+
+    def note(frame, event, _):
+        if event == "call" and frame.f_code.co_filename.startswith(root):
+            files.append(frame.f_code.co_filename)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        compute()
+    finally:
+        sys.setprofile(before)
+    return len(files), sum(here != there for here, there in pairwise(files))
+
+
+def images(n):
+    return np.random.default_rng(0).integers(0, 256, (n, 1, 28, 28), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def training():
+    """A training of ResNet-8 at 4 bits that has done one step."""
+    rng = np.random.default_rng(0)
+    network = networks.resnet(8, width=0.25, weight_bits=4, activation_bits=4, rng=rng)
+    preset = nn.Preset(0.1, 1.0, 2, 8, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    trained = preset.training(network, images=8, rng=rng)
+    trained.next_batch(images(8), np.arange(8))
+    return trained
+
+
+@pytest.fixture(scope="module")
+def routed():
+    """A routed ResNet-8 whose ranges are known."""
+    network = dfs.routed_resnet(8, width=0.25, rng=np.random.default_rng(0))
+    network.forward(images(8), Run(training=True))
+    return network
+
+
+def test_a_training_step(training):
+    calls, moves = walk(lambda: training.next_batch(images(8), np.arange(8)))
+    assert calls <= 820
+    assert moves <= 344
+
+
+def test_a_deployment(training):
+    calls, moves = walk(lambda: deploy.deploy(training.network))
+    assert calls <= 818
+    assert moves <= 338
+
+
+def test_an_integer_forward(training):
+    integer = deploy.deploy(training.network)
+    calls, moves = walk(lambda: integer.forward(images(8)))
+    assert calls <= 295
+    assert moves <= 89
+
+
+def test_one_image_of_dfs(routed):
+    calls, moves = walk(lambda: routed.forward(images(1), Run()))
+    assert calls <= 299
+    assert moves <= 148
+
+
+def test_one_image_of_dfs_through_its_own_options(routed):
+    calls, moves = walk(lambda: dfs.execute(routed, images(1)))
+    assert calls <= 265
+    assert moves <= 148
+
+
+def test_calls_and_moves_are_counted(tmp_path):
+    there = tmp_path / "there.py"
+    there.write_text("def f():\n    pass\n\n\ndef g():\n    f()\n    f()\n")
+    here = tmp_path / "here.py"
+    here.write_text("def h(g):\n    g()\n    k()\n\n\ndef k():\n    pass\n")
+    names = {}
+    for path in (there, here):
+        exec(compile(path.read_text(), str(path), "exec"), names)  # noqa: S102
+    assert walk(lambda: names["h"](names["g"]), str(tmp_path)) == (5, 2)
+    assert walk(lambda: names["h"](names["g"]), str(tmp_path / "other")) == (0, 0)

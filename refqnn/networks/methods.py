@@ -197,7 +197,10 @@ def register_method(name: str, method: Method) -> None:
     if not isinstance(name, str) or not name:
         raise ValueError(f"name must be a word, got {name!r}")
     if METHODS.get(name, method) != method:
-        raise ValueError(f"method {name!r} is registered already, as another")
+        raise ValueError(
+            f"method {name!r} is registered already, as another; "
+            f"del networks.METHODS[{name!r}] frees the name"
+        )
     METHODS[name] = method
 
 

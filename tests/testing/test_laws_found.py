@@ -130,6 +130,7 @@ def refuses(_):
     ("forward", "says"),
     [
         (lambda v: v * np.nan, "gives NaN or infinity"),
+        (np.log2, "gives NaN or infinity"),
         (lambda v: v.astype(np.float64), "gives the dtype float64 for float32"),
         (lambda v: v[:1], r"gives \(1, 7\) for the shape \(3, 7\)"),
         (lambda v: v.tolist(), "gives list for the shape"),

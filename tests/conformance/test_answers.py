@@ -1,0 +1,200 @@
+"""Answers that are no variant of refqnn's own functions, by hand."""
+
+import numpy as np
+import pytest
+
+from refqnn import integer
+from refqnn.conformance.choices.families import FAMILIES, family_of
+from refqnn.conformance.choices.regions import pool
+
+INT8 = {"q_min": -128, "q_max": 127}
+
+
+def evaluate(name, call, **answers):
+    family = family_of(name)
+    return family.evaluate({**family.default, **answers}, **call)
+
+
+def quantize(x, scale=1.0, zero_point=0, ends=INT8, **answers):
+    call = {"x": np.float32(x), "scale": np.float32(scale), "zero_point": zero_point}
+    return evaluate("quantize", call | ends, **answers)["y"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("rounding", "want"),
+    [
+        ("half_odd", [-3, -1, -1, 1, 1, 3, 1]),
+        ("half_to_zero", [-2, -1, 0, 0, 1, 2, 1]),
+        ("away", [-3, -2, -1, 1, 2, 3, 1]),
+    ],
+)
+def test_roundings_that_refqnn_does_not_offer(rounding, want):
+    x = [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 0.75]
+    assert quantize(x, rounding=rounding) == want
+
+
+def test_a_half_that_is_added_in_float_rounds():
+    below = [0.49999997, -0.49999997]
+    assert quantize(below, rounding="half_up", half="float") == [1, 0]
+    assert quantize(below, rounding="half_away", half="float") == [1, -1]
+    assert quantize(below, rounding="half_away") == [0, 0]
+
+
+def test_ranges_nan_and_casts():
+    assert quantize([-200], code_range="symmetric") == [-127]
+    assert quantize([np.nan], zero_point=5, nan="raw_zero") == [0]
+    assert quantize([300], overflow="wrap") == [44]
+    assert quantize([300], overflow="wrap", ends={"q_min": -127, "q_max": 127}) == [44]
+
+
+def test_an_affine_range_is_x_a_plus_b():
+    """OpenVINO: 0.5 of scale 1 is 128.5 from q_min, and 128 is even."""
+    assert quantize([0.5, 1.5], scaling="range") == [0, 2]
+    assert quantize([0.5], scaling="range", code_range="symmetric") == [1]
+
+
+def test_quantize_is_that_of_the_integer_room_for_all_its_options():
+    calls = [c for c in pool("quantize", 60) if np.isfinite(c["x"]).all()]
+    for call in calls:
+        for rounding in integer.rounding.ROUNDINGS:
+            for scaling in ("divide", "reciprocal"):
+                for when in ("after_rounding", "before_rounding"):
+                    options = {"rounding": rounding, "scaling": scaling}
+                    options |= {"zero_point_when": when}
+                    np.testing.assert_array_equal(
+                        evaluate("quantize", call, **options)["y"],
+                        integer.quantize(**call, **options),
+                    )
+
+
+def test_fused_dequantization_rounds_once():
+    call = {"q": np.int8([3]), "scale": np.float32(0.1), "zero_point": 1}
+    s = np.float32(0.1)
+    exact = np.float64(s) * 3 - np.float64(s)
+    y = evaluate("dequantize", call, dequantize_order="fma")["y"]
+    assert y == np.float32(exact)
+    assert y != evaluate("dequantize", call, dequantize_order="multiply_first")["y"]
+
+
+@pytest.mark.parametrize(
+    ("difference", "want"), [("exact", 190), ("wraps", -66), ("wraps_in_type", 190)]
+)
+def test_differences_of_codes_wrap_where_they_are_stored(difference, want):
+    call = {"q": np.uint8([200]), "scale": np.float32(1), "zero_point": 10}
+    assert evaluate("dequantize", call, code_difference=difference)["y"] == want
+
+
+def requantize(acc, multiplier=1 << 30, shift=0, **answers):
+    call = {"acc": np.int32(acc), "multiplier": multiplier, "shift": shift}
+    call |= {"zero_point": 0, **INT8}
+    return evaluate("requantize", call, **answers)["y"].tolist()
+
+
+def test_requantization_as_other_kernels_do_it():
+    assert requantize([1, -1], requantize="float32_half_away") == [1, -1]
+    assert requantize([80_000], overflow="cast16_then_clip") == [-128]
+    assert requantize([3], 1_431_655_766, -1, requantize="floor") == [1]
+    truncated = {"requantize": "floor", "multiplier_bits": "15_truncated"}
+    assert requantize([3], 1_431_655_766, -1, **truncated) == [0]
+    # 15 bits hold at most 2^15 - 1: the largest multiplier does not round up
+    full = requantize([2**15], 2**31 - 1, 0, multiplier_bits="15")
+    assert full == [127]
+
+
+@pytest.mark.parametrize(
+    ("accumulator", "want"),
+    [
+        ("int16_wrap", 40_000 - 2**16),
+        ("int16_saturate", 2**15 - 1),
+        ("int24_wrap", 40_000),
+        ("int32_wrap", 40_000),
+    ],
+)
+def test_sums_of_fewer_bits(accumulator, want):
+    call = {"x": np.int16([[20_000]]), "w": np.int8([[2]]), "b": np.int32([0])}
+    call |= {"x_zero_point": 0, "w_zero_point": 0}
+    assert evaluate("linear", call, accumulator=accumulator)["y"] == want
+
+
+def published(name, x, dy, *parameters, options="", **answers):
+    family = family_of(name + options)
+    names = [k for k in family.candidates()[0] if k not in {"x", "dy"}]
+    call = {"x": np.float64(x), "dy": np.float64(dy)}
+    call |= dict(zip(names, map(np.asarray, parameters), strict=True))
+    return evaluate(name + options, call, **answers)
+
+
+@pytest.mark.parametrize(("sign", "want"), [("+1", 1), ("-1", -1), ("0", 0)])
+def test_the_sign_of_zero(sign, want):
+    x = [[0.0, 2.0]]
+    assert published("binary", x, [[1, 1]], sign_of_zero=sign)["y"][0, 0] == want
+    outputs = published("xnor_weight", x, [[3.0, 5.0]], sign_of_zero=sign)
+    # alpha = 1; the other weight gets s mean(dy b), |w| < 1 only for the first
+    np.testing.assert_allclose(outputs["y"], [[want, 1]], atol=1e-9)
+    np.testing.assert_allclose(outputs["dx"], [[3, (3 * want + 5) / 2]], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("how", "want"), [("published", -1), ("up", 0.25), ("away", -1), ("to_zero", 0.25)]
+)
+def test_ties_of_centroids(how, want):
+    x = [[-0.375]]
+    y = published("kmeans_weight", x, [[1]], (-1.0, 0.25), ties=how)["y"]
+    assert y == want
+
+
+@pytest.mark.parametrize(
+    ("ends", "want"),
+    [
+        ("published", [0, 1, 1, 1, 0]),
+        ("open", [0, 0, 1, 0, 0]),
+        ("half_open", [0, 1, 1, 0, 0]),
+        ("half_open_below", [0, 0, 1, 1, 0]),
+    ],
+)
+def test_ends_of_masks(ends, want):
+    x = [[-0.5, 0, 0.25, 1, 1.5]]
+    dx = published("dorefa_activation", x, np.ones((1, 5)), mask_ends=ends)["dx"]
+    np.testing.assert_array_equal(dx, [want])
+
+
+@pytest.mark.parametrize(
+    ("form", "want"),
+    [
+        ("sum", -9.0),
+        ("mean", -3.0),
+        ("mean_of_kept", -4.5),
+        ("negated", 9.0),
+        ("none", 0.0),
+        ("1/sqrt(N*q_p)", -3.0),
+    ],
+)
+def test_gradients_of_a_learned_step(form, want):
+    """Terms -4 times 3, 3 times 1, 0: the last lies on a level."""
+    x, dy = [[-9.0], [9.0], [1.0]], [[3.0], [1.0], [7.0]]
+    ds = published("lsq", x, dy, 1.0, parameter_gradient=form)["ds"]
+    np.testing.assert_allclose(ds, want)
+
+
+def test_the_printed_sign_of_ttq():
+    x, dy = [[1.0], [-1.0]], [[2.0], [5.0]]
+    right = published("ttq", x, dy, 1.0, 1.0)
+    printed = published("ttq", x, dy, 1.0, 1.0, negative_level="sum")
+    assert (right["dwn"], printed["dwn"]) == (-5, 5)
+    assert right["dwp"] == printed["dwp"] == 2
+
+
+def test_options_of_a_quantizer_can_be_set():
+    x, dy = [[5.0]], [[1.0]]
+    assert published("lsq", x, dy, 1.0)["y"] == 3
+    assert published("lsq", x, dy, 1.0, options=":q_n=8,q_p=7")["y"] == 5
+    with pytest.raises(ValueError, match=r"options of lsq to be set are \['q_n', 'q_p"):
+        family_of("lsq:bits=3")
+    with pytest.raises(ValueError, match="family must be one of"):
+        family_of("lsqq:q_n=3")
+
+
+def test_arguments_of_quantizers_have_their_names():
+    names = {n: list(FAMILIES[n].candidates()[0]) for n in ("pact", "qil_weight")}
+    assert names["pact"] == ["x", "dy", "alpha"]
+    assert names["qil_weight"] == ["x", "dy", "c", "d", "gamma"]

@@ -419,6 +419,8 @@ def sgd(c, value, grads, lrs, momentum, weight_decay, dampening, nesterov):
         rate = lr if c["velocity"] == "with_lr" else 1.0
         g = grad + weight_decay * w * (c["decay_order"] == "gradient")
         damp = 1 - dampening if t or c["dampening"] == "always" else 1
+        if c["dampening"] == "with_momentum" and momentum == 0:
+            damp = 1
         v = momentum * v + damp * rate * g
         way = v
         if nesterov and c["nesterov"] == "gradient_plus_velocity":

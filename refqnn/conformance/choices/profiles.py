@@ -144,7 +144,7 @@ TORCH = Profile(
         Row("lstm_cell", "lstm_cell", SAME, 1),
         Row("batch_norm", "batch_norm", SAME, 1),
         Row("cross_entropy", "softmax_cross_entropy", SAME, 1),
-        Row("optim.SGD", "sgd", SAME, 2),
+        Row("optim.SGD", "sgd", {"dampening": "with_momentum"}, 2),
     ),
     VERIFIED,
 )

@@ -121,7 +121,10 @@ TRAINING = {
     "dampening": Axis(
         "is the first step dampened?",
         {
-            "not_first": Value("v = g at first", "PyTorch"),
+            "not_first": Value("v = g at first", "refqnn"),
+            "with_momentum": Value(
+                "v = g at first, and wherever the momentum is 0", "PyTorch"
+            ),
             "always": Value("v = (1 - dampening) g at first", "velocity from zero"),
         },
     ),

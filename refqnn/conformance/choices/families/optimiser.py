@@ -34,7 +34,10 @@ def sgd(
 
     value: (...), grads: (T, ...), lrs: (T,)  ->  y: (T, ...)
     """
-    velocity = None if choices["dampening"] == "not_first" else np.zeros_like(value)
+    at_once = choices["dampening"] == "always"
+    velocity = np.zeros_like(value) if at_once else None
+    if choices["dampening"] == "with_momentum" and not momentum:
+        dampening = 0.0
     steps = []
     for grad, lr in zip(grads, lrs, strict=True):
         value, velocity = step(
@@ -109,7 +112,8 @@ def sgd_inputs(value: Float, grads: Float, *, nesterov: bool) -> Inputs:
 def sgd_candidates() -> list[Inputs]:
     """List calls of one number and three steps: Nesterov's flag, dampening."""
     grads = np.array([[1.0], [0.0], [2.0]])
-    return [sgd_inputs(np.ones(1), grads, nesterov=flag) for flag in (True, False)]
+    each = [sgd_inputs(np.ones(1), grads, nesterov=flag) for flag in (True, False)]
+    return [*each, each[1] | {"momentum": 0.0}]
 
 
 def draw_sgd(rng: np.random.Generator, n: int) -> Inputs:

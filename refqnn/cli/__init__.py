@@ -16,10 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import refqnn
-from refqnn.cli.options import beside as beside
-from refqnn.cli.options import count as count
 from refqnn.cli.options import plug_in
-from refqnn.cli.options import whole_number as whole_number
 
 #: exit codes: a claim does not hold; wrong input, unless the error has its own; Ctrl-C
 FAILED, WRONG, INTERRUPTED = 1, 2, 130

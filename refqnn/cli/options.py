@@ -35,18 +35,6 @@ def count(text: str) -> int:
     return int(text)
 
 
-def beside(text: str) -> str:
-    """Return the name of a file to write, or how its name starts: its folder exists.
-
-    >>> beside("figure.png"), beside("figure")
-    ('figure.png', 'figure')
-    """
-    folder = Path(f"{text}.").parent
-    if not folder.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {folder}, got {text!r}")
-    return text
-
-
 def check_writable(*paths: Path | None) -> None:
     """Raise, before work starts, where a file cannot be written in its folder."""
     for path in paths:

@@ -18,7 +18,16 @@ POSITIVE = (
     "groups", "stride", "kernel", "dilation", "padding",
     "wp", "wn", "delta", "step", "beta1", "beta2",
 )  # fmt: skip
-CLIPS = ("fake_quantize", "affine", "lsq", "pact", "sawb", "syq", "ttq")
+CLIPS = (
+    "fake_quantize",
+    "learned_min_max",
+    "affine",
+    "lsq",
+    "pact",
+    "sawb",
+    "syq",
+    "ttq",
+)
 ACTIVATIONS = ("pact", "dorefa_activation", "qil_activation", "tsq_activation")
 #: families, mutants, and why they are the reference; patterns of shells
 EQUIVALENT: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
@@ -61,7 +70,7 @@ EQUIVALENT: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
         "zero-points fit the type of the weights, or are refused",
     ),
     (("ttq", "syq"), ("x: halved",), "the threshold moves with x, levels do not"),
-    (("affine", "min_max"), ("hi: absolute",), "0 lies within the range"),
+    (("affine", "*min_max"), ("hi: absolute",), "0 lies within the range"),
     (("conv2d",), ("groups: 1",), "weights of other channels are refused"),
     (
         ("softmax_cross_entropy", "training_step", "binary_step"),

@@ -31,7 +31,8 @@ from refqnn.conformance.choices.families.published_answers import (
     Pass,
     outputs_under,
 )
-from refqnn.conformance.choices.families.published_rows import ROWS, Generator, Row
+from refqnn.conformance.choices.families.published_row import Generator, Row
+from refqnn.conformance.choices.families.published_rows import ROWS
 
 SEED = 20_240_614
 

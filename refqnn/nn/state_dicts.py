@@ -13,6 +13,7 @@ LAYER is a name of ``layer_names``. ``num_batches_tracked`` and the switches of
 observers hold no value of a layer and are left out.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -78,7 +79,11 @@ def state_dict(network: Any) -> dict[str, Array]:
 
 
 def load_state_dict(
-    network: Any, tensors: Mapping[str, Array], *, names: Names | None = None
+    network: Any,
+    tensors: Mapping[str, Array],
+    *,
+    names: Names | None = None,
+    strict: bool = True,
 ) -> list[str]:
     """Put the tensors of a state dict into a network, all or none of them.
 
@@ -87,7 +92,9 @@ def load_state_dict(
 
     Returns the names of the network that the file does not have, those of quantizers.
     Raises ValueError with a line for every tensor that is missing, has no place, is
-    misshaped, or holds no finite numbers.
+    misshaped, or holds no finite numbers. With ``strict=False`` what is missing or has
+    no place, such as observers where our networks have no quantizer, is a warning with
+    the same lines, and the rest is put in.
     """
     leaves, theirs = weights_of(network), torch_names(network)
     ours, others = sort_tensors(network, tensors, names)
@@ -100,11 +107,14 @@ def load_state_dict(
     ]
     settings, extra = quantizer_values(network, others)
     missing = [f"missing {theirs[n]}, for {n}" for n in leaves if n not in ours]
-    if lines := missing + extra + lines:
+    if lines or (strict and missing + extra):
+        lines = missing + extra + lines
         raise ValueError("the state dict does not fit: " + "; ".join(lines))
-    for name, leaf in leaves.items():
-        leaf.value = ours[name].astype(leaf.value.dtype)
-    modules, written = dict(named_modules(network)), set(leaves)
+    if missing + extra:
+        warnings.warn("not placed: " + "; ".join(missing + extra), stacklevel=2)
+    for name, value in ours.items():
+        leaves[name].value = value.astype(leaves[name].value.dtype)
+    modules, written = dict(named_modules(network)), set(ours)
     for name, values in settings.items():
         modules[name].hold(**values)
         written |= {f"{name}.{field}" for field in (*values, modules[name].known_by)}

@@ -1,6 +1,6 @@
 """A PyTorch module beside a network: values, outputs, loss and gradients, by layer.
 
-Both compute one batch in float64, on copies. Rows stand in the order of computation:
+Both compute one batch in one dtype, on copies. Rows stand in the order of computation:
 values of parameters, outputs in forward order, the loss, then gradients from the last
 layer to the first. So the first row that differs is where a mistake is: everything
 before it agrees.
@@ -95,6 +95,7 @@ def compare_module(
     labels: Int | None = None,
     training: bool = True,
     tolerance: float = 1e-8,
+    dtype: str = "float64",
 ) -> Comparison:
     """Compare a PyTorch module with a network on one batch, layer by layer.
 
@@ -103,13 +104,16 @@ def compare_module(
     The module reads what the network's ``ImageInput`` makes of the images, and ends in
     logits. Layers, quantizers and their values are paired by name as in
     ``load_state_dict``, which brings the values of a module over. Neither side changes.
+    With ``dtype="float32"``, which observers of torch.ao need, give a ``tolerance`` of
+    1e-3 or so.
     Raises ValueError where no layer has a counterpart.
     """
-    module, ours = copy.deepcopy(torch_module).double(), float64_copy(network)
+    module, ours = copy.deepcopy(torch_module), float_copy(network, dtype)
+    module.double() if dtype == "float64" else module.float()
     layers, values = layer_pairs(module, ours), value_pairs(module, ours)
     if not layers:
         raise ValueError("no layer of the module has a counterpart: other names")
-    pixels = np.asarray(images, np.float64)
+    pixels = np.asarray(images, dtype)
     first = next((m for _, m in named_modules(ours) if isinstance(m, ImageInput)), None)
     numbers = pixels if first is None else first.forward(pixels, Run())[0]
     run = Run(training=training)
@@ -121,20 +125,23 @@ def compare_module(
         row("loss", ("network", "module"), mine.loss, theirs.loss, tolerance),
         *gradient_rows(layers, values, (mine, theirs), tolerance),
     ]
-    seen = {name for names in values.values() for name in names}
+    learned = {k: v for k, v in values.items() if theirs.grads.keys() >= set(v)}
+    seen = {name for names in learned.values() for name in names}
     params = {name for name, leaf in walk(ours) if isinstance(leaf, Param)}
-    left = [*sorted(theirs.grads.keys() - seen), *sorted(params - values.keys())]
+    left = [*sorted(theirs.grads.keys() - seen), *sorted(params - learned.keys())]
     return Comparison(tuple(rows), tuple(left))
 
 
-def float64_copy(network: Any) -> Any:
-    """Copy a network, every float of it in float64."""
+def float_copy(network: Any, dtype: str) -> Any:
+    """Copy a network, every float of it in float64 or float32."""
+    if dtype not in {"float64", "float32"}:
+        raise ValueError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
     new = copy.deepcopy(network)
     for _, leaf in walk(new):
         if leaf.value.dtype.kind == "f":
-            leaf.value = leaf.value.astype(np.float64)
+            leaf.value = leaf.value.astype(dtype)
         if isinstance(leaf, Param):
-            leaf.grad = np.zeros(leaf.value.shape)
+            leaf.grad = np.zeros(leaf.value.shape, dtype)
     return new
 
 
@@ -154,7 +161,8 @@ def value_pairs(module: Any, network: Any) -> dict[str, list[str]]:
         here = ours_of(name)
         if here not in weights and not is_setting(here):
             quantizer = place(here, known, every)
-            leaf = own_field(parts.get(quantizer), here, tensor.detach().numpy())
+            part = parts[quantizer] if quantizer else None
+            leaf = own_field(part, here, tensor.detach().numpy())
             here = f"{quantizer}.{leaf}" if leaf else ""
         if here in weights or (here and not is_setting(here)):
             pairs.setdefault(here, []).append(name)
@@ -333,7 +341,9 @@ def gradient_rows(
             "gradient of output", layers, {layer: dy}, theirs.output_grads, tolerance
         )
         for name, grad in ours.grads.items():
-            if name.rpartition(".")[0] == layer and name in values:
+            names_there = values.get(name, [])
+            learned = names_there and theirs.grads.keys() >= set(names_there)
+            if name.rpartition(".")[0] == layer and learned:
                 total = sum(theirs.grads[there] for there in values[name])
                 names = (name, " + ".join(values[name]))
                 rows.append(row("gradient", names, grad, total, tolerance, least))

@@ -277,6 +277,30 @@ def test_integers_with_a_scale(rng):
     )
 
 
+def test_what_is_not_placed_is_a_warning_where_that_is_asked():
+    source, target = network(), network(1)
+    before, tensors = everything(target), state_dict(source)
+    del tensors["conv1.weight"]
+    tensors["layer1.0.conv2.activation_post_process.scale"] = np.ones(1)
+    tensors["fc.activation_post_process.min_val"] = np.zeros(())
+    with pytest.raises(ValueError, match="missing conv1"):
+        load_state_dict(target, tensors)
+    with pytest.warns(UserWarning, match="not placed: ") as caught:
+        left = load_state_dict(target, tensors, strict=False)
+    assert str(caught[0].message).removeprefix("not placed: ").split("; ") == [
+        "missing conv1.weight, for layers.stem.w",
+        "extra layer1.0.conv2.activation_post_process.scale (1,)",
+        "extra fc.activation_post_process.min_val ()",
+    ]
+    assert left == ["layers.stem.w"]
+    for name, value in everything(target).items():
+        want = before if name == "layers.stem.w" else everything(source)
+        np.testing.assert_array_equal(value, want[name])
+    tensors["fc.weight"] = tensors["fc.weight"].T
+    with pytest.raises(ValueError, match="misshaped fc"):
+        load_state_dict(target, tensors, strict=False)
+
+
 def test_a_map_of_names():
     source, target = network(), network(1)
     tensors = {f"enc/{n}": a for n, a in state_dict(source).items()}

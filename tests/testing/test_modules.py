@@ -141,6 +141,17 @@ def test_both_sides_agree(both, training):
     assert "gradient: 44 of 44 agree" in str(result)
 
 
+def test_both_sides_agree_in_float32_up_to_roundings(both):
+    module, network = both
+    result = compare_module(
+        module, network, IMAGES, dtype="float32", tolerance=1e-3, training=False
+    )
+    assert result.agrees, str(result)
+    assert max(row.error for row in result.rows) > 1e-9
+    with pytest.raises(ValueError, match="dtype must be 'float64' or 'float32'"):
+        compare_module(module, network, IMAGES, dtype="float16")
+
+
 @pytest.mark.parametrize(
     ("change", "mistake"),
     [
@@ -205,6 +216,17 @@ def test_a_gradient_of_a_step_without_its_factor(both):
     assert (first.kind, first.theirs) == ("gradient", f"{name}.s")
     weights = module.layer1[0].conv2.weight.numel()
     assert f"a factor of {math.sqrt(weights * 7):.6g}" in first.diagnosis
+
+
+def test_a_step_that_is_no_parameter_has_no_gradient(both):
+    module, network = both
+    other = copy.deepcopy(module)
+    step = other.layer1[0].act1.s.detach().clone()
+    del other.layer1[0].act1.s
+    other.layer1[0].act1.register_buffer("s", step)
+    result = compare_module(other, network, IMAGES)
+    assert result.first is None
+    assert result.not_compared == ("layers.stage1_block1.quant1.s",)
 
 
 def test_a_module_of_other_names_is_refused(both):

@@ -279,7 +279,8 @@ class Search:
         except Unfit:
             return
         except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
-            self.error = error
+            if not MAY_BE_REFUSED & regions_visited(self.judge.family.name, [call]):
+                self.error = error
             return
         self.compared += sum(w.size for w in want.values())
         if not same:

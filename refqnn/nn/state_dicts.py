@@ -232,7 +232,7 @@ def quantizer_values(
         leaf = name.rpartition(".")[2]
         own = at and leaf in vars(modules[at])
         kind = leaf if own else kind_of(name)
-        if not at or not kind:
+        if not at or not kind or array.dtype.kind not in "iuf":
             lines.append(f"extra {name} {array.shape}")
             continue
         first = sources.setdefault((at, kind), name)

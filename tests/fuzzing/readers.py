@@ -34,7 +34,7 @@ from refqnn.conformance.traces.record import Trace, trace
 from refqnn.core import Run
 from refqnn.deploy import IntegerNetwork, deploy, to_onnx
 from refqnn.deploy.formats.onnx_import import from_onnx
-from refqnn.nn import checkpoint, staged, state_dicts, training
+from refqnn.nn import checkpoint, read_tensors, staged, state_dicts, training
 from refqnn.papers.haq.ddpg import Settings
 from refqnn.papers.haq.environment import Layer, Problem
 from refqnn.papers.haq.searches import search
@@ -113,7 +113,7 @@ def trainings(folder):
         staged.keep_plan(path.parent, plan)
 
     def load_state(path):
-        state_dicts.load_state_dict(network(), state_dicts.read_tensors(path))
+        state_dicts.load_state_dict(network(), read_tensors(path))
 
     def metrics(path):
         training.earlier_records(path, 4)

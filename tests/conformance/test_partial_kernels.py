@@ -13,6 +13,7 @@ from refqnn.conformance.judge.arguments import (
     order_of,
     two_pairs,
 )
+from refqnn.conformance.judge.confirm import confirming_calls
 from refqnn.conformance.judge.inspection import unplain
 from refqnn.conformance.judge.subject import subject_of
 
@@ -251,3 +252,18 @@ def test_forward_and_backward_leave_out_what_they_do_not_need():
     assert found.certain["backward"] == "published"
     with pytest.raises(ValueError, match="needs a family with a gradient"):
         identify(forward, "dequantize", backward=backward)
+
+
+def test_what_a_function_spoils_is_asked_again_as_it_was():
+    calls = confirming_calls("dequantize")
+    before = [{k: np.array(v) for k, v in call.items()} for call in calls]
+
+    def spoils(q, scale, zero_point):
+        y = scale * (q.astype(np.int32) - zero_point)
+        q[...] = 7
+        return y
+
+    identify(spoils, "dequantize", in_process=True)
+    for call, old in zip(confirming_calls("dequantize"), before, strict=True):
+        for name, value in old.items():
+            np.testing.assert_array_equal(call[name], value)

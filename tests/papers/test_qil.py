@@ -67,7 +67,7 @@ def test_levels_of_a_bit_label_are_those_of_the_quantizer(method):
     _, levels = layers["layers.stage1_block1.conv1.weight_quant"].encode(
         layers["layers.stage1_block1.conv1"].w.value
     )
-    groups = {"lq": 3, "pareto": 3, "tsq": 3, "syq": 9}.get(method, 1)
+    groups = {"lq": 3, "lsq_channel": 3, "pareto": 3, "tsq": 3, "syq": 9}.get(method, 1)
     assert levels.size / groups == weight_levels(method, 2)
 
 

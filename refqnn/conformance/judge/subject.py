@@ -66,6 +66,13 @@ class Every2nd(NamedTuple):
         return memory[..., ::2]
 
 
+def own_copy(value: Any) -> Any:
+    """Return an argument that a foreign function may spoil: calls are asked again."""
+    if isinstance(value, Every2nd):
+        return value.every_second()
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
 class Unfit(ValueError):  # noqa: N818 - says what the argument is
     """An argument that the type of a foreign function cannot hold: not its fault."""
 
@@ -80,7 +87,7 @@ class Careful:
 
     def __call__(self, *inputs: Any) -> Any:
         """Return the outputs as arrays; raise Broken where an argument was changed."""
-        given = [v.every_second() if isinstance(v, Every2nd) else v for v in inputs]
+        given = [own_copy(v) for v in inputs]
         before = [np.array(v) if isinstance(v, np.ndarray) else None for v in given]
         split = len(self.positional)
         named = dict(zip(self.keywords, given[split:], strict=True))

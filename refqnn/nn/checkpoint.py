@@ -49,7 +49,7 @@ class Checkpoint:
 def of_network(network: Any) -> Checkpoint:
     """Collect parameters, buffers and configuration of a network, not copied.
 
-    The configuration names the quantizers that are none of this package's, so that
+    The configuration names the quantizers that other packages define, so that
     ``build`` puts them where they were; an entry ``quantizers`` is there only then.
     """
     config = dict(getattr(network, "config", {}))

@@ -8,6 +8,7 @@ import pytest
 from refqnn import integer
 from refqnn.conformance import Child, check_implementation, identify
 from refqnn.conformance.choices.families import FAMILIES
+from refqnn.conformance.choices.variants import table
 from refqnn.conformance.judge.arguments import (
     complete,
     order_of,
@@ -255,15 +256,9 @@ def test_forward_and_backward_leave_out_what_they_do_not_need():
 
 
 def test_what_a_function_spoils_is_asked_again_as_it_was():
-    calls = confirming_calls("dequantize")
-    before = [{k: np.array(v) for k, v in call.items()} for call in calls]
-
-    def spoils(q, scale, zero_point):
-        y = scale * (q.astype(np.int32) - zero_point)
-        q[...] = 7
-        return y
-
-    identify(spoils, "dequantize", in_process=True)
-    for call, old in zip(confirming_calls("dequantize"), before, strict=True):
+    calls = [*table("linear").probes, *confirming_calls("linear")]
+    before = [{name: np.array(v) for name, v in call.items()} for call in calls]
+    identify(writes, "linear", in_process=True)
+    for call, old in zip(calls, before, strict=True):
         for name, value in old.items():
             np.testing.assert_array_equal(call[name], value)

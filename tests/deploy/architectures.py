@@ -222,7 +222,7 @@ ARCHITECTURES = {
 
 
 def quantized(rng, folder, name, **kind):
-    """Return what ``quantize_static`` of onnxruntime makes of an architecture."""
+    """Quantize an architecture with ``quantize_static`` of onnxruntime."""
     shape = (20,) if name == "perceptron" else PLANES
     network = Network(rng, shape)
     model = network.model(ARCHITECTURES[name](network))
@@ -232,7 +232,7 @@ def quantized(rng, folder, name, **kind):
 def statically_quantized(
     rng, folder, model, *, form, activations, weights, per_channel
 ):
-    """Return what ``quantize_static`` of onnxruntime makes of a float model."""
+    """Quantize a float model with ``quantize_static`` of onnxruntime."""
     from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,

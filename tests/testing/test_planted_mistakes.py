@@ -100,7 +100,7 @@ UNMASKED_BELOW = ("lq, {0, 1}",)
 
 
 def inert(name, mistake):
-    """The mistakes that are none."""
+    """Say whether a planted change equals the right backward."""
     below = mistake == "mask opened below" and name.startswith(UNMASKED_BELOW)
     return below or (mistake.startswith("mask opened") and name.startswith(UNMASKED))
 

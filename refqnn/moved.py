@@ -25,6 +25,7 @@ MOVED = {
         "reach": "packs pack_files pack_verify goldens stream exports",
         "traces": "trace:record trace_bisect:bisection trace_vectors:vectors",
     },
+    "conformance.choices": {"": "families.family:family"},
     "deploy": {
         "formats": "onnx_exact onnx_export onnx_graph onnx_import "
         "onnx_layer:onnx_weights onnx_layers:onnx_graph onnx_qdq onnx_read onnx_run "

@@ -22,13 +22,8 @@ from refqnn.conformance.choices.changes import (
     kept_kind_changes,
     spoils,
 )
-from refqnn.conformance.choices.families import (
-    REFUSED,
-    Family,
-    Inputs,
-    Outputs,
-    family_of,
-)
+from refqnn.conformance.choices.families import family_of
+from refqnn.conformance.choices.family import REFUSED, Family, Inputs, Outputs
 
 #: what the reference raises for arguments that do not fit
 MISFITS = (ValueError, TypeError, IndexError, ArithmeticError, AttributeError)

@@ -12,14 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from refqnn._types import Array, Int
-from refqnn.conformance.choices.families import (
-    Family,
-    Inputs,
-    Outputs,
-    family_of,
-    stack,
-)
-from refqnn.conformance.choices.families.family import FIXED
+from refqnn.conformance.choices.families import family_of
+from refqnn.conformance.choices.family import FIXED, Family, Inputs, Outputs, stack
 
 
 class Table(NamedTuple):

@@ -15,14 +15,8 @@ import numpy as np
 from refqnn._types import Array, Bool
 from refqnn.conformance.carry.words import one_line
 from refqnn.conformance.choices import regions
-from refqnn.conformance.choices.families import (
-    REFUSED,
-    Choices,
-    Family,
-    Inputs,
-    Outputs,
-    family_of,
-)
+from refqnn.conformance.choices.families import family_of
+from refqnn.conformance.choices.family import REFUSED, Choices, Family, Inputs, Outputs
 from refqnn.conformance.judge.arguments import GRADIENTS, without_special
 from refqnn.conformance.judge.calls import Broken
 from refqnn.conformance.judge.reproduce import numbers

@@ -12,13 +12,8 @@ from itertools import chain
 from typing import Any, final
 
 from refqnn.conformance.choices.equivalents import why_equivalent
-from refqnn.conformance.choices.families import (
-    Choices,
-    Family,
-    Inputs,
-    Outputs,
-    family_of,
-)
+from refqnn.conformance.choices.families import family_of
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 from refqnn.conformance.choices.mutants import unseen_mutants
 from refqnn.conformance.choices.semantics import Semantics, deviations_text
 from refqnn.conformance.judge.arguments import complete

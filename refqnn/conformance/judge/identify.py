@@ -15,14 +15,8 @@ import numpy as np
 from refqnn._types import Array
 from refqnn.conformance.carry.child import isolate
 from refqnn.conformance.carry.words import one_line
-from refqnn.conformance.choices.families import (
-    REFUSED,
-    Choices,
-    Family,
-    Inputs,
-    Outputs,
-    family_of,
-)
+from refqnn.conformance.choices.families import family_of
+from refqnn.conformance.choices.family import REFUSED, Choices, Family, Inputs, Outputs
 from refqnn.conformance.choices.variants import Table, size, table
 from refqnn.conformance.judge import confirm as confirmation
 from refqnn.conformance.judge.arguments import Function

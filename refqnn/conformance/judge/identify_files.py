@@ -16,15 +16,15 @@ import numpy as np
 from refqnn._types import Array
 from refqnn.conformance.choices import regions
 from refqnn.conformance.choices.coverage import greedy
-from refqnn.conformance.choices.families import (
-    FAMILIES,
+from refqnn.conformance.choices.families import FAMILIES
+from refqnn.conformance.choices.family import (
+    FIXED,
     Choices,
     Family,
     Inputs,
     Outputs,
     stack,
 )
-from refqnn.conformance.choices.families.family import FIXED
 from refqnn.conformance.choices.variants import Table, table
 from refqnn.conformance.judge import confirm
 from refqnn.conformance.judge.confirm import Answered, Evidence

@@ -13,12 +13,7 @@ from typing import Any
 import numpy as np
 
 from refqnn.conformance.choices import strategies
-from refqnn.conformance.choices.families import (
-    REFUSED,
-    Family,
-    Inputs,
-    Outputs,
-)
+from refqnn.conformance.choices.family import REFUSED, Family, Inputs, Outputs
 from refqnn.conformance.choices.profiles import profile_of
 from refqnn.conformance.choices.regions import regions_visited
 from refqnn.conformance.choices.variants import table

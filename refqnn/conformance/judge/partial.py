@@ -11,13 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refqnn._types import Array, Bool
-from refqnn.conformance.choices.families import (
-    REFUSED,
-    Choices,
-    Family,
-    Inputs,
-    Outputs,
-)
+from refqnn.conformance.choices.family import REFUSED, Choices, Family, Inputs, Outputs
 from refqnn.conformance.choices.variants import Table
 from refqnn.conformance.judge.confirm import Answered, right, right_elements
 

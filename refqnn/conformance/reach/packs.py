@@ -22,13 +22,8 @@ import numpy as np
 
 from refqnn import files
 from refqnn._types import Array
-from refqnn.conformance.choices.families import (
-    REFUSED,
-    Family,
-    Inputs,
-    Outputs,
-    family_of,
-)
+from refqnn.conformance.choices.families import family_of
+from refqnn.conformance.choices.family import REFUSED, Family, Inputs, Outputs
 from refqnn.conformance.choices.profiles import profile_of
 from refqnn.conformance.choices.regions import covering
 from refqnn.conformance.choices.variants import table

@@ -16,7 +16,7 @@ learned_offset.py  a learned step and a learned offset (LSQ+)
 gradients.py     dorefa_gradient, min_max_gradient
 published.py     every quantizer of refqnn.quantizers, forward and backward
                  (published_row.py, _rows.py the table, _answers.py the answers)
-family.py        what a family is
+../family.py     what a family is
 """
 
 from refqnn.conformance.choices.families import (
@@ -36,13 +36,13 @@ from refqnn.conformance.choices.families import (
     requantize,
     training_step,
 )
-from refqnn.conformance.choices.families.family import REFUSED as REFUSED
-from refqnn.conformance.choices.families.family import Choices as Choices
-from refqnn.conformance.choices.families.family import Family as Family
-from refqnn.conformance.choices.families.family import Inputs as Inputs
-from refqnn.conformance.choices.families.family import Outputs as Outputs
-from refqnn.conformance.choices.families.family import equal as equal
-from refqnn.conformance.choices.families.family import stack as stack
+from refqnn.conformance.choices.family import REFUSED as REFUSED
+from refqnn.conformance.choices.family import Choices as Choices
+from refqnn.conformance.choices.family import Family as Family
+from refqnn.conformance.choices.family import Inputs as Inputs
+from refqnn.conformance.choices.family import Outputs as Outputs
+from refqnn.conformance.choices.family import equal as equal
+from refqnn.conformance.choices.family import stack as stack
 
 ROOMS = (
     affine,

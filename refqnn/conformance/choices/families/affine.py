@@ -13,18 +13,18 @@ import numpy.typing as npt
 
 from refqnn._types import Float, Int
 from refqnn.conformance.choices import draws, kinds
-from refqnn.conformance.choices.families.family import (
+from refqnn.conformance.choices.families.roundings import (
+    ADDED,
+    fused_multiply_add,
+    round_as,
+)
+from refqnn.conformance.choices.family import (
     REFUSED,
     Choices,
     Family,
     Inputs,
     Outputs,
     values,
-)
-from refqnn.conformance.choices.families.roundings import (
-    ADDED,
-    fused_multiply_add,
-    round_as,
 )
 from refqnn.integer.affine import saturate, wrap
 

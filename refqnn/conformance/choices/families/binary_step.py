@@ -19,13 +19,7 @@ from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.axes import AXES
 from refqnn.conformance.choices.coverage import few
 from refqnn.conformance.choices.families import float_layers, optimiser
-from refqnn.conformance.choices.families.family import (
-    Choices,
-    Family,
-    Inputs,
-    Outputs,
-    values,
-)
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
 
 SEED = 20_261_132
 #: answers of the parts that are no question here

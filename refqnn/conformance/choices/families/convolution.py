@@ -24,12 +24,6 @@ from refqnn.conformance.choices.families.convolution_calls import (
     wide_conv2d,
     wide_linear,
 )
-from refqnn.conformance.choices.families.family import (
-    Choices,
-    Family,
-    Outputs,
-    values,
-)
 from refqnn.conformance.choices.families.operands import (
     centre,
     interleave,
@@ -41,6 +35,7 @@ from refqnn.conformance.choices.families.operands import (
     sum_products,
     used_zero_point,
 )
+from refqnn.conformance.choices.family import Choices, Family, Outputs, values
 from refqnn.geometry import Pair, pad_planes, window
 from refqnn.integer.checks import as_zero_points
 

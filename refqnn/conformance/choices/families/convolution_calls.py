@@ -10,7 +10,7 @@ from refqnn import integer
 from refqnn._types import Int
 from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.coverage import few
-from refqnn.conformance.choices.families.family import Inputs
+from refqnn.conformance.choices.family import Inputs
 from refqnn.geometry import Pair
 
 Padding = tuple[Pair, Pair]

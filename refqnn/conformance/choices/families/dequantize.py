@@ -9,14 +9,8 @@ import numpy.typing as npt
 from refqnn._types import Int
 from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.families.affine import in_width
-from refqnn.conformance.choices.families.family import (
-    Choices,
-    Family,
-    Inputs,
-    Outputs,
-    values,
-)
 from refqnn.conformance.choices.families.roundings import fused_multiply_add
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
 
 
 def dequantize(

@@ -18,13 +18,7 @@ import numpy.typing as npt
 from refqnn._types import Array, Bool, Float, Int
 from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.families.affine import TINY, beside_ties, quotient
-from refqnn.conformance.choices.families.family import (
-    Choices,
-    Family,
-    Inputs,
-    Outputs,
-    values,
-)
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
 from refqnn.integer.rounding import ROUND, ROUNDINGS
 
 #: the float32 below one half: with a zero-point added it becomes a tie

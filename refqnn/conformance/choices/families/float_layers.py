@@ -9,13 +9,7 @@ import numpy as np
 from refqnn import ops
 from refqnn._types import Float, Int
 from refqnn.conformance.choices import draws, kinds
-from refqnn.conformance.choices.families.family import (
-    Choices,
-    Family,
-    Inputs,
-    Outputs,
-    values,
-)
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
 
 SEED = 20_240_613
 CLOSE = 1e-5

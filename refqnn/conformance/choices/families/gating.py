@@ -5,14 +5,8 @@ import numpy as np
 from refqnn import ops
 from refqnn._types import Float
 from refqnn.conformance.choices import draws, kinds
-from refqnn.conformance.choices.families.family import (
-    Choices,
-    Family,
-    Inputs,
-    Outputs,
-    values,
-)
 from refqnn.conformance.choices.families.float_layers import CLOSE
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
 
 
 def gate(

@@ -11,13 +11,7 @@ import numpy as np
 from refqnn import quantizers
 from refqnn._types import Float
 from refqnn.conformance.choices import draws, kinds
-from refqnn.conformance.choices.families.family import (
-    Choices,
-    Family,
-    Inputs,
-    Outputs,
-    values,
-)
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
 
 SEED = 20_240_617
 

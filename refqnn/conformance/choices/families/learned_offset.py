@@ -18,13 +18,7 @@ from refqnn._types import Array, Float
 from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.coverage import few
 from refqnn.conformance.choices.families.fake_quantize import mask, scale_factor
-from refqnn.conformance.choices.families.family import (
-    Choices,
-    Family,
-    Inputs,
-    Outputs,
-    values,
-)
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
 from refqnn.integer.rounding import ROUND, ROUNDINGS
 
 SEED = 20_261_130

@@ -10,14 +10,8 @@ import numpy as np
 from refqnn import nn
 from refqnn._types import Float
 from refqnn.conformance.choices import draws, kinds
-from refqnn.conformance.choices.families.family import (
-    Choices,
-    Family,
-    Inputs,
-    Outputs,
-    values,
-)
 from refqnn.conformance.choices.families.float_layers import CLOSE
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
 
 
 def sgd(

@@ -14,14 +14,8 @@ import numpy as np
 from refqnn import integer
 from refqnn._types import Array, Int
 from refqnn.conformance.choices import draws, kinds
-from refqnn.conformance.choices.families.family import (
-    Choices,
-    Family,
-    Inputs,
-    Outputs,
-    values,
-)
 from refqnn.conformance.choices.families.roundings import ROUND, quotient
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
 from refqnn.geometry import Padding, Pair, pad_planes, window, windows
 from refqnn.integer.pool import counts
 

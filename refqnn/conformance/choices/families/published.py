@@ -19,13 +19,6 @@ from refqnn._types import Float
 from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.axes import AXES
 from refqnn.conformance.choices.coverage import few
-from refqnn.conformance.choices.families.family import (
-    Choices,
-    Family,
-    Inputs,
-    Outputs,
-    values,
-)
 from refqnn.conformance.choices.families.published_answers import (
     XNOR,
     Pass,
@@ -33,6 +26,7 @@ from refqnn.conformance.choices.families.published_answers import (
 )
 from refqnn.conformance.choices.families.published_row import Generator, Row
 from refqnn.conformance.choices.families.published_rows import ROWS
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
 
 SEED = 20_240_614
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from refqnn import quantizers
 from refqnn._types import Array, Bool, Float
-from refqnn.conformance.choices.families.family import Choices, Outputs
+from refqnn.conformance.choices.family import Choices, Outputs
 
 #: differences below it, relative, are those of (1) itself
 SAME = 1e-8

@@ -14,14 +14,8 @@ from refqnn import integer
 from refqnn._types import Float, Int
 from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.families.affine import enclosing, in_type
-from refqnn.conformance.choices.families.family import (
-    Choices,
-    Family,
-    Inputs,
-    Outputs,
-    values,
-)
 from refqnn.conformance.choices.families.roundings import fused_multiply_add
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
 from refqnn.integer.rescale import (
     BEYOND_FLOAT64,
     FLOATING,

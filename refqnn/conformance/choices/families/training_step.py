@@ -19,13 +19,7 @@ from refqnn.conformance.choices import draws, kinds
 from refqnn.conformance.choices.axes import AXES
 from refqnn.conformance.choices.families import float_layers, optimiser
 from refqnn.conformance.choices.families.fake_quantize import fake_quantize as quantized
-from refqnn.conformance.choices.families.family import (
-    Choices,
-    Family,
-    Inputs,
-    Outputs,
-    values,
-)
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
 
 SEED = 20_240_618
 AXES_OF = (

@@ -13,13 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from refqnn.conformance.carry.words import one_line
-from refqnn.conformance.choices.families import (
-    Choices,
-    Family,
-    Inputs,
-    Outputs,
-    family_of,
-)
+from refqnn.conformance.choices.families import family_of
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 from refqnn.conformance.choices.semantics import deviations_text
 from refqnn.conformance.reach.blindness import Blindness, blindness
 from refqnn.conformance.reach.goldens import (

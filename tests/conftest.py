@@ -1,6 +1,8 @@
 """Hypothesis profiles, and what the compiled and the uncompiled run share."""
 
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +26,30 @@ settings.load_profile(
 )
 
 
+BOOK = Path(__file__).parents[1] / "docs" / "reading"
+
+
+def stops():
+    """The tests of every stop of the book, by marker: its page lists them."""
+    listed = re.compile(r"^```\{stop\} \d+\n(.*?)```", re.MULTILINE | re.DOTALL)
+    pages = {page.stem: page.read_text("utf-8") for page in BOOK.glob("stop*.md")}
+    return {name: listed.search(pages[name])[1].split() for name in sorted(pages)}
+
+
+def pytest_configure(config):
+    for name in stops():
+        config.addinivalue_line(
+            "markers", f"{name}: what docs/reading/{name}.md is about"
+        )
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+    for name, tests in stops().items():
+        for item in items:
+            own = item.nodeid.split("[")[0]
+            if any(own == test or own.startswith(f"{test}::") for test in tests):
+                item.add_marker(name)
     if UNCOMPILED:
         reason = pytest.mark.skip(reason="about compiled kernels (NUMBA_DISABLE_JIT=1)")
         for item in items:

@@ -18,7 +18,6 @@ from sphinx.util.docutils import SphinxDirective
 from book.sources import uri
 from book.tags import Cut, cuts
 
-
 #: LaTeX of more characters needs the whole column: its lines stand below
 WIDE = 100
 

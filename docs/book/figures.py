@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from book import stories
-from refqnn import plots, quantizers
+from book import diagrams, stories
+from refqnn import quantizers
 from refqnn.plots.gallery import draw_slopes, draw_transfer
 from refqnn.plots.quantizer import measure
 from refqnn.plots.style import GREY, INK, LIGHT, PALE, STYLE
@@ -148,13 +148,14 @@ class TransferFigure(FigureDirective):
 
 
 class StoryFigure(FigureDirective):
-    """``{story} ties``: a figure of a stop, drawn by ``book.stories``."""
+    """``{story} ties``: a figure of ``book.stories`` or ``book.diagrams``."""
 
     def figure(self) -> tuple[Figure, str]:
         """Draw the figure of that name; its first line says what it shows."""
-        function = getattr(stories, self.arguments[0], None)
+        name = self.arguments[0]
+        function = getattr(stories, name, None) or getattr(diagrams, name, None)
         if function is None:
-            raise self.error(f"book.stories draws no {self.arguments[0]}")
+            raise self.error(f"neither book.stories nor book.diagrams draws {name}")
         with mpl.rc_context(STYLE):
             return function(), str(function.__doc__).split("\n")[0]
 
@@ -164,6 +165,3 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("transfer", TransferFigure)
     app.add_directive("story", StoryFigure)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
-
-
-__all__ = ["plots", "setup", "svg"]

@@ -24,6 +24,7 @@ FENCES = {
     r"\langle": ("\u16a6", "prefix", "\u27e8"),
     r"\rangle": ("\u16a7", "postfix", "\u27e9"),
 }
+DOTS = re.compile(r"\\dots(?![a-zA-Z])")
 #: LaTeX reads one digit behind a fraction, the converter a whole number
 DIGITS = re.compile(r"(\\[td]?frac(?:\{\d\})?)(\d)")
 FENCE = re.compile(
@@ -38,6 +39,7 @@ def mathml(tex: str, *, block: bool) -> str:
     >>> "<mi>x</mi>" in mathml("x", block=False)
     True
     """
+    tex = DOTS.sub(r"\\ldots", tex)
     plain = SIZES.sub(r"\\\1l", TAG.sub("", tex)).strip()
     plain = DIGITS.sub(r"\1{\2}", DIGITS.sub(r"\1{\2}", plain))
     plain = FENCE.sub(lambda fence: FENCES[fence[1]][0], plain)

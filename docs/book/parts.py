@@ -18,7 +18,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from book.tags import ROOT, head_of, line_of, read
 
-LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#\s]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([\w./-]*[./][\w./-]*)(?:#[^)]*)?\)")
 #: Markdown beside the code, and the page that shows it
 SHOWN = {
     "refqnn/quantizers/README.md": "quantizers/index",
@@ -54,6 +54,24 @@ class FilePart(SphinxDirective):
     def markdown(self, path: str) -> str:
         """Write the part as Markdown."""
         raise NotImplementedError
+
+
+class StopTests(SphinxDirective):
+    """``{stop} 3``: the tests of a stop, a line each; tests/conftest.py marks them."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Set the command, and a link to every file."""
+        command = f"pytest -m stop{int(self.arguments[0]):02d}"
+        lines = ["```console", f"$ {command}", "```", ""]
+        for test in self.content:
+            path, _, name = test.partition("::")
+            lines.append(f"- {{source}}`{path}{f'::{name}' if name else ''}`")
+        box = nodes.container()
+        self.state.nested_parse(StringList(lines, "stop"), 0, box)
+        return box.children
 
 
 def link(text: str, target: str) -> str:
@@ -131,8 +149,6 @@ class MarkdownPart(FilePart):
         folder = PurePosixPath(path).parent
 
         def linked(old: re.Match[str]) -> str:
-            if "://" in old[2]:
-                return old[0]
             return link(old[1], os.path.normpath(folder / old[2]))
 
         return LINK.sub(linked, text)
@@ -193,4 +209,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("head", HeadTable)
     app.add_directive("open", OpenPoints)
     app.add_directive("part", MarkdownPart)
+    app.add_directive("stop", StopTests)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -13,7 +13,7 @@ from sphinx.util.docutils import ReferenceRole
 from book.tags import ROOT, line_of, read
 
 #: files that a page may point to
-ROOMS = ("refqnn", "tests/tables", "examples")
+ROOMS = ("refqnn", "tests", "examples", "docs/book")
 FOLDER = "source"
 
 

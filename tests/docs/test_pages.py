@@ -68,7 +68,8 @@ def test_every_equation_has_its_line_and_every_line_its_equation():
     sources = {path: (ROOT / path).read_text("utf-8") for path in shown}
     assert len(shown) > 1
     assert untagged(shown, sources) == []
-    assert unset(shown, sources) == []
+    of_methods = {page: text for page, text in texts().items() if "reading" not in page}
+    assert unset(equations(of_methods), sources) == []
 
 
 def test_an_equation_without_a_line_and_a_line_without_an_equation_are_found():
@@ -111,3 +112,49 @@ def test_only_the_head_of_a_block_is_cut():
 def test_several_tags_on_a_line_are_read():
     assert tags.tags_of("x = 1  # (7), (8)\n") == {"7": (1,), "8": (1,)}
     assert tags.tags_of("x = 1  # see (7)\n") == {}
+
+
+@pytest.fixture
+def conftest(request):
+    """The conftest of the whole suite, which marks the tests of every stop."""
+    plugins = request.config.pluginmanager.get_plugins()
+    own = str(ROOT / "tests" / "conftest.py")
+    return next(each for each in plugins if getattr(each, "__file__", "") == own)
+
+
+def absent(stops):
+    """List tests of stops that are not there."""
+    names = []
+    for tests in stops.values():
+        for test in tests:
+            path, _, name = test.partition("::")
+            file = ROOT / path
+            there = file.is_file() and f"def {name}" in file.read_text("utf-8")
+            names += [] if there else [test]
+    return names
+
+
+def test_every_stop_names_tests_that_are_there(conftest):
+    stops = conftest.stops()
+    assert list(stops) == [f"stop{k:02d}" for k in range(1, 13)]
+    assert absent(stops) == []
+    assert absent({"a": ["tests/absent.py", "tests/conftest.py::test_it"]}) == [
+        "tests/absent.py",
+        "tests/conftest.py::test_it",
+    ]
+
+
+def test_the_tests_of_a_stop_carry_its_marker(conftest, request):
+    class Item:
+        def __init__(self, nodeid):
+            self.nodeid, self.keywords, self.own = nodeid, {}, []
+
+        def add_marker(self, marker):
+            self.own.append(marker)
+
+    of_stop = Item("tests/integer/test_rounding.py::test_all[half_up]")
+    of_none = Item("tests/integer/test_rounding_other.py::test_all")
+    conftest.pytest_collection_modifyitems([of_stop, of_none])
+    assert (of_stop.own, of_none.own) == (["stop01"], [])
+    registered = [line.split(":")[0] for line in request.config.getini("markers")]
+    assert "stop01" in registered

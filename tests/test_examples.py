@@ -1,5 +1,6 @@
 """Every example runs to its end, and shows what it says it shows."""
 
+import json
 import os
 import re
 import subprocess
@@ -46,3 +47,26 @@ def test_the_example_shows_what_it_says(name, tmp_path):
     )
     assert ran.returncode == 0, ran.stderr
     assert re.search(shown, ran.stdout), ran.stdout
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "examples").glob("*.ipynb")), ids=lambda path: path.stem
+)
+def test_the_notebook_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
+    nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
+    nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
+    pytest.importorskip("ipykernel", reason="ipykernel is not installed")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # of the notebook's own machinery
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    stored = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    notebook = nbformat.read(path, as_version=4)
+    place = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=180, resources=place).execute()
+    for before, after in zip(stored, notebook.cells, strict=True):
+        kinds, shown = (
+            [output["output_type"] for output in cell.get("outputs", ())]
+            for cell in (before, after)
+        )
+        assert shown == kinds, after.source

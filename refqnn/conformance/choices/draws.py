@@ -1,6 +1,8 @@
 """Random arguments of each kind: every region of the kind is met often."""
 
+import inspect
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,21 @@ from refqnn.conformance.choices.kinds import RANGES, ranges
 Generator = np.random.Generator
 #: scales that are powers of two, and scales that are not
 SCALES = (1.0, 0.5, 2.0, 0.1, 0.3, 0.7, 41.0, 49.0)
+
+
+@cache
+def argument_names(evaluate: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of the arguments after the choices."""
+    return tuple(inspect.signature(evaluate).parameters)[1:]
+
+
+def call(evaluate: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    """Return the arguments by name, in the order of ``evaluate(choices, ...)``.
+
+    >>> call(lambda choices, q, scale: {}, 3, 0.5)
+    {'q': 3, 'scale': 0.5}
+    """
+    return dict(zip(argument_names(evaluate), arguments, strict=True))
 
 
 def dims(rng: Generator, n: int) -> tuple[int, ...]:

@@ -137,15 +137,6 @@ def equal(a: Array, b: Array) -> Bool:
     return np.asarray((a == b) | (np.isnan(a) & np.isnan(b)))
 
 
-def values(*names: str) -> dict[str, tuple[str, ...]]:
-    """Return the axes with all their answers.
-
-    >>> values("zero_point_when")
-    {'zero_point_when': ('after_rounding', 'before_rounding')}
-    """
-    return {name: tuple(AXES[name].values) for name in names}
-
-
 def stack(inputs: Sequence[Inputs]) -> Inputs:
     """Put the inputs of many calls on a new first axis; ints that agree stay."""
     first = inputs[0]

@@ -1,8 +1,8 @@
 """Kinds of arguments, and the regions of each: where a computation may go another way.
 
-A region is a predicate over the arguments of a call, named "ARGUMENT: WHAT". Each
-function here returns the regions of one argument of one kind, so that a family declares
-its regions in a line an argument. An array is in a region if any element is.
+A region is a predicate over the arguments of a call, named "ARGUMENT: WHAT". A family
+declares its regions in a line an argument: ``regions("x: reals, shape", ...)``. An
+array is in a region if any element passes the test.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +17,7 @@ from refqnn.geometry import pad_widths
 Inputs = dict[str, Any]
 Region = Callable[[Inputs], bool]
 Regions = dict[str, Region]
+Test = Callable[[Array], Any]
 
 #: lengths around what vector registers and tails hold
 LENGTHS = (1, 7, 64, 65)
@@ -28,68 +29,178 @@ RANGES = {
     "16 bits": (-32768, 32767),
     "narrow": (-127, 127),
 }
+#: kind -> regions of an argument, each with the test of its array
+ALONE: dict[str, dict[str, Test]] = {
+    "reals": {
+        "negative": lambda x: x < 0,
+        "positive": lambda x: x > 0,
+        "zero": lambda x: x == 0,
+        "unequal": lambda x: x.size > 1 and np.ptp(x[np.isfinite(x)]) > 0,
+    },
+    # numbers that no grid holds, and arrays without them
+    "special": {
+        "NaN": np.isnan,
+        "+infinity": np.isposinf,
+        "-infinity": np.isneginf,
+        "denormal": lambda x: (x != 0) & (np.abs(x) < np.finfo(x.dtype).tiny),
+        "finite": lambda x: np.all(np.isfinite(x)),
+    },
+    "beyond_1": {"above 1": lambda x: x > 1, "below -1": lambda x: x < -1},
+    "on_1": {"on 1": lambda x: x == 1, "on -1": lambda x: x == -1},
+    "integers": {
+        "0": lambda z: z == 0,
+        "odd": lambda z: z % 2 == 1,
+        "even, not 0": lambda z: (z % 2 == 0) & (z != 0),
+        "negative": lambda z: z < 0,
+        "positive": lambda z: z > 0,
+    },
+    # numbers that shift, and those that round
+    "power_of_two": {
+        "power of two": lambda s: np.frexp(s)[0] == 0.5,
+        "no power of two": lambda s: np.frexp(s)[0] != 0.5,
+    },
+    "shifts": {
+        "right": lambda e: e < 0,
+        "none": lambda e: e == 0,
+        "left": lambda e: e > 0,
+        "right by more than 16": lambda e: e < -16,
+    },
+    "accumulators": {
+        "near the ends of int32": lambda a: np.abs(a.astype(np.int64)) > 2**30,
+        "beyond 24 bits": lambda a: np.abs(a.astype(np.int64)) > 2**23,
+        "small": lambda a: np.abs(a.astype(np.int64)) < 2**8,
+    },
+    "ends": {
+        "lowest of its type": lambda x: x == np.iinfo(x.dtype).min,
+        "highest of its type": lambda x: x == np.iinfo(x.dtype).max,
+    },
+    "layout": {"not contiguous": lambda x: not x.flags.c_contiguous},
+    "tails": {"a tail of eight": lambda x: x.size > 8 and x.size % 8 > 0},
+    "examples": {
+        "one example": lambda x: len(x) == 1,
+        "several examples": lambda x: len(x) > 1,
+    },
+    "flag": {"True": lambda is_set: is_set, "False": lambda is_set: not is_set},
+    # one number for h and w, two that differ
+    "pairs": {
+        "1": lambda size: np.all(size == 1),
+        "above 1": lambda size: np.all(size > 1),
+        "h unlike w": lambda size: size.ndim and size[0] != size[1],
+    },
+    # the last two axes of weights
+    "kernels": {
+        "1 x 1": lambda w: w.shape[2:] == (1, 1),
+        "square": lambda w: w.shape[2] == w.shape[3] > 1,
+        "h unlike w": lambda w: w.shape[2] != w.shape[3],
+    },
+    # a batch of channels, or of planes of them
+    "planes": {
+        "without planes": lambda x: x.ndim == 2,
+        "with planes": lambda x: x.ndim == 4,
+        "one channel": lambda x: x.shape[1] == 1,
+        "several channels": lambda x: x.shape[1] > 1,
+    },
+    "exponents": {
+        "exponentials overflow": lambda x: x.max() > np.log(np.finfo(np.float64).max),
+    },
+    "infinite": {"infinite": np.isinf},
+    "matrix": {"square": lambda x: len({*x.shape}) == 1 and len(x) > 1},
+    "an_output_each": {
+        "one for all": lambda z: z.size == 1,
+        "one for each output": lambda z: z.ndim == 1 and np.ptp(z) > 0,
+    },
+}
+#: kind -> regions of an argument, each with the test of its array and of the call
+BESIDE_OTHERS: dict[str, dict[str, Callable[[Array, Inputs], Any]]] = {
+    "ends_of_range": {
+        "q_min": lambda z, call: z == call["q_min"],
+        "q_max": lambda z, call: z == call["q_max"],
+    },
+    "groups": {
+        "1": lambda g, _: g == 1,
+        "2": lambda g, _: g == 2,
+        "3": lambda g, _: g == 3,
+        "one channel each": lambda g, call: g == call["x"].shape[1] > 1,
+        "one channel each, several outputs": lambda g, call: (
+            len(call["w"]) > g == call["x"].shape[1] > 1
+        ),
+    },
+}
+#: tests of reals in units of the grid, and of the ends of the grid
+ON_GRID: dict[str, Callable[[Array, Array, Array], Any]] = {
+    "below the range": lambda u, lo, _: u < lo,
+    "at the lower end": lambda u, lo, _: u == lo,
+    "inside": lambda u, lo, hi: (lo < u) & (u < hi),
+    "at the upper end": lambda u, _, hi: u == hi,
+    "above the range": lambda u, _, hi: u > hi,
+    "just below the range": lambda u, lo, _: (u < lo) & (u >= lo - 0.5),
+    "just above the range": lambda u, _, hi: (u > hi) & (u <= hi + 0.5),
+    "tie": lambda u, *_: halves(u),
+    "beside a tie": lambda u, *_: beside_half(u),
+    "whole": lambda u, *_: (u == np.floor(u)) & (u != 0),
+}
+#: tests of the real product of an accumulator, and of the ends of the range of codes
+PRODUCTS: dict[str, Callable[[Array, Array, Array], Any]] = {
+    "product a tie": lambda t, *_: halves(t),
+    "product beside a tie": lambda t, *_: beside_half(t),
+    "product below the range": lambda t, lo, _: t < lo,
+    "product inside": lambda t, lo, hi: (lo < t) & (t < hi),
+    "product above the range": lambda t, _, hi: t > hi,
+    "product beyond 16 bits": lambda t, *_: np.abs(t) > 2.0**16,
+    "product beyond 30 bits": lambda t, *_: t > 2.0**30,
+    "negative product beyond 30 bits": lambda t, *_: t < -(2.0**30),
+}
 
 
-def where(name: str, tests: Mapping[str, Callable[[Array], Any]]) -> Regions:
+def regions(*lines: str) -> Regions:
+    """Return the regions that lines "ARGUMENT ...: KIND, KIND OPTION ..." declare.
+
+    >>> list(regions("x w: tails", "lrs: rows 2"))
+    ['x: a tail of eight', 'w: a tail of eight', 'lrs: 2 rows']
+    """
+    made: Regions = {}
+    for line in lines:
+        names, _, phrases = line.partition(": ")
+        for name in names.split():
+            for kind, *options in map(str.split, phrases.split(", ")):
+                made |= of_kind(name, kind, *options)
+    return made
+
+
+def of_kind(name: str, kind: str, *options: str) -> Regions:
+    """Return the regions of one argument of one kind."""
+    if kind in ALONE:
+        return where(name, ALONE[kind])
+    if kind in BESIDE_OTHERS:
+        return named(
+            name, BESIDE_OTHERS[kind], lambda call: (np.asarray(call[name]), call)
+        )
+    return OF_OPTIONS[kind](name, *options)
+
+
+def named(
+    name: str,
+    tests: Mapping[str, Callable[..., Any]],
+    read: Callable[[Inputs], tuple[Any, ...]],
+) -> Regions:
+    """Return regions of an argument: calls of which what is read passes a test."""
+    return {f"{name}: {what}": passing(test, read) for what, test in tests.items()}
+
+
+def passing(
+    test: Callable[..., Any], read: Callable[[Inputs], tuple[Any, ...]]
+) -> Region:
+    """Return the region of calls of which what is read passes a test anywhere."""
+    return lambda call: bool(np.any(test(*read(call))))
+
+
+def where(name: str, tests: Mapping[str, Test]) -> Regions:
     """Return regions of one argument: arrays of which any element passes a test.
 
     >>> where("x", {"negative": lambda x: x < 0})["x: negative"]({"x": [1, -1]})
     True
     """
-
-    def region(test: Callable[[Array], Any]) -> Region:
-        return lambda call: bool(np.any(test(np.asarray(call[name]))))
-
-    return {f"{name}: {what}": region(test) for what, test in tests.items()}
-
-
-def reals(name: str) -> Regions:
-    """Return the regions: signs, zeros, finite numbers of which several are unequal."""
-    return where(
-        name,
-        {
-            "negative": lambda x: x < 0,
-            "positive": lambda x: x > 0,
-            "zero": lambda x: x == 0,
-            "unequal": lambda x: x.size > 1 and np.ptp(x[np.isfinite(x)]) > 0,
-        },
-    )
-
-
-def special(name: str) -> Regions:
-    """Return the regions: numbers that no grid holds, and arrays without them."""
-    return where(
-        name,
-        {
-            "NaN": np.isnan,
-            "+infinity": np.isposinf,
-            "-infinity": np.isneginf,
-            "denormal": lambda x: (x != 0) & (np.abs(x) < np.finfo(x.dtype).tiny),
-            "finite": lambda x: np.all(np.isfinite(x)),
-        },
-    )
-
-
-def layout(name: str) -> Regions:
-    """Return the regions: the layout of an array in memory."""
-    return where(name, {"not contiguous": lambda x: not x.flags.c_contiguous})
-
-
-def shape(name: str) -> Regions:
-    """Return the regions: lengths, axes and the layout in memory."""
-    lengths = {f"{n} elements": equals_size(n) for n in LENGTHS}
-    several = {"several axes": lambda x: x.ndim > 1}
-    return where(name, lengths | several) | layout(name) | tails(name)
-
-
-def tails(name: str) -> Regions:
-    """Return the regions: more elements than a register of 8, no multiple of 8."""
-    return where(name, {"a tail of eight": lambda x: x.size > 8 and x.size % 8 > 0})
-
-
-def equals_size(n: int) -> Callable[[Array], Any]:
-    """Return the test whether an array has n elements."""
-    return lambda x: x.size == n
+    return named(name, tests, lambda call: (np.asarray(call[name]),))
 
 
 def ranges(most: int) -> dict[str, tuple[int, int]]:
@@ -97,14 +208,15 @@ def ranges(most: int) -> dict[str, tuple[int, int]]:
     return {n: r for n, r in RANGES.items() if r[1] - r[0] < 2**most}
 
 
-def code_range(most: int = 16) -> Regions:
+def code_range(name: str, most: str = "16") -> Regions:
     """Return the regions: ranges of codes in use, and one without a power of two."""
+    tests = {what: ends.__eq__ for what, ends in ranges(int(most)).items()}
+    return named(name, tests | {"odd": lambda ends: odd_range(*ends)}, read_range)
 
-    def region(ends: tuple[int, int]) -> Region:
-        return lambda call: (call["q_min"], call["q_max"]) == ends
 
-    named = {f"range: {what}": region(ends) for what, ends in ranges(most).items()}
-    return named | {"range: odd": lambda call: odd_range(call["q_min"], call["q_max"])}
+def read_range(call: Inputs) -> tuple[tuple[int, int]]:
+    """Return (q_min, q_max) of a call."""
+    return ((call["q_min"], call["q_max"]),)
 
 
 def odd_range(q_min: int, q_max: int) -> bool:
@@ -117,51 +229,15 @@ def odd_range(q_min: int, q_max: int) -> bool:
     return bool(n & (n - 1) and n & (n + 1))
 
 
-def integers(name: str) -> Regions:
-    """Return the regions: signs and parities of integers."""
-    return where(
-        name,
-        {
-            "0": lambda z: z == 0,
-            "odd": lambda z: z % 2 == 1,
-            "even, not 0": lambda z: (z % 2 == 0) & (z != 0),
-            "negative": lambda z: z < 0,
-            "positive": lambda z: z > 0,
-        },
-    )
-
-
-def ends_of_range(name: str) -> Regions:
-    """Return the regions: a code at either end of the range of the call."""
-    return {
-        f"{name}: q_min": lambda call: bool(np.any(call[name] == call["q_min"])),
-        f"{name}: q_max": lambda call: bool(np.any(call[name] == call["q_max"])),
-    }
-
-
-def power_of_two(name: str) -> Regions:
-    """Return the regions: numbers that shift, and those that round."""
-    return where(
-        name,
-        {
-            "power of two": lambda s: np.frexp(s)[0] == 0.5,
-            "no power of two": lambda s: np.frexp(s)[0] != 0.5,
-        },
-    )
-
-
 def along(name: str, of: str) -> Regions:
     """Return the regions: one number for all, unequal ones along an axis of ``of``."""
-
-    def on(axis: int) -> Region:
-        return lambda call: axis_of(call[name], call[of]) == axis
-
-    return {
-        f"{name}: one for all": lambda call: np.size(call[name]) == 1,
-        f"{name}: along the first axis": on(0),
-        f"{name}: along a middle axis": on(1),
-        f"{name}: along the last axis": on(2),
+    tests: dict[str, Callable[[Any, Any], bool]] = {
+        "one for all": lambda p, _: np.size(p) == 1,
+        "along the first axis": lambda p, x: axis_of(p, x) == 0,
+        "along a middle axis": lambda p, x: axis_of(p, x) == 1,
+        "along the last axis": lambda p, x: axis_of(p, x) == 2,
     }
+    return named(name, tests, lambda call: (call[name], call[of]))
 
 
 def axis_of(parameter: Any, array: Any) -> int | None:
@@ -178,59 +254,31 @@ def axis_of(parameter: Any, array: Any) -> int | None:
     return 2 if axis == n - 1 else min(axis, 1)
 
 
+def shape(name: str) -> Regions:
+    """Return the regions: lengths, axes and the layout in memory."""
+    return (
+        sizes(name, *LENGTHS)
+        | where(name, {"several axes": lambda x: x.ndim > 1})
+        | regions(f"{name}: layout, tails")
+    )
+
+
+def sizes(name: str, *of: int) -> Regions:
+    """Return the regions: arrays of n elements."""
+    tests = {f"{n} elements": n.__eq__ for n in of}
+    return named(name, tests, lambda call: (np.size(call[name]),))
+
+
 def dtypes(name: str, *of: str) -> Regions:
     """Return the regions: element types, and both ends of each."""
-
-    def typed(dtype: str) -> Region:
-        return lambda call: np.asarray(call[name]).dtype == dtype
-
-    ends = {
-        "lowest of its type": lambda x: x == np.iinfo(x.dtype).min,
-        "highest of its type": lambda x: x == np.iinfo(x.dtype).max,
-    }
-    return {f"{name}: {dtype}": typed(dtype) for dtype in of} | where(name, ends)
+    typed = {dtype: np.dtype(dtype).__eq__ for dtype in of}
+    types = named(name, typed, lambda call: (np.asarray(call[name]).dtype,))
+    return types | where(name, ALONE["ends"])
 
 
-def pairs(name: str, least: int = 1) -> Regions:
-    """Return the regions: one number for h and w, the least, more, two that differ."""
-
-    def both(call: Inputs) -> tuple[int, int]:
-        h, w = np.broadcast_to(call[name], 2).tolist()
-        return h, w
-
-    return {
-        f"{name}: {least}": lambda call: both(call) == (least, least),
-        f"{name}: above {least}": lambda call: min(both(call)) > least,
-        f"{name}: h unlike w": lambda call: both(call)[0] != both(call)[1],
-    }
-
-
-def equals(name: str, value: Any, call: Inputs) -> bool:
-    """Say whether an argument of a call is a value."""
-    return bool(call[name] == value)
-
-
-def on_grid(name: str = "x") -> Regions:
+def on_grid(name: str) -> Regions:
     """Return the regions: reals between the ends of a grid, between two codes."""
-
-    def region(test: Callable[[Array, Array, Array], Any]) -> Region:
-        return lambda call: bool(np.any(test(*units(call, name))))
-
-    return {
-        f"{name}: {what}": region(test)
-        for what, test in {
-            "below the range": lambda u, lo, _: u < lo,
-            "at the lower end": lambda u, lo, _: u == lo,
-            "inside": lambda u, lo, hi: (lo < u) & (u < hi),
-            "at the upper end": lambda u, _, hi: u == hi,
-            "above the range": lambda u, _, hi: u > hi,
-            "just below the range": lambda u, lo, _: (u < lo) & (u >= lo - 0.5),
-            "just above the range": lambda u, _, hi: (u > hi) & (u <= hi + 0.5),
-            "tie": lambda u, *_: halves(u),
-            "beside a tie": lambda u, *_: beside_half(u),
-            "whole": lambda u, *_: (u == np.floor(u)) & (u != 0),
-        }.items()
-    }
+    return named(name, ON_GRID, lambda call: units(call, name))
 
 
 def units(call: Inputs, name: str) -> tuple[Array, Array, Array]:
@@ -238,6 +286,18 @@ def units(call: Inputs, name: str) -> tuple[Array, Array, Array]:
     z = np.asarray(call.get("zero_point", 0), np.float64)
     x, scale = (np.asarray(call[key], np.float64) for key in (name, "scale"))
     return x / scale, call["q_min"] - z, call["q_max"] - z
+
+
+def products(name: str) -> Regions:
+    """Return the regions: products of accumulators between codes, ties, wide ones."""
+
+    def exact(call: Inputs) -> tuple[Array, Array, Array]:
+        m, e = (np.asarray(call[key], np.float64) for key in ("multiplier", "shift"))
+        z = np.asarray(call["zero_point"], np.float64)
+        t = np.asarray(call[name], np.float64) * np.ldexp(m, e.astype(int) - 31)
+        return t, call["q_min"] - z, call["q_max"] - z
+
+    return named(name, PRODUCTS, exact)
 
 
 def halves(u: Array) -> Array:
@@ -251,150 +311,62 @@ def beside_half(u: Array) -> Array:
     return np.asarray((gap > 0) & (gap < np.maximum(np.abs(u), 1) * 2.0**-16))
 
 
-def accumulators(name: str = "acc") -> Regions:
-    """Return the regions: products between codes, sums near the ends of int32."""
-
-    def exact(call: Inputs) -> tuple[Array, Array, Array]:
-        m, e = (np.asarray(call[key], np.float64) for key in ("multiplier", "shift"))
-        z = np.asarray(call["zero_point"], np.float64)
-        t = np.asarray(call[name], np.float64) * np.ldexp(m, e.astype(int) - 31)
-        return t, call["q_min"] - z, call["q_max"] - z
-
-    tests: dict[str, Callable[[Array, Array, Array], Any]] = {
-        "product a tie": lambda t, *_: halves(t),
-        "product beside a tie": lambda t, *_: beside_half(t),
-        "product below the range": lambda t, lo, _: t < lo,
-        "product inside": lambda t, lo, hi: (lo < t) & (t < hi),
-        "product above the range": lambda t, _, hi: t > hi,
-        "product beyond 16 bits": lambda t, *_: np.abs(t) > 2.0**16,
-        "product beyond 30 bits": lambda t, *_: t > 2.0**30,
-        "negative product beyond 30 bits": lambda t, *_: t < -(2.0**30),
-    }
-    products = {
-        f"{name}: {what}": lambda call, test=test: bool(np.any(test(*exact(call))))
-        for what, test in tests.items()
-    }
-    return products | where(
-        name,
-        {
-            "near the ends of int32": lambda a: np.abs(a.astype(np.int64)) > 2**30,
-            "beyond 24 bits": lambda a: np.abs(a.astype(np.int64)) > 2**23,
-            "small": lambda a: np.abs(a.astype(np.int64)) < 2**8,
-        },
-    )
-
-
-def shifts(name: str = "shift") -> Regions:
-    """Return the regions: shifts to either side, and the longest."""
-    return where(
-        name,
-        {
-            "right": lambda e: e < 0,
-            "none": lambda e: e == 0,
-            "left": lambda e: e > 0,
-            "right by more than 16": lambda e: e < -16,
-        },
-    )
-
-
 def wide_sums(outputs: Callable[[Inputs], Array], *widths: int) -> Regions:
     """Return the regions: sums that need more bits than an accumulator may have."""
-
-    def beyond(bits: int) -> Region:
-        return lambda call: bool(np.any(np.abs(outputs(call)) >= 2 ** (bits - 1)))
-
-    return {f"sum: beyond {bits} bits": beyond(bits) for bits in widths}
+    tests = {f"beyond {b} bits": partial(np.less_equal, 2 ** (b - 1)) for b in widths}
+    return named("sum", tests, lambda call: (np.abs(outputs(call)),))
 
 
-def channels() -> Regions:
-    """Return the regions: no groups, 2, 3, one channel or several outputs a group."""
-
-    def each(call: Inputs) -> bool:
-        return bool(call["groups"] == call["x"].shape[1] > 1)
-
-    return {
-        "groups: 1": lambda call: call["groups"] == 1,
-        "groups: 2": lambda call: call["groups"] == 2,
-        "groups: 3": lambda call: call["groups"] == 3,
-        "groups: one channel each": each,
-        "groups: one channel each, several outputs": lambda call: (
-            each(call) and len(call["w"]) > call["groups"]
-        ),
-    }
-
-
-def padding_regions() -> Regions:
+def padding(name: str) -> Regions:
     """Return the regions: no padding, even, uneven, unlike in h and w."""
-
-    def of(call: Inputs) -> tuple[tuple[int, int], tuple[int, int]]:
-        return pad_widths(call["padding"])
-
-    return {
-        "padding: none": lambda call: not np.any(of(call)),
-        "padding: top unlike bottom": lambda call: of(call)[0][0] != of(call)[0][1],
-        "padding: left unlike right": lambda call: of(call)[1][0] != of(call)[1][1],
-        "padding: h unlike w": lambda call: of(call)[0] != of(call)[1],
-        "padding: even": lambda call: (
-            len({*of(call)[0], *of(call)[1]}) == 1 and bool(np.any(of(call)))
-        ),
+    tests: dict[str, Test] = {
+        "none": lambda p: not p.any(),
+        "top unlike bottom": lambda p: p[0, 0] != p[0, 1],
+        "left unlike right": lambda p: p[1, 0] != p[1, 1],
+        "h unlike w": lambda p: p[0] != p[1],
+        "even": lambda p: p.any() and np.ptp(p) == 0,
     }
+    return named(name, tests, lambda call: (np.array(pad_widths(call[name])),))
 
 
-def kernels(name: str = "w") -> Regions:
-    """Return the regions: kernel sizes of weights (O, C // G, Kh, Kw)."""
-    return {
-        f"{name}: 1 x 1": lambda call: call[name].shape[2:] == (1, 1),
-        f"{name}: square": lambda call: call[name].shape[2] == call[name].shape[3] > 1,
-        f"{name}: h unlike w": lambda call: call[name].shape[2] != call[name].shape[3],
-    }
+def columns(name: str, what: str, *of: str) -> Regions:
+    """Return the regions: matrices of n columns, which ``what`` calls them."""
+    tests = {f"{n} {what}": int(n).__eq__ for n in of}
+    return named(name, tests, lambda call: (call[name].shape[-1],))
 
 
-def zero_points_of_weights() -> Regions:
-    """Return the regions: one zero-point of weights, or one an output channel."""
-    return {
-        "w_zero_point: one for all": lambda call: np.size(call["w_zero_point"]) == 1,
-        "w_zero_point: one for each output": lambda call: (
-            np.ndim(call["w_zero_point"]) == 1
-            and bool(np.ptp(call["w_zero_point"]) > 0)
-        ),
-    }
-
-
-def examples(name: str) -> Regions:
-    """Return the regions: one example, or several."""
-    return {
-        f"{name}: one example": lambda call: len(call[name]) == 1,
-        f"{name}: several examples": lambda call: len(call[name]) > 1,
-    }
-
-
-def has_columns(name: str, n: int) -> Region:
-    """Return the region of matrices with n columns."""
-    return lambda call: bool(call[name].shape[-1] == n)
-
-
-def rows(name: str, *of: int) -> Regions:
+def rows(name: str, *of: str) -> Regions:
     """Return the regions: numbers of examples."""
-    return where(name, {f"{n} rows": partial(has_rows, n) for n in of})
+    tests = {f"{n} rows": int(n).__eq__ for n in of}
+    return named(name, tests, lambda call: (len(call[name]),))
 
 
-def has_rows(n: int, x: Array) -> bool:
-    """Say whether an array has n rows."""
-    return len(x) == n
-
-
-def number(name: str, *of: float) -> Regions:
-    """Return the regions: one number of a call: each of some values, and others."""
-    return {f"{name}: {value:g}": partial(equals, name, value) for value in of} | {
-        f"{name}: another": lambda call: float(call[name]) not in of
+def labels(name: str, logits: str) -> Regions:
+    """Return the regions: the first and the last class of ``logits``."""
+    tests: dict[str, Callable[[Array, Array], Any]] = {
+        "the first class": lambda y, _: y == 0,
+        "the last class": lambda y, a: y == a.shape[1] - 1,
     }
+    return named(name, tests, lambda call: (call[name], call[logits]))
 
 
-def flag(name: str) -> Regions:
-    """Return the regions: an option that is set, or not."""
-    return {f"{name}: {value}": partial(equals, name, value) for value in (True, False)}
+def number(name: str, *of: str) -> Regions:
+    """Return the regions: one number of a call: each of some values, and others."""
+    known = [*map(float, of)]
+    tests = {n: partial(np.equal, value) for n, value in zip(of, known, strict=True)}
+    return where(name, tests | {"another": lambda value: value not in known})
 
 
-def all_reals(*names: str) -> Regions:
-    """Return the regions: signs and zeros of several arguments."""
-    return {where: test for name in names for where, test in reals(name).items()}
+OF_OPTIONS: dict[str, Callable[..., Regions]] = {
+    "along": along,
+    "code_range": code_range,
+    "columns": columns,
+    "dtypes": dtypes,
+    "labels": labels,
+    "number": number,
+    "on_grid": on_grid,
+    "padding": padding,
+    "products": products,
+    "rows": rows,
+    "shape": shape,
+}

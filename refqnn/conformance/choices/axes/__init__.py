@@ -13,3 +13,12 @@ from refqnn.conformance.choices.axes.published import QUANTIZER
 from refqnn.conformance.choices.axes.tensors import TENSOR
 
 AXES: dict[str, Axis] = AFFINE | GRADIENT | REQUANTIZE | TENSOR | TRAINING | QUANTIZER
+
+
+def of(names: str) -> dict[str, tuple[str, ...]]:
+    """Return axes, their names separated by blanks, with all their answers.
+
+    >>> of("zero_point_when")
+    {'zero_point_when': ('after_rounding', 'before_rounding')}
+    """
+    return {name: tuple(AXES[name].values) for name in names.split()}

@@ -7,11 +7,9 @@ requantize.py    requantize
 convolution.py   conv2d, linear
 pooling.py       avg_pool2d, max_pool2d
 float_layers.py  lstm_cell, batch_norm, softmax_cross_entropy
-optimiser.py     sgd
-adaptive.py      adam
+optimiser.py     sgd, adam
 gating.py        gate
-training_step.py whole steps of a quantized layer
-binary_step.py   whole steps of a layer of binary weights
+training_step.py whole steps of a quantized layer, and of one of binary weights
 learned_offset.py  a learned step and a learned offset (LSQ+)
 gradients.py     dorefa_gradient, min_max_gradient
 published.py     every quantizer of refqnn.quantizers, forward and backward
@@ -20,9 +18,7 @@ published.py     every quantizer of refqnn.quantizers, forward and backward
 """
 
 from refqnn.conformance.choices.families import (
-    adaptive,
     affine,
-    binary_step,
     convolution,
     dequantize,
     fake_quantize,
@@ -54,9 +50,7 @@ ROOMS = (
     float_layers,
     optimiser,
     gating,
-    adaptive,
     training_step,
-    binary_step,
     gradients,
     learned_offset,
     published,

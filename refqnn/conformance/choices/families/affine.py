@@ -12,20 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from refqnn._types import Float, Int
-from refqnn.conformance.choices import draws, kinds
+from refqnn.conformance.choices import axes, draws, kinds
 from refqnn.conformance.choices.families.roundings import (
     ADDED,
     fused_multiply_add,
     round_as,
 )
-from refqnn.conformance.choices.family import (
-    REFUSED,
-    Choices,
-    Family,
-    Inputs,
-    Outputs,
-    values,
-)
+from refqnn.conformance.choices.family import REFUSED, Choices, Family, Inputs, Outputs
 from refqnn.integer.affine import saturate, wrap
 
 #: scales at which division and reciprocal multiplication part, small ones first
@@ -190,26 +183,15 @@ def quantize_candidates() -> list[Inputs]:
 
 def affine_inputs(x: float, scale: float, zero_point: int) -> Inputs:
     """Return the arguments of one scalar question, for int8."""
-    return {
-        "x": np.float32(x),
-        "scale": np.float32(scale),
-        "zero_point": zero_point,
-        "q_min": -128,
-        "q_max": 127,
-    }
+    return draws.call(quantize, np.float32(x), np.float32(scale), zero_point, -128, 127)
 
 
 def draw_quantize(rng: np.random.Generator, n: int) -> Inputs:
     """Draw values within and beyond the range, a third of them ties, for one scale."""
     scale = np.float32(rng.choice([1.0, 0.5, 0.1, 49.0, 0.3]))
     codes = rng.integers(-300, 300, n) + rng.choice([0.0, 0.5, rng.uniform()], n)
-    return {
-        "x": (codes * float(scale)).astype(np.float32),
-        "scale": scale,
-        "zero_point": int(rng.integers(-20, 20)),
-        "q_min": -128,
-        "q_max": 127,
-    }
+    x = (codes * float(scale)).astype(np.float32)
+    return draws.call(quantize, x, scale, int(rng.integers(-20, 20)), -128, 127)
 
 
 def wide_quantize(rng: np.random.Generator, n: int) -> Inputs:
@@ -217,14 +199,8 @@ def wide_quantize(rng: np.random.Generator, n: int) -> Inputs:
     shape, ends = draws.dims(rng, n), draws.code_range(rng)
     scale = draws.several(rng, shape, lambda: draws.scale(rng))
     z = draws.several(rng, shape, lambda: draws.zero_point(rng, *ends))
-    x = draws.on_grid(rng, shape, scale, z, ends)
-    return {
-        "x": draws.laid_out(rng, draws.with_specials(rng, x)),
-        "scale": scale,
-        "zero_point": z,
-        "q_min": ends[0],
-        "q_max": ends[1],
-    }
+    x = draws.with_specials(rng, draws.on_grid(rng, shape, scale, z, ends))
+    return draws.call(quantize, draws.laid_out(rng, x), scale, z, *ends)
 
 
 def quantize_canonical(choices: Choices) -> dict[str, str]:
@@ -306,10 +282,10 @@ FAMILIES = (
             "{code_range}; {overflow}",
             "of NaN: {nan}",
         ),
-        values("rounding", "scaling", "precision", "zero_point_when")
+        axes.of("rounding scaling precision zero_point_when")
         | {"zero_point_use": ("added", "ignored")}
         | {"overflow": ("saturate", "wrap", "cast_then_clip")}
-        | values("nan", "half", "code_range"),
+        | axes.of("nan half code_range"),
         quantize,
         quantize_candidates,
         draw_quantize,
@@ -320,15 +296,11 @@ FAMILIES = (
         call="refqnn.integer.quantize(np.float32([{x!r}]), {scale}, {zero_point}, "
         "q_min={q_min}, q_max={q_max})",
         wide=wide_quantize,
-        regions=kinds.reals("x")
-        | kinds.special("x")
-        | kinds.on_grid("x")
-        | kinds.shape("x")
-        | kinds.power_of_two("scale")
-        | kinds.along("scale", "x")
-        | kinds.integers("zero_point")
-        | kinds.ends_of_range("zero_point")
-        | kinds.along("zero_point", "x")
-        | kinds.code_range(),
+        regions=kinds.regions(
+            "x: reals, special, on_grid, shape",
+            "scale: power_of_two, along x",
+            "zero_point: integers, ends_of_range, along x",
+            "range: code_range",
+        ),
     ),
 )

@@ -8,36 +8,24 @@ y = bias + sum of c over the window and the group     (3)   kernel, weight_layou
                                                             accumulator, bias
 """
 
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from refqnn import integer
 from refqnn._types import Int
-from refqnn.conformance.choices.families.convolution_calls import (
-    CONV2D,
-    LINEAR,
-    Padding,
-    conv2d_candidates,
-    draw_conv2d,
-    draw_linear,
-    linear_candidates,
-    wide_conv2d,
-    wide_linear,
-)
-from refqnn.conformance.choices.families.operands import (
-    centre,
-    interleave,
-    narrow,
-    paired_conv2d,
-    read_layout,
-    sides,
-    sum_pairs,
-    sum_products,
-    used_zero_point,
-)
-from refqnn.conformance.choices.family import Choices, Family, Outputs, values
+from refqnn.conformance.choices import axes, draws, kinds
+from refqnn.conformance.choices.coverage import few
+from refqnn.conformance.choices.families import operands
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 from refqnn.geometry import Pair, pad_planes, window
 from refqnn.integer.checks import as_zero_points
+
+Padding = tuple[Pair, Pair]
+SEED = 20_240_611
 
 
 def conv2d(
@@ -55,24 +43,32 @@ def conv2d(
     """Equations (1) to (3): the inputs rearranged, then ``integer.conv2d``."""
     as_zero_points(x, w, x_zero_point, w_zero_point)  # raises if unfit
     raw = choices["padding_value"] == "raw_zero"
-    at = window((1, 1), stride=1, padding=sides(padding, choices["padding_side"]))
+    at = window(
+        (1, 1), stride=1, padding=operands.sides(padding, choices["padding_side"])
+    )
     x = pad_planes(x, at, 0 if raw else x_zero_point)
-    w = read_layout(w, choices["weight_layout"], choices["kernel"])
+    w = operands.read_layout(w, choices["weight_layout"], choices["kernel"])
     wz = np.broadcast_to(np.asarray(w_zero_point, np.int64), w.shape[:1])
     if choices["group_assignment"] == "interleaved":
-        x = interleave(x, groups, 1)
-        w, b, wz = (interleave(a, groups, 0) for a in (w, b, wz))
-    z = used_zero_point(x_zero_point, choices["x_zero_point_use"])
-    rows = w - used_zero_point(wz, choices["w_zero_point_use"])[:, None, None, None]
+        x = operands.interleave(x, groups, 1)
+        w, b, wz = (operands.interleave(a, groups, 0) for a in (w, b, wz))
+    z = operands.used_zero_point(x_zero_point, choices["x_zero_point_use"])
+    rows = (
+        w
+        - operands.used_zero_point(wz, choices["w_zero_point_use"])[:, None, None, None]
+    )
     b = b if choices["bias"] == "added" else np.zeros_like(b)
     if choices["accumulator"] == "int16_saturating_pairs" and x.dtype == np.uint8:
-        y = paired_conv2d(x, rows, b, z, stride, dilation, groups)
+        y = operands.paired_conv2d(x, rows, b, z, stride, dilation, groups)
     else:
-        codes = centre(x, z, choices["code_difference"])
-        y = sum_products(codes, rows, stride, dilation, groups) + b[:, None, None]
+        codes = operands.centre(x, z, choices["code_difference"])
+        y = (
+            operands.sum_products(codes, rows, stride, dilation, groups)
+            + b[:, None, None]
+        )
     if choices["group_assignment"] == "interleaved":
-        y = interleave(y, y.shape[1] // groups, 1)
-    return {"y": narrow(y, choices["accumulator"])}
+        y = operands.interleave(y, y.shape[1] // groups, 1)
+    return {"y": operands.narrow(y, choices["accumulator"])}
 
 
 def linear(
@@ -87,20 +83,22 @@ def linear(
     as_zero_points(x, w, x_zero_point, w_zero_point)  # raises if unfit
     if choices["weight_order"] == "IO":
         w = w.reshape(w.shape[::-1]).T
-    z = used_zero_point(x_zero_point, choices["x_zero_point_use"])
-    wz = used_zero_point(
+    z = operands.used_zero_point(x_zero_point, choices["x_zero_point_use"])
+    wz = operands.used_zero_point(
         np.asarray(w_zero_point, np.int64), choices["w_zero_point_use"]
     )
     rows = w.astype(np.int64) - np.reshape(wz, (-1, 1))
     if choices["accumulator"] == "int16_saturating_pairs" and x.dtype == np.uint8:
-        y = sum_pairs(x.astype(np.int64)[:, None] * rows) - z * rows.sum(axis=-1)
+        y = operands.sum_pairs(x.astype(np.int64)[:, None] * rows) - z * rows.sum(
+            axis=-1
+        )
     else:
-        codes = centre(x, z, choices["code_difference"])
+        codes = operands.centre(x, z, choices["code_difference"])
         y = integer.linear(
             codes.astype(np.int32), rows.astype(np.int32), accumulator="int64"
         )
     y = y + b if choices["bias"] == "added" else y
-    return {"y": narrow(y, choices["accumulator"])}
+    return {"y": operands.narrow(y, choices["accumulator"])}
 
 
 def canonical(choices: Choices) -> dict[str, str]:
@@ -118,6 +116,202 @@ def canonical(choices: Choices) -> dict[str, str]:
     return changed
 
 
+def conv2d_inputs(
+    rng: np.random.Generator,
+    n: int,
+    side: int,
+    *,
+    groups: int = 2,
+    x_zero_point: int = 7,
+    padding: Padding = ((0, 1), (0, 1)),
+    stride: int = 1,
+    kernel: int = 3,
+) -> Inputs:
+    """Draw codes that fill their dtypes, 4 channels in, 6 out."""
+    c, o = 4, 6
+    x = rng.integers(0, 256, (n, c, side, side)).astype(np.uint8)
+    w = rng.integers(-128, 128, (o, c // groups, kernel, kernel)).astype(np.int8)
+    b = rng.integers(-1000, 1000, o).astype(np.int32)
+    return draws.call(conv2d, x, w, b, x_zero_point, 0, stride, padding, 1, groups)
+
+
+def one_hot_conv2d(place: int) -> Inputs:
+    """Make one weight of 9 a 1, codes 0 to 15: the smallest call that shows order."""
+    w = np.zeros((1, 1, 3, 3), np.int8)
+    w.flat[place] = 1
+    x = np.arange(16, dtype=np.uint8).reshape(1, 1, 4, 4)
+    return draws.call(
+        conv2d, x, w, np.zeros(1, np.int32), 3, 0, 1, ((0, 1), (0, 1)), 1, 1
+    )
+
+
+def conv2d_candidates() -> list[Inputs]:
+    """List one-hot kernels, then planes of every kind."""
+    rng = np.random.default_rng(SEED)
+    return [
+        *(one_hot_conv2d(place) for place in (1, 3)),
+        conv2d_inputs(rng, 1, 4, groups=1),
+        conv2d_inputs(rng, 1, 4),
+        conv2d_inputs(rng, 1, 5, stride=2),
+        conv2d_inputs(rng, 2, 5, padding=((1, 1), (1, 1))),
+        deep_conv2d(),
+        *few(CONV2D, wide_conv2d, (24, 64), SEED, pairs=False),
+    ]
+
+
+def draw_conv2d(rng: np.random.Generator, n: int) -> Inputs:
+    """Draw planes of 8 x 8, as many as give about n outputs."""
+    return conv2d_inputs(
+        rng,
+        max(n // (6 * 49), 1),
+        8,
+        groups=int(rng.choice([1, 2])),
+        x_zero_point=int(rng.integers(1, 256)),
+        padding=((0, 1), (0, 1)) if rng.random() < 0.8 else ((1, 1), (1, 1)),
+    )
+
+
+def linear_inputs(rng: np.random.Generator, n: int, i: int, o: int) -> Inputs:
+    """Draw codes that fill their dtypes."""
+    x = rng.integers(0, 256, (n, i)).astype(np.uint8)
+    w = rng.integers(-128, 128, (o, i)).astype(np.int8)
+    b = rng.integers(-1000, 1000, o).astype(np.int32)
+    return draws.call(linear, x, w, b, int(rng.integers(1, 256)), 0)
+
+
+def linear_candidates() -> list[Inputs]:
+    """List one small product by hand, then drawn ones."""
+    rng = np.random.default_rng(SEED)
+    x, w = np.array([[1, 2]], np.uint8), np.array([[1, 2], [3, 4]], np.int8)
+    small = draws.call(linear, x, w, np.array([10, 20], np.int32), 1, 0)
+    drawn = [linear_inputs(rng, n, i, o) for n, i, o in ((1, 4, 3), (4, 16, 8))]
+    return [small, *drawn, DEEP, *few(LINEAR, wide_linear, (24, 65), SEED)]
+
+
+def draw_linear(rng: np.random.Generator, n: int) -> Inputs:
+    """Draw rows of 16 codes, as many as give about n outputs."""
+    return linear_inputs(rng, max(n // 8, 1), 16, 8)
+
+
+def deep_conv2d() -> Inputs:
+    """Return 600 large products in each sum, whatever the zero-points.
+
+    Beyond int32; beyond 24 bits where 32 130 - 3 wraps to 127.
+    """
+    x = np.full((1, 600, 2, 2), 32_130, np.int16)
+    w = np.full((1, 600, 1, 1), 120, np.int8)
+    return one_hot_conv2d(0) | {"x": x, "w": w, "padding": ((0, 0), (0, 0))}
+
+
+#: the same for ``linear``
+DEEP = {
+    "x": np.full((1, 600), 32_130, np.int16),
+    "w": np.full((2, 600), 120, np.int8),
+    "b": np.array([5, -7], np.int32),
+    "x_zero_point": 3,
+    "w_zero_point": 0,
+}
+
+
+def wide_conv2d(rng: np.random.Generator, n: int) -> Inputs:
+    """Draw planes of any geometry; sums of 16-bit codes that no int32 holds."""
+    kernel = draws.pick(rng, (1, 1), (3, 3), (2, 2), (3, 2), (1, 3), (2, 3))
+    x_dtype = draws.pick(rng, "uint8", "int8", "int16")
+    w_dtype = draws.pick(rng, "int8", "int8", "uint8")
+    groups, each, out = draws.pick(rng, *CHANNELS)
+    deep = rng.random() < 0.15  # enough products to pass 32 bits
+    each = 600 if deep and groups == 1 else each
+    stride, dilation = draws.pair(rng, 1, 1, 2, 3), draws.pair(rng, 1, 1, 2)
+    padding = draws.padding(rng, 0 if deep else 2)
+    reach = [d * (k - 1) + 1 for d, k in zip(both(dilation), kernel, strict=True)]
+    most = 3 if deep else max(min(n, 9), 2)
+    h, w = (r + int(rng.integers(0, most)) for r in reach)
+    shape = draws.pick(rng, 1, 2), groups * each, h, w
+    weights = draws.codes(rng, (groups * out, each, *kernel), w_dtype)
+    x = draws.codes(rng, shape, x_dtype)
+    sums = operands_of_sums(rng, x, weights, groups * out, deep=deep)
+    return draws.call(conv2d, *sums, stride, padding, dilation, groups)
+
+
+#: groups, channels in and channels out of each
+CHANNELS = (
+    (1, 3, 4), (1, 1, 1), (1, 7, 2), (2, 2, 3), (3, 2, 2),
+    (4, 1, 1), (3, 1, 2), (5, 1, 3),
+)  # fmt: skip
+
+
+def both(size: int | Pair) -> Pair:
+    """Return a size for h and one for w."""
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def high(x: Int) -> Int:
+    """Return codes of the upper quarter of their type: sums of them grow."""
+    info = np.iinfo(x.dtype)
+    span = (info.max - info.min) // 4
+    return np.asarray(info.max - np.abs(x.astype(np.int64)) % span).astype(x.dtype)
+
+
+def operands_of_sums(
+    rng: np.random.Generator, x: Int, w: Int, zero_points: int, *, deep: bool
+) -> tuple[Any, ...]:
+    """Lay out x and w, draw biases and zero-points: those of weights up to so many."""
+    return (
+        draws.laid_out(rng, high(x) if deep else x),
+        draws.laid_out(rng, high(w) if deep else w),
+        draws.biases(rng, len(w)),
+        draws.offset(rng, x.dtype.name),
+        draws.offsets(rng, w.dtype.name, zero_points),
+    )
+
+
+def real_sums(op: Callable[..., Int], call: Mapping[str, Any]) -> Int:
+    """Return the outputs of refqnn, in int64."""
+    return op(**call, accumulator="int64")
+
+
+def wide_linear(rng: np.random.Generator, n: int) -> Inputs:
+    """Draw rows of any length; sums of 16-bit codes that no int32 holds."""
+    x_dtype = draws.pick(rng, "uint8", "int8", "int16")
+    w_dtype = draws.pick(rng, "int8", "int8", "uint8")
+    deep = rng.random() < 0.25
+    i = 600 if deep else int(draws.pick(rng, 1, 2, 3, 7, 8, 64, 65))
+    o = int(draws.pick(rng, 1, 3, 8))
+    rows = i if rng.random() < 0.1 and not deep else max(min(n, 65) // o, 1)
+    x = draws.codes(rng, (rows, i), x_dtype)
+    w = draws.codes(rng, (o, i), w_dtype)
+    # beside a square matrix (O,) could be read along either axis
+    each = 1 if i == o else o
+    return draws.call(linear, *operands_of_sums(rng, x, w, each, deep=deep))
+
+
+#: what products of codes have in common
+CODES = kinds.regions(
+    "x: dtypes uint8 int8 int16, integers, layout, examples, tails",
+    "w: dtypes int8 uint8, integers, layout",
+    "b: reals",
+    "x_zero_point: integers",
+    "w_zero_point: integers, an_output_each",
+)
+CONV2D = (
+    CODES
+    | kinds.regions(
+        "w: kernels",
+        "stride: pairs",
+        "padding: padding",
+        "dilation: pairs",
+        "groups: groups",
+    )
+    | kinds.wide_sums(partial(real_sums, integer.conv2d), 16, 24, 32)
+)
+LINEAR = (
+    CODES
+    | kinds.regions("x: columns values 1 7 64 65, matrix", "w: matrix")
+    | kinds.wide_sums(partial(real_sums, integer.linear), 16, 24, 32)
+)
+
+PRODUCTS = axes.of("accumulator x_zero_point_use w_zero_point_use code_difference bias")
+
 FAMILIES = (
     Family(
         "conv2d",
@@ -127,18 +321,8 @@ FAMILIES = (
             "{x_zero_point_use}: {code_difference}; {w_zero_point_use}",
             "{accumulator}; {bias}",
         ),
-        values(
-            "padding_value",
-            "padding_side",
-            "kernel",
-            "weight_layout",
-            "group_assignment",
-            "accumulator",
-            "x_zero_point_use",
-            "w_zero_point_use",
-            "code_difference",
-            "bias",
-        ),
+        axes.of("padding_value padding_side kernel weight_layout group_assignment")
+        | PRODUCTS,
         conv2d,
         conv2d_candidates,
         draw_conv2d,
@@ -153,14 +337,7 @@ FAMILIES = (
             "{x_zero_point_use}: {code_difference}; {w_zero_point_use}",
             "{accumulator}; {bias}",
         ),
-        values(
-            "weight_order",
-            "accumulator",
-            "x_zero_point_use",
-            "w_zero_point_use",
-            "code_difference",
-            "bias",
-        ),
+        axes.of("weight_order") | PRODUCTS,
         linear,
         linear_candidates,
         draw_linear,

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from refqnn._types import Int
-from refqnn.conformance.choices import draws, kinds
+from refqnn.conformance.choices import axes, draws, kinds
 from refqnn.conformance.choices.families.affine import in_width
 from refqnn.conformance.choices.families.roundings import fused_multiply_add
-from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 
 
 def dequantize(
@@ -33,7 +33,7 @@ def dequantize(
 
 def dequantize_inputs(q: int, scale: float, zero_point: int) -> Inputs:
     """Return the arguments of one question."""
-    return {"q": np.int8(q), "scale": np.float32(scale), "zero_point": zero_point}
+    return draws.call(dequantize, np.int8(q), np.float32(scale), zero_point)
 
 
 def dequantize_candidates() -> list[Inputs]:
@@ -51,11 +51,10 @@ def dequantize_candidates() -> list[Inputs]:
 
 def draw_dequantize(rng: np.random.Generator, n: int) -> Inputs:
     """Return codes of any size and one scale."""
-    return {
-        "q": rng.integers(-128, 128, n).astype(np.int8),
-        "scale": np.float32(rng.uniform(0.01, 1)),
-        "zero_point": int(rng.integers(-128, 128)),
-    }
+    q, scale = rng.integers(-128, 128, n), np.float32(rng.uniform(0.01, 1))
+    return draws.call(
+        dequantize, q.astype(np.int8), scale, int(rng.integers(-128, 128))
+    )
 
 
 def wide_dequantize(rng: np.random.Generator, n: int) -> Inputs:
@@ -64,20 +63,17 @@ def wide_dequantize(rng: np.random.Generator, n: int) -> Inputs:
     dtype = ("int8", "uint8", "int16")[int(rng.integers(3))]
     info = np.iinfo(dtype)
     scale = draws.several(rng, shape, lambda: draws.scale(rng))
-    return {
-        "q": draws.laid_out(rng, draws.codes(rng, shape, dtype)),
-        "scale": scale,
-        "zero_point": draws.several(
-            rng, shape, lambda: draws.zero_point(rng, info.min, info.max)
-        ),
-    }
+    q = draws.laid_out(rng, draws.codes(rng, shape, dtype))
+    ends = info.min, info.max
+    z = draws.several(rng, shape, lambda: draws.zero_point(rng, *ends))
+    return draws.call(dequantize, q, scale, z)
 
 
 FAMILIES = (
     Family(
         "dequantize",
         ("{zero_point_sign}", "{code_difference}", "{dequantize_order}"),
-        values("dequantize_order", "code_difference", "zero_point_sign"),
+        axes.of("dequantize_order code_difference zero_point_sign"),
         dequantize,
         dequantize_candidates,
         draw_dequantize,
@@ -86,12 +82,10 @@ FAMILIES = (
         call="refqnn.integer.dequantize(np.int8([{q}]), np.float32({scale}), "
         "{zero_point})",
         wide=wide_dequantize,
-        regions=kinds.integers("q")
-        | kinds.dtypes("q", "int8", "uint8", "int16")
-        | kinds.shape("q")
-        | kinds.power_of_two("scale")
-        | kinds.along("scale", "q")
-        | kinds.integers("zero_point")
-        | kinds.along("zero_point", "q"),
+        regions=kinds.regions(
+            "q: integers, dtypes int8 uint8 int16, shape",
+            "scale: power_of_two, along q",
+            "zero_point: integers, along q",
+        ),
     ),
 )

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from refqnn._types import Array, Bool, Float, Int
-from refqnn.conformance.choices import draws, kinds
+from refqnn.conformance.choices import axes, draws, kinds
 from refqnn.conformance.choices.families.affine import TINY, beside_ties, quotient
-from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 from refqnn.integer.rounding import ROUND, ROUNDINGS
 
 #: the float32 below one half: with a zero-point added it becomes a tie
@@ -114,14 +114,8 @@ def scale_factor(name: str, shape: tuple[int, ...], q_max: int) -> float:
 
 def fake_inputs(xs: tuple[float, float], scale: float, z: int) -> Inputs:
     """Make two examples of one value each: N is 2, F is 1."""
-    return {
-        "x": np.asarray(xs, np.float32)[:, None],
-        "scale": np.float32(scale),
-        "zero_point": z,
-        "q_min": -8,
-        "q_max": 7,
-        "dy": np.ones((2, 1), np.float32),
-    }
+    x, dy = np.asarray(xs, np.float32)[:, None], np.ones((2, 1), np.float32)
+    return draws.call(fake_quantize, x, np.float32(scale), z, -8, 7, dy)
 
 
 #: on, within and beyond the end of a range of -7 to 7
@@ -165,14 +159,9 @@ def draw_fake(rng: np.random.Generator, n: int) -> Inputs:
     shape = (max(n // 4, 2), 4)
     scale = np.float32(rng.choice([1.0, 0.5, 0.1, 0.3]))
     codes = rng.integers(-12, 12, shape) + rng.choice([0.0, 0.5, 0.25, 0.8], shape)
-    return {
-        "x": (codes * float(scale)).astype(np.float32),
-        "scale": scale,
-        "zero_point": int(rng.integers(-3, 4)),
-        "q_min": -8,
-        "q_max": 7,
-        "dy": rng.choice([0.5, 1.0, 2.0], shape).astype(np.float32),
-    }
+    x, z = (codes * float(scale)).astype(np.float32), int(rng.integers(-3, 4))
+    dy = rng.choice([0.5, 1.0, 2.0], shape).astype(np.float32)
+    return draws.call(fake_quantize, x, scale, z, -8, 7, dy)
 
 
 def wide(rng: np.random.Generator, n: int) -> Inputs:
@@ -183,15 +172,9 @@ def wide(rng: np.random.Generator, n: int) -> Inputs:
     f = next(size for size in (4, 5, 3, 1) if n % size == 0)
     shape, ends = (n // f, f), draws.code_range(rng, most=8)
     step, z = draws.scale(rng), draws.zero_point(rng, *ends)
-    x = draws.on_grid(rng, shape, step, z, ends)
-    return {
-        "x": draws.laid_out(rng, x),
-        "scale": step,
-        "zero_point": z,
-        "q_min": ends[0],
-        "q_max": ends[1],
-        "dy": draws.laid_out(rng, draws.gradient(rng, shape, np.float32)),
-    }
+    x = draws.laid_out(rng, draws.on_grid(rng, shape, step, z, ends))
+    dy = draws.laid_out(rng, draws.gradient(rng, shape, np.float32))
+    return draws.call(fake_quantize, x, step, z, *ends, dy)
 
 
 FAMILIES = (
@@ -211,14 +194,8 @@ FAMILIES = (
             "rounding": tuple(ROUNDINGS),
             "zero_point_use": ("added", "ignored"),
         }
-        | values(
-            "zero_point_when",
-            "code_range",
-            "straight_through",
-            "backward_rounding",
-            "scale_gradient",
-            "scale_mask",
-        ),
+        | axes.of("zero_point_when code_range straight_through backward_rounding")
+        | axes.of("scale_gradient scale_mask"),
         fake_quantize,
         fake_candidates,
         draw_fake,
@@ -229,14 +206,12 @@ FAMILIES = (
         exact=quotient,
         outputs=("y", "dx", "ds"),
         wide=wide,
-        regions=kinds.reals("x")
-        | kinds.on_grid("x")
-        | kinds.shape("x")
-        | kinds.power_of_two("scale")
-        | kinds.integers("zero_point")
-        | kinds.ends_of_range("zero_point")
-        | kinds.code_range(most=8)
-        | kinds.reals("dy")
-        | kinds.layout("dy"),
+        regions=kinds.regions(
+            "x: reals, on_grid, shape",
+            "scale: power_of_two",
+            "zero_point: integers, ends_of_range",
+            "range: code_range 8",
+            "dy: reals, layout",
+        ),
     ),
 )

@@ -8,8 +8,8 @@ import numpy as np
 
 from refqnn import ops
 from refqnn._types import Float, Int
-from refqnn.conformance.choices import draws, kinds
-from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
+from refqnn.conformance.choices import axes, draws, kinds
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 
 SEED = 20_240_613
 CLOSE = 1e-5
@@ -39,32 +39,17 @@ def lstm_cell(
 
 def lstm_inputs(rng: np.random.Generator, n: int, i: int, d: int) -> Inputs:
     """Draw values of about 1."""
-    shapes = {
-        "x": (n, i),
-        "h": (n, d),
-        "c": (n, d),
-        "w_x": (4 * d, i),
-        "w_h": (4 * d, d),
-        "b_x": (4 * d,),
-        "b_h": (4 * d,),
-    }
-    return {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    states, weights = [(n, i), (n, d), (n, d)], [(4 * d, i), (4 * d, d)]
+    shapes = *states, *weights, (4 * d,), (4 * d,)
+    return draws.call(lstm_cell, *(rng.normal(size=shape) for shape in shapes))
 
 
 def one_hot_gate(gate: int, source: str) -> Inputs:
     """Open one gate by one bias: weights 0, state 1."""
-    zero = np.zeros
-    b = zero(4)
-    b[gate] = 4.0
-    return {
-        "x": np.ones((1, 1)),
-        "h": np.ones((1, 1)),
-        "c": np.ones((1, 1)),
-        "w_x": zero((4, 1)),
-        "w_h": zero((4, 1)),
-        "b_x": b if source == "b_x" else zero(4),
-        "b_h": b if source == "b_h" else zero(4),
-    }
+    states, weights = np.ones((3, 1, 1)), np.zeros((2, 4, 1))
+    biases = np.zeros((2, 4))
+    biases[("b_x", "b_h").index(source), gate] = 4.0
+    return draws.call(lstm_cell, *states, *weights, *biases)
 
 
 def lstm_candidates() -> list[Inputs]:
@@ -108,29 +93,15 @@ def batch_norm(
 def norm_inputs(rng: np.random.Generator, shape: tuple[int, ...]) -> Inputs:
     """Draw a small batch and a large epsilon, so that every choice shows."""
     c = shape[1]
-    return {
-        "x": rng.normal(size=shape),
-        "gamma": rng.uniform(0.5, 2, c),
-        "beta": rng.normal(size=c),
-        "running_mean": rng.normal(size=c),
-        "running_var": rng.uniform(1, 2, c),
-        "momentum": 0.1,
-        "eps": 0.5,
-    }
+    x, gamma, beta = rng.normal(size=shape), rng.uniform(0.5, 2, c), rng.normal(size=c)
+    mean, var = rng.normal(size=c), rng.uniform(1, 2, c)
+    return draws.call(batch_norm, x, gamma, beta, mean, var, 0.1, 0.5)
 
 
 def norm_candidates() -> list[Inputs]:
     """List two values by hand, and drawn ones."""
-    one = np.ones(1)
-    small = {
-        "x": np.array([[1.0], [5.0]]),
-        "gamma": one,
-        "beta": 0 * one,
-        "running_mean": 0 * one,
-        "running_var": one,
-        "momentum": 0.25,
-        "eps": 0.5,
-    }
+    one, x = np.ones(1), np.array([[1.0], [5.0]])
+    small = draws.call(batch_norm, x, one, 0 * one, 0 * one, one, 0.25, 0.5)
     return [small, norm_inputs(np.random.default_rng(SEED), (2, 2, 2, 1))]
 
 
@@ -156,20 +127,14 @@ def softmax_cross_entropy(
 
 def loss_inputs(rng: np.random.Generator, n: int, k: int) -> Inputs:
     """Draw logits of about 2."""
-    return {
-        "logits": 2 * rng.normal(size=(n, k)),
-        "labels": rng.integers(0, k, n),
-        "label_smoothing": 0.3,
-    }
+    logits, labels = 2 * rng.normal(size=(n, k)), rng.integers(0, k, n)
+    return draws.call(softmax_cross_entropy, logits, labels, 0.3)
 
 
 def loss_candidates() -> list[Inputs]:
     """List two examples by hand, and drawn ones."""
-    small = {
-        "logits": np.array([[0.0, 0.0, 1.0], [2.0, 0.0, 0.0]]),
-        "labels": np.array([2, 1]),
-        "label_smoothing": 0.3,
-    }
+    logits = np.array([[0.0, 0.0, 1.0], [2.0, 0.0, 0.0]])
+    small = draws.call(softmax_cross_entropy, logits, np.array([2, 1]), 0.3)
     return [small, loss_inputs(np.random.default_rng(SEED), 3, 4)]
 
 
@@ -207,11 +172,10 @@ def wide_loss(rng: np.random.Generator, n: int) -> Inputs:
     """Draw any number of classes, and logits whose exponentials overflow."""
     k = int(draws.pick(rng, 2, 3, 10))
     rows = max(min(n, 65) // k, 1)
-    return {
-        "logits": draws.normal(rng, (rows, k)) * draws.pick(rng, 0.5, 2.0, 400.0),
-        "labels": rng.integers(0, k, rows),
-        "label_smoothing": float(draws.pick(rng, 0.0, 0.1, 0.3)),
-    }
+    logits = draws.normal(rng, (rows, k)) * draws.pick(rng, 0.5, 2.0, 400.0)
+    labels = rng.integers(0, k, rows)
+    smoothing = float(draws.pick(rng, 0.0, 0.1, 0.3))
+    return draws.call(softmax_cross_entropy, logits, labels, smoothing)
 
 
 FAMILIES = (
@@ -224,18 +188,18 @@ FAMILIES = (
             "c' = sigmoid(f) c + sigmoid(i) tanh(g)",
             "h' = sigmoid(o) tanh(c')",
         ),
-        values("gate_order", "lstm_bias", "forget_bias"),
+        axes.of("gate_order lstm_bias forget_bias"),
         lstm_cell,
         lstm_candidates,
         draw_lstm,
         close=CLOSE,
         outputs=("h", "c"),
         wide=wide_lstm,
-        regions=kinds.all_reals("x", "h", "c", "w_x", "w_h", "b_x", "b_h")
-        | kinds.examples("x")
-        | kinds.tails("x")
-        | {f"x: {n} features": kinds.has_columns("x", n) for n in (1, 3, 7)}
-        | {f"h: {n} units": kinds.has_columns("h", n) for n in (1, 2, 5)},
+        regions=kinds.regions(
+            "x h c w_x w_h b_x b_h: reals",
+            "x: examples, tails, columns features 1 3 7",
+            "h: columns units 1 2 5",
+        ),
     ),
     Family(
         "batch_norm",
@@ -244,48 +208,35 @@ FAMILIES = (
             "remembered: {running_variance}",
             "{running_momentum}",
         ),
-        values("running_variance", "running_momentum", "batch_variance", "epsilon"),
+        axes.of("running_variance running_momentum batch_variance epsilon"),
         batch_norm,
         norm_candidates,
         draw_norm,
         close=CLOSE,
         outputs=("y", "running_mean", "running_var"),
         wide=wide_norm,
-        regions=kinds.all_reals("x", "gamma", "beta", "running_mean")
-        | kinds.layout("x")
-        | kinds.tails("x")
-        | {
-            "x: without planes": lambda call: call["x"].ndim == 2,
-            "x: with planes": lambda call: call["x"].ndim == 4,
-            "x: one channel": lambda call: call["x"].shape[1] == 1,
-            "x: several channels": lambda call: call["x"].shape[1] > 1,
-        }
-        | kinds.number("momentum", 0, 1)
-        | kinds.number("eps", 0.5, 0.125),
+        regions=kinds.regions(
+            "x gamma beta running_mean: reals",
+            "x: layout, tails, planes",
+            "momentum: number 0 1",
+            "eps: number 0.5 0.125",
+        ),
     ),
     Family(
         "softmax_cross_entropy",
         ("{smoothing}", "{logarithm}", "{reduction}"),
-        values("reduction", "smoothing", "logarithm"),
+        axes.of("reduction smoothing logarithm"),
         softmax_cross_entropy,
         loss_candidates,
         draw_loss,
         close=CLOSE,
         outputs=("loss", "dlogits"),
         wide=wide_loss,
-        regions=kinds.all_reals("logits")
-        | {
-            "logits: exponentials overflow": lambda call: bool(
-                np.max(call["logits"]) > np.log(np.finfo(np.float64).max)
-            ),
-            "labels: the first class": lambda call: bool(np.any(call["labels"] == 0)),
-            "labels: the last class": lambda call: bool(
-                np.any(call["labels"] == call["logits"].shape[1] - 1)
-            ),
-        }
-        | kinds.examples("logits")
-        | kinds.tails("logits")
-        | {f"logits: {n} classes": kinds.has_columns("logits", n) for n in (2, 3, 10)}
-        | kinds.number("label_smoothing", 0),
+        regions=kinds.regions(
+            "logits: reals, exponents",
+            "labels: labels logits",
+            "logits: examples, tails, columns classes 2 3 10",
+            "label_smoothing: number 0",
+        ),
     ),
 )

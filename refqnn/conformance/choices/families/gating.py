@@ -4,9 +4,9 @@ import numpy as np
 
 from refqnn import ops
 from refqnn._types import Float
-from refqnn.conformance.choices import draws, kinds
+from refqnn.conformance.choices import axes, draws, kinds
 from refqnn.conformance.choices.families.float_layers import CLOSE
-from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 
 
 def gate(
@@ -45,14 +45,7 @@ def gate(
 def gate_inputs(logit: Float, fx: Float) -> Inputs:
     """Make a call whose numbers are all distinct, but for those given."""
     one = np.ones_like(logit)
-    return {
-        "x": one,
-        "fx": fx,
-        "logit": logit,
-        "h": 2 * one,
-        "h_new": 3 * one,
-        "dm": one,
-    }
+    return draws.call(gate, one, fx, logit, 2 * one, 3 * one, one)
 
 
 def gate_candidates() -> list[Inputs]:
@@ -76,21 +69,14 @@ def wide_gate(rng: np.random.Generator, n: int) -> Inputs:
     logit = np.where(rng.random(n) < 0.2, 0.0, rng.normal(size=n))
     x, fx, h, h_new, dm = (draws.gradient(rng, (n,)) for _ in range(5))
     closed = (logit < 0) & (rng.random(n) < 0.3)
-    return {
-        "x": x,
-        "fx": np.where(closed, np.inf, fx),
-        "logit": logit,
-        "h": h,
-        "h_new": h_new,
-        "dm": dm,
-    }
+    return draws.call(gate, x, np.where(closed, np.inf, fx), logit, h, h_new, dm)
 
 
 FAMILIES = (
     Family(
         "gate",
         ("{threshold}", "{skipped_branch}", "{skipped_state}", "{gate_gradient}"),
-        values("threshold", "gate_gradient", "skipped_state", "skipped_branch"),
+        axes.of("threshold gate_gradient skipped_state skipped_branch"),
         gate,
         gate_candidates,
         draw_gate,
@@ -99,9 +85,10 @@ FAMILIES = (
         close=CLOSE,
         outputs=("y", "h", "dlogit"),
         wide=wide_gate,
-        regions=kinds.all_reals("x", "fx", "logit", "h", "h_new", "dm")
-        | {"fx: infinite": lambda call: bool(np.any(np.isinf(call["fx"])))}
-        | kinds.tails("x")
-        | {f"x: {n} elements": kinds.has_columns("x", n) for n in kinds.LENGTHS},
+        regions=kinds.regions(
+            "x fx logit h h_new dm: reals",
+            "fx: infinite",
+            "x: tails, columns elements 1 7 64 65",
+        ),
     ),
 )

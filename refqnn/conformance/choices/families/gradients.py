@@ -10,8 +10,8 @@ import numpy as np
 
 from refqnn import quantizers
 from refqnn._types import Float
-from refqnn.conformance.choices import draws, kinds
-from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
+from refqnn.conformance.choices import axes, draws, kinds
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 
 SEED = 20_240_617
 
@@ -50,11 +50,8 @@ def wide(rng: np.random.Generator, n: int) -> Inputs:
     dy = rng.normal(size=shape) * rng.choice([0.1, 1.0, 10.0], (shape[0], 1))
     noise = rng.uniform(-0.5, 0.5, shape) * (rng.random() < 0.8)
     bits = int(draws.pick(rng, 2, 3, 4, 8))
-    return {
-        "dy": np.where(rng.random(shape) < 0.1, 0, dy),
-        "noise": noise,
-        "bits": bits,
-    }
+    dy = np.where(rng.random(shape) < 0.1, 0, dy)
+    return {"dy": dy, "noise": noise, "bits": bits}
 
 
 def candidates() -> list[Inputs]:
@@ -68,16 +65,15 @@ def family(name: str, axis: str) -> Family:
     return Family(
         name,
         (f"range: {{{axis}}}", "noise: {noise_use}"),
-        values(axis, "noise_use"),
+        axes.of(f"{axis} noise_use"),
         partial(transform, name, axis),
         candidates,
         draw,
         close=1e-6,
         wide=wide,
-        regions=kinds.all_reals("dy", "noise")
-        | kinds.examples("dy")
-        | kinds.tails("dy")
-        | kinds.number("bits", 2, 3, 4),
+        regions=kinds.regions(
+            "dy noise: reals", "dy: examples, tails", "bits: number 2 3 4"
+        ),
     )
 
 

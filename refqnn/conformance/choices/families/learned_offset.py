@@ -15,10 +15,10 @@ from functools import partial
 import numpy as np
 
 from refqnn._types import Array, Float
-from refqnn.conformance.choices import draws, kinds
+from refqnn.conformance.choices import axes, draws, kinds
 from refqnn.conformance.choices.coverage import few
 from refqnn.conformance.choices.families.fake_quantize import mask, scale_factor
-from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 from refqnn.integer.rounding import ROUND, ROUNDINGS
 
 SEED = 20_261_130
@@ -79,14 +79,10 @@ def draw(rng: np.random.Generator, n: int) -> Inputs:
     units = np.where(rng.random(shape) < 0.4, rng.choice([q_min, q_max], shape), units)
     off = rng.choice([0.0, 0.0, 0.3, -0.2], shape) if exact else rng.uniform(0.1, 0.2)
     x = scale * (units + off) + offset
-    return {
-        "x": draws.laid_out(rng, np.where(rng.random(shape) < 0.1, 0, x)),
-        "scale": np.float64(scale),
-        "offset": np.float64(offset),
-        "q_min": q_min,
-        "q_max": q_max,
-        "dy": draws.laid_out(rng, draws.gradient(rng, shape)),
-    }
+    x = draws.laid_out(rng, np.where(rng.random(shape) < 0.1, 0, x))
+    dy = draws.laid_out(rng, draws.gradient(rng, shape))
+    grid = np.float64(scale), np.float64(offset), q_min, q_max
+    return draws.call(learned_offset, x, *grid, dy)
 
 
 def at_end(name: str) -> kinds.Region:
@@ -97,11 +93,9 @@ def at_end(name: str) -> kinds.Region:
 
 
 REGIONS = (
-    kinds.all_reals("x", "dy")
-    | kinds.shape("x")
+    kinds.regions("x dy: reals", "x: shape")
     | {"x: at the lower end": at_end("q_min"), "x: at the upper end": at_end("q_max")}
-    | kinds.number("scale", 0.25, 0.5)
-    | kinds.number("offset", 0, 0.125)
+    | kinds.regions("scale: number 0.25 0.5", "offset: number 0 0.125")
     | kinds.where("q_min", {"0": lambda q: q == 0, "negative": lambda q: q < 0})
 )
 
@@ -119,7 +113,7 @@ FAMILIES = (
             "rounding": tuple(ROUNDINGS),
             "straight_through": ("input_inclusive", "input_open", "none"),
         }
-        | values("scale_gradient", "offset_gradient"),
+        | axes.of("scale_gradient offset_gradient"),
         learned_offset,
         partial(few, REGIONS, draw, (24, 65, 8), SEED),
         draw,

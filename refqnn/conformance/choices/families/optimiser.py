@@ -1,17 +1,28 @@
-"""sgd: the value after each of several steps.
+"""sgd and adam: the value after each of several steps.
 
-g = grad + decay value                   (1)     decay_order
-v = momentum v + (1 - dampening) g       (2)     velocity, dampening
-value = value - lr direction             (3)     nesterov
+g = grad + decay value                                        (1)     decay_order
+v = momentum v + (1 - dampening) g                            (2)     velocity,
+                                                                      dampening
+value = value - lr direction                                  (3)     nesterov
+
+g = grad + decay value                                        (4)     adam_decay
+m = beta1 m + (1 - beta1) g,   v = beta2 v + (1 - beta2) g^2  (5)
+m_hat = m / (1 - beta1^t),     v_hat = v / (1 - beta2^t)      (6)     bias_correction
+value = value - lr m_hat / (sqrt(v_hat) + eps)                (7)     adam_epsilon
 """
+
+from functools import partial
 
 import numpy as np
 
 from refqnn import nn
 from refqnn._types import Float
-from refqnn.conformance.choices import draws, kinds
+from refqnn.conformance.choices import axes, draws, kinds
+from refqnn.conformance.choices.coverage import few
 from refqnn.conformance.choices.families.float_layers import CLOSE
-from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
+
+SEED = 20_261_131
 
 
 def sgd(
@@ -92,15 +103,8 @@ def sgd_canonical(choices: Choices) -> dict[str, str]:
 
 def sgd_inputs(value: Float, grads: Float, *, nesterov: bool) -> Inputs:
     """Make three steps with falling learning rates."""
-    return {
-        "value": value,
-        "grads": grads,
-        "lrs": np.array([0.5, 0.25, 0.125]),
-        "momentum": 0.5,
-        "weight_decay": 0.25,
-        "dampening": 0.0 if nesterov else 0.5,
-        "nesterov": nesterov,
-    }
+    lrs, dampening = np.array([0.5, 0.25, 0.125]), 0.0 if nesterov else 0.5
+    return draws.call(sgd, value, grads, lrs, 0.5, 0.25, dampening, nesterov)
 
 
 def sgd_candidates() -> list[Inputs]:
@@ -113,11 +117,8 @@ def sgd_candidates() -> list[Inputs]:
 def draw_sgd(rng: np.random.Generator, n: int) -> Inputs:
     """Return about n values in three steps."""
     size = max(n // 3, 1)
-    return sgd_inputs(
-        rng.normal(size=size),
-        rng.normal(size=(3, size)),
-        nesterov=bool(rng.random() < 0.5),
-    )
+    value, grads = rng.normal(size=size), rng.normal(size=(3, size))
+    return sgd_inputs(value, grads, nesterov=bool(rng.random() < 0.5))
 
 
 def wide_sgd(rng: np.random.Generator, n: int) -> Inputs:
@@ -128,35 +129,118 @@ def wide_sgd(rng: np.random.Generator, n: int) -> Inputs:
         draws.pick(rng, 0.5, 0.9) if nesterov else draws.pick(rng, 0, 0.5, 0.75)
     )
     free = momentum > 0 and not nesterov  # without momentum nothing is dampened
-    return {
-        "value": draws.normal(rng, (n,)),
-        "grads": draws.gradient(rng, (steps, n)),
-        "lrs": rng.permutation(np.array([0.5, 0.25, 0.125, 0.375]))[:steps],
-        "momentum": momentum,
-        "weight_decay": float(draws.pick(rng, 0.0, 0.25, 0.5)),
-        "dampening": float(draws.pick(rng, 0.0, 0.5, 0.25)) if free else 0.0,
-        "nesterov": nesterov,
-    }
+    descent = draw_steps(rng, n, steps)
+    decay = float(draws.pick(rng, 0.0, 0.25, 0.5))
+    dampening = float(draws.pick(rng, 0.0, 0.5, 0.25)) if free else 0.0
+    return draws.call(sgd, *descent, momentum, decay, dampening, nesterov)
 
+
+def draw_steps(
+    rng: np.random.Generator, n: int, steps: int
+) -> tuple[Float, Float, Float]:
+    """Draw n values, the gradients of each step, and its rate, each another."""
+    rates = np.array([0.5, 0.25, 0.125, 0.375])
+    value, grads = draws.normal(rng, (n,)), draws.gradient(rng, (steps, n))
+    return value, grads, rng.permutation(rates)[:steps]
+
+
+def adam(
+    choices: Choices,
+    value: Float,
+    grads: Float,
+    lrs: Float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+) -> Outputs:
+    """Return the value after each step, one row a step.
+
+    value: (...), grads: (T, ...), lrs: (T,)  ->  y: (T, ...)
+    """
+    moments, steps = np.zeros((2, *value.shape)), []
+    coupled = choices["adam_decay"] == "gradient"
+    for t, (grad, lr) in enumerate(zip(grads, lrs, strict=True), 1):
+        g = grad + weight_decay * value if coupled else grad
+        _, moments = nn.adam_step(
+            value, g, moments, lr=float(lr), t=t, beta1=beta1, beta2=beta2, eps=eps
+        )
+        decay = 0.0 if coupled else weight_decay
+        way = adam_direction(choices, moments, (beta1, beta2, eps), t)
+        value = value - lr * decay * value - lr * way
+        steps.append(value)
+    return {"y": np.stack(steps)}
+
+
+def adam_direction(
+    choices: Choices, moments: Float, settings: tuple[float, float, float], t: int
+) -> Float:
+    """Equations (6) and (7): what is multiplied by the rate."""
+    (m, v), (beta1, beta2, eps) = moments, settings
+    first = 1 - beta1**t if choices["bias_correction"] != "none" else 1.0
+    second = 1 - beta2**t if choices["bias_correction"] == "both" else 1.0
+    if choices["adam_epsilon"] == "uncorrected":
+        return np.sqrt(second) / first * m / (np.sqrt(v) + eps)
+    root = np.sqrt(v / second)
+    if choices["adam_epsilon"] == "under_root":
+        return m / first / np.sqrt(v / second + eps)
+    return m / first / (root + eps)
+
+
+def adam_canonical(choices: Choices) -> dict[str, str]:
+    """Replace the place of epsilon where moments are not corrected: all are one."""
+    plain = choices["bias_correction"] != "both"
+    if plain and choices["adam_epsilon"] == "uncorrected":
+        return {**choices, "adam_epsilon": "to_root"}
+    return dict(choices)
+
+
+def draw_adam(rng: np.random.Generator, n: int) -> Inputs:
+    """Draw one to four steps; epsilons so large that their place shows."""
+    steps = int(draws.pick(rng, 1, 2, 3, 4))
+    descent = draw_steps(rng, n, steps)
+    settings = (0.0, 0.5, 0.9), (0.5, 0.75, 0.9), (0.25, 0.5), (0.0, 0.25)
+    return draws.call(adam, *descent, *(float(draws.pick(rng, *s)) for s in settings))
+
+
+#: what both descend with
+STEPS = kinds.regions(
+    "value grads: reals",
+    "value: tails, columns elements 1 7 64 65",
+    "lrs: rows 1 2 3 4",
+)
+SGD = STEPS | kinds.regions(
+    "momentum weight_decay dampening: number 0", "nesterov: flag"
+)
+ADAM = STEPS | kinds.regions(
+    "beta1: number 0 0.5",
+    "beta2: number 0.5 0.75",
+    "eps: number 0.25",
+    "weight_decay: number 0",
+)
 
 FAMILIES = (
     Family(
         "sgd",
         ("{decay_order}", "{dampening}", "{velocity}", "{nesterov}"),
-        values("decay_order", "velocity", "dampening", "nesterov"),
+        axes.of("decay_order velocity dampening nesterov"),
         sgd,
         sgd_candidates,
         draw_sgd,
         close=CLOSE,
         canonical=sgd_canonical,
         wide=wide_sgd,
-        regions=kinds.all_reals("value", "grads")
-        | kinds.tails("value")
-        | {f"value: {k} elements": kinds.has_columns("value", k) for k in kinds.LENGTHS}
-        | kinds.rows("lrs", 1, 2, 3, 4)
-        | kinds.number("momentum", 0)
-        | kinds.number("weight_decay", 0)
-        | kinds.number("dampening", 0)
-        | kinds.flag("nesterov"),
+        regions=SGD,
+    ),
+    Family(
+        "adam",
+        ("{adam_decay}", "{bias_correction}", "{adam_epsilon}"),
+        axes.of("adam_decay bias_correction adam_epsilon"),
+        adam,
+        partial(few, ADAM, draw_adam, (1, 7, 24), SEED),
+        draw_adam,
+        close=CLOSE,
+        canonical=adam_canonical,
+        regions=ADAM,
     ),
 )

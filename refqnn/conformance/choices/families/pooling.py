@@ -13,9 +13,9 @@ import numpy as np
 
 from refqnn import integer
 from refqnn._types import Array, Int
-from refqnn.conformance.choices import draws, kinds
+from refqnn.conformance.choices import axes, draws, kinds
 from refqnn.conformance.choices.families.roundings import ROUND, quotient
-from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 from refqnn.geometry import Padding, Pair, pad_planes, window, windows
 from refqnn.integer.pool import counts
 
@@ -92,24 +92,14 @@ def inputs(
     zero_point: int,
 ) -> Inputs:
     """Draw int8 codes; windows do not overlap."""
-    return {
-        "x": rng.integers(-128, 128, shape).astype(np.int8),
-        "kernel": kernel,
-        "stride": kernel,
-        "padding": padding,
-        "zero_point": zero_point,
-    }
+    x = rng.integers(-128, 128, shape).astype(np.int8)
+    return draws.call(avg_pool2d, x, kernel, kernel, padding, zero_point)
 
 
 def small(codes: tuple[int, ...], zero_point: int) -> Inputs:
     """Make one window of four codes."""
-    return {
-        "x": np.array(codes, np.int8).reshape(1, 1, 2, 2),
-        "kernel": 2,
-        "stride": 2,
-        "padding": 0,
-        "zero_point": zero_point,
-    }
+    x = np.array(codes, np.int8).reshape(1, 1, 2, 2)
+    return draws.call(avg_pool2d, x, 2, 2, 0, zero_point)
 
 
 def with_sums(kernel: int, sums: range, zero_point: int) -> Inputs:
@@ -117,13 +107,8 @@ def with_sums(kernel: int, sums: range, zero_point: int) -> Inputs:
     n = kernel**2
     low = [[s // n + (i < s % n) for i in range(n)] for s in sums]
     rows = np.array(low).reshape(len(sums), kernel, kernel).transpose(1, 0, 2)
-    return {
-        "x": rows.reshape(1, 1, kernel, -1).astype(np.int8),
-        "kernel": kernel,
-        "stride": kernel,
-        "padding": 0,
-        "zero_point": zero_point,
-    }
+    x = rows.reshape(1, 1, kernel, -1).astype(np.int8)
+    return draws.call(avg_pool2d, x, kernel, kernel, 0, zero_point)
 
 
 #: 484 = 4 * 121 has halves, and its float32 reciprocal misses them
@@ -150,16 +135,15 @@ def draw(rng: np.random.Generator, n: int) -> Inputs:
 def max_candidates() -> list[Inputs]:
     """List a plane of negative codes, and a drawn one."""
     rng = np.random.default_rng(SEED)
-    plane = {"x": -np.ones((1, 1, 1, 1), np.int8)}
-    drawn = inputs(rng, (1, 2, 6, 6), 2, 1, 0)
-    rest = {"kernel": 2, "stride": 2, "padding": 1}
-    return [plane | rest, {"x": drawn["x"]} | rest]
+    drawn = inputs(rng, (1, 2, 6, 6), 2, 1, 0)["x"]
+    planes = -np.ones((1, 1, 1, 1), np.int8), drawn
+    return [draws.call(max_pool2d, x, 2, 2, 1) for x in planes]
 
 
 def draw_max(rng: np.random.Generator, n: int) -> Inputs:
     """Draw planes of codes that are mostly negative."""
     x = rng.integers(-128, 20, (max(n // 16, 1), 1, 6, 6)).astype(np.int8)
-    return {"x": x, "kernel": 2, "stride": 2, "padding": 1}
+    return draws.call(max_pool2d, x, 2, 2, 1)
 
 
 def wide_planes(rng: np.random.Generator, n: int) -> Inputs:
@@ -175,12 +159,8 @@ def wide_planes(rng: np.random.Generator, n: int) -> Inputs:
     channels = max(min(n // 8, 3), 1)
     dtype = draws.pick(rng, "int8", "uint8")
     x = draws.codes(rng, (draws.pick(rng, 1, 2), channels, h, w), dtype)
-    return {
-        "x": draws.laid_out(rng, mostly_high(x) if large else x),
-        "kernel": kernel,
-        "stride": stride,
-        "padding": padding[0][0] if even else padding,
-    }
+    x = draws.laid_out(rng, mostly_high(x) if large else x)
+    return draws.call(max_pool2d, x, kernel, stride, padding[0][0] if even else padding)
 
 
 def mostly_high(x: Int) -> Int:
@@ -208,36 +188,27 @@ def ties_among(call: Mapping[str, Any]) -> bool:
     return bool(np.any(2 * sums_of(call) % (2 * n) == n))
 
 
-def unlike_stride(call: Mapping[str, Any]) -> bool:
-    """Say whether windows overlap or leave gaps."""
-    kernel, stride = (np.broadcast_to(call[name], 2) for name in ("kernel", "stride"))
-    return bool(np.any(kernel != stride))
-
-
 #: what windows over planes have in common
-PLANES = (
-    kinds.dtypes("x", "int8", "uint8")
-    | kinds.integers("x")
-    | kinds.layout("x")
-    | kinds.examples("x")
-    | kinds.tails("x")
-    | kinds.pairs("kernel")
-    | kinds.pairs("stride")
-    | kinds.padding_regions()
-    | {
-        "kernel: unlike the stride": unlike_stride,
-        "padding: of windows that overlap": lambda call: bool(
-            np.any(call["padding"]) and np.max(call["stride"]) < np.min(call["kernel"])
-        ),
-        "padding: a number": lambda call: np.ndim(call["padding"]) == 0,
-    }
-)
+PLANES = kinds.regions(
+    "x: dtypes int8 uint8, integers, layout, examples, tails",
+    "kernel: pairs",
+    "stride: pairs",
+    "padding: padding",
+) | {
+    "kernel: unlike the stride": lambda call: bool(
+        np.any(np.subtract(call["kernel"], call["stride"]))
+    ),
+    "padding: of windows that overlap": lambda call: bool(
+        np.any(call["padding"]) and np.max(call["stride"]) < np.min(call["kernel"])
+    ),
+    "padding: a number": lambda call: np.ndim(call["padding"]) == 0,
+}
 
 FAMILIES = (
     Family(
         "avg_pool2d",
         ("{pool_centre}", "{pool_count}; {pool_division}", "{pool_rounding}"),
-        values("pool_rounding", "pool_count", "pool_centre", "pool_division"),
+        axes.of("pool_rounding pool_count pool_centre pool_division"),
         avg_pool2d,
         candidates,
         draw,
@@ -245,14 +216,14 @@ FAMILIES = (
         exact=exact,
         wide=wide,
         regions=PLANES
-        | kinds.integers("zero_point")
+        | kinds.regions("zero_point: integers")
         | kinds.wide_sums(sums_of, 16)
         | {"sum: a tie": ties_among},
     ),
     Family(
         "max_pool2d",
         ("{max_pool_padding}",),
-        values("max_pool_padding"),
+        axes.of("max_pool_padding"),
         max_pool2d,
         max_candidates,
         draw_max,

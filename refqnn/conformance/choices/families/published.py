@@ -16,7 +16,7 @@ import numpy as np
 
 from refqnn import quantizers
 from refqnn._types import Float
-from refqnn.conformance.choices import draws, kinds
+from refqnn.conformance.choices import axes, draws, kinds
 from refqnn.conformance.choices.axes import AXES
 from refqnn.conformance.choices.coverage import few
 from refqnn.conformance.choices.families.published_answers import (
@@ -26,7 +26,7 @@ from refqnn.conformance.choices.families.published_answers import (
 )
 from refqnn.conformance.choices.families.published_row import Generator, Row
 from refqnn.conformance.choices.families.published_rows import ROWS
-from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 
 SEED = 20_240_614
 
@@ -109,11 +109,10 @@ def regions(row: Row) -> kinds.Regions:
     given = {k: v for k, v in example.items() if k not in {"x", "dy"}}
     names = row.points(example["x"], **given, **row.options)
     return (
-        kinds.reals("x")
-        | kinds.where("x", {"above 1": lambda x: x > 1, "below -1": lambda x: x < -1})
+        kinds.regions("x: reals, beyond_1")
         | {f"x: {name}": at(name) for name in names}
-        | {f"x: {n} elements": has_size(n) for n in kinds.LENGTHS if n >= row.least}
-        | kinds.tails("x")
+        | kinds.sizes("x", *(n for n in kinds.LENGTHS if n >= row.least))
+        | kinds.regions("x: tails")
         | {
             "x: one column": lambda call: call["x"].shape[-1] == 1,
             "x: none beyond 1": lambda call: bool(np.abs(call["x"]).max() < 1),
@@ -122,10 +121,7 @@ def regions(row: Row) -> kinds.Regions:
             ),
         }
         | (SQUARE if row.axes == 4 else {})
-        | kinds.examples("x")
-        | kinds.layout("x")
-        | kinds.reals("dy")
-        | kinds.layout("dy")
+        | kinds.regions("x: examples, layout", "dy: reals, layout")
         | kinds.where("dy", {"of one sign": lambda dy: np.all(dy > 0) | np.all(dy < 0)})
         | each_value(row)
     )
@@ -137,18 +133,12 @@ SQUARE = {"x: square planes": lambda call: call["x"].shape[-2:] == (2, 2)}
 def each_value(row: Row) -> kinds.Regions:
     """Return a region for every value that a parameter is drawn to have."""
     rng = np.random.default_rng(0)
-    known = names_of(row)
-    seen = {
-        f"{name}: {np.asarray(value).tolist()}": partial(has_value, name, value)
-        for _ in range(40)
-        for name, value in zip(known, row.parameters(rng), strict=True)
-    }
+    seen: kinds.Regions = {}
+    for _ in range(40):
+        for name, value in zip(names_of(row), row.parameters(rng), strict=True):
+            shown = str(np.asarray(value).tolist())
+            seen |= kinds.where(name, {shown: partial(np.array_equal, value)})
     return dict(sorted(seen.items()))
-
-
-def has_value(name: str, value: Any, call: Mapping[str, Any]) -> bool:
-    """Say whether a parameter has a value."""
-    return bool(np.array_equal(call[name], value))
 
 
 def names_of(row: Row) -> list[str]:
@@ -156,11 +146,6 @@ def names_of(row: Row) -> list[str]:
     count = len(row.parameters(np.random.default_rng(0)))
     names = list(inspect.signature(getattr(quantizers, row.name)).parameters)
     return names[1 : 1 + count]
-
-
-def has_size(n: int) -> kinds.Region:
-    """Return the region of inputs of n elements."""
-    return lambda call: call["x"].size == n
 
 
 def candidates(row: Row) -> list[Inputs]:
@@ -191,12 +176,12 @@ def canonical(choices: Choices) -> dict[str, str]:
 
 def family(row: Row) -> Family:
     """Return a row as a family."""
-    axes = values(*row.asks) | dict(row.answers)
-    lines = (*(f"{{{axis}}}" for axis in axes), "{backward}")
+    asked = axes.of(" ".join(row.asks)) | dict(row.answers)
+    lines = (*(f"{{{axis}}}" for axis in asked), "{backward}")
     return Family(
         row.name,
         lines,
-        axes | {"backward": ("published", *row.backward)},
+        asked | {"backward": ("published", *row.backward)},
         partial(evaluate, row),
         partial(candidates, row),
         partial(draw, row),

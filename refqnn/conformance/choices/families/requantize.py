@@ -7,15 +7,17 @@ q = clip(zero_point + t, q_min, q_max)           (3)     zero_point_when, _use,
                                                          code_range
 """
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
 from refqnn import integer
 from refqnn._types import Float, Int
-from refqnn.conformance.choices import draws, kinds
+from refqnn.conformance.choices import axes, draws, kinds
 from refqnn.conformance.choices.families.affine import enclosing, in_type
 from refqnn.conformance.choices.families.roundings import fused_multiply_add
-from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 from refqnn.integer.rescale import (
     BEYOND_FLOAT64,
     FLOATING,
@@ -162,14 +164,9 @@ def exact(
 
 def inputs(acc: int, multiplier: int, shift: int, zero_point: int = 0) -> Inputs:
     """Return the arguments of one scalar question, for int8."""
-    return {
-        "acc": np.int32(acc),
-        "multiplier": multiplier,
-        "shift": shift,
-        "zero_point": zero_point,
-        "q_min": -128,
-        "q_max": 127,
-    }
+    return draws.call(
+        requantize, np.int32(acc), multiplier, shift, zero_point, -128, 127
+    )
 
 
 def candidates() -> list[Inputs]:
@@ -202,16 +199,9 @@ def draw(rng: np.random.Generator, n: int) -> Inputs:
     ties = divide(np.full(n, 1 << (31 - shift)), 2 * multiplier, rounding="half_up")
     step = int(ties[0])
     free = rng.integers(-span, span, n)
-    return {
-        "acc": np.where(rng.random(n) < 0.5, free // step * step, free).astype(
-            np.int32
-        ),
-        "multiplier": multiplier,
-        "shift": shift,
-        "zero_point": int(rng.integers(-20, 20)),
-        "q_min": -128,
-        "q_max": 127,
-    }
+    acc = np.where(rng.random(n) < 0.5, free // step * step, free).astype(np.int32)
+    z = int(rng.integers(-20, 20))
+    return draws.call(requantize, acc, multiplier, shift, z, -128, 127)
 
 
 def wide(rng: np.random.Generator, n: int) -> Inputs:
@@ -229,16 +219,10 @@ def wide(rng: np.random.Generator, n: int) -> Inputs:
 
     pairs = np.asarray(draws.several(rng, shape, real, values=2), np.int64)
     m, e = pairs[..., 0], pairs[..., 1]
-    acc = accumulators(rng, shape, m, e, ends[1] - ends[0])
-    single = m.size == 1
-    return {
-        "acc": draws.laid_out(rng, acc),
-        "multiplier": int(m) if single else m.astype(np.int32),
-        "shift": int(e) if single else e.astype(np.int32),
-        "zero_point": draws.several(rng, shape, lambda: draws.zero_point(rng, *ends)),
-        "q_min": ends[0],
-        "q_max": ends[1],
-    }
+    acc = draws.laid_out(rng, accumulators(rng, shape, m, e, ends[1] - ends[0]))
+    one = int if m.size == 1 else partial(np.asarray, dtype=np.int32)
+    z = draws.several(rng, shape, lambda: draws.zero_point(rng, *ends))
+    return draws.call(requantize, acc, one(m), one(e), z, *ends)
 
 
 def accumulators(
@@ -271,9 +255,9 @@ FAMILIES = (
             "{zero_point_when}; {zero_point_use}; {float_sum}",
             "{code_range}; {overflow}",
         ),
-        values("requantize", "multiplier_bits", "zero_point_when", "zero_point_use")
+        axes.of("requantize multiplier_bits zero_point_when zero_point_use")
         | {"overflow": ("saturate", "wrap", "cast16_then_clip")}
-        | values("float_sum", "code_range"),
+        | axes.of("float_sum code_range"),
         requantize,
         candidates,
         draw,
@@ -284,16 +268,12 @@ FAMILIES = (
         call="refqnn.integer.requantize(np.array([{acc}]), {multiplier}, {shift}, "
         "{zero_point}, q_min={q_min}, q_max={q_max})",
         wide=wide,
-        regions=kinds.integers("acc")
-        | kinds.accumulators("acc")
-        | kinds.shape("acc")
-        | kinds.power_of_two("multiplier")
-        | kinds.along("multiplier", "acc")
-        | kinds.shifts("shift")
-        | kinds.along("shift", "acc")
-        | kinds.integers("zero_point")
-        | kinds.ends_of_range("zero_point")
-        | kinds.along("zero_point", "acc")
-        | kinds.code_range(),
+        regions=kinds.regions(
+            "acc: integers, products, accumulators, shape",
+            "multiplier: power_of_two, along acc",
+            "shift: shifts, along acc",
+            "zero_point: integers, ends_of_range, along acc",
+            "range: code_range",
+        ),
     ),
 )

@@ -1,52 +1,78 @@
-"""Whole training steps: a quantized linear layer, its loss, its gradients, SGD.
+"""Whole training steps: a layer of few bits, its loss, its gradients, SGD.
 
-wq = scale clip(round(w / scale), q_min, q_max)              (1)   rounding
+    training_step    wq = scale clip(round(w / scale), q_min, q_max)   (1)  rounding
+    binary_step      wq = scale sgn(w)              (1)  binary_scale, sign_of_zero
+
 logits = x wq^T + b;  loss, dlogits                          (2)   reduction
 dwq = dlogits^T x;  db = sum of dlogits                      (3)
-dw = dwq m                                                   (4)   straight_through
+dw = dwq m                                                   (4)   straight_through,
+                                                                   binary_mask
 w, b: one step of SGD with momentum and weight decay         (5)   decay_order, decayed,
-                                                                   velocity, updated
+                                                                   velocity, updated,
+                                                                   latent_clip
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from refqnn._types import Float, Int
-from refqnn.conformance.choices import draws, kinds
+from refqnn.conformance.choices import axes, draws, kinds
 from refqnn.conformance.choices.axes import AXES
+from refqnn.conformance.choices.coverage import few
 from refqnn.conformance.choices.families import float_layers, optimiser
-from refqnn.conformance.choices.families.fake_quantize import fake_quantize as quantized
-from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs, values
+from refqnn.conformance.choices.families.fake_quantize import fake_quantize
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 
-SEED = 20_240_618
-AXES_OF = (
-    "straight_through",
-    "reduction",
-    "decay_order",
-    "velocity",
-    "decayed",
-    "updated",
-)
+SEED, BINARY_SEED = 20_240_618, 20_261_132
 #: answers of the parts that are no question here
 FIXED = {
     axis: AXES[axis].default
     for axis in (
-        "scaling",
-        "smoothing",
-        "zero_point_when",
-        "backward_rounding",
-        "scale_gradient",
-        "scale_mask",
-        "zero_point_use",
-        "code_range",
-        "logarithm",
-        "dampening",
-        "nesterov",
+        "scaling", "smoothing", "zero_point_when", "backward_rounding",
+        "scale_gradient", "scale_mask", "zero_point_use", "code_range", "logarithm",
+        "dampening", "nesterov", "decay_order", "velocity",
     )
-}
+}  # fmt: skip
+
+
+def descend(
+    choices: Choices,
+    quantize: Callable[[Float], Float],
+    gradient: Callable[[Float, Float], Float],
+    batch: tuple[Float, Int, float],
+    w: Float,
+    b: Float,
+    lrs: Float,
+    momentum: float,
+    weight_decay: float,
+) -> Outputs:
+    """Return loss, weights and bias after each of T steps on one batch.
+
+    quantize: w -> wq, gradient: w, dwq -> dw, batch: x (N, I), labels (N,), smoothing,
+    w: (O, I), b: (O,), lrs: (T,)  ->  loss: (T,), w: (T, O, I), b: (T, O)
+    """
+    answers = FIXED | dict(choices)
+    x, labels, smoothing = batch
+    bias_decay = weight_decay if answers.get("decayed", "all") == "all" else 0.0
+    losses, seen_w, seen_b = [], [], []
+    w_velocity, b_velocity = np.zeros_like(w), np.zeros_like(b)
+    for lr in lrs:
+        wq = quantize(w)  # (1)
+        loss, dlogits = float_layers.softmax_cross_entropy(
+            answers, x @ wq.T + b, labels, smoothing
+        ).values()  # (2)
+        dw, db = gradient(w, dlogits.T @ x), dlogits.sum(axis=0)  # (3), (4)
+        start = w if answers["updated"] == "latent" else wq
+        step = partial(optimiser.step, answers, lr=float(lr), momentum=momentum)
+        w, w_velocity = step(start, dw, w_velocity, weight_decay=weight_decay)  # (5)
+        w = np.clip(w, -1, 1) if answers.get("latent_clip") == "to_1" else w
+        b, b_velocity = step(b, db, b_velocity, weight_decay=bias_decay)
+        losses.append(loss)
+        seen_w.append(w)
+        seen_b.append(b)
+    return {"loss": np.stack(losses), "w": np.stack(seen_w), "b": np.stack(seen_b)}
 
 
 def training_step(
@@ -63,59 +89,54 @@ def training_step(
     weight_decay: float,
     label_smoothing: float,
 ) -> Outputs:
-    """Return loss, weights and bias after each of T steps on one batch.
+    """Equations (1) to (5) on a uniform grid, its zero-point 0."""
 
-    x: (N, I), labels: (N,), w: (O, I), b: (O,), lrs: (T,)
-    ->  loss: (T,), w: (T, O, I), b: (T, O)
-    """
-    answers = FIXED | dict(choices)
-    grid: dict[str, Any] = {
-        "scale": scale,
-        "zero_point": 0,
-        "q_min": q_min,
-        "q_max": q_max,
-    }
-    losses, seen_w, seen_b = [], [], []
-    w_velocity, b_velocity = np.zeros_like(w), np.zeros_like(b)
-    for lr in lrs:
-        wq = quantized(answers, w, **grid, dy=np.zeros_like(w))["y"]  # (1)
-        loss, dlogits = float_layers.softmax_cross_entropy(
-            answers, x @ wq.T + b, labels, label_smoothing
-        ).values()  # (2)
-        dwq, db = dlogits.T @ x, dlogits.sum(axis=0)  # (3)
-        dw = quantized(answers, w, **grid, dy=dwq)["dx"]  # (4)
-        start = w if choices["updated"] == "latent" else wq
-        rates: dict[str, Any] = {"lr": float(lr), "momentum": momentum}
-        w, w_velocity = optimiser.step(
-            answers, start, dw, w_velocity, **rates, weight_decay=weight_decay
-        )  # (5)
-        decay = weight_decay if choices["decayed"] == "all" else 0.0
-        b, b_velocity = optimiser.step(
-            answers, b, db, b_velocity, **rates, weight_decay=decay
-        )
-        losses.append(loss)
-        seen_w.append(w)
-        seen_b.append(b)
-    return {"loss": np.stack(losses), "w": np.stack(seen_w), "b": np.stack(seen_b)}
+    def on_grid(output: str, w: Float, dy: Float) -> Float:
+        answers = FIXED | dict(choices)
+        outputs = fake_quantize(answers, w, scale, 0, q_min, q_max, dy)
+        return np.asarray(outputs[output])
+
+    return descend(
+        choices,
+        lambda w: on_grid("y", w, np.zeros_like(w)),
+        partial(on_grid, "dx"),
+        (x, labels, label_smoothing),
+        *(w, b, lrs, momentum, weight_decay),
+    )
 
 
-def inputs(x: Float, labels: Int, w: Float, b: Float) -> Inputs:
-    """Return the arguments, settings that let every choice show."""
-    return {
-        "x": x,
-        "labels": labels,
-        "w": w,
-        "b": b,
-        "scale": 0.5,
-        "q_min": -4,
-        "q_max": 3,
-        "lrs": np.array([0.5, 0.25, 0.125]),
-        "momentum": 0.5,
-        "weight_decay": 0.25,
-        "label_smoothing": 0.3,
-    }
+def binary_step(
+    choices: Choices,
+    x: Float,
+    labels: Int,
+    w: Float,
+    b: Float,
+    lrs: Float,
+    momentum: float,
+    weight_decay: float,
+) -> Outputs:
+    """Equations (1) to (5) with binary weights."""
+
+    def gradient(w: Float, dwq: Float) -> Float:
+        masked = choices["binary_mask"] == "within_1"
+        return np.where(np.abs(w) <= 1, dwq, 0) if masked else dwq
+
+    quantize, batch = partial(binary_weights, choices), (x, labels, 0.0)
+    return descend(
+        choices, quantize, gradient, batch, w, b, lrs, momentum, weight_decay
+    )
 
 
+def binary_weights(choices: Choices, w: Float) -> Float:
+    """Equation (1), the mean over a row of w: (O, I)  ->  (O, I)"""
+    sign = np.where(w > 0, 1.0, np.where(w < 0, -1.0, float(choices["sign_of_zero"])))
+    if choices["binary_scale"] == "none":
+        return sign
+    return np.asarray(np.abs(w).mean(axis=1, keepdims=True) * sign)
+
+
+#: settings that let every choice show: scale, q_min, q_max, lrs, momentum, decay, ...
+SETTINGS = 0.5, -4, 3, np.array([0.5, 0.25, 0.125]), 0.5, 0.25, 0.3
 #: weights on ties, on both ends of the grid, beyond them and within a rounding of them
 KINKS = (0.25, -0.25, 0.75, -0.6, 0.1, -2.0, 1.5, 1.625, -2.125, 1.8, -2.4, 0.0)
 
@@ -124,53 +145,62 @@ def draw(rng: np.random.Generator, n: int) -> Inputs:
     """Return a batch of about n numbers, four inputs and three classes."""
     batch = max(n // 4, 3)
     w = np.array(KINKS) + rng.choice([0.0, 0.0, 0.25, -0.125], 12)
-    return inputs(
-        rng.normal(size=(batch, 4)),
-        rng.integers(0, 3, batch),
-        rng.permutation(w).reshape(3, 4),
-        rng.normal(size=3),
-    )
+    x, labels = rng.normal(size=(batch, 4)), rng.integers(0, 3, batch)
+    w = rng.permutation(w).reshape(3, 4)
+    return draws.call(training_step, x, labels, w, rng.normal(size=3), *SETTINGS)
 
 
 def candidates() -> list[Inputs]:
     """List calls with kinks in order, then drawn ones."""
     rng = np.random.default_rng(SEED)
-    first = inputs(
-        rng.normal(size=(3, 4)),
-        np.array([0, 1, 2]),
-        np.array(KINKS).reshape(3, 4),
-        np.array([0.5, -0.5, 0.25]),
-    )
+    x, w = rng.normal(size=(3, 4)), np.array(KINKS).reshape(3, 4)
+    b = np.array([0.5, -0.5, 0.25])
+    first = draws.call(training_step, x, np.array([0, 1, 2]), w, b, *SETTINGS)
     return [first, *(draw(rng, 16) for _ in range(3))]
 
 
 def wide(rng: np.random.Generator, n: int) -> Inputs:
     """Draw layers of any sizes and settings; weights on, within and beyond the grid."""
     i, o = int(draws.pick(rng, 1, 4, 7)), int(draws.pick(rng, 2, 3, 5))
-    scale, (q_min, q_max) = draws.pick(rng, 0.5, 0.25, 0.3), draws.pick(rng, *GRIDS)
-    units = rng.integers(2 * q_min - 2, 2 * q_max + 3, (o, i)) / 2
+    scale, ends = draws.pick(rng, 0.5, 0.25, 0.3), draws.pick(rng, *GRIDS)
+    units = rng.integers(2 * ends[0] - 2, 2 * ends[1] + 3, (o, i)) / 2
     units = units + rng.choice([0.0, 0.0, 0.25, -0.125, 0.2], (o, i))
     x = draws.normal(rng, (min(max(n // 4, 1), 16), i))
-    call = inputs(x, rng.integers(0, o, len(x)), scale * units, draws.normal(rng, (o,)))
+    labels, b = rng.integers(0, o, len(x)), draws.normal(rng, (o,))
+    lrs = draw_rates(rng, int(draws.pick(rng, 1, 2, 3)))
+    settings = *draw_settings(rng), float(draws.pick(rng, 0.0, 0.3))
+    given = x, labels, scale * units, b, scale, *ends, lrs, *settings
+    return draws.call(training_step, *given)
+
+
+def draw_binary(rng: np.random.Generator, n: int) -> Inputs:
+    """Draw layers of any sizes; weights of both signs, zeros, beyond 1 and on it."""
+    i, o = int(draws.pick(rng, 1, 4, 7)), int(draws.pick(rng, 2, 3, 5))
+    x = draws.normal(rng, (min(max(n // 4, 1), 16), i))
     steps = int(draws.pick(rng, 1, 2, 3))
-    return call | {
-        "scale": scale,
-        "q_min": q_min,
-        "q_max": q_max,
-        "lrs": rng.permutation(np.array([0.5, 0.25, 0.125]))[:steps],
-        "momentum": float(draws.pick(rng, 0.0, 0.5, 0.75)),
-        "weight_decay": float(draws.pick(rng, 0.0, 0.25)),
-        "label_smoothing": float(draws.pick(rng, 0.0, 0.3)),
-    }
+    w = np.where(rng.random((o, i)) < 0.2, rng.choice([1.0, -1.0]), rng.normal(size=1))
+    w = np.where(rng.random((o, i)) < 0.6, 1.2 * draws.normal(rng, (o, i)), w)
+    labels, b = rng.integers(0, o, len(x)), draws.normal(rng, (o,))
+    settings = draw_rates(rng, steps), *draw_settings(rng)
+    return draws.call(binary_step, x, labels, w, b, *settings)
 
 
-def has_range(q_min: int, q_max: int, call: Mapping[str, Any]) -> bool:
-    """Say whether a call has this range of codes."""
-    return bool(call["q_min"] == q_min and call["q_max"] == q_max)
+def draw_rates(rng: np.random.Generator, steps: int) -> Float:
+    """Draw the learning rates of steps, each another."""
+    return rng.permutation(np.array([0.5, 0.25, 0.125]))[:steps]
+
+
+def draw_settings(rng: np.random.Generator) -> tuple[float, float]:
+    """Draw a momentum and a weight decay."""
+    momentum = float(draws.pick(rng, 0.0, 0.5, 0.75))
+    return momentum, float(draws.pick(rng, 0.0, 0.25))
 
 
 #: ranges of codes of weights
 GRIDS = ((-4, 3), (-8, 7), (-1, 1), (-3, 3))
+LAYER = "x: examples, tails, columns features 1 4 7"
+STEPS = "lrs: rows 1 2 3", "momentum weight_decay: number 0"
+BINARY = kinds.regions("x w b: reals", "w: on_1, beyond_1", LAYER, *STEPS)
 
 FAMILIES = (
     Family(
@@ -182,7 +212,8 @@ FAMILIES = (
             "{updated}; decay of {decayed}",
             "{decay_order}; {velocity}",
         ),
-        {"rounding": ("half_even", "half_away", "half_up", "floor")} | values(*AXES_OF),
+        {"rounding": ("half_even", "half_away", "half_up", "floor")}
+        | axes.of("straight_through reduction decay_order velocity decayed updated"),
         training_step,
         candidates,
         draw,
@@ -190,16 +221,29 @@ FAMILIES = (
         canonical=optimiser.sgd_canonical,
         outputs=("loss", "w", "b"),
         wide=wide,
-        regions=kinds.all_reals("x", "w", "b")
-        | kinds.on_grid("w")
-        | kinds.examples("x")
-        | kinds.tails("x")
-        | {f"x: {n} features": kinds.has_columns("x", n) for n in (1, 4, 7)}
-        | kinds.number("scale", 0.5, 0.25)
-        | {f"range: [{a}, {b}]": partial(has_range, a, b) for a, b in GRIDS}
-        | kinds.rows("lrs", 1, 2, 3)
-        | kinds.number("momentum", 0)
-        | kinds.number("weight_decay", 0)
-        | kinds.number("label_smoothing", 0),
+        regions=kinds.regions("x w b: reals", "w: on_grid", LAYER)
+        | kinds.regions("scale: number 0.5 0.25")
+        | kinds.named(
+            "range",
+            {f"[{a}, {b}]": (a, b).__eq__ for a, b in GRIDS},
+            kinds.read_range,
+        )
+        | kinds.regions(*STEPS, "label_smoothing: number 0"),
+    ),
+    Family(
+        "binary_step",
+        (
+            "wq = {binary_scale}; {sign_of_zero}",
+            "logits = x wq^T + b; loss: {reduction}",
+            "dwq = dlogits^T x; {binary_mask}",
+            "{updated}; {latent_clip}",
+        ),
+        axes.of("binary_scale sign_of_zero reduction binary_mask updated latent_clip"),
+        binary_step,
+        partial(few, BINARY, draw_binary, (24, 64), BINARY_SEED),
+        draw_binary,
+        close=1e-5,
+        outputs=("loss", "w", "b"),
+        regions=BINARY,
     ),
 )

@@ -230,6 +230,21 @@ def test_every_output_is_checked_before_work_starts(trained, folder, tmp_path, c
         ["trace", trained, "-o", absent],
         ["export", trained, "-o", absent],
         ["probe", "requantize", "-o", absent],
+        ["deploy", trained, trained],
+        ["deploy", trained, path, "--listing", path],
+        ["export", trained, "-o", trained],
+        [*train, path],
+    ):
+        assert "cannot write" in refusal(capsys, *argv)
+    blocked = trained / "folder"  # below a file
+    for argv in (
+        ["trace", trained, "-o", path, "--hex", blocked],
+        ["probe", "requantize", "--format", "hex", "-o", blocked],
+        ["generate", "requantize", "-o", blocked],
+        ["convert", tmp_path, "-o", blocked],
+        ["study", "pareto_sizes", "--runs", blocked],
+        ["study", "pareto_sizes", "--runs", tmp_path, "--figure", blocked / "a.png"],
+        ["demo", "--output", blocked],
     ):
         assert "cannot write" in refusal(capsys, *argv)
     assert not list(tmp_path.iterdir())
@@ -399,7 +414,7 @@ def test_help_imports_no_third_party_package(command):
 
 
 def test_every_file_of_a_command_is_in_the_table():
-    shared = {"__init__", "options", "inputs", "demonstration"}
+    shared = {"__init__", "options", "inputs", "demonstration", "report"}
     names = {path.stem for path in (ROOT / "refqnn" / "cli").glob("*.py")}
     assert names - shared == set(cli.COMMANDS)
 

@@ -11,6 +11,7 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -74,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"refqnn: error: {one_line(error)}", file=sys.stderr)
         return int(getattr(error, "exit_code", WRONG))
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # of a second one, too
         print("refqnn: interrupted", file=sys.stderr)
         return INTERRUPTED
     return int(answer.get("exit_code", FAILED if answer.get("holds") is False else 0))

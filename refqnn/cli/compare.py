@@ -8,7 +8,6 @@ from refqnn.cli.options import (
     Answer,
     Parser,
     add_options,
-    check_writable,
     count,
 )
 
@@ -35,9 +34,10 @@ def run(options: Namespace) -> Answer:
     from refqnn.conformance.traces.report import compare_model, html_page
     from refqnn.deploy import IntegerNetwork
     from refqnn.deploy.formats.onnx_read import read_model
-    from refqnn.files import read_npy, write_text
+    from refqnn.files import check_writable, read_npy, write_text
 
-    check_writable(options.html)
+    read = (options.model, options.network, options.images)
+    check_writable(options.html, keep=read)
     network, model = IntegerNetwork.load(options.network), read_model(options.model)
     if options.images is not None:
         x = read_npy(options.images)[: options.count]

@@ -16,9 +16,11 @@ def arguments(command: Parser) -> None:
 def run(options: Namespace) -> Answer:
     """Write one pack for each family and profile."""
     from refqnn.conformance.reach import goldens, pack_files
+    from refqnn.files import check_folder
 
-    suite = goldens.read(options.goldens)
     root = Path(options.output or "packs")
+    check_folder(root)
+    suite = goldens.read(options.goldens)
     written = {}
     for pack in goldens.as_packs(suite):
         folder = root / "-".join(dict.fromkeys((pack.family, pack.profile)))

@@ -9,15 +9,15 @@ import functools
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from refqnn import fast, plots
 from refqnn._types import Array, Float, Int
+from refqnn.cli.report import Claim, Report, report_in
 from refqnn.conformance import Semantics, diagnose, identify
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.core import named_modules
@@ -31,7 +31,13 @@ from refqnn.deploy import (
     compare_layers,
     deploy,
 )
-from refqnn.files import digest, write_json, write_text
+from refqnn.files import (
+    check_folder,
+    digest,
+    lock,
+    write_json,
+    write_text,
+)
 from refqnn.networks import resnet
 from refqnn.nn import (
     Preset,
@@ -67,54 +73,6 @@ FULL = Settings(8, 0.5, 4, 15, 40, 0.1, 1.0, 1e-3, 4000, 1000, 64)
 QUICK = Settings(8, 0.25, 4, 8, 25, 0.1, 1.0, 1e-3, 1000, 200, 16)
 
 
-class Claim(NamedTuple):
-    """One checked statement."""
-
-    name: str
-    text: str
-    #: None where something is reported and nothing claimed
-    holds: bool | None
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Report:
-    """Claims, and whether they hold; ``columns`` are the networks in plain numbers."""
-
-    columns: dict[str, dict[str, float]]
-    claims: tuple[Claim, ...]
-    files: tuple[str, ...]
-    #: another implementation, judged
-    diagnosis: str = ""
-
-    @property
-    def holds(self) -> bool:
-        """Return whether every claim does."""
-        return all(claim.holds is not False for claim in self.claims)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain values, for JSON."""
-        return {
-            "holds": self.holds,
-            "networks": self.columns,
-            "claims": [claim._asdict() for claim in self.claims],
-            "files": list(self.files),
-            "diagnosis": self.diagnosis,
-        }
-
-    def __str__(self) -> str:
-        verdicts = {True: "holds", False: "FAILS", None: "told"}
-        claims = [f"{verdicts[c.holds]:<6} {c.name}: {c.text}" for c in self.claims]
-        return "\n\n".join(
-            (
-                table(self.columns),
-                "\n".join(claims),
-                "wrote " + "\n      ".join(self.files),
-                self.diagnosis,
-            )
-        ).rstrip()
-
-
 def run(
     output: str | os.PathLike[str],
     *,
@@ -125,11 +83,22 @@ def run(
 ) -> Report:
     """Train, deploy, check; write figure, networks, listing and report to a folder.
 
-    ``say`` is called with each line of progress. Raises OSError where the folder cannot
-    be written.
+    ``say`` is called with each line of progress. Raises ValueError where the folder
+    cannot be written. The same demo of another process, which was waited for, is read.
     """
+    check_folder(output)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder / "report.json") as waited:
+        if waited and (report := report_in(folder, kept_as(settings, seed))):
+            return report
+        return run_alone(folder, seed, settings, progress, say)
+
+
+def run_alone(
+    folder: Path, seed: int, settings: Settings, progress: bool | None, say: Say
+) -> Report:
+    """Train, deploy, check and write, in a folder that no other process works on."""
     data = subset(embedded(), settings)
     low = f"{settings.bits}-bit"
     networks, records = {}, {}
@@ -150,7 +119,8 @@ def run(
     figure = page(records, networks[low], logits, data, columns)
     files = write(folder, networks, integer, figure)
     files = (*files, str(folder / "report.json"))
-    report = Report(columns, claims, files, diagnosis(np.random.default_rng(seed)))
+    judged = diagnosis(np.random.default_rng(seed))
+    report = Report(columns, claims, files, judged, kept_as(settings, seed))
     write_json(folder / "report.json", report.as_dict(), indent=2)
     for kept in folder.glob(f".*-{kept_as(settings, seed)}.*"):
         kept.unlink()
@@ -366,24 +336,3 @@ def weight_codes(network: Sequential) -> list[plots.LayerCodes]:
             short = name.removeprefix("layers.").replace("_block", ".")
             layers.append(plots.LayerCodes(short, codes, int(quant.grid()[-1])))
     return layers
-
-
-def table(columns: dict[str, dict[str, float]]) -> str:
-    """Return accuracy, size and work side by side.
-
-    >>> print(table({"float": {"accuracy": 0.9, "c_size_bits": 3200, "macs": 50}}))
-                         float
-    test accuracy       90.0 %
-    C_size, bits         3,200
-    multiply-adds           50
-    """
-    rows: Sequence[tuple[str, Callable[[dict[str, float]], str]]] = (
-        ("test accuracy", lambda c: f"{100 * c['accuracy']:.1f} %"),
-        ("C_size, bits", lambda c: f"{c['c_size_bits']:,}"),
-        ("multiply-adds", lambda c: f"{c['macs']:,}"),
-    )
-    lines = [" " * 14 + "".join(f"{name:>12}" for name in columns)]
-    for title, show in rows:
-        cells = "".join(f"{show(column):>12}" for column in columns.values())
-        lines.append(f"{title:<14}{cells}")
-    return "\n".join(lines)

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from refqnn.cli.options import Answer, Parser, check_writable, count
+from refqnn.cli.options import Answer, Parser, count
 
 
 def arguments(command: Parser) -> None:
@@ -27,9 +27,9 @@ def run(options: Namespace) -> Answer:
     """Write the integer network of a checkpoint, and list it."""
     from refqnn.cli.inputs import load_network
     from refqnn.deploy import deploy
-    from refqnn.files import write_text
+    from refqnn.files import check_writable, write_text
 
-    check_writable(options.output, options.listing)
+    check_writable(options.output, options.listing, keep=(options.checkpoint,))
     h, w = options.image_size
     integer = deploy(
         load_network(options.checkpoint),

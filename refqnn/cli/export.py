@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from refqnn.cli.options import Answer, Parser, check_writable
+from refqnn.cli.options import Answer, Parser
 
 #: forms of a network, the default first; what is written of a pack, with its suffix
 NETWORKS = ("onnx-exact", "onnx-qoperator", "onnx-qdq", "qonnx")
@@ -25,10 +25,13 @@ def arguments(command: Parser) -> None:
 
 def run(options: Namespace) -> Answer:
     """Write an ONNX model, and list the layers that may differ; or a pack's vectors."""
+    from refqnn.files import check_writable
+
     if options.output is None:
         suffix = PACKS.get(options.format, "onnx")
         options.output = options.network.with_suffix(f".{suffix}")
-    check_writable(options.output)
+    if options.output != Path("-"):
+        check_writable(options.output, keep=(options.network,))
     return export_pack(options) if options.format in PACKS else export_network(options)
 
 

@@ -27,16 +27,19 @@ def arguments(command: Parser) -> None:
 def run(options: Namespace) -> Answer:
     """Write a pack, or its lines to standard output."""
     from refqnn.conformance.reach import hardware, pack_files, packs, stream
+    from refqnn.files import check_folder
 
+    if options.stream and options.output:
+        raise ValueError("--stream writes to standard output, leave --output out")
+    folder = options.output or f"{options.family}_pack"
+    if not options.stream:
+        check_folder(folder)
     pack = packs.generate(
         options.family, profile=options.profile, where=dict(options.where or ())
     )
     if options.stream:
-        if options.output:
-            raise ValueError("--stream writes to standard output, leave --output out")
         lines = list(stream.lines(pack))
         return {"lines": lines}, "\n".join(lines)
-    folder = options.output or f"{options.family}_pack"
     pack_files.write(pack, folder)
     files = hardware.write(pack, folder) if options.format == "hex" else []
     digest = pack.manifest()["digest"]

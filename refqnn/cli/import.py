@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from refqnn.cli.options import Answer, Parser, check_writable
+from refqnn.cli.options import Answer, Parser
 
 
 def arguments(command: Parser) -> None:
@@ -23,9 +23,9 @@ def arguments(command: Parser) -> None:
 def run(options: Namespace) -> Answer:
     """Write the integer network of a model, and list it."""
     from refqnn.deploy import import_onnx
-    from refqnn.files import write_text
+    from refqnn.files import check_writable, write_text
 
-    check_writable(options.output, options.listing)
+    check_writable(options.output, options.listing, keep=(options.model,))
     integer = import_onnx(options.model, until=options.until)
     integer.save(options.output)
     if options.listing is not None:

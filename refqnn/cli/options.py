@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,18 +32,6 @@ def count(text: str) -> int:
     if whole_number(text) == 0:
         raise argparse.ArgumentTypeError("must be at least 1, got 0")
     return int(text)
-
-
-def check_writable(*paths: Path | None) -> None:
-    """Raise, before work starts, where a file cannot be written in its folder."""
-    for path in paths:
-        if path is None:
-            continue
-        target = Path(os.path.realpath(path))
-        if not target.parent.is_dir():
-            raise ValueError(f"cannot write {path}: there is no folder {target.parent}")
-        if target.is_dir() or not os.access(target.parent, os.W_OK):
-            raise ValueError(f"cannot write {path}: a folder, or in one that refuses")
 
 
 def plug_in(module: str) -> None:

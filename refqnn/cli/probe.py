@@ -10,7 +10,6 @@ from refqnn.cli.options import (
     add_family,
     add_output,
     add_where,
-    check_writable,
 )
 
 
@@ -27,6 +26,7 @@ def run(options: Namespace) -> Answer:
     """Write the inputs to a file or to standard output."""
     from refqnn.cli.inputs import send
     from refqnn.conformance.judge.identify_files import write_probes
+    from refqnn.files import check_writable
 
     where = dict(options.where or ())
     if options.format == "hex":
@@ -52,7 +52,9 @@ def write_words(family: str, folder: str, where: dict[str, int]) -> Answer:
         write_probes,
     )
     from refqnn.conformance.reach import hardware
+    from refqnn.files import check_folder
 
+    check_folder(folder)
     path = Path(folder, "probes.npz")
     path.parent.mkdir(parents=True, exist_ok=True)
     probes = write_probes(family, path, where=where)

@@ -36,7 +36,7 @@ def arguments(command: Parser) -> None:
 def run(options: Namespace) -> Answer:
     """List the studies, or run one; return its answer as JSON holds it, and as text."""
     from refqnn import plots
-    from refqnn.files import write_lines
+    from refqnn.files import check_folder, check_writable, write_lines
     from refqnn.studies.study import MODULES, study_named
 
     if options.name is None:
@@ -50,7 +50,9 @@ def run(options: Namespace) -> Answer:
     folder = options.runs or Path("runs") / (chosen.folder or chosen.name)
     figure = options.figure or folder / f"{chosen.name}.png"
     for path in (folder, figure.parent):
+        check_folder(path)
         path.mkdir(parents=True, exist_ok=True)
+    check_writable(figure, figure.with_suffix(".json"))
     try:
         with executor_at(options.cluster) as executor:
             outcomes = chosen.outcomes(

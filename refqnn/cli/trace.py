@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from refqnn.cli.options import DATA, Answer, Parser, add_options, check_writable, count
+from refqnn.cli.options import DATA, Answer, Parser, add_options, count
 
 
 def arguments(command: Parser) -> None:
@@ -25,8 +25,11 @@ def run(options: Namespace) -> Answer:
     from refqnn import conformance, fast
     from refqnn.cli.inputs import load_data
     from refqnn.deploy import IntegerNetwork
+    from refqnn.files import check_folder, check_writable
 
-    check_writable(options.output)
+    check_writable(options.output, keep=(options.network,))
+    for folder in (options.hex, options.c_header):
+        check_folder(folder)
     network = IntegerNetwork.load(options.network)
     images = load_data(options.data).test_images[: options.images]
     trace = conformance.trace(network, images, fast)

@@ -11,7 +11,6 @@ from refqnn.cli.options import (
     Answer,
     Parser,
     add_options,
-    check_writable,
     count,
 )
 
@@ -52,6 +51,7 @@ def arguments(command: Parser) -> None:
 def run(options: Namespace) -> Answer:
     """Train; the checkpoint is written before the first step, then after each epoch."""
     from refqnn.cli.inputs import load_data
+    from refqnn.files import check_writable, lock
     from refqnn.nn import fit
 
     refuse_surprise(options)
@@ -59,7 +59,9 @@ def run(options: Namespace) -> Answer:
     dataset = load_data(options.data)
     training = training_of(options, dataset)
     if not options.resume:
-        training.save(options.checkpoint)  # a folder that refuses does so at once
+        with lock(options.checkpoint):
+            refuse_surprise(options)  # of another process, meanwhile
+            training.save(options.checkpoint)
     records = fit(
         training,
         (dataset.train_images, dataset.train_labels),

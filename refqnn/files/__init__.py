@@ -2,6 +2,8 @@
 
     write_bytes, write_text, write_json, write_lines, write_npz    replace a file
     append_line                                                    add a line of JSON
+    check_writable, check_folder                                   before work starts
+    lock                                                           one process at a time
     read_bytes, read_json, read_lines                              raise ``Unreadable``
     read_npz, read_npy, read_headed                                the same, of arrays
     parse_json, parse_object, parse_npz                            the same, from memory
@@ -10,7 +12,8 @@
 
 Whoever writes makes a temporary file beside the target, flushes it to disk, moves it
 into place and flushes the folder: after a kill or a power cut there is the earlier file
-or the new one. What a killed process has left is removed by the next write of the file.
+or the new one. What a killed process has left is removed by the next write to its
+folder.
 
 Whoever reads unpickles nothing, and allocates nothing that a file only announces: no
 more than ``most`` of its size, and no JSON nested deeper than ``DEEPEST``. Whatever is
@@ -25,6 +28,7 @@ from refqnn.files.archives import read_headed as read_headed
 from refqnn.files.archives import read_npy as read_npy
 from refqnn.files.archives import read_npz as read_npz
 from refqnn.files.archives import write_npz as write_npz
+from refqnn.files.locking import lock as lock
 from refqnn.files.reading import DEEPEST as DEEPEST
 from refqnn.files.reading import StrPath as StrPath
 from refqnn.files.reading import Unreadable as Unreadable
@@ -36,6 +40,8 @@ from refqnn.files.reading import read_bytes as read_bytes
 from refqnn.files.reading import read_json as read_json
 from refqnn.files.reading import read_lines as read_lines
 from refqnn.files.writing import append_line as append_line
+from refqnn.files.writing import check_folder as check_folder
+from refqnn.files.writing import check_writable as check_writable
 from refqnn.files.writing import write_bytes as write_bytes
 from refqnn.files.writing import write_json as write_json
 from refqnn.files.writing import write_lines as write_lines

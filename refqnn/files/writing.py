@@ -5,11 +5,16 @@ import os
 import re
 import secrets
 import socket
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from refqnn.files.reading import StrPath
+
+#: seconds after which a temporary file is left over, wherever it was written
+OLD = 86_400.0
 
 
 def write_whole(path: StrPath, write: Callable[[BinaryIO], object]) -> None:
@@ -24,10 +29,8 @@ def write_whole(path: StrPath, write: Callable[[BinaryIO], object]) -> None:
         with target.open("wb") as file:
             write(file)
         return
-    remove_leftovers(target)
-    temporary = target.with_name(
-        f".{target.name}.{host()}-{os.getpid()}-{secrets.token_hex(4)}.part"
-    )
+    remove_leftovers(target.parent)
+    temporary = temporary_beside(target)
     try:
         try:
             with temporary.open("xb") as file:
@@ -52,17 +55,74 @@ def host() -> str:
     return re.sub(r"\W", "_", socket.gethostname(), flags=re.ASCII)
 
 
-def remove_leftovers(target: Path) -> None:
-    """Remove the temporary files of ``target`` whose process, on this machine, died."""
-    name = re.compile(
-        rf"\.{re.escape(target.name)}\.{re.escape(host())}-(\d+)-[0-9a-f]{{8}}\.part"
+def temporary_beside(target: Path) -> Path:
+    """Name a temporary file of this process beside ``target``."""
+    return target.with_name(
+        f".{target.name}.{host()}-{os.getpid()}-{secrets.token_hex(4)}.part"
     )
-    if not target.parent.is_dir():  # the write that follows says so
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that nobody will finish, of whatever target.
+
+    Their process, on this machine, has died; or they are a day old.
+    """
+    name = re.compile(
+        rf"\..+\.(?:{re.escape(host())}-(\d+)|\w+-\d+)-[0-9a-f]{{8}}\.part"
+    )
+    if not folder.is_dir():  # the write that follows says so
         return
-    for entry in target.parent.iterdir():
-        match = name.fullmatch(entry.name)
-        if match and not alive(int(match[1])):
-            entry.unlink(missing_ok=True)
+    for entry in folder.iterdir():
+        if match := name.fullmatch(entry.name):
+            dead = match[1] is not None and not alive(int(match[1]))
+            with suppress(OSError):  # another process is removing it, or it may not go
+                if dead or time.time() - entry.stat().st_mtime > OLD:
+                    entry.unlink()
+
+
+def check_writable(*paths: StrPath | None, keep: Iterable[StrPath | None] = ()) -> None:
+    """Raise ValueError, before work starts, where a file cannot be written.
+
+    A temporary file is made beside each and removed. Nor may two of ``paths`` be the
+    same file, nor one of them a file of ``keep``, which is read.
+    """
+    taken = {os.path.realpath(path) for path in keep if path is not None}
+    for path in paths:
+        if path is None:
+            continue
+        target = Path(os.path.realpath(path))
+        if target.exists() and not (target.is_file() or target.is_dir()):
+            continue  # /dev/null
+        if os.fspath(target) in taken:
+            raise ValueError(f"cannot write {path}: it is another file of this command")
+        taken.add(os.fspath(target))
+        if target.is_dir():
+            raise ValueError(f"cannot write {path}: it is a folder")
+        check_takes_files(target, path)
+
+
+def check_takes_files(target: Path, path: StrPath) -> None:
+    """Raise ValueError, naming ``path``, unless files can be made beside ``target``."""
+    temporary = temporary_beside(target)
+    try:
+        temporary.touch(exist_ok=False)
+        temporary.unlink()
+    except OSError as error:
+        why = error.strerror or error
+        raise ValueError(f"cannot write {path}, in {target.parent}: {why}") from error
+
+
+def check_folder(path: StrPath | None) -> None:
+    """Raise ValueError, before work starts, where a folder takes no files.
+
+    One that is missing is not made; the nearest folder above it is asked.
+    """
+    if path is None:
+        return
+    target = Path(os.path.realpath(path))
+    while not target.exists() and target != target.parent:
+        target = target.parent
+    check_takes_files(target / "file", path)
 
 
 def alive(process: int) -> bool:

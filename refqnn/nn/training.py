@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 import refqnn
 from refqnn._types import Array, Float, Int
 from refqnn.core import Run, zero_grads
-from refqnn.files import decode, read_lines, write_lines
+from refqnn.files import decode, lock, read_lines, write_lines
 from refqnn.nn import checkpoint as checkpoints
 from refqnn.nn.optim import Optimiser
 from refqnn.nn.resuming import resumable
@@ -277,7 +277,8 @@ def fit(
 ) -> list[dict[str, Any]]:
     """Train until ``epochs`` are done; return one record of metrics per epoch.
 
-    An existing ``checkpoint`` is resumed. It is written after every epoch, and every
+    An existing ``checkpoint`` is resumed; while another process trains it, this one
+    waits (``files.lock``). It is written after every epoch, and every
     ``checkpoint_every`` steps. ``metrics`` is a file of JSON lines, one per epoch.
     ``progress=None`` shows a bar only where standard error is a terminal.
     ``after_step(training)`` is called after every step, to watch.
@@ -286,9 +287,7 @@ def fit(
     """
     images, _ = check_images(*train)
     per_epoch = steps_per_epoch(len(images), training.batch)
-    if checkpoint is not None and Path(checkpoint).exists():
-        training.resume(checkpoint, images=len(images))
-    records = earlier_records(metrics, training.steps)
+    records: list[dict[str, Any]] = []
 
     def end_epoch(training: Training) -> None:
         if after_step is not None:
@@ -298,15 +297,19 @@ def fit(
             if metrics is not None:
                 write_lines(metrics, records)
 
-    take_steps(
-        training,
-        train,
-        until=per_epoch * epochs,
-        after_step=end_epoch,
-        checkpoint=checkpoint,
-        save_every=(per_epoch, checkpoint_every),
-        progress=progress,
-    )
+    with lock(checkpoint):
+        if checkpoint is not None and Path(checkpoint).exists():
+            training.resume(checkpoint, images=len(images))
+        records += earlier_records(metrics, training.steps)
+        take_steps(
+            training,
+            train,
+            until=per_epoch * epochs,
+            after_step=end_epoch,
+            checkpoint=checkpoint,
+            save_every=(per_epoch, checkpoint_every),
+            progress=progress,
+        )
     return records
 
 

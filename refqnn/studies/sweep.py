@@ -16,6 +16,7 @@ as it goes.
 
 import json
 import os
+import signal
 import threading
 import time
 import traceback
@@ -26,7 +27,6 @@ from concurrent.futures import (
     Executor,
     Future,
     ProcessPoolExecutor,
-    ThreadPoolExecutor,
     as_completed,
 )
 from contextlib import contextmanager, suppress
@@ -41,7 +41,7 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from refqnn import files
-from refqnn.files import append_line, parse_object
+from refqnn.files import append_line, lock, parse_object
 
 Settings = Mapping[str, Any]
 
@@ -107,24 +107,27 @@ class Sweep:
 
         Without an executor, in ``workers`` processes (one a core), which end with their
         parent; one worker is this process, where a debugger stops. ``progress=None``
-        shows a bar only on a terminal. Raises BrokenExecutor where an executor that was
-        handed over breaks; what has ended is recorded.
+        shows a bar only on a terminal. While another process works on the file, this
+        one waits, and does what is left then. Raises BrokenExecutor where an executor
+        that was handed over breaks; what has ended is recorded.
         """
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
-        if executor is None and workers == 1:
-            with ThreadPoolExecutor(1) as here:
-                return self.outcomes(here, progress=progress)
-        done = self.recorded()
-        keys = {digest(run): run for run in self.runs}
-        left = {key: run for key, run in keys.items() if fresh(done.get(key))}
-        if left:
+        if self.fresh_runs():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             hidden = None if progress is None else not progress
-            with tqdm(total=len(left), unit="run", disable=hidden) as bar:
-                self.run_all(left, executor, workers or os.cpu_count() or 1, bar)
-            done = self.recorded()
+            with lock(self.path):
+                left = self.fresh_runs()  # less where another process was waited for
+                with tqdm(total=len(left), unit="run", disable=hidden) as bar:
+                    self.run_all(left, executor, workers, bar)
+        done = self.recorded()
         return [done[digest(run)] for run in self.runs]
+
+    def fresh_runs(self) -> dict[str, Settings]:
+        """Map digests to the runs that are not recorded, or failed."""
+        done = self.recorded()
+        keys = {digest(run): run for run in self.runs}
+        return {key: run for key, run in keys.items() if fresh(done.get(key))}
 
     def completed(self, executor: Executor | None = None, **how: Any) -> list[Outcome]:
         """Return ``outcomes``; RuntimeError, once all have ended, where one failed."""
@@ -141,10 +144,10 @@ class Sweep:
         self,
         left: Mapping[str, Settings],
         executor: Executor | None,
-        workers: int,
+        workers: int | None,
         bar: Any,
     ) -> None:
-        """Run on an executor, or on pools of processes until every run has ended.
+        """Run on an executor, here, or on pools of processes until every run has ended.
 
         A process that is killed breaks its pool, which does not say whose it was. Runs
         start in their order, so it was one of the first ``workers`` without an outcome:
@@ -154,6 +157,11 @@ class Sweep:
             if lost := self.run_on(executor, left, bar):
                 raise BrokenExecutor(f"the executor broke; {len(lost)} runs are left")
             return
+        if workers == 1:
+            for key, run in left.items():
+                self.record(key, attempt(self.function, dict(run)), bar)
+            return
+        workers = workers or os.cpu_count() or 1
         while left:
             with own_processes(workers) as pool:
                 left = self.run_on(pool, left, bar)
@@ -308,14 +316,41 @@ class Memo:
         return self.results[key]
 
 
-def own_processes(workers: int) -> ProcessPoolExecutor:
-    """Return a pool of processes, started afresh, which end with their parent."""
-    return ProcessPoolExecutor(
+@contextmanager
+def own_processes(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool of processes, started afresh, which end with their parent.
+
+    Ctrl-C, which a terminal sends to all of them, is blocked from their first moment
+    on. Where the block raises, they are killed.
+    """
+    pool = ProcessPoolExecutor(
         workers,
         mp_context=get_context("spawn"),
         initializer=end_with_parent,
         initargs=(os.getpid(),),
     )
+    with pool:
+        try:
+            with interrupts_blocked():
+                pool.submit(int)  # starts the processes, which inherit it
+            yield pool
+        except BaseException:
+            for process in [*(pool._processes or {}).values()]:  # noqa: SLF001 - Python 3.14 has kill_workers
+                process.kill()
+            raise
+
+
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Block SIGINT, in this thread and in processes that it starts, where that is."""
+    if os.name != "posix":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_with_parent(parent: int) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -95,13 +96,41 @@ def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path):
     killed = subprocess.run([sys.executable, "-c", script, path], check=False)
     assert killed.returncode == -9
     assert len(names(tmp_path)) == 1
-    mine = tmp_path / f".a.b.{writing.host()}-{os.getpid()}-00000000.part"
+    here = writing.host()
+    mine = tmp_path / f".a.b.{here}-{os.getpid()}-00000000.part"
     other = tmp_path / ".a.b.elsewhere-1-00000000.part"
-    another = tmp_path / f".aXb.{writing.host()}-99999999-00000000.part"
-    for kept in (mine, other, another):
-        kept.write_text("of a process that runs, or of another file")
+    own = tmp_path / f".a.b.{here}-99999999.part"  # no name that a write gives
+    for kept in (mine, other, own):
+        kept.write_text("of a process that runs, or may run, or of a user")
+    old = time.time() - writing.OLD - 60
+    for gone in (f".c.{here}-99999999-00000000.part", ".a.b.there-1-00000001.part"):
+        (tmp_path / gone).write_text("of a dead process and another file, or old")
+        if "there" in gone:
+            os.utime(tmp_path / gone, (old, old))
     files.write_text(path, "whole")
-    assert names(tmp_path) == sorted([mine.name, other.name, another.name, "a.b"])
+    assert names(tmp_path) == sorted([mine.name, other.name, own.name, "a.b"])
+
+
+def test_outputs_are_checked_before_work_starts(tmp_path):
+    path, other = tmp_path / "a", tmp_path / "b"
+    path.write_text("before")
+    (tmp_path / "link").symlink_to(path)
+    files.check_writable(path, None, other, "/dev/null", "/dev/null")
+    assert (names(tmp_path), path.read_text()) == (["a", "link"], "before")
+    for wrong, how, match in (
+        ((tmp_path,), {}, "it is a folder"),
+        ((tmp_path / "no" / "a",), {}, "no/a, in .*no: No such file"),
+        ((path, other, tmp_path / "link"), {}, "link: it is another file of this"),
+        ((other,), {"keep": (None, other)}, "b: it is another file of this"),
+        ((path / "c",), {}, "Not a directory"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            files.check_writable(*wrong, **how)
+    files.check_folder(tmp_path / "new" / "one")
+    files.check_folder(None)
+    assert names(tmp_path) == ["a", "link"]
+    with pytest.raises(ValueError, match=r"a/b, in .*a: Not a"):
+        files.check_folder(path / "b")
 
 
 def test_threads_may_replace_one_file(tmp_path):

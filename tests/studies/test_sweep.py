@@ -19,6 +19,7 @@ from tables.sweep_runs import killed_by_three, process, threads, trained
 import refqnn
 from refqnn.studies.sweep import Memo, Outcome, Sweep, attempt, digest, own_processes
 
+TESTS, PACKAGE = Path(__file__).parents[1], Path(refqnn.__file__).parents[1]
 RUNS = [{"a": a, "b": b} for a in range(3) for b in (1, 2)]
 
 
@@ -284,6 +285,39 @@ def test_after_an_interrupt_no_further_run_begins(tmp_path):
             this.outcomes(pool)
         over.set()
     assert calls in ([0], [0, 1])
+
+
+TWICE = """
+import sys
+from pathlib import Path
+from tables.sweep_runs import slowly
+from refqnn.studies.sweep import Sweep
+runs = [{"i": i} for i in range(4)]
+print([o.result for o in Sweep(slowly, runs, Path(sys.argv[1])).outcomes(workers=1)])
+"""
+
+
+def test_two_processes_on_one_file_do_no_run_twice(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWICE, path],
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{PACKAGE}"},
+        )
+        for _ in range(2)
+    ]
+    assert {p.communicate()[0] for p in both} == {b"[0, 1, 4, 9]\n"}
+    assert len(path.read_text().splitlines()) == 4
+    assert [entry.name for entry in tmp_path.iterdir()] == ["runs.jsonl"]
+
+
+def test_an_interrupt_ends_processes_at_once():
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), own_processes(1) as pool:  # noqa: PT012 - of both
+        pool.submit(time.sleep, 600)
+        raise KeyboardInterrupt
+    assert time.monotonic() - begun < 30
 
 
 def test_the_threads_of_before_come_back():

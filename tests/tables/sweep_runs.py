@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import time
 
 import numba
 import numpy as np
@@ -16,6 +17,12 @@ def killed_by_three(i):
     """Square, but for 3, whose process does not survive."""
     if i == 3:
         os.kill(os.getpid(), signal.SIGKILL)
+    return i * i
+
+
+def slowly(i):
+    """Square, after a tenth of a second."""
+    time.sleep(0.1)
     return i * i
 
 

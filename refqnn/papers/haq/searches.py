@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from refqnn._types import Float, Int
-from refqnn.files import Unreadable, decode
+from refqnn.files import Unreadable, decode, lock
 from refqnn.nn.checkpoint import restore_generator
 from refqnn.papers.haq.ddpg import Agent, Settings, new_agent
 from refqnn.papers.haq.environment import Problem, bits_of, states
@@ -57,16 +57,16 @@ def search(
     place = f"{checkpoint}, its generators"
     trace = Trace(problem)
     header = fingerprint(problem, "ddpg", seed, order=order, settings=settings)
-    if checkpoint is not None and Path(checkpoint).exists():
-        arrays, content = load(checkpoint, header, trace)
-        try:
-            agent.restore(arrays)
-        except ValueError as error:
-            raise Unreadable(f"{checkpoint}: {error}") from error
-        states_of = decode(content.get("generators"), tuple[State, State], place)
-        for generator, state in zip((draws, learning), states_of, strict=True):
-            restore_generator(generator, state, place)
-    with threadpool_limits(1, user_api="blas"):
+    with lock(checkpoint), threadpool_limits(1, user_api="blas"):
+        if checkpoint is not None and Path(checkpoint).exists():
+            arrays, content = load(checkpoint, header, trace)
+            try:
+                agent.restore(arrays)
+            except ValueError as error:
+                raise Unreadable(f"{checkpoint}: {error}") from error
+            states_of = decode(content.get("generators"), tuple[State, State], place)
+            for generator, state in zip((draws, learning), states_of, strict=True):
+                restore_generator(generator, state, place)
         for number in bar(len(trace.policies), episodes, progress):
             episode(trace, agent, fixed, evaluate, number, draws, learning)
             if checkpoint is not None:
@@ -209,13 +209,14 @@ def evaluate_all(
     progress: bool | None,
 ) -> Trace:
     """Evaluate the policies that the trace and the checkpoint do not hold yet."""
-    if checkpoint is not None and Path(checkpoint).exists() and not trace.policies:
-        load(checkpoint, header, trace)
-    for number in bar(len(trace.policies), len(pairs), progress):
-        proposed, policy = pairs[number]
-        trace.add(proposed, policy, evaluate(policy))
-        if checkpoint is not None:
-            save(checkpoint, trace, header, {})
+    with lock(checkpoint):
+        if checkpoint is not None and Path(checkpoint).exists() and not trace.policies:
+            load(checkpoint, header, trace)
+        for number in bar(len(trace.policies), len(pairs), progress):
+            proposed, policy = pairs[number]
+            trace.add(proposed, policy, evaluate(policy))
+            if checkpoint is not None:
+                save(checkpoint, trace, header, {})
     return trace
 
 

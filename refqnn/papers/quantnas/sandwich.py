@@ -24,6 +24,7 @@ import numpy as np
 import refqnn
 from refqnn._types import Array, Float, Int
 from refqnn.core import Param, Run, named_params
+from refqnn.files import lock
 from refqnn.nn import (
     SGD,
     Training,
@@ -201,13 +202,14 @@ def train(
         objective=objective or Sandwich(),
         backend=backend,
     )
-    if checkpoint is not None and Path(checkpoint).exists():
-        training.resume(checkpoint, images=len(images))
-    take_steps(
-        training,
-        (images, labels),
-        until=steps,
-        checkpoint=checkpoint,
-        save_every=(save_every,),
-        progress=progress,
-    )
+    with lock(checkpoint):
+        if checkpoint is not None and Path(checkpoint).exists():
+            training.resume(checkpoint, images=len(images))
+        take_steps(
+            training,
+            (images, labels),
+            until=steps,
+            checkpoint=checkpoint,
+            save_every=(save_every,),
+            progress=progress,
+        )

@@ -24,6 +24,7 @@ from typing import Any, final
 import numpy as np
 
 from refqnn import data, plots
+from refqnn.files import lock
 from refqnn.papers.quantnas.cost import bit_operations, c_size, load_table, measure
 from refqnn.papers.quantnas.judge import (
     Judge,
@@ -93,9 +94,11 @@ def front_stages(s: FrontSettings, folder: Path) -> Iterator[Stage]:
     images = s.train or TRAIN[of]
     image_parts(of, images, files)
     table = table_path(folder, s.space)
-    if s.cost == "latency" and not table.exists():
+    if s.cost == "latency":
         folder.mkdir(parents=True, exist_ok=True)
-        measure(SPACES[s.space], rng=np.random.default_rng(0)).save(table)
+        with lock(table):
+            if not table.exists():
+                measure(SPACES[s.space], rng=np.random.default_rng(0)).save(table)
     price_of(s.cost, s.space, folder)
     net = {"steps": s.steps, "images": images, "of": of, "space": s.space}
     runs = [

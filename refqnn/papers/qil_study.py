@@ -1,17 +1,22 @@
-"""The studies of QIL, arXiv:1808.05779: its comparison table, and what it prunes.
+"""The study of QIL's comparison table, arXiv:1808.05779, supplement, tables 1 and 2.
 
-Both train on the embedded Fashion-MNIST subset. In the table every method starts from
-one float ResNet-8, is fine-tuned with the same budget and settings, and is judged by
-the accuracy it loses against the float network fine-tuned with that budget, too; the
-paper's drops on ImageNet stand beside it. What cannot be compared: the images, the
+On the embedded Fashion-MNIST subset every method starts from one float ResNet-8, is
+fine-tuned with the same budget and settings, and is judged by the accuracy it loses
+against the float network fine-tuned with that budget, too; the paper's drops on
+ImageNet stand beside it. What cannot be compared: the images, the
 network and the length of training are not the paper's; its rows differ in their
 baselines and in what they leave in floating point, and "2 bits" are three levels in
 some rows and four in others. Methods with weights of one or two bits only also run with
 4-bit activations (w/4).
+
+QIL goes down from 5 bits, as its paper does, within the same budget: a cell of b bits
+shares its epochs among the stages 5 .. b, the last of them where there are too few
+(``procedure=direct`` starts every cell from floating point). TSQ ends with its ternary
+start: step 2 (``learn_transformation``) fits a layer whose quantizer reads the
+convolution itself, and here a batch norm and a residual sum lie between.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,28 +24,30 @@ from typing import Any
 
 import numpy as np
 
-from refqnn import data, fast, plots
-from refqnn.networks import METHODS, alexnet, resnet
-from refqnn.nn import PARETO_CIFAR, Preset, carry_over, checkpoint, fit, fit_stages
+from refqnn import data, fast
+from refqnn.moved import other_half
+from refqnn.networks import METHODS, resnet
+from refqnn.nn import (
+    PARETO_CIFAR,
+    Preset,
+    carry_over,
+    checkpoint,
+    fit,
+)
 from refqnn.papers.guided import guided_objective, guided_pair
 from refqnn.papers.qil import (
     PROGRESSIVE_BITS,
-    Pruned,
     printed_drop,
     progressive,
-    pruning_ratios,
     weight_levels,
 )
-from refqnn.studies.study import Stage, Study, check_settings, checkpoint_folder, table
+from refqnn.studies.study import Stage, Study, check_settings, table
 from refqnn.studies.sweep import Outcome
 
 Row = dict[str, Any]
 QUICK = {"images": 256, "epochs": 1}
 FLOAT = replace(PARETO_CIFAR, lr=0.1, warmup_epochs=1, epochs=12, batch=64)
 FINE = replace(PARETO_CIFAR, lr=0.05, warmup_epochs=0.2, epochs=4, batch=64)
-
-
-# The comparison table
 
 
 TABLE_METHODS = (
@@ -57,6 +64,8 @@ CLIP_RATE = {"pact": 1.0, "sawb": 1.0, "haq": 1.0}
 NETWORKS = ("ResNet-18", "ResNet-34", "AlexNet")
 #: weight of Zhuang's guidance, averaged over the elements of each stage's output
 LAM = 0.1
+#: qil_pruning_study.py was a part of this file
+__getattr__ = other_half(__name__, "refqnn.papers.qil_pruning_study")
 mirror = partial(data.crop_and_flip, padding=0)
 
 
@@ -70,10 +79,13 @@ class Table:
     images: int = 4000
     #: of every training; none: 12 in floating point, 4 of fine-tuning
     epochs: int | None = None
+    #: of QIL: "paper" goes down from 5 bits, "direct" starts from floating point
+    procedure: str = "paper"
 
     def __post_init__(self) -> None:
         """Raise ValueError unless the runs can begin."""
         check_settings(self, seeds=0, images=FINE.batch, epochs=1)
+        check_settings(self, procedure=("paper", "direct"))
         names = sorted({*METHODS, "zhuang"})
         for method in self.methods:
             if method not in names:
@@ -102,6 +114,7 @@ def table_stages(s: Table, folder: Path) -> Iterator[Stage]:
     runs = [
         {"method": m, "weights": w, "activations": a, "seed": seed}
         | {"rate": CLIP_RATE.get(m or "", QUANTIZER_RATE)}
+        | ({"progressive": True} if (m, s.procedure) == ("qil", "paper") else {})
         | common
         for seed in s.seeds
         for m, w, a in cells
@@ -112,6 +125,24 @@ def table_stages(s: Table, folder: Path) -> Iterator[Stage]:
 def small(seed: int, **options: Any) -> Any:
     """Build the network of the table."""
     return resnet(8, rng=np.random.default_rng(seed), **options)
+
+
+def begin_training(
+    network: Any,
+    rng: np.random.Generator,
+    length: int,
+    *,
+    preset: Preset,
+    images: int,
+    rate: float,
+    **options: Any,
+) -> Any:
+    """Make a training of ``length`` epochs; quantizers move at ``rate`` of its rate."""
+    training: Any = preset.training(
+        network, images, rng=rng, epochs=length, backend=fast, **options
+    )
+    training.optimiser.lr_factors = {"quantizer": rate}
+    return training
 
 
 def accuracy_after(
@@ -127,16 +158,16 @@ def accuracy_after(
 ) -> float:
     """Train to the end, resuming at ``path``, and return the test accuracy."""
     pictures, length = data.embedded().first(images), epochs or preset.epochs
-    training: Any = preset.training(
+    training = begin_training(
         network,
-        len(pictures.train_images),
-        rng=np.random.default_rng([seed, 1]),
-        epochs=length,
+        np.random.default_rng([seed, 1]),
+        length,
+        preset=preset,
+        images=len(pictures.train_images),
+        rate=rate,
         augment=mirror,
-        backend=fast,
         **options,
     )
-    training.optimiser.lr_factors = {"quantizer": rate}
     path.parent.mkdir(parents=True, exist_ok=True)
     records = fit(
         training,
@@ -148,6 +179,58 @@ def accuracy_after(
         progress=False,
     )
     return float(records[-1]["test_accuracy"])
+
+
+def progressive_accuracy(
+    source: Any,
+    bits: int,
+    folder: Path,
+    *,
+    seed: int,
+    images: int,
+    epochs: int | None,
+    rate: float,
+) -> float:
+    """Fine-tune QIL from 5 bits down to ``bits`` and return the test accuracy."""
+    pictures = data.embedded().first(images)
+    lengths = stage_lengths(bits, epochs or FINE.epochs)
+    begin = partial(
+        begin_training,
+        preset=FINE,
+        images=len(pictures.train_images),
+        rate=rate,
+        augment=mirror,
+    )
+    stages = progressive(
+        lambda b, rng: resnet(
+            8, method="qil", weight_bits=b, activation_bits=b, rng=rng
+        ),
+        begin,
+        pictures[:2],
+        bits=[*lengths],
+        epochs=[*lengths.values()],
+        source=source,
+        folder=folder,
+        seed=seed,
+        test=pictures[2:],
+        progress=False,
+    )
+    return float(stages[-1].records[-1]["test_accuracy"])
+
+
+def stage_lengths(bits: int, epochs: int) -> dict[int, int]:
+    """Share the epochs among the stages from 5 bits down: {bits: epochs}.
+
+    What does not come out even goes to the last stages, which are the only ones where
+    there are fewer epochs than stages.
+
+    >>> stage_lengths(2, 16), stage_lengths(3, 4), stage_lengths(2, 2)
+    ({5: 4, 4: 4, 3: 4, 2: 4}, {5: 1, 4: 1, 3: 2}, {3: 1, 2: 1})
+    """
+    stages = [*(b for b in PROGRESSIVE_BITS if b > bits), bits][-epochs:]
+    each, more = divmod(epochs, len(stages))
+    first = len(stages) - more
+    return {b: each + (i >= first) for i, b in enumerate(stages)}
 
 
 def float_run(*, seed: int, folder: str, **length: Any) -> float:
@@ -163,6 +246,7 @@ def cell_run(
     activations: int | None,
     seed: int,
     folder: str,
+    progressive: bool = False,
     **settings: Any,
 ) -> float:
     """Fine-tune one cell from the float network."""
@@ -171,6 +255,9 @@ def cell_run(
     bits = {"weight_bits": weights, "activation_bits": activations}
     parts = (method or "float", weights, activations, f"{settings['rate']:g}", seed)
     path = Path(folder) / ("_".join(map(str, parts)) + ".npz")
+    if progressive and weights is not None:
+        down = path.with_suffix("")
+        return progressive_accuracy(source, weights, down, seed=seed, **settings)
     if method == "zhuang":
         pair = guided_pair(small(seed, method="dorefa", **bits).config)
         carry_over(source, pair.full)
@@ -216,137 +303,6 @@ def table_lines(_: Table, rows: dict[str, dict[str, list[float]]]) -> list[str]:
     return table(lines)
 
 
-# What the intervals prune
-
-
-FLOAT_PRUNED = replace(FLOAT, lr=0.05, epochs=8)
-#: the rate of fine-tuning, and the share of it at which intervals move
-FINE_RATE, INTERVAL_RATE = 0.02, 0.01
-PRUNED = {
-    "AlexNet, small": partial(alexnet, width=1 / 8),
-    "ResNet-8": partial(resnet, 8),
-}
-
-
-@dataclass(frozen=True)
-class Pruning:
-    """The bits that fine-tuning goes down to, from 5."""
-
-    bits: int = 3
-    seeds: tuple[int, ...] = (0,)
-    images: int = 4000
-    #: of every stage; none: 8 in floating point, 2 of fine-tuning
-    epochs: int | None = None
-
-    def __post_init__(self) -> None:
-        """Raise ValueError unless the runs can begin."""
-        check_settings(self, seeds=0, images=FLOAT.batch, epochs=1)
-        if self.bits not in PROGRESSIVE_BITS:
-            raise ValueError(f"bits must be of {PROGRESSIVE_BITS}, got {self.bits}")
-
-
-def pruning_stages(s: Pruning, folder: Path) -> Iterator[Stage]:
-    """Yield the runs of both networks."""
-    length = {"bits": s.bits, "images": s.images, "epochs": s.epochs}
-    runs = [{"name": n, "seed": seed} | length for n in PRUNED for seed in s.seeds]
-    yield Stage(partial(pruning_run, folder=str(folder)), runs, "pruning")
-
-
-def pruning_run(
-    *, name: str, seed: int, bits: int, images: int, epochs: int | None, folder: str
-) -> list[Row]:
-    """Train in floating point, fine-tune from 5 bits down, and count zeros by layer."""
-    pictures, make = data.embedded().first(images), PRUNED[name]
-    place = checkpoint_folder(
-        folder, name.partition(",")[0].lower(), seed, images=images, of=epochs
-    )
-    common: Row = {"seed": seed, "test": pictures[2:], "progress": False}
-
-    def begin(network: Any, rng: np.random.Generator, length: int, lr: float) -> Any:
-        preset = replace(FLOAT_PRUNED, lr=lr)
-        made: Any = preset.training(
-            network, images, rng=rng, epochs=length, backend=fast
-        )
-        made.optimiser.lr_factors = {"quantizer": INTERVAL_RATE}
-        return made
-
-    full = fit_stages(
-        [("float", lambda rng: make(rng=rng))],
-        partial(begin, lr=FLOAT_PRUNED.lr),
-        pictures[:2],
-        epochs=epochs or FLOAT_PRUNED.epochs,
-        folder=place / "float",
-        **common,
-    )
-    stages = progressive(
-        lambda b, rng: make(method="qil", weight_bits=b, activation_bits=b, rng=rng),
-        partial(begin, lr=FINE_RATE),
-        pictures[:2],
-        bits=[b for b in PROGRESSIVE_BITS if b >= bits],
-        epochs=epochs or 2,
-        source=full[-1].network,
-        folder=place / "qil",
-        **common,
-    )
-    layers = pruning_ratios(
-        stages[-1].network, pictures.test_images[:250], backend=fast
-    )
-    return [layer._asdict() for layer in layers]
-
-
-def pruning_rows(_: Pruning, runs: list[Outcome]) -> dict[str, Any]:
-    """Return the layers of every network and seed, and the mean shares of zeros."""
-    layers = {n: [o.result for o in runs if o.run["name"] == n] for n in PRUNED}
-    return {
-        name: {"layers": seeds, "answers": [mean_shares(layers) for layers in seeds]}
-        for name, seeds in layers.items()
-    }
-
-
-def mean_shares(layers: Sequence[Row]) -> dict[str, float]:
-    """Return the mean shares of zeros of fully connected layers and of convolutions."""
-    shares = {}
-    for kind in ("linear", "conv"):
-        own = [layer for layer in layers if layer["kind"] == kind]
-        if own:
-            for what in ("weight", "activation"):
-                mean = np.mean([layer[f"{what}_ratio"] for layer in own])
-                shares[f"{kind}_{what}s"] = float(mean)
-    return shares
-
-
-def pruning_lines(s: Pruning, rows: dict[str, Any]) -> Iterator[str]:
-    """Yield the shares of zeros of every network."""
-    for name, row in rows.items():
-        yield f"{name}: shares of zeros"
-        each = zip(s.seeds, row["answers"], strict=True)
-        yield from table({"seed": seed} | answers for seed, answers in each)
-
-
-def pruning_figure(s: Pruning, runs: list[Outcome]) -> dict[str, Any]:
-    """Draw the layers of the first seed; stage1_block1.conv2 is called 1.1.2."""
-    first = {o.run["name"]: o.result for o in runs if o.run["seed"] == s.seeds[0]}
-    panels = []
-    for name, rows in first.items():
-        layers = [Pruned(**row) for row in rows]
-        names = [".".join(re.findall(r"\d+", layer.name)) for layer in layers]
-        linear = [layer.kind == "linear" for layer in layers]
-        weights = plots.LayerBars(
-            f"{name}: weights",
-            names,
-            linear,
-            [layer.weights for layer in layers],
-            [layer.weight_ratio for layer in layers],
-        )
-        inputs = weights._replace(
-            title=f"{name}: activations",
-            counts=[layer.activations for layer in layers],
-            shares=[layer.activation_ratio for layer in layers],
-        )
-        panels.append((weights, inputs))
-    return {"": plots.pruning(panels)}
-
-
 STUDIES = (
     Study(
         name="qil_table",
@@ -358,17 +314,5 @@ STUDIES = (
         stages=table_stages,
         rows=table_rows,
         lines=table_lines,
-    ),
-    Study(
-        name="qil_pruning",
-        shows="do fully connected layers prune more than convolutions? (QIL, "
-        "supplement, figure 1)",
-        takes=("5 min", "15 s"),
-        settings=Pruning,
-        quick=QUICK,
-        stages=pruning_stages,
-        rows=pruning_rows,
-        lines=pruning_lines,
-        figures=pruning_figure,
     ),
 )

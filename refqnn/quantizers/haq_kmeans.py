@@ -21,6 +21,7 @@ the default.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
@@ -141,6 +142,7 @@ def kmeans(
     init: Init = "quantiles",
     rng: np.random.Generator | None = None,
     iterations: int = 300,
+    restarts: int = 1,
 ) -> Float:
     """Return at most k centroids, each the mean of its cluster (Lloyd), ascending.
 
@@ -149,8 +151,9 @@ def kmeans(
     A solver: it has no backward. Stops when no weight changes its cluster, or after
     ``iterations``. No more than k distinct values are their own centroids. "quantiles"
     starts at k values evenly spaced among the distinct ones, "k-means++" draws from
-    ``rng``. Raises ValueError for k < 1, no weights, an unknown init, k-means++ without
-    rng, and NaN or infinity in w.
+    ``rng``; of several ``restarts`` the least squared error wins. Raises ValueError for
+    k or restarts < 1, no weights, an unknown init, k-means++ without rng, and NaN or
+    infinity in w.
 
     >>> kmeans(np.array([0.0, 1.0, 9.0, 11.0]), 2)
     array([ 0.5, 10. ])
@@ -158,15 +161,38 @@ def kmeans(
     check_finite(w, name="w")
     if k < 1 or not w.size:
         raise ValueError(f"k and the number of weights must be >= 1: {k}, {w.size}")
+    if restarts < 1:
+        raise ValueError(f"restarts must be at least 1, got {restarts}")
     distinct = np.unique(w + 0.0)  # one zero
-    centroids = distinct if distinct.size <= k else first_centroids(w, k, init, rng)
+    if distinct.size <= k:
+        return distinct
+    starts = (first_centroids(w, k, init, rng) for _ in range(restarts))
+    tries = [lloyd(w, start, iterations) for start in starts]
+    return min(tries, key=partial(squared_error, w)) if restarts > 1 else tries[0]
+
+
+def lloyd(w: Float, centroids: Float, iterations: int) -> Float:
+    """Move centroids to the means of their clusters until no weight changes its own.
+
+    w: (...), centroids: (K,)  ->  (K,)
+    """
     codes = nearest(w, centroids)
-    for _ in range(iterations if distinct.size > k else 0):
+    for _ in range(iterations):
         before, centroids = codes, cluster_means(w, codes, centroids)
         codes = nearest(w, centroids)
         if np.array_equal(codes, before):
             break
     return centroids
+
+
+def squared_error(w: Float, centroids: Float) -> float:
+    """sum (w - y)^2, y the nearest of the centroids, in float64
+
+    >>> squared_error(np.array([0.0, 1.0, 5.0]), np.array([0.5, 5.0]))
+    0.5
+    """
+    gap = w.astype(np.float64) - centroids[nearest(w, centroids)]
+    return float(np.sum(gap**2))
 
 
 def first_centroids(
@@ -182,8 +208,10 @@ def first_centroids(
         )
     flat = w.ravel()
     chosen = [rng.choice(flat)]
+    nearest_one = np.full(flat.shape, np.inf, w.dtype)
     while len(chosen) < k:
-        far = np.abs(flat[:, None] - np.array(chosen)).min(1).astype(np.float64)
+        nearest_one = np.minimum(nearest_one, np.abs(flat - chosen[-1]))
+        far = nearest_one.astype(np.float64)
         weight = (far / far.max()) ** 2
         chosen.append(rng.choice(flat, p=weight / weight.sum()))
     return np.sort(np.array(chosen, w.dtype))

@@ -40,7 +40,7 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "quantnas_front": "refqnn.papers.quantnas.study",
         "quantnas_scales": "refqnn.papers.quantnas.study_scales",
         "qil_table": "refqnn.papers.qil_study",
-        "qil_pruning": "refqnn.papers.qil_study",
+        "qil_pruning": "refqnn.papers.qil_pruning_study",
         "haq_allocation": "refqnn.papers.haq.study",
         "guided_training": "refqnn.papers.guided_study",
     }

@@ -1,16 +1,19 @@
 """Weights shared by k-means, fine-tuned on their centroids, and what they are worth."""
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
+from scipy.cluster.vq import kmeans2
 from tables.networks import pixels
 
 from refqnn.core import Run, named_modules, named_params, zero_grads
 from refqnn.networks import resnet
 from refqnn.nn import SGD, cross_entropy, evaluate, predict, sgd_step
-from refqnn.papers.haq import layer_table, proxy, share_weights
-from refqnn.quantizers.haq_kmeans import cluster_means, kmeans, nearest
+from refqnn.papers.haq import finetune, layer_table, proxy, share_weights
+from refqnn.papers.haq.finetune import best_of_twenty
+from refqnn.quantizers.haq_kmeans import cluster_means, nearest
 from refqnn.testing.networks import calibrate
 
 
@@ -41,8 +44,40 @@ def test_every_layer_has_at_most_its_number_of_values():
     share_weights(network, layers, BITS)
     for w, before, b in zip(weights_of(network, layers), old, BITS, strict=True):
         assert len(np.unique(w.value)) <= 2**b
-        centroids = kmeans(before, 2**b, iterations=3)
+        centroids = best_of_twenty("", before, b)
         np.testing.assert_array_equal(w.value, centroids[nearest(before, centroids)])
+
+
+@pytest.mark.parametrize("bits", [4, 5, 6])
+@pytest.mark.parametrize("draw", ["standard_normal", "laplace"])
+def test_the_codebook_is_near_the_best_of_20_by_another_library(bits, draw):
+    w = getattr(rng_of(bits), draw)(size=2304)
+
+    def error(centroids):
+        return np.sum((w - centroids[nearest(w, centroids)]) ** 2)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # kmeans2 warns of an empty cluster
+        tries = [
+            kmeans2(w, 2**bits, iter=100, minit="++", seed=rng_of(seed))[0]
+            for seed in range(20)
+        ]
+    assert error(best_of_twenty("", w, bits)) <= 1.05 * min(map(error, tries))
+
+
+def test_policies_of_a_proxy_share_their_codebooks(monkeypatch):
+    network, layers = small("float32")
+    searches = []
+    monkeypatch.setattr(
+        finetune,
+        "best_of_twenty",
+        lambda name, w, bits: (
+            searches.append((name, bits)) or best_of_twenty(name, w, bits)
+        ),
+    )
+    worth = proxy(network, layers, data_of(24), data_of(30, 2), steps=1, batch=8)
+    assert worth(BITS) == worth(BITS)
+    assert searches == [(e.name, b) for e, b in zip(layers, BITS, strict=True)]
 
 
 def test_no_more_values_than_weights():
@@ -105,7 +140,8 @@ def test_high_bits_are_free_only_when_asked():
     held = fine_tuned(bits)
     assert held == [4, 4, 4, 4, 4, 64, 128, 4]
     freed = fine_tuned(bits, free_high_bit=True)
-    assert freed == [4, 4, 4, 4, 4, 64, sizes[6], 4]
+    assert (freed[:6], freed[7]) == (held[:6], held[7])
+    assert freed[6] > 0.99 * sizes[6]  # free weights of one start seldom stay equal
 
 
 @pytest.mark.parametrize(

@@ -279,6 +279,19 @@ def test_what_cannot_be_clustered_raises():
     for options in ({"init": "k-means++"}, {"init": "random"}):
         with pytest.raises(ValueError, match="init must be 'quantiles'"):
             kmeans(w, 2, **options)
+    with pytest.raises(ValueError, match="restarts must be at least 1, got 0"):
+        kmeans(w, 2, restarts=0)
+
+
+@seeds
+def test_the_best_of_several_restarts_wins(seed):
+    _, w = drawn(seed)
+    draws = {"init": "k-means++", "rng": np.random.default_rng(seed)}
+    tries = [kmeans(w, 6, **draws) for _ in range(5)]
+    draws["rng"] = np.random.default_rng(seed)
+    least = min(squared_error(w, c) for c in tries)
+    best = squared_error(w, kmeans(w, 6, restarts=5, **draws))
+    assert best == pytest.approx(least, abs=1e-12)
 
 
 @seeds

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refqnn.core import Param, Run, named_buffers, named_params
+from refqnn.core import Param, Run, named_buffers, named_params, zero_grads
 from refqnn.nn import SGD
 from refqnn.quantizers import (
     QILActivation,
@@ -311,6 +311,52 @@ def test_a_step_of_the_optimiser_stays_in_the_domain(make, steps):
     if 0.75 - steps[1] > 0:
         assert d == min(0.75 - steps[1], c)
     module.forward(np.ones((1, 2)), Run())
+
+
+@pytest.mark.parametrize("make", [QILWeight, QILActivation])
+def test_an_interval_driven_to_zero_warns_and_recovers(make, rng):
+    module, v = make(bits=2), np.abs(rng.normal(size=1000)).astype(np.float32)
+    optimiser = SGD(named_params(module))
+    module.forward(v, Run(training=True))
+    module.c.grad += 10  # one step far below 0
+    module.d.grad += 10
+    with pytest.warns(UserWarning, match="is held at"):
+        optimiser.step(1.0)
+    floor = v.max() / 64
+    assert module.c.value == pytest.approx(floor)
+    assert module.d.value == pytest.approx(floor)
+    zero_grads(module)
+    y, cache = module.forward(v, Run(training=True))
+    assert np.count_nonzero(module.backward(np.sign(y - 1.5 * v), cache)) > 10
+    for _ in range(40):  # towards y = 1.5 v: the interval widens again
+        zero_grads(module)
+        y, cache = module.forward(v, Run(training=True))
+        module.backward((y - np.clip(v / v.max(), 0, 1)) / v.size, cache)
+        optimiser.step(0.5)
+    assert module.c.value > 8 * floor
+
+
+def test_the_floor_follows_the_weights_and_leaves_usual_intervals_alone(rng):
+    module, v = QILWeight(), rng.normal(size=100)
+    module.forward(v, Run(training=True))
+    start = module.c.value.copy()
+    SGD(named_params(module)).step(1.0)
+    np.testing.assert_array_equal(module.c.value, start)
+    module.forward(8 * v, Run(training=True))
+    assert module.floor == pytest.approx(np.abs(v).max() / 8)
+
+
+@pytest.mark.parametrize(
+    ("bits", "share"), [(2, 0.95), (3, 0.48), (4, 0.22), (5, 0.10)]
+)
+def test_the_start_zeroes_what_the_head_of_the_file_says(bits, share):
+    w = np.random.default_rng(0).standard_normal(10_000)
+    module = QILWeight(bits=bits)
+    y, _ = module.forward(w, Run(training=True))
+    zeros = np.mean(y == 0)
+    assert zeros == pytest.approx(share, abs=0.015)
+    below = np.abs(w) <= np.abs(w).max() / (2**bits - 2)  # t_1 = max / (2 n)
+    assert zeros == np.mean(below)
 
 
 def test_parameters_are_in_the_order_the_projection_needs():

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from refqnn import data
-from refqnn.papers import qil_study
+from refqnn.networks import alexnet
+from refqnn.papers import qil_pruning_study, qil_study
 from refqnn.studies.study import study_named
 
 pytestmark = pytest.mark.compiled
@@ -42,6 +43,26 @@ def test_the_table_of_qil_resumes(tmp_path):
     assert lines[2].split()[:3] == ["tsq", "2/2", "3"]
     assert lines[2].split()[-3:] == ["-", "-", "3.8/3.0"]
     assert lines[1].split()[-3:] == ["-", "-", "-"]
+
+
+def test_the_row_of_qil_goes_down_from_five_bits(tmp_path):
+    given = {"methods": ("qil",), "bits": (2,), "images": 64}
+    rows, _ = ran("qil_table", tmp_path, epochs=2, **given)
+    (folder,) = tmp_path.glob("*/qil_2_2_*/")
+    assert sorted(path.stem for path in folder.glob("*.npz")) == ["2bit", "3bit"]
+    assert ran("qil_table", tmp_path, epochs=2, **given)[0] == rows
+    ran("qil_table", tmp_path / "direct", epochs=2, procedure="direct", **given)
+    assert not [*(tmp_path / "direct").rglob("2bit.npz")]
+
+
+def test_fully_connected_layers_start_as_convolutions_do():
+    network = alexnet(width=1 / 8, rng=np.random.default_rng(0))
+    uniform = network.layers["layer6"].w.value.copy()
+    qil_pruning_study.with_he_normal(network, np.random.default_rng(0))
+    w = network.layers["layer6"].w.value
+    assert w.std() == pytest.approx(np.sqrt(2 / w.shape[1]), rel=0.02)
+    assert np.abs(w).max() > 4 * w.std()  # tails: a uniform draw ends at 1.73
+    assert np.abs(uniform).max() < 1.74 * uniform.std()
 
 
 def test_runs_of_other_lengths_start_afresh(tmp_path):
@@ -168,6 +189,8 @@ WRONG = [
     ("qil_table", {"methods": "nothing"}, "methods must be of .*, got nothing"),
     ("qil_table", {"images": 10}, "images must be at least 64, got 10"),
     ("qil_table", {"epochs": 0}, "epochs must be at least 1, got 0"),
+    ("qil_table", {"procedure": "own"}, "procedure must be of .*, got 'own'"),
+    ("qil_pruning", {"start": "uniform"}, "start must be of .*, got 'uniform'"),
     ("qil_pruning", {"bits": 7}, r"bits must be of \(5, 4, 3, 2\), got 7"),
     ("qil_pruning", {"images": 10}, "images must be at least 64, got 10"),
     ("guided_training", {"bits": 17}, r"bits must be an int in \[1, 16\], got 17"),

@@ -68,6 +68,7 @@ from refqnn.papers.dfs.objectives import GateStart as GateStart
 from refqnn.papers.dfs.objectives import Joint as Joint
 from refqnn.papers.dfs.objectives import check_price as check_price
 from refqnn.papers.dfs.two_steps import PAPER as PAPER
+from refqnn.papers.dfs.two_steps import RELEASE as RELEASE
 from refqnn.papers.dfs.two_steps import SMALL as SMALL
 from refqnn.papers.dfs.two_steps import Settings as Settings
 from refqnn.papers.dfs.two_steps import backbone as backbone

@@ -145,7 +145,7 @@ def one_option(
 ) -> Float:
     """x: (B, C, H, W)  ->  y: (B, O, Ho, Wo) of a block that takes one option"""
     if bits == SKIP:
-        return block.prev(x, run)[0]
+        return block.skip(x, run)[0]
     if bits == KEEP or not integers:
         return block.forward(x, run, bits)[0]
     return on_integers(block).forward(x, run, bits)[0]

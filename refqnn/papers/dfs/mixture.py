@@ -2,9 +2,15 @@
 
 DFS, arXiv:2001.00705, section 3.
 
-    x_i = sum_(k >= 1) m_ik C_i^(b_k)(x_(i-1)) + m_i0 prev_i(x_(i-1))        equation 1
+    x_i = sum_(k >= 1) m_ik C_i^(b_k)(x_(i-1)) + m_i0 skip_i(x_(i-1))              (1)
 
-The masks m come from the gate's probabilities p. ``straight_through``, the default and
+    paper                                     code              where
+    equation 1, F_i is x_i                    y                 mixture
+    G_i, the largest element selected         m                 gate_mask
+    C_i^(b_k), F_(i-1) where skipped          candidates        block.py
+
+skip_i is the identity where shapes allow it, else the shortcut alone (block.py). The
+masks m come from the gate's probabilities p. ``straight_through``, the default and
 the released code: the largest p wins the whole sample,
 m = onehot(argmax p) - sg(p) + p, so that equation 1 as a mixture is only the gradient;
 the first of equal probabilities wins (the release marks all of them). ``soft``: m = p
@@ -12,7 +18,7 @@ while training, as equation 1 is printed; in evaluation the largest wins here, t
 
 The backward pass, g = dL/dx_i, is the forward from bottom to top:
 
-    dm_k = <g, candidate_k> + alpha sigma c_k                                      (a)
+    dm_k = <g, candidate_k> + alpha sigma c_k, its second term equation 2's        (a)
     dz = p (dm - sum_j p_j dm_j), the gate's logits, in both modes                 (b)
     g_k = m_k g, what reaches candidate k                                          (c)
 """
@@ -84,7 +90,7 @@ def mixture(
     for k in np.flatnonzero(needed).tolist():
         b = options[k]
         candidates[k], caches[k] = (
-            block.prev(x, run) if b == SKIP else block.forward(x, run, b)
+            block.skip(x, run) if b == SKIP else block.forward(x, run, b)
         )
     parts = [each(m[:, k]) * y for k, y in enumerate(candidates) if y is not None]
     return np.asarray(sum(parts[1:], parts[0])), candidates, caches  # (1)
@@ -99,7 +105,7 @@ def mixture_backward(
         if at.candidates[k] is None or not at.m[:, k].any():
             continue
         g_k = each(at.m[:, k]) * g  # (c)
-        undo = block.prev_backward if b == SKIP else block.backward
+        undo = block.skip_backward if b == SKIP else block.backward
         dx = dx + undo(g_k, at.caches[k])
     return np.asarray(dx)
 

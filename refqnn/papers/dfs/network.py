@@ -2,13 +2,16 @@
 
 DFS, arXiv:2001.00705, section 3.
 
-    symbol                                  where
-    x_i, one block, equation 1              mixture.py
-    p_i, what the gate says of block i      gate.py, softmax here
+    paper                                   code              where
+    F_i, equation 1                         x                 mixture.py, from ``take``
+    G_i = softmax(z_i), (p)                 p                 RoutedResNet.walk
+
+(p) is the last line of gate.py, whose letters these are.
 
 Block 1 always runs, at 32 bits unless ``first_bits`` says otherwise. Every candidate
 sees the whole batch in training, also the samples that do not take it: batch norms and
-ranges are shared, and move once for every candidate.
+ranges are shared, and move once for every candidate, unless ``split_statistics`` has
+given every option batch-norm statistics of its own.
 """
 
 from collections.abc import Callable, Sequence
@@ -108,7 +111,7 @@ class RoutedResNet:
             needed = np.logical_or(m.any(0), every)
             y, candidates, caches = mixture(
                 self.blocks[i], x, m, self.options, needed, run
-            )  # (1)
+            )
             return y, BlockPass(candidates, caches, m, p, gate, choose is not None)
 
         return self.walk(x, run, take)
@@ -123,7 +126,7 @@ class RoutedResNet:
         state, passes = self.gates.start(len(x)), []
         for i in range(self.gated):
             z, state, gate = self.gates.forward(i, x, state, run)
-            p, _ = run.backend.ops.softmax(z)
+            p, _ = run.backend.ops.softmax(z)  # (p)
             x, block = take(i + 1, x, p, gate)
             passes.append(block)
         logits, head = self.head(x, run)
@@ -162,6 +165,14 @@ class RoutedResNet:
             g = g + dx
         g = self.blocks[0].backward(g, cache.first)
         return self.front_backward(g, cache.front)
+
+    def split_statistics(self) -> None:
+        """Give every option of every gated block running statistics of its own.
+
+        They begin as those of the backbone, which is trained before.
+        """
+        for block in self.blocks[1:]:
+            block.split_statistics(self.options)
 
     def front(self, x: Array, run: Run) -> tuple[Float, list[Any]]:
         """Run image input, stem, batch norm and ReLU, at 32 bits."""

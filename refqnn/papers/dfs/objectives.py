@@ -9,15 +9,24 @@ DFS, arXiv:2001.00705, section 3.
     step 2   everything, towards the target cp                    Joint
 
 Step 1 keeps every block whatever the gates say, so that only the resource loss reaches
-them. It must end in time: a softmax that is sure has no gradient left, p (1 - p), and
-step 2 then stays at 100 %. Here it ends as soon as every decision is "keep" and the
-mean probability of keeping is at least ``ENOUGH``; beyond ``TOO_SURE`` it has failed
-(choices; the paper trains 64 000 iterations at a small alpha and a rate of 0.1, the
-release 2 000 at 0.01). "Keep" is the last option, and so is the backbone's.
+them: read in the release (``models_initial.py``), the paper only freezes the backbone.
+It must end in time: a softmax that is sure has no gradient left, p (1 - p), and step 2
+then stays at 100 %. It ends as soon as every decision is "keep" and the mean
+probability of keeping is at least ``ENOUGH``; beyond ``TOO_SURE`` it has failed
+(choices; paper and release train to the last iteration, ``ends_early=False``). "Keep"
+is the last option, and so is the backbone's.
+
+sigma follows the cp of the decisions that inference executes, the largest p of every
+sample, in both modes of the gate: the expected cp of soft masks is another number, and
+steered by it targets of 20 and 40 % both execute 25 %.
+
+The gradient of (2), from the loss to the gates: CE and E share one backward pass.
+alpha sigma c_k joins dm_k in (a) of mixture.py, the softmax is (b) there, and
+``RecurrentGate.backward`` ends it.
 
 ``scale="sum"`` is the released loss: E sums over samples and blocks. ``"mean"``, the
 default, divides by both, so that alpha does not depend on batch and depth:
-alpha_mean = alpha B L, for instance 0.0448 for the paper's 1e-5 with B = 128, L = 35.
+alpha_mean = alpha B L, for instance 0.0224 for the paper's 5e-6 with B = 128, L = 35.
 """
 
 from dataclasses import dataclass, field
@@ -44,7 +53,7 @@ Sign = Literal["dynamic", "constant"]
 
 
 class Moment(NamedTuple):
-    """The means of one iteration's decisions, by which the sign is chosen."""
+    """The means of one iteration's executed decisions, by which the sign is chosen."""
 
     cp: float
     shares: list[float]  # of the options, over samples and blocks
@@ -131,7 +140,8 @@ class Joint:
         check_price(self.alpha, self.sign)
         logits, cache = network.forward(images, run)
         loss, dlogits = loss_and_gradient(logits, labels, run)
-        now = moment(network, cache.m, cache.p)
+        executed = one_hot(cache.p.argmax(-1), cache.p.shape[-1])
+        now = moment(network, executed, cache.p)
         sigma = 1 if self.sign == "constant" else dynamic_sign(now.cp, self.target)
         price = self.alpha * sigma / elements(cache.m, self.scale)
         if dlogits is not None:

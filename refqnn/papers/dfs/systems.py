@@ -132,17 +132,28 @@ def train_on(network: Any, at: Start, objective: Any) -> None:
     )
 
 
-def dfs_run(
+def trained_dfs(
     *,
     target: float,
     alpha: float = 1.0,
     sign: str = "dynamic",
     two_step: bool = True,
+    options: Sequence[int] = dfs.OPTIONS,
+    gate_mode: str = "straight_through",
+    statistics: str = "shared",
     **common: Any,
-) -> dict[str, Any]:
-    """Train DFS towards a target cp; without ``two_step`` the gates start at random."""
+) -> tuple[dfs.RoutedResNet, dfs.Joint, data.Dataset]:
+    """Train DFS towards a target cp; without ``two_step`` the gates start at random.
+
+    ``statistics`` of batch norms are "shared" by the options or "own" to each.
+    """
+    if statistics not in {"shared", "own"}:
+        raise ValueError(f"statistics must be 'shared' or 'own', got {statistics!r}")
     rng, pictures, how, kept = start_of(1, **common)
-    network = from_backbone(dfs.routed_resnet(DEPTH, width=WIDTH, rng=rng), kept)
+    made: Any = {"options": options, "gate_mode": gate_mode, "width": WIDTH}
+    network = from_backbone(dfs.routed_resnet(DEPTH, rng=rng, **made), kept)
+    if statistics == "own":
+        network.split_statistics()
     if two_step:
         dfs.gate_start(network, pictures, how, rng=rng, backend=fast)
     joint = dfs.joint(
@@ -155,6 +166,12 @@ def dfs_run(
         rng=rng,
         backend=fast,
     )
+    return network, joint, pictures
+
+
+def dfs_run(**arguments: Any) -> dict[str, Any]:
+    """Train DFS by ``trained_dfs`` and score it on the test images."""
+    network, joint, pictures = trained_dfs(**arguments)
     return result(network, pictures) | {
         "history": [round(m.cp, 5) for m in joint.history],
         "train_shares": np.mean([m.shares for m in joint.history[-250:]], 0).tolist(),

@@ -25,6 +25,7 @@ extensions = [
     "book.parts",
     "book.laws",
     "book.figures",
+    "book.explorer",
 ]
 exclude_patterns = ["_build", "book"]
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
@@ -42,7 +43,7 @@ html_theme_options = {
     "light_css_variables": {"font-stack": "system-ui, sans-serif"},
     "dark_css_variables": {"font-stack": "system-ui, sans-serif"},
 }
-pygments_style = "friendly"
-pygments_dark_style = "monokai"
+pygments_style = "book.colours.Light"
+pygments_dark_style = "book.colours.Dark"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -79,7 +79,9 @@ def link(text: str, target: str) -> str:
     text = text.replace("`", "")
     if target in SHOWN:
         return f"{{doc}}`{text} </{SHOWN[target]}>`"
-    return f"{{source}}`{text} <{target}>`"
+    if target.partition("::")[0].endswith(".py"):
+        return f"{{source}}`{text} <{target}>`"
+    return f"`{text}`"
 
 
 class HeadTable(FilePart):

@@ -34,6 +34,7 @@ nitpicky = True
 
 html_theme = "furo"
 html_title = "refqnn"
+html_favicon = "static/mark.svg"
 html_static_path = ["static"]
 html_css_files = ["book.css"]
 html_copy_source = html_show_sourcelink = False

@@ -95,6 +95,8 @@ def browser():
 def opened(browser, page="index.html", **options):
     """Open a page; what went wrong, and what was asked from elsewhere, is recorded."""
     options = {"viewport": {"width": 1280, "height": 900}} | options
+    for context in browser.contexts:
+        context.close()
     tab = browser.new_context(**options).new_page()
     tab.wrong = []
     tab.on("pageerror", lambda error: tab.wrong.append(str(error)))

@@ -5,6 +5,7 @@ import pytest
 
 from refqnn import integer
 from refqnn.conformance.choices.families import FAMILIES, family_of
+from refqnn.conformance.choices.families.roundings import ROUND
 from refqnn.conformance.choices.regions import pool
 
 INT8 = {"q_min": -128, "q_max": 127}
@@ -31,6 +32,18 @@ def quantize(x, scale=1.0, zero_point=0, ends=INT8, **answers):
 def test_roundings_that_refqnn_does_not_offer(rounding, want):
     x = [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 0.75]
     assert quantize(x, rounding=rounding) == want
+
+
+@pytest.mark.parametrize("rounding", sorted(ROUND))
+def test_beside_ties_every_rounding_but_those_to_one_side_is_the_nearest(rounding):
+    """t - floor(t) of a float32 below 0 can round to 1/2 where t is no tie."""
+    t = np.float32([0.5, -0.5, 1.5, -2.5, 2**22 + 0.5, -(2**22) - 0.5])
+    t = np.stack([np.nextafter(t, np.float32(sign * 9e9)) for sign in (1, -1)])
+    exact = t.astype(np.float64)
+    to_one_side = {"floor": np.floor, "ceil": np.ceil, "trunc": np.trunc}
+    away = {"away": lambda u: np.copysign(np.ceil(np.abs(u)), u)}
+    want = (to_one_side | away).get(rounding, np.rint)(exact)
+    np.testing.assert_array_equal(ROUND[rounding](t), want)
 
 
 def test_a_half_that_is_added_in_float_rounds():

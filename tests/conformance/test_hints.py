@@ -43,7 +43,9 @@ def nibbles(w):
     ("name", "change", "told"),
     [
         ("w", nibbles, "w with its nibbles exchanged: order of packing"),
+        ("w", lambda w: w % 16, "w as unsigned nibbles"),
         ("b", lambda b: b[::-1], "b reversed along axis 0"),
+        ("b", lambda b: np.roll(b, -1), "b one place further along axis 0"),
         ("b", lambda b: np.full_like(b, b[0]), "b with the first element for all"),
         ("w", lambda w: w[::-1], "w reversed along axis 0"),
         ("stride", lambda s: s[::-1], "stride with h and w exchanged"),

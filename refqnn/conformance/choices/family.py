@@ -63,6 +63,8 @@ class Family:
     call: str = ""
     #: as ``draw``, over all regions
     wide: Callable[[np.random.Generator, int], Inputs] | None = None
+    #: arguments that are scaled together, to be far below and far above 1
+    scaled: tuple[str, ...] = ()
     #: where mathematics or code may go another way: "ARGUMENT: WHAT" and its predicate
     regions: Mapping[str, Region] = field(default_factory=dict)
 

@@ -59,11 +59,17 @@ ALONE: dict[str, dict[str, Test]] = {
         "power of two": lambda s: np.frexp(s)[0] == 0.5,
         "no power of two": lambda s: np.frexp(s)[0] != 0.5,
     },
+    "magnitudes": {
+        "far below 1": lambda x: 0 < np.abs(x).max() < 2.0**-10,
+        "far above 1": lambda x: np.abs(x).max() > 2.0**9,
+    },
     "shifts": {
         "right": lambda e: e < 0,
         "none": lambda e: e == 0,
         "left": lambda e: e > 0,
         "right by more than 16": lambda e: e < -16,
+        "right by 31": lambda e: e == -31,
+        "left by more than 8": lambda e: e > 8,
     },
     "accumulators": {
         "near the ends of int32": lambda a: np.abs(a.astype(np.int64)) > 2**30,
@@ -92,6 +98,7 @@ ALONE: dict[str, dict[str, Test]] = {
         "1 x 1": lambda w: w.shape[2:] == (1, 1),
         "square": lambda w: w.shape[2] == w.shape[3] > 1,
         "h unlike w": lambda w: w.shape[2] != w.shape[3],
+        "above 4 x 4": lambda w: min(w.shape[2:]) > 4,
     },
     # a batch of channels, or of planes of them
     "planes": {

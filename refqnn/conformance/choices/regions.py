@@ -20,6 +20,8 @@ from refqnn.conformance.choices.kinds import LENGTHS
 POOL = 600
 #: how many of the calls visit a region, if so many can
 TIMES = 4
+#: what makes numbers small and large; powers of two, so that ties stay ties
+FACTORS = (2.0**-20, 2.0**11)
 #: elements of a call, in turn
 SIZES = (*LENGTHS, 24)
 
@@ -53,7 +55,8 @@ def covering(family: str) -> tuple[Inputs, ...]:
     """
     if not regions_of(family):
         return tuple(pool(family, 2 * len(SIZES)))
-    return tuple(coverage.choose_calls(regions_of(family), pool(family), TIMES))
+    chosen = coverage.choose_calls(regions_of(family), pool(family), TIMES)
+    return (*chosen, *far_from_one(family))
 
 
 def pool(family: str, size: int = POOL, start: int = 0) -> list[Inputs]:
@@ -73,6 +76,23 @@ def pool(family: str, size: int = POOL, start: int = 0) -> list[Inputs]:
             call |= {known.elementwise: x}
         calls.append(call)
     return calls
+
+
+def far_from_one(family: str) -> list[Inputs]:
+    """Return calls of every length whose numbers are far below 1, then far above."""
+    names = family_of(family).scaled
+    calls = pool(family, len(SIZES), start=2) if names else []
+    return [scale_call(call, names, f) for f in FACTORS for call in calls]
+
+
+def scale_call(call: Inputs, names: Iterable[str], factor: float) -> Inputs:
+    """Return a call with the named arguments multiplied, in their dtypes.
+
+    >>> scale_call({"x": np.float32([3]), "bits": 4}, ("x",), 0.5)
+    {'x': array([1.5], dtype=float32), 'bits': 4}
+    """
+    scaled = {k: np.asarray(call[k]) for k in names}
+    return call | {k: v * v.dtype.type(factor) for k, v in scaled.items()}
 
 
 def unmet(family: str, calls: Iterable[Inputs]) -> list[str]:

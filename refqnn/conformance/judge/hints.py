@@ -132,6 +132,11 @@ def readings_of(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         pairs = value.reshape(-1, 2)[:, ::-1]
         yield "with its nibbles exchanged: order of packing", pairs.reshape(value.shape)
     wide = np.ascontiguousarray(value).view(np.uint8)
+    codes = value.astype(np.int64)
+    yield "without its sign bit: as unsigned bytes", codes % 256
+    yield "with the upper bit as a sign: as signed bytes", (codes + 128) % 256 - 128
+    yield "as unsigned nibbles", codes % 16
+    yield "as signed nibbles", (codes + 8) % 16 - 8
     swapped = (((wide & 15) << 4) | (wide >> 4)).view(value.dtype)
     yield "with the two nibbles of every byte exchanged", swapped
 
@@ -142,6 +147,8 @@ def other_orders(value: Array, axes: int) -> Iterator[tuple[str, Array]]:
     for axis in range(value.ndim):
         if value.shape[axis] > 1:
             yield f"reversed along axis {axis}", np.flip(value, axis)
+            yield f"one place further along axis {axis}", np.roll(value, -1, axis)
+            yield f"one place earlier along axis {axis}", np.roll(value, 1, axis)
     if sum(n > 1 for n in value.shape) == 1:
         own = axes - value.ndim + int(np.argmax(value.shape))
         for axis in (axis for axis in range(axes) if axis != own):

@@ -296,9 +296,10 @@ FAMILIES = (
         call="refqnn.integer.quantize(np.float32([{x!r}]), {scale}, {zero_point}, "
         "q_min={q_min}, q_max={q_max})",
         wide=wide_quantize,
+        scaled=("x", "scale"),
         regions=kinds.regions(
             "x: reals, special, on_grid, shape",
-            "scale: power_of_two, along x",
+            "scale: power_of_two, magnitudes, along x",
             "zero_point: integers, ends_of_range, along x",
             "range: code_range",
         ),

@@ -215,7 +215,7 @@ DEEP = {
 
 def wide_conv2d(rng: np.random.Generator, n: int) -> Inputs:
     """Draw planes of any geometry; sums of 16-bit codes that no int32 holds."""
-    kernel = draws.pick(rng, (1, 1), (3, 3), (2, 2), (3, 2), (1, 3), (2, 3))
+    kernel = draws.pick(rng, (1, 1), (3, 3), (2, 2), (3, 2), (1, 3), (5, 5), (2, 7))
     x_dtype = draws.pick(rng, "uint8", "int8", "int16")
     w_dtype = draws.pick(rng, "int8", "int8", "uint8")
     groups, each, out = draws.pick(rng, *CHANNELS)

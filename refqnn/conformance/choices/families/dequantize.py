@@ -82,9 +82,10 @@ FAMILIES = (
         call="refqnn.integer.dequantize(np.int8([{q}]), np.float32({scale}), "
         "{zero_point})",
         wide=wide_dequantize,
+        scaled=("scale",),
         regions=kinds.regions(
             "q: integers, dtypes int8 uint8 int16, shape",
-            "scale: power_of_two, along q",
+            "scale: power_of_two, magnitudes, along q",
             "zero_point: integers, along q",
         ),
     ),

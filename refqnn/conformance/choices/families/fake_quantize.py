@@ -206,9 +206,10 @@ FAMILIES = (
         exact=quotient,
         outputs=("y", "dx", "ds"),
         wide=wide,
+        scaled=("x", "scale"),
         regions=kinds.regions(
             "x: reals, on_grid, shape",
-            "scale: power_of_two",
+            "scale: power_of_two, magnitudes",
             "zero_point: integers, ends_of_range",
             "range: code_range 8",
             "dy: reals, layout",

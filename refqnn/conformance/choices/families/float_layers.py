@@ -215,9 +215,10 @@ FAMILIES = (
         close=CLOSE,
         outputs=("y", "running_mean", "running_var"),
         wide=wide_norm,
+        scaled=("x",),
         regions=kinds.regions(
             "x gamma beta running_mean: reals",
-            "x: layout, tails, planes",
+            "x: layout, tails, planes, magnitudes",
             "momentum: number 0 1",
             "eps: number 0.5 0.125",
         ),

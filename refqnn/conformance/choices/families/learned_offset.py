@@ -95,7 +95,7 @@ def at_end(name: str) -> kinds.Region:
 REGIONS = (
     kinds.regions("x dy: reals", "x: shape")
     | {"x: at the lower end": at_end("q_min"), "x: at the upper end": at_end("q_max")}
-    | kinds.regions("scale: number 0.25 0.5", "offset: number 0 0.125")
+    | kinds.regions("scale: magnitudes, number 0.25 0.5", "offset: number 0 0.125")
     | kinds.where("q_min", {"0": lambda q: q == 0, "negative": lambda q: q < 0})
 )
 
@@ -120,6 +120,7 @@ FAMILIES = (
         close=1e-6,
         canonical=canonical,
         outputs=("y", "dx", "dscale", "doffset"),
+        scaled=("x", "scale", "offset"),
         regions=REGIONS,
     ),
 )

@@ -112,7 +112,7 @@ def regions(row: Row) -> kinds.Regions:
         kinds.regions("x: reals, beyond_1")
         | {f"x: {name}": at(name) for name in names}
         | kinds.sizes("x", *(n for n in kinds.LENGTHS if n >= row.least))
-        | kinds.regions("x: tails")
+        | kinds.regions("x: tails, magnitudes")
         | {
             "x: one column": lambda call: call["x"].shape[-1] == 1,
             "x: none beyond 1": lambda call: bool(np.abs(call["x"]).max() < 1),
@@ -188,8 +188,17 @@ def family(row: Row) -> Family:
         close=1e-6,
         canonical=canonical,
         outputs=("y", "dx", *(f"d{name}" for name in row.learned)),
+        scaled=in_unit_of_x(row),
         regions=regions(row),
     )
+
+
+def in_unit_of_x(row: Row) -> tuple[str, ...]:
+    """Return x and the parameters that are real numbers in its unit."""
+    parameters = row.parameters(np.random.default_rng(0))
+    reals = [np.asarray(p).dtype.kind == "f" for p in parameters]
+    known = zip(names_of(row), reals, strict=True)
+    return ("x", *(name for name, real in known if real and name != "gamma"))
 
 
 @cache

@@ -210,7 +210,7 @@ def wide(rng: np.random.Generator, n: int) -> Inputs:
     acc 2^shift stays an int32 value: two-stage forms refuse others.
     """
     shape, ends = draws.dims(rng, n), draws.code_range(rng)
-    largest = int(rng.choice([0, -4, -8, -16, 5, 2]))
+    largest = int(rng.choice([0, -4, -8, -16, -25, 5, 2, 18]))
 
     def real() -> tuple[int, int]:
         m = MULTIPLIERS[int(rng.integers(len(MULTIPLIERS)))]

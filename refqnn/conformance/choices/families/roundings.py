@@ -23,10 +23,10 @@ def round_half_odd(t: Float) -> Float:
     >>> round_half_odd(np.array([-1.5, -0.5, 0.5, 1.5, 2.5]))
     array([-1., -1.,  1.,  1.,  3.])
     """
-    down = np.floor(t)
+    down, near = np.floor(t), np.rint(t)
     with np.errstate(invalid="ignore"):  # inf - inf
-        tie = t - down == 0.5
-        return np.where(tie, down + (down % 2 == 0), np.rint(t))
+        tie = np.abs(t - near) == 0.5  # exact, where t - down rounds beside -1/2
+        return np.where(tie, down + (down % 2 == 0), near)
 
 
 def round_half_to_zero(t: Float) -> Float:

@@ -117,12 +117,24 @@ def pad_planes(x: Array, at: Window, value: Any = 0) -> Array:
     return np.pad(x, ((0, 0), (0, 0), *at.padding), constant_values=value)
 
 
-def windows(x_padded: Array, at: Window) -> Array:
-    """View every window of padded planes (no copy, do not write).
+def windows(x: Array, at: Window, around: Any = None) -> Array:
+    """View every window of planes (do not write): padded here, or already by None.
 
-    x_padded: (N, C, Hp, Wp)  ->  (N, C, Ho, Wo, Kh, Kw)
+    x: (N, C, H, W)  ->  (N, C, Ho, Wo, Kh, Kw)
+
+    ``around`` is the value that surrounds the planes. Raises ValueError as
+    ``output_size`` where the planes are padded here.
+
+    >>> windows(np.ones((1, 1, 2, 2)), window(2, padding=1), 0.0)[0, 0, 0, 0]
+    array([[0., 0.],
+           [0., 1.]])
     """
     (kh, kw), (sh, sw), (dh, dw) = at.kernel, at.stride, at.dilation
     reach = dh * (kh - 1) + 1, dw * (kw - 1) + 1
-    every = sliding_window_view(x_padded, reach, axis=(2, 3))
+    if around is not None:
+        size, edges = x.shape[2:], ((0, 0), (0, 0), *at.padding)
+        x = np.pad(x, edges, constant_values=around)
+        if x.shape[2] < reach[0] or x.shape[3] < reach[1]:
+            output_size(size, at)
+    every = sliding_window_view(x, reach, axis=(2, 3))
     return every[:, :, ::sh, ::sw, ::dh, ::dw]

@@ -75,11 +75,11 @@ def quantize(
     x, s, z = as_operands(x, scale, zero_point, q_min, q_max, scaling=scaling)
     with np.errstate(over="ignore"):
         u = x / s if scaling == "divide" else x * (1 / s)
-        u = u + z.astype(x.dtype) if zero_point_when == "before_rounding" else u
+        u = u + z.astype(x.dtype) if zero_point_when == "before_rounding" else u  # (2)
     t = ROUND[rounding](np.where(np.isnan(x), 0, u)).astype(np.float64)
     late = z if zero_point_when == "after_rounding" else np.zeros_like(z)
     fit = saturate if overflow == "saturate" else wrap
-    q = fit(t, late, q_min, q_max)
+    q = fit(t, late, q_min, q_max)  # (1)
     stand_in = nan_code(x, z, q_min, q_max, nan)
     return np.asarray(np.where(np.isnan(x), stand_in, q).astype(dtype))
 

@@ -3,7 +3,7 @@
     reshape, transpose, flatten, take    codes as they are, the batch first
     pad                                  a code around every plane, such as real 0
     resize  nearest    y_i = x_j,  j = round((i + 1/2) n / m - 1/2)                 (1)
-            bilinear   y_i = round((1 - t) x_j + t x_(j+1)),  j + t the same place
+            bilinear   y_i = round((1 - t) x_j + t x_(j+1)),  j + t that place      (2)
 
 n codes become m along each axis, positions at the edges clamped. Everything is integer:
 2 m (j + t) = (2 i + 1) n - m, so a blend is a quotient with denominator 4 m_h m_w that
@@ -98,7 +98,7 @@ def clip(x: Int, *, q_min: int, q_max: int) -> Int:
 def resize(
     x: Int, *, size: int | Pair, mode: Mode = "nearest", rounding: str = "half_even"
 ) -> Int:
-    """(1): x at (i + 1/2) n / m - 1/2, half-pixel centres, to the nearest or blended
+    """y_i = x at (i + 1/2) n / m - 1/2, half-pixel centres, the nearest or blended
 
     x: (N, C, H, W)  ->  (N, C, *size), dtype of x
 
@@ -120,14 +120,15 @@ def resize(
             divide(at, 2 * m, rounding="half_down")
             for at, m in zip(places, sizes, strict=True)
         )
-        return x[:, :, rows[:, None], cols]
+        return x[:, :, rows[:, None], cols]  # (1)
     y = x.astype(np.int64)
     for axis, (at, m) in enumerate(zip(places, sizes, strict=True), start=2):
         low, share = np.divmod(at, 2 * m)
         high = np.minimum(low + 1, x.shape[axis] - 1)
         share = share.reshape(-1, *(1,) * (3 - axis))
         y = np.take(y, low, axis) * (2 * m - share) + np.take(y, high, axis) * share
-    return divide(y, 4 * sizes[0] * sizes[1], rounding=rounding).astype(x.dtype)
+    blend = divide(y, 4 * sizes[0] * sizes[1], rounding=rounding)  # (2)
+    return blend.astype(x.dtype)
 
 
 def positions(n: int, m: int) -> Int:

@@ -14,14 +14,7 @@ or 0 (those products are left out).
 import numpy as np
 
 from refqnn._types import Array, Int
-from refqnn.geometry import (
-    Padding,
-    Pair,
-    output_size,
-    pad_planes,
-    window,
-    windows,
-)
+from refqnn.geometry import Padding, Pair, output_size, window, windows
 from refqnn.integer.checks import INT32_MAX
 
 WORD = 64
@@ -44,7 +37,8 @@ def pack_bits(x: Array) -> Int:
     bits = np.zeros((n, words * WORD, h, w), np.uint64)
     bits[:, :c] = positive
     place = np.arange(WORD, dtype=np.uint64)[:, None, None]
-    return (bits.reshape(n, words, WORD, h, w) << place).sum(axis=2, dtype=np.uint64)
+    bits = bits.reshape(n, words, WORD, h, w) << place  # (2)
+    return bits.sum(axis=2, dtype=np.uint64)
 
 
 def unpack_bits(bits: Int, *, channels: int) -> Int:
@@ -88,9 +82,9 @@ def xnor_conv2d(
     kh, kw = w_bits.shape[2:]
     at = window((kh, kw), stride=stride, padding=padding)
     ho, wo = output_size((x_bits.shape[2], x_bits.shape[3]), at)
-    seen = windows(pad_planes(x_bits, at), at)
+    seen = windows(x_bits, at, 0)
     plane = np.zeros((1, 1, *x_bits.shape[2:]), np.int8)
-    outside = windows(pad_planes(plane, at, 1), at)
+    outside = windows(plane, at, 1)
     y = np.zeros((x_bits.shape[0], w_bits.shape[0], ho, wo), np.int64)
     for i in range(kh):
         for j in range(kw):
@@ -107,7 +101,7 @@ def products(x_bits: Int, tap: Int, channels: int) -> Int:
     x_bits: (N, words, Ho, Wo), tap: (O, words)  ->  (N, O, Ho, Wo)
     """
     differ = np.bitwise_count(x_bits[:, None] ^ tap[:, :, None, None])
-    return channels - 2 * differ.sum(axis=2, dtype=np.int64)
+    return channels - 2 * differ.sum(axis=2, dtype=np.int64)  # (3)
 
 
 def signs_sum(tap: Int, channels: int) -> Int:

@@ -124,7 +124,7 @@ def accumulator_bound(
     info = np.iinfo(x_dtype)
     reach = max(info.max - x_zero_point, x_zero_point - info.min)
     sums = np.abs(w).reshape(w.shape[0], -1).sum(axis=1).astype(object)  # no overflow
-    bound = reach * sums + (0 if b is None else np.abs(b.astype(object)))
+    bound = reach * sums + (0 if b is None else np.abs(b.astype(object)))  # (2)
     return list(bound)
 
 

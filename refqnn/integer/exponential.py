@@ -1,11 +1,11 @@
 """Softmax of codes: p_i = exp(s_x (x_i - max x)) / sum of all, as codes.
 
-    exact         z + round(p_i / s), p_i in float64, ties to even
-    onnxruntime   z + round(floor(1 / s) t_i / sum t),  t = table[x + 255 - max x]  (1)
-    tflite        round(e_i (1 / sum e) 2^8) - 128, all of it in fixed point        (2)
+    exact         z + round(p_i / s), p_i in float64, ties to even                  (1)
+    onnxruntime   z + round(floor(1 / s) t_i / sum t),  t = table[x + 255 - max x]  (2)
+    tflite        round(e_i (1 / sum e) 2^8) - 128, all of it in fixed point        (3)
 
-(1) is QLinearSoftmax (qlinear_softmax.cc): float32 throughout, a table of exp that is
-aligned with the largest code. (2) is the reference of TensorFlow Lite for int8
+(2) is QLinearSoftmax (qlinear_softmax.cc): float32 throughout, a table of exp that is
+aligned with the largest code. (3) is the reference of TensorFlow Lite for int8
 (reference/softmax.h) on its output grid, scale 1/256 and zero-point -128, with the
 exponential and the reciprocal of gemmlowp (fixedpoint.h): e has 31 fractional bits,
 their sum 19.
@@ -53,7 +53,7 @@ def softmax(
 
     A shift of x cancels, so ``x_zero_point`` changes nothing. Raises ValueError for
     codes of more than 8 bits, scales that are not positive and finite and, with
-    "tflite", for a grid other than that of (2).
+    "tflite", for a grid other than that of (3).
 
     >>> softmax(np.array([[3, 3]], np.uint8), x_scale=0.5, scale=1 / 256, zero_point=0,
     ...         q_min=0, q_max=255)
@@ -72,12 +72,13 @@ def softmax(
     below -= below.max(axis=-1, keepdims=True)
     if semantics == "exact":
         e = np.exp(float(x_scale) * below)
-        q = zero_point + saturated_rint(e / e.sum(-1, keepdims=True) / float(scale))
+        p = e / e.sum(-1, keepdims=True)
+        q = zero_point + saturated_rint(p / float(scale))  # (1)
     elif semantics == "onnxruntime":
         t = runtime_table(float(np.float32(x_scale)), below.shape[-1])[below + 255]
         total = np.add.accumulate(t, axis=-1)[..., -1:]  # in order, in float32
         inverse = np.floor(np.float32(1) / np.float32(scale))
-        q = zero_point + saturated_rint(t * inverse / total)
+        q = zero_point + saturated_rint(t * inverse / total)  # (2)
     else:
         if (float(scale), zero_point, q_min, q_max) != (1 / 256, -128, -128, 127):
             raise ValueError(
@@ -90,7 +91,7 @@ def softmax(
 
 
 def runtime_table(x_scale: float, length: int) -> Float:
-    """exp((i - 255 + b) s_x) for i = 0 .. 255, b such that no sum overflows: (1)"""
+    """exp((i - 255 + b) s_x) for i = 0 .. 255, b such that no sum overflows."""
     largest = np.finfo(np.float32).max
     room = max(0.0, float(np.log(np.float64(largest / np.float32(length)))) - 5)
     exponent = (np.arange(256) - 255.0 + room / x_scale) * x_scale
@@ -98,7 +99,7 @@ def runtime_table(x_scale: float, length: int) -> Float:
 
 
 def fixed_softmax(below: Int, x_scale: float) -> Int:
-    """(2), for codes less the largest of their row, before saturation"""
+    """round(e_i (1 / sum e) 2^8) - 128 of codes less the largest of their row"""
     real = min(x_scale * (1 << 26), 2.0**31 - 1)
     multiplier, shift = quantize_multiplier(real)
     least = -int(np.floor(31 * 2.0**26 / 2.0**shift))
@@ -111,7 +112,7 @@ def fixed_softmax(below: Int, x_scale: float) -> Int:
     inverse = reciprocal((total << zeros) - (1 << 31))
     bits = 12 - zeros + 31 - 8
     q = shift_right(high_product(inverse, e), bits, rounding="half_away")
-    return np.where(kept, q, 0) - 128
+    return np.where(kept, q, 0) - 128  # (3)
 
 
 def high_product(a: npt.ArrayLike, b: npt.ArrayLike) -> Int:

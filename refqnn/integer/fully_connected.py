@@ -10,11 +10,7 @@ import numpy.typing as npt
 
 from refqnn._types import Int
 from refqnn.integer.checks import as_linear_operands
-from refqnn.integer.conv import (
-    Accumulator,
-    carrier,
-    check_accumulator,
-)
+from refqnn.integer.conv import Accumulator, carrier, check_accumulator
 
 
 def linear(

@@ -1,12 +1,12 @@
 """The mean of a window of codes, on a grid of its own.
 
     exact         z + round(s_x / (s n) sum (q - z_x)), a rational number           (1)
-    onnxruntime   round(((... (v_1 + v_2) + ...) + v_n) / n / s + z),  v = s_x (q - z_x)
-    tflite        (sum q) / n, ties away from 0, on one grid
+    onnxruntime   round(((... (v_1 + v_2) + ...) + v_n) / n / s + z)                (2)
+    tflite        round((sum q) / n), ties away from 0, on one grid                 (3)
 
-onnxruntime (QLinearAveragePool, qlinear_pool.cc) adds float32 numbers row by row, with
-the zero-point inside the rounding, ties to even. TensorFlow Lite's AVERAGE_POOL_2D
-keeps the grid of its input and never counts padding.
+onnxruntime (QLinearAveragePool, qlinear_pool.cc) adds v = s_x (q - z_x) as float32
+numbers row by row, with the zero-point inside the rounding, ties to even. TensorFlow
+Lite's AVERAGE_POOL_2D keeps the grid of its input and never counts padding.
 """
 
 from fractions import Fraction
@@ -76,22 +76,22 @@ def mean_pool2d(
         q = avg_pool2d(
             x, kernel=kernel, stride=stride, padding=padding, count_include_pad=False
         )
-        return np.clip(q, q_min, q_max).astype(dtype)
+        return np.clip(q, q_min, q_max).astype(dtype)  # (3)
     if not count_include_pad:
         check_covered(at)
     n = counts(x, at, count_include_pad=count_include_pad)
     planes = pad_planes(x.astype(np.int64) - zx, at)
     if semantics == "exact":
-        q = zero_point + exact_means(planes, at, n, float(x_scale), float(scale))
+        q = zero_point + exact_means(planes, at, n, float(x_scale), float(scale))  # (1)
     else:
         mean = float32_means(planes, at, n, np.float32(x_scale))
-        t: Float = mean / np.float32(scale) + np.float32(zero_point)
+        t: Float = mean / np.float32(scale) + np.float32(zero_point)  # (2)
         q = saturated_rint(t)
     return np.clip(q, q_min, q_max).astype(dtype)
 
 
 def exact_means(planes: Int, at: Window, n: Int, x_scale: float, scale: float) -> Int:
-    """round(s_x / (s n) sum), (1), of padded planes less their zero-point"""
+    """round(s_x / (s n) sum) of padded planes less their zero-point"""
     total = windows(planes, at).sum(axis=(-2, -1))
     ratio = Fraction(x_scale) / Fraction(scale)
     q = np.zeros(total.shape, np.int64)

@@ -54,7 +54,7 @@ def avg_pool2d(
     z = one_zero_point(zero_point, x)
     if not count_include_pad:
         check_covered(at)
-    sums = windows(pad_planes(x.astype(np.int64) - z, at), at).sum(axis=(-2, -1))
+    sums = windows(x.astype(np.int64) - z, at, 0).sum(axis=(-2, -1))
     count = counts(x, at, count_include_pad=count_include_pad)
     return (z + divide(sums, count, rounding=rounding)).astype(x.dtype)  # (1)
 
@@ -87,7 +87,7 @@ def max_pool2d(
     x, at = as_pool_operands(x, kernel, stride, padding)
     check_covered(at)
     lowest = np.iinfo(x.dtype).min
-    return windows(pad_planes(x, at, lowest), at).max(axis=(-2, -1))  # (2)
+    return windows(x, at, lowest).max(axis=(-2, -1))  # (2)
 
 
 def sum_pool2d(x: Int, *, zero_point: npt.ArrayLike = 0) -> Int:

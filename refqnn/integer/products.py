@@ -48,7 +48,7 @@ def matmul(
         z = as_integers(f"{name}_zero_point", zero_point, low=info.min, high=info.max)
         if z.ndim:
             raise ValueError(f"{name}_zero_point must be one integer, got {z.shape}")
-        bound *= max(info.max - int(z), int(z) - info.min)
+        bound *= max(info.max - int(z), int(z) - info.min)  # (1)
         centred.append(v.astype(np.int64) - z)
     limit = np.iinfo(accumulator).max
     if bound > limit:

@@ -1,11 +1,14 @@
 """Seven ways to an integer, on floats and on exact quotients of integers.
 
     n / d  =  q + r / d,   q = floor(n / d),   0 <= r < d                           (1)
+    round(n / d)  =  q, or q + 1 where CARRY of q, 2 r and d says so                (2)
+    n m  =  u 2^31 + v,   0 <= v < 2^31                                             (3)
 
-Every rounding is q or q + 1: which of the two is decided by r / d against 0 and 1/2, by
-the parity of q and by its sign (2). Nothing is added before the division, so nothing
-can overflow, and the float functions decide the same way: one name is one function of
-the real number, whether it arrives as a float, a quotient or a shifted product.
+CARRY compares r / d with 0 and 1/2, and looks at the parity of q and at its sign. (3)
+keeps the halves of a product of 95 bits inside int64. Nothing is added before the
+division, so nothing can overflow, and the float functions decide the same way: one name
+is one function of the real number, whether it arrives as a float, a quotient or a
+shifted product.
 """
 
 from collections.abc import Callable
@@ -112,7 +115,7 @@ ROUND: dict[str, Callable[[Float], Float]] = {
     "trunc": np.trunc,
 }
 
-# (2): whether q + 1 is taken, from q, 2 r and d
+#: whether q + 1 is taken, from q, 2 r and d
 CARRY: dict[str, Callable[[Array, Array, Array], Bool]] = {
     "half_even": lambda q, r2, d: (r2 > d) | ((r2 == d) & (q % 2 == 1)),
     "half_away": lambda q, r2, d: (r2 > d) | ((r2 == d) & (q >= 0)),
@@ -139,7 +142,7 @@ def divide(n: Int, d: Int | int, *, rounding: str) -> Int:
     if np.any(d < 1) or np.any(d > 1 << 62):
         raise ValueError(f"d must lie in [1, 2^62], got {d}")
     q, r = np.divmod(n, d)  # (1)
-    return np.asarray(q + CARRY[rounding](q, 2 * r, d))
+    return np.asarray(q + CARRY[rounding](q, 2 * r, d))  # (2)
 
 
 def shift_right(n: Int, shift: Int | int, *, rounding: str) -> Int:
@@ -159,7 +162,7 @@ def shift_right(n: Int, shift: Int | int, *, rounding: str) -> Int:
         raise ValueError(f"shift must lie in [0, 62], got {shift}")
     d = np.int64(1) << shift
     q, r = n >> shift, n & (d - 1)  # (1)
-    return np.asarray(q + CARRY[rounding](q, 2 * r, d))
+    return np.asarray(q + CARRY[rounding](q, 2 * r, d))  # (2)
 
 
 def shift_right_product(n: Int, m: Int, shift: Int, *, rounding: str) -> Int:
@@ -167,8 +170,6 @@ def shift_right_product(n: Int, m: Int, shift: Int, *, rounding: str) -> Int:
 
     n: (...) int64, m, shift: broadcast to n, 0 <= m < 2^31, 0 <= shift <= 62  ->  (...)
     int64, clipped to [-2^32, 2^32], beyond which no code lies
-
-    n m = u 2^31 + v, 0 <= v < 2^31, so no half leaves int64                        (3)
 
     >>> n, m = np.array([2**40 + 1]), np.array([2**30 + 1])
     >>> shift_right_product(n, m, np.array(40), rounding="half_up")  # 2^30 + 1 + 2^-10
@@ -184,4 +185,4 @@ def shift_right_product(n: Int, m: Int, shift: Int, *, rounding: str) -> Int:
     short = np.clip(u, ~(1 << 31), (1 << 31) + 1) << np.maximum(31 - shift, 0)
     q = np.where(shift < 31, short + (v >> np.minimum(shift, 31)), u >> far)
     r = np.where(shift < 31, v & (d - 1), ((u - (u >> far << far)) << 31) + v)
-    return np.clip(q + CARRY[rounding](q, 2 * r, d), -(1 << 32), 1 << 32)
+    return np.clip(q + CARRY[rounding](q, 2 * r, d), -(1 << 32), 1 << 32)  # (2)

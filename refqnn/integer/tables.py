@@ -123,9 +123,8 @@ def activation_table(
     v = dequantize(every_code(dtype), np.float32(x_scale), x_zero_point)
     with np.errstate(over="ignore"):
         y = ACTIVATIONS[function](v.astype(np.float64), **options).astype(np.float32)
-        return quantize(
-            y, np.float32(scale), zero_point, q_min=q_min, q_max=q_max, nan="zero"
-        )
+        s = np.float32(scale)
+        return quantize(y, s, zero_point, q_min=q_min, q_max=q_max, nan="zero")  # (2)
 
 
 def concat(

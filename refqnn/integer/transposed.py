@@ -79,10 +79,10 @@ def spread(x: Array, w: Array, at: Window, extra: Pair, groups: int) -> Int:
     """
     n, c, *size = x.shape
     o, _, *kernel = w.shape
-    reach = [
-        (size[k] - 1) * at.stride[k] + at.dilation[k] * (kernel[k] - 1) + 1 + extra[k]
-        for k in (0, 1)
-    ]
+    reach = []
+    for k in (0, 1):
+        spread_by = at.dilation[k] * (kernel[k] - 1) + 1
+        reach.append((size[k] - 1) * at.stride[k] + spread_by + extra[k])  # (1)
     y = np.zeros((n, o, *reach), np.int64)
     planes = x.reshape(n, groups, c // groups, -1)
     taps = w.reshape(groups, o // groups, c // groups, *kernel)

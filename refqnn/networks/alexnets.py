@@ -32,15 +32,7 @@ from refqnn.networks.parts import (
     norm,
     scale_channels,
 )
-from refqnn.nn import (
-    Conv2d,
-    Flatten,
-    ImageInput,
-    Linear,
-    MaxPool2d,
-    ReLU,
-    Sequential,
-)
+from refqnn.nn import Conv2d, Flatten, ImageInput, Linear, MaxPool2d, ReLU, Sequential
 
 
 class Layer(NamedTuple):

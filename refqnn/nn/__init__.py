@@ -22,9 +22,7 @@ from refqnn.nn.optim import SGD as SGD
 from refqnn.nn.optim import adam_step as adam_step
 from refqnn.nn.optim import sgd_step as sgd_step
 from refqnn.nn.presets import PARETO_CIFAR as PARETO_CIFAR
-from refqnn.nn.presets import (
-    PARETO_IMAGENET_MOBILENETV2 as PARETO_IMAGENET_MOBILENETV2,
-)
+from refqnn.nn.presets import PARETO_IMAGENET_MOBILENETV2 as PARETO_IMAGENET_MOBILENETV2
 from refqnn.nn.presets import PARETO_IMAGENET_RESNET as PARETO_IMAGENET_RESNET
 from refqnn.nn.presets import Preset as Preset
 from refqnn.nn.residual import BasicBlock as BasicBlock

@@ -22,15 +22,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from refqnn.core import named_modules
-from refqnn.nn.layers import (
-    AvgPool2d,
-    Conv2d,
-    Flatten,
-    Linear,
-    MaxPool2d,
-    ReLU,
-    ReLU6,
-)
+from refqnn.nn.layers import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, ReLU6
 from refqnn.nn.norms import BatchNorm2d
 
 BLOCK = r"layers\.stage(\d+)_block(\d+)"

@@ -21,12 +21,13 @@ def sum_to(g: Float, shape: tuple[int, ...]) -> Float:
     """
     lead = g.ndim - len(shape)
     own = tuple(range(lead, g.ndim))
-    axes = tuple(range(lead)) + tuple(
-        a for a, size in zip(own, shape, strict=True) if size == 1 and g.shape[a] != 1
-    )
+    axes = [*range(lead)]
+    for a, size in zip(own, shape, strict=True):
+        if size == 1 and g.shape[a] != 1:
+            axes.append(a)
     if not axes:
         return g.copy()
-    return g.sum(axis=axes, dtype=np.float64).astype(g.dtype).reshape(shape)
+    return g.sum(axis=tuple(axes), dtype=np.float64).astype(g.dtype).reshape(shape)
 
 
 def add(x: Float, y: Float) -> tuple[Float, tuple[tuple[int, ...], tuple[int, ...]]]:

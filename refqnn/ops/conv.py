@@ -2,6 +2,10 @@
 
     y[n, o, p, q] = b[o] + sum_{c, i, j} w[o, c, i, j]
                     * x_padded[n, g(o) C/G + c, p s + i d, q s + j d]               (1)
+    dw[o, c, i, j] = sum_{n, p, q} dy[n, o, p, q]
+                    * x_padded[n, g(o) C/G + c, p s + i d, q s + j d]               (2)
+    dx_padded[n, g(o) C/G + c, p s + i d, q s + j d]
+                    += w[o, c, i, j] dy[n, o, p, q],  then the padding is cut off   (3)
 
 Derivation of the backward passes: DERIVATIONS.md, "conv2d".
 """
@@ -11,8 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refqnn._types import Float
-from refqnn.geometry import Padding, Pair, Window, output_size, pad_planes, window
-from refqnn.geometry import windows as view_windows
+from refqnn.geometry import Padding, Pair, Window, window, window_of_ints, windows
 from refqnn.ops.checks import FLOATS, check_float, check_gradient
 from refqnn.prompt import one_line
 
@@ -60,14 +63,18 @@ def conv2d(
     array([[ 8., 12.],
            [20., 24.]])
     """
-    check_conv2d(x, w, b, groups=groups)
-    kh, kw = w.shape[2:]
-    at = window((kh, kw), stride=stride, padding=padding, dilation=dilation)
-    size = output_size(x.shape[2:], at)
-    y = correlate(view_windows(pad_planes(x, at), at), w, groups)
+    at = check_conv2d(x, w, b, stride, padding, dilation, groups)
+    seen = windows(x, at, 0)
+    n, c, ho, wo, kh, kw = seen.shape
+    o = w.shape[0]
+    seen = seen.reshape(n, groups, c // groups, ho, wo, kh, kw)
+    wg = w.reshape(groups, o // groups, c // groups, kh, kw)
+    # (N, G, C/G, Ho, Wo, Kh, Kw) . (G, O/G, C/G, Kh, Kw) -> (N, G, O/G, Ho, Wo)
+    y = np.einsum("ngcpqij,gocij->ngopq", seen, wg, optimize=True)  # (1)
+    y = np.ascontiguousarray(y.reshape(n, o, ho, wo), dtype=x.dtype)
     if b is not None:
         y += b[:, None, None]
-    return y, Conv2dCache(x, w, b is not None, at, groups, size)
+    return y, Conv2dCache(x, w, b is not None, at, groups, (ho, wo))
 
 
 def conv2d_backward(
@@ -82,28 +89,14 @@ def conv2d_backward(
     x, w, has_bias, at, groups, size = cache
     toward_x = dy if toward_x is None else toward_x
     shape = (x.shape[0], w.shape[0], *size)
-    check_gradient(dy, shape)
-    if toward_x is not dy:
-        check_gradient(toward_x, shape)
+    for g in (dy, toward_x):
+        if g.shape != shape or g.dtype not in FLOATS:
+            check_gradient(g, shape)
     return Conv2dGrads(
         conv2d_input_grad(toward_x, w, x.shape, at, groups),
         conv2d_weight_grad(dy, x, at, groups),
         dy.sum(axis=(0, 2, 3), dtype=np.float64).astype(dy.dtype) if has_bias else None,
     )
-
-
-def correlate(seen: Float, w: Float, groups: int) -> Float:
-    """Equation (1) without the bias.
-
-    seen: (N, C, Ho, Wo, Kh, Kw), the windows of x  ->  y: (N, O, Ho, Wo)
-    """
-    n, _, ho, wo, kh, kw = seen.shape
-    o, cg, _, _ = w.shape
-    seen = seen.reshape(n, groups, cg, ho, wo, kh, kw)
-    wg = w.reshape(groups, o // groups, cg, kh, kw)
-    # (N, G, C/G, Ho, Wo, Kh, Kw) . (G, O/G, C/G, Kh, Kw) -> (N, G, O/G, Ho, Wo)
-    y = np.einsum("ngcpqij,gocij->ngopq", seen, wg, optimize=True)
-    return np.ascontiguousarray(y.reshape(n, o, ho, wo), dtype=seen.dtype)
 
 
 def conv2d_weight_grad(dy: Float, x: Float, at: Window, groups: int) -> Float:
@@ -114,11 +107,11 @@ def conv2d_weight_grad(dy: Float, x: Float, at: Window, groups: int) -> Float:
     n, o, ho, wo = dy.shape
     c = x.shape[1]
     kh, kw = at.kernel
-    seen = view_windows(pad_planes(x, at), at)
+    seen = windows(x, at, 0)
     seen = seen.reshape(n, groups, c // groups, ho, wo, kh, kw)
     dyg = dy.reshape(n, groups, o // groups, ho, wo)
     # (N, G, O/G, Ho, Wo) . (N, G, C/G, Ho, Wo, Kh, Kw) -> (G, O/G, C/G, Kh, Kw)
-    dw = np.einsum("ngopq,ngcpqij->gocij", dyg, seen, optimize=True)
+    dw = np.einsum("ngopq,ngcpqij->gocij", dyg, seen, optimize=True)  # (2)
     return np.ascontiguousarray(dw.reshape(o, c // groups, kh, kw), dtype=dy.dtype)
 
 
@@ -142,12 +135,23 @@ def conv2d_input_grad(
             part = np.einsum("ngopq,goc->ngcpq", dyg, wg[..., i, j], optimize=True)
             rows = slice(i * dh, i * dh + sh * ho, sh)
             cols = slice(j * dw_, j * dw_ + sw * wo, sw)
-            dx[:, :, rows, cols] += part.reshape(n, c, ho, wo)
+            dx[:, :, rows, cols] += part.reshape(n, c, ho, wo)  # (3)
     return np.ascontiguousarray(dx[:, :, top : top + h, left : left + width])
 
 
-def check_conv2d(x: Float, w: Float, b: Float | None, *, groups: int) -> None:
-    """Raise a ValueError that names the arrays and the letter they disagree on."""
+def check_conv2d(
+    x: Float,
+    w: Float,
+    b: Float | None,
+    stride: int | Pair,
+    padding: Padding,
+    dilation: int | Pair,
+    groups: int,
+) -> Window:
+    """Check the arguments of a convolution; give its window.
+
+    Raises a ValueError that names the arrays and the letter they disagree on.
+    """
     for name, array in (("x", x), ("w", w), ("b", b)):
         if array is not None and getattr(array, "dtype", None) not in FLOATS:
             check_float(**{name: array})
@@ -169,3 +173,7 @@ def check_conv2d(x: Float, w: Float, b: Float | None, *, groups: int) -> None:
         raise ValueError(
             f"b (O,) and w (O, C // G, Kh, Kw) disagree on O: b{b.shape}, w{w.shape}"
         )
+    plain = (*w.shape[2:], stride, padding, dilation)
+    if set(map(type, plain)) == {int}:
+        return window_of_ints(*plain)  # of plain ints the window is remembered
+    return window(w.shape[2:], stride=stride, padding=padding, dilation=dilation)

@@ -130,7 +130,10 @@ def batch_norm_inference(
     if np.any(var + eps <= 0):
         check_variance(var, eps)
     mean, var = mean.astype(np.float64), var.astype(np.float64)
-    y = normalize(x, mean, np.sqrt(var + eps), gamma, beta)  # (2)
+    each = (-1, *(1,) * (x.ndim - 2))  # (C, 1, 1) for planes
+    x_hat = (x - mean.reshape(each)) / np.sqrt(var + eps).reshape(each)
+    y = gamma.reshape(each) * x_hat + beta.reshape(each)  # (2)
+    y = y.astype(x.dtype, copy=False)
     return y, BatchNormCache(x, gamma, mean, var, eps)
 
 
@@ -262,9 +265,10 @@ def batch_statistics(x: Float) -> tuple[Float, Float]:
 
     x: (N, C, H, W) or (N, C)  ->  mean: (C,), var: (C,)
     """
-    m = max(x.size // x.shape[1], 1)
-    mean = channel_sum(x) / m
-    return mean, channel_sum((x - lift(mean, x)) ** 2) / m
+    m, axes = max(x.size // x.shape[1], 1), (0, *range(2, x.ndim))
+    mean = x.sum(axes, dtype=np.float64) / m
+    centred = x - mean.reshape(-1, *(1,) * (x.ndim - 2))
+    return mean, (centred**2).sum(axes, dtype=np.float64) / m
 
 
 def standardize(x: Float, mean: Float, std: Float) -> Float:

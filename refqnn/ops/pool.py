@@ -23,7 +23,6 @@ from refqnn.geometry import (
     Pair,
     Window,
     output_size,
-    pad_planes,
     pad_widths,
     window,
     windows,
@@ -87,7 +86,7 @@ def max_pool2d(
     )
     at = cover_input(x.shape[2:], at, ceil_mode=ceil_mode)
     window_count(x.shape[2:], at)  # raises where a window sees padding only
-    seen = windows(pad_planes(x, at, -np.inf), at)
+    seen = windows(x, at, -np.inf)
     seen = seen.reshape(*seen.shape[:4], at.kernel[0] * at.kernel[1])
     tap = seen.argmax(axis=4, keepdims=True)  # the first maximum; NaN is a maximum
     y = np.take_along_axis(seen, tap, axis=4)[..., 0]  # (1)
@@ -140,7 +139,7 @@ def avg_pool2d(
     counted = pad_widths(padding if count_include_pad else 0)
     at = cover_input(x.shape[2:], at, ceil_mode=ceil_mode)
     count = window_count(x.shape[2:], at, counted)
-    seen = windows(pad_planes(x, at), at)
+    seen = windows(x, at, 0)
     y = seen.sum(axis=(4, 5), dtype=np.float64) / count  # (2)
     return y.astype(x.dtype), AvgPoolCache(count, x.shape, at)
 

@@ -24,8 +24,8 @@ from refqnn.prompt import one_line
 class StraightThroughCache(NamedTuple):
     """Where the gradient passes, and the residual that freezes the rounding."""
 
-    inside: Bool  # m of (1)
-    residual: Float  # r0 of (2)
+    inside: Bool  # m
+    residual: Float  # r0
 
 
 def straight_through_round(
@@ -148,7 +148,7 @@ def residual(x: Float, y: Float, inside: Bool) -> Float:
     >>> residual(np.array([0.75, 9.0]), np.array([1.0, 1.0]), np.array([True, False]))
     array([0.25, 1.  ])
     """
-    return y - np.where(inside, x, 0)
+    return y - np.where(inside, x, 0)  # (2), r0
 
 
 def frozen_form(x: Float, cache: StraightThroughCache) -> Float:
@@ -164,7 +164,7 @@ def frozen_form(x: Float, cache: StraightThroughCache) -> Float:
         raise ValueError(
             f"x and frozen disagree: x{x.shape}, frozen{cache.inside.shape}"
         )
-    return np.where(cache.inside, x, 0) + cache.residual
+    return np.where(cache.inside, x, 0) + cache.residual  # (2)
 
 
 def masked_backward(dy: Float, cache: StraightThroughCache) -> Float:
@@ -173,4 +173,4 @@ def masked_backward(dy: Float, cache: StraightThroughCache) -> Float:
     dy: (...)  ->  (...)
     """
     check_gradient(dy, cache.inside.shape)
-    return np.where(cache.inside, dy, 0)
+    return np.where(cache.inside, dy, 0)  # (1)

@@ -10,9 +10,11 @@ arXiv:1711.11294. The paper's names for the parts, without its equation numbers:
     alpha = argmin ||W - B alpha||^2, (A)     alpha       abc_alpha
     W ~ sum alpha_i B_i, (W)                  y           abc_weight
     dL/dW with dB_i/dW = 1, (G)               dw          abc_weight_backward
-    H_v(x) = sign(clip(x + v, 0, 1) - 1/2)    signs       abc_activation, (H)
+    H_v(x) = sign(clip(x + v, 0, 1) - 1/2),   signs       abc_activation
+      (H)
     R ~ sum beta_n H_(v_n)(R), (R)            y           abc_activation
     dH/dx where 0 <= x + v <= 1, (N)          near        abc_activation
+    dL/dR, (X); dL/dv, (V); dL/dbeta, (E)     dx dv ...   abc_activation_backward
 
 Letters are names of this file, not numbers of the paper.
 
@@ -21,6 +23,12 @@ bases are +1, and M bases make at most M + 1 levels, not 2^M. All values up to t
 threshold get -sum alpha, all from the last get +sum alpha; the levels between are free.
 Least squares makes those the means of their values, and ties the two ends to each
 other: in a skewed tensor an end may lie inside its neighbour, and order is lost.
+
+Backward. Signs are held, each moving with slope 1 in W (in R and v_n, where (N) holds,
+with ``ste_slope``): W ~ sum alpha_i (B_i + W - W_recorded) has the slope sum alpha (G).
+R ~ sum beta_n (H_n + near_n (R + v_n - recorded)) gives beta_n near_n for each n,
+summed over n for R (X) and over R for v_n (V). beta_n stands outside the signs: its
+derivative H_n is the true one (E).
 
 Left open by the paper, and chosen here:
 
@@ -45,10 +53,8 @@ from refqnn._types import Bool, Float, Int
 from refqnn.core import Param
 from refqnn.ops.checks import check_gradient, check_real
 from refqnn.prompt import one_line
-from refqnn.quantizers.checks import LARGEST, check_finite
-from refqnn.quantizers.module import (
-    Quantizer,
-)
+from refqnn.quantizers.checks import LARGEST, check_values
+from refqnn.quantizers.module import Quantizer
 
 MOST_BASES = 16
 
@@ -94,7 +100,7 @@ def abc_weight(
     >>> abc_weight(np.array([-3.0, -1.0, 0.0, 4.0]), bases=1)[0]  # mean 0
     array([-2., -2.,  2.,  2.])
     """
-    check_finite(w, name="w")
+    check_values(w, name="w")
     check_bases(bases)
     if frozen is not None:
         return frozen.y + frozen.slope * (w - frozen.w), frozen
@@ -129,7 +135,7 @@ def abc_alpha(w: Float, *, bases: int) -> Float:
     >>> abc_alpha(np.array([-3.0, -1.0, 0.0, 4.0]), bases=1).round(12)
     array([2.])
     """
-    check_finite(w, name="w")
+    check_values(w, name="w")
     check_bases(bases)
     if w.size == 0:
         return np.zeros(bases)
@@ -241,7 +247,7 @@ def abc_activation(
     >>> abc_activation(x, v, beta)[0]  # thresholds 0.25 and 0.75
     array([-2.,  0.,  2.])
     """
-    check_finite(x, name="x")
+    check_values(x, name="x")
     check_real(ste_slope, name="ste_slope", low=0, high=LARGEST[x.dtype])
     v, beta = check_shifts(x, v, beta)
     if frozen is not None:
@@ -274,9 +280,9 @@ def abc_activation_backward(
     g = dy.astype(np.float64)
     axes = tuple(range(1, cache.near.ndim))
     passed = cache.ste_slope * cache.near
-    dx = g * (along(cache.beta, g) * passed).sum(0)
-    dv = cache.beta * (g * passed).sum(axes)
-    dbeta = (g * cache.signs).sum(axes)
+    dx = g * (along(cache.beta, g) * passed).sum(0)  # (X)
+    dv = cache.beta * (g * passed).sum(axes)  # (V)
+    dbeta = (g * cache.signs).sum(axes)  # (E)
     return dx.astype(dy.dtype), dv.astype(dy.dtype), dbeta.astype(dy.dtype)
 
 
@@ -342,7 +348,7 @@ class ABCWeight(Quantizer):
 
     def decision_boundaries(self, v: Float) -> Float:
         """Give mean - u_i std, ascending: (1, M)."""
-        check_finite(v, name="v")
+        check_values(v, name="v")
         return abc_thresholds(v, self.bases)[None].astype(v.dtype)
 
 
@@ -372,7 +378,7 @@ class ABCActivation(Quantizer):
 
     def encode(self, v: Float) -> tuple[Int, Float]:
         """Count the bases that are +1; give that and the N + 1 levels they make."""
-        check_finite(v, name="v")
+        check_values(v, name="v")
         shifts, beta = check_shifts(v, self.v.value, self.beta.value)
         return shift_codes_and_levels(v, shifts, beta)
 

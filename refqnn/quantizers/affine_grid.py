@@ -7,11 +7,18 @@ arXiv:1712.05877.
     paper                          code                 where
     r = S (q - Z), eq. (1)         y                    affine
     S, eq. (12): s(a, b, n)        scale                affine_grid
-    clamp, eq. (12)                clipped              affine
+    clamp, rounding, eq. (12)      clipped, q           affine
     Z, section 3.1: nudged to an   zero_point           affine_grid
-      integer so that 0 is exact
+      integer so that 0 is exact,
+      (Z)
     [a; b], section 3.1            lo, hi               batch_range, Affine.observe
     EMA with smoothing near 1      decay                Affine.observe
+    straight through, (G)          dx                   affine_backward
+
+(Z) and (G) are names of this file, not numbers of the paper.
+
+Backward. Hold Z, the range and the residual of the rounding, r = y - clamp(x): then y =
+clamp(x) + r, whose slope is 1 where the clamp does not act and 0 where it does (G).
 
 Left open by the paper: ties (``rounding``; released code rounds half up, here half to
 even), whether x / S is rounded before or after Z is added (here before: Z is an
@@ -31,16 +38,8 @@ from refqnn.core import Buffer, Run
 from refqnn.integer.rounding import ROUND, check_rounding
 from refqnn.ops.checks import check_gradient
 from refqnn.prompt import one_line
-from refqnn.quantizers.checks import (
-    check_bits,
-    check_finite,
-    parameter,
-)
-from refqnn.quantizers.module import (
-    GridQuantizer,
-    unset,
-    zero,
-)
+from refqnn.quantizers.checks import check_values
+from refqnn.quantizers.module import GridQuantizer, unset, zero
 
 
 @one_line
@@ -95,15 +94,17 @@ def affine(
     array([0., 0., 1., 3.])
     """
     if frozen is not None:
-        check_finite(x, name="x")
+        check_values(x, name="x")
         residual = frozen.y - np.where(frozen.inside, frozen.x, 0)
         return np.where(frozen.inside, x, 0) + residual, frozen
     grid = affine_grid(
         x, lo, hi, bits=bits, narrow_range=narrow_range, rounding=rounding
     )
-    clipped = np.clip(x, *grid.ends())
-    q = ROUND[rounding](clipped / grid.scale) + grid.zero_point  # (12)
-    y = grid.scale * (q - grid.zero_point)  # (1)
+    scale, zero_point, q_min, q_max = grid
+    lowest, highest = scale * (q_min - zero_point), scale * (q_max - zero_point)
+    clipped = np.clip(x, lowest, highest)
+    q = ROUND[rounding](clipped / scale) + zero_point  # (12)
+    y = scale * (q - zero_point)  # (1)
     return y, AffineCache(x, y, clipped == x)
 
 
@@ -117,7 +118,7 @@ def affine_backward(dy: Float, cache: AffineCache) -> Float:
     array([0., 1., 1., 1., 0.])
     """
     check_gradient(dy, cache.inside.shape)
-    return np.where(cache.inside, dy, 0)
+    return np.where(cache.inside, dy, 0)  # (G)
 
 
 def affine_grid(
@@ -138,18 +139,17 @@ def affine_grid(
     """
     if rounding not in ROUND:
         check_rounding(rounding)
-    check_finite(x, name="x")
-    check_bits(bits, least=2 if narrow_range else 1)
-    lo = parameter(lo, x, name="lo", of="x")
-    hi = parameter(hi, x, name="hi", of="x")
+    lo, hi = check_values(
+        x, name="x", bits=bits, least=1 + narrow_range, dtype=np.float64, lo=lo, hi=hi
+    )
     if np.any(lo > hi):
         raise ValueError(f"lo must not exceed hi, got lo = {lo}, hi = {hi}")
     lo, hi = np.minimum(lo, 0), np.maximum(hi, 0)
     q_min, q_max = int(narrow_range), 2**bits - 1
-    wide = (hi - lo) / (q_max - q_min)
+    wide = (hi - lo) / (q_max - q_min)  # (12)
     live = wide.astype(x.dtype) >= np.finfo(x.dtype).tiny
     scale = np.where(live, wide, 1)
-    z = np.clip(ROUND[rounding](q_min - lo / scale), q_min, q_max)
+    z = np.clip(ROUND[rounding](q_min - lo / scale), q_min, q_max)  # (Z)
     return AffineGrid(
         scale.astype(x.dtype),
         np.where(live, z, q_min).astype(x.dtype),
@@ -168,7 +168,7 @@ def batch_range(x: Float) -> tuple[Float, Float]:
     >>> batch_range(np.array([0.5, 2.0]))
     (array(0.), array(2.))
     """
-    check_finite(x, name="x")
+    check_values(x, name="x")
     ends = x.min(initial=0), x.max(initial=0)
     return np.asarray(ends[0] + 0.0), np.asarray(ends[1] + 0.0)  # 0.0, never -0.0
 

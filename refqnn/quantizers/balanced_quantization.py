@@ -8,12 +8,15 @@ arXiv:1706.07145. The paper's names for the parts, without its equation numbers:
     recursive partition by the median, (P)   t       cuts, balanced_thresholds
     the bin l of a weight, l of W_e, (L)     code    balanced_codes
     rescaling to [-S, S], (R)                y       balanced, odd_codes_and_step
-    straight-through                         dw      balanced_backward
+    straight-through, (G)                    dw      balanced_backward
 
-(P), (L) and (R) are names of this file, not numbers of the paper.
+(P), (L), (R) and (G) are names of this file, not numbers of the paper.
 
 Every set of weights is cut at its lower median (a median goes left), b times. The code
 is the number of the leaf; the 2^b levels are even, y = 2 S (code / (2^b - 1) - 1/2).
+
+Backward. Hold the residual r = y - w of the recorded weights: y = w + r has slope 1
+everywhere, leaves and S being constants (G).
 
 Left open by the paper or not confirmed, and chosen here:
 
@@ -27,7 +30,6 @@ Left open by the paper or not confirmed, and chosen here:
 - Equal weights stay together, so that with ties counts differ and leaves may be empty.
 - A constant tensor has no median to cut at: S sgn(w), which is w itself for
   S = max |w|.
-- The backward is the identity.
 """
 
 from dataclasses import dataclass
@@ -37,17 +39,8 @@ import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.ops.checks import check_gradient
-from refqnn.quantizers.checks import (
-    ResidualCache,
-    check_bits,
-    check_finite,
-    flush,
-    mean_abs,
-)
-from refqnn.quantizers.module import (
-    GridQuantizer,
-    odd_codes,
-)
+from refqnn.quantizers.checks import ResidualCache, check_values, flush, mean_abs
+from refqnn.quantizers.module import GridQuantizer, odd_codes
 
 MOST_BITS = 8
 
@@ -76,8 +69,8 @@ def balanced(
     >>> balanced(np.array([0.1, 9.0, 0.3, 0.2]), bits=2)[0]
     array([-9.,  9.,  3., -3.])
     """
-    check_finite(w, name="w")
-    check_options(bits, split, scale)
+    check_values(w, name="w", bits=bits, most=MOST_BITS)
+    check_options(split, scale)
     if frozen is not None:
         return w + frozen.residual, frozen
     q, s = odd_codes_and_step(w, bits, split, scale)
@@ -94,12 +87,11 @@ def balanced_backward(dy: Float, cache: ResidualCache) -> Float:
     array([3.])
     """
     check_gradient(dy, cache.residual.shape)
-    return dy.copy()
+    return dy.copy()  # (G)
 
 
-def check_options(bits: int, split: str, scale: str) -> None:
-    """Raise for bits out of range, and for an unknown split or scale."""
-    check_bits(bits, least=1, most=MOST_BITS)
+def check_options(split: str, scale: str) -> None:
+    """Raise for an unknown split or scale."""
     if split not in {"median", "mean"}:
         raise ValueError(f"split must be 'median' or 'mean', got {split!r}")
     if scale not in {"max", "2E"}:
@@ -194,7 +186,8 @@ class Balanced(GridQuantizer):
     most_bits = MOST_BITS
 
     def __post_init__(self) -> None:
-        check_options(self.bits, self.split, self.scale)
+        super().__post_init__()
+        check_options(self.split, self.scale)
 
     def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
         """Give odd codes and S / n (1, 1, ...)."""
@@ -203,5 +196,5 @@ class Balanced(GridQuantizer):
 
     def decision_boundaries(self, v: Float) -> Float:
         """Give where the weights are cut: (1, 2^b - 1)."""
-        check_finite(v, name="v")
+        check_values(v, name="v")
         return balanced_thresholds(v, self.bits, self.split)[None]

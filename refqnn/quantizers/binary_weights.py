@@ -8,6 +8,9 @@ Chin, Chuang, Chandra, Marculescu. One Weight Bitwidth to Rule Them All. ECCV Wo
     Q(W_i), eq. (4)          y           binary
     dQ/dW = I, eq. (5)       dw          binary_backward
 
+Backward. Hold the residual r = Q(W) - W of the recorded weights: Q = W + r has slope 1
+(5); the mean is treated as a constant.
+
 The paper credits DoReFa (Zhou et al. 2016), whose scale is one per layer:
 ``group="layer"``. The printed scale per filter is that of XNOR-Net (Rastegari et al.
 2016). Left open by the paper: the sign of 0. Here: +1, so that there are two levels.
@@ -20,16 +23,8 @@ import numpy as np
 
 from refqnn._types import Float
 from refqnn.ops.checks import check_gradient
-from refqnn.quantizers.checks import (
-    ResidualCache,
-    check_finite,
-    group_axes,
-    mean_abs,
-)
-from refqnn.quantizers.module import (
-    GridQuantizer,
-    odd_codes,
-)
+from refqnn.quantizers.checks import ResidualCache, check_values, group_axes, mean_abs
+from refqnn.quantizers.module import GridQuantizer, odd_codes
 
 Group = Literal["filter", "layer"]
 
@@ -50,7 +45,7 @@ def binary(
     array([[ 2., -2.],
            [ 2.,  2.]])
     """
-    check_finite(w, name="w")
+    check_values(w, name="w")
     if frozen is not None:
         return w + frozen.residual, frozen
     m = mean_abs(w, group=group)  # (2)

@@ -5,6 +5,8 @@ Values must be finite and at most the square root of the largest number of their
 """
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ from refqnn.ops.checks import FLOATS, check_float, check_gradient
 from refqnn.prompt import one_line
 
 MOST_BITS = 16
+NONE: Mapping[str, Any] = MappingProxyType({})
 #: the square root of the largest finite number of a dtype
 LARGEST = {np.dtype(f): math.sqrt(np.finfo(f).max) for f in (np.float32, np.float64)}
 
@@ -36,42 +39,59 @@ def check_bits(bits: int, *, least: int, most: int = MOST_BITS) -> None:
         raise ValueError(f"bits must be an int in [{least}, {most}], got {bits!r}")
 
 
-def check_finite(v: Array, *, name: str) -> None:
-    """Raise unless ``v`` is a float32 or float64 array of finite, bounded values.
+def check_values(
+    v: Array,
+    *,
+    name: str,
+    bits: int | None = None,
+    least: int = 1,
+    most: int = MOST_BITS,
+    dtype: Any = None,
+    positive: Mapping[str, Any] = NONE,
+    not_negative: Mapping[str, Any] = NONE,
+    **others: Any,
+) -> list[Float]:
+    """Check values, bits and parameters of a quantizer: one line before its equations.
 
-    >>> check_finite(np.array([1.0, -2.0]), name="w")
+    v: (...), parameters: broadcast to v  ->  the parameters in the dtype of v (or in
+    ``dtype``): those of ``positive``, of ``not_negative``, the others
+
+    Raises ValueError unless ``v`` is a float32 or float64 array of finite, bounded
+    values, ``bits`` lie in [least, most], every parameter is finite, bounded and
+    broadcasts to v, and the positive ones are normal numbers. The last word of a key is
+    the parameter's name.
+
+    >>> check_values(np.array([1.0, -2.0], np.float32), name="w", bits=4, a=3)
+    [array(3., dtype=float32)]
     """
     if getattr(v, "dtype", None) not in FLOATS:
         check_float(**{name: v})
     bound = LARGEST[v.dtype]
     fine = np.abs(v) <= bound  # False for NaN, too
     if not fine.all():
-        worst = v[~fine].flat[0]
         raise ValueError(
-            f"{name} must be finite with magnitudes up to {bound:.3g}, got {worst}"
+            f"{name} must be finite with magnitudes up to {bound:.3g}, "
+            f"got {v[~fine].flat[0]}"
         )
-
-
-def parameter(p: Any, v: Float, *, name: str, of: str) -> Float:
-    """Return the parameter ``p`` of ``v``, checked, in float64.
-
-    p: broadcasts to v  ->  shape of p
-
-    >>> parameter(2, np.zeros((3, 4), np.float32), name="a", of="w")
-    array(2.)
-    """
-    p = np.asarray(p).astype(np.float64)
-    lead, narrow = v.ndim - p.ndim, np.not_equal(p.shape, 1)
-    if lead < 0 or np.any(narrow & np.not_equal(p.shape, v.shape[lead:])):
-        raise ValueError(
-            f"{name} must broadcast to {of}: {name}{p.shape}, {of}{v.shape}"
-        )
-    if v.dtype not in FLOATS:
-        check_float(**{of: v})
-    bound = LARGEST[v.dtype]
-    if not np.all(np.abs(p) <= bound):
-        raise ValueError(f"{name} must be finite and at most {bound:.3g}: {p}")
-    return p
+    if bits is not None and (type(bits) is not int or not least <= bits <= most):
+        check_bits(bits, least=least, most=most)
+    checked: list[Float] = []
+    for key, given in (*positive.items(), *not_negative.items(), *others.items()):
+        p = np.asarray(given).astype(np.float64)
+        lead, narrow, own = v.ndim - p.ndim, np.not_equal(p.shape, 1), key.split()[-1]
+        if lead < 0 or np.any(narrow & np.not_equal(p.shape, v.shape[lead:])):
+            raise ValueError(
+                f"{own} must broadcast to {name}: {own}{p.shape}, {name}{v.shape}"
+            )
+        if not np.all(np.abs(p) <= bound):
+            raise ValueError(f"{own} must be finite and at most {bound:.3g}: {p}")
+        p = p.astype(dtype or v.dtype)
+        if key in positive and not np.all(p >= np.finfo(v.dtype).tiny):
+            raise ValueError(f"{key} must be positive and normal, got {p}")
+        if key in not_negative and np.any(p < 0):
+            raise ValueError(f"{key} must not be negative, got {p.min()}")
+        checked.append(p)
+    return checked
 
 
 def mean_abs(w: Float, *, group: str = "filter") -> Float:
@@ -83,10 +103,13 @@ def mean_abs(w: Float, *, group: str = "filter") -> Float:
     array([[2.],
            [0.]])
     """
-    axes = group_axes(w, group)
+    axes = tuple(range(1 if group == "filter" else 0, w.ndim))
+    if not w.ndim or group not in {"filter", "layer"}:
+        axes = group_axes(w, group)
     total = np.abs(w).sum(axes, np.float64, keepdims=True)
     count = w.size // max(total.size, 1)
-    return flush((total / max(count, 1)).astype(w.dtype))
+    m: Float = (total / max(count, 1)).astype(w.dtype)
+    return m * (m >= np.finfo(m.dtype).tiny)
 
 
 def mean_kept(magnitude: Float, keep: Array, *, group: str = "filter") -> Float:
@@ -100,7 +123,8 @@ def mean_kept(magnitude: Float, keep: Array, *, group: str = "filter") -> Float:
     axes = group_axes(magnitude, group)
     total = np.where(keep, magnitude, 0).sum(axes, np.float64, keepdims=True)
     count = keep.sum(axes, keepdims=True)
-    return flush((total / np.maximum(count, 1)).astype(magnitude.dtype))
+    m: Float = (total / np.maximum(count, 1)).astype(magnitude.dtype)
+    return m * (m >= np.finfo(m.dtype).tiny)
 
 
 def flush(scale: Float) -> Float:

@@ -4,13 +4,21 @@ Zhou, Wu, Ni, Zhou, Wen, Zou. DoReFa-Net: Training Low Bitwidth Convolutional Ne
 Networks with Low Bitwidth Gradients. arXiv:1606.06160.
 
     paper                            code       where
-    quantize_k, section 2.2          R(n u)/n   n = 2^k - 1, ties to even
-    1-bit weights, section 2.3       y          dorefa_weight, by binary
-    f_w^k, section 2.3               y          dorefa_weight
-    chain rule of f_w^k              dw         dorefa_weight_backward
-    f_alpha^k, section 2.4           y          dorefa_activation
-    f_gamma^k, section 2.5           g_q        dorefa_gradient
-    N(k) = sigma / (2^k - 1), 2.5    noise / n  sigma = noise in [-1/2, 1/2)
+    quantize_k, section 2.2, (Q)     R(n u)/n   dorefa_activation_codes, n = 2^k - 1
+    1-bit weights, section 2.3, (B)  y          dorefa_weight, by binary
+    f_w^k, section 2.3, (W)          y          dorefa_weight
+    chain rule of f_w^k, (D)         dw         dorefa_weight_backward
+    f_alpha^k, section 2.4, (A)      y          dorefa_activation
+    its straight-through slope, (P)  dx         dorefa_activation_backward
+    N(k) = sigma / (2^k - 1), (N)    noise / n  dorefa_gradient, noise in [-1/2, 1/2)
+    f_gamma^k, section 2.5, (G)      g_q        dorefa_gradient
+
+Letters are names of this file, not numbers of the paper.
+
+Backward. With t = tanh(w) and M = max|t|, hold the residual of the rounding: y = t / M
++ r. Then dt = dy / M - (sum dy t) / M^2 dM/dt, where dM/dt is sgn(t) on the weights
+that attain the maximum, in equal shares; and dw = (1 - t^2) dt (D). One bit: y = w + r,
+dw = dy. Activations: y = clip(x, 0, 1) + r, slope 1 on [0, 1] (P).
 
 Left open by the paper: whether the chain
 rule goes through max|tanh(w)|. The released code differentiates it
@@ -36,18 +44,8 @@ from refqnn.ops.straight_through import (
     residual,
 )
 from refqnn.prompt import one_line
-from refqnn.quantizers.binary_weights import (
-    Binary,
-    binary,
-    binary_backward,
-)
-from refqnn.quantizers.checks import (
-    ResidualCache,
-    check_bits,
-    check_finite,
-    check_noise,
-    flush,
-)
+from refqnn.quantizers.binary_weights import Binary, binary, binary_backward
+from refqnn.quantizers.checks import ResidualCache, check_noise, check_values, flush
 from refqnn.quantizers.module import (
     GradientQuantizer,
     GridQuantizer,
@@ -94,15 +92,14 @@ def dorefa_weight(
     >>> dorefa_weight(np.array([[9.0, -9.0, 0.5, 0.0]]), bits=2)[0] * 3
     array([[ 3., -3.,  1.,  1.]])
     """
-    check_bits(bits, least=1)
     if isinstance(frozen, ResidualCache) or bits == 1:
         recorded = frozen if isinstance(frozen, ResidualCache) else None
-        return binary(w, group="layer", frozen=recorded)  # section 2.3, 1 bit
-    check_finite(w, name="w")
+        return binary(w, group="layer", frozen=recorded)  # (B)
+    check_values(w, name="w", bits=bits)
     if frozen is not None:
         return (frozen.ratio(w) + frozen.residual).astype(w.dtype), frozen
     t, M, scale = tanh_scale(w, bits)
-    y = scale * dorefa_weight_codes(w, M, bits)  # f_w^k
+    y = scale * dorefa_weight_codes(w, M, bits)  # (W)
     attained = (np.abs(t) == M) * np.sign(t)
     at_max = attained / max(np.count_nonzero(attained), 1)
     cache = DoReFaWeightCache(t, M, at_max, np.zeros_like(t), max_grad)
@@ -132,7 +129,7 @@ def dorefa_weight_backward(
     dt = dy / M
     if max_grad:
         dt = dt - at_max * np.sum(dy * t) / M**2
-    return ((1 - t**2) * dt).astype(dy.dtype)
+    return ((1 - t**2) * dt).astype(dy.dtype)  # (D)
 
 
 def tanh_scale(w: Float, bits: int) -> tuple[Float, float, Float]:
@@ -179,11 +176,10 @@ def dorefa_activation(
     >>> dorefa_activation(np.array([-1.0, 0.4, 0.6, 2.0]), bits=1)[0]
     array([0., 0., 1., 1.])
     """
-    check_bits(bits, least=1)
-    check_finite(x, name="x")
+    check_values(x, name="x", bits=bits)
     if frozen is not None:
         return frozen_form(x, frozen), frozen
-    y = unit_scale(x, bits) * dorefa_activation_codes(x, bits)  # f_alpha^k
+    y = unit_scale(x, bits) * dorefa_activation_codes(x, bits)  # (A)
     inside = (x >= 0) & (x <= 1)
     return y, StraightThroughCache(inside, residual(x, y, inside))
 
@@ -197,7 +193,7 @@ def dorefa_activation_backward(dy: Float, cache: StraightThroughCache) -> Float:
     >>> dorefa_activation_backward(np.ones(5), dorefa_activation(x, bits=2)[1])
     array([0., 1., 1., 1., 0.])
     """
-    return masked_backward(dy, cache)
+    return masked_backward(dy, cache)  # (P)
 
 
 def unit_scale(x: Float, bits: int) -> Float:
@@ -210,7 +206,7 @@ def dorefa_activation_codes(x: Float, bits: int) -> Float:
 
     x: (...)  ->  q: (...) in {0, ..., n}
     """
-    return np.rint((2**bits - 1) * np.clip(x, 0, 1)) + 0.0  # + 0.0: one zero
+    return np.rint((2**bits - 1) * np.clip(x, 0, 1)) + 0.0  # (Q); + 0.0: one zero
 
 
 def dorefa_gradient(dy: Float, noise: Float, *, bits: int) -> Float:
@@ -227,16 +223,15 @@ def dorefa_gradient(dy: Float, noise: Float, *, bits: int) -> Float:
     >>> dorefa_gradient(np.array([[3.0, 0.5]]), np.array([[0.0, 0.4]]), bits=2)
     array([[3., 1.]])
     """
-    check_bits(bits, least=1)
-    check_finite(dy, name="dy")
+    check_values(dy, name="dy", bits=bits)
     check_noise(noise, dy)
     n = 2**bits - 1
     axes = tuple(range(1, dy.ndim))
     m = flush(np.abs(dy).max(axes, keepdims=True, initial=0))
     share = dy / np.where(m > 0, m, 1)  # 2 u - 1 lies in [-1, 1]
-    u = np.clip((share.astype(np.float64) + 1) / 2 + noise / n, 0, 1)
+    u = np.clip((share.astype(np.float64) + 1) / 2 + noise / n, 0, 1)  # (N)
     q = 2 * np.rint(n * u) - n
-    return m * (q / n).astype(dy.dtype)  # f_gamma^k
+    return m * (q / n).astype(dy.dtype)  # (G)
 
 
 @final
@@ -260,7 +255,7 @@ class DoReFaWeight(GridQuantizer):
 
     def decision_boundaries(self, v: Float) -> Float:
         """artanh(2 j M / n), |j| < 2^(k-1): (1, n)"""
-        check_finite(v, name="v")
+        check_values(v, name="v")
         if self.bits == 1:
             return Binary(group="layer").decision_boundaries(v)
         M = tanh_scale(v, self.bits)[1]

@@ -7,11 +7,17 @@ Chin, Chuang, Chandra, Marculescu. One Weight Bitwidth to Rule Them All. ECCV Wo
     Q(W_i), s_i, eq. (1)     y, s        fixed_point
     mean |W_i|, eq. (2)      m           gaussian_clip, by checks.mean_abs
     dQ/dW = I, eq. (5)       dw          fixed_point_backward
-    c, a_i*, appendix B      c, a        gaussian_clip, GAUSSIAN_CLIP, gaussian_mse
+    c, a_i*, appendix B,     a           gaussian_clip, by GAUSSIAN_RATIO
+      (B2)
+    E w Q, E Q^2, (B1)       e_wq, e_qq  gaussian_mse
 
 Left open by the paper: how ties round (here half to even), what a filter of zeros gives
 (zeros), the constants c (derived below), whether (5) ignores the clip (as printed: yes;
 ``clip_grad=True`` masks it). Equation (1) needs two bits or more: one bit divides by 0.
+
+Backward. Hold the residual r = Q(w) - w of the recorded weights: Q = w + r has slope 1
+everywhere (5). With ``clip_grad`` it is clip(w, -a, a) + r, slope 0 where the clip
+acts. The clip a is a constant in both.
 
 Appendix B finds ``a* = argmin E (Q_a(w) - w)^2`` by simulation. In closed form: with
 unit sigma, L = 2^(b-1) - 1 and the thresholds t_k = (k - 1/2) s, phi and Phi the
@@ -20,7 +26,11 @@ Gaussian's,
     E w Q = 2 s sum_k phi(t_k),      E Q^2 = 2 s^2 sum_k (2 k - 1) Phi(-t_k)     (B1)
 
 At the best step moving a threshold changes nothing to first order, so E w Q = E Q^2
-there, one equation for s. The ratio ``c = E|w| / a*`` does not depend on sigma.
+there, one equation for s. The ratio does not depend on sigma:
+
+    c = E|w| / a*,      a_i = mean|w_i| / c                                      (B2)
+
+(B1) and (B2) are names of this file.
 """
 
 import math
@@ -34,17 +44,8 @@ from refqnn._types import Float
 from refqnn.core import Run
 from refqnn.ops.checks import check_gradient
 from refqnn.ops.straight_through import StraightThroughCache, frozen_form
-from refqnn.quantizers.checks import (
-    check_bits,
-    check_finite,
-    flush,
-    mean_abs,
-    parameter,
-)
-from refqnn.quantizers.module import (
-    GridQuantizer,
-    signed_codes,
-)
+from refqnn.quantizers.checks import check_bits, check_values, mean_abs
+from refqnn.quantizers.module import GridQuantizer, signed_codes
 
 #: a* / sigma of a Gaussian, by bits; the root of E w Q = E Q^2 with (B1)
 GAUSSIAN_CLIP = {
@@ -64,6 +65,8 @@ GAUSSIAN_CLIP = {
     15: 5.718805,
     16: 5.938239,
 }
+#: c = E|w| / a* of a Gaussian, by bits
+GAUSSIAN_RATIO = {b: math.sqrt(2 / math.pi) / a for b, a in GAUSSIAN_CLIP.items()}
 
 
 def fixed_point(
@@ -88,10 +91,11 @@ def fixed_point(
     array([-3.,  0.,  1.])
     """
     if frozen is not None:
-        check_finite(w, name="w")
+        check_values(w, name="w")
         return frozen_form(w, frozen), frozen
-    a, s = clip_and_step(w, a, bits)
-    y = s * fixed_point_codes(w, a, s)  # (1)
+    (a,) = check_values(w, name="w", bits=bits, least=2, not_negative={"clip a": a})
+    q, s = fixed_point_codes(w, a, bits)
+    y = s * q  # (1)
     inside = np.abs(w) <= a if clip_grad else np.ones(w.shape, bool)
     return y, StraightThroughCache(inside, y - np.where(inside, w, 0))
 
@@ -109,26 +113,20 @@ def fixed_point_backward(dy: Float, cache: StraightThroughCache) -> Float:
     return np.where(cache.inside, dy, 0)  # (5)
 
 
-def clip_and_step(w: Float, a: Float, bits: int) -> tuple[Float, Float]:
-    """Return a and s = a / (2^(b-1) - 1) in the dtype of w.
+def fixed_point_codes(w: Float, a: Float, bits: int) -> tuple[Float, Float]:
+    """q = round(clip(w, -a, a) / s),  s = a / (2^(b-1) - 1)
 
-    A step below the smallest normal number is 0. Raises ValueError as ``fixed_point``.
+    w: (...), a: broadcasts to w, checked  ->  q: (...) as floats, s: shape of a
+
+    A step below the smallest normal number is 0, and so are its codes.
+
+    >>> fixed_point_codes(np.array([-9.0, 0.4, 0.6]), np.array(3.0), 3)
+    (array([-3.,  0.,  1.]), np.float64(1.0))
     """
-    check_finite(w, name="w")
-    check_bits(bits, least=2)
-    a = parameter(a, w, name="a", of="w").astype(w.dtype)
-    if np.any(a < 0):
-        raise ValueError(f"clip a must not be negative, got {a.min()}")
-    return a, flush(a / (2 ** (bits - 1) - 1))
-
-
-def fixed_point_codes(w: Float, a: Float, s: Float) -> Float:
-    """q = round(clip(w, -a, a) / s), as floats; 0 where s is 0.
-
-    w: (...), a, s: broadcast to w  ->  q: (...)
-    """
+    s = a / (2 ** (bits - 1) - 1)
+    s = s * (s >= np.finfo(w.dtype).tiny)
     t = np.clip(w, -a, a) / np.where(s > 0, s, 1)
-    return np.where(s > 0, np.rint(t) + 0.0, 0)  # + 0.0: a code has one zero
+    return np.where(s > 0, np.rint(t) + 0.0, 0), s  # + 0.0: a code has one zero
 
 
 def gaussian_clip(w: Float, *, bits: int) -> Float:
@@ -141,11 +139,9 @@ def gaussian_clip(w: Float, *, bits: int) -> Float:
     >>> gaussian_clip(np.full((1, 4), math.sqrt(2 / math.pi)), bits=4).round(4)
     array([[2.4739]])
     """
-    check_bits(bits, least=2)
-    check_finite(w, name="w")
+    check_values(w, name="w", bits=bits, least=2)
     m = mean_abs(w)  # (2)
-    c = math.sqrt(2 / math.pi) / GAUSSIAN_CLIP[bits]
-    return m / c  # c < 1: normal where m is
+    return m / GAUSSIAN_RATIO[bits]  # (B2); c < 1: normal where m is
 
 
 def gaussian_mse(a: float, *, bits: int) -> float:
@@ -162,8 +158,8 @@ def gaussian_mse(a: float, *, bits: int) -> float:
     k = np.arange(1, steps + 1)
     t = (k - 0.5) * s
     density = np.exp(-t * t / 2) / math.sqrt(2 * math.pi)
-    e_wq = 2 * s * density.sum()
-    e_qq = 2 * s * s * ((2 * k - 1) * ndtr(-t)).sum()
+    tails = (2 * k - 1) * ndtr(-t)
+    e_wq, e_qq = 2 * s * density.sum(), 2 * s * s * tails.sum()  # (B1)
     return float(1 - 2 * e_wq + e_qq)
 
 
@@ -182,9 +178,9 @@ class FixedPoint(GridQuantizer):
 
     def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
         """Give the clip of every filter: (O, 1, ...)."""
-        return (run.backend.quantizers.gaussian_clip(v, bits=bits),)
+        return (mean_abs(v) / GAUSSIAN_RATIO[bits],)  # the pair checks the weights
 
     def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
         """Give the codes of (1) and s_i (O, 1, ...)."""
-        a, s = clip_and_step(v, gaussian_clip(v, bits=self.bits), self.bits)
-        return fixed_point_codes(v, a, s), s, 0
+        q, s = fixed_point_codes(v, gaussian_clip(v, bits=self.bits), self.bits)
+        return q, s, 0

@@ -6,8 +6,9 @@ Precision. CVPR 2019, arXiv:1811.08886. k-means is in haq_kmeans.py.
     paper                         code         where
     clamp(w, c), scale s, (L)     a, step      haq_linear
     c = argmin D_KL, (C)          a            haq_threshold
+    straight through, (G)         dw           haq_linear_backward
 
-(L) and (C) are names of this file, not numbers of the paper, which uses the linear
+(L), (C) and (G) are names of this file, not numbers of the paper, which uses the linear
 quantizer for latency and energy and k-means for model size.
 
 (C) speaks of the divergence of two distributions; released code (``"haq_cdf"``, below 5
@@ -17,8 +18,9 @@ is taken whatever the weights are; a maximum of 1e-8 or less counts as 0; the la
 candidate lies half a bin beyond max|w|. ``"mse"`` is the alternative: the clip of least
 squared error among 128 shares of max|w|. ``"max"`` is max|w|.
 
-Left open by the paper: ties (half to even) and the gradient (the identity, also for
-what is clipped, as released).
+Backward. Hold the residual r = y - w of the recorded weights: y = w + r has slope 1
+everywhere, also where w is clipped, as released (G). The paper leaves it open, as it
+does ties (half to even).
 """
 
 from dataclasses import dataclass, field
@@ -30,18 +32,9 @@ from refqnn._types import Float
 from refqnn.core import Buffer, Run
 from refqnn.moved import other_half
 from refqnn.ops.checks import check_gradient
-from refqnn.quantizers.checks import (
-    LARGEST,
-    ResidualCache,
-    check_bits,
-    check_finite,
-)
-from refqnn.quantizers.fixed_point_weights import clip_and_step, fixed_point_codes
-from refqnn.quantizers.module import (
-    GridQuantizer,
-    signed_codes,
-    zero,
-)
+from refqnn.quantizers.checks import LARGEST, ResidualCache, check_values
+from refqnn.quantizers.fixed_point_weights import fixed_point_codes
+from refqnn.quantizers.module import GridQuantizer, signed_codes, zero
 
 #: haq_kmeans.py was a part of this file
 __getattr__ = other_half(__name__, "refqnn.quantizers.haq_kmeans")
@@ -70,12 +63,13 @@ def haq_linear(
     >>> haq_linear(np.array([-9.0, 0.4, 0.6]), bits=3, clip=3.0)[0]
     array([-3.,  0.,  1.])
     """
-    check_finite(w, name="w")
     if frozen is not None:
+        check_values(w, name="w")
         return w + frozen.residual, frozen
     a = np.abs(w).max(initial=0) if clip is None else clip
-    a, step = clip_and_step(w, np.asarray(a), bits)
-    y = step * fixed_point_codes(w, a, step)  # (L)
+    (a,) = check_values(w, name="w", bits=bits, least=2, not_negative={"clip a": a})
+    q, step = fixed_point_codes(w, a, bits)
+    y = step * q  # (L)
     return y, ResidualCache(y - w)
 
 
@@ -88,7 +82,7 @@ def haq_linear_backward(dy: Float, cache: ResidualCache) -> Float:
     array([1.])
     """
     check_gradient(dy, cache.residual.shape)
-    return dy.copy()
+    return dy.copy()  # (G)
 
 
 def haq_threshold(w: Float, *, bits: int, threshold: Threshold = "haq_cdf") -> Float:
@@ -102,12 +96,11 @@ def haq_threshold(w: Float, *, bits: int, threshold: Threshold = "haq_cdf") -> F
     >>> haq_threshold(np.array([0.5, -2.0]), bits=4, threshold="max")
     array(2.)
     """
-    check_bits(bits, least=2)
-    check_finite(w, name="w")
+    check_values(w, name="w", bits=bits, least=2)
     solve = {"haq_cdf": cdf_threshold, "mse": mse_threshold, "max": max_threshold}
     if threshold not in solve:
         raise ValueError(f"threshold must be one of {[*solve]}, got {threshold!r}")
-    return np.asarray(solve[threshold](w, bits), w.dtype)
+    return np.asarray(solve[threshold](w, bits), w.dtype)  # (C)
 
 
 def max_threshold(w: Float, bits: int) -> float:  # noqa: ARG001 - a threshold's signature
@@ -182,19 +175,21 @@ class HAQLinear(GridQuantizer):
     fewest_bits = 2
     unknown = "the clip is unknown: train, or call set_clip(clip)"
     known_by = "clip"
+    begins_once = True
 
     def __post_init__(self) -> None:
         haq_threshold(np.zeros(1), bits=self.bits, threshold=self.threshold)
 
     def begin(self, v: Float, run: Run, bits: int) -> None:
         """Set the clip of the first weights."""
-        if not self.clip.value:
-            solve = run.backend.quantizers.haq_threshold
-            self.clip.value = solve(v, bits=bits, threshold=self.threshold)
+        solve = run.backend.quantizers.haq_threshold
+        self.clip.value = solve(v, bits=bits, threshold=self.threshold)
 
     def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
         """Check that the clip is known; a training pass takes the 0 of zeros, too."""
-        return () if run.training else super().arguments(v, run, bits)
+        if not run.training:
+            self.check_known(v)
+        return ()
 
     def set_clip(self, clip: Float | float) -> None:
         """Set the clip; raises ValueError unless it is one positive number."""
@@ -205,5 +200,5 @@ class HAQLinear(GridQuantizer):
 
     def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
         """Give the codes of (L) and s ()."""
-        a, step = clip_and_step(v, self.clip.value, self.bits)
-        return fixed_point_codes(v, a, step), step, 0
+        (a,) = check_values(v, name="w", not_negative={"clip a": self.clip.value})
+        return (*fixed_point_codes(v, a, self.bits), 0)

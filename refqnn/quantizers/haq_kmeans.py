@@ -3,11 +3,15 @@ r"""HAQ's second weight quantizer: a codebook found by k-means.
 Wang, Liu, Lin, Lin, Han. HAQ: Hardware-Aware Automated Quantization with Mixed
 Precision. CVPR 2019, arXiv:1811.08886. The sum over a cluster is the gradient of Deep
 Compression (Han, Mao, Dally. ICLR 2016, arXiv:1510.00149). The linear quantizer is in
-haq.py. (K) and (Y) are names of this file, not numbers of the paper.
+haq.py. Letters are names of this file, not numbers of the paper.
 
     paper                         code         where
-    codebook of k-means, (K)      centroids    kmeans
+    codebook of k-means, (K)      centroids    kmeans, by lloyd
     quantized by the codebook (Y) y            kmeans_weight
+    gradient of a centroid, (G)   dcentroids   kmeans_weight_backward
+
+Backward. The assignment is held: y = c_k for every weight of cluster k, so dc_k is the
+sum of dy over the cluster, exactly (G). In w the residual c_k - w is held: slope 1.
 
 The paper uses k-means for model size; released code has it as its default.
 
@@ -30,14 +34,8 @@ from refqnn._types import Float, Int
 from refqnn.core import Buffer, Param, Run
 from refqnn.ops.checks import check_gradient
 from refqnn.prompt import one_line
-from refqnn.quantizers.checks import (
-    LARGEST,
-    check_finite,
-)
-from refqnn.quantizers.module import (
-    Quantizer,
-    unset,
-)
+from refqnn.quantizers.checks import LARGEST, check_values
+from refqnn.quantizers.module import Quantizer, unset
 
 Reduction = Literal["sum", "mean"]
 
@@ -77,7 +75,7 @@ def kmeans_weight(
     >>> kmeans_weight(np.array([-9.0, 0.4, 0.6]), np.array([1.0, 0.0]))[0]
     array([0., 0., 1.])
     """
-    check_finite(w, name="w")
+    check_values(w, name="w")
     centroids = check_centroids(w, centroids)
     if frozen is not None:
         moved = frozen.share * (centroids - frozen.centroids)
@@ -103,7 +101,7 @@ def kmeans_weight_backward(dy: Float, cache: KMeansCache) -> tuple[Float, Float]
     check_gradient(dy, cache.codes.shape)
     flat = dy.ravel().astype(np.float64)
     sums = np.bincount(cache.codes.ravel(), flat, minlength=cache.share.size)
-    return dy.copy(), (cache.share * sums).astype(dy.dtype)
+    return dy.copy(), (cache.share * sums).astype(dy.dtype)  # (G)
 
 
 def nearest(w: Float, centroids: Float) -> Int:
@@ -158,7 +156,7 @@ def kmeans(
     >>> kmeans(np.array([0.0, 1.0, 9.0, 11.0]), 2)
     array([ 0.5, 10. ])
     """
-    check_finite(w, name="w")
+    check_values(w, name="w")
     if k < 1 or not w.size:
         raise ValueError(f"k and the number of weights must be >= 1: {k}, {w.size}")
     if restarts < 1:
@@ -178,7 +176,7 @@ def lloyd(w: Float, centroids: Float, iterations: int) -> Float:
     """
     codes = nearest(w, centroids)
     for _ in range(iterations):
-        before, centroids = codes, cluster_means(w, codes, centroids)
+        before, centroids = codes, cluster_means(w, codes, centroids)  # (K)
         codes = nearest(w, centroids)
         if np.array_equal(codes, before):
             break
@@ -256,6 +254,7 @@ class KMeansWeight(Quantizer):
     options = ("reduction",)
     parameters = ("centroids",)
     unknown = "centroids are unknown: train, or call set_centroids(c)"
+    begins_once = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -273,13 +272,14 @@ class KMeansWeight(Quantizer):
 
     def begin(self, v: Float, run: Run, bits: int) -> None:
         """Find the codebook of the first weights."""
-        if bits == self.bits and not self.known.value:
+        if bits == self.bits:
             self.set_centroids(kmeans(v, 2**bits))
 
     def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
         """Give the centroids; of other bits those of k-means on ``v``."""
         if bits == self.bits or not v.size:
-            return super().arguments(v, run, bits)
+            self.check_known(v)
+            return (self.centroids.value,)
         return (run.backend.quantizers.kmeans(v, 2**bits),)
 
     def set_centroids(self, centroids: Float) -> None:
@@ -294,7 +294,7 @@ class KMeansWeight(Quantizer):
 
     def encode(self, v: Float) -> tuple[Int, Float]:
         """Give ``(codes, levels)``, levels ascending, ``levels[codes] == y``."""
-        check_finite(v, name="v")
+        check_values(v, name="v")
         self.check_known(v)
         levels = np.sort(check_centroids(v, self.centroids.value))
         return nearest(v, levels), levels

@@ -4,10 +4,10 @@ Bhalgat, Lee, Nagel, Blankevoort, Kwak. LSQ+: Improving low-bit quantization thr
 learnable offsets and better initialization. CVPR Workshops 2020, arXiv:2004.09576.
 
     paper                        code        where
-    x_bar, section 3.1           q           lsq_plus, (Q)
-    x_hat                        x_hat       lsq_plus, (D)
-    d x_hat / d s                ds          lsq_plus_backward, (S)
-    d x_hat / d beta             dbeta       lsq_plus_backward, (B)
+    x_bar, section 3.1, (Q)      q           lsq_plus
+    x_hat, (D)                   x_hat       lsq_plus
+    d x_hat / d s, (S)           ds          lsq_plus_backward
+    d x_hat / d beta, (B)        dbeta       lsq_plus_backward
     s, beta                      s, beta     scale and offset
     n, p                         -q_n, q_p   the unsigned grid: q_n = 0, q_p = 2^b - 1
 
@@ -16,10 +16,11 @@ learnable offsets and better initialization. CVPR Workshops 2020, arXiv:2004.095
     q = round(clip(u, -q_n, q_p))                                       (Q)
     x_hat = s q + beta                                                  (D)
 
-Straight through the rounding, where u is not saturated: x_hat = s u + s (q - u) + beta
-= x + s (q - u) with q - u held, so d x_hat / d x = 1, d x_hat / d s = q - u (S), and
-beta has no gradient: what it adds, u takes away (B). Where u is saturated, q is an end
-of the grid and x_hat = s q + beta: no gradient for x, q for s (S), 1 for beta (B).
+Backward. Straight through the rounding, where u is not saturated: x_hat = s u + s (q -
+u) + beta = x + s (q - u) with q - u held, so d x_hat / d x = 1, d x_hat / d s = q - u
+(S), and beta has no gradient: what it adds, u takes away (B). Where u is saturated, q
+is an end of the grid and x_hat = s q + beta: no gradient for x, q for s (S), 1 for beta
+(B).
 
 Zero is a level only where beta is a multiple of s: there is no integer zero-point, and
 a network with this quantizer is not deployed in integers. ``learned_range`` has one.
@@ -42,7 +43,7 @@ from refqnn.core import Buffer, Param, Run
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient
 from refqnn.prompt import one_line
-from refqnn.quantizers.checks import boundaries, check_finite, codebook, parameter
+from refqnn.quantizers.checks import boundaries, check_values, codebook
 from refqnn.quantizers.learned_step_size import check_step
 from refqnn.quantizers.module import GridQuantizer, positive_one, unset, unsigned_codes
 
@@ -64,8 +65,9 @@ class LSQPlusCache(NamedTuple):
         return (-self.q_n < self.u) & (self.u < self.q_p)
 
     def residual(self) -> Float:
-        """d x_hat / d s: q - u where not saturated, else q. (S)"""
-        return np.where(self.inside(), self.q - self.u, self.q)
+        """d x_hat / d s: q - u where not saturated, else q."""
+        inside = (-self.q_n < self.u) & (self.u < self.q_p)
+        return np.where(inside, self.q - self.u, self.q)
 
 
 def lsq_plus(
@@ -94,9 +96,7 @@ def lsq_plus(
     >>> lsq_plus(x, np.array(0.5), np.array(-0.25), q_p=3)[0]
     array([-0.25,  0.25,  0.75,  1.25])
     """
-    check_finite(x, name="x")
-    s = check_step(x, s, q_n, q_p)
-    beta = parameter(beta, x, name="beta", of="x").astype(x.dtype)
+    s, beta = check_step(x, s, q_n, q_p, name="x", beta=beta)
     if frozen is not None:
         s = frozen.s + frozen.grad_scale * (s - frozen.s)
         beta = frozen.beta + frozen.grad_scale * (beta - frozen.beta)
@@ -137,7 +137,7 @@ def range_start(x: Float, *, q_n: int, q_p: int) -> tuple[float, float]:
     >>> range_start(np.array([-1.0, 2.0]), q_n=0, q_p=3)
     (1.0, -1.0)
     """
-    check_finite(x, name="x")
+    check_values(x, name="x")
     low, high = float(x.min()), float(x.max())
     s = (high - low) / (q_n + q_p)
     if s < np.finfo(x.dtype).tiny:
@@ -165,6 +165,7 @@ class LSQPlus(GridQuantizer):
 
     pair = (lsq_plus, lsq_plus_backward)
     parameters = ("s", "beta")
+    begins_once = True
     codes = staticmethod(unsigned_codes)
     unknown = "step and offset are unknown: train, or call set_step(s, beta)"
 
@@ -174,8 +175,7 @@ class LSQPlus(GridQuantizer):
 
     def begin(self, v: Float, run: Run, bits: int) -> None:
         """Set step and offset to the range of the first batch."""
-        if not self.known.value:
-            self.set_step(*range_start(v, q_n=0, q_p=self.ends(bits)[1]))
+        self.set_step(*range_start(v, q_n=0, q_p=self.ends(bits)[1]))
 
     def keywords(self, v: Float, run: Run, bits: int) -> dict[str, Any]:
         """Give the grid and g."""
@@ -185,9 +185,9 @@ class LSQPlus(GridQuantizer):
 
     def set_step(self, s: float, beta: float) -> None:
         """Set step and offset: calibration without training."""
-        check_step(np.zeros(1), np.asarray(s), *self.ends())
-        offset = parameter(np.asarray(beta), np.zeros(1), name="beta", of="x")
-        self.hold(s=np.asarray(s, np.float64), beta=offset)
+        one = np.zeros(1)
+        step, offset = check_step(one, s, *self.ends(), name="x", beta=beta)
+        self.hold(s=step, beta=offset)
 
     def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
         """Give the codes of (Q) and the step ()."""

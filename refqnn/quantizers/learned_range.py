@@ -5,21 +5,24 @@ Quantization-Aware Training. 2024, arXiv:2404.16898: the parameterization "min/m
 
     paper                           code          where
     theta_min, theta_max            lo, hi        learned_min_max
-    s = (max - min) / (2^b - 1)     scale         range_grid, (S)
-    z, the rounded min / s          -zero_point   range_grid, (Z)
-    x_hat                           y             learned_min_max, (Y)
-    gradients of min and max        dlo, dhi      learned_min_max_backward, (L), (H)
+    s = (max - min) / (2^b - 1),    scale         range_grid
+      (S)
+    z, the rounded min / s, (Z)     -zero_point   range_grid
+    x_hat, (Y)                      y             learned_min_max
+    gradient of x_hat in x, (X)     dx            learned_min_max_backward
+    those of min, (L), max, (H)     dlo, dhi      learned_min_max_backward
 
-The names in brackets are those of this file. With n = 2^b - 1 and r for rounding,
+Letters are names of this file, not numbers of the paper. With n = 2^b - 1 and r for
+rounding,
 
     s = (hi - lo) / n                                                   (S)
     Z = -r(lo / s)                                                      (Z)
     y = s (clip(r(x / s) + Z, 0, n) - Z)                                (Y)
 
-Straight through each rounding its residual is held, e = r(t) - t. Not clipped, y = s
-r(x / s) = x + s e with e that of x / s. Clipped below, y = -s Z = s r(lo / s) = lo + s
-e with e that of lo / s. Clipped above, y = s (n - Z) = n s + lo + s e = hi + s e, the
-same e. So everywhere
+Backward. Straight through each rounding its residual is held, e = r(t) - t. Not
+clipped, y = s r(x / s) = x + s e with e that of x / s. Clipped below, y = -s Z = s r(lo
+/ s) = lo + s e with e that of lo / s. Clipped above, y = s (n - Z) = n s + lo + s e =
+hi + s e, the same e. So everywhere
 
     y = (x, lo or hi) + s e,   ds / dhi = -ds / dlo = 1 / n,
     dy / dx = 1 where not clipped, else 0                               (X)
@@ -43,7 +46,7 @@ from refqnn.core import Buffer, Param, Run
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient
 from refqnn.prompt import one_line
-from refqnn.quantizers.checks import check_bits, check_finite, parameter
+from refqnn.quantizers.checks import check_values
 from refqnn.quantizers.module import GridQuantizer, unset, unsigned_codes
 
 
@@ -91,15 +94,11 @@ def learned_min_max(
     >>> learned_min_max(np.array([-9.0, 0.4, 0.6, 9.0]), -1.0, 2.0, bits=2)[0]
     array([-1.,  0.,  1.,  2.])
     """
-    check_finite(x, name="x")
+    lo, hi = check_values(x, name="x", bits=bits, lo=lo, hi=hi)
     if frozen is not None:  # smooth beyond 0, too
-        lo, hi = (
-            parameter(p, x, name=name, of="x").astype(x.dtype)
-            for p, name in ((lo, "lo"), (hi, "hi"))
-        )
         ends = np.where(frozen.below, lo, np.where(frozen.above, hi, x))
         return ends + (hi - lo) / frozen.n * frozen.e, frozen
-    grid = range_grid(x, lo, hi, bits=bits)
+    grid = range_grid(lo, hi, bits)
     with np.errstate(over="ignore"):  # infinite where |x| / s is: clipped
         t = x / grid.scale
     code = np.rint(t) + grid.zero_point
@@ -132,22 +131,19 @@ def learned_min_max_backward(
     return dx, np.asarray(dlo, dy.dtype), np.asarray(dhi, dy.dtype)
 
 
-def range_grid(x: Float, lo: Float, hi: Float, *, bits: int) -> RangeGrid:
-    """s = (hi - lo) / n,  Z = -round(lo / s),  in the dtype of x
+def range_grid(lo: Float, hi: Float, bits: int) -> RangeGrid:
+    """s = (hi - lo) / n,  Z = -round(lo / s),  in the dtype of lo
 
-    lo, hi: broadcast to x  ->  arrays of their common shape
+    lo, hi: (...)  ->  arrays of their common shape
 
-    >>> range_grid(np.zeros(1), -1.25, 1.75, bits=2)[2:]
+    >>> range_grid(np.array(-1.25), np.array(1.75), 2)[2:]
     (array(1.), array(1.), 3)
     """
-    check_bits(bits, least=1)
-    lo = parameter(lo, x, name="lo", of="x").astype(x.dtype)
-    hi = parameter(hi, x, name="hi", of="x").astype(x.dtype)
     if not np.all((lo <= 0) & (hi >= 0)):
         raise ValueError(f"the range must hold 0: lo = {lo}, hi = {hi}")
     n = 2**bits - 1
     scale = np.asarray((hi - lo) / n)  # (S)
-    if not np.all(scale >= np.finfo(x.dtype).tiny):
+    if not np.all(scale >= np.finfo(scale.dtype).tiny):
         raise ValueError(f"hi - lo must have a normal step, got lo = {lo}, hi = {hi}")
     zero_point = np.asarray(np.rint(-lo / scale) + 0.0)  # (Z)
     return RangeGrid(lo, hi, scale, zero_point, n)
@@ -192,20 +188,22 @@ class LearnedMinMax(GridQuantizer):
     parameters = ("lo", "hi")
     codes = staticmethod(unsigned_codes)
     unknown = "the range is unknown: train, or call set_range(lo, hi)"
+    begins_once = True
 
     def begin(self, v: Float, run: Run, bits: int) -> None:
         """Set the ends to those of the first batch, widened to hold 0."""
-        if not self.known.value:
-            self.set_range(v.min(initial=0), above_zero(v.max(initial=0)))
+        self.set_range(v.min(initial=0), above_zero(v.max(initial=0)))
 
     def set_range(self, lo: Any, hi: Any) -> None:
         """Set the range, which holds 0: calibration without training."""
-        range_grid(np.zeros(1), lo, hi, bits=self.bits)
-        self.hold(lo=np.asarray(lo, np.float64), hi=np.asarray(hi, np.float64))
+        lo, hi = check_values(np.zeros(1), name="x", bits=self.bits, lo=lo, hi=hi)
+        range_grid(lo, hi, self.bits)
+        self.hold(lo=lo, hi=hi)
 
     def codes_and_scale(self, v: Float) -> tuple[Float, Float, Float]:
         """Give unsigned codes, s () and Z ()."""
-        grid = range_grid(v, self.lo.value, self.hi.value, bits=self.bits)
+        lo, hi = check_values(v, name="x", lo=self.lo.value, hi=self.hi.value)
+        grid = range_grid(lo, hi, self.bits)
         with np.errstate(over="ignore"):
             t = np.rint(v / grid.scale)
         return np.clip(t + grid.zero_point, 0, grid.n), grid.scale, grid.zero_point

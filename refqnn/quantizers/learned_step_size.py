@@ -9,6 +9,11 @@ Esser, McKinstry, Bablani, Appuswamy, Modha. ICLR 2020, arXiv:1902.08153.
     d v_hat / d v, eq. (5)   dv          lsq_backward
     Q_N, Q_P                 q_n, q_p    signed 4 bit: q_n = 8, q_p = 7
 
+Backward. Straight through the rounding, where v / s is not saturated: v_hat = s (v / s
++ r) = v + s r with the residual r = v_bar - v / s held, so the slope in v is 1 (5) and
+in s it is r (3). Where v / s is saturated v_bar is an end of the grid: v_hat = s v_bar,
+slope 0 in v (5) and v_bar in s (3). Equation (4) is plain rounding's; it is not used.
+
 Left open by the paper: how ties round. Here: half to even, as ``np.rint``.
 
 One step a channel: (1) to (5) hold within each channel, because no channel's output
@@ -29,11 +34,7 @@ from refqnn.core import Buffer, Param, Run
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient
 from refqnn.prompt import one_line
-from refqnn.quantizers.checks import (
-    check_bits,
-    check_finite,
-    parameter,
-)
+from refqnn.quantizers.checks import MOST_BITS, check_bits, check_values
 from refqnn.quantizers.module import (
     GridQuantizer,
     check_channels,
@@ -62,7 +63,8 @@ class LSQCache(NamedTuple):
 
     def residual(self) -> Float:
         """Return d v_hat / d s (3): q - u where not saturated, else q."""
-        return np.where(self.inside(), self.q - self.u, self.q)
+        inside = (-self.q_n < self.u) & (self.u < self.q_p)
+        return np.where(inside, self.q - self.u, self.q)
 
 
 def lsq(
@@ -89,8 +91,7 @@ def lsq(
     >>> lsq(np.array([-9.0, 0.3, 0.6]), np.array(0.5), q_n=4, q_p=3)[0]
     array([-2. ,  0.5,  0.5])
     """
-    check_finite(v, name="v")
-    s = check_step(v, s, q_n, q_p)
+    (s,) = check_step(v, s, q_n, q_p, name="v")
     if frozen is not None:
         s = frozen.s + frozen.grad_scale * (s - frozen.s)
         return np.where(frozen.inside(), v, 0) + s * frozen.residual(), frozen
@@ -116,19 +117,18 @@ def lsq_backward(dv_hat: Float, cache: LSQCache) -> tuple[Float, Float]:
     return dv, np.asarray(cache.grad_scale * ds, dv_hat.dtype)
 
 
-def check_step(v: Float, s: Float, q_n: int, q_p: int) -> Float:
-    """Return s in the dtype of v; raise unless s > 0 and the grid has a level > 0."""
-    for name, value in (("q_n", q_n), ("q_p", q_p)):
+def check_step(
+    v: Float, s: Float | float, q_n: int, q_p: int, *, name: str, **others: Any
+) -> list[Float]:
+    """Check v, s > 0 and the ends of a grid with a level > 0; give s in v's dtype."""
+    for end, value in (("q_n", q_n), ("q_p", q_p)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise ValueError(f"{name} must be an int, got {value!r}")  # noqa: TRY004 - bad values are ValueErrors in this house
+            raise ValueError(f"{end} must be an int, got {value!r}")  # noqa: TRY004 - bad values are ValueErrors in this house
     if not (0 <= q_n <= 2**15 and 1 <= q_p < 2**16):
         raise ValueError(
             f"q_n must lie in [0, 2^15] and q_p in [1, 2^16), got {q_n} and {q_p}"
         )
-    s = parameter(s, v, name="s", of="v").astype(v.dtype)
-    if not np.all(s >= np.finfo(v.dtype).tiny):
-        raise ValueError(f"step size s must be positive and normal, got {s}")
-    return s
+    return check_values(v, name=name, positive={"step size s": s}, **others)
 
 
 def lsq_levels(bits: int, *, signed: bool) -> tuple[int, int]:
@@ -137,7 +137,8 @@ def lsq_levels(bits: int, *, signed: bool) -> tuple[int, int]:
     >>> lsq_levels(4, signed=True), lsq_levels(4, signed=False)
     ((8, 7), (0, 15))
     """
-    check_bits(bits, least=2 if signed else 1)
+    if type(bits) is not int or not 1 + signed <= bits <= MOST_BITS:
+        check_bits(bits, least=1 + signed)
     if signed:
         return 2 ** (bits - 1), 2 ** (bits - 1) - 1
     return 0, 2**bits - 1
@@ -153,7 +154,7 @@ def lsq_step(v: Float, *, q_p: int) -> float:
     >>> lsq_step(np.array([1.0, -3.0]), q_p=4)
     2.0
     """
-    check_finite(v, name="v")
+    check_values(v, name="v")
     s = 2 * float(np.abs(v).mean(dtype=np.float64)) / math.sqrt(q_p)
     if s < np.finfo(v.dtype).tiny:
         warnings.warn("v is all zero: step size s starts at eps", stacklevel=2)
@@ -182,6 +183,7 @@ class LSQ(GridQuantizer):
 
     pair = (lsq, lsq_backward)
     parameters = ("s",)
+    begins_once = True
     unknown = "the step is unknown: train, or call set_step(s)"
 
     def __post_init__(self) -> None:
@@ -199,8 +201,6 @@ class LSQ(GridQuantizer):
     def begin(self, v: Float, run: Run, bits: int) -> None:
         """Set the first step."""
         q_p = self.ends(bits)[1]
-        if self.known.value:
-            return
         if self.channels is None:
             self.set_step(lsq_step(v, q_p=q_p))
         else:
@@ -210,16 +210,14 @@ class LSQ(GridQuantizer):
 
     def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
         """Give the step, or the steps in a shape that broadcasts to ``v``."""
-        self.check_known(v)
-        return (per_channel(self.s.value, v, self.of),)
-
-    def param_gradient(self, name: str, grad: Float) -> Float:
-        """ds in the shape of the parameter."""
-        return grad.reshape(self.s.value.shape)
+        if not self.known.value:
+            self.check_known(v)
+        s = self.s.value
+        return (per_channel(s, v, self.of) if s.ndim else s,)
 
     def keywords(self, v: Float, run: Run, bits: int) -> dict[str, Any]:
         """Give Q_N, Q_P and g."""
-        q_n, q_p = self.ends(bits)
+        q_n, q_p = lsq_levels(bits, signed=self.of == "weight")
         return {"q_n": q_n, "q_p": q_p, "grad_scale": self.grad_scale(v, q_p)}
 
     def grad_scale(self, v: Float, q_p: int) -> float:
@@ -233,7 +231,7 @@ class LSQ(GridQuantizer):
         shape = self.s.value.shape
         if np.size(s) != 1 and np.shape(s) != shape:
             raise ValueError(f"s must have shape {shape} or one number: s{np.shape(s)}")
-        check_step(np.zeros(shape), np.asarray(s), *self.ends())
+        check_step(np.zeros(shape), np.asarray(s), *self.ends(), name="v")
         self.hold(s=np.full(shape, s, self.s.value.dtype))
 
     def grid(self) -> Int:

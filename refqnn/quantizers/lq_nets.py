@@ -12,11 +12,15 @@ Deep Neural Networks. ECCV 2018, arXiv:1807.10029. Section titles are the paper'
     v* = (B B^T)^-1 B x, (V)        v_star     qem_step
     QEM, T steps                    qem        qem
     moving average of v, 0.9, (M)   basis      moving_average, BasisQuantizer
-    straight-through                dx         lq_backward
+    straight-through, (X)           dx         lq_backward
+    dQ/dv with codes held, (D)      dv         lq_backward
 
 Letters are names of this file. Codes are {-1, +1}^K for weights (``signed``), one basis
 a filter, and {0, 1}^K for activations, one basis a layer. Outputs use the stored basis;
 what QEM finds in a training pass is used from the next pass on.
+
+Backward. Codes e are held: Q = v^T e, whose derivative in v is e, exactly (D). In x the
+residual Q - x is held: slope 1, or 0 above the largest level of an activation (X).
 
 Left open by the paper, and chosen here:
 - A value half way between two levels goes to the lower one (as the released code).
@@ -43,11 +47,8 @@ from refqnn._types import Bool, Float, Int
 from refqnn.core import Buffer, Run
 from refqnn.ops.checks import check_gradient, check_real
 from refqnn.prompt import one_line
-from refqnn.quantizers.checks import LARGEST, check_finite
-from refqnn.quantizers.module import (
-    Quantizer,
-    unset,
-)
+from refqnn.quantizers.checks import LARGEST, check_values
+from refqnn.quantizers.module import Quantizer, unset
 
 MOST_BASES = 8
 DECAY = 0.9
@@ -85,7 +86,7 @@ def lq(
     >>> lq(np.array([-9.0, 0.5, 0.6, 2.1]), np.array([1.0, 2.0]), signed=False)[0]
     array([0., 0., 1., 2.])
     """
-    check_finite(x, name="x")
+    check_values(x, name="x")
     basis = check_basis(v, x)
     if frozen is not None:
         e = by_group(frozen.e, len(basis), basis.shape[1])
@@ -114,8 +115,9 @@ def lq_backward(dy: Float, cache: LQCache) -> tuple[Float, Float]:
     check_gradient(dy, cache.x.shape)
     groups, k = math.prod(cache.v_shape[:-1]), cache.v_shape[-1]
     g = by_group(dy.astype(np.float64), groups)
-    dv = np.einsum("gn,gnk->gk", g, by_group(cache.e, groups, k))
-    return np.where(cache.inside, dy, 0), dv.reshape(cache.v_shape).astype(dy.dtype)
+    dv = np.einsum("gn,gnk->gk", g, by_group(cache.e, groups, k))  # (D)
+    dx = np.where(cache.inside, dy, 0)  # (X)
+    return dx, dv.reshape(cache.v_shape).astype(dy.dtype)
 
 
 def check_basis(v: Float, x: Float) -> Float:
@@ -124,11 +126,8 @@ def check_basis(v: Float, x: Float) -> Float:
     v: (K,) or (O, K), x: (O, ...)  ->  (1, K) or (O, K)
     """
     v = np.asarray(v).astype(np.float64)
-    if (
-        v.ndim not in {1, 2}
-        or v.shape[:-1] not in {(), x.shape[:1]}
-        or not 1 <= v.shape[-1] <= MOST_BASES
-    ):
+    fits = v.ndim in {1, 2} and v.shape[:-1] in {(), x.shape[:1]}
+    if not fits or not 1 <= v.shape[-1] <= MOST_BASES:
         raise ValueError(
             f"v must be (K,) or (O, K), 1 <= K <= {MOST_BASES}, O the filters of x: "
             f"v{v.shape}, x{x.shape}"
@@ -208,7 +207,7 @@ def qem_step(x: Float, v: Float, *, signed: bool, ridge: float = RIDGE) -> Float
     >>> qem_step(np.array([1.0, -3.0]), np.array([7.0]), signed=True, ridge=0)
     array([2.])
     """
-    check_finite(x, name="x")
+    check_values(x, name="x")
     check_real(ridge, name="ridge", low=0)
     basis = check_basis(v, x)
     levels, e = lq_levels(x, basis, signed=signed)
@@ -282,7 +281,7 @@ def codes_and_levels(x: Float, v: Float, *, signed: bool) -> tuple[Int, Float]:
 
     x: (O, ...), v: (K,) or (O, K)  ->  codes: (O, ...), levels: (G * 2^K,)
     """
-    check_finite(x, name="x")
+    check_values(x, name="x")
     levels, _ = lq_levels(x, check_basis(v, x), signed=signed)
     start = np.arange(len(levels))[:, None] * levels.shape[1]
     return (lq_codes(x, levels) + start).reshape(x.shape), levels.ravel()

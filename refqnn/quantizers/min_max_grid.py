@@ -8,11 +8,15 @@ is ``ops.range_batch_norm``, gradient bifurcation ``nn.Conv2d(bifurcate=True)``.
     (max - min) / (2^b - 1), (S)     scale      min_max_grid
     zero-point of gemmlowp, (Z)      z          min_max_grid
     rounding to the grid, (Q)        q, y       min_max_codes, min_max
-    straight through                 dx         min_max_backward
+    straight through, (D)            dx         min_max_backward
     range of activations, (R)        lo, hi     sample_range, MinMax.observe
     8-bit layer gradients, (G)       g_q        min_max_gradient
 
-(S), (Z), (Q), (R) and (G) are names of this file, not numbers of the paper.
+Letters are names of this file, not numbers of the paper.
+
+Backward. Hold the residual r = y - x of the recorded values: y = x + r has slope 1
+everywhere, beyond the range too (D). The gradient quantizer (G) acts on dy itself: with
+noise uniform in [-1/2, 1/2) its mean is dy.
 
 Read in the released code, not confirmed in the paper: the floor 1e-8 of the scale, a
 gradient of one even where the clip acts, the mean over samples as the range of a
@@ -37,12 +41,10 @@ from refqnn.ops.checks import check_gradient
 from refqnn.quantizers.checks import (
     ResidualCache,
     boundaries,
-    check_bits,
-    check_finite,
     check_noise,
+    check_values,
     codebook,
     draw_noise,
-    parameter,
 )
 from refqnn.quantizers.module import (
     GradientQuantizer,
@@ -95,7 +97,7 @@ def min_max(
     array([-0.5,  0.5,  2.5])
     """
     if frozen is not None:
-        check_finite(x, name="x")
+        check_values(x, name="x")
         return x + frozen.residual, frozen
     grid = min_max_grid(x, lo, hi, bits=bits, true_zero=true_zero)
     q = min_max_codes(x, grid, bits, noise)
@@ -112,7 +114,7 @@ def min_max_backward(dy: Float, cache: ResidualCache) -> Float:
     array([1.])
     """
     check_gradient(dy, cache.residual.shape)
-    return dy.copy()
+    return dy.copy()  # (D)
 
 
 def min_max_grid(
@@ -125,10 +127,9 @@ def min_max_grid(
     >>> min_max_grid(np.zeros(1), -1.25, 1.75, bits=2)
     MinMaxGrid(scale=array(1.), zero_point=array(1.), offset=array(0.))
     """
-    check_finite(x, name="x")
-    check_bits(bits, least=1, most=MOST_BITS)
-    lo = parameter(lo, x, name="lo", of="x")
-    hi = parameter(hi, x, name="hi", of="x")
+    lo, hi = check_values(
+        x, name="x", bits=bits, most=MOST_BITS, dtype=np.float64, lo=lo, hi=hi
+    )
     if np.any(lo > hi):
         raise ValueError(f"lo must not exceed hi, got lo = {lo}, hi = {hi}")
     if true_zero:
@@ -165,7 +166,7 @@ def whole_range(x: Float) -> tuple[Float, Float]:
     >>> whole_range(np.array([[1.0, 3.0], [-2.0, 5.0]]))
     (array(-2.), array(5.))
     """
-    check_finite(x, name="x")
+    check_values(x, name="x")
     if not x.size:
         return np.zeros(()), np.zeros(())
     return np.asarray(x.min(), float), np.asarray(x.max(), float)
@@ -181,7 +182,7 @@ def sample_range(x: Float) -> tuple[Float, Float]:
     >>> sample_range(np.array([[1.0, 3.0], [-2.0, 5.0]]))
     (array(-0.5), array(4.))
     """
-    check_finite(x, name="x")
+    check_values(x, name="x")
     if not x.size:
         return np.zeros(()), np.zeros(())
     rows = x.reshape(x.shape[0], -1)

@@ -20,6 +20,8 @@ what is its own; ``forward`` and ``backward`` are everywhere the same.
 """
 
 from collections.abc import Callable
+from functools import partial
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,7 +34,7 @@ from refqnn.quantizers.checks import (
     MOST_BITS,
     boundaries,
     check_bits,
-    check_finite,
+    check_values,
     codebook,
     draw_noise,
 )
@@ -54,8 +56,20 @@ class Quantizer:
     unknown: ClassVar[str] = ""
     #: the Buffer that is not 0 once they are
     known_by: ClassVar[str] = "known"
+    #: what a module adds, where it adds anything: called with the values, the run and
+    #: the bits of the call. ``begin`` sets first values or running statistics from a
+    #: training pass; ``arguments`` gives what the pair takes after the values (None:
+    #: the values of ``parameters``), ``keywords`` its options (None: ``options``)
+    begin: ClassVar[Callable[..., None] | None] = None
+    arguments: ClassVar[Callable[..., tuple[Any, ...]] | None] = None
+    keywords: ClassVar[Callable[..., dict[str, Any]] | None] = None
+    #: whether only a training pass without first values begins, or every one
+    begins_once: ClassVar[bool] = False
     #: ``after(v, run)`` moves what the next pass is to use; None: nothing moves
     after: ClassVar[Callable[..., None] | None] = None
+    #: ``param_gradient(name, grad)`` gives what is added to a parameter's gradient;
+    #: None: ``grad`` in the parameter's shape
+    param_gradient: ClassVar[Callable[..., Float] | None] = None
     bits: int
 
     def __post_init__(self) -> None:
@@ -72,19 +86,33 @@ class Quantizer:
         ValueError for bits the method does not have, and in evaluation before the
         first values are known.
         """
-        bits = self.bits_of(bits)
-        if run.training and run.replay is None and v.size:
-            self.begin(v, run, bits)
+        own = getattr(self, "bits", None) if bits is None else None
+        if type(own) is not int or not self.fewest_bits <= own <= self.most_bits:
+            own = self.bits_of(bits)
+        known = getattr(self, self.known_by, None) if self.unknown else None
+        fresh = run.training and run.replay is None and v.size > 0
+        again = not self.begins_once or not getattr(self, self.known_by).value
+        if fresh and again and self.begin:
+            self.begin(v, run, own)
+        if self.arguments:
+            arguments = self.arguments(v, run, own)
+        else:
+            if known and not known.value:
+                self.check_known(v)
+            leaves = map(partial(getattr, self), self.parameters)
+            arguments = tuple(map(attrgetter("value"), leaves))
+        options = self.keywords(v, run, own) if self.keywords else {}
+        for name in () if self.keywords else self.options:
+            option = own if name == "bits" else getattr(self, name)
+            options[name] = option.value if isinstance(option, Buffer) else option
         op, op_backward = self.pair
         if run.backend is not refqnn:
             op, op_backward = (twin_of(half, run.backend) for half in self.pair)
-        options = self.keywords(v, run, bits)
-        arguments = self.arguments(v, run, bits)
         if run.tape is None and run.replay is None:
             y, cache = op(v, *arguments, **options)
         else:
             y, cache = run.straight_through(op, v, *arguments, **options)
-        if self.after is not None:
+        if self.after:
             self.after(v, run)
         if run.observe is not None:
             run.observe(self, v, y)
@@ -98,35 +126,16 @@ class Quantizer:
         for name, grad in zip(self.parameters, others, strict=False):
             leaf = getattr(self, name)
             if isinstance(leaf, Param):
-                leaf.grad += self.param_gradient(name, grad)
+                own = self.param_gradient
+                shaped = grad.reshape(leaf.value.shape)
+                leaf.grad += own(name, shaped) if own else shaped
         return dv
 
     def bits_of(self, bits: int | None) -> int:
         """Choose the bits of a call, or the module's; raise outside the method's."""
         bits = self.bits if bits is None else bits
-        if type(bits) is not int or not self.fewest_bits <= bits <= self.most_bits:
-            check_bits(bits, least=self.fewest_bits, most=self.most_bits)
+        check_bits(bits, least=self.fewest_bits, most=self.most_bits)
         return bits
-
-    def begin(self, v: Float, run: Run, bits: int) -> None:
-        """Set first values or running statistics from a training pass."""
-
-    def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
-        """Give the arrays that the pair takes after ``v``."""
-        self.check_known(v)
-        return tuple(getattr(self, name).value for name in self.parameters)
-
-    def keywords(self, v: Float, run: Run, bits: int) -> dict[str, Any]:
-        """Give the keyword arguments of the pair."""
-        given = {}
-        for name in self.options:
-            option = bits if name == "bits" else getattr(self, name)
-            given[name] = option.value if isinstance(option, Buffer) else option
-        return given
-
-    def param_gradient(self, name: str, grad: Float) -> Float:
-        """Give what is added to the gradient of the parameter ``name``."""
-        return grad
 
     def is_known(self) -> bool:
         """Say whether the first values are there, where the method has any."""
@@ -170,7 +179,7 @@ class GridQuantizer(Quantizer):
     def quantize_on_grid(self, v: Float) -> tuple[Int, Float, Int, Int]:
         """Give codes, scale and zero-point as ``quantize``, and the codes there are."""
         self.check_known(v)
-        check_finite(v, name="v")
+        check_values(v, name="v")
         q, scale, zero_point, grid = self.codes_on_grid(v)
         zero = np.broadcast_to(np.asarray(zero_point, np.int32), scale.shape).copy()
         dtype = code_dtype(int(grid[0]), int(grid[-1]))

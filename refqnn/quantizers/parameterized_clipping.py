@@ -7,10 +7,17 @@ Clipping Activation for Quantized Neural Networks. 2018, arXiv:1805.06085.
     alpha, the clipping level     alpha          pact
     clipped y, (C)                clipped        pact
     y_q, (Q)                      y              pact
+    d y_q / d x, (X)              dx             pact_backward
     d y_q / d alpha, (G)          slope          pact, summed in pact_backward
-    lambda alpha^2, regulariser   decay          PACT.backward
+    lambda alpha^2, its gradient, decay          PACT.param_gradient
+      (W)
 
-(C), (Q) and (G) are names of this file, not numbers of the paper.
+Letters are names of this file, not numbers of the paper.
+
+Backward. "whole" holds y - clip(x, 0, alpha): the slope of the clip is 1 in x inside
+(X) and 1 in alpha above it (G). "rounding" holds q - t, t = x n / alpha: inside, y =
+alpha / n (t + (q - t)) = x + alpha (q - t) / n adds (q - t) / n to the slope in alpha
+(G).
 
 ``scope="whole"`` is the paper: straight through rounding *and* scaling, so inside the
 range alpha has no gradient. ``scope="rounding"`` (PACT+ in released code) passes
@@ -50,11 +57,7 @@ from refqnn.core import Buffer, Param, Run
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient, check_real
 from refqnn.prompt import one_line
-from refqnn.quantizers.checks import (
-    check_bits,
-    check_finite,
-    parameter,
-)
+from refqnn.quantizers.checks import check_values
 from refqnn.quantizers.module import (
     GridQuantizer,
     check_channels,
@@ -97,8 +100,8 @@ def pact(
     >>> pact(np.array([-1.0, 0.4, 1.6, 9.0]), np.array(3.0), bits=2)[0]
     array([0., 0., 2., 3.])
     """
-    check_finite(x, name="x")
-    alpha, step = clip_and_step(x, alpha, bits)
+    (alpha,) = check_values(x, name="x", bits=bits, alpha=alpha)
+    step = step_below(alpha, bits)
     if frozen is not None:
         moving = np.where(frozen.inside, x, 0) + alpha * frozen.slope
         return moving + frozen.residual, frozen
@@ -107,7 +110,8 @@ def pact(
     y = step * q  # (Q)
     inside = (x >= 0) & (x < alpha)
     slope = (x >= alpha).astype(x.dtype)
-    if check_scope(scope) == "rounding":
+    if scope != "whole":
+        check_scope(scope)
         share = (q - clipped / step) / (2**bits - 1)
         slope = np.where(inside, share, slope)  # (G)
     return y, PACTCache(
@@ -127,7 +131,7 @@ def pact_backward(dy: Float, cache: PACTCache) -> tuple[Float, Float]:
     (array([0., 1., 0., 0.]), array(1.75))
     """
     check_gradient(dy, cache.inside.shape)
-    dx = np.where(cache.inside, dy, 0)
+    dx = np.where(cache.inside, dy, 0)  # (X)
     total = sum_to((dy * cache.slope).astype(np.float64), cache.alpha.shape)  # (G)
     return dx, np.asarray(total, dy.dtype)
 
@@ -140,23 +144,23 @@ def pact_codes(x: Float, alpha: Float, step: Float) -> Float:
     return np.rint(np.clip(x, 0, alpha) / step) + 0.0  # + 0.0: a code has one zero
 
 
-def clip_and_step(x: Float, alpha: Float, bits: int) -> tuple[Float, Float]:
-    """Return alpha and s = alpha / (2^b - 1), n s <= alpha, in the dtype of x."""
-    check_bits(bits, least=1)
-    alpha = parameter(alpha, x, name="alpha", of="x").astype(x.dtype)
+def step_below(alpha: Float, bits: int) -> Float:
+    """s = alpha / n, n = 2^b - 1, rounded so that n s <= alpha.
+
+    >>> step_below(np.array(3.0), 2)
+    array(1.)
+    """
     n = 2**bits - 1
-    step = alpha / n
-    if not np.all(step >= np.finfo(x.dtype).tiny):
+    step = np.asarray(alpha / n)
+    if not np.all(step >= np.finfo(step.dtype).tiny):
         raise ValueError(f"alpha must be positive, its step normal, got {alpha}")
-    step = np.where(n * step > alpha, np.nextafter(step, np.zeros_like(step)), step)
-    return alpha, step
+    return np.where(n * step > alpha, np.nextafter(step, np.zeros_like(step)), step)
 
 
-def check_scope(scope: Scope) -> Scope:
-    """Return the scope; raise for one that is not known."""
+def check_scope(scope: str) -> None:
+    """Raise for a scope that is not known."""
     if scope not in {"whole", "rounding"}:
         raise ValueError(f"scope must be 'whole' or 'rounding', got {scope!r}")
-    return scope
 
 
 def starting_clip(x: Float, percentile: float, *, least: float) -> float:
@@ -167,7 +171,7 @@ def starting_clip(x: Float, percentile: float, *, least: float) -> float:
     >>> starting_clip(np.array([0.0, 1.0, 2.0, 9.0]), 75.0, least=0.1)  # of 4, the 3rd
     2.0
     """
-    check_finite(x, name="x")
+    check_values(x, name="x")
     clip = np.percentile(x, percentile, method="inverted_cdf")
     return max(float(clip), least)
 
@@ -202,6 +206,7 @@ class PACT(GridQuantizer):
     options = ("bits", "scope")
     parameters = ("alpha",)
     unknown = "alpha is unknown: train, or call set_alpha(alpha)"
+    begins_once = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -223,9 +228,8 @@ class PACT(GridQuantizer):
 
     def begin(self, v: Float, run: Run, bits: int) -> None:
         """Set the clip to the percentile of the first batch."""
-        if self.known.value or self.percentile is None:
-            return
-        start = partial(starting_clip, percentile=self.percentile, least=self.alpha_min)
+        percentile = 100.0 if self.percentile is None else self.percentile
+        start = partial(starting_clip, percentile=percentile, least=self.alpha_min)
         if self.channels is None:
             self.set_alpha(start(v))
         else:
@@ -234,12 +238,14 @@ class PACT(GridQuantizer):
 
     def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
         """Give the level, or the levels in a shape that broadcasts to ``v``."""
-        self.check_known(v)
-        return (per_channel(self.alpha.value, v, "activation"),)
+        if not self.known.value:
+            self.check_known(v)
+        alpha = self.alpha.value
+        return (per_channel(alpha, v, "activation") if alpha.ndim else alpha,)
 
     def param_gradient(self, name: str, grad: Float) -> Float:
         """dalpha + 2 decay alpha"""
-        return grad.reshape(self.alpha.value.shape) + 2 * self.decay * self.alpha.value
+        return grad + 2 * self.decay * self.alpha.value  # (W)
 
     def set_alpha(self, alpha: float | Float) -> None:
         """Set the clip, or one for each channel; raises below ``alpha_min``."""
@@ -255,5 +261,6 @@ class PACT(GridQuantizer):
     def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
         """Give the codes and the step alpha / n ()."""
         levels = per_channel(self.alpha.value, v, "activation")
-        alpha, step = clip_and_step(v, levels, self.bits)
+        (alpha,) = check_values(v, name="x", alpha=levels)
+        step = step_below(alpha, self.bits)
         return pact_codes(v, alpha, step), step, 0

@@ -7,13 +7,19 @@ Weights; activations, with the same interval and gamma = 1, are in qil_activatio
 
     paper                         code      where
     c, delta (half width)         c, d      IntervalQuantizer
-    alpha |w| + beta              u         interval; alpha = 1/2d, beta = 1/2 - c/2d
-    T_W, transformer, (T)         bent      bend
+    alpha |w| + beta, (U)         u         qil_weight, by interval: alpha = 1/2d,
+                                              beta = 1/2 - c/2d
+    T_W, transformer, (T)         bent      qil_weight, by bend
     Q, discretizer, (D)           y         qil_weight
-    p, pruning threshold c - d    t_1       qil_thresholds, after rounding
+    p, pruning threshold c - d,   t_1       qil_thresholds, after rounding
+      (P)
     gamma                         gamma     weights only; activations hold it at 1
+    gradient of w, (W)            dw        qil_weight_backward
+    those of c, (C), and delta,   dc, dd    qil_weight_backward
+      (E)
+    that of gamma, (G)            dgamma    qil_weight_backward
 
-(T) and (D) are names of this file, not numbers of the paper. The transformed values lie
+Letters are names of this file, not numbers of the paper. The transformed values lie
 in [-1, 1] (weights) or [0, 1] (activations) and are not scaled back: a batch norm or a
 scale of its own must follow.
 
@@ -21,6 +27,12 @@ One bit of a weight is its sign, so 2^(b-1) - 1 steps are left for the magnitude
 bit" weights are ternary, and one bit has no step. Rounding moves the pruning threshold
 from c - d to ``c - d + 2 d (1 / (2 n))^(1 / gamma)``; at 2 bits and gamma = 1 that is
 c, and d shapes the gradient only.
+
+Backward. Straight through the rounding y is T_W plus a constant. Inside the interval
+T_W = sgn(w) u^gamma with u = 1/2 + (|w| - c) / 2d, so h = gamma u^(gamma - 1) / 2d is
+the slope in w (W), since sgn(w) d|w|/dw = 1. In c it is -sgn(w) h (C); in d it is
+-sgn(w) h (|w| - c) / d, and (|w| - c) / d = 2 u - 1 (E); in gamma sgn(w) u^gamma ln u
+(G). Outside T_W is constant.
 
 Left open by the paper, and chosen here: how ties round (half to even); the gradient at
 the ends of the interval (none: for gamma < 1 the slope at the lower end is infinite);
@@ -50,11 +62,7 @@ from refqnn.moved import other_half
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient
 from refqnn.prompt import one_line
-from refqnn.quantizers.checks import (
-    check_bits,
-    check_finite,
-    parameter,
-)
+from refqnn.quantizers.checks import check_values
 from refqnn.quantizers.module import (
     GridQuantizer,
     positive,
@@ -111,17 +119,19 @@ def qil_weight(
     >>> qil_weight(w, np.array(0.5), np.array(0.5), np.array(1.0), bits=3)[0] * 3
     array([-3., -2.,  1.,  1.,  1.])
     """
-    n = weight_steps(bits)
-    check_finite(w, name="w")
-    c, d = check_interval(w, c, d, of="w")
-    gamma = check_positive(w, gamma, name="gamma", of="w")
+    d, gamma, c = check_values(
+        w, name="w", bits=bits, least=2, positive={"d": d, "gamma": gamma}, c=c
+    )
+    n = 2 ** (bits - 1) - 1
     sign = np.sign(w) if frozen is None else frozen.sign
-    u = interval(sign * w, c, d)
+    u = interval(sign * w, c, d)  # (U)
     if frozen is not None:
-        bent = bend(np.where(frozen.inside(), u, 1), gamma)
-        return np.where(frozen.inside(), sign * bent, 0) + frozen.residual, frozen
+        inside = frozen.inside()
+        bent = bend(np.where(inside, u, 1), gamma)
+        return np.where(inside, sign * bent, 0) + frozen.residual, frozen
     bent = sign * bend(u, gamma)  # (T)
-    y = one_over(n, w) * steps_of(bent, n)  # (D)
+    q = np.rint(n * bent) + 0.0  # + 0.0: a code has one zero
+    y = np.asarray(1 / n, w.dtype) * q  # (D)
     cache = QILWeightCache(sign, u, c, d, gamma, y)
     return y, cache._replace(residual=y - np.where(cache.inside(), bent, 0))
 
@@ -141,18 +151,19 @@ def qil_weight_backward(
     (array([0., 1.]), array(-1.), array(0.5))
     """
     check_gradient(dy, cache.u.shape)
-    d_bent = np.where(cache.inside(), dy, 0)
-    u = np.where(cache.inside(), cache.u, 1)
+    inside = cache.inside()
+    d_bent = np.where(inside, dy, 0)
+    u = np.where(inside, cache.u, 1)
     slope = cache.gamma * u ** (cache.gamma - 1) / (2 * cache.d)
-    dw = d_bent * slope
-    d_centre = -cache.sign * dw
-    d_gamma = d_bent * cache.sign * u**cache.gamma * np.log(u)
-    return (
-        dw.astype(dy.dtype, copy=False),
-        total(d_centre, cache.c),
-        total(d_centre * (2 * u - 1), cache.d),  # 2 u - 1 = (|w| - c) / d
-        total(d_gamma, cache.gamma),
-    )
+    dw = d_bent * slope  # (W)
+    d_centre = -cache.sign * dw  # (C)
+    d_gamma = d_bent * cache.sign * u**cache.gamma * np.log(u)  # (G)
+    d_width = d_centre * (2 * u - 1)  # (E): 2 u - 1 = (|w| - c) / d
+    dc = sum_to(d_centre.astype(np.float64), cache.c.shape)
+    dd = sum_to(d_width.astype(np.float64), cache.d.shape)
+    dgamma = sum_to(d_gamma.astype(np.float64), cache.gamma.shape)
+    sums = (np.asarray(dc, dw.dtype), np.asarray(dd, dw.dtype))
+    return dw.astype(dy.dtype, copy=False), *sums, np.asarray(dgamma, d_gamma.dtype)
 
 
 def interval(magnitude: Float, c: Float, d: Float) -> Float:
@@ -177,41 +188,6 @@ def bend(u: Float, gamma: Float) -> Float:
     return bent
 
 
-def steps_of(transformed: Float, n: int) -> Float:
-    """q = round(n T), as floats, ties to even."""
-    return np.rint(n * transformed) + 0.0  # + 0.0: a code has one zero
-
-
-def one_over(n: int, v: Float) -> Float:
-    """Return the scale 1 / n in the dtype of ``v``; n / n is 1 for every n here."""
-    return np.asarray(1 / n, v.dtype)
-
-
-def total(terms: Float, p: Float) -> Float:
-    """Return the sum over what ``p`` broadcasts over, accumulated in float64."""
-    return np.asarray(sum_to(terms.astype(np.float64), p.shape), terms.dtype)
-
-
-def weight_steps(bits: int) -> int:
-    """n = 2^(b-1) - 1; 1 bit has no step."""
-    check_bits(bits, least=2)
-    return int(2 ** (bits - 1) - 1)
-
-
-def check_interval(v: Float, c: Float, d: Float, *, of: str) -> tuple[Float, Float]:
-    """Return c and d in the dtype of v; raise unless d > 0."""
-    c = parameter(c, v, name="c", of=of).astype(v.dtype)
-    return c, check_positive(v, d, name="d", of=of)
-
-
-def check_positive(v: Float, p: Float, *, name: str, of: str) -> Float:
-    """Return p in the dtype of v; raise unless it is positive and normal."""
-    p = parameter(p, v, name=name, of=of).astype(v.dtype)
-    if not np.all(p >= np.finfo(v.dtype).tiny):
-        raise ValueError(f"{name} must be positive and normal, got {p}")
-    return p
-
-
 def qil_thresholds(c: Float, d: Float, gamma: Float, *, steps: int) -> Float:
     """t_k = c - d + 2d ((k - 1/2) / n)^(1 / gamma): the magnitudes where codes change.
 
@@ -223,7 +199,7 @@ def qil_thresholds(c: Float, d: Float, gamma: Float, *, steps: int) -> Float:
     array([0.5])
     """
     share = (np.arange(1, steps + 1) - 0.5) / steps
-    t: Float = c - d + 2 * d * share ** (1 / gamma)
+    t: Float = c - d + 2 * d * share ** (1 / gamma)  # (P)
     return t
 
 
@@ -244,8 +220,7 @@ def clipping_ratio(w: Float, c: Float, d: Float) -> float:
     >>> clipping_ratio(np.array([0.1, -0.4, 0.6, 9.0]), np.array(0.5), np.array(0.5))
     0.25
     """
-    check_finite(w, name="w")
-    c, d = check_interval(w, c, d, of="w")
+    d, c = check_values(w, name="w", positive={"d": d}, c=c)
     return float(np.count_nonzero(np.abs(w) > c + d) / max(w.size, 1))
 
 
@@ -255,7 +230,7 @@ def half_of_largest(v: Float) -> float:
     >>> half_of_largest(np.array([0.5, 3.0]))
     1.5
     """
-    check_finite(v, name="v")
+    check_values(v, name="v")
     half = float(v.max(initial=0)) / 2
     if half < np.finfo(v.dtype).tiny:
         warnings.warn("v has no positive entry: c and d start at eps", stacklevel=2)
@@ -323,7 +298,8 @@ class IntervalQuantizer(GridQuantizer):
     def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
         """Give n y and 1 / n ()."""
         y, _ = self.pair[0](v, *self.at(), bits=self.bits)
-        return np.rint(self.steps() * y), one_over(self.steps(), v), 0
+        n = self.steps()  # n / n is 1 for every n here
+        return np.rint(n * y), np.asarray(1 / n, v.dtype), 0
 
 
 @final
@@ -356,7 +332,7 @@ class QILWeight(IntervalQuantizer):
 
     def steps(self) -> int:
         """n = 2^(b-1) - 1"""
-        return weight_steps(self.bits)
+        return int(2 ** (self.bits - 1) - 1)
 
     def param_gradient(self, name: str, grad: Float) -> Float:
         """Give 0 for a gamma that is not learned."""

@@ -4,12 +4,19 @@ Jung, Son, Lee, Son, Han, Kwak, Hwang, Choi. Learning to Quantize Deep Networks 
 Optimizing Quantization Intervals with Task Loss. CVPR 2019, arXiv:1808.05779.
 
     paper                         code      where
-    alpha x + beta                u         interval; alpha = 1/2d, beta = 1/2 - c/2d
-    T_X, transformer, (T)         u         qil_activation, clipped to [0, 1]
+    alpha x + beta, (U)           u         qil_activation, by interval
+    T_X, transformer, (T)         bent      qil_activation
     Q, discretizer, (D)           y         qil_activation
+    gradient of x, (X)            dx        qil_activation_backward
+    those of c, (C), and delta,   dc, dd    qil_activation_backward
+      (E)
 
-(T) and (D) are names of this file, not numbers of the paper. The exponent gamma is 1,
+Letters are names of this file, not numbers of the paper. The exponent gamma is 1,
 for activations are transformed at run time. Zeros stay 0 where d <= c.
+
+Backward. Straight through the rounding y is T_X plus a constant; inside the interval
+T_X = 1/2 + (x - c) / 2d, whose slope is 1 / 2d in x (X), -1 / 2d in c (C) and -(x - c)
+/ 2d^2 in d (E). Outside T_X is constant.
 """
 
 from dataclasses import dataclass, field
@@ -19,26 +26,12 @@ import numpy as np
 
 from refqnn._types import Bool, Float
 from refqnn.core import Buffer, Param
+from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient
 from refqnn.prompt import one_line
-from refqnn.quantizers.checks import (
-    check_bits,
-    check_finite,
-)
-from refqnn.quantizers.module import (
-    positive_one,
-    unset,
-    unsigned_codes,
-)
-from refqnn.quantizers.qil import (
-    IntervalQuantizer,
-    check_interval,
-    interval,
-    one_over,
-    qil_thresholds,
-    steps_of,
-    total,
-)
+from refqnn.quantizers.checks import check_values
+from refqnn.quantizers.module import positive_one, unset, unsigned_codes
+from refqnn.quantizers.qil import IntervalQuantizer, interval, qil_thresholds
 
 
 @one_line
@@ -79,13 +72,14 @@ def qil_activation(
     >>> qil_activation(x, np.array(0.5), np.array(0.5), bits=2)[0] * 3
     array([0., 1., 2., 3.])
     """
-    n = activation_steps(bits)
-    check_finite(x, name="x")
-    c, d = check_interval(x, c, d, of="x")
-    u = interval(x, c, d)
+    d, c = check_values(x, name="x", bits=bits, positive={"d": d}, c=c)
+    n = 2**bits - 1
+    u = interval(x, c, d)  # (U)
     if frozen is not None:
         return np.where(frozen.inside(), u, 0) + frozen.residual, frozen
-    y = one_over(n, x) * steps_of(np.clip(u, 0, 1), n)  # (D)
+    bent = np.clip(u, 0, 1)  # (T)
+    q = np.rint(n * bent) + 0.0  # + 0.0: a code has one zero
+    y = np.asarray(1 / n, x.dtype) * q  # (D)
     cache = QILActivationCache(u, c, d, y)
     return y, cache._replace(residual=y - np.where(cache.inside(), u, 0))
 
@@ -102,19 +96,15 @@ def qil_activation_backward(
     (array([0., 1.]), array(-1.), array(0.5))
     """
     check_gradient(dy, cache.u.shape)
-    dx = np.where(cache.inside(), dy, 0) / (2 * cache.d)
-    u = np.where(cache.inside(), cache.u, 1)
-    return (
-        dx.astype(dy.dtype, copy=False),
-        total(-dx, cache.c),
-        total(-dx * (2 * u - 1), cache.d),  # 2 u - 1 = (x - c) / d
-    )
-
-
-def activation_steps(bits: int) -> int:
-    """n = 2^b - 1"""
-    check_bits(bits, least=1)
-    return int(2**bits - 1)
+    inside = cache.inside()
+    dx = np.where(inside, dy, 0) / (2 * cache.d)  # (X)
+    u = np.where(inside, cache.u, 1)
+    d_centre = -dx  # (C)
+    d_width = d_centre * (2 * u - 1)  # (E): 2 u - 1 = (x - c) / d
+    dc = sum_to(d_centre.astype(np.float64), cache.c.shape)
+    dd = sum_to(d_width.astype(np.float64), cache.d.shape)
+    sums = (np.asarray(dc, dx.dtype), np.asarray(dd, dx.dtype))
+    return dx.astype(dy.dtype, copy=False), *sums
 
 
 @final
@@ -142,7 +132,7 @@ class QILActivation(IntervalQuantizer):
 
     def steps(self) -> int:
         """n = 2^b - 1"""
-        return activation_steps(self.bits)
+        return int(2**self.bits - 1)
 
     def decision_boundaries(self, v: Float) -> Float:
         """Give the values where the code changes: (1, 2^b - 1)."""

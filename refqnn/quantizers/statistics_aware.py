@@ -9,15 +9,19 @@ Efficient 2-bit Quantized Neural Networks. SysML 2019.
     E|w|, sqrt(E w^2)                    mean, rms        sawb_clip
     c_1, c_2, fitted over distributions  c1, c2           SAWB_COEFFICIENTS
     quantized weights, (Q)               y                sawb
+    straight through, (G)                dw               sawb_backward
 
-(A) and (Q) are names of this file, not numbers of the paper. ``alpha* = c1 rms - c2
-mean`` is fitted to the clips of least squared error of several distributions, of one
+(A), (Q) and (G) are names of this file, not numbers of the paper. ``alpha* = c1 rms -
+c2 mean`` is fitted to the clips of least squared error of several distributions, of one
 layer's weights each. The paper fits 2 bits and prints one pair, 3.2 and 2.1; the table
 below is that of released code (fms-model-optimizer), whose 2-bit pair has more digits.
 
 The grid of the paper has 2^b levels and no 0 ("mid_rise": odd codes, 2 bits give -a,
 -a/3, a/3, a). Released code has a second one of 2^b - 1 levels with a 0 ("mid_tread"),
 with coefficients of its own.
+
+Backward. Hold the residual r = y - clip(w, -a, a), alpha* as a constant: slope 1 where
+|w| <= a, else 0 (G). "sawb+" holds y - w: slope 1 everywhere.
 
 Left open by the paper: ties (half to even of the level's index), and what happens where
 alpha* is not a clip. It is negative if mean / rms > c1 / c2, as for weights of one
@@ -39,17 +43,8 @@ from refqnn.ops.straight_through import (
     masked_backward,
     residual,
 )
-from refqnn.quantizers.checks import (
-    check_bits,
-    check_finite,
-    flush,
-    parameter,
-)
-from refqnn.quantizers.module import (
-    GridQuantizer,
-    unset,
-    zero,
-)
+from refqnn.quantizers.checks import check_bits, check_values, flush
+from refqnn.quantizers.module import GridQuantizer, unset, zero
 
 Grid = Literal["mid_rise", "mid_tread"]
 Gradient = Literal["sawb", "sawb+"]
@@ -98,7 +93,7 @@ def sawb(
     >>> sawb(np.array([-9.0, -0.5, 0.5, 2.5]), bits=2, grid="mid_tread", clip=3.0)[0]
     array([-3.,  0.,  0.,  3.])
     """
-    check_finite(w, name="w")
+    check_values(w, name="w")
     if frozen is not None:
         return frozen_form(w, frozen), frozen
     if gradient not in {"sawb", "sawb+"}:
@@ -119,7 +114,7 @@ def sawb_backward(dy: Float, cache: StraightThroughCache) -> Float:
     >>> sawb_backward(np.ones(3), sawb(w, bits=2, clip=3.0)[1])
     array([0., 1., 1.])
     """
-    return masked_backward(dy, cache)
+    return masked_backward(dy, cache)  # (G)
 
 
 def sawb_clip(w: Float, bits: int, grid: Grid = "mid_rise") -> Float:
@@ -135,8 +130,8 @@ def sawb_clip(w: Float, bits: int, grid: Grid = "mid_rise") -> Float:
     >>> sawb_clip(np.array([-1.5, 1.5]), 4)  # one magnitude: max|w|
     array(1.5)
     """
+    check_values(w, name="w")
     c1, c2 = coefficients(bits, grid)
-    check_finite(w, name="w")
     largest = np.abs(w).max(initial=0).astype(np.float64)
     if largest < np.finfo(w.dtype).tiny:
         return np.zeros((), w.dtype)
@@ -175,7 +170,7 @@ def clip_and_step(
 ) -> tuple[Float, Float]:
     """Return a and the factor of its codes, a / largest code, in the dtype of w."""
     top = largest_code(bits, grid)
-    a = parameter(a, w, name="clip", of="w").astype(w.dtype)
+    (a,) = check_values(w, name="w", clip=a)
     if a.shape or a < 0:
         raise ValueError(f"clip must be one number, not negative, got {a}")
     return a, flush(a / top)
@@ -228,7 +223,9 @@ class SAWB(GridQuantizer):
 
     def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
         """Check that the clip of the module's own bits is known."""
-        return super().arguments(v, run, bits) if bits == self.bits else ()
+        if bits == self.bits:
+            self.check_known(v)
+        return ()
 
     def keywords(self, v: Float, run: Run, bits: int) -> dict[str, Any]:
         """Give bits, grid, gradient and the clip; of other bits the clip is None."""

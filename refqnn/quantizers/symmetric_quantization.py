@@ -17,6 +17,9 @@ A group of weights that shares a scale is a pixel of the kernel (all filters and
 channels at one place), a row of the kernel, or the layer. The threshold is one for the
 layer. Weights without a kernel, (O, I), are a kernel of 1 x 1: one group.
 
+Backward. The codes are held: y = alpha q, whose derivative in alpha is q, exactly (A).
+In w the layer is read as y = alpha q + slope (w - w_recorded), so dw = slope dy (W).
+
 Left open, and chosen here. The slope in w is alpha where the code is not 0 and 1 in the
 dead zone, as in the published code; the printed gradient may not name the dead zone
 (unconfirmed). A weight exactly at the threshold is 0; in the published code it is +-1.
@@ -36,15 +39,8 @@ from refqnn.core import Buffer, Param, Run
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient
 from refqnn.prompt import one_line
-from refqnn.quantizers.checks import (
-    check_finite,
-    flush,
-    parameter,
-)
-from refqnn.quantizers.module import (
-    GridQuantizer,
-    unset,
-)
+from refqnn.quantizers.checks import check_values, flush
+from refqnn.quantizers.module import GridQuantizer, unset
 
 Group = Literal["pixel", "row", "layer"]
 
@@ -84,7 +80,6 @@ def syq(
     >>> syq(w, np.array(0.5), eta=0.25, group="layer")[0].ravel()
     array([-0.5,  0. ,  0.5])
     """
-    check_finite(w, name="w")
     shape = np.shape(alpha)
     alpha = check_alpha(alpha, w, group)
     if frozen is not None:
@@ -139,7 +134,7 @@ def check_alpha(alpha: Float, w: Float, group: Group) -> Float:
         raise ValueError(
             f"alpha must have the shape {want} of a {group} of w{w.shape}, got {shape}"
         )
-    alpha = parameter(alpha, w, name="alpha", of="w").astype(w.dtype)
+    (alpha,) = check_values(w, name="w", alpha=alpha)
     if np.any(alpha <= 0):
         warnings.warn("alpha <= 0 flips or drops a group of weights", stacklevel=3)
     return alpha
@@ -165,7 +160,7 @@ def syq_scale(w: Float, *, group: Group) -> Float:
     >>> syq_scale(np.array([[1.0, -3.0]]), group="layer")
     array([[2.]])
     """
-    check_finite(w, name="w")
+    check_values(w, name="w")
     shape = group_shape(w.shape, group)
     total = sum_to(np.abs(w).astype(np.float64), shape)
     return flush((total / max(w.size // max(total.size, 1), 1)).astype(w.dtype))
@@ -190,8 +185,8 @@ class SYQ(GridQuantizer):
 
     pair = (syq, syq_backward)
     parameters = ("alpha",)
-    options = ("levels", "group")
     unknown = "the scales are unknown: train, or call set_scale(alpha)"
+    begins_once = True
 
     def __post_init__(self) -> None:
         syq_threshold(np.zeros(1), self.share(), self.levels)
@@ -209,12 +204,11 @@ class SYQ(GridQuantizer):
 
     def begin(self, v: Float, run: Run, bits: int) -> None:
         """Set the first scales."""
-        if not self.known.value:
-            self.set_scale(syq_scale(v, group=self.group))
+        self.set_scale(syq_scale(v, group=self.group))
 
     def keywords(self, v: Float, run: Run, bits: int) -> dict[str, Any]:
         """Give eta, levels and group."""
-        return super().keywords(v, run, bits) | {"eta": self.share()}
+        return {"levels": self.levels, "group": self.group, "eta": self.share()}
 
     def share(self) -> float:
         """Give eta."""
@@ -242,7 +236,7 @@ class SYQ(GridQuantizer):
 
     def decision_boundaries(self, v: Float) -> Float:
         """Give the values where the code changes: (groups, levels - 1)."""
-        check_finite(v, name="v")
+        check_values(v, name="v")
         t = syq_threshold(v, self.share(), self.levels)
         ends = np.array([0] if self.levels == 2 else [-t, t], v.dtype)
         return np.tile(ends, (self.alpha.value.size, 1))

@@ -7,10 +7,13 @@ Li, Zhang, Liu. Ternary Weight Networks. arXiv:1605.04711.
     W^t: sgn(W) if |W| > Delta, (B)  t          twn, by ternary_codes
     alpha, mean |W| where kept, (A)  alpha      twn, by ternary_statistics
     W ~ alpha W^t, (C)               y          twn
-    straight through                 dw         twn_backward
+    straight through, (D)            dw         twn_backward
 
-(A) to (C) are names of this file, not numbers of the paper; the two functions are those
+(A) to (D) are names of this file, not numbers of the paper; the two functions are those
 of ternary_weights.py.
+
+Backward. Hold the residual r = y - W of the recorded weights: y = W + r has slope 1;
+Delta and alpha are treated as constants (D).
 
 The statistics belong to a layer, as in the released code; ``group="filter"`` is
 ``ternary(variant="twn")``, and both share its formula. Delta is the paper's rule of
@@ -25,15 +28,8 @@ from typing import Literal, final
 import numpy as np
 
 from refqnn._types import Float
-from refqnn.quantizers.checks import (
-    ResidualCache,
-    check_finite,
-    group_axes,
-)
-from refqnn.quantizers.module import (
-    GridQuantizer,
-    signed_codes,
-)
+from refqnn.quantizers.checks import ResidualCache, check_values, group_axes
+from refqnn.quantizers.module import GridQuantizer, signed_codes
 from refqnn.quantizers.ternary_weights import (
     ternary_backward,
     ternary_codes,
@@ -59,7 +55,7 @@ def twn(
     array([[ 3.5, -3.5],
            [ 0. ,  0. ]])
     """
-    check_finite(w, name="w")
+    check_values(w, name="w")
     if frozen is not None:
         return w + frozen.residual, frozen
     threshold, alpha = ternary_statistics(w, "twn", group=group)  # (A)
@@ -76,7 +72,7 @@ def twn_backward(dy: Float, cache: ResidualCache) -> Float:
     >>> twn_backward(np.array([[3.0]]), twn(np.array([[2.0]]))[1])
     array([[3.]])
     """
-    return ternary_backward(dy, cache)
+    return ternary_backward(dy, cache)  # (D)
 
 
 @final
@@ -103,6 +99,6 @@ class TWN(GridQuantizer):
 
     def decision_boundaries(self, v: Float) -> Float:
         """Give -Delta and Delta of every group: (1, 2) or (O, 2)."""
-        check_finite(v, name="v")
+        check_values(v, name="v")
         t = ternary_statistics(v, "twn", group=self.group)[0].reshape(-1, 1)
         return np.hstack([-t, t])

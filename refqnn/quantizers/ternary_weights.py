@@ -20,6 +20,9 @@ is W * M, which is pruned and not quantized. Three readings:
     printed       w  >= 0.7 mean|w|     mean|w| of all           0.6388
     twn          |w| >  0.7 mean|w|     mean|w| of the kept      0.1916
 
+Backward. Hold the residual r = Q(W) - W of the recorded weights: Q = W + r has slope 1
+(5); threshold and scale are treated as constants.
+
 The paper credits trained ternary quantization (Zhu et al. 2017), whose scales are
 learned and whose threshold is a share of max|w|; the rule it prints is TWN's, with
 another scale.
@@ -32,15 +35,8 @@ import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.ops.checks import check_gradient
-from refqnn.quantizers.checks import (
-    ResidualCache,
-    check_finite,
-    mean_abs,
-    mean_kept,
-)
-from refqnn.quantizers.module import (
-    GridQuantizer,
-)
+from refqnn.quantizers.checks import ResidualCache, check_values, mean_abs, mean_kept
+from refqnn.quantizers.module import GridQuantizer
 
 Variant = Literal["resolved", "printed", "twn"]
 
@@ -63,7 +59,7 @@ def ternary(
     >>> ternary(np.array([[4.0, -3.0, 1.0, 0.0]]), variant="twn")[0]
     array([[ 3.5, -3.5,  0. ,  0. ]])
     """
-    check_finite(w, name="w")
+    check_values(w, name="w")
     if frozen is not None:
         return w + frozen.residual, frozen
     threshold, scale = ternary_statistics(w, variant)
@@ -139,6 +135,6 @@ class Ternary(GridQuantizer):
 
     def decision_boundaries(self, v: Float) -> Float:
         """Give -0.7 m_i (if any) and 0.7 m_i: (O, 2), as printed (O, 1)."""
-        check_finite(v, name="v")
+        check_values(v, name="v")
         t = ternary_statistics(v, self.variant)[0].reshape(-1, 1)
         return t if self.variant == "printed" else np.hstack([-t, t])

@@ -9,6 +9,10 @@ Zhu, Han, Mao, Dally. Trained Ternary Quantization. ICLR 2017, arXiv:1612.01064.
     dL/dw_l, eq. (8)                 dw         ttq_backward
     Delta_l = t max|w|, eq. (9)      threshold  ttq_threshold
 
+Backward. The codes are held: y = W_p above Delta and -W_n below, so W_p gets the sum of
+the gradients above and W_n minus the sum of those below, both exactly (7). In w the
+factor is that of (8): W_p above, 1 between, W_n below.
+
 Erratum: equation (7) as printed gives both levels the plain sum of the gradients. The
 output below -Delta is -W_n with W_n positive, so its gradient is *minus* the sum; the
 released code, which is differentiated automatically, has that sign.
@@ -28,11 +32,8 @@ from refqnn.core import Param
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient, check_real
 from refqnn.prompt import one_line
-from refqnn.quantizers.checks import check_finite, parameter
-from refqnn.quantizers.module import (
-    Quantizer,
-    positive_one,
-)
+from refqnn.quantizers.checks import check_values
+from refqnn.quantizers.module import Quantizer, positive_one
 
 
 @one_line
@@ -72,8 +73,7 @@ def ttq(
     >>> ttq(np.array([[1.0, -0.5, 0.04, -0.05]]), 2.0, 3.0, t=0.05)[0]
     array([[ 2., -3.,  0.,  0.]])
     """
-    check_finite(w, name="w")
-    wp, wn = check_level(wp, w, name="wp"), check_level(wn, w, name="wn")
+    wp, wn = check_levels(w, wp, wn)
     if frozen is not None:
         moved = frozen.factor() * (w - frozen.w)
         return by_sign(frozen.q, wp, -wn) + moved, frozen
@@ -101,13 +101,10 @@ def ttq_backward(dy: Float, cache: TTQCache) -> TTQGrads:
     (array([[  2.,  30., 100.]]), 1.0, -10.0)
     """
     check_gradient(dy, cache.q.shape)
-    return TTQGrads(
-        cache.factor() * dy,  # (8)
-        np.asarray(sum_to(np.where(cache.q > 0, dy, 0), cache.wp.shape)),  # (7)
-        np.asarray(
-            sum_to(np.where(cache.q < 0, -dy, 0), cache.wn.shape)
-        ),  # (7), its sign
-    )
+    dw = cache.factor() * dy  # (8)
+    above, below = np.where(cache.q > 0, dy, 0), np.where(cache.q < 0, -dy, 0)  # (7)
+    dwp, dwn = sum_to(above, cache.wp.shape), sum_to(below, cache.wn.shape)
+    return TTQGrads(dw, np.asarray(dwp), np.asarray(dwn))
 
 
 def ttq_threshold(w: Float, t: float) -> Float:
@@ -119,7 +116,7 @@ def ttq_threshold(w: Float, t: float) -> Float:
     array(1.)
     """
     check_real(t, name="t", low=0, high=1e6)
-    return np.asarray(t * np.abs(w).max(initial=0), w.dtype)
+    return np.asarray(t * np.abs(w).max(initial=0), w.dtype)  # (9)
 
 
 def ttq_codes(w: Float, threshold: Float) -> Float:
@@ -139,12 +136,9 @@ def by_sign(q: Float, above: Float, below: Float, *, between: float = 0) -> Floa
     return np.where(q > 0, above, np.where(q < 0, below, q.dtype.type(between)))
 
 
-def check_level(p: Float | float, w: Float, *, name: str) -> Float:
-    """Return a learned level in the dtype of w; raise unless positive and normal."""
-    p = parameter(p, w, name=name, of="w").astype(w.dtype)
-    if not np.all(p >= np.finfo(w.dtype).tiny):
-        raise ValueError(f"level {name} must be positive and normal, got {p}")
-    return p
+def check_levels(w: Float, wp: Float | float, wn: Float | float) -> list[Float]:
+    """Check weights and levels; give W_p and W_n in the dtype of w."""
+    return check_values(w, name="w", positive={"level wp": wp, "level wn": wn})
 
 
 @final
@@ -171,16 +165,12 @@ class TTQ(Quantizer):
 
         v: (...)  ->  codes: (...) in {0, 1, 2}, levels: (3,)
         """
-        check_finite(v, name="v")
-        wp, wn = (
-            check_level(p.value, v, name=name)
-            for p, name in ((self.wp, "wp"), (self.wn, "wn"))
-        )
+        wp, wn = check_levels(v, self.wp.value, self.wn.value)
         q = ttq_codes(v, ttq_threshold(v, self.t))
         return q.astype(np.int64) + 1, np.array([-wn, 0, wp], v.dtype)
 
     def decision_boundaries(self, v: Float) -> Float:
         """Give -Delta and Delta: (1, 2)."""
-        check_finite(v, name="v")
+        check_values(v, name="v")
         threshold = ttq_threshold(v, self.t)
         return np.array([[-threshold, threshold]], v.dtype)

@@ -16,13 +16,15 @@ are N(0, 1) after batch normalization. The published 2-bit network has eps = 0.3
 delta = 0.6487: ``gaussian_delta(2, 0.32)``. The best of all eps is delta / 2, plain
 rounding; with eps = 0 it is HWGQ.
 
-The gradient passes the dead zone 0 < x <= eps, as in the published network: only what
-is negative or beyond the last level stops it. For more than two bits this is assumed.
-Chosen here: intervals are closed on the right.
+Backward. Hold the residual r = y - clip(x, 0, (2^b - 1) delta): slope 1 between its
+ends, else 0 (G). So the gradient passes the dead zone 0 < x <= eps, as in the published
+network: only what is negative or beyond the last level stops it. For more than two bits
+this is assumed. Chosen here: intervals are closed on the right.
 """
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, final
 
 import numpy as np
@@ -36,15 +38,8 @@ from refqnn.ops.straight_through import (
     masked_backward,
     residual,
 )
-from refqnn.quantizers.checks import (
-    check_bits,
-    check_finite,
-    parameter,
-)
-from refqnn.quantizers.module import (
-    GridQuantizer,
-    unsigned_codes,
-)
+from refqnn.quantizers.checks import check_bits, check_values
+from refqnn.quantizers.module import GridQuantizer, unsigned_codes
 
 #: tsq_weights.py was a part of this file
 __getattr__ = other_half(__name__, "refqnn.quantizers.tsq_weights")
@@ -72,10 +67,10 @@ def tsq_activation(
     >>> tsq_activation(x, np.array(0.3), np.array(1.0), bits=2)[0]
     array([0., 0., 1., 1., 2., 3.])
     """
-    check_finite(x, name="x")
     if frozen is not None:
+        check_values(x, name="x")
         return frozen_form(x, frozen), frozen
-    eps, delta = check_interval(x, eps, delta)
+    eps, delta = check_interval(x, eps, delta, bits)
     y = delta * tsq_codes(x, eps, delta, bits)  # (Q)
     inside = (x > 0) & (x < delta * (2**bits - 1))
     return y, StraightThroughCache(inside, residual(x, y, inside))
@@ -94,12 +89,13 @@ def tsq_activation_backward(dy: Float, cache: StraightThroughCache) -> Float:
     return masked_backward(dy, cache)  # (G)
 
 
-def check_interval(x: Float, eps: Float, delta: Float) -> tuple[Float, Float]:
-    """Return eps and delta in the dtype of x; raise unless 0 <= eps < delta."""
-    eps = parameter(eps, x, name="eps", of="x").astype(x.dtype)
-    delta = parameter(delta, x, name="delta", of="x").astype(x.dtype)
-    if not np.all(delta >= np.finfo(x.dtype).tiny):
-        raise ValueError(f"delta must be positive and normal, got {delta}")
+def check_interval(
+    x: Float, eps: Float, delta: Float, bits: int
+) -> tuple[Float, Float]:
+    """Check x, bits and 0 <= eps < delta; give eps and delta in the dtype of x."""
+    delta, eps = check_values(
+        x, name="x", bits=bits, positive={"delta": delta}, eps=eps
+    )
     if not np.all((eps >= 0) & (eps < delta)):
         raise ValueError(f"eps must lie in [0, delta), got {eps} and delta {delta}")
     return eps, delta
@@ -107,12 +103,12 @@ def check_interval(x: Float, eps: Float, delta: Float) -> tuple[Float, Float]:
 
 def tsq_codes(x: Float, eps: Float, delta: Float, bits: int) -> Float:
     """Return k = 0 .. 2^b - 1, as floats: x (...)  ->  (...)."""
-    check_bits(bits, least=1)
     with np.errstate(over="ignore"):  # infinite where x / delta is: the last level
         k = np.ceil(x / delta - x.dtype.type(0.5))  # ties down
     return np.where(x > eps, np.clip(k, 1, 2**bits - 1), 0).astype(x.dtype)
 
 
+@lru_cache
 def gaussian_delta(bits: int, eps: float | None = None) -> float:
     """Return the delta of least error for N(0, 1), or for both at eps = delta / 2.
 
@@ -165,7 +161,7 @@ class TSQActivation(GridQuantizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_interval(np.zeros(1), *self.interval())
+        check_interval(np.zeros(1), *self.interval(), self.bits)
 
     def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
         """Give eps () and delta ()."""
@@ -180,11 +176,11 @@ class TSQActivation(GridQuantizer):
 
     def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
         """Give k and delta ()."""
-        eps, delta = check_interval(v, *self.interval())
+        eps, delta = check_interval(v, *self.interval(), self.bits)
         return tsq_codes(v, eps, delta, self.bits), delta, 0
 
     def decision_boundaries(self, v: Float) -> Float:
         """Give the values where the code changes, eps first: (1, 2^b - 1)."""
-        eps, delta = check_interval(v, *self.interval())
+        eps, delta = check_interval(v, *self.interval(), self.bits)
         middle = delta * np.arange(1.5, 2**self.bits - 1).astype(v.dtype)
         return np.append(eps, middle)[None]

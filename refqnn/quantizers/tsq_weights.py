@@ -2,13 +2,17 @@ r"""Two-step quantization (TSQ), step 2: ternary weights for the codes of step 1
 
 Wang, Hu, Zhang, Zhang, Liu, Cheng. Two-Step Quantization for Low-Bit Neural Networks.
 CVPR 2018; it is not on arXiv. Step 1, the activations (arXiv:1702.00953 with a dead
-zone), is in tsq.py. (A) to (E) are names of this file, not numbers of the paper.
+zone), is in tsq.py. Letters are names of this file, not numbers of the paper.
 
     paper                               code             where
-    ternary start                       alpha, t         optimal_ternary
+    ternary start, (T)                  alpha, t         optimal_ternary
+    straight through, (G)               dw               optimal_ternary_backward
     min |y - Q(alpha X^T t)|^2, (A)     fit              transformation_objective
-    its relaxation in z, lambda, (B)    lam              transformation_step
+    its relaxation in z, lambda, (B)    lam              transformation_objective
     z, alpha, t in turn, (C) (D) (E)    z, alpha, t      z_step, alpha_step, t_step
+
+Backward. Hold the residual r = alpha t - w of the recorded weights: y = w + r has slope
+1; alpha and the threshold are treated as constants (G).
 
 Step 2 learns the ternary weights of one output channel at a time, from the layer's
 inputs X and the codes of step 1; ``learn_transformation`` does it, and its ``alpha *
@@ -34,16 +38,8 @@ import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.ops.checks import check_gradient
-from refqnn.quantizers.checks import (
-    ResidualCache,
-    check_finite,
-    group_axes,
-    mean_kept,
-)
-from refqnn.quantizers.module import (
-    GridQuantizer,
-    signed_codes,
-)
+from refqnn.quantizers.checks import ResidualCache, check_values, group_axes, mean_kept
+from refqnn.quantizers.module import GridQuantizer, signed_codes
 from refqnn.quantizers.tsq import check_interval, tsq_codes
 
 
@@ -64,11 +60,11 @@ def optimal_ternary(
     >>> optimal_ternary(np.array([[4.0, -3.0, 1.0, 0.0]]))[0]  # 49 / 2 > 16, 64 / 3
     array([[ 3.5, -3.5,  0. ,  0. ]])
     """
-    check_finite(w, name="w")
+    check_values(w, name="w")
     if frozen is not None:
         return w + frozen.residual, frozen
     alpha, t = best_ternary(w, kept_from(w))
-    y = alpha * t
+    y = alpha * t  # (T)
     return y, ResidualCache(y - w)
 
 
@@ -81,7 +77,7 @@ def optimal_ternary_backward(dy: Float, cache: ResidualCache) -> Float:
     array([[1.]])
     """
     check_gradient(dy, cache.residual.shape)
-    return dy.copy()
+    return dy.copy()  # (G)
 
 
 def kept_from(w: Float) -> Float:
@@ -121,7 +117,8 @@ def transformation_start(
     w = np.asarray(w, np.float64)
     alpha, t = best_ternary(w[None], kept_from(w[None]))
     z = alpha.item() * (x.T @ t[0])
-    k = tsq_codes(z, *check_interval(z, np.asarray(eps), np.asarray(delta)), bits)
+    ends = check_interval(z, np.asarray(eps), np.asarray(delta), bits)
+    k = tsq_codes(z, *ends, bits)
     return Transformation(alpha.item(), t[0], z, k.astype(np.int64))
 
 
@@ -232,7 +229,7 @@ def learn_transformation(
     (array([1., 0.]), array([1, 2, 0]))
     """
     for name, array in (("w", w), ("x", x), ("y", y)):
-        check_finite(array, name=name)
+        check_values(array, name=name)
     if x.ndim != 2 or (w.shape, y.shape) != (x.shape[:1], x.shape[1:]):
         raise ValueError(
             f"w (d,), x (d, N) and y (N,) disagree: w{w.shape}, x{x.shape}, y{y.shape}"
@@ -270,6 +267,6 @@ class TSQWeight(GridQuantizer):
 
     def decision_boundaries(self, v: Float) -> Float:
         """Give -+ the smallest magnitude that is kept: (O, 2)."""
-        check_finite(v, name="v")
+        check_values(v, name="v")
         t = kept_from(v).reshape(-1, 1)
         return np.hstack([-t, t])

@@ -1,15 +1,20 @@
 r"""Weighted-entropy quantization of weights: clusters of magnitudes.
 
 Park, Ahn, Yoo. Weighted-Entropy-Based Quantization for Deep Neural Networks. CVPR 2017;
-it is not on arXiv. Its activations are in weq_logarithm.py, after arXiv:1603.01025. (A)
-is a name of this file, not a number of the paper.
+it is not on arXiv. Its activations are in weq_logarithm.py, after arXiv:1603.01025.
+Letters are names of this file, not numbers of the paper.
 
     paper                            code            where
     importance i = w^2               energy          weq_boundaries
     P_l, share of cluster l          count / n       cluster_term
-    S = -sum I_l P_l ln P_l, (A)     cluster_term    weq_entropy, weq_boundaries
+    S = -sum I_l P_l ln P_l, (A)     its terms       cluster_term, weq_entropy
     cluster boundaries               boundaries      weq_boundaries
-    representative, sqrt(I_l)        rms             weq_representatives
+    representative, sqrt(I_l), (R)   rms             weq_representatives
+    quantized weight, (Q)            y               weq_weight
+    straight through, (G)            dw              weq_weight_backward
+
+Backward. Hold the residual r = y - w of the recorded weights: y = w + r has slope 1;
+boundaries and representatives are treated as constants (G).
 
 Both signs share the clusters of magnitudes, as in the authors' code; the paper is said
 to treat the signs apart (unconfirmed). A cluster of magnitudes is then two levels of
@@ -36,11 +41,8 @@ from refqnn._types import Float, Int
 from refqnn.core import Buffer, Run
 from refqnn.moved import other_half
 from refqnn.ops.checks import check_gradient
-from refqnn.quantizers.checks import ResidualCache, check_finite, flush
-from refqnn.quantizers.module import (
-    Quantizer,
-    unset,
-)
+from refqnn.quantizers.checks import ResidualCache, check_values, flush
+from refqnn.quantizers.module import Quantizer, unset
 
 #: weq_logarithm.py was a part of this file
 __getattr__ = other_half(__name__, "refqnn.quantizers.weq_logarithm")
@@ -74,13 +76,14 @@ def weq_weight(
     >>> weq_weight(np.array([1.0, -7.0, 1.0]), levels=4)[0]
     array([ 1., -7.,  1.])
     """
-    check_finite(w, name="w")
+    check_values(w, name="w")
     if frozen is not None:
         return w + frozen.residual, frozen
     if boundaries is None:
         boundaries = weq_boundaries(w, levels=levels)
     boundaries = check_boundaries(boundaries, w, levels)
-    y = weq_codebook(w, boundaries, levels)[weq_codes(w, boundaries, levels)]
+    codes = weq_codes(w, boundaries, levels)
+    y = weq_codebook(w, boundaries, levels)[codes]  # (Q)
     return y, ResidualCache(y - w)
 
 
@@ -93,7 +96,7 @@ def weq_weight_backward(dy: Float, cache: ResidualCache) -> Float:
     array([3.])
     """
     check_gradient(dy, cache.residual.shape)
-    return dy.copy()
+    return dy.copy()  # (G)
 
 
 def weq_boundaries(
@@ -110,7 +113,7 @@ def weq_boundaries(
     >>> weq_boundaries(np.array([1.0, 1.0, -1.0, 9.0, -9.0]), levels=4)
     array([9.])
     """
-    check_finite(w, name="w")
+    check_values(w, name="w")
     clusters = cluster_count(levels)
     if 0 < w.size < clusters:
         raise ValueError(
@@ -166,13 +169,13 @@ def weq_entropy(w: Float, boundaries: Float, *, levels: int) -> float:
     >>> bool(np.isclose(s, (1 + 49) / 2 * np.log(4)))
     True
     """
-    check_finite(w, name="w")
+    check_values(w, name="w")
     boundaries = check_boundaries(boundaries, w, levels)
     total = 0.0
     for cluster in split(w, boundaries)[levels % 2 :]:
         if cluster.size:
             square = (cluster**2).sum() / w.size  # I_l P_l
-            total -= square * np.log(cluster.size / w.size / 2)
+            total -= square * np.log(cluster.size / w.size / 2)  # (A)
     return total
 
 
@@ -256,7 +259,7 @@ def weq_representatives(w: Float, boundaries: Float, levels: int) -> Float:
     for l, cluster in enumerate(split(w, boundaries)):
         if cluster.size and cluster[-1] > 0:
             top = cluster[-1]  # divided out: no square overflows
-            rms = top * np.sqrt(np.mean((cluster / top) ** 2))
+            rms = top * np.sqrt(np.mean((cluster / top) ** 2))  # (R)
             rep[l] = max(rms, cluster[0])  # rounding leaves no cluster
     rep[: levels % 2] = 0
     return flush(rep.astype(w.dtype))
@@ -325,7 +328,7 @@ class WEQWeight(Quantizer):
 
     def encode(self, v: Float) -> tuple[Int, Float]:
         """Give ``(codes, levels)`` with ``levels[codes] == y``."""
-        check_finite(v, name="v")
+        check_values(v, name="v")
         b = check_boundaries(self.boundaries.value, v, self.levels)
         return weq_codes(v, b, self.levels), weq_codebook(v, b, self.levels)
 

@@ -3,13 +3,17 @@ r"""Weighted-entropy quantization of activations: zero and powers of two.
 Park, Ahn, Yoo. Weighted-Entropy-Based Quantization for Deep Neural Networks. CVPR 2017;
 it is not on arXiv. Activations are rounded in the logarithm, after Miyashita, Lee,
 Murmann, Convolutional Neural Networks using Logarithmic Data Representation,
-arXiv:1603.01025. Its weights are in weq.py. (A) and (B) are names of this file, not
-numbers of the paper.
+arXiv:1603.01025. Its weights are in weq.py. Letters are names of this file, not numbers
+of the paper.
 
     paper                            code            where
     log quantizer (A)                y               weq_activation
     offset, step                     thresholds      log_grid
-    S = -sum y_k p_k ln p_k, (B)     s               weq_log_search
+    S = -sum y_k p_k ln p_k, (B)     s               log_entropy, for weq_log_search
+    straight through, (G)            dx              weq_activation_backward
+
+Backward. Hold the residual r = y - max(x, 0) of the recorded activations: slope 1 where
+x > 0, also where y was rounded to 0 (G).
 
 The offset and the step count 1/16 octaves. The authors' code tries offsets from 2.5
 octaves above the smallest activation; here from the smallest one.
@@ -28,11 +32,8 @@ from refqnn.ops.straight_through import (
     masked_backward,
     residual,
 )
-from refqnn.quantizers.checks import check_finite
-from refqnn.quantizers.module import (
-    Quantizer,
-    unset,
-)
+from refqnn.quantizers.checks import check_values
+from refqnn.quantizers.module import Quantizer, unset
 from refqnn.quantizers.weq import bits_of_levels, check_levels
 
 MOST_ACTIVATION_LEVELS = 2**8
@@ -67,7 +68,7 @@ def weq_activation(
     >>> weq_activation(np.array([-1.0, 0.1, 1.0, 1.4, 1.5, 9.0]), 0, 16, levels=4)[0]
     array([0., 0., 1., 1., 2., 4.])
     """
-    check_finite(x, name="x")
+    check_values(x, name="x")
     if frozen is not None:
         return frozen_form(x, frozen), frozen
     thresholds, table = log_grid(offset, step, levels, x.dtype)
@@ -84,7 +85,7 @@ def weq_activation_backward(dy: Float, cache: StraightThroughCache) -> Float:
     >>> weq_activation_backward(np.ones(3), cache)
     array([0., 1., 1.])
     """
-    return masked_backward(dy, cache)
+    return masked_backward(dy, cache)  # (G)
 
 
 def log_grid(offset: int, step: int, levels: int, dtype: Any) -> tuple[Float, Float]:
@@ -135,7 +136,7 @@ def weq_log_search(x: Float, *, levels: int) -> tuple[int, int]:
     >>> weq_log_search(np.array([1.0, 1.0, 4.0]), levels=3)  # the powers 2 and 8
     (16, 32)
     """
-    check_finite(x, name="x")
+    check_values(x, name="x")
     check_levels(levels, most=MOST_ACTIVATION_LEVELS)
     if not np.any(x > 0):
         raise ValueError(f"x must have a positive value, got shape {x.shape} without")
@@ -216,7 +217,7 @@ class WEQActivation(Quantizer):
 
     def encode(self, v: Float) -> tuple[Int, Float]:
         """Give ``(codes, levels)`` with ``levels[codes] == y``."""
-        check_finite(v, name="v")
+        check_values(v, name="v")
         thresholds, table = log_grid(*self.offset_and_step(), self.levels, v.dtype)
         return log_codes(v, thresholds), table
 

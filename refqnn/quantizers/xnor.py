@@ -9,14 +9,15 @@ Convolutional Neural Networks. ECCV 2016, arXiv:1603.05279.
     alpha = |W|_1 / n, 3.1, (S)      alpha      xnor_weight, by checks.mean_abs
     dC/dW, 3.1, (G)                  dw         xnor_weight_backward
     sign(I), 3.2, (I)                y          xnor_activation
+    dC/dI, 3.2, (P)                  dx         xnor_activation_backward
     A = sum_c |I_c| / c, 3.2, (A)    A          scale_map
     K = A * k, 3.2, (K)              K          scale_map
 
 3.1 and 3.2 are sections of the paper; letters are names of this file, not numbers of
 the paper.
 
-The gradient of y = alpha sgn(w) exists in three readings; s is the sign with s(0) = 0,
-b the sign with b(0) = +1, and pass is 1 where |w| < 1, else 0:
+Backward. The gradient of y = alpha sgn(w) exists in three readings; s is the sign with
+s(0) = 0, b the sign with b(0) = +1, and pass is 1 where |w| < 1, else 0:
 
     gradient     dw_i
     exact        s_i / n sum_j dy_j b_j + alpha pass_i dy_i
@@ -28,6 +29,8 @@ b the sign with b(0) = +1, and pass is 1 where |w| < 1, else 0:
 code under SGD (under Adam times 1e9, too): with C = 1 channel, as in a depthwise
 filter, it is 0. Each is the exact gradient of its frozen form: alpha(w) (w + residual)
 for the first, with the recorded set of signs; linear in w for the other two.
+
+Activations: sgn(x) = clip(x, -1, 1) + r with r held, slope 1 where |x| < 1 (P).
 
 Left open by the paper: the sign of 0 (+1), and whether a gradient reaches K (none).
 """
@@ -48,14 +51,8 @@ from refqnn.ops.straight_through import (
 )
 from refqnn.prompt import one_line
 from refqnn.quantizers.binary_weights import binary_codes
-from refqnn.quantizers.checks import (
-    check_finite,
-    mean_abs,
-)
-from refqnn.quantizers.module import (
-    GridQuantizer,
-    odd_codes,
-)
+from refqnn.quantizers.checks import check_values, mean_abs
+from refqnn.quantizers.module import GridQuantizer, odd_codes
 
 Gradient = Literal["exact", "paper", "released"]
 
@@ -102,7 +99,7 @@ def xnor_weight(
     array([[ 2., -2.],
            [ 2.,  2.]])
     """
-    check_finite(w, name="w")
+    check_values(w, name="w")
     if frozen is not None:
         return frozen_form(w, frozen), frozen
     check_reading(gradient, w)
@@ -173,7 +170,7 @@ def xnor_activation(
     >>> xnor_activation(np.array([-0.3, 0.0, 2.0]))[0]
     array([-1.,  1.,  1.])
     """
-    check_finite(x, name="x")
+    check_values(x, name="x")
     return straight_through_sign(x, frozen=frozen)  # (I)
 
 
@@ -186,7 +183,7 @@ def xnor_activation_backward(dy: Float, cache: StraightThroughCache) -> Float:
     >>> xnor_activation_backward(np.ones(3), cache)
     array([1., 0., 0.])
     """
-    return straight_through_sign_backward(dy, cache)
+    return straight_through_sign_backward(dy, cache)  # (P)
 
 
 def scale_map(
@@ -207,7 +204,7 @@ def scale_map(
     >>> scale_map(x, kernel=(1, 2))
     array([[[[2.]]]])
     """
-    check_finite(x, name="x")
+    check_values(x, name="x")
     A = np.abs(x).mean(1, np.float64, keepdims=True)  # (A)
     K, _ = avg_pool2d(A, kernel=kernel, stride=stride, padding=padding)  # (K)
     return K.astype(x.dtype)

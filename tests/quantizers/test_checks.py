@@ -3,13 +3,12 @@ import pytest
 
 from refqnn.quantizers.checks import (
     boundaries,
-    check_finite,
+    check_values,
     codebook,
     flush,
     group_axes,
     mean_abs,
     mean_kept,
-    parameter,
 )
 
 
@@ -54,33 +53,55 @@ def test_groups_are_filters_or_the_layer():
 def test_the_bound_on_magnitudes_is_the_root_of_the_largest_number(dtype):
     bound = dtype(np.sqrt(np.float64(np.finfo(dtype).max)))
     below, above = np.nextafter(bound, dtype(0)), np.nextafter(bound, dtype(np.inf))
-    check_finite(np.array([below, -below, bound, -bound]), name="w")
+    check_values(np.array([below, -below, bound, -bound]), name="w")
     for bad in (above, -above, np.inf, np.nan):
         with pytest.raises(ValueError, match="w must be finite"):
-            check_finite(np.array([0.0, bad], dtype), name="w")
+            check_values(np.array([0.0, bad], dtype), name="w")
 
 
 @pytest.mark.parametrize("bad", [1.0, [1.0], np.ones(2, int), np.ones(2, bool)])
 def test_only_float32_and_float64_arrays_are_values(bad):
     with pytest.raises(ValueError, match="v must be a float32 or float64 array"):
-        check_finite(bad, name="v")
+        check_values(bad, name="v")
 
 
 def test_parameters_broadcast_and_keep_their_precision():
     v = np.zeros((2, 3), np.float32)
-    third = parameter(np.full((2, 1), 1 / 3), v, name="a", of="w")
+    wide = {"name": "w", "dtype": np.float64}
+    (third,) = check_values(v, **wide, a=np.full((2, 1), 1 / 3))
     np.testing.assert_array_equal(third, np.full((2, 1), 1 / 3), strict=True)
     with pytest.raises(
         ValueError, match=r"a must broadcast to w: a\(3, 1\), w\(2, 3\)"
     ):
-        parameter(np.ones((3, 1)), v, name="a", of="w")
+        check_values(v, name="w", a=np.ones((3, 1)))
     with pytest.raises(ValueError, match=r"a must broadcast to w"):
-        parameter(np.ones((1, 2, 3)), v, name="a", of="w")
+        check_values(v, name="w", a=np.ones((1, 2, 3)))
     bound = float(np.sqrt(np.float64(np.finfo(np.float32).max)))
-    assert parameter(bound, v, name="a", of="w") == bound
+    assert check_values(v, **wide, a=bound) == [bound]
     for bad in (np.nan, np.inf, bound * 1.001):
         with pytest.raises(ValueError, match="a must be finite and at most"):
-            parameter(bad, v, name="a", of="w")
+            check_values(v, name="w", a=bad)
+
+
+def test_positive_parameters_are_normal_and_stand_first():
+    v, tiny = np.zeros(2, np.float32), np.finfo(np.float32).tiny
+    got = check_values(v, name="v", b=-1, positive={"step s": tiny})
+    assert [(p.dtype, float(p)) for p in got] == [(v.dtype, tiny), (v.dtype, -1)]
+    assert check_values(v, name="v", not_negative={"clip a": 0}) == [0]
+    for bad in (0, -1, tiny / 2):
+        with pytest.raises(ValueError, match="step s must be positive and normal"):
+            check_values(v, name="v", positive={"step s": bad})
+    with pytest.raises(ValueError, match="clip a must not be negative, got -1"):
+        check_values(v, name="v", not_negative={"clip a": -1})
+    with pytest.raises(ValueError, match=r"s must broadcast to v: s\(3,\), v\(2,\)"):
+        check_values(v, name="v", positive={"step s": np.ones(3)})
+
+
+@pytest.mark.parametrize("bits", [True, 4.0, "4", 1, 9])
+def test_the_bits_of_a_function_lie_in_its_range(bits):
+    check_values(np.zeros(1), name="v", bits=np.int64(8), least=2, most=8)
+    with pytest.raises(ValueError, match=r"bits must be an int in \[2, 8\]"):
+        check_values(np.zeros(1), name="v", bits=bits, least=2, most=8)
 
 
 def test_a_codebook_holds_the_groups_one_after_another():

@@ -162,10 +162,10 @@ def test_options_are_fields_and_the_bits_those_of_the_call():
         bits: int = 2
         half: Buffer = field(default_factory=lambda: Buffer(np.asarray(0.5)))
         word: str = "given"
-        pair = (lsq, lsq_backward)
+        pair = (lambda v, **options: (v, options), lsq_backward)
         options = ("bits", "half", "word")
 
-    given = Options().keywords(X, Run(), 7)
+    given = Options().forward(X, Run(), bits=7)[1][1]
     assert given == {"bits": 7, "half": 0.5, "word": "given"}
 
 

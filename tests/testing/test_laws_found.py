@@ -85,8 +85,8 @@ class WrongCodes(qz.FixedPoint):
 
 
 class SlightlyWrong(qz.LSQ):
-    def param_gradient(self, name, grad):
-        return 1.001 * super().param_gradient(name, grad)
+    def param_gradient(self, name, grad):  # noqa: ARG002 - the signature of the room
+        return 1.001 * grad
 
 
 class WrongGradient(qz.FixedPoint):

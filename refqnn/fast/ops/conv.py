@@ -31,7 +31,7 @@ from refqnn.fast.tiles import (
     outer_narrow,
     outer_wide,
 )
-from refqnn.geometry import Padding, Pair, Window, output_size, window
+from refqnn.geometry import Padding, Pair, Window, output_size
 from refqnn.ops.checks import check_gradient
 from refqnn.ops.conv import Conv2dCache, Conv2dGrads, check_conv2d
 
@@ -47,9 +47,7 @@ def conv2d(
     groups: int = 1,
 ) -> tuple[Float, Conv2dCache]:
     """See ``refqnn.ops.conv2d``."""
-    check_conv2d(x, w, b, groups=groups)
-    kh, kw = w.shape[2:]
-    at = window((kh, kw), stride=stride, padding=padding, dilation=dilation)
+    at = check_conv2d(x, w, b, stride, padding, dilation, groups)
     n, _, h, width = x.shape
     ho, wo = output_size((h, width), at)
     y = np.empty((n, w.shape[0], ho, wo), x.dtype)

@@ -12,7 +12,7 @@ from refqnn.fast.compiler import njit
 from refqnn.ops.checks import check_float, check_gradient
 from refqnn.quantizers import affine as definition
 from refqnn.quantizers.affine_grid import AffineCache, affine_grid
-from refqnn.quantizers.checks import LARGEST, check_finite
+from refqnn.quantizers.checks import LARGEST, check_values
 
 BLOCK = 1 << 14
 
@@ -49,7 +49,7 @@ def affine(
     if not _affine(
         flat, np.hstack([np.ravel(p) for p in at]).astype(x.dtype), y, inside
     ):
-        check_finite(x, name="x")
+        check_values(x, name="x")
     out = y.reshape(x.shape)
     return out, AffineCache(x, out, inside.reshape(x.shape))
 
@@ -112,7 +112,7 @@ def batch_range(x: Float) -> tuple[Float, Float]:
     sign = bits.dtype.type(np.iinfo(bits.dtype).min)
     below, above = _extremes(bits, sign).view(x.dtype)
     if not (below <= LARGEST[x.dtype] and above <= LARGEST[x.dtype]):
-        check_finite(x, name="x")
+        check_values(x, name="x")
     return np.asarray(0 - below), np.asarray(above)
 
 

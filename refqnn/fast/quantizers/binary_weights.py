@@ -11,7 +11,7 @@ from refqnn._types import Float
 from refqnn.fast.compiler import njit
 from refqnn.quantizers import binary as definition
 from refqnn.quantizers.binary_weights import Group
-from refqnn.quantizers.checks import ResidualCache, check_finite, mean_abs
+from refqnn.quantizers.checks import ResidualCache, check_values, mean_abs
 
 
 def binary(
@@ -20,7 +20,7 @@ def binary(
     """See ``refqnn.quantizers.binary``."""
     if frozen is not None:
         return definition(w, group=group, frozen=frozen)
-    check_finite(w, name="w")
+    check_values(w, name="w")
     m = mean_abs(w, group=group).reshape(-1)
     rows = np.ascontiguousarray(w).reshape(m.size, -1 if w.size else 0)
     y, residual = np.empty_like(rows), np.empty_like(rows)

@@ -13,7 +13,7 @@ from refqnn.fast.quantizers.affine_grid import mask_gradient
 from refqnn.ops.checks import check_gradient
 from refqnn.ops.straight_through import StraightThroughCache
 from refqnn.quantizers import fixed_point as definition
-from refqnn.quantizers.fixed_point_weights import clip_and_step
+from refqnn.quantizers.checks import check_values, flush
 
 
 def fixed_point(
@@ -28,7 +28,8 @@ def fixed_point(
     one_a_filter = w.ndim > 0 and np.shape(a) == (w.shape[0],) + (1,) * (w.ndim - 1)
     if frozen is not None or not (one_a_filter or np.size(a) == 1):
         return definition(w, a, bits=bits, clip_grad=clip_grad, frozen=frozen)
-    a, s = clip_and_step(w, a, bits)
+    (a,) = check_values(w, name="w", bits=bits, least=2, not_negative={"clip a": a})
+    s = flush(a / (2 ** (bits - 1) - 1))
     rows = np.ascontiguousarray(w).reshape(a.size, -1 if w.size else 0)
     y, residual = np.empty_like(rows), np.empty_like(rows)
     inside = np.empty(rows.shape, np.bool_)

@@ -14,7 +14,6 @@ from refqnn.fast.compiler import njit
 from refqnn.ops.checks import check_gradient
 from refqnn.quantizers import lsq as definition
 from refqnn.quantizers import lsq_backward as definition_backward
-from refqnn.quantizers.checks import check_finite
 from refqnn.quantizers.learned_step_size import LSQCache, check_step
 
 BLOCK = 1 << 14
@@ -32,8 +31,7 @@ def lsq(
     """See ``refqnn.quantizers.lsq``."""
     if frozen is not None or np.size(s) != 1:
         return definition(v, s, q_n=q_n, q_p=q_p, grad_scale=grad_scale, frozen=frozen)
-    check_finite(v, name="v")
-    s = check_step(v, s, q_n, q_p)
+    (s,) = check_step(v, s, q_n, q_p, name="v")
     flat = np.ascontiguousarray(v).reshape(-1)
     v_hat, u, q = np.empty((3, v.size), v.dtype)
     with np.errstate(over="ignore"):

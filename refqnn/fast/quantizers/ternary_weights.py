@@ -10,7 +10,7 @@ from numba import prange
 from refqnn._types import Float
 from refqnn.fast.compiler import njit
 from refqnn.quantizers import ternary as definition
-from refqnn.quantizers.checks import ResidualCache, check_finite
+from refqnn.quantizers.checks import ResidualCache, check_values
 from refqnn.quantizers.ternary_weights import Variant, ternary_statistics
 
 
@@ -20,7 +20,7 @@ def ternary(
     """See ``refqnn.quantizers.ternary``."""
     if frozen is not None:
         return definition(w, variant=variant, frozen=frozen)
-    check_finite(w, name="w")
+    check_values(w, name="w")
     threshold, scale = ternary_statistics(w, variant)
     rows = np.ascontiguousarray(w).reshape(scale.size, -1 if w.size else 0)
     y, residual = np.empty_like(rows), np.empty_like(rows)

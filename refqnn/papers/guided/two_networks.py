@@ -18,7 +18,7 @@ from refqnn.nn.training import Objective
 from refqnn.ops.straight_through import StraightThroughCache
 from refqnn.prompt import one_line
 from refqnn.quantizers import dorefa_activation, dorefa_activation_backward
-from refqnn.quantizers.checks import check_bits, check_finite
+from refqnn.quantizers.checks import check_bits, check_values
 
 Config = Mapping[str, Any]
 
@@ -59,7 +59,7 @@ def guidance(
     >>> float(Rh)  # phi gives 1 and 1
     0.5
     """
-    check_finite(a_low, name="a_low")
+    check_values(a_low, name="a_low")
     phi, held = dorefa_activation(
         a_full, bits=bits, frozen=None if frozen is None else frozen.phi
     )

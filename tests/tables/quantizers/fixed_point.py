@@ -15,8 +15,8 @@ from tables.quantizers.row import (
 )
 
 from refqnn import quantizers as qz
-from refqnn.quantizers.checks import boundaries, check_finite, codebook
-from refqnn.quantizers.fixed_point_weights import clip_and_step, fixed_point_codes
+from refqnn.quantizers.checks import boundaries, check_values, codebook
+from refqnn.quantizers.fixed_point_weights import fixed_point_codes
 
 BITS = {qz.FixedPoint: range(2, 17)}
 
@@ -34,10 +34,9 @@ class HeldClip:
         return self.module.grid()
 
     def quantize(self, v):
-        check_finite(v, name="v")
-        a, s = clip_and_step(v, 0.9, 4)
-        q = fixed_point_codes(v, a, s).astype(np.int8)
-        return q, s, np.zeros(s.shape, np.int32)
+        (a,) = check_values(v, name="v", a=0.9)
+        q, s = fixed_point_codes(v, a, 4)
+        return q.astype(np.int8), np.asarray(s), np.zeros(s.shape, np.int32)
 
     def encode(self, v):
         return codebook(*self.quantize(v), self.grid())
@@ -52,8 +51,7 @@ def clipped_by_its_statistics(bits):
         return qz.fixed_point(v, qz.gaussian_clip(v, bits=bits), bits=bits)[0]
 
     def codes(v, x):
-        a, s = clip_and_step(v, qz.gaussian_clip(v, bits=bits), bits)
-        return fixed_point_codes(x, a, s)
+        return fixed_point_codes(x, qz.gaussian_clip(v, bits=bits), bits)[0]
 
     return Row(
         name=f"fixed_point, {bits} bits",
@@ -92,7 +90,7 @@ ROWS = [
         groups=layer,
         apply=lambda v, k=1: qz.fixed_point(v, 0.9 * k, bits=4)[0],
         module=HeldClip,
-        codes=lambda _, x: fixed_point_codes(x, *clip_and_step(x, 0.9, 4)),
+        codes=lambda _, x: fixed_point_codes(x, x.dtype.type(0.9), 4)[0],
         laws=laws(
             IDEM=HOLDS,
             ODD=HOLDS,

@@ -23,7 +23,7 @@ def activation_row(name, bits, eps, delta, **marks):
     eps, delta = np.array(eps), np.array(delta)
 
     def codes(_, x):
-        return tsq_codes(x, *check_interval(x, eps, delta), bits)
+        return tsq_codes(x, *check_interval(x, eps, delta, bits), bits)
 
     return Row(
         name=f"tsq_activation, {name}",

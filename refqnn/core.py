@@ -5,10 +5,10 @@ A module is a final dataclass with ``forward(x, run) -> (y, cache)`` and
 needs is in the returned cache, so a module may run many times before it is undone.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import repeat
-from operator import attrgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -101,6 +101,14 @@ class Module(Protocol):
         """Return dx and add the gradients of the parameters."""
 
 
+@functools.cache
+def field_names(kind: type) -> tuple[str, ...] | None:
+    """List the fields of a dataclass in their order; None for any other class."""
+    if not is_dataclass(kind):
+        return None
+    return tuple(each.name for each in fields(kind))
+
+
 def tree(module: Any, prefix: str = "") -> list[tuple[str, Any]]:
     """List ``(dotted name, part)`` for a module and all that is in it, in field order.
 
@@ -117,9 +125,8 @@ def tree(module: Any, prefix: str = "") -> list[tuple[str, Any]]:
         values: Iterable[Any]
         if isinstance(part, Param | Buffer):
             continue
-        if is_dataclass(part) and not isinstance(part, type):
-            names = [*map(attrgetter("name"), fields(part))]
-            values = map(getattr, repeat(part), names)
+        if (own := field_names(type(part))) is not None:
+            names, values = own, map(getattr, repeat(part), own)
         elif isinstance(part, list | tuple):
             names, values = map(str, range(len(part))), part
         elif isinstance(part, dict):

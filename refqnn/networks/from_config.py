@@ -90,7 +90,7 @@ def put_quantizers(network: Sequential, own: Any) -> None:
         exchanged = msgspec.convert(own, dict[str, Exchanged])
     except msgspec.ValidationError as error:
         raise ValueError(f"quantizers of the configuration: {error}") from error
-    parts = dict(tree(network))
+    parts = dict(tree(network)) if exchanged else {}
     for name, made in exchanged.items():
         if name not in parts:
             raise ValueError(f"quantizers names {name!r}, which is not in the network")

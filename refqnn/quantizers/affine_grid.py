@@ -200,7 +200,9 @@ class Affine(GridQuantizer):
 
     def __post_init__(self) -> None:
         self.fewest_bits = 1 + self.narrow_range
-        self.grid_of(np.zeros(1))
+        check_bits(self.bits, least=self.fewest_bits)
+        if self.rounding not in ROUND:
+            check_rounding(self.rounding)
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay must lie in [0, 1), got {self.decay}")
 

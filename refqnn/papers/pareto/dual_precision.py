@@ -46,8 +46,12 @@ class Cell(NamedTuple):
 def network_to_count(
     config: Mapping[str, Any], policy: Mapping[str, int] | None, *, width: float
 ) -> Sequential:
-    """Build a network without weights, ``width`` times as wide as its own, to count."""
-    network = build(of_width(config, width))
+    """Build a network without weights, ``width`` times as wide as its own, to count.
+
+    Activations have no part in C_size, and their quantizers half of the time.
+    """
+    of_weights = {k: v for k, v in config.items() if k != "activation_bits"}
+    network = build(of_width(of_weights, width))
     return network if policy is None else with_policy(network, policy)
 
 

@@ -26,7 +26,7 @@ def test_the_row_of_every_quantizer_is_found(row):
     report = check_quantizer(
         forward,
         parameters=(1.0,) if held else (),
-        groups=row.groups if row.file == "symmetric_quantization.py" else None,
+        groups=row.groups if row.source[2] == "symmetric_quantization.py" else None,
     )
     assert report.laws == {
         law: VERDICTS[v.mark] for law, v in row.laws.items() if v.mark != "-"

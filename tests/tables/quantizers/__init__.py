@@ -67,6 +67,7 @@ def table() -> str:
     lines = [head, ["---"] * len(head)]
     for each in ROWS:
         marks = [each.laws[law].mark for law in laws]
-        link = f"[{each.file}]({each.file})"
-        lines.append([each.paper, each.equation, link, each.name, each.levels, *marks])
+        paper, equation, file = each.source
+        link = f"[{file}]({file})"
+        lines.append([paper, equation, link, each.name, each.levels[0], *marks])
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

@@ -1,17 +1,7 @@
 """ABC-Net: weights as bases shifted by fixed shares, activations by learned shifts."""
 
 import numpy as np
-from tables.quantizers.row import (
-    HOLDS,
-    NOT_ASKED,
-    Row,
-    fails,
-    laws,
-    layer,
-    only,
-    pair,
-    weights,
-)
+from tables.quantizers.row import Row, laws, layer, only, pair, weights
 
 from refqnn import quantizers as qz
 from refqnn.quantizers.abc_net import abc_thresholds, nested_codes
@@ -23,27 +13,17 @@ def apart_from_the_mean(v):
     return not np.any(v == v.mean(dtype=np.float64))
 
 
-def abc_weight_row(bases, **marks):
+def abc_weight_row(bases, verdicts):
     return Row(
-        name=f"abc, {bases} {'basis' if bases == 1 else 'bases'}",
-        paper="ABC-Net",
-        equation="weights",
-        file="abc_net.py",
-        levels="M + 1",
-        bits=bases,
+        f"abc, {bases} {'basis' if bases == 1 else 'bases'}",
+        ("ABC-Net", "weights", "abc_net.py"),
+        ("M + 1", bases),
+        verdicts,
         groups=layer,
         uniform=False,
         apply=lambda v, k=1: qz.abc_weight(v, bases=bases)[0],  # noqa: ARG005 - nothing is held
         module=lambda: qz.ABCWeight(bases=bases),
         codes=lambda v, x: nested_codes(x, abc_thresholds(v, bases)),
-        laws=laws(
-            SE=HOLDS,
-            JSE=NOT_ASKED,
-            INV=NOT_ASKED,
-            ORTH=HOLDS,
-            ZERO=HOLDS,
-            **marks,
-        ),
     )
 
 
@@ -59,52 +39,30 @@ def shifted():
 ROWS = [
     abc_weight_row(
         1,
-        IDEM=HOLDS,
-        ODD=only(apart_from_the_mean, [0, 1, 2]),
-        MONO=fails([1, 0.75, 0.75]),
-        BND=fails([1, 3]),
-        NEAR=fails([1, 2]),
+        laws(
+            "ycy--nynny",
+            only(apart_from_the_mean, [0, 1, 2]),
+            [1, 0.75, 0.75],
+            [1, 3],
+            [1, 2],
+        ),
     ),
     abc_weight_row(
-        3,
-        IDEM=fails([0, 1, 3]),
-        ODD=fails([0, 0, 1]),  # ties; elsewhere it holds up to rounding
-        MONO=fails([-3, -6, -1]),
-        BND=fails([0, 1, 3]),
-        NEAR=fails([0, 1, 3]),
+        3, laws("nny--nynny", [0, 1, 3], [0, 0, 1], [-3, -6, -1], [0, 1, 3], [0, 1, 3])
     ),
     abc_weight_row(
-        5,
-        IDEM=fails([0, 1, 3]),
-        ODD=fails([0, 0, 1]),  # ties; elsewhere it holds up to rounding
-        MONO=fails([0, -7, -5]),
-        BND=fails([0, 1, 3]),
-        NEAR=fails([0, 1, 3]),
+        5, laws("nny--nynny", [0, 1, 3], [0, 0, 1], [0, -7, -5], [0, 1, 3], [0, 1, 3])
     ),
     Row(
-        name="abc, activation",
-        paper="ABC-Net",
-        equation="activations, beta > 0 held",
-        file="abc_net.py",
-        levels="M + 1",
-        bits=3,
+        "abc, activation",
+        ("ABC-Net", "activations, beta > 0 held", "abc_net.py"),
+        ("M + 1", 3),
+        laws("nnnnnynnnn", [0.3], [0.25], [1], [0.25], [1], [1], [0], [0], [0]),
         groups=layer,
         uniform=False,
         apply=lambda v, k=1: qz.abc_activation(v, V * k, BETA * k)[0],
         module=shifted,
         codes=lambda _, x: nested_codes(x, np.sort(0.5 - V)),
-        laws=laws(
-            IDEM=fails([0.3]),
-            ODD=fails([0.25]),
-            SE=fails([1]),
-            JSE=fails([0.25]),
-            INV=fails([1]),
-            MONO=HOLDS,
-            ORTH=fails([1]),
-            BND=fails([0]),
-            NEAR=fails([0]),
-            ZERO=fails([0]),
-        ),
     ),
 ]
 
@@ -120,8 +78,6 @@ X, ONE = np.ones((1, 2)), np.ones(1)
 PAIRS = [
     pair(
         "abc_weight",
-        qz.abc_weight,
-        qz.abc_weight_backward,
         lambda rng: ((weights(rng),), {"bases": int(rng.integers(1, 6))}),
         wrong=(
             ("bases must be an int in [1, 16], got 0", (X,), {"bases": 0}),
@@ -133,14 +89,10 @@ PAIRS = [
     ),
     pair(
         "abc_weight, clip_grad",
-        qz.abc_weight,
-        qz.abc_weight_backward,
         lambda rng: ((weights(rng),), {"bases": 3, "clip_grad": True}),
     ),
     pair(
         "abc_activation",
-        qz.abc_activation,
-        qz.abc_activation_backward,
         lambda rng: with_shifts(rng, ste_slope=1),
         learned=3,
         wrong=(
@@ -154,8 +106,6 @@ PAIRS = [
     ),
     pair(
         "abc_activation, slope 2",
-        qz.abc_activation,
-        qz.abc_activation_backward,
         lambda rng: with_shifts(rng, ste_slope=2),
         learned=3,
     ),

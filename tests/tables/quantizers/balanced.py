@@ -1,17 +1,7 @@
 """Balanced Quantization, cut at medians and at means."""
 
 import numpy as np
-from tables.quantizers.row import (
-    HOLDS,
-    NOT_ASKED,
-    Row,
-    fails,
-    laws,
-    layer,
-    only,
-    pair,
-    weights,
-)
+from tables.quantizers.row import Row, laws, layer, only, pair, weights
 
 from refqnn import quantizers as qz
 from refqnn.quantizers.balanced_quantization import balanced_codes, balanced_thresholds
@@ -24,39 +14,47 @@ def even_leaves(bits):
     return lambda v: np.unique(v).size == v.size and v.size % 2**bits == 0
 
 
-def balanced_row(bits, split, **marks):
+def balanced_row(bits, split, verdicts):
     return Row(
-        name=f"balanced, {split}, {bits} bits",
-        paper="BalancedQ",
-        equation="weights",
-        file="balanced_quantization.py",
-        levels="2^b",
-        bits=bits,
+        f"balanced, {split}, {bits} bits",
+        ("BalancedQ", "weights", "balanced_quantization.py"),
+        ("2^b", bits),
+        verdicts,
         groups=layer,
         apply=lambda v, k=1: qz.balanced(v, bits=bits, split=split)[0],  # noqa: ARG005 - nothing is held
         module=lambda: qz.Balanced(bits=bits, split=split),
         codes=lambda v, x: balanced_codes(
             x, balanced_thresholds(v, bits, split), split
         ),
-        laws=laws(
-            SE=HOLDS,
-            JSE=NOT_ASKED,
-            INV=NOT_ASKED,
-            MONO=HOLDS,
-            ORTH=fails([0, 1, 3]),
-            BND=fails([0, 1, 3]),
-            NEAR=fails([0, 1, 3]),
-            ZERO=HOLDS,
-            **marks,
-        ),
     )
 
 
 ROWS = [
-    balanced_row(2, "median", IDEM=HOLDS, ODD=only(even_leaves(2), [0, 1])),
-    balanced_row(4, "median", IDEM=HOLDS, ODD=only(even_leaves(4), [0, 1])),
     balanced_row(
-        2, "mean", IDEM=fails([1.0625, -3.625, 3.1875, 2.9375]), ODD=fails([0, 1])
+        2,
+        "median",
+        laws(
+            "ycy--ynnny", only(even_leaves(2), [0, 1]), [0, 1, 3], [0, 1, 3], [0, 1, 3]
+        ),
+    ),
+    balanced_row(
+        4,
+        "median",
+        laws(
+            "ycy--ynnny", only(even_leaves(4), [0, 1]), [0, 1, 3], [0, 1, 3], [0, 1, 3]
+        ),
+    ),
+    balanced_row(
+        2,
+        "mean",
+        laws(
+            "nny--ynnny",
+            [1.0625, -3.625, 3.1875, 2.9375],
+            [0, 1],
+            [0, 1, 3],
+            [0, 1, 3],
+            [0, 1, 3],
+        ),
     ),
 ]
 
@@ -73,8 +71,6 @@ W = np.ones((1, 2))
 PAIRS = [
     pair(
         "balanced",
-        qz.balanced,
-        qz.balanced_backward,
         lambda rng: ((weights(rng),), options(rng)),
         wrong=(
             ("bits must be an int in [1, 8], got 9", (W,), {"bits": 9}),

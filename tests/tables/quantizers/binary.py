@@ -1,8 +1,6 @@
 """Binary weights of Pareto, equation 4, a scale a filter or a layer."""
 
 from tables.quantizers.row import (
-    HOLDS,
-    NOT_ASKED,
     Row,
     filters,
     laws,
@@ -22,28 +20,14 @@ BITS = {qz.Binary: range(1, 2)}
 
 def binary_row(group, groups, paper, equation):
     return Row(
-        name=f"binary, {group}",
-        paper=paper,
-        equation=equation,
-        file="binary_weights.py",
-        levels="2",
-        bits=1,
+        f"binary, {group}",
+        (paper, equation, "binary_weights.py"),
+        ("2", 1),
+        laws("ycy--yyyyy", only(nowhere_zero, [0, 1])),
         groups=groups,
         apply=lambda v, k=1: qz.binary(v, group=group)[0],  # noqa: ARG005 - nothing is held
         module=lambda: qz.Binary(group=group),
         codes=lambda v, x: binary_codes(x, mean_abs(v, group=group)),
-        laws=laws(
-            IDEM=HOLDS,
-            ODD=only(nowhere_zero, [0, 1]),
-            SE=HOLDS,
-            JSE=NOT_ASKED,
-            INV=NOT_ASKED,
-            MONO=HOLDS,
-            ORTH=HOLDS,
-            BND=HOLDS,
-            NEAR=HOLDS,
-            ZERO=HOLDS,
-        ),
     )
 
 
@@ -54,8 +38,6 @@ ROWS = [
 PAIRS = [
     pair(
         f"binary, {group}",
-        qz.binary,
-        qz.binary_backward,
         lambda rng, group=group: ((weights(rng),), {"group": group}),
     )
     for group in ("filter", "layer")

@@ -1,18 +1,7 @@
 """DoReFa: weights through tanh, and activations in [0, 1]."""
 
 import numpy as np
-from tables.quantizers.row import (
-    HOLDS,
-    NOT_ASKED,
-    Row,
-    fails,
-    laws,
-    layer,
-    nowhere_zero,
-    only,
-    pair,
-    weights,
-)
+from tables.quantizers.row import Row, laws, layer, nowhere_zero, only, pair, weights
 
 from refqnn import quantizers as qz
 from refqnn.quantizers.dorefa import (
@@ -29,65 +18,47 @@ def weight_codes(v, x, bits):
     return dorefa_weight_codes(x, tanh_scale(v, bits)[1], bits)
 
 
-def weight_row(bits, equation, **marks):
+def weight_row(bits, equation, verdicts):
     return Row(
-        name=f"dorefa_weight, b = {bits}",
-        paper="DoReFa",
-        equation=equation,
-        file="dorefa.py",
-        levels="2^b",
-        bits=bits,
+        f"dorefa_weight, b = {bits}",
+        ("DoReFa", equation, "dorefa.py"),
+        ("2^b", bits),
+        verdicts,
         groups=layer,
         apply=lambda v, k=1: qz.dorefa_weight(v, bits=bits)[0],  # noqa: ARG005 - nothing is held
         module=lambda: qz.DoReFaWeight(bits=bits),
         codes=lambda v, x: weight_codes(v, x, bits),
-        laws=laws(
-            ODD=only(nowhere_zero, [0, 1]),
-            JSE=NOT_ASKED,
-            INV=NOT_ASKED,
-            MONO=HOLDS,
-            ZERO=HOLDS,
-            **marks,
-        ),
     )
 
 
-BENT = {
-    "SE": fails([1]),
-    "ORTH": fails([0.5]),
-    "BND": fails([0.5]),
-    "NEAR": fails([0.5]),
-}
 ROWS = [
+    weight_row(1, "section 2.3", laws("ycy--yyyyy", only(nowhere_zero, [0, 1]))),
     weight_row(
-        1, "section 2.3", IDEM=HOLDS, SE=HOLDS, ORTH=HOLDS, BND=HOLDS, NEAR=HOLDS
+        2,
+        "f_w^k",
+        laws("ycn--ynnny", only(nowhere_zero, [0, 1]), [1], [0.5], [0.5], [0.5]),
     ),
-    weight_row(2, "f_w^k", IDEM=HOLDS, **BENT),
-    weight_row(3, "f_w^k", IDEM=HOLDS, **BENT),
-    weight_row(4, "f_w^k", IDEM=fails([1, 0.5]), **BENT),
+    weight_row(
+        3,
+        "f_w^k",
+        laws("ycn--ynnny", only(nowhere_zero, [0, 1]), [1], [0.5], [0.5], [0.5]),
+    ),
+    weight_row(
+        4,
+        "f_w^k",
+        laws(
+            "ncn--ynnny", [1, 0.5], only(nowhere_zero, [0, 1]), [1], [0.5], [0.5], [0.5]
+        ),
+    ),
     Row(
-        name="dorefa_activation",
-        paper="DoReFa",
-        equation="f_alpha^k",
-        file="dorefa.py",
-        levels="2^b",
-        bits=4,
+        "dorefa_activation",
+        ("DoReFa", "f_alpha^k", "dorefa.py"),
+        ("2^b", 4),
+        laws("ynn--ynyyy", [1], [1], [0.5]),
         groups=layer,
         apply=lambda v, k=1: qz.dorefa_activation(v, bits=4)[0],  # noqa: ARG005 - nothing is held
         module=lambda: qz.DoReFaActivation(bits=4),
         codes=lambda _, x: dorefa_activation_codes(x, 4),
-        laws=laws(
-            IDEM=HOLDS,
-            ODD=fails([1]),
-            SE=fails([1]),
-            JSE=NOT_ASKED,
-            INV=NOT_ASKED,
-            MONO=HOLDS,
-            ORTH=fails([0.5]),
-            BND=HOLDS,
-            NEAR=HOLDS,
-            ZERO=HOLDS,
-        ),
     ),
 ]
 
@@ -106,8 +77,6 @@ V = np.ones((1, 2))
 PAIRS = [
     pair(
         f"dorefa_weight, max_grad={held}",
-        qz.dorefa_weight,
-        qz.dorefa_weight_backward,
         lambda rng, held=held: any_bits(rng, max_grad=held),
         wrong=(("bits must be an int in [1, 16]", (V,), {"bits": 0}),),
     )
@@ -115,8 +84,6 @@ PAIRS = [
 ] + [
     pair(
         "dorefa_activation",
-        qz.dorefa_activation,
-        qz.dorefa_activation_backward,
         around_the_ends,
         wrong=(("bits must be an int in [1, 16]", (V,), {"bits": 17}),),
     )

@@ -3,16 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from tables.quantizers.row import (
-    HOLDS,
-    NOT_ASKED,
-    Row,
-    fails,
-    laws,
-    layer,
-    pair,
-    weights,
-)
+from tables.quantizers.row import Row, laws, layer, pair, weights
 
 from refqnn import quantizers as qz
 from refqnn.quantizers.checks import boundaries, check_values, codebook
@@ -54,55 +45,27 @@ def clipped_by_its_statistics(bits):
         return fixed_point_codes(x, qz.gaussian_clip(v, bits=bits), bits)[0]
 
     return Row(
-        name=f"fixed_point, {bits} bits",
-        paper="Pareto",
-        equation="1, appendix B",
-        file="fixed_point_weights.py",
-        levels="2^b - 1",
-        bits=bits,
+        f"fixed_point, {bits} bits",
+        ("Pareto", "1, appendix B", "fixed_point_weights.py"),
+        ("2^b - 1", bits),
+        laws("nyy--ynyyy", [1], [1]),
         apply=apply,
         module=lambda: qz.FixedPoint(bits=bits),
         codes=codes,
-        laws=laws(
-            IDEM=fails([1]),
-            ODD=HOLDS,
-            SE=HOLDS,
-            JSE=NOT_ASKED,
-            INV=NOT_ASKED,
-            MONO=HOLDS,
-            ORTH=fails([1]),
-            BND=HOLDS,
-            NEAR=HOLDS,
-            ZERO=HOLDS,
-        ),
     )
 
 
 ROWS = [
     *(clipped_by_its_statistics(bits) for bits in (2, 4, 8)),
     Row(
-        name="fixed_point, a held",
-        paper="Pareto",
-        equation="1",
-        file="fixed_point_weights.py",
-        levels="2^b - 1",
-        bits=4,
+        "fixed_point, a held",
+        ("Pareto", "1", "fixed_point_weights.py"),
+        ("2^b - 1", 4),
+        laws("yynynynyyy", [1], [1], [0.5]),
         groups=layer,
         apply=lambda v, k=1: qz.fixed_point(v, 0.9 * k, bits=4)[0],
         module=HeldClip,
         codes=lambda _, x: fixed_point_codes(x, x.dtype.type(0.9), 4)[0],
-        laws=laws(
-            IDEM=HOLDS,
-            ODD=HOLDS,
-            SE=fails([1]),
-            JSE=HOLDS,
-            INV=fails([1]),
-            MONO=HOLDS,
-            ORTH=fails([0.5]),
-            BND=HOLDS,
-            NEAR=HOLDS,
-            ZERO=HOLDS,
-        ),
     ),
 ]
 
@@ -117,14 +80,10 @@ def clipped_weights(rng, *, clip_grad):
 PAIRS = [
     pair(
         "fixed_point",
-        qz.fixed_point,
-        qz.fixed_point_backward,
         lambda rng: clipped_weights(rng, clip_grad=False),
     ),
     pair(
         "fixed_point, clip_grad",
-        qz.fixed_point,
-        qz.fixed_point_backward,
         lambda rng: clipped_weights(rng, clip_grad=True),
     ),
 ]

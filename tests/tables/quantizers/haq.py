@@ -1,18 +1,7 @@
 """HAQ: the linear quantizer, and k-means with a codebook that is held or found."""
 
-from dataclasses import dataclass, field
-
 import numpy as np
-from tables.quantizers.row import (
-    HOLDS,
-    NOT_ASKED,
-    Row,
-    fails,
-    laws,
-    layer,
-    pair,
-    weights,
-)
+from tables.quantizers.row import OfInput, Row, laws, layer, pair, weights
 
 from refqnn import quantizers as qz
 from refqnn.quantizers.haq_kmeans import nearest
@@ -33,25 +22,11 @@ def held_codebook():
     return module
 
 
-@dataclass
-class CodebookOfInput:
-    """K-means with the codebook of the very input it quantizes."""
+def codebook_of_input():
+    def hold(module, v):
+        module.set_centroids(qz.kmeans(v, 4) if v.size else CENTROIDS)
 
-    module: qz.KMeansWeight = field(default_factory=lambda: qz.KMeansWeight(bits=2))
-
-    def of(self, v):
-        if v.size:
-            self.module.set_centroids(qz.kmeans(v, 4))
-        return self.module
-
-    def forward(self, v, run, *, bits=None):
-        return self.of(v).forward(v, run, bits=bits)
-
-    def encode(self, v):
-        return self.of(v).encode(v)
-
-    def decision_boundaries(self, v):
-        return self.of(v).decision_boundaries(v)
+    return OfInput(lambda: qz.KMeansWeight(bits=2), hold)
 
 
 def of_input(v, k=1):  # noqa: ARG001 - nothing is held
@@ -60,78 +35,36 @@ def of_input(v, k=1):  # noqa: ARG001 - nothing is held
 
 ROWS = [
     Row(
-        name="haq_linear, a held",
-        paper="HAQ",
-        equation="linear",
-        file="haq.py",
-        levels="2^b - 1",
-        bits=4,
+        "haq_linear, a held",
+        ("HAQ", "linear", "haq.py"),
+        ("2^b - 1", 4),
+        laws("yynynynyyy", [1], [1], [0.5]),
         groups=layer,
         apply=lambda v, k=1: qz.haq_linear(v, bits=4, clip=0.9 * k)[0],
         module=held_clip,
         codes=lambda _, x: held_clip().quantize(x)[0].astype(int),
-        laws=laws(
-            IDEM=HOLDS,
-            ODD=HOLDS,
-            SE=fails([1]),
-            JSE=HOLDS,
-            INV=fails([1]),
-            MONO=HOLDS,
-            ORTH=fails([0.5]),
-            BND=HOLDS,
-            NEAR=HOLDS,
-            ZERO=HOLDS,
-        ),
     ),
     Row(
-        name="kmeans_weight, centroids held",
-        paper="HAQ",
-        equation="k-means",
-        file="haq_kmeans.py",
-        levels="2^b",
-        bits=2,
+        "kmeans_weight, centroids held",
+        ("HAQ", "k-means", "haq_kmeans.py"),
+        ("2^b", 2),
+        laws("ynnynynyyn", [1], [1], [1], [1], [0]),
         groups=layer,
         apply=lambda v, k=1: qz.kmeans_weight(v, CENTROIDS * k)[0],
         module=held_codebook,
         codes=lambda _, x: nearest(x, np.sort(CENTROIDS)),
         uniform=False,
-        laws=laws(
-            IDEM=HOLDS,
-            ODD=fails([1]),
-            SE=fails([1]),
-            JSE=HOLDS,
-            INV=fails([1]),
-            MONO=HOLDS,
-            ORTH=fails([1]),
-            BND=HOLDS,
-            NEAR=HOLDS,
-            ZERO=fails([0]),
-        ),
     ),
     Row(
-        name="kmeans_weight, centroids of v",
-        paper="HAQ",
-        equation="k-means",
-        file="haq_kmeans.py",
-        levels="2^b",
-        bits=2,
+        "kmeans_weight, centroids of v",
+        ("HAQ", "k-means", "haq_kmeans.py"),
+        ("2^b", 2),
+        laws("yny--yyyyy", [0, 1, 2, 3, 4]),
         groups=layer,
         apply=of_input,
-        module=CodebookOfInput,
+        module=codebook_of_input,
         codes=lambda v, x: nearest(x, qz.kmeans(v, 4)),
         uniform=False,
-        laws=laws(
-            IDEM=HOLDS,
-            ODD=fails([0, 1, 2, 3, 4]),
-            SE=HOLDS,
-            JSE=NOT_ASKED,
-            INV=NOT_ASKED,
-            MONO=HOLDS,
-            ORTH=HOLDS,
-            BND=HOLDS,
-            NEAR=HOLDS,
-            ZERO=HOLDS,
-        ),
     ),
 ]
 
@@ -149,8 +82,6 @@ V = np.ones((1, 2))
 PAIRS = [
     pair(
         "haq_linear",
-        qz.haq_linear,
-        qz.haq_linear_backward,
         clipped_weights,
         wrong=(
             ("must not be negative", (V,), {"bits": 4, "clip": -1.0}),
@@ -161,8 +92,6 @@ PAIRS = [
     *(
         pair(
             f"kmeans_weight, {reduction}",
-            qz.kmeans_weight,
-            qz.kmeans_weight_backward,
             lambda rng, reduction=reduction: clustered(rng, reduction),
             learned=2,
             wrong=(

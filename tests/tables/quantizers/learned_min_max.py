@@ -1,7 +1,7 @@
 """A learned minimum and maximum."""
 
 import numpy as np
-from tables.quantizers.row import HOLDS, Row, fails, laws, layer, pair, weights
+from tables.quantizers.row import Row, laws, layer, pair, weights
 
 from refqnn import quantizers as qz
 
@@ -17,28 +17,14 @@ def module():
 
 ROWS = [
     Row(
-        name="learned_min_max",
-        paper="learned range",
-        equation="min/max",
-        file="learned_range.py",
-        levels="2^b",
-        bits=4,
+        "learned_min_max",
+        ("learned range", "min/max", "learned_range.py"),
+        ("2^b", 4),
+        laws("ynnynynyyy", [-2.5], [5], [5], [0.375]),
         groups=layer,
         apply=lambda v, k=1: qz.learned_min_max(v, LO * k, HI * k, bits=4)[0],
         module=module,
         codes=lambda _, x: module().quantize(x)[0].astype(int),
-        laws=laws(
-            IDEM=HOLDS,
-            ODD=fails([-2.5]),
-            SE=fails([5]),
-            JSE=HOLDS,
-            INV=fails([5]),
-            MONO=HOLDS,
-            ORTH=fails([0.375]),
-            BND=HOLDS,
-            NEAR=HOLDS,
-            ZERO=HOLDS,
-        ),
     )
 ]
 
@@ -55,8 +41,6 @@ V, ONE, NONE = np.ones((1, 2)), np.array(1.0), np.array(0.0)
 PAIRS = [
     pair(
         f"learned_min_max{name}",
-        qz.learned_min_max,
-        qz.learned_min_max_backward,
         lambda rng, shape=shape: activations(rng, shape),
         learned=3,
         wrong=(

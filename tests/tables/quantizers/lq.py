@@ -2,9 +2,7 @@
 
 import numpy as np
 from tables.quantizers.row import (
-    HOLDS,
     Row,
-    fails,
     filters,
     laws,
     layer,
@@ -26,7 +24,7 @@ from refqnn.quantizers.lq_nets import (
 BITS = {qz.LQWeight: range(1, 9), qz.LQActivation: range(1, 9)}
 
 
-def lq_row(of, *, basis, module, groups, bits, **marks):
+def lq_row(of, verdicts, *, basis, module, groups, bits):
     """The basis before training: it depends on the shape of v, not on its values."""
     signed = of == "weight"
 
@@ -35,49 +33,34 @@ def lq_row(of, *, basis, module, groups, bits, **marks):
         return lq_codes(x, lq_levels(x, held, signed=signed)[0])
 
     return Row(
-        name=f"lq, {of}",
-        paper="LQ-Nets",
-        equation="basis held",
-        file="lq_nets.py",
-        levels="2^b",
-        bits=bits,
+        f"lq, {of}",
+        ("LQ-Nets", "basis held", "lq_nets.py"),
+        ("2^b", bits),
+        verdicts,
         groups=groups,
         uniform=False,
         apply=lambda v, k=1: qz.lq(v, basis(v) * k, signed=signed)[0],
         module=module,
         codes=codes,
-        laws=laws(
-            IDEM=HOLDS,
-            SE=fails([1]),
-            JSE=HOLDS,
-            INV=fails([1]),
-            MONO=HOLDS,
-            ORTH=fails([1]),
-            BND=HOLDS,
-            NEAR=HOLDS,
-            **marks,
-        ),
     )
 
 
 ROWS = [
     lq_row(
         "weight",
+        laws("ycnynynyyn", only(nowhere_zero, [0]), [1], [1], [1], [0]),
         basis=lambda v: first_weight_basis(v.shape, bits=3),
         module=lambda: qz.LQWeight(bits=3),
         groups=filters,
         bits=3,
-        ODD=only(nowhere_zero, [0]),  # 0 is the only threshold with so few bits
-        ZERO=fails([0]),
     ),
     lq_row(
         "activation",
+        laws("ynnynynyyy", [1], [1], [1], [1]),
         basis=lambda _: first_activation_basis(bits=2),
         module=lambda: qz.LQActivation(bits=2),
         groups=layer,
         bits=2,
-        ODD=fails([1]),
-        ZERO=HOLDS,
     ),
 ]
 
@@ -94,8 +77,6 @@ X, V = np.ones((2, 3)), np.ones(2)
 PAIRS = [
     pair(
         "lq, {-1, 1}, a basis a filter",
-        qz.lq,
-        qz.lq_backward,
         lambda rng: with_basis(rng, signed=True, by_filter=True),
         learned=2,
         wrong=(
@@ -109,15 +90,11 @@ PAIRS = [
     ),
     pair(
         "lq, {0, 1}, a basis a layer",
-        qz.lq,
-        qz.lq_backward,
         lambda rng: with_basis(rng, signed=False, by_filter=False),
         learned=2,
     ),
     pair(
         "lq, {0, 1}, a basis a filter",
-        qz.lq,
-        qz.lq_backward,
         lambda rng: with_basis(rng, signed=False, by_filter=True),
         learned=2,
     ),

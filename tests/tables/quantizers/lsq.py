@@ -1,7 +1,7 @@
 """LSQ: a learned step, its weight grid and its activation grid."""
 
 import numpy as np
-from tables.quantizers.row import HOLDS, Row, fails, laws, layer, pair, weights
+from tables.quantizers.row import Row, laws, layer, pair, weights
 
 from refqnn import quantizers as qz
 
@@ -16,28 +16,14 @@ def stepped_lsq(of):
 
 def lsq_row(of, q_n, q_p):
     return Row(
-        name=f"lsq, {of}",
-        paper="LSQ",
-        equation="1-5",
-        file="learned_step_size.py",
-        levels="2^b",
-        bits=4,
+        f"lsq, {of}",
+        ("LSQ", "1-5", "learned_step_size.py"),
+        ("2^b", 4),
+        laws("ynnynynyyy", [-2.5], [5], [5], [0.375]),
         groups=layer,
         apply=lambda v, k=1: qz.lsq(v, np.array(0.3) * k, q_n=q_n, q_p=q_p)[0],
         module=lambda: stepped_lsq(of),
         codes=lambda _, x: qz.lsq(x, np.array(0.3), q_n=q_n, q_p=q_p)[1].q,
-        laws=laws(
-            IDEM=HOLDS,
-            ODD=fails([-2.5]),
-            SE=fails([5]),
-            JSE=HOLDS,
-            INV=fails([5]),
-            MONO=HOLDS,
-            ORTH=fails([0.375]),
-            BND=HOLDS,
-            NEAR=HOLDS,
-            ZERO=HOLDS,
-        ),
     )
 
 
@@ -60,8 +46,6 @@ V = np.ones((1, 2))
 PAIRS = [
     pair(
         "lsq",
-        qz.lsq,
-        qz.lsq_backward,
         lsq_weights,
         learned=2,
         wrong=(
@@ -70,7 +54,7 @@ PAIRS = [
             ("s must broadcast to v", (V, np.ones(3)), {"q_n": 4, "q_p": 3}),
         ),
     ),
-    pair("lsq, a step a filter", qz.lsq, qz.lsq_backward, per_filter_step, learned=2),
+    pair("lsq, a step a filter", per_filter_step, learned=2),
 ]
 
 

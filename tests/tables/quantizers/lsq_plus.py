@@ -1,7 +1,7 @@
 """LSQ+: a learned step and a learned offset."""
 
 import numpy as np
-from tables.quantizers.row import HOLDS, Row, fails, laws, layer, pair, weights
+from tables.quantizers.row import Row, laws, layer, pair, weights
 
 from refqnn import quantizers as qz
 
@@ -17,12 +17,10 @@ def module():
 
 ROWS = [
     Row(
-        name="lsq_plus",
-        paper="LSQ+",
-        equation="section 3.1",
-        file="learned_offset.py",
-        levels="2^b",
-        bits=4,
+        "lsq_plus",
+        ("LSQ+", "section 3.1", "learned_offset.py"),
+        ("2^b", 4),
+        laws("ynnynynyyn", [-2.5], [5], [5], [0.375], [0]),
         groups=layer,
         uniform=False,
         apply=lambda v, k=1: qz.lsq_plus(
@@ -30,18 +28,6 @@ ROWS = [
         )[0],
         module=module,
         codes=lambda _, x: qz.lsq_plus(x, np.array(S), np.array(BETA), q_p=15)[1].q,
-        laws=laws(
-            IDEM=HOLDS,
-            ODD=fails([-2.5]),
-            SE=fails([5]),
-            JSE=HOLDS,
-            INV=fails([5]),
-            MONO=HOLDS,
-            ORTH=fails([0.375]),
-            BND=HOLDS,
-            NEAR=HOLDS,
-            ZERO=fails([0]),
-        ),
     )
 ]
 
@@ -58,8 +44,6 @@ V, ONE, NONE = np.ones((1, 2)), np.array(1.0), np.array(0.0)
 PAIRS = [
     pair(
         f"lsq_plus{name}",
-        qz.lsq_plus,
-        qz.lsq_plus_backward,
         lambda rng, shape=shape: activations(rng, shape),
         learned=3,
         wrong=(

@@ -1,17 +1,7 @@
 """The grid of Banner: a range held or set from the input, with and without a zero."""
 
 import numpy as np
-from tables.quantizers.row import (
-    HOLDS,
-    NOT_ASKED,
-    Row,
-    fails,
-    laws,
-    layer,
-    only,
-    pair,
-    weights,
-)
+from tables.quantizers.row import Row, laws, layer, only, pair, weights
 
 from refqnn import quantizers as qz
 from refqnn.quantizers.min_max_grid import min_max_codes
@@ -25,17 +15,15 @@ def ranged(lo, hi, true_zero):
     return module
 
 
-def held_row(name, lo, hi, *, true_zero, **marks):
+def held_row(name, lo, hi, verdicts, *, true_zero):
     def codes(_, x):
         return min_max_codes(x, ranged(lo, hi, true_zero).grid_of(x), 4)
 
     return Row(
-        name=f"min_max, {name}",
-        paper="Banner",
-        equation="gemmlowp grid",
-        file="min_max_grid.py",
-        levels="2^b",
-        bits=4,
+        f"min_max, {name}",
+        ("Banner", "gemmlowp grid", "min_max_grid.py"),
+        ("2^b", 4),
+        verdicts,
         groups=layer,
         uniform=true_zero,
         apply=lambda v, k=1: qz.min_max(v, lo * k, hi * k, bits=4, true_zero=true_zero)[
@@ -43,16 +31,6 @@ def held_row(name, lo, hi, *, true_zero, **marks):
         ],
         module=lambda: ranged(lo, hi, true_zero),
         codes=codes,
-        laws=laws(
-            IDEM=HOLDS,
-            SE=fails([8]),
-            JSE=HOLDS,
-            INV=fails([1]),
-            MONO=HOLDS,
-            BND=HOLDS,
-            NEAR=HOLDS,
-            **marks,
-        ),
     )
 
 
@@ -71,43 +49,31 @@ ROWS = [
         "range held",
         -0.9,
         1.6,
+        laws("ynnynynyyy", [1.5], [8], [1], [0.25]),
         true_zero=True,
-        ODD=fails([1.5]),
-        ORTH=fails([0.25]),
-        ZERO=HOLDS,
     ),
     held_row(
         "no true zero",
         0.5,
         4.25,
+        laws("ynnynynyyn", [1], [8], [1], [0.625], [0]),
         true_zero=False,
-        ODD=fails([1]),
-        ORTH=fails([0.625]),
-        ZERO=fails([0]),
     ),
     Row(
-        name="min_max, range of v",
-        paper="Banner",
-        equation="gemmlowp grid",
-        file="min_max_grid.py",
-        levels="2^b",
-        bits=4,
+        "min_max, range of v",
+        ("Banner", "gemmlowp grid", "min_max_grid.py"),
+        ("2^b", 4),
+        laws(
+            "nnc--ynyyy",
+            [-1, 0.75],
+            [-1.75, 1.75],
+            only(above_the_floor, [1e-7]),
+            [1, 0.25],
+        ),
         groups=layer,
         apply=lambda v, k=1: qz.min_max(v, *qz.whole_range(v), bits=4)[0],  # noqa: ARG005 - nothing is held
         module=lambda: qz.MinMax(bits=4, of="weight"),
         codes=own_codes,
-        laws=laws(
-            IDEM=fails([-1, 0.75]),
-            ODD=fails([-1.75, 1.75]),
-            SE=only(above_the_floor, [1e-7]),
-            JSE=NOT_ASKED,
-            INV=NOT_ASKED,
-            MONO=HOLDS,
-            ORTH=fails([1, 0.25]),
-            BND=HOLDS,
-            NEAR=HOLDS,
-            ZERO=HOLDS,
-        ),
     ),
 ]
 
@@ -123,8 +89,6 @@ V = np.ones((1, 2))
 PAIRS = [
     pair(
         "min_max",
-        qz.min_max,
-        qz.min_max_backward,
         some_range,
         wrong=(
             ("lo must not exceed hi", (V, 1.0, 0.5), {"bits": 4}),

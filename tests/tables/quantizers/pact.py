@@ -1,7 +1,7 @@
 """PACT: a learned clipping level, straight through all or through the rounding."""
 
 import numpy as np
-from tables.quantizers.row import HOLDS, Row, fails, laws, layer, pair, weights
+from tables.quantizers.row import Row, laws, layer, pair, weights
 
 from refqnn import quantizers as qz
 
@@ -11,28 +11,14 @@ ALPHA = 1.7
 
 ROWS = [
     Row(
-        name="pact",
-        paper="PACT",
-        equation="clip, quantize",
-        file="parameterized_clipping.py",
-        levels="2^b",
-        bits=4,
+        "pact",
+        ("PACT", "clip, quantize", "parameterized_clipping.py"),
+        ("2^b", 4),
+        laws("ynnynynyyy", [1], [1], [1], [1]),
         groups=layer,
         apply=lambda v, k=1: qz.pact(v, np.array(ALPHA * k), bits=4)[0],
         module=lambda: qz.PACT(bits=4, start=ALPHA),
         codes=lambda _, x: qz.PACT(bits=4, start=ALPHA).quantize(x)[0].astype(int),
-        laws=laws(
-            IDEM=HOLDS,
-            ODD=fails([1]),
-            SE=fails([1]),
-            JSE=HOLDS,
-            INV=fails([1]),
-            MONO=HOLDS,
-            ORTH=fails([1]),
-            BND=HOLDS,
-            NEAR=HOLDS,
-            ZERO=HOLDS,
-        ),
     )
 ]
 
@@ -52,8 +38,6 @@ V = np.ones((1, 2))
 PAIRS = [
     pair(
         f"pact, {scope}{name}",
-        qz.pact,
-        qz.pact_backward,
         lambda rng, scope=scope, shape=shape: activations(rng, scope, shape),
         learned=2,
         wrong=(

@@ -1,7 +1,7 @@
 """QIL: a learned interval for weights, straight and bent, and for activations."""
 
 import numpy as np
-from tables.quantizers.row import HOLDS, Row, fails, laws, layer, pair, weights
+from tables.quantizers.row import Row, laws, layer, pair, weights
 
 from refqnn import quantizers as qz
 
@@ -21,66 +21,43 @@ def held_activation():
     return module
 
 
-def qil_row(name, apply, module, levels, **marks):
+def qil_row(name, apply, module, levels, verdicts):
     return Row(
-        name=name,
-        paper="QIL",
-        equation="transformer, discretizer",
-        file="qil_activations.py" if "activation" in name else "qil.py",
-        levels=levels,
-        bits=4,
+        name,
+        (
+            "QIL",
+            "transformer, discretizer",
+            "qil_activations.py" if "activation" in name else "qil.py",
+        ),
+        (levels, 4),
+        verdicts,
         groups=layer,
         apply=apply,
         module=module,
         codes=lambda _, x: module().quantize(x)[0].astype(int),
-        laws=laws(
-            SE=fails([1]),
-            JSE=fails([1]),
-            INV=HOLDS,
-            MONO=HOLDS,
-            ZERO=HOLDS,
-            **marks,
-        ),
     )
 
 
-def weight_row(gamma, **marks):
+def weight_row(gamma, verdicts):
     p = np.array(gamma)
     return qil_row(
         f"qil_weight, gamma = {gamma}",
         lambda v, k=1: qz.qil_weight(v, C * k, D * k, p, bits=4)[0],
         lambda: held_weight(gamma),
         "2^b - 1",
-        ODD=HOLDS,
-        **marks,
+        verdicts,
     )
 
 
 ROWS = [
-    weight_row(
-        1.0,
-        IDEM=fails([0.5]),
-        ORTH=fails([0.5]),
-        BND=fails([0.25]),
-        NEAR=fails([0.25]),
-    ),
-    weight_row(
-        0.5,
-        IDEM=fails([1]),
-        ORTH=fails([0.5]),
-        BND=fails([0.25]),
-        NEAR=fails([0.25]),
-    ),
+    weight_row(1.0, laws("nynnyynnny", [0.5], [1], [1], [0.5], [0.25], [0.25])),
+    weight_row(0.5, laws("nynnyynnny", [1], [1], [1], [0.5], [0.25], [0.25])),
     qil_row(
         "qil_activation",
         lambda v, k=1: qz.qil_activation(v, C * k, D * k, bits=4)[0],
         held_activation,
         "2^b",
-        ODD=fails([1]),
-        IDEM=fails([0.5]),
-        ORTH=fails([0.5]),
-        BND=fails([0.25]),
-        NEAR=fails([0.25]),
+        laws("nnnnyynnny", [0.5], [1], [1], [1], [0.5], [0.25], [0.25]),
     ),
 ]
 
@@ -115,8 +92,6 @@ V, ONE, HALF = np.ones((1, 2)), np.ones(()), np.array(0.5)
 PAIRS = [
     pair(
         "qil_weight",
-        qz.qil_weight,
-        qz.qil_weight_backward,
         bent_weights,
         learned=4,
         wrong=(
@@ -129,15 +104,11 @@ PAIRS = [
     ),
     pair(
         "qil_weight, an interval a filter",
-        qz.qil_weight,
-        qz.qil_weight_backward,
         lambda rng: bent_weights(rng, per_filter),
         learned=4,
     ),
     pair(
         "qil_activation",
-        qz.qil_activation,
-        qz.qil_activation_backward,
         activations,
         learned=3,
         wrong=(

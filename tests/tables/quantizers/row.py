@@ -1,11 +1,13 @@
 """What a row of the table of quantizers is made of, and what rows are drawn from."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from refqnn import quantizers as qz
 from refqnn.testing.laws import LAWS
 from refqnn.testing.pairs import Pair
 
@@ -26,14 +28,6 @@ class Verdict:
     mark: str
     counterexample: Any = None
     when: Callable[[Any], bool] = lambda v: True  # noqa: ARG005 - holds everywhere
-
-
-HOLDS = Verdict("y")
-NOT_ASKED = Verdict("-")
-
-
-def fails(*counterexample):
-    return Verdict("n", np.array(counterexample, np.float32))
 
 
 def only(when, *counterexample):
@@ -64,19 +58,17 @@ class Row:
     """One quantizer with its options; held parameters do not depend on the input."""
 
     name: str
-    paper: str
-    equation: str
-    file: str
+    #: paper, equation, file
+    source: tuple[str, str, str]
     #: a label of LEVELS, and the number it is about: bits, bases or levels
-    levels: str
-    bits: int
+    levels: tuple[str, int]
+    laws: dict[str, Verdict]
     #: (v, k=1) -> y; k multiplies the held parameters
     apply: Callable[..., Any]
     #: a module that is ready to evaluate and does what ``apply`` does
     module: Callable[[], Any]
     #: (v, x) -> numbers that increase with the code of x, by the statistics of v
     codes: Callable[[Any, Any], Any]
-    laws: dict[str, Verdict]
     groups: Callable[[Any], list[Any]] = filters
     #: has quantize() and grid(): y == scale * (q - zero_point)
     uniform: bool = True
@@ -90,7 +82,8 @@ class Row:
 
     @property
     def most_levels(self):
-        return LEVELS[self.levels](self.bits)
+        label, number = self.levels
+        return LEVELS[label](number)
 
     def codebooks(self, v):
         """The levels of every group, ascending."""
@@ -101,20 +94,78 @@ class Row:
         return v.size == 0 or v.size >= self.fewest
 
 
-def laws(**verdicts):
-    """Verdicts in the order of the laws; every law is judged, and no other."""
-    if verdicts.keys() != LAWS.keys():
+def laws(marks, *examples):
+    """Verdicts by law from the marks of a row of the README, in the order of LAWS.
+
+    Every n takes the next of ``examples`` for its counterexample, every c the next
+    ``only(...)``.
+
+    >>> laws("yy---yyyyn", [0.5])["ZERO"].counterexample
+    array([0.5], dtype=float32)
+    """
+    following = iter(examples)
+
+    def verdict(mark):
+        if mark in "y-":
+            return Verdict(mark)
+        example = next(following)
+        return example if mark == "c" else Verdict(mark, np.array(example, np.float32))
+
+    verdicts = {law: verdict(mark) for law, mark in zip(LAWS, marks, strict=True)}
+    if rest := list(following):
         raise ValueError(
-            f"not judged, or unknown: {sorted(verdicts.keys() ^ LAWS.keys())}"
+            f"examples must be as many as n and c in {marks}, left: {rest}"
         )
-    return {law: verdicts[law] for law in LAWS}
+    return verdicts
 
 
-def pair(name, op, backward, draw, *, learned=1, wrong=()):
-    """A quantizer with its backward; the first ``learned`` arguments get gradients."""
-    wrt = tuple(range(learned))
+@dataclass
+class OfInput:
+    """A module that sets what it holds from the very input it is shown."""
+
+    make: Callable[[], Any]
+    #: (module, v): set what the module holds
+    hold: Callable[[Any, Any], Any]
+
+    def __post_init__(self):
+        self.shown = self.make()
+
+    def of(self, v):
+        self.shown = self.make()
+        self.hold(self.shown, v)
+        return self.shown
+
+    def forward(self, v, run, *, bits=None):
+        return self.of(v).forward(v, run, bits=bits)
+
+    def quantize(self, v):
+        return self.of(v).quantize(v)
+
+    def grid(self):
+        return self.shown.grid()
+
+    def encode(self, v):
+        return self.of(v).encode(v)
+
+    def decision_boundaries(self, v):
+        return self.of(v).decision_boundaries(v)
+
+
+def pair(name, draw, *, learned=1, wrong=()):
+    """The quantizer that ``name`` begins with, and its backward.
+
+    The first ``learned`` arguments get gradients.
+    """
+    op = re.match(r"\w+", name)[0]
     return Pair(
-        name, op, backward, draw, wrt=wrt, batch=(), wrong=wrong, straight_through=True
+        name,
+        getattr(qz, op),
+        getattr(qz, f"{op}_backward"),
+        draw,
+        wrt=tuple(range(learned)),
+        batch=(),
+        wrong=wrong,
+        straight_through=True,
     )
 
 

@@ -1,19 +1,7 @@
 """SAWB: both grids, the clip from the moments of the input or held."""
 
-from dataclasses import dataclass, field
-
 import numpy as np
-from tables.quantizers.row import (
-    HOLDS,
-    NOT_ASKED,
-    Row,
-    fails,
-    laws,
-    layer,
-    only,
-    pair,
-    weights,
-)
+from tables.quantizers.row import OfInput, Row, laws, layer, only, pair, weights
 
 from refqnn import quantizers as qz
 from refqnn.quantizers.statistics_aware import SAWB_COEFFICIENTS
@@ -21,35 +9,11 @@ from refqnn.quantizers.statistics_aware import SAWB_COEFFICIENTS
 BITS = {qz.SAWB: tuple(SAWB_COEFFICIENTS["mid_rise"])}
 
 
-@dataclass
-class ClipOfInput:
-    """SAWB with its clip set from the very input it quantizes."""
-
-    bits: int
-    levels: str
-    module: qz.SAWB = field(init=False)
-
-    def __post_init__(self):
-        self.module = qz.SAWB(bits=self.bits, levels=self.levels)
-
-    def of(self, v):
-        self.module.set_clip(qz.sawb_clip(v, self.bits, self.levels))
-        return self.module
-
-    def forward(self, v, run, *, bits=None):
-        return self.of(v).forward(v, run, bits=bits)
-
-    def quantize(self, v):
-        return self.of(v).quantize(v)
-
-    def grid(self):
-        return self.module.grid()
-
-    def encode(self, v):
-        return self.of(v).encode(v)
-
-    def decision_boundaries(self, v):
-        return self.of(v).decision_boundaries(v)
+def clip_of_input(bits, levels):
+    return OfInput(
+        lambda: qz.SAWB(bits=bits, levels=levels),
+        lambda module, v: module.set_clip(qz.sawb_clip(v, bits, levels)),
+    )
 
 
 def held_clip(levels):
@@ -69,7 +33,7 @@ def off_the_ties(module):
     return when
 
 
-def sawb_row(levels, bits, module, clip, **marks):
+def sawb_row(levels, bits, module, clip, verdicts):
     label = "a held" if clip else f"{bits} bits"
 
     def apply(v, k=1):
@@ -77,68 +41,54 @@ def sawb_row(levels, bits, module, clip, **marks):
 
     def codes(v, x):
         this = module()
-        this = this.of(v) if isinstance(this, ClipOfInput) else this
+        this = this.of(v) if isinstance(this, OfInput) else this
         return this.quantize(x)[0].astype(int)
 
     rise = levels == "mid_rise"
     return Row(
-        name=f"sawb {levels}, {label}",
-        paper="SAWB",
-        equation="clip, levels",
-        file="statistics_aware.py",
-        levels="2^b" if rise else "2^b - 1",
-        bits=bits,
+        f"sawb {levels}, {label}",
+        ("SAWB", "clip, levels", "statistics_aware.py"),
+        ("2^b" if rise else "2^b - 1", bits),
+        verdicts,
         groups=layer,
         apply=apply,
         module=module,
         codes=codes,
         spread=lambda: np.linspace(-3, 3, 20001)[None],
-        laws=laws(
-            ODD=only(off_the_ties(module), [0, 1]) if rise else HOLDS,
-            MONO=HOLDS,
-            BND=HOLDS,
-            NEAR=HOLDS,
-            **marks,
-        ),
     )
 
 
-def of_input(levels, bits, idem, orth):
-    return sawb_row(
-        levels,
-        bits,
-        lambda: ClipOfInput(bits, levels),
-        None,
-        IDEM=fails(idem),
-        SE=HOLDS,
-        JSE=NOT_ASKED,
-        INV=NOT_ASKED,
-        ORTH=fails(orth),
-        ZERO=HOLDS,
-    )
+def of_input(levels, bits):
+    def module():
+        return clip_of_input(bits, levels)
+
+    if levels == "mid_rise":
+        verdicts = laws(
+            "ncy--ynyyy", [0, 1], only(off_the_ties(module), [0, 1]), [0, 1]
+        )
+    else:
+        verdicts = laws("nyy--ynyyy", [0, 1], [0, 1])
+    return sawb_row(levels, bits, module, None, verdicts)
 
 
-def held(levels, zero):
-    return sawb_row(
-        levels,
-        4,
-        lambda: held_clip(levels),
-        0.9,
-        IDEM=HOLDS,
-        SE=fails([1]),
-        JSE=HOLDS,
-        INV=fails([1]),
-        ORTH=fails([0.5]),
-        ZERO=zero,
-    )
+def held(levels):
+    def module():
+        return held_clip(levels)
+
+    if levels == "mid_rise":
+        odd = only(off_the_ties(module), [0, 1])
+        verdicts = laws("ycnynynyyn", odd, [1], [1], [0.5], [0])
+    else:
+        verdicts = laws("yynynynyyy", [1], [1], [0.5])
+    return sawb_row(levels, 4, module, 0.9, verdicts)
 
 
 ROWS = [
-    of_input("mid_rise", 2, [0, 1], [0, 1]),
-    of_input("mid_rise", 4, [0, 1], [0, 1]),
-    of_input("mid_tread", 4, [0, 1], [0, 1]),
-    held("mid_rise", fails([0])),
-    held("mid_tread", HOLDS),
+    of_input("mid_rise", 2),
+    of_input("mid_rise", 4),
+    of_input("mid_tread", 4),
+    held("mid_rise"),
+    held("mid_tread"),
 ]
 
 
@@ -154,8 +104,6 @@ V = np.ones((1, 2))
 PAIRS = [
     pair(
         f"sawb, gradient {gradient}",
-        qz.sawb,
-        qz.sawb_backward,
         lambda rng, gradient=gradient: clipped_weights(rng, gradient),
         wrong=(
             ("bits must be an int in [2, 8]", (V,), {"bits": 9}),

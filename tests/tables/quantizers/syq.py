@@ -4,9 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from tables.quantizers.row import (
-    HOLDS,
     Row,
-    fails,
     laws,
     layer,
     nowhere_zero,
@@ -87,7 +85,7 @@ class Kernels:
         return module.decision_boundaries(w)
 
 
-def kernel_row(group, levels, **marks):
+def kernel_row(group, levels, verdicts):
     eta = 0.05 if levels == 3 else 0
 
     def apply(v, k=1):
@@ -100,26 +98,15 @@ def kernel_row(group, levels, **marks):
         return syq_codes(x, syq_threshold(v, eta, levels), levels)
 
     return Row(
-        name=f"syq, {group}, {levels} levels",
-        paper="SYQ",
-        equation="codes and scales",
-        file="symmetric_quantization.py",
-        levels=str(levels),
-        bits=levels - 1,
+        f"syq, {group}, {levels} levels",
+        ("SYQ", "codes and scales", "symmetric_quantization.py"),
+        (str(levels), levels - 1),
+        verdicts,
         groups=kernel_groups(group),
         apply=apply,
         module=lambda: Kernels(levels, group),
         codes=codes,
         spread=lambda: spread().T,
-        laws=laws(
-            IDEM=HOLDS,
-            SE=fails([1]),
-            JSE=HOLDS,
-            INV=fails([1]),
-            MONO=HOLDS,
-            ORTH=fails([1]),
-            **marks,
-        ),
     )
 
 
@@ -131,52 +118,19 @@ def layer_module():
 
 ROWS = [
     Row(
-        name="syq, layer, 3 levels",
-        paper="SYQ",
-        equation="codes and scales",
-        file="symmetric_quantization.py",
-        levels="3",
-        bits=2,
+        "syq, layer, 3 levels",
+        ("SYQ", "codes and scales", "symmetric_quantization.py"),
+        ("3", 2),
+        laws("yynynynnny", [1], [1], [1], [1, 0.125], [1, 0.125]),
         groups=layer,
         apply=lambda v, k=1: qz.syq(v, np.array(0.75 * k), eta=0.05, group="layer")[0],
         module=layer_module,
         codes=lambda v, x: syq_codes(x, syq_threshold(v, 0.05, 3), 3),
-        laws=laws(
-            IDEM=HOLDS,
-            ODD=HOLDS,
-            SE=fails([1]),
-            JSE=HOLDS,
-            INV=fails([1]),
-            MONO=HOLDS,
-            ORTH=fails([1]),
-            BND=fails([1, 0.125]),
-            NEAR=fails([1, 0.125]),
-            ZERO=HOLDS,
-        ),
     ),
+    kernel_row("row", 3, laws("yynynynnny", [1], [1], [1], [0.125], [0.125])),
+    kernel_row("pixel", 3, laws("yynynynnny", [1], [1], [1], [0.125], [0.125])),
     kernel_row(
-        "row",
-        3,
-        ODD=HOLDS,
-        BND=fails([0.125]),
-        NEAR=fails([0.125]),
-        ZERO=HOLDS,
-    ),
-    kernel_row(
-        "pixel",
-        3,
-        ODD=HOLDS,
-        BND=fails([0.125]),
-        NEAR=fails([0.125]),
-        ZERO=HOLDS,
-    ),
-    kernel_row(
-        "pixel",
-        2,
-        ODD=only(nowhere_zero, [0]),
-        BND=HOLDS,
-        NEAR=HOLDS,
-        ZERO=fails([1]),
+        "pixel", 2, laws("ycnynynyyn", only(nowhere_zero, [0]), [1], [1], [1], [1])
     ),
 ]
 
@@ -194,8 +148,6 @@ V, A = np.ones((2, 2, 3, 3)), np.ones((3, 3))
 PAIRS = [
     pair(
         f"syq, {levels} levels",
-        qz.syq,
-        qz.syq_backward,
         lambda rng, levels=levels: some_scales(rng, levels=levels),
         learned=2,
         wrong=wrong,

@@ -1,16 +1,7 @@
 """TSQ: activations with a dead zone, and the optimal ternary weights."""
 
 import numpy as np
-from tables.quantizers.row import (
-    HOLDS,
-    NOT_ASKED,
-    Row,
-    fails,
-    laws,
-    layer,
-    pair,
-    weights,
-)
+from tables.quantizers.row import Row, laws, layer, pair, weights
 
 from refqnn import quantizers as qz
 from refqnn.quantizers.tsq import check_interval, tsq_codes
@@ -19,34 +10,21 @@ from refqnn.quantizers.tsq_weights import best_ternary, kept_from
 BITS = {qz.TSQActivation: range(1, 9), qz.TSQWeight: range(2, 3)}
 
 
-def activation_row(name, bits, eps, delta, **marks):
+def activation_row(name, bits, eps, delta, verdicts):
     eps, delta = np.array(eps), np.array(delta)
 
     def codes(_, x):
         return tsq_codes(x, *check_interval(x, eps, delta, bits), bits)
 
     return Row(
-        name=f"tsq_activation, {name}",
-        paper="TSQ",
-        equation="sparse quantizer",
-        file="tsq.py",
-        levels="2^b",
-        bits=bits,
+        f"tsq_activation, {name}",
+        ("TSQ", "sparse quantizer", "tsq.py"),
+        ("2^b", bits),
+        verdicts,
         groups=layer,
         apply=lambda v, k=1: qz.tsq_activation(v, k * eps, k * delta, bits=bits)[0],
         module=lambda: qz.TSQActivation(bits, float(eps), float(delta)),
         codes=codes,
-        laws=laws(
-            IDEM=HOLDS,
-            ODD=fails([1]),
-            SE=fails([1]),
-            JSE=HOLDS,
-            INV=fails([1]),
-            MONO=HOLDS,
-            ORTH=fails([1]),
-            ZERO=HOLDS,
-            **marks,
-        ),
     )
 
 
@@ -58,31 +36,23 @@ def optimal_ternary_codes(v, x):
 
 ROWS = [
     activation_row(
-        "published", 2, 0.32, 0.6487, BND=fails([0.321]), NEAR=fails([0.321])
+        "published",
+        2,
+        0.32,
+        0.6487,
+        laws("ynnynynnny", [1], [1], [1], [1], [0.321], [0.321]),
     ),
-    activation_row("eps = delta / 2", 4, 0.15, 0.3, BND=HOLDS, NEAR=HOLDS),
+    activation_row(
+        "eps = delta / 2", 4, 0.15, 0.3, laws("ynnynynyyy", [1], [1], [1], [1])
+    ),
     Row(
-        name="optimal_ternary",
-        paper="TSQ",
-        equation="start of step 2",
-        file="tsq_weights.py",
-        levels="3",
-        bits=2,
+        "optimal_ternary",
+        ("TSQ", "start of step 2", "tsq_weights.py"),
+        ("3", 2),
+        laws("yyy--yyyyy"),
         apply=lambda v, k=1: qz.optimal_ternary(v)[0],  # noqa: ARG005 - nothing is held
         module=qz.TSQWeight,
         codes=optimal_ternary_codes,
-        laws=laws(
-            IDEM=HOLDS,
-            ODD=HOLDS,
-            SE=HOLDS,
-            JSE=NOT_ASKED,
-            INV=NOT_ASKED,
-            MONO=HOLDS,
-            ORTH=HOLDS,
-            BND=HOLDS,
-            NEAR=HOLDS,
-            ZERO=HOLDS,
-        ),
     ),
 ]
 
@@ -98,8 +68,6 @@ V = np.ones((1, 2))
 PAIRS = [
     pair(
         "tsq_activation",
-        qz.tsq_activation,
-        qz.tsq_activation_backward,
         some_activations,
         wrong=tuple(
             (message, (V, np.array(eps), np.array(delta)), {"bits": bits})
@@ -116,8 +84,6 @@ PAIRS = [
     ),
     pair(
         "optimal_ternary",
-        qz.optimal_ternary,
-        qz.optimal_ternary_backward,
         lambda rng: ((weights(rng),), {}),
     ),
 ]

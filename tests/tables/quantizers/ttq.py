@@ -1,7 +1,7 @@
 """Trained ternary quantization: two learned levels."""
 
 import numpy as np
-from tables.quantizers.row import HOLDS, Row, fails, laws, layer, pair, weights
+from tables.quantizers.row import Row, laws, layer, pair, weights
 
 from refqnn import quantizers as qz
 from refqnn.quantizers.trained_ternary import ttq_codes, ttq_threshold
@@ -15,37 +15,39 @@ def levelled_ttq(wp, wn):
     return module
 
 
-def ttq_row(name, wp, wn, **marks):
+def ttq_row(name, wp, wn, verdicts):
     return Row(
-        name=f"ttq, {name}",
-        paper="TTQ",
-        equation="6, 9",
-        file="trained_ternary.py",
-        levels="3",
-        bits=2,
+        f"ttq, {name}",
+        ("TTQ", "6, 9", "trained_ternary.py"),
+        ("3", 2),
+        verdicts,
         groups=layer,
         uniform=False,
         apply=lambda v, k=1: qz.ttq(v, wp * k, wn * k, t=0.05)[0],
         module=lambda: levelled_ttq(wp, wn),
         codes=lambda v, x: ttq_codes(x, ttq_threshold(v, 0.05)),
-        laws=laws(
-            SE=fails([2]),
-            JSE=HOLDS,
-            INV=fails([1]),
-            MONO=HOLDS,
-            ORTH=fails([0.5]),
-            BND=fails([0.125, 1]),
-            NEAR=fails([0.125, 1]),
-            ZERO=HOLDS,
-            **marks,
-        ),
     )
 
 
 ROWS = [
-    ttq_row("levels 0.7 and 0.4", 0.7, 0.4, IDEM=HOLDS, ODD=fails([1])),
-    ttq_row("levels 1 and 1/32", 1.0, 1 / 32, IDEM=fails([1, -1]), ODD=fails([1])),
-    ttq_row("both levels 0.7", 0.7, 0.7, IDEM=HOLDS, ODD=HOLDS),
+    ttq_row(
+        "levels 0.7 and 0.4",
+        0.7,
+        0.4,
+        laws("ynnynynnny", [1], [2], [1], [0.5], [0.125, 1], [0.125, 1]),
+    ),
+    ttq_row(
+        "levels 1 and 1/32",
+        1.0,
+        1 / 32,
+        laws("nnnynynnny", [1, -1], [1], [2], [1], [0.5], [0.125, 1], [0.125, 1]),
+    ),
+    ttq_row(
+        "both levels 0.7",
+        0.7,
+        0.7,
+        laws("yynynynnny", [2], [1], [0.5], [0.125, 1], [0.125, 1]),
+    ),
 ]
 
 
@@ -64,8 +66,6 @@ V, ONE = np.ones((1, 2)), np.ones(())
 PAIRS = [
     pair(
         "ttq",
-        qz.ttq,
-        qz.ttq_backward,
         levels_of_a_layer,
         learned=3,
         wrong=(
@@ -79,8 +79,6 @@ PAIRS = [
     ),
     pair(
         "ttq, levels a filter",
-        qz.ttq,
-        qz.ttq_backward,
         levels_of_filters,
         learned=3,
     ),

@@ -1,13 +1,9 @@
 """WEQ: clusters of weights, searched and held, and the log quantizer."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from tables.quantizers.row import (
-    HOLDS,
-    NOT_ASKED,
+    OfInput,
     Row,
-    fails,
     laws,
     layer,
     nowhere_zero,
@@ -26,54 +22,29 @@ BOUNDARIES = np.array([0.25, 0.75, 1.5])
 OFFSET, STEP = -32, 12  # eight powers from 1/4 on, 3/4 of an octave apart
 
 
-@dataclass
-class Searched:
-    """A module trained on what it quantizes."""
-
-    levels: int
-
-    def trained(self, v):
-        module = qz.WEQWeight(levels=self.levels)
-        module.forward(v, Run(training=True))
-        return module
-
-    def forward(self, v, run, *, bits=None):
-        return self.trained(v).forward(v, run, bits=bits)
-
-    def encode(self, v):
-        return self.trained(v).encode(v)
-
-    def decision_boundaries(self, v):
-        return self.trained(v).decision_boundaries(v)
+def searched(levels):
+    return OfInput(
+        lambda: qz.WEQWeight(levels=levels),
+        lambda module, v: module.forward(v, Run(training=True)),
+    )
 
 
-def searched_row(levels, fewest, **marks):
+def searched_row(levels, fewest, verdicts):
     def codes(v, x):
         b = qz.weq_boundaries(v, levels=levels)
         return weq_codes(x, b, levels)
 
     return Row(
-        name=f"weq_weight, {levels} levels searched",
-        paper="WEQ",
-        equation="weights",
-        file="weq.py",
-        levels="N",
-        bits=levels,
+        f"weq_weight, {levels} levels searched",
+        ("WEQ", "weights", "weq.py"),
+        ("N", levels),
+        verdicts,
         groups=layer,
         uniform=False,
         fewest=fewest,
         apply=lambda v, k=1: qz.weq_weight(v, levels=levels)[0],  # noqa: ARG005 - nothing is held
-        module=lambda: Searched(levels),
+        module=lambda: searched(levels),
         codes=codes,
-        laws=laws(
-            IDEM=HOLDS,
-            SE=HOLDS,
-            JSE=NOT_ASKED,
-            INV=NOT_ASKED,
-            MONO=HOLDS,
-            ZERO=HOLDS,
-            **marks,
-        ),
     )
 
 
@@ -95,71 +66,47 @@ def log_quantizer(x, k=1):
 
 
 ROWS = [
-    searched_row(
-        3,
-        2,
-        ODD=HOLDS,
-        ORTH=fails([1, 4, 5]),
-        BND=fails([2, 3]),
-        NEAR=fails([2, 3]),
-    ),
+    searched_row(3, 2, laws("yyy--ynnny", [1, 4, 5], [2, 3], [2, 3])),
     searched_row(
         4,
         2,
-        ODD=only(nowhere_zero, [0, 1, 3]),
-        ORTH=fails([1, 2, 3]),
-        BND=fails([1, 2, 3, 6, 66, 83]),
-        NEAR=fails([1, 4, 5]),
+        laws(
+            "ycy--ynnny",
+            only(nowhere_zero, [0, 1, 3]),
+            [1, 2, 3],
+            [1, 2, 3, 6, 66, 83],
+            [1, 4, 5],
+        ),
     ),
     Row(
-        name="weq_weight, boundaries held",
-        paper="WEQ",
-        equation="weights",
-        file="weq.py",
-        levels="N",
-        bits=8,
+        "weq_weight, boundaries held",
+        ("WEQ", "weights", "weq.py"),
+        ("N", 8),
+        laws(
+            "ycnynynnny",
+            only(nowhere_zero, [0, 0.125]),
+            [0.5, 1],
+            [1],
+            [1, 1.25],
+            [1.5, 3],
+            [0.75, 1.4375],
+        ),
         groups=layer,
         uniform=False,
         apply=lambda v, k=1: qz.weq_weight(v, levels=8, boundaries=k * BOUNDARIES)[0],
         module=held_module,
         codes=lambda _, x: weq_codes(x, BOUNDARIES.astype(x.dtype), 8),
-        laws=laws(
-            IDEM=HOLDS,
-            ODD=only(nowhere_zero, [0, 0.125]),
-            SE=fails([0.5, 1]),
-            JSE=HOLDS,
-            INV=fails([1]),
-            MONO=HOLDS,
-            ORTH=fails([1, 1.25]),
-            BND=fails([1.5, 3]),
-            NEAR=fails([0.75, 1.4375]),
-            ZERO=HOLDS,
-        ),
     ),
     Row(
-        name="weq_activation",
-        paper="WEQ",
-        equation="activations",
-        file="weq_logarithm.py",
-        levels="N",
-        bits=9,
+        "weq_activation",
+        ("WEQ", "activations", "weq_logarithm.py"),
+        ("N", 9),
+        laws("ynnynynnny", [1], [1], [1], [1.125], [7.4], [0.326]),
         groups=layer,
         uniform=False,
         apply=log_quantizer,
         module=held_grid,
         codes=lambda _, x: log_codes(x, log_grid(OFFSET, STEP, 9, x.dtype)[0]),
-        laws=laws(
-            IDEM=HOLDS,
-            ODD=fails([1]),
-            SE=fails([1]),
-            JSE=HOLDS,
-            INV=fails([1]),
-            MONO=HOLDS,
-            ORTH=fails([1.125]),
-            BND=fails([7.4]),
-            NEAR=fails([0.326]),
-            ZERO=HOLDS,
-        ),
     ),
 ]
 
@@ -182,8 +129,6 @@ V = np.ones((1, 2))
 PAIRS = [
     pair(
         "weq_weight",
-        qz.weq_weight,
-        qz.weq_weight_backward,
         some_levels,
         wrong=(
             ("levels must be an int in [2, 65536], got 1", (V,), {"levels": 1}),
@@ -194,8 +139,6 @@ PAIRS = [
     ),
     pair(
         "weq_weight, boundaries held",
-        qz.weq_weight,
-        qz.weq_weight_backward,
         some_boundaries,
         wrong=tuple(
             (message, (V,), {"levels": 6, "boundaries": np.array(boundaries)})
@@ -210,8 +153,6 @@ PAIRS = [
     ),
     pair(
         "weq_activation",
-        qz.weq_activation,
-        qz.weq_activation_backward,
         some_activations,
         wrong=(
             ("levels must be an int in [2, 256], got 1", (V, 0, 2), {"levels": 1}),

@@ -1,18 +1,7 @@
 """XNOR-Net: binary weights with three readings of the gradient, and signs."""
 
 import numpy as np
-from tables.quantizers.row import (
-    HOLDS,
-    NOT_ASKED,
-    Row,
-    fails,
-    laws,
-    layer,
-    nowhere_zero,
-    only,
-    pair,
-    weights,
-)
+from tables.quantizers.row import Row, laws, layer, nowhere_zero, only, pair, weights
 
 from refqnn import quantizers as qz
 from refqnn.quantizers.binary_weights import binary_codes
@@ -21,51 +10,23 @@ from refqnn.quantizers.checks import mean_abs
 BITS = {qz.XnorWeight: range(1, 2), qz.XnorActivation: range(1, 2)}
 ROWS = [
     Row(
-        name="xnor_weight",
-        paper="XNOR-Net",
-        equation="section 3.1",
-        file="xnor.py",
-        levels="2",
-        bits=1,
+        "xnor_weight",
+        ("XNOR-Net", "section 3.1", "xnor.py"),
+        ("2", 1),
+        laws("ycy--yyyyy", only(nowhere_zero, [0, 1])),
         apply=lambda v, k=1: qz.xnor_weight(v)[0],  # noqa: ARG005 - nothing is held
         module=qz.XnorWeight,
         codes=lambda v, x: binary_codes(x, mean_abs(v)),
-        laws=laws(
-            IDEM=HOLDS,
-            ODD=only(nowhere_zero, [0, 1]),
-            SE=HOLDS,
-            JSE=NOT_ASKED,
-            INV=NOT_ASKED,
-            MONO=HOLDS,
-            ORTH=HOLDS,
-            BND=HOLDS,
-            NEAR=HOLDS,
-            ZERO=HOLDS,
-        ),
     ),
     Row(
-        name="xnor_activation",
-        paper="XNOR-Net",
-        equation="section 3.2",
-        file="xnor.py",
-        levels="2",
-        bits=1,
+        "xnor_activation",
+        ("XNOR-Net", "section 3.2", "xnor.py"),
+        ("2", 1),
+        laws("ycn--ynyyn", only(nowhere_zero, [0]), [1], [2], [0]),
         groups=layer,
         apply=lambda v, k=1: qz.xnor_activation(v)[0],  # noqa: ARG005 - nothing is held
         module=qz.XnorActivation,
         codes=lambda _, x: qz.xnor_activation(x)[0],
-        laws=laws(
-            IDEM=HOLDS,
-            ODD=only(nowhere_zero, [0]),
-            SE=fails([1]),
-            JSE=NOT_ASKED,
-            INV=NOT_ASKED,
-            MONO=HOLDS,
-            ORTH=fails([2]),
-            BND=HOLDS,
-            NEAR=HOLDS,
-            ZERO=fails([0]),
-        ),
     ),
 ]
 
@@ -80,8 +41,6 @@ V = np.ones((1, 2))
 PAIRS = [
     pair(
         f"xnor_weight, {gradient}",
-        qz.xnor_weight,
-        qz.xnor_weight_backward,
         lambda rng, gradient=gradient: filters_of_channels(rng, gradient),
         wrong=(
             ("gradient must be exact, paper or released", (V,), {"gradient": "x"}),
@@ -92,8 +51,6 @@ PAIRS = [
 ] + [
     pair(
         "xnor_activation",
-        qz.xnor_activation,
-        qz.xnor_activation_backward,
         lambda rng: (filters_of_channels(rng, "")[0], {}),
     )
 ]

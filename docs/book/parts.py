@@ -134,6 +134,8 @@ class MarkdownPart(FilePart):
     option_spec: ClassVar[dict[str, Any]] = {
         "section": directives.unchanged,
         "paragraph": directives.unchanged,
+        "row": directives.unchanged,
+        "columns": directives.unchanged,
         "from": directives.unchanged,
         "to": directives.unchanged,
     }
@@ -143,6 +145,10 @@ class MarkdownPart(FilePart):
         text = read(path)
         if "section" in self.options:
             text = section(text, self.options["section"])
+        if "row" in self.options:
+            text = row(text, self.options["row"])
+        if "columns" in self.options:
+            text = columns(text, self.options["columns"].split(", "))
         if "paragraph" in self.options:
             text = paragraphs(text, self.options["paragraph"])
         if "from" in self.options or "to" in self.options:
@@ -166,6 +172,31 @@ def section(text: str, title: str) -> str:
     if not found:
         raise ValueError(f"no heading {title!r}")
     return found[2].strip()
+
+
+def first_table(text: str) -> list[list[str]]:
+    """Read the cells of the first table of a text."""
+    lines = [line for line in text.split("\n| ", 1)[1].split("\n\n")[0].splitlines()]
+    rows = [line.removeprefix("| ").removesuffix(" |") for line in lines]
+    return [[cell.strip() for cell in re.split(r" \| ", line)] for line in rows]
+
+
+def row(text: str, start: str) -> str:
+    """Write the row of a table that begins with some words, a list of its cells."""
+    head, _, *rows = first_table(text)
+    cells = next((each for each in rows if each[0].startswith(start)), None)
+    if cells is None:
+        raise ValueError(f"no row of the table begins with {start!r}")
+    shown = zip(head[2:], cells[2:], strict=True)
+    return "\n".join(f"- **{name}**: {cell}" for name, cell in shown if cell)
+
+
+def columns(text: str, names: list[str]) -> str:
+    """Keep some columns of the first table of a text, and nothing else."""
+    head, rule, *rows = first_table(text)
+    kept = [head.index(name) for name in names]
+    lines = [[each[i] for i in kept] for each in (head, rule, *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def paragraphs(text: str, start: str) -> str:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from refqnn import integer, nn, ops, quantizers
 from refqnn.integer import rounding
+from refqnn.papers.pareto.variance import mean_abs_variance
 from refqnn.plots.style import BLUE, COURSES, GREY, INK, PALE, VERMILLION
 from refqnn.quantizers.fixed_point_weights import GAUSSIAN_CLIP, gaussian_mse
 
@@ -234,6 +235,22 @@ def lost(w: np.ndarray, bits: int) -> float:
     w = w[None]
     a = quantizers.gaussian_clip(w, bits=bits)
     return float(np.mean((quantizers.fixed_point(w, a, bits=bits)[0] - w) ** 2))
+
+
+def magnitude_variances() -> Figure:
+    """Variance of the mean magnitude of a filter over its size, by correlation"""
+    figure = Figure(WIDE)
+    axes = figure.subplots()
+    sizes = (1, 2, 4, 9, 18, 36, 72, 144, 288)
+    for r, colour in zip((0.0, 0.1, 0.3, 0.6), COURSES, strict=False):
+        same = [np.where(np.eye(d), 1.0, r) for d in sizes]
+        exact = [mean_abs_variance(each) for each in same]
+        axes.loglog(sizes, exact, ".-", color=colour, label=f"r = {r:g}")
+    axes.set_xlabel("weights in a filter, d")
+    axes.set_ylabel("variance / sigma²")
+    axes.legend(frameon=False)
+    figure.tight_layout()
+    return figure
 
 
 def differences() -> Figure:

@@ -176,7 +176,7 @@ def section(text: str, title: str) -> str:
 
 def first_table(text: str) -> list[list[str]]:
     """Read the cells of the first table of a text."""
-    lines = [line for line in text.split("\n| ", 1)[1].split("\n\n")[0].splitlines()]
+    lines = text.split("\n| ", 1)[1].partition("\n\n")[0].splitlines()
     rows = [line.removeprefix("| ").removesuffix(" |") for line in lines]
     return [[cell.strip() for cell in re.split(r" \| ", line)] for line in rows]
 

@@ -141,7 +141,7 @@ def dfs_block() -> Figure:
         box(axes, (35, y), text, size=(6, 1.8), edge=VERMILLION)
         arrow(axes, [(22, 12), (31.8, y)])
         arrow(axes, [(38, y), (41, 12)])
-    note(axes, (42.3, 12), "x of i + 2", ha="center")
+    note(axes, (43.8, 10.8), "x", ha="right")
     arrow(axes, [(8.5, 12), (22, 12)])
     note(axes, (15, 13), "x")
     note(axes, (35, 7), "block i + 1, one set of weights")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 #: ``# (3)``, ``# (7), (8)``, ``# (Q); why``
-TAGS = re.compile(r"#\s*((?:\([^()\s]{1,6}\)(?:,\s*|\s+and\s+)?)+)")
+TAGS = re.compile(r"#\s*((?:\([^()\s,]{1,6}\)(?:,\s*|\s+and\s+)?)+)")
 
 
 class Head(NamedTuple):

@@ -200,9 +200,8 @@ class Affine(GridQuantizer):
 
     def __post_init__(self) -> None:
         self.fewest_bits = 1 + self.narrow_range
-        check_bits(self.bits, least=self.fewest_bits)
-        if self.rounding not in ROUND:
-            check_rounding(self.rounding)
+        self.bits_of(None)
+        check_rounding(self.rounding)
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay must lie in [0, 1), got {self.decay}")
 

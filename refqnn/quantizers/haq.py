@@ -178,6 +178,7 @@ class HAQLinear(GridQuantizer):
     begins_once = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         haq_threshold(np.zeros(1), bits=self.bits, threshold=self.threshold)
 
     def begin(self, v: Float, run: Run, bits: int) -> None:

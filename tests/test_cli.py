@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -111,11 +113,26 @@ def test_resume_continues_to_the_same_bits(folder, tmp_path, capsys, monkeypatch
         patch.setattr(nn.Training, "step", killed_after(nn.Training.step, 3))
         assert cli.main(["train", str(cut), *map(str, argv)]) == 130
     assert nn.checkpoint.load(cut).state["steps"] == 2
-    answer(capsys, "train", cut, *argv, "--resume")
+    with monkeypatch.context() as patch:
+        taken = counted(patch)
+        answer(capsys, "train", cut, *argv, "--resume")
+    assert taken == [2, 3]  # the first epoch is not trained again
     want = nn.checkpoint.load(tmp_path / "whole.npz").params
     got = nn.checkpoint.load(cut).params
     for name in want:
         np.testing.assert_array_equal(got[name], want[name])
+
+
+def counted(patch):
+    """Count steps: the number that each begins at."""
+    taken, step = [], nn.Training.step
+
+    def seen(training, *batch):
+        taken.append(training.steps)
+        return step(training, *batch)
+
+    patch.setattr(nn.Training, "step", seen)
+    return taken
 
 
 def killed_after(step, count):
@@ -414,9 +431,43 @@ def test_help_imports_no_third_party_package(command):
 
 
 def test_every_file_of_a_command_is_in_the_table():
-    shared = {"__init__", "options", "inputs", "demonstration", "report"}
+    shared = {"__init__", "options", "inputs", "demonstration", "interrupts", "report"}
     names = {path.stem for path in (ROOT / "refqnn" / "cli").glob("*.py")}
     assert names - shared == set(cli.COMMANDS)
+
+
+SWALLOWED = """
+import sys, time
+from pathlib import Path
+from refqnn import cli
+from refqnn.cli import interrupts, list
+def swallow(options):
+    Path(sys.argv[1]).touch()
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        time.sleep(60)
+list.run = swallow
+interrupts.AGAIN = 1
+sys.exit(cli.main(["list", "ops"]))
+"""
+
+
+def test_an_interrupt_that_is_swallowed_comes_again(tmp_path):
+    command = [sys.executable, "-c", SWALLOWED, str(tmp_path / "sleeps")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "sleeps").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=50)
+    assert (process.returncode, errors) == (130, "refqnn: interrupted\n")
+
+
+def test_the_handlers_of_before_come_back(capsys):
+    before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGALRM)]
+    assert cli.main(["list", "axes"]) == 0
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGALRM)] == before
+    capsys.readouterr()
 
 
 def test_the_module_runs_as_a_program():

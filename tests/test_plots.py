@@ -196,6 +196,10 @@ def test_slopes_of_a_coupled_backward_are_called_diagonal():
     np.testing.assert_array_equal(alone.lines[-1].get_xydata(), [[-1, 1], [1, 0.25]])
     assert alone.get_title("left") == "Surrogate gradient"
     assert coupled.get_title("left") == "Surrogate gradient, diagonal"
+    assert (alone.get_ylabel(), coupled.get_ylabel()) == (
+        "$dy / dv$",
+        "$dy_i / dv_i$",
+    )
     assert texts(coupled) == ["gradients of mean y: s 2"]
 
 
@@ -244,6 +248,10 @@ def test_the_tradeoff_draws_every_run_and_the_base():
     drawn = {line.get_label(): line.get_xydata() for line in axes.lines}
     np.testing.assert_allclose(drawn["DFS"], [[6.25, 80], [20, 82]])
     np.testing.assert_allclose(drawn["SkipNet"], [[60, 70]])
+    (base,) = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert [*base.get_ydata()] == [81, 81]
+    (name,) = [text for text in axes.texts if text.get_text() == "32 bits"]
+    assert name.xy == (0, 81)
 
 
 def test_percentages_of_their_own_are_rings_of_the_same_colour():
@@ -388,6 +396,8 @@ def test_curves_of_one_precision_share_their_colour_in_every_panel(rng, tmp_path
     np.testing.assert_allclose([low, high], [min(seeds), max(seeds)])
     np.testing.assert_allclose(left.containers[0][0].get_ydata()[0], np.mean(seeds))
     assert len(figure.legends[0].get_texts()) == 2
+    assert {axes.get_xscale() for axes in (left, right)} == {"log"}
+    assert [axes.get_xlabel() for axes in (left, right)] == [p.cost for p in panels]
     plots.save(figure, tmp_path / "curves.png")
 
 

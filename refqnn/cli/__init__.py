@@ -11,12 +11,12 @@ import argparse
 import importlib
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import refqnn
+from refqnn.cli.interrupts import raise_again
 from refqnn.cli.options import plug_in
 
 #: exit codes: a claim does not hold; wrong input, unless the error has its own; Ctrl-C
@@ -62,10 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else [*argv]  # list is a command here
     called = next((word for word in words if word in COMMANDS), None)
     try:
-        options = parser(called).parse_args(words)
-        for module in options.plugin:
-            plug_in(module)
-        answer, text = options.run(options)
+        with raise_again():
+            options = parser(called).parse_args(words)
+            for module in options.plugin:
+                plug_in(module)
+            answer, text = options.run(options)
         printed = json.dumps(answer) if options.json else text
         if printed:
             print(printed, flush=True)
@@ -75,7 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"refqnn: error: {one_line(error)}", file=sys.stderr)
         return int(getattr(error, "exit_code", WRONG))
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # of a second one, too
         print("refqnn: interrupted", file=sys.stderr)
         return INTERRUPTED
     return int(answer.get("exit_code", FAILED if answer.get("holds") is False else 0))

@@ -354,7 +354,12 @@ def interrupts_blocked() -> Iterator[None]:
 
 
 def end_with_parent(parent: int) -> None:
-    """Watch, from a thread of its own, whether the parent is still there."""
+    """Watch, from a thread of its own, whether the parent is still there.
+
+    Bars take a lock of threads: one of processes would be left by a worker that ends
+    at once, and be warned of.
+    """
+    tqdm.set_lock(threading.RLock())
     threading.Thread(target=end_with, args=(parent,), daemon=True).start()
 
 

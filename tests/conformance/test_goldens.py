@@ -402,6 +402,10 @@ def test_zero_points_and_biases_may_be_left_out(tmp_path, rng):
     scores = goldens.score(suite)
     assert [s.family for s in scores] == ["conv2d", "dequantize", "linear", "quantize"]
     assert not any(s.unexplained for s in scores)
+    (linear,) = [g for g in suite.goldens if g.family == "linear"]
+    np.testing.assert_array_equal(linear.inputs["w"], b.T)
+    np.testing.assert_array_equal(linear.inputs["b"], [0, 0, 0])
+    assert (linear.inputs["x_zero_point"], linear.inputs["w_zero_point"]) == (0, 0)
     default = {s.family: s.recorder["x_zero_point_use"] for s in scores[::2]}
     assert default == {"conv2d": "subtracted", "linear": "subtracted"}
 

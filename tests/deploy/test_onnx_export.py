@@ -12,9 +12,12 @@ from refqnn.deploy.formats.onnx_exact import COMPOSED
 from refqnn.deploy.formats.onnx_export import FORMS, WEIGHTS, inexact, to_onnx
 from refqnn.deploy.formats.onnx_graph import package, save_model
 from refqnn.deploy.formats.onnx_run import PRECISION, onnx_trace
+from refqnn.deploy.steps import LayerStep
 
 onnx = pytest.importorskip("onnx", reason="needs the optional package onnx")
-pytest.importorskip("onnxruntime", reason="needs the optional package onnxruntime")
+onnxruntime = pytest.importorskip(
+    "onnxruntime", reason="needs the optional package onnxruntime"
+)
 
 SIZE = (8, 8)
 SIGNS = (-1.0, 0.0, 1.0)
@@ -104,6 +107,31 @@ def test_every_reason_is_a_difference_in_a_layer_of_its_name(make, rng):
     first = bisect(trace(network, images), ran(network, images, "qoperator")).first
     named = {line.partition(":")[0] for line in inexact(network, "qoperator")}
     assert first.layer in named
+
+
+def test_qdq_biases_are_those_of_the_integers_without_fraction_bits(make):
+    network = deployed(make, bits=8)
+    made = to_onnx(network, form="qdq")
+    biases = {t.name: onnx.numpy_helper.to_array(t) for t in made.graph.initializer}
+    sums = [s.sum for s in network.steps if isinstance(s, LayerStep)]
+    assert any(np.any(total.fraction_bits) for total in sums)
+    for total in sums:
+        whole = np.rint(total.bias / 2.0**total.fraction_bits)
+        np.testing.assert_array_equal(biases[f"{total.name}.bias"], whole)
+
+
+def test_a_trace_hands_its_entries_to_the_session(make, images, monkeypatch):
+    entries = {"session.disable_prepacking": "1"}
+    asked = {}
+
+    class Options(onnxruntime.SessionOptions):
+        def add_session_config_entry(self, key, value):
+            asked[key] = value
+            super().add_session_config_entry(key, value)
+
+    monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
+    onnx_trace(to_onnx(deployed(make)), images, ["logits"], entries=entries)
+    assert asked == entries
 
 
 @pytest.mark.parametrize("shortcut", "AB")

@@ -163,6 +163,17 @@ def test_backward_adds_and_arguments_are_left_alone(name, rng):
 
 
 @pytest.mark.parametrize("name", LAYERS)
+def test_no_output_shares_memory_with_an_input(name, rng):
+    make, shape = LAYERS[name]
+    layer, x = make(rng), rng.standard_normal(shape)
+    for training in (True, False):
+        y, cache = layer.forward(x, Run(training=training))
+        dy = np.ones_like(y)
+        assert not np.shares_memory(x, y)
+        assert not np.shares_memory(dy, layer.backward(dy, cache))
+
+
+@pytest.mark.parametrize("name", LAYERS)
 def test_float32_stays_float32(name, rng):
     make, shape = LAYERS[name]
     layer = make(rng)

@@ -1,0 +1,37 @@
+"""Ctrl-C, which is not lost: it is raised again until the command has left."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+#: seconds after which an interrupt that was swallowed is raised again
+AGAIN = 2
+
+
+@contextmanager
+def raise_again() -> Iterator[None]:
+    """Raise KeyboardInterrupt at SIGINT, and every ``AGAIN`` seconds until this ends.
+
+    A library that is being imported, or a callback, may swallow it. Nothing changes in
+    other threads, on other systems than POSIX, and where SIGINT has a handler.
+    """
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    main = threading.current_thread() is threading.main_thread()
+    if os.name != "posix" or not (usual and main):
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        signal.alarm(AGAIN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,158 @@
+"""Mutants of the package, chosen by a seed, and the tests that do not see them.
+
+    python -m tests.mutation --count 600 --seed 0 --resume FOLDER
+
+Run from the checkout. FOLDER keeps a copy of it, in which one file at a time is
+changed, and a line of JSON for each mutant: a run that was cut off goes on. Kernels run
+uncompiled. A mutant survives if no test that imports its file fails within the seconds;
+survivors.csv gives the reason of those that were read. Exit code 1: less than 97 % are
+killed, or a survivor has no reason.
+"""
+
+import argparse
+import compileall
+import csv
+import json
+import py_compile
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from . import runner
+from .operators import Mutant, mutants
+from .selection import Selection
+
+HERE = Path(__file__).parent
+#: files that no test of values sees
+LEFT_OUT = ("refqnn/moved.py", "refqnn/__main__.py")
+SCORE = 0.97
+
+
+def every_mutant(root: Path) -> list[Mutant]:
+    """List the mutants of the package."""
+    return [
+        mutant
+        for path in sorted(root.glob("refqnn/**/*.py"))
+        if (file := str(path.relative_to(root))) not in LEFT_OUT
+        for mutant in mutants(file, path.read_text())
+    ]
+
+
+def copy_of(folder: Path) -> Path:
+    """Copy the checkout into ``folder``, compiled, and return where it is."""
+    root = folder / "tree"
+    shutil.rmtree(root, ignore_errors=True)
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, capture_output=True, check=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        if Path(name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(name, root / name)
+    by_content = py_compile.PycInvalidationMode.CHECKED_HASH
+    compileall.compile_dir(root, quiet=2, invalidation_mode=by_content)
+    return root
+
+
+def judge(
+    root: Path, selection: Selection, mutant: Mutant, green: dict[str, bool], done: Any
+) -> dict[str, Any]:
+    """Run the tests of a mutant; a killer must be green without it."""
+    path = root / mutant.file
+    source = path.read_text()
+    tests = selection.tests_of(mutant.file, mutant.within, runner.quickest(done))
+    while True:
+        try:
+            path.write_text(mutant.apply(source))
+            result = runner.forked(root, tests, done.seconds)
+        finally:
+            path.write_text(source)
+        killer = result["killer"] or ""
+        file = killer.partition("::")[0]
+        if file not in tests or green.setdefault(
+            killer, runner.forked(root, [killer], 600)["killer"] is None
+        ):
+            return mutant._asdict() | result
+        tests.remove(file)
+
+
+class Results(list[dict[str, Any]]):
+    """The results in a file of lines, and how long the tests of a mutant may take."""
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        """Read the lines that are there."""
+        lines = path.read_text().splitlines() if path.exists() else []
+        super().__init__(json.loads(line) for line in lines)
+        self.path, self.seconds = path, seconds
+
+    def add(self, result: dict[str, Any]) -> None:
+        """Append a result to the file."""
+        self.append(result)
+        with self.path.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+
+    def key(self, result: dict[str, Any]) -> tuple[str, ...]:
+        """Name a mutant as the table of survivors does."""
+        return tuple(str(result[k]) for k in ("file", "within", "original", "changed"))
+
+
+def reasons() -> dict[tuple[str, ...], str]:
+    """Map file, function, original and change to the reason of a survivor."""
+    with (HERE / "survivors.csv").open(newline="") as file:
+        return {
+            (r["file"], r["within"], r["original"], r["changed"]): r["reason"]
+            for r in csv.DictReader(file)
+        }
+
+
+def report(results: Results) -> Iterator[str]:
+    """Yield the survivors, and the score."""
+    known = reasons()
+    survivors = [r for r in results if r["killer"] is None]
+    new = [r for r in survivors if results.key(r) not in known]
+    for r in survivors:
+        why = known.get(results.key(r), "NO REASON")
+        yield (
+            f"{r['file']}:{r['line']} {r['within']}: {r['original']} -> {r['changed']}"
+            f" [{r['operator']}, {r['ran']} tests] {why}"
+        )
+    killed = len(results) - len(survivors)
+    yield (
+        f"{len(results)} mutants, {killed} killed "
+        f"({killed / max(len(results), 1):.1%}), {len(survivors) - len(new)} survive "
+        f"with a reason, {len(new)} without"
+    )
+
+
+def main() -> int:
+    """Judge the mutants that are left, and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--seconds", type=float, default=40.0, help="for a mutant")
+    parser.add_argument("--files", default="", help="only those whose path holds this")
+    options = parser.parse_args()
+    options.resume.mkdir(parents=True, exist_ok=True)
+    folder = options.resume.resolve()
+    runner.warm()
+    results = Results(folder / "results.jsonl", options.seconds)
+    root = copy_of(folder)
+    chosen = [m for m in every_mutant(root) if options.files in m.file]
+    random.Random(options.seed).shuffle(chosen)  # noqa: S311 - a choice of mutants
+    done = {(r["file"], r["line"], r["column"], r["changed"]) for r in results}
+    selection, green = Selection(root), dict[str, bool]()
+    for mutant in chosen[: options.count]:
+        if (mutant.file, mutant.line, mutant.column, mutant.changed) not in done:
+            results.add(judge(root, selection, mutant, green, results))
+    sys.stdout.write("\n".join([*report(results), ""]))
+    alive = [r for r in results if r["killer"] is None]
+    lacking = any(results.key(r) not in reasons() for r in alive)
+    return int(lacking or len(alive) > (1 - SCORE) * len(results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,7 +4,7 @@
 
 import inspect
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +17,7 @@ from tables.quantizers.row import LEVELS, Verdict
 
 import refqnn
 from refqnn import quantizers as qz
-from refqnn.core import Run, named_params
+from refqnn.core import Run, named_buffers, named_params
 from refqnn.nn import SGD
 from refqnn.testing.grids import (
     check_boundaries,
@@ -380,12 +380,99 @@ def test_evaluation_is_repeatable_and_changes_nothing(row):
 FRESH = sorted({type(row.module()) for row in OWN_MODULE}, key=lambda t: t.__name__)
 
 
+#: what the optimiser and the checkpoint see of a module, in the order they see it
+STATE = {
+    qz.ABCActivation: (["v", "beta"], []),
+    qz.Affine: ([], ["lo", "hi", "updates"]),
+    qz.HAQLinear: ([], ["clip"]),
+    qz.KMeansWeight: (["centroids"], ["known"]),
+    qz.LQActivation: ([], ["basis", "count"]),
+    qz.LQWeight: ([], ["basis", "count"]),
+    qz.LSQ: (["s"], ["known"]),
+    qz.LSQPlus: (["s", "beta"], ["known"]),
+    qz.LearnedMinMax: (["lo", "hi"], ["known"]),
+    qz.MinMax: ([], ["lo", "hi", "known"]),
+    qz.PACT: (["alpha"], ["known"]),
+    qz.QILActivation: (["c", "d"], ["known"]),
+    qz.QILWeight: (["c", "d", "gamma"], ["known"]),
+    qz.SAWB: ([], ["clip", "known"]),
+    qz.SYQ: (["alpha"], ["known"]),
+    qz.TTQ: (["wp", "wn"], []),
+    qz.WEQActivation: ([], ["offset", "step", "known"]),
+    qz.WEQWeight: ([], ["boundaries", "known"]),
+}
+
+
+@pytest.mark.parametrize("make", FRESH)
+def test_the_state_is_listed(make):
+    params, buffers = named_params(make()), named_buffers(make())
+    assert (list(params), list(buffers)) == STATE.get(make, ([], []))
+    assert {param.group for param in params.values()} <= {"quantizer"}
+
+
+@pytest.mark.parametrize("make", FRESH)
+def test_a_module_is_its_pair(make):
+    """It hands down every option they share; gradients add up."""
+    module, v = make(), 4 * heavy_tailed(5, np.float64)
+    module.forward(v, Run(training=True))
+    (forward, backward), asked = module.pair, []
+
+    def spy(v, *args, **options):
+        asked.append((args, options))
+        return forward(v, *args, **options)
+
+    module.pair = spy, backward
+    y, cache = module.forward(v, Run())
+    ((args, options),) = asked
+    given = {field.name: getattr(module, field.name) for field in fields(module)}
+    for name, parameter in inspect.signature(forward).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY and given.get(name) is not None:
+            want = getattr(given[name], "value", given[name])
+            np.testing.assert_array_equal(options[name], want, err_msg=name)
+    want, recorded = forward(v, *args, **options)
+    np.testing.assert_array_equal(y, want)
+    dy = np.random.default_rng(6).normal(size=v.shape)
+    grads = backward(dy, recorded)
+    dv, *others = grads if isinstance(grads, tuple) else (grads,)
+    for times in (1, 2):
+        np.testing.assert_array_equal(module.backward(dy, cache), dv)
+        for name, grad in zip(module.parameters, others, strict=False):
+            if name in named_params(module):
+                got = getattr(module, name).grad
+                np.testing.assert_allclose(got, times * grad.reshape(got.shape))
+                assert np.any(got != 0)
+
+
+BEGUN = [make for make in FRESH if make.unknown]
+
+
+@pytest.mark.parametrize("make", BEGUN)
+def test_before_the_first_values_are_known_evaluation_raises(make):
+    module, v = (make(percentile=99.0) if make is qz.PACT else make()), np.ones((2, 3))
+    runs = [Run()]
+    if make not in {
+        qz.HAQLinear,
+        qz.MinMax,
+    }:  # the values of a training pass are its own
+        runs.append(Run(training=True).replaying([]))
+    for run in runs:
+        with pytest.raises(ValueError, match=r"unknown: train, or call set_"):
+            module.forward(v, run)
+    if make not in {qz.WEQActivation, qz.WEQWeight}:  # they encode without
+        with pytest.raises(ValueError, match=r"unknown: train, or call set_"):
+            module.encode(v)
+
+
 @pytest.mark.parametrize("make", FRESH)
 def test_state_changes_in_training_only(make):
-    module = make()
+    module, v = make(), heavy_tailed(7)
     check_still(module, heavy_tailed(8))
-    module.forward(heavy_tailed(7), Run(training=True))
+    run = Run(training=True).recording()
+    module.forward(v, run)
     check_still(module, heavy_tailed(8))
+    before = state_of(module)
+    module.forward(3 * v, run.replaying(run.tape))
+    check_same_state(state_of(module), before)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refqnn.core import Run, named_buffers, named_params
+from refqnn.core import Run
 from refqnn.quantizers import (
     ABCActivation,
     ABCWeight,
@@ -17,7 +17,7 @@ from refqnn.quantizers import (
     abc_weight,
     abc_weight_backward,
 )
-from refqnn.quantizers.abc_net import abc_thresholds, nested_levels, shifts_apart
+from refqnn.quantizers.abc_net import abc_thresholds, shifts_apart
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -40,13 +40,6 @@ def test_the_weights_are_the_best_sum_of_the_printed_bases(seed, m):
     y = abc_weight(w, bases=m)[0]
     np.testing.assert_allclose(y, alpha @ b, atol=1e-12)
     np.testing.assert_allclose(b @ (w - y), 0, atol=1e-10)
-
-
-@given(seed=seeds, m=st.integers(1, 8), n=st.integers(1, 60))
-def test_at_most_one_level_more_than_bases(seed, m, n):
-    w = np.random.default_rng(seed).normal(size=n) ** 3
-    assert np.unique(abc_weight(w, bases=m)[0]).size <= m + 1
-    assert np.unique(bases_of(w, m), axis=1).shape[1] <= m + 1
 
 
 @given(seed=seeds, m=st.integers(1, 6))
@@ -189,35 +182,6 @@ def test_equal_shifts_get_equal_gradients_and_the_first_ones_differ(rng):
 
 
 # -- modules --------------------------------------------------------------------------
-
-
-def test_modules_keep_their_parameters(rng):
-    assert named_params(ABCWeight()) == named_buffers(ABCWeight()) == {}
-    module = ABCActivation(bases=3, ste_slope=2)
-    assert {p.group for p in named_params(module).values()} == {"quantizer"}
-    x, dy = rng.normal(size=(2, 4, 5))
-    _, cache = module.forward(x, Run(training=True))
-    for times in (1, 2):
-        dx = module.backward(dy, cache)
-        pair = abc_activation(x, module.v.value, module.beta.value, ste_slope=2)[1]
-        want = abc_activation_backward(dy, pair)
-        np.testing.assert_array_equal(dx, want[0])
-        np.testing.assert_allclose(module.v.grad, times * want[1])
-        np.testing.assert_allclose(module.beta.grad, times * want[2])
-
-
-def test_the_module_of_weights_hands_its_options_down(rng):
-    w, dy = 2 * rng.normal(size=(2, 3, 4))
-    module = ABCWeight(bases=2, clip_grad=True)
-    y, cache = module.forward(w, Run())
-    want, pair = abc_weight(w, bases=2, clip_grad=True)
-    np.testing.assert_array_equal(y, want)
-    np.testing.assert_array_equal(
-        module.backward(dy, cache), abc_weight_backward(dy, pair)
-    )
-    np.testing.assert_array_equal(
-        module.encode(w)[1], nested_levels(abc_alpha(w, bases=2), w)
-    )
 
 
 @pytest.mark.parametrize("make", [ABCWeight, ABCActivation])

@@ -236,10 +236,3 @@ def test_bits_of_a_call_override_those_of_the_modules():
     for module in (DoReFaWeight(bits=8), DoReFaActivation(bits=8)):
         assert np.unique(module.forward(v, Run(), bits=2)[0]).size == 4
         assert np.unique(module.forward(v, Run())[0]).size > 16
-
-
-def test_the_module_hands_on_whether_the_maximum_is_held():
-    w = np.array([[0.5, -1.0]])
-    for asked in (True, False):
-        module = DoReFaWeight(max_grad=asked)
-        assert module.forward(w, Run())[1][1].max_grad is asked

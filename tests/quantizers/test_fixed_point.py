@@ -5,7 +5,6 @@ import pytest
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import norm
 
-from refqnn.core import Run
 from refqnn.quantizers import (
     FixedPoint,
     fixed_point,
@@ -130,14 +129,6 @@ def test_the_backward_is_the_identity_or_masks_beyond_the_clip():
     np.testing.assert_array_equal(fixed_point_backward(dy, masked), [0, 0, 3, 4, 5, 0])
 
 
-def test_frozen_adds_the_recorded_residual_and_holds_the_mask():
-    w = np.array([0.4, 2.0])
-    _, cache = fixed_point(w, 1.0, bits=2, clip_grad=True)
-    y, again = fixed_point(w + 0.1, 99.0, bits=2, clip_grad=True, frozen=cache)
-    np.testing.assert_allclose(y, [0.1, 1.0])
-    assert again is cache
-
-
 def test_a_recorded_clip_is_not_moved_by_later_writes_to_the_weights():
     w = np.array([[0.4, 2.0]])
     y, cache = fixed_point(w, 1.0, bits=2)
@@ -173,15 +164,6 @@ def test_a_clip_whose_step_is_not_normal_gives_zeros():
 def test_codes_have_one_zero():
     y, _ = fixed_point(np.array([-0.1, -0.0]), 1.0, bits=2)
     np.testing.assert_array_equal(np.signbit(y), [False, False])
-
-
-def test_the_module_masks_when_asked():
-    v = np.array([[0.1, -0.1, 0.1, 8.0]])
-    for clip_grad, last in ((False, 1), (True, 0)):
-        module = FixedPoint(bits=3, clip_grad=clip_grad)
-        _, cache = module.forward(v, Run())
-        dv = module.backward(np.ones_like(v), cache)
-        np.testing.assert_array_equal(dv, [[1, 1, 1, last]])
 
 
 def test_codes_are_signed_and_the_smallest_that_fit():

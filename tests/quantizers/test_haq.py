@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refqnn.core import Run, named_buffers, named_params
+from refqnn.core import Run
 from refqnn.quantizers import (
     HAQLinear,
     KMeansWeight,
@@ -346,7 +346,6 @@ def test_the_first_training_pass_calibrates_and_no_other(rng, threshold):
         y, _ = module.forward(3 * w, run)
         np.testing.assert_array_equal(y, haq_linear(3 * w, bits=3, clip=a)[0])
     assert module.clip.value == a
-    assert (named_params(module), list(named_buffers(module))) == ({}, ["clip"])
 
 
 def test_weights_that_are_all_zero_leave_the_clip_unknown():
@@ -383,8 +382,6 @@ def test_the_first_training_pass_finds_the_codebook(rng):
     module.forward(2 * w, Run(training=True))
     np.testing.assert_array_equal(module.centroids.value, found)
     np.testing.assert_array_equal(module.forward(w, Run())[0], y)
-    assert module.centroids.group == "quantizer"
-    assert list(named_buffers(module)) == ["known"]
 
 
 def test_other_bits_find_a_codebook_of_their_own(rng):
@@ -407,19 +404,6 @@ def test_fewer_centroids_than_codes_repeat_the_last():
     np.testing.assert_array_equal(levels[codes], [[-1, -1, 2, 2]])
     with pytest.raises(ValueError, match=r"centroids must be at most 2\^2"):
         module.set_centroids(np.arange(5.0))
-
-
-def test_before_the_codebook_is_known_evaluation_raises():
-    for call in (
-        lambda m, v: m.forward(v, Run()),
-        lambda m, v: m.encode(v),
-        lambda m, v: m.decision_boundaries(v),
-    ):
-        with pytest.raises(ValueError, match="centroids are unknown"):
-            call(KMeansWeight(), np.ones((1, 2)))
-    for module in (KMeansWeight(), HAQLinear()):
-        y, _ = module.forward(np.zeros((0, 3)), Run(training=True))
-        assert y.shape == (0, 3)
 
 
 def test_the_clip_of_mse_may_be_the_smallest_share():

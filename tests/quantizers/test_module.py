@@ -207,14 +207,3 @@ def test_a_learned_number_stays_positive():
     assert p.project is positive
     assert p.project(np.array(-1.0)) == np.finfo(np.float32).tiny
     assert p.project(np.array(0.25)) == 0.25
-
-
-BEFORE = [qz.LSQ(), qz.PACT(percentile=99.0), qz.SAWB(), qz.HAQLinear(), qz.Affine()]
-BEFORE += [qz.QILWeight(), qz.QILActivation(), qz.MinMax(), qz.SYQ(), qz.KMeansWeight()]
-
-
-@pytest.mark.parametrize("module", BEFORE, ids=lambda m: type(m).__name__)
-def test_codes_before_the_first_values_are_known_raise(module):
-    for ask in (module.encode, lambda v: module.forward(v, Run())):
-        with pytest.raises(ValueError, match="unknown: train, or call set_"):
-            ask(np.ones((2, 3)))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.stats import laplace, norm
 
-from refqnn.core import Run, named_buffers, named_params
+from refqnn.core import Run
 from refqnn.quantizers import (
     SAWB,
     SAWB_COEFFICIENTS,
@@ -230,29 +230,14 @@ def test_training_stores_the_clip_and_evaluation_uses_it(rng, grid, bits):
     np.testing.assert_array_equal(module.clip.value, 4 * a)
 
 
-def test_a_replay_or_other_bits_keep_the_clip(rng):
+def test_other_bits_keep_the_clip(rng):
     w = rng.normal(size=(3, 10))
     module = SAWB(bits=4)
-    run = Run(training=True).recording()
-    module.forward(w, run)
+    module.forward(w, Run(training=True))
     a = module.clip.value
-    module.forward(2 * w, run.replaying(run.tape))
     y, _ = module.forward(2 * w, Run(training=True), bits=2)
     np.testing.assert_array_equal(y, sawb(2 * w, bits=2)[0])
     assert module.clip.value == a
-
-
-def test_before_the_clip_is_known_evaluation_raises():
-    for call in (
-        lambda m, w: m.forward(w, Run()),
-        lambda m, w: m.quantize(w),
-        lambda m, w: m.decision_boundaries(w),
-    ):
-        with pytest.raises(ValueError, match="the clip is unknown"):
-            call(SAWB(), np.ones((1, 2)))
-    module = SAWB()
-    y, _ = module.forward(np.zeros((0, 3)), Run(training=True))
-    assert (y.shape, module.known.value) == ((0, 3), 0)
 
 
 def test_the_gradient_option_and_the_state():
@@ -262,8 +247,6 @@ def test_the_gradient_option_and_the_state():
         module.set_clip(2.0)
         _, cache = module.forward(w, Run())
         np.testing.assert_array_equal(module.backward(np.ones((1, 4)), cache), [want])
-        assert named_params(module) == {}
-        assert list(named_buffers(module)) == ["clip", "known"]
     with pytest.raises(ValueError, match="not negative"):
         module.set_clip(-1.0)
     assert module.clip.value == 2

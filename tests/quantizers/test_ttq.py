@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refqnn.core import Run, named_params
+from refqnn.core import Run
 from refqnn.quantizers import TTQ, ttq, ttq_backward
 
 seeds = st.integers(0, 2**32 - 1)
@@ -95,17 +95,9 @@ def test_idempotent_where_the_smaller_level_passes_the_threshold(wp, wn):
 # -- the module -----------------------------------------------------------------------
 
 
-def test_levels_start_at_one_and_learn(rng):
-    w, dy = rng.normal(size=(2, 3, 4))
-    module = TTQ()
-    y, cache = module.forward(w, Run(training=True))
+def test_levels_start_at_one(rng):
+    y, _ = TTQ().forward(rng.normal(size=(3, 4)), Run(training=True))
     np.testing.assert_array_equal(np.unique(y), [-1, 0, 1])
-    module.backward(dy, cache)
-    module.backward(dy, cache)
-    _, dwp, dwn = ttq_backward(dy, ttq(w, 1.0, 1.0, t=0.05)[1])
-    np.testing.assert_allclose(module.wp.grad, 2 * dwp)
-    np.testing.assert_allclose(module.wn.grad, 2 * dwn)
-    assert [p.group for p in named_params(module).values()] == ["quantizer"] * 2
 
 
 def test_the_projection_keeps_the_levels_positive():

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from refqnn.core import Run, named_buffers, named_params
+from refqnn.core import Run
 from refqnn.quantizers import (
     WEQActivation,
     WEQWeight,
@@ -237,19 +237,11 @@ def test_it_is_not_the_quantizer_of_least_error():
 
 def test_training_refreshes_the_boundaries_and_evaluation_does_not():
     module = WEQWeight(levels=8)
-    assert set(named_buffers(module)) == {"boundaries", "known"}
-    assert not named_params(module)
     w = heavy(7)
-    with pytest.raises(ValueError, match="boundaries are unknown"):
-        module.forward(w, Run())
     y, _ = module.forward(w, Run(training=True))
     np.testing.assert_array_equal(y, weq_weight(w, levels=8)[0])
     held = module.boundaries.value.copy()
     module.forward(3 * w, Run())
-    np.testing.assert_array_equal(module.boundaries.value, held)
-    run = Run(training=True).recording()
-    module.forward(w, run)
-    module.forward(3 * w, run.replaying(run.tape))
     np.testing.assert_array_equal(module.boundaries.value, held)
     module.forward(4 * w, Run(training=True))
     np.testing.assert_array_equal(module.boundaries.value, 4 * held)
@@ -261,13 +253,6 @@ def test_evaluation_takes_the_held_boundaries():
     y, _ = module.forward(np.array([1.0, 1.9, 2.0, -9.0]), Run())
     low, high = np.sqrt((1 + 1.9**2) / 2), np.sqrt((4 + 81) / 2)
     np.testing.assert_allclose(y, [low, low, high, -high])
-
-
-def test_an_empty_layer_changes_nothing():
-    module = WEQWeight(levels=4)
-    y, _ = module.forward(np.zeros((0, 3)), Run(training=True))
-    assert y.shape == (0, 3)
-    assert module.known.value == 0
 
 
 def test_a_warm_start_and_few_sweeps():
@@ -296,15 +281,6 @@ def test_bits_of_a_call_are_the_levels_of_the_module(make):
             module.forward(v, Run(), bits=bits)
     with pytest.raises(ValueError, match="levels must be an int"):
         make(levels=1)
-
-
-def test_the_gradient_of_the_weights_passes_unchanged():
-    module = WEQWeight(levels=4)
-    w = heavy(10)
-    _, cache = module.forward(w, Run(training=True))
-    np.testing.assert_array_equal(
-        module.backward(np.arange(200.0), cache), np.arange(200)
-    )
 
 
 # -- activations -----------------------------------------------------------------------
@@ -409,17 +385,11 @@ def test_every_found_grid_fits_float32():
 
 def test_training_refreshes_the_grid_and_evaluation_does_not():
     module = WEQActivation(levels=8)
-    assert set(named_buffers(module)) == {"offset", "step", "known"}
     x = heavy(15)
-    with pytest.raises(ValueError, match="offset and step are unknown"):
-        module.forward(x, Run())
     y, _ = module.forward(x, Run(training=True))
     held = weq_log_search(x, levels=8)
     np.testing.assert_array_equal(y, weq_activation(x, *held, levels=8)[0])
     module.forward(64 * x, Run())
-    run = Run(training=True).recording()
-    module.forward(x, run)
-    module.forward(64 * x, run.replaying(run.tape))
     assert module.offset_and_step() == held
     module.forward(64 * x, Run(training=True))
     assert module.offset_and_step() == (held[0] + 96, held[1])

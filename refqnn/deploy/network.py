@@ -2,12 +2,14 @@
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, final
 
 import numpy as np
 
 import refqnn
 from refqnn._types import Array, Float, Int
+from refqnn.deploy.execution import program_of
 from refqnn.deploy.formats.store import read_steps, write_steps
 from refqnn.deploy.listing import listing
 from refqnn.deploy.steps import ImageStep, Shape, Step
@@ -41,8 +43,19 @@ class IntegerNetwork:
         return self.steps[-1].grid.scale
 
     def forward(self, images: Array, backend: Any = refqnn) -> Int:
-        """images: (N, C, H, W) uint8  ->  logit codes (N, K), of the last step"""
-        return self.trace(images, backend)[self.steps[-1].name]
+        """images: (N, C, H, W) uint8  ->  logit codes (N, K), of the last step
+
+        The twins run the network as one program, where they have all of its steps.
+        """
+        if not hasattr(backend, "program") or self.program is None:
+            return self.trace(images, backend)[self.steps[-1].name]
+        self.check_images(images)
+        return self.program.run(images)[0].reshape(-1, *self.steps[-1].shape)
+
+    @cached_property
+    def program(self) -> Any:
+        """The steps as planned for the twins; None where these lack one of them."""
+        return program_of(self.steps)
 
     def trace(self, images: Array, backend: Any = refqnn) -> dict[str, Array]:
         """Return every array of integers on the way, by name.

@@ -6,12 +6,14 @@ Subpackages load when first used: ``fast.ops`` does not load ``fast.quantizers``
     ops         float pairs, within a stated bound of the definition
     integer     equal to the definition bit for bit
     quantizers  float pairs of the published quantizers
+    fused       compositions in one pass, equal to the composition
+    program     networks of 8-bit codes, planned once and run by one kernel
 """
 
 import importlib
 from types import ModuleType
 
-_SUBMODULES = ("integer", "ops", "quantizers")
+_SUBMODULES = ("fused", "integer", "ops", "program", "quantizers")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -1,5 +1,8 @@
 """The compiled tiles compute what their NumPy form says."""
 
+import re
+
+import numba
 import numpy as np
 import pytest
 from numba import njit
@@ -64,6 +67,42 @@ def test_outer_tile_takes_int32_as_pairs_of_int16(name, rng):
                 x = planes[offset + j].astype(int)
                 total += int(w[k * rows + r].astype(int) @ x)
             assert out[r * width + j] == total
+
+
+@pytest.mark.parametrize("product", ["quads", "quads_by_pairs"])
+@pytest.mark.parametrize("size", [tiles.OUTER_QUADS, tiles.OUTER_WIDE], ids=str)
+def test_outer_tile_takes_int32_as_four_bytes(size, product, rng):
+    """Both kernels on every byte, extremes first: no product or pair saturates."""
+    if product == "quads" and not tiles.has_vnni() and not numba.config.DISABLE_JIT:
+        pytest.skip("this CPU has no VNNI")
+    rows, width = size.rows, size.vectors * lanes_of(np.dtype(np.int32))
+    planes = rng.integers(0, 256, (400 + width, 4)).astype(np.uint8)
+    planes[:90] = 255
+    offsets = rng.integers(0, 300, 5)
+    offsets[:2] = 0
+    w = rng.integers(-128, 128, (offsets.size * rows, 4)).astype(np.int8)
+    w[:rows], w[rows : 2 * rows] = -128, 127
+    out = np.zeros(rows * width, np.int32)
+    codes, weights = planes.view(np.int32).ravel(), w.view(np.int32).ravel()
+    tile = tiles._outer(*size, product)
+    jitted(tile)(out, 0, width, codes, 0, offsets, weights, 0)
+    at = offsets[:, None] + np.arange(width)
+    terms = w.reshape(-1, rows, 4).astype(int)
+    want = np.einsum("kri,kji->rj", terms, planes[at].astype(int))
+    np.testing.assert_array_equal(out.reshape(rows, width), want)
+
+
+@pytest.mark.compiled
+def test_tiles_of_one_signature_are_different_symbols():
+    """A cache links by name: pairs and quads of int32 must not be one symbol."""
+    one, at = np.ones(500, np.int32), np.zeros(2, np.int64)
+    names = set()
+    for tile in (tiles.outer_wide, tiles.outer_quads_wide, tiles.outer_quads):
+        call = jitted(tile)
+        call(one.copy(), 0, 60, one, 0, at, one, 0)
+        text = "".join(call.inspect_llvm().values())
+        names |= set(re.findall(r"(outer_[a-z_]+_\d+_\d+)", text))
+    assert len(names) == 3
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

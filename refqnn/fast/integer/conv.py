@@ -1,8 +1,9 @@
-"""Numba twin of ``refqnn.integer.conv``: exact sums of pairs of int16.
+"""Numba twin of ``refqnn.integer.conv``: exact sums of bytes, or of pairs of int16.
 
-While both factors fit int16 and the bound of the definition fits int32, two channels
-share an int32 and one step multiplies and adds both. Wider codes are carried by
-float64, which holds every integer up to 2^53; beyond that the definition computes. A
+Codes and weights that fit 8 bits are one step of the machine, which multiplies four at
+once. While both factors fit int16 and the bound of the definition fits int32, two
+channels share an int32 and one step multiplies and adds both. Wider codes are carried
+by float64, which holds every integer up to 2^53; beyond that the definition computes. A
 sum of integers that fit is exact in any order.
 """
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from refqnn._types import Int
+from refqnn.fast import program
 from refqnn.fast.ops.conv import correlate
 from refqnn.fast.planes import forward_axis
 from refqnn.geometry import Padding, Pair, Window, output_size, pad_planes, window
@@ -54,10 +56,30 @@ def conv2d(
     bound = check_accumulator(x.dtype, xz, centred, b, accumulator)
     if padding_value == "raw_zero":
         x, at = pad_planes(x, at), at._replace(padding=((0, 0), (0, 0)))
-    y = np.empty((x.shape[0], w.shape[0], ho, wo), accumulator)
-    bias = np.zeros(len(w), y.dtype) if b is None else b.astype(y.dtype)
-    sum_exactly(x, xz, centred, bias, y, at, groups, bound)
+    bias = np.zeros(len(w), np.int64) if b is None else b
+    number = carrier(x.dtype, xz, centred, bound)
+    size = (x.shape[0], w.shape[0], ho, wo)
+    if number == np.int8 and centred.size and np.prod(size):
+        w8 = centred.astype(np.int8)
+        return sum_bytes(x, xz, w8, bias, at, groups).astype(accumulator, copy=False)
+    y = np.empty(size, accumulator)
+    number = np.result_type(number, np.int16)
+    sum_exactly(x, xz, centred, bias.astype(y.dtype), y, at, groups, number)
     return y
+
+
+def sum_bytes(
+    x: Int, x_zero_point: int, w: Int, bias: Int, at: Window, groups: int
+) -> Int:
+    """bias + sum of w (x - x_zero_point), modulo 2^32
+
+    x: (N, C, H, W) of 8 bits, w: (O, C // G, Kh, Kw) int8  ->  (N, O, Ho, Wo) int32
+    """
+    info, steps = np.iinfo(x.dtype), program.Program()
+    codes = program.Codes(info.min, info.max, x_zero_point)
+    source = steps.load(x.shape[1:], codes)
+    steps.store(steps.sum(source, w, bias, at, None, groups=groups))
+    return steps.run(x)[0]
 
 
 def sum_exactly(
@@ -68,13 +90,12 @@ def sum_exactly(
     y: Int,
     at: Window,
     groups: int,
-    bound: int,
+    number: np.dtype[Any],
 ) -> None:
-    """Write ``bias + sum of w (x - x_zero_point)`` into ``y``.
+    """Write ``bias + sum of w (x - x_zero_point)`` into ``y``, carried by ``number``.
 
     x: (N, C, H, W), w: (O, C // G, Kh, Kw), bias: (O,)  ->  y: (N, O, Ho, Wo), written
     """
-    number = carrier(x.dtype, x_zero_point, w, bound)
     if number == np.int64:
         padded = pad_planes(x.astype(np.int64), at, x_zero_point) - x_zero_point
         y[...] = correlate_definition(padded, w, at, groups, number)
@@ -91,15 +112,18 @@ def carrier(
 ) -> np.dtype[Any]:
     """Return the dtype of the weights that carries sums up to ``bound`` exactly.
 
-    w: (O, ...), less their zero-point  ->  int16, float64 or int64
+    w: (O, ...), less their zero-point  ->  int8, int16, float64 or int64
 
     >>> w, x_dtype = np.array([-128, 127]), np.dtype(np.uint8)
     >>> carrier(x_dtype, 0, w, 65_025), carrier(x_dtype, 0, w, 2**40)
-    (dtype('int16'), dtype('float64'))
+    (dtype('int8'), dtype('float64'))
     """
-    info = np.iinfo(x_dtype)
+    info, bytes_ = np.iinfo(x_dtype), np.iinfo(np.int8)
+    low, high = int(w.min(initial=0)), int(w.max(initial=0))
+    if info.bits == 8 and bound < 2**31 and bytes_.min <= low and high <= bytes_.max:
+        return np.dtype(np.int8)
     reach = max(info.max - x_zero_point, x_zero_point - info.min)
-    factor = max(reach, int(np.abs(w).max(initial=0)))
+    factor = max(reach, -low, high)
     if factor < 2**15 and bound < 2**31:
         return np.dtype(np.int16)
     return np.dtype(np.float64 if bound <= 2**53 else np.int64)

@@ -1,0 +1,353 @@
+"""The machine that runs a network of 8-bit codes, block of images by block of images.
+
+Codes live in memory as quads: the int32 at a position of a plane holds four channels,
+code c in bits 8 (c mod 4) and up. A signed code q is kept as q + 128, so that every
+byte is what the tiles multiply. Planes are flat, with gaps of the zero-point between
+rows and images (``refqnn.fast.planes``), and the same gaps serve the layer before and
+the layer behind: the sums of a tile are requantized while they are in the first cache,
+and four channels at once become the quads that the next layer reads.
+
+A worker takes its images through all steps before it takes the next ones, so that codes
+stay in its own cache, and no worker waits for another. Integers are exact: neither the
+block nor the number of workers changes a bit.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Float, Int
+from refqnn.fast.compiler import njit
+from refqnn.fast.scaling import WIDTH, scale
+from refqnn.fast.tiles import (
+    OUTER_QUADS,
+    OUTER_WIDE,
+    outer_quads,
+    outer_quads_wide,
+)
+
+HIGH_ROWS, LOW_ROWS = OUTER_WIDE.rows, OUTER_QUADS.rows
+
+#: kinds of steps
+LOAD, SPLIT, MOVE, SUM, POOL, LOOK_UP, STORE = range(7)
+#: what a sum is added to
+ALONE, CODES, SUMS = range(3)
+#: entries of a map that are no place: the zero-point, and what is there already
+FILL, LEAVE = -1, -2
+
+
+def _record(names: str) -> np.dtype[np.void]:
+    return np.dtype([(name, np.int64) for name in names.split()])
+
+
+#: where a tensor lies in the memory of a worker: planes of int32, ``channel`` apart
+TENSOR = _record("at channels planes rows cols row image margin span channel zero mask")
+#: what is read, what is written and with which numbers
+STEP = _record(
+    "kind source target second plus blocks quads rows tiles terms offsets weights "
+    "first form low high zero minus sign outside wide row_step col_step remainders map"
+)
+
+
+def run(workers: int, *arguments: Any) -> None:
+    """Run ``work`` in so many threads, which sleep when they are done.
+
+    Raises what the first failing one raised.
+    """
+    with ThreadPoolExecutor(max(1, workers - 1)) as pool:
+        others = [pool.submit(work, i, workers, *arguments) for i in range(1, workers)]
+        work(0, workers, *arguments)
+        for other in others:
+            other.result()
+
+
+@njit(nogil=True)
+def work(
+    worker: int,
+    workers: int,
+    x: Int,
+    y: Int,
+    sums: Int,
+    steps: Any,
+    tensors: Any,
+    numbers: Int,
+    weights: Int,
+    channels: Int,
+    singles: Float,
+    doubles: Float,
+    size: int,
+    images: int,
+) -> None:
+    """Take every ``workers``-th block of images through all steps.
+
+    x: (N, codes), y: (N, codes), sums: (N, accumulators)  ->  y, sums, written
+    """
+    memory = np.zeros(size, np.int32)
+    tile = np.zeros((HIGH_ROWS, WIDTH), np.int32)
+    skip = np.zeros((HIGH_ROWS, WIDTH), np.int32)
+    for first in range(worker * images, x.shape[0], workers * images):
+        count = min(images, x.shape[0] - first)
+        for i in range(steps.size):
+            step = steps[i]
+            source, target = tensors[step.source], tensors[step.target]
+            second = tensors[step.second]
+            if step.kind == SUM:
+                _sum(
+                    step, source, second, target, numbers, weights,
+                    channels, singles, doubles, memory, tile, skip,
+                )  # fmt: skip
+            elif step.kind == POOL:
+                _pool(
+                    step, source, target, numbers, channels, singles, doubles, memory,
+                    tile, images,
+                )  # fmt: skip
+            elif step.kind == LOAD:
+                _load(x, first, count, step, target, memory)
+            elif step.kind == SPLIT:
+                _split(step, source, target, numbers, memory, images)
+            elif step.kind == MOVE:
+                _move(step, source, target, numbers, memory, images)
+            elif step.kind == LOOK_UP:
+                _look_up(step, source, second, target, numbers, memory)
+            else:
+                _store(step, source, memory, y, sums, first, count)
+
+
+@njit()
+def _load(x: Int, first: int, count: int, step: Any, target: Any, memory: Int) -> None:
+    """Put four channels of every pixel into one entry."""
+    _surround(target, memory, 0)
+    rows, cols, sign = target.rows, target.cols, np.int32(step.sign)
+    for n in range(count):
+        for c in range(target.channels):
+            at = target.at + c // 4 * target.channel + target.margin + n * target.image
+            seen, place = step.outside + c * rows * cols, np.int32(8 * (c % 4))
+            for h in range(rows):
+                row, pixel = at + h * target.row, seen + h * cols
+                if c % 4 == 0:
+                    for j in range(cols):
+                        memory[row + j] = 0
+                for j in range(cols):
+                    code = np.int32(x[first + n, pixel + j]) ^ sign
+                    memory[row + j] |= code << place
+
+
+@njit()
+def _surround(target: Any, memory: Int, inner: int) -> None:
+    """Fill planes with the zero-point, without the ``inner`` entries of their span."""
+    zero = np.int32(target.zero)
+    for plane in range(target.planes):
+        start = target.at + plane * target.channel
+        memory[start : start + target.margin] = zero
+        memory[start + target.margin + inner : start + target.channel] = zero
+
+
+@njit()
+def _split(
+    step: Any, source: Any, target: Any, numbers: Int, memory: Int, images: int
+) -> None:
+    """Copy every ``row_step``-th row and ``col_step``-th column, by remainders."""
+    _surround(target, memory, 0)
+    kinds = target.planes // source.planes
+    for plane in range(target.planes):
+        which = step.remainders + 2 * (plane % kinds)
+        a, b = numbers[which], numbers[which + 1]
+        start = source.at + plane // kinds * source.channel + source.margin
+        into = target.at + plane * target.channel + target.margin
+        for n in range(images):
+            for i, h in enumerate(range(a, source.rows, step.row_step)):
+                seen = start + n * source.image + h * source.row + b
+                row = into + n * target.image + i * target.row
+                for j in range(-(-(source.cols - b) // step.col_step)):
+                    memory[row + j] = memory[seen + j * step.col_step]
+
+
+@njit()
+def _move(
+    step: Any, source: Any, target: Any, numbers: Int, memory: Int, images: int
+) -> None:
+    """Gather single codes: ``map`` says for each where it lies in the source."""
+    if step.sign:  # the first of the steps that write this tensor
+        _surround(target, memory, 0)
+    for n in range(images):
+        seen = source.at + source.margin + n * source.image
+        entry = step.map
+        for plane in range(target.planes):
+            at = target.at + plane * target.channel + target.margin + n * target.image
+            for h in range(target.rows):
+                for j in range(at + h * target.row, at + h * target.row + target.cols):
+                    value = memory[j]
+                    for i in range(4):
+                        place, up = numbers[entry + i], np.int32(8 * i)
+                        if place >= 0:
+                            down = np.int32(8 * (place & 3))
+                            code = (memory[seen + (place >> 2)] >> down) & np.int32(255)
+                            value &= ~(np.int32(255) << up)
+                            value |= code << up
+                    memory[j] = value
+                    entry += 4
+
+
+@njit()
+def _look_up(
+    step: Any, source: Any, second: Any, target: Any, numbers: Int, memory: Int
+) -> None:
+    """target = table[256 second + source], or without a second table[source]"""
+    table = numbers[step.map : step.map + (65_536 if step.plus else 256)]
+    for k in range(target.planes * target.channel):
+        first = memory[source.at + k]
+        other = memory[second.at + k] if step.plus else np.int32(0)
+        value = np.int32(0)
+        for i in range(4):
+            up = np.int32(8 * i)
+            index = ((other >> up) & 255) * 256 + ((first >> up) & 255)
+            value |= np.int32(table[index]) << up
+        memory[target.at + k] = value
+    if step.sign:
+        for plane in range(target.planes):
+            at = target.at + plane * target.channel
+            memory[at : at + target.margin] = target.zero
+            at += target.margin
+            for start in range(0, target.span, WIDTH):
+                mask = numbers[target.mask + start : target.mask + start + WIDTH]
+                _keep(memory[at + start : at + start + WIDTH], mask, target.zero)
+            memory[at + target.span : at - target.margin + target.channel] = target.zero
+
+
+@njit()
+def _keep(row: Int, mask: Int, zero: int) -> None:
+    for j in range(WIDTH):
+        row[j] = (row[j] & mask[j]) | (zero & ~mask[j])
+
+
+@njit()
+def _sum(
+    step: Any,
+    source: Any,
+    second: Any,
+    target: Any,
+    numbers: Int,
+    weights: Int,
+    channels: Int,
+    singles: Float,
+    doubles: Float,
+    memory: Int,
+    tile: Int,
+    skip: Int,
+) -> None:
+    """Add products tile by tile, and requantize each while it is in the cache."""
+    offsets = numbers[step.offsets : step.offsets + step.terms]
+    if not step.wide:
+        _surround(target, memory, target.span)
+    sums = tile.reshape(-1)
+    for b in range(step.blocks * step.tiles):
+        block, o = b // step.tiles, b * step.rows
+        first = source.at + source.margin + block * step.quads * source.channel
+        w = step.weights + b * step.rows * step.terms
+        for p in range(0, target.span, WIDTH):
+            at = first + p
+            if step.rows == HIGH_ROWS:
+                outer_quads_wide(sums, 0, WIDTH, memory, at, offsets, weights, w)
+            else:
+                outer_quads(sums, 0, WIDTH, memory, at, offsets, weights, w)
+            if step.plus:
+                _seen(step, second, memory, o, p, skip)
+            scale(tile, skip, channels, singles, doubles, step.first + o, step)
+            _write(step, target, numbers, memory, tile, o, p)
+
+
+@njit()
+def _write(
+    step: Any, target: Any, numbers: Int, memory: Int, codes: Int, o: int, p: int
+) -> None:
+    """Four rows of codes become one of quads, the zero-point outside of planes."""
+    zero, mask = np.int32(target.zero), target.mask + p
+    for r in range(0, step.rows, 1 if step.wide else 4):
+        if step.wide:
+            at = target.at + (o + r) * target.channel + p
+            for j in range(WIDTH):
+                memory[at + j] = codes[r, j]
+            continue
+        at = target.at + (o + r) // 4 * target.channel + target.margin + p
+        for j in range(WIDTH):
+            value = codes[r, j] | (codes[r + 1, j] << 8)
+            value |= (codes[r + 2, j] << 16) | (codes[r + 3, j] << 24)
+            inside = np.int32(numbers[mask + j])
+            memory[at + j] = (value & inside) | (zero & ~inside)
+
+
+@njit()
+def _seen(step: Any, second: Any, memory: Int, o: int, p: int, skip: Int) -> None:
+    """Read what is added to a tile: codes less their zero-point, or accumulators."""
+    zero = np.int32(step.minus)
+    for r in range(step.rows):
+        if step.plus == CODES:
+            at = second.at + (o + r) // 4 * second.channel + second.margin + p
+            place = np.int32(8 * ((o + r) % 4))
+            for j in range(WIDTH):
+                skip[r, j] = ((memory[at + j] >> place) & 255) - zero
+        else:
+            at = second.at + (o + r) * second.channel + p
+            for j in range(WIDTH):
+                skip[r, j] = memory[at + j]
+
+
+@njit()
+def _pool(
+    step: Any,
+    source: Any,
+    target: Any,
+    numbers: Int,
+    channels: Int,
+    singles: Float,
+    doubles: Float,
+    memory: Int,
+    tile: Int,
+    images: int,
+) -> None:
+    """Sum every plane, and requantize the sums of a block of images at once."""
+    count = source.rows * source.cols
+    if not step.wide:
+        _surround(target, memory, target.span)
+    for plane in range(step.quads):
+        for n in range(images):
+            at = source.at + plane * source.channel + source.margin + n * source.image
+            a, b, c, d = -step.minus * count, 0, 0, 0
+            for h in range(source.rows):
+                row = memory[at + h * source.row : at + h * source.row + source.cols]
+                for j in range(source.cols):
+                    a += row[j] & 255
+                    b += (row[j] >> 8) & 255
+                    c += (row[j] >> 16) & 255
+                    d += (row[j] >> 24) & 255
+            rest = -step.minus * count
+            tile[0, n], tile[1, n], tile[2, n], tile[3, n] = (
+                a,
+                b + rest,
+                c + rest,
+                d + rest,
+            )
+        scale(tile, tile, channels, singles, doubles, step.first + 4 * plane, step)
+        _write(step, target, numbers, memory, tile, 4 * plane, 0)
+
+
+@njit()
+def _store(
+    step: Any, source: Any, memory: Int, y: Int, sums: Int, first: int, count: int
+) -> None:
+    rows, cols, sign = source.rows, source.cols, np.int32(step.sign)
+    for n in range(count):
+        for c in range(source.channels):
+            plane, place = (c, 0) if step.wide else (c // 4, 8 * (c % 4))
+            at = source.at + plane * source.channel + source.margin + n * source.image
+            start = step.outside + c * rows * cols
+            for h in range(rows):
+                row, into = at + h * source.row, start + h * cols
+                if step.wide:
+                    for j in range(cols):
+                        sums[first + n, into + j] = memory[row + j]
+                else:
+                    for j in range(cols):
+                        code = (memory[row + j] >> np.int32(place)) & 255
+                        y[first + n, into + j] = code ^ sign

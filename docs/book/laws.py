@@ -68,7 +68,7 @@ class LawTable(SphinxDirective):
         """Set the table, and a counterexample for each law that fails."""
         from tables.quantizers import ROWS  # noqa: PLC0415 - rows come with the tests
 
-        rows = [row for row in ROWS if row.file == self.arguments[0]]
+        rows = [row for row in ROWS if row.source[2] == self.arguments[0]]
         if not rows:
             raise self.error(f"no row is about {self.arguments[0]}")
         head = ["law", "claim", *(row.name for row in rows)]

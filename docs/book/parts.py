@@ -121,9 +121,13 @@ class OpenPoints(FilePart):
 
     def markdown(self, path: str) -> str:
         """Write the paragraphs; what is indented stays as it is."""
-        parts = []
+        parts, derived = [], False
         for part in head_of(path).rest:
             indented = part.startswith("    ")
+            # the page itself derives the backward
+            derived = part.startswith("Backward") or (derived and indented)
+            if derived:
+                continue
             parts.append(f"```text\n{part}\n```" if indented else prose(part))
         return "\n\n".join(parts)
 

@@ -55,7 +55,7 @@ def both_sides(row: Any, law: str, v: Any) -> str:
                 return f"k = {k}: {given} = {numbers(scaled)}, wanted {numbers(want)}"
     if law == "ORTH":
         parts = zip(row.groups(v), row.groups(y), strict=True)
-        return f"⟨Q(v), v − Q(v)⟩ = {numbers([q @ (x - q) for x, q in parts])}"
+        return f"⟨Q(v), v − Q(v)⟩ = {numbers([np.sum(q * (x - q)) for x, q in parts])}"
     return f"Q(v) = {numbers(y)}"
 
 

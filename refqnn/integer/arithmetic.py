@@ -140,19 +140,23 @@ def mul(
     """
     scales, zeros = (x_scale, y_scale, scale), (x_zero_point, y_zero_point, zero_point)
     given = as_operands(x, y, scales, zeros, (q_min, q_max), semantics)
-    product = (given.x - zeros[0]) * (given.y - zeros[1])
+    q = product_codes(given, semantics)
+    return np.clip(q, q_min, q_max).astype(code_dtype(q_min, q_max))
+
+
+def product_codes(given: Operands, semantics: Semantics) -> Int:
+    """(4), (5) or (6), not yet saturated."""
+    zx, zy, z = given.zeros
+    product = (given.x - zx) * (given.y - zy)
     if semantics == "exact":
         sx, sy, s = map(Fraction, given.scales)
-        q = zero_point + round_rational([(product, sx * sy / s)])  # (4)
-    else:
-        f = np.array(given.scales, np.float32)
-        ratio = f[0] * f[1] / f[2]
-        if semantics == "onnxruntime":
-            t = product.astype(np.float32) * ratio + np.float32(zero_point)  # (5)
-            q = saturated_rint(t)
-        else:
-            q = zero_point + multiply(product, float(ratio))  # (6)
-    return np.clip(q, q_min, q_max).astype(code_dtype(q_min, q_max))
+        return z + round_rational([(product, sx * sy / s)])  # (4)
+    f = np.array(given.scales, np.float32)
+    ratio = f[0] * f[1] / f[2]
+    if semantics == "onnxruntime":
+        t = product.astype(np.float32) * ratio + np.float32(z)
+        return saturated_rint(t)  # (5)
+    return z + multiply(product, float(ratio))  # (6)
 
 
 def sum_codes(given: Operands, sign: int, semantics: Semantics) -> Int:

@@ -68,6 +68,8 @@ TORCH: dict[str, tuple[str, Function]] = {
     ),
     "max_pool2d": ("max_pool2d", runtimes_torch.torch_max_pool2d),
     "quantized avg_pool2d": ("avg_pool2d", runtimes_torch.torch_avg_pool2d),
+    "quantized.add": ("add", partial(runtimes_torch.torch_sum, "add")),
+    "quantized.mul": ("mul", partial(runtimes_torch.torch_sum, "mul")),
     "lstm_cell": ("lstm_cell", runtimes_torch.torch_lstm_cell),
     "batch_norm": ("batch_norm", runtimes_torch.torch_batch_norm),
     "cross_entropy": ("softmax_cross_entropy", runtimes_torch.torch_loss),
@@ -81,6 +83,19 @@ BOXES = (
             ("onnx", runtimes_onnx.reference),
         )
         for operator, (family, make) in ONNX.items()
+    ),
+    *(
+        Box(
+            "onnxruntime",
+            f"QLinear{kind.title()}",
+            kind,
+            partial(
+                runtimes_onnx.onnx_sum,
+                runtimes_onnx.onnxruntime,
+                f"QLinear{kind.title()}",
+            ),
+        )
+        for kind in ("add", "mul")
     ),
     *(
         Box("torch", operator, family, partial(itself, fn))

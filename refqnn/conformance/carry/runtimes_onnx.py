@@ -29,8 +29,8 @@ def model(one: Any, feeds: dict[str, Array]) -> bytes:
     ]
     wanted = [helper.make_empty_tensor_value_info(name) for name in one.output if name]
     graph = helper.make_graph([one], "one", given, wanted)
-    opset = [helper.make_opsetid("", 21)]
-    made = helper.make_model(graph, opset_imports=opset, ir_version=10)
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    made = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     return bytes(made.SerializeToString())
 
 
@@ -78,6 +78,36 @@ def onnx_dequantize(run: Runner) -> Function:
         feeds = {"q": q, "s": np.float32(scale), "z": np.int8(zero_point)}
         arrays = {name: np.asarray(a) for name, a in feeds.items()}
         return run(node("DequantizeLinear", "q s z", "y"), arrays)[0]
+
+    return call
+
+
+def whole_type(x: Int, q_min: int, q_max: int) -> None:
+    """Refuse what runtimes do not take: other codes than all of an 8-bit type."""
+    info = np.iinfo(x.dtype)
+    if info.bits != 8 or (q_min, q_max) != (info.min, info.max):
+        raise ValueError(f"codes must be all of an 8-bit type, got {x.dtype}")
+
+
+def onnx_sum(run: Runner, kind: str) -> Function:
+    """QLinearAdd or QLinearMul."""
+
+    def call(x: Int, y: Int, *grids: Any) -> Array:
+        *grids, q_min, q_max = grids
+        whole_type(x, q_min, q_max)
+        sx, zx, sy, zy, s, z = grids
+        feeds = {
+            "x": x,
+            "sx": np.float32(sx),
+            "zx": x.dtype.type(zx),
+            "y": y,
+            "sy": np.float32(sy),
+            "zy": x.dtype.type(zy),
+            "s": np.float32(s),
+            "z": x.dtype.type(z),
+        }
+        arrays = {name: np.asarray(a) for name, a in feeds.items()}
+        return run(node(kind, " ".join(arrays), "q", domain="com.microsoft"), arrays)[0]
 
     return call
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Array, Float, Int
+from refqnn.conformance.carry.runtimes_onnx import whole_type
 
 
 def torch_quantize(x: Float, scale: Any, zero_point: int, *_: int) -> Array:
@@ -65,6 +66,21 @@ def torch_avg_pool2d(
     q = torch._make_per_tensor_quantized_tensor(codes, 1.0, zero_point + shift)  # noqa: SLF001 - the only way to set codes
     y = torch.nn.functional.avg_pool2d(q, kernel, stride, padding)
     return np.asarray(y.int_repr()).astype(np.int64) - shift
+
+
+def torch_sum(kind: str, x: Int, y: Int, *grids: Any) -> Array:
+    """Call torch.ops.quantized.add or mul."""
+    import torch  # noqa: PLC0415
+
+    sx, zx, sy, zy, s, z, q_min, q_max = grids
+    whole_type(x, q_min, q_max)
+    both = [np.ascontiguousarray(v) for v in np.broadcast_arrays(x, y)]
+    a, b = (
+        torch._make_per_tensor_quantized_tensor(torch.from_numpy(v), scale, zero)  # noqa: SLF001 - the only way to set codes
+        for v, scale, zero in zip(both, (sx, sy), (zx, zy), strict=True)
+    )
+    y = getattr(torch.ops.quantized, kind)(a, b, float(s), int(z)).int_repr()
+    return np.asarray(y)
 
 
 def torch_lstm_cell(*args: Float) -> tuple[Array, ...]:

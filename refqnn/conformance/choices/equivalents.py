@@ -16,7 +16,7 @@ POSITIVE = (
     "scale", "multiplier", "q_max", "running_var", "eps", "momentum", "weight_decay",
     "dampening", "lrs", "labels", "label_smoothing", "bits", "a", "s", "alpha",
     "groups", "stride", "kernel", "dilation", "padding",
-    "wp", "wn", "delta", "step", "beta1", "beta2",
+    "x_scale", "y_scale", "wp", "wn", "delta", "step", "beta1", "beta2",
 )  # fmt: skip
 CLIPS = (
     "fake_quantize",
@@ -64,6 +64,7 @@ EQUIVALENT: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
         "above 0 the gradient is dy",
     ),
     (("lstm_cell",), ("b_x and b_h exchanged",), "their sum is used"),
+    (("mul",), ("x_scale and y_scale exchanged",), "their product is used"),
     (
         ("conv2d", "linear"),
         ("w_zero_point: read as *",),

@@ -69,6 +69,8 @@ ONNXRUNTIME = Profile(
         Row("QuantizeLinear", "quantize", {"nan": "q_min"}, 7, open=("nan",)),
         Row("DequantizeLinear", "dequantize", SAME, 3),
         Row("QLinearConv", "requantize", {"requantize": "float32_half_even"}, 7),
+        Row("QLinearAdd", "add", {"sum_rescaling": "onnxruntime"}, 4, "x86"),
+        Row("QLinearMul", "mul", {"product_rescaling": "onnxruntime"}, 3),
         Row("ConvInteger", "conv2d", SAME, 1),
         Row(
             "MatMulInteger",
@@ -134,6 +136,8 @@ TORCH = Profile(
             },
             8,
         ),
+        Row("quantized.add", "add", {"sum_rescaling": "torch"}, 4, "x86 with FMA"),
+        Row("quantized.mul", "mul", {"product_rescaling": "reciprocal"}, 4),
         Row("max_pool2d", "max_pool2d", SAME, 1),
         Row(
             "quantized avg_pool2d",

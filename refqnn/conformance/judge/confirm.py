@@ -111,7 +111,7 @@ def decided_everywhere(call: Inputs) -> Inputs:
     Its quotient by the scale underflows, or lies on another side of an end of the grid
     than x of the scaled end: which of both is compared is no choice that has a name.
     """
-    if not {"x", "scale", "zero_point"} <= call.keys():
+    if not {"x", "scale", "zero_point"} <= call.keys() or call["x"].dtype.kind != "f":
         return call
     x, s = call["x"], np.asarray(call["scale"], call["x"].dtype)
     if s.ndim and any(name in GRADIENTS for name in call):

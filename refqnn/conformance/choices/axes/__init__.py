@@ -5,14 +5,21 @@ different ways. The first value of each axis is refqnn's own answer, the default
 ``Semantics``. A family (``conformance.choices.families``) asks some of the questions.
 """
 
-from refqnn.conformance.choices.axes.arithmetic import AFFINE, GRADIENT, REQUANTIZE
+from refqnn.conformance.choices.axes.arithmetic import (
+    AFFINE,
+    GRADIENT,
+    REQUANTIZE,
+    SUMS,
+)
 from refqnn.conformance.choices.axes.axis import Axis as Axis
 from refqnn.conformance.choices.axes.axis import Value as Value
 from refqnn.conformance.choices.axes.learning import TRAINING
 from refqnn.conformance.choices.axes.published import QUANTIZER
 from refqnn.conformance.choices.axes.tensors import TENSOR
 
-AXES: dict[str, Axis] = AFFINE | GRADIENT | REQUANTIZE | TENSOR | TRAINING | QUANTIZER
+AXES: dict[str, Axis] = (
+    AFFINE | GRADIENT | REQUANTIZE | SUMS | TENSOR | TRAINING | QUANTIZER
+)
 
 
 def of(names: str) -> dict[str, tuple[str, ...]]:

@@ -227,6 +227,72 @@ GRADIENT = {
     ),
 }
 
+SUMS = {
+    "sum_rescaling": Axis(
+        "how is a sum of codes on two grids brought to a third?",
+        {
+            "exact": Value(
+                "z + round((s_x (x - z_x) + s_y (y - z_y)) / s), one exact rounding",
+                "refqnn",
+            ),
+            "onnxruntime": Value(
+                "round((c + r_y y) + r_x x), r = s_i / s, the zero-points in c",
+                "onnxruntime QLinearAdd on x86",
+            ),
+            "tflite": Value(
+                "shifted left by 20 (15), three requantizations of two roundings",
+                "TensorFlow Lite ADD and SUB, reference kernels; CMSIS-NN",
+            ),
+            "xnnpack": Value(
+                "z + floor((m_x (x - z_x) + m_y (y - z_y)) / 2^k + 1/2), 21 bits",
+                "XNNPACK qs8-vadd",
+            ),
+            "dequantized": Value(
+                "z + rint((s_x (x - z_x) + s_y (y - z_y)) / s) in float32",
+                "DequantizeLinear, Add, QuantizeLinear left as they are",
+            ),
+            "torch": Value(
+                "z + rint((fma(s_x, x, -s_x z_x) + fma(s_y, y, -s_y z_y)) (1 / s))",
+                "PyTorch quantized.add on x86",
+            ),
+            "separate": Value(
+                "z + M(s_x / s, x - z_x) + M(s_y / s, y - z_y), each rounded",
+                "kernels that bring both operands to the grid of the sum first",
+            ),
+        },
+    ),
+    "product_rescaling": Axis(
+        "how is a product of codes brought to its grid?",
+        {
+            "exact": Value(
+                "z + round(s_x s_y / s (x - z_x) (y - z_y)), one exact rounding",
+                "refqnn",
+            ),
+            "onnxruntime": Value(
+                "round(r (x - z_x) (y - z_y) + z), r = s_x s_y / s",
+                "onnxruntime QLinearMul",
+            ),
+            "tflite": Value(
+                "z + M(r, (x - z_x) (y - z_y)), two roundings",
+                "TensorFlow Lite MUL, reference kernels; CMSIS-NN",
+            ),
+            "float32": Value(
+                "z + rint(r (x - z_x) (y - z_y)) in float32", "XNNPACK qs8-vmul"
+            ),
+            "reciprocal": Value(
+                "the same, r = s_x s_y (1 / s)", "PyTorch quantized.mul"
+            ),
+            "half_away": Value(
+                "z + round(r (x - z_x) (y - z_y)) in float32, ties away from 0",
+                "kernels in C that call roundf",
+            ),
+            "dequantized": Value(
+                "z + rint(s_x (x - z_x) s_y (y - z_y) / s) in float32",
+                "DequantizeLinear, Mul, QuantizeLinear left as they are",
+            ),
+        },
+    ),
+}
 REQUANTIZE = {
     "requantize": Axis(
         "how does an int32 accumulator become a code?",

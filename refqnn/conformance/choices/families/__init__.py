@@ -4,6 +4,7 @@ affine.py        quantize
 dequantize.py    dequantize
 fake_quantize.py fake_quantize with its gradients
 requantize.py    requantize
+sums.py          add, sub, mul
 convolution.py   conv2d, linear
 pooling.py       avg_pool2d, max_pool2d
 float_layers.py  lstm_cell, batch_norm, softmax_cross_entropy
@@ -30,6 +31,7 @@ from refqnn.conformance.choices.families import (
     pooling,
     published,
     requantize,
+    sums,
     training_step,
 )
 from refqnn.conformance.choices.family import REFUSED as REFUSED
@@ -45,6 +47,7 @@ ROOMS = (
     dequantize,
     fake_quantize,
     requantize,
+    sums,
     convolution,
     pooling,
     float_layers,

@@ -6,6 +6,7 @@ is ``np.float32``. Every function takes the answers ``c`` and the inputs of its 
 
 import math
 from fractions import Fraction
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -223,6 +224,94 @@ def requantize(c, acc, multiplier, shift, zero_point, q_min, q_max):
         return max(q_min, min(q_max, q))
 
     return each(one, acc)
+
+
+def doubled_high(real, a):
+    """Two roundings by hand: a 31-bit multiplier, its high half, then the shift."""
+    exponent = 0
+    while real >= 1:
+        real, exponent = real / 2, exponent + 1
+    while real < 0.5:
+        real, exponent = real * 2, exponent - 1
+    multiplier = to_integer(real * 2**31, "half_away")
+    if multiplier == 2**31:
+        multiplier, exponent = 2**30, exponent + 1
+    high = to_integer(
+        Fraction(a * 2 ** max(exponent, 0) * multiplier, 2**31), "half_up"
+    )
+    return to_integer(Fraction(high, 2 ** max(-exponent, 0)), "half_away")
+
+
+def fma(a, b, c):
+    return F32(np.float64(a) * np.float64(b) + np.float64(c))
+
+
+def summed(c, sign, bits, sx, a, zx, sy, b, zy, s, z):  # noqa: PLR0911 - an answer each
+    form, one = c["sum_rescaling"], F32(1)
+    fx, fy, fs = F32(sx), F32(sy), F32(s)
+    if form == "exact":
+        real = (Fraction(sx) * (a - zx) + sign * Fraction(sy) * (b - zy)) / Fraction(s)
+        return z + to_integer(real, "half_even")
+    if form == "onnxruntime":
+        rx, ry = fx / fs, F32(sign) * (fy / fs)
+        inside = F32(z) - fma(zx, rx, ry * F32(zy))
+        return to_integer(fma(a, rx, fma(b, ry, inside)), "half_even")
+    if form == "tflite":
+        left, top = (20 if bits == 8 else 15), 2 * max(float(fx), float(fy))
+        both = doubled_high(float(fx) / top, (a - zx) << left)
+        both += sign * doubled_high(float(fy) / top, (b - zy) << left)
+        return z + doubled_high(top / (2**left * float(fs)), both)
+    if form == "separate":
+        first, second = doubled_high(sx / s, a - zx), doubled_high(sy / s, b - zy)
+        return z + first + sign * second
+    if form == "xnnpack":
+        rx, ry = float(fx / fs), float(fy / fs)
+        k = 20 - int(np.floor(np.log2(max(rx, ry))))
+        mx, my = (to_integer(r * 2.0**k, "half_even") for r in (rx, ry))
+        acc = mx * (a - zx) + sign * my * (b - zy)
+        return z + to_integer(Fraction(acc) / Fraction(2) ** k, "half_up")
+    if form == "torch":
+        real = fma(fx, a, -fx * F32(zx)) + F32(sign) * fma(fy, b, -fy * F32(zy))
+        return z + to_integer(real * (one / fs), "half_even")
+    real = (fx * F32(a - zx) + F32(sign) * (fy * F32(b - zy))) / fs
+    return z + to_integer(real, "half_even")
+
+
+def multiplied(c, _sign, _bits, sx, a, zx, sy, b, zy, s, z):
+    form, p = c["product_rescaling"], (a - zx) * (b - zy)
+    fx, fy, fs = F32(sx), F32(sy), F32(s)
+    if form == "exact":
+        return z + to_integer(
+            Fraction(sx) * Fraction(sy) / Fraction(s) * p, "half_even"
+        )
+    if form == "tflite":
+        return z + doubled_high(float(fx * fy / fs), p)
+    if form == "dequantized":
+        t = (fx * F32(a - zx)) * (fy * F32(b - zy)) / fs
+        return z + to_integer(t, "half_even")
+    ratio = fx * fy * (F32(1) / fs) if form == "reciprocal" else fx * fy / fs
+    if form == "onnxruntime":
+        return to_integer(F32(p) * ratio + F32(z), "half_even")
+    t = F32(a - zx) * F32(b - zy) * ratio
+    return z + to_integer(t, "half_away" if form == "half_away" else "half_even")
+
+
+def combined(one, sign, c, x, y, sx, zx, sy, zy, s, z, q_min, q_max):
+    bits = 8 * np.asarray(x).dtype.itemsize
+
+    def code(a, b):
+        q = one(c, sign, bits, sx, int(a), zx, sy, int(b), zy, s, z)
+        if c["overflow"] == "wrap":
+            return low_bits(q, q_min, q_max)
+        return max(q_min, min(q_max, q))
+
+    pairs = zip(*map(np.ravel, np.broadcast_arrays(x, y)), strict=True)
+    return np.array([code(*pair) for pair in pairs]).reshape(np.shape(x))
+
+
+add = partial(combined, summed, 1)
+sub = partial(combined, summed, -1)
+mul = partial(combined, multiplied, 1)
 
 
 def int16(v):

@@ -93,9 +93,8 @@ def onnx_sum(run: Runner, kind: str) -> Function:
     """QLinearAdd or QLinearMul."""
 
     def call(x: Int, y: Int, *grids: Any) -> Array:
-        *grids, q_min, q_max = grids
+        sx, zx, sy, zy, s, z, q_min, q_max = grids
         whole_type(x, q_min, q_max)
-        sx, zx, sy, zy, s, z = grids
         feeds = {
             "x": x,
             "sx": np.float32(sx),

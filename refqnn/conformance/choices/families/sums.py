@@ -101,19 +101,20 @@ def evaluate(
 ) -> Outputs:
     """Equation (1) or (2), and what becomes of a code that does not fit."""
     bits = 8 * np.asarray(x).dtype.itemsize
-    codes = (np.asarray(v).astype(np.int64) for v in (x, y))
-    scales = float(x_scale), float(y_scale), float(scale)
     given = Operands(
-        *codes, scales, (int(x_zero_point), int(y_zero_point), int(zero_point)), bits
+        np.asarray(x, np.int64),
+        np.asarray(y, np.int64),
+        (float(x_scale), float(y_scale), float(scale)),
+        (int(x_zero_point), int(y_zero_point), int(zero_point)),
+        bits,
     )
+    sign = -1 if kind == "sub" else 1
+    form: Any = choices["product_rescaling" if kind == "mul" else "sum_rescaling"]
+    of_refqnn = form in SEMANTICS
     if kind == "mul":
-        form = choices["product_rescaling"]
-        offers = form in SEMANTICS
-        q = product_codes(given, form) if offers else float_product(given, form)
+        q = product_codes(given, form) if of_refqnn else float_product(given, form)
     else:
-        form, sign = choices["sum_rescaling"], -1 if kind == "sub" else 1
-        offers = form in SEMANTICS
-        q = sum_codes(given, sign, form) if offers else SUMS[form](given, sign)
+        q = sum_codes(given, sign, form) if of_refqnn else SUMS[form](given, sign)
     if choices["overflow"] == "wrap":
         low, high = enclosing(q_min, q_max)
         return {"y": (q - low) % (high - low + 1) + low}
@@ -131,7 +132,7 @@ def exact(kind: str, x: Int, y: Int, *grids: Any, **named: Any) -> Float:
 
 def inputs(kind: str, x: int, y: int, *grids: Any) -> Inputs:
     """Return the arguments of one scalar question, int8 in and out."""
-    codes = np.int8(x), np.int8(y)
+    codes = np.array(x, np.int8), np.array(y, np.int8)
     return draws.call(partial(evaluate, kind), *codes, *grids, -128, 127)
 
 
@@ -160,7 +161,7 @@ def beside_ties(kind: str, rng: np.random.Generator) -> list[Inputs]:
     ways: dict[tuple[int, ...], list[Inputs]] = {}
     for _ in range(400):
         call = draw(kind, rng, 1)
-        call |= {"x": call["x"][0], "y": call["y"][0]}
+        call |= {name: call[name].reshape(()) for name in "xy"}
         half = int(rng.integers(0, 60)) + 0.5
         moved = np.abs(exact(kind, **call)) / half
         if 0.5 < moved < 2:

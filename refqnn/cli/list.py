@@ -1,4 +1,4 @@
-"""``refqnn list``: ops, quantizers, profiles, axes or checks."""
+"""``refqnn list``: ops, quantizers, profiles, axes, checks or claims."""
 
 from argparse import Namespace
 
@@ -7,7 +7,9 @@ from refqnn.cli.options import Answer, Parser
 
 def arguments(command: Parser) -> None:
     """Add the kind of things to list."""
-    command.add_argument("what", help="ops, quantizers, profiles, axes or checks")
+    command.add_argument(
+        "what", help="ops, quantizers, profiles, axes, checks or claims"
+    )
 
 
 def run(options: Namespace) -> Answer:
@@ -20,6 +22,7 @@ def run(options: Namespace) -> Answer:
         "profiles": verified_profiles,
         "axes": axes,
         "checks": checks,
+        "claims": claims,
     }
     if options.what not in lists:
         raise ValueError(f"list one of {[*lists]}, not {options.what!r}")
@@ -74,3 +77,14 @@ def checks() -> dict[str, str]:
     from refqnn.conformance.judge.inspection import CHECKS
 
     return {name: (check.__doc__ or "").strip() for name, check in CHECKS.items()}
+
+
+def claims() -> dict[str, str]:
+    """Return the claims of the papers in every regime, with verdict and evidence."""
+    from refqnn.papers.claims import read_claims
+
+    return {
+        f"{c.number}, {c.regime}": f"{c.verdict}: {c.claim} ({c.paper}; {c.study}, "
+        f"n = {c.n}{f', effect {c.effect}' if c.effect else ''})"
+        for c in read_claims()
+    }

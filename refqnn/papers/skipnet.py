@@ -8,8 +8,11 @@ Networks. ECCV 2018, arXiv:1711.09485; the release's folder ``cifar``. The netwo
     G, the gate; FFGate-I, FFGate-II          nets                  feed_forward_gate
     RNNGate, shared LSTM                      implicit_zero         rnn_gate
     supervised, "SP": straight through        Supervised            Supervised
-    hybrid, "HRL": R_i = sum r_j - CE         rewards_to_go         Hybrid
-    cp, the first block counted               cp                    skipnet_cp
+    hybrid, "HRL": R_i = sum r_j - CE, (R)    R                     rewards_to_go
+    its gradient -R_i grad log pi, (G)        dz                    policy_gradient
+    cp, the first block counted, (P)          cp                    skipnet_cp
+
+(R), (G) and (P) are names of this file.
 
 Relation to DFS, exact and tested. The sigmoid of a logit z is the softmax of (0, z), so
 a recurrent gate with an implicit zero makes SkipNet's mask 1[p > 1/2] the largest of
@@ -164,7 +167,7 @@ def skipnet_cp(decisions: Int) -> float:
     if a.ndim != 2 or not a.size or not np.isin(a, (0, 1)).all():
         seen = f"{a.shape}, {a.flat[:4]} ..."
         raise ValueError(f"decisions must be (N, G) of 0 and 1, got {seen}")
-    return float((1 + a.sum(1)).mean() / (a.shape[1] + 1))
+    return float((1 + a.sum(1)).mean() / (a.shape[1] + 1))  # (P)
 
 
 # Training
@@ -231,7 +234,7 @@ def policy_gradient(cache: Pass, logits: Float, labels: Int, *, alpha: float) ->
     p = cache.p.astype(np.float64)
     decisions = cache.m.argmax(-1)
     R = rewards_to_go(decisions, sample_losses(logits, labels), alpha=alpha)
-    return -R[..., None] * (cache.m - p)
+    return -R[..., None] * (cache.m - p)  # (G)
 
 
 def rewards_to_go(decisions: Int, losses: Float, *, alpha: float) -> Float:
@@ -244,7 +247,7 @@ def rewards_to_go(decisions: Int, losses: Float, *, alpha: float) -> Float:
     """
     r = alpha / decisions.shape[1] * (1.0 - decisions)
     onward: Float = np.cumsum(r[:, ::-1], axis=1)[:, ::-1]
-    return onward - losses[:, None]
+    return onward - losses[:, None]  # (R)
 
 
 def sample_losses(logits: Float, labels: Int) -> Float:

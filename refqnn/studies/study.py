@@ -19,6 +19,9 @@ from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Any, NamedTuple, final, get_args, get_origin, get_type_hints
 
+import numpy as np
+from scipy.stats import t as student_t
+
 from refqnn.studies.sweep import Outcome, Sweep, digest
 
 #: study -> the module that declares it
@@ -26,6 +29,7 @@ MODULES: Mapping[str, str] = MappingProxyType(
     {
         "fashion_mnist": "refqnn.studies.fashion_mnist",
         "gallery": "refqnn.studies.gallery",
+        "dfs_adaptivity": "refqnn.papers.dfs.adaptivity",
         "dfs_tradeoff": "refqnn.papers.dfs.study",
         "dfs_controller": "refqnn.papers.dfs.study",
         "dfs_tables": "refqnn.papers.dfs.study",
@@ -81,6 +85,23 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return "-" if value is None else str(value)
+
+
+def paired_interval(differences: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and 95 % interval of paired differences, by Student's t with n - 1.
+
+    differences: n, one a seed  ->  (mean, low, high); of one seed the ends are infinite
+
+    >>> mean, low, high = paired_interval([1.0, 2.0, 3.0])
+    >>> mean, round(low, 2), round(high, 2)
+    (2.0, -0.48, 4.48)
+    """
+    d = np.asarray(differences, np.float64)
+    mean = float(d.mean())
+    if len(d) < 2:
+        return mean, -np.inf, np.inf
+    half = float(student_t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d)))
+    return mean, mean - half, mean + half
 
 
 def table_of_rows(_: Any, rows: Iterable[Mapping[str, Any]]) -> list[str]:

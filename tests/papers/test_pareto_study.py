@@ -7,8 +7,13 @@ import pytest
 
 from refqnn.nn import steps_per_epoch
 from refqnn.papers.pareto import study, study_curves, study_dual_precision
-from refqnn.papers.pareto.sensitivity import KINDS
-from refqnn.papers.pareto.single_training import EPOCHS, PRESET, named_images
+from refqnn.papers.pareto.sensitivity import KINDS, log_odds
+from refqnn.papers.pareto.single_training import (
+    EPOCHS,
+    PRESET,
+    images_of_run,
+    named_images,
+)
 from refqnn.papers.pareto.study_curves import standard_error, verdicts
 from refqnn.papers.pareto.study_dual_precision import METHODS
 from refqnn.studies.study import study_named
@@ -88,6 +93,9 @@ def test_sensitivity_has_the_rows_of_both_tables(tmp_path):
     assert list(rows["table2"]) == ["1 x 3 x 3", "1 x 6 x 6"]
     for row in (*rows["table1"].values(), *rows["table2"].values()):
         np.testing.assert_allclose(np.add(row["quantized"], row["grown"]), row["total"])
+        low, high = (np.add(row["high"], step) for step in (row["quantized"], 0))
+        odds = log_odds(low) - log_odds(high)
+        np.testing.assert_allclose(row["quantized_log_odds"], odds)
     assert rows["figure4"]["1 x 6 x 6"]["depthwise2"]["d"] == 36
     assert "4       3       -6.42    " in text
     assert [*figures] == [""]
@@ -142,7 +150,8 @@ def test_a_quick_curve_has_three_networks_of_about_one_size(tmp_path):
     assert [point["bits"] for point in rows["inv_resnet26"]] == [4, 2, 1]
     sizes = [point["c_size_bits"] for point in rows["inv_resnet26"]]
     assert 0.8 * sizes[0] < min(sizes) <= max(sizes) == sizes[0]
-    assert "dominates (definition 4.1)" in text
+    assert "dominates (definition 4.1): undecided" in text  # one seed
+    assert all(0.1 < p["depth-wise"] < 0.5 for p in rows["inv_resnet26"])
     assert [*figures] == ["_figure2"]
 
 
@@ -156,15 +165,19 @@ def test_verdicts_name_who_leads_at_every_size():
     rows = [point(b, s, 70.0, 90.0) for b in (4, 2, 1) for s in (10, 20)]
     assert [*verdicts(rows)] == ["not comparable"]
     assert standard_error([1.0, 3.0]) == pytest.approx(1.0)
-    assert standard_error([1.0]) == 0
+    assert np.isnan(standard_error([1.0]))
+    rows = [point(b, s, 80.0 + b / 100) for b in (4, 2, 1) for s in (10, 20)]
+    assert [*verdicts(rows)] == ["undecided, one seed has no standard error"]
 
 
 def test_dual_precision_trains_what_the_grid_and_haq_have_chosen(tmp_path, monkeypatch):
     """Accuracy is the bits of depth-wise weights, so that the cell of 8 is the best."""
-    asked = []
+    asked, judged = [], []
 
-    def trained(*, network, seed, policy=None, **_):
+    def trained(*, network, seed, images, policy=None, **_):
         asked.append((network["network"], seed, policy))
+        assert network["activation_bits"] == 8
+        judged.append(images.get("held_out", False))
         bits = network.get("depthwise_bits", network["weight_bits"]) or 32
         return {
             "accuracy": float(bits + seed),
@@ -198,11 +211,29 @@ def test_dual_precision_trains_what_the_grid_and_haq_have_chosen(tmp_path, monke
         *[("resnet", {"stage1_block1.conv1": 3})] * 4,
     ]
     assert "best: {'weight_bits': 1, 'depthwise_bits': 8}" in text
+    assert judged == [True] * 2 * (4 + 3 + 2 + 3) + [False] * 2 * 2 * 6
+    assert 0 < resnet["rows"][0]["ends"] < 1
+    assert resnet["rows"][0]["depth-wise"] == 0 < separable["rows"][0]["depth-wise"]
     assert [*figures] == ["_figure6", "_figure7"]
     assert len(figures["_figure7"].axes) == 4
     many = len(asked)
     assert run("pareto_dual_precision", tmp_path, **given)[1] == rows
     assert len(asked) == many
+
+
+def test_held_out_images_are_of_the_training_images():
+    shown = {"of": "embedded", "size": 14, "train": 100, "seed": 0, "folder": None}
+    every, held = images_of_run(**shown), images_of_run(**shown, held_out=True)
+    assert (len(held.train_images), len(held.test_images)) == (75, 25)
+    again = np.concatenate([held.train_images, held.test_images])
+    np.testing.assert_array_equal(again, every.train_images)
+
+
+def test_curves_take_the_bits_of_activations_that_are_asked_for(tmp_path):
+    chosen = study_named("pareto_curves")
+    settings = chosen.settings(families=("inv_resnet26",), activation_bits=8)
+    (stage,) = chosen.stages(settings, tmp_path)
+    assert {run["network"]["activation_bits"] for run in stage.runs} == {8}
 
 
 def test_trainings_have_the_steps_that_are_documented():

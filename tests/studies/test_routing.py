@@ -1,11 +1,15 @@
 """The studies of DFS and SkipNet: shared runs, rows, tables, what they refuse."""
 
+import itertools
 import re
 
 import numpy as np
 import pytest
 
+from refqnn.core import Run
+from refqnn.papers import dfs
 from refqnn.papers.dfs import systems
+from refqnn.papers.dfs.adaptivity import accuracy_by, decisions_of
 from refqnn.papers.dfs.decisions import grows
 from refqnn.studies.study import study_named
 
@@ -37,6 +41,7 @@ def run(folder):
 TRADEOFF = {
     "targets": (0.2,),
     "one_step": (0.2,),
+    "control": (0.2,),
     "skipping": (),
     "static_bits": (8,),
     "rewards": (2.0,),
@@ -50,12 +55,15 @@ def test_the_tradeoff_and_the_decisions_share_their_runs(run, folder):
         "base, 32 bits",
         "DFS, target 20 %",
         "DFS, target 20 %, one step",
+        "DFS, skip or keep, target 20 %",
         "static (scalable), 8 bits",
         "SkipNet, supervised",
         "SkipNet, alpha 2",
         "HAQ (weights only), 20 % of the size",
     ]
     assert rows["base, 32 bits"][0]["cp"] == 1
+    (control,) = rows["DFS, skip or keep, target 20 %"]
+    assert control["options"] == [0, 32]
     assert rows["static (scalable), 8 bits"][0]["cp"] == 1 / 16
     assert re.search(r"base, 32 bits +100 ", text)
     (by_haq,) = rows["HAQ (weights only), 20 % of the size"]
@@ -73,6 +81,35 @@ def test_the_tradeoff_and_the_decisions_share_their_runs(run, folder):
     assert np.isnan(decided["rank_correlation_keep_and_target"])
     assert text.splitlines()[1].startswith("0.2 ")
     assert (folder / "dfs_decisions_haq_bits.png").stat().st_size > 10_000
+
+
+def test_adaptivity_scores_own_other_and_common_decisions(run, folder):
+    rows, text, outcomes = run("dfs_adaptivity", targets=(0.2,), seeds=(0, 1))
+    (row,) = rows
+    assert row["verdict"] == "undecided"  # two seeds
+    scores = np.array(row["accuracies"])
+    for k, gain in ((1, row["gain_over_another"]), (2, row["gain_over_common"])):
+        assert gain[0] == pytest.approx(np.mean(scores[:, 0] - scores[:, k]))
+    assert [o.run["target"] for o in outcomes[1]] == [0.2, 0.2]
+    assert "undecided" in text
+    assert (folder / "dfs_adaptivity.png").stat().st_size > 10_000
+
+
+def test_an_image_takes_the_decisions_of_its_row(rng):
+    network = dfs.routed_resnet(8, width=0.13, classes=3, rng=rng)
+    images = rng.integers(0, 256, (6, 1, 8, 8)).astype(np.uint8)
+    network.forward(images, Run(training=True))
+    shape = network.gates.projection.w.value.shape
+    network.gates.projection.w.value = 30 * rng.standard_normal(shape)
+    for embedding in network.gates.embeddings:  # images decide differently
+        embedding.w.value *= 30
+    own = decisions_of(network, images)
+    assert len(np.unique(own, axis=0)) > 1
+    labels = network.forward(images, Run())[0].argmax(1)
+    assert accuracy_by(network, images, labels, own) == 1
+    ways = [*itertools.product(range(4), repeat=2)]
+    others = [np.tile(way, (6, 1)) for way in ways]
+    assert min(accuracy_by(network, images, labels, way) for way in others) < 1
 
 
 def test_the_controller_resumes_where_its_runs_were_moved_to(run, folder):

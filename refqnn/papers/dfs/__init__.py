@@ -5,9 +5,9 @@ Inference. AAAI 2020, arXiv:2001.00705.
 
     paper                                       code                     where
     equation 1, F_i                             x                        mixture.py
-    G_i, gating probabilities                   p, m                     gate.py
+    G, the LSTM gate, logits z                  RecurrentGate            gate.py
     C_i^(b_k), the block at b_k bits            FractionalBlock          block.py
-    the network                                 RoutedResNet             network.py
+    G_i = softmax(z_i); the network             RoutedResNet             network.py
     equation 2, CE + alpha E                    Joint                    objectives.py
     two-step training                           backbone, gate_start     two_steps.py
     cp, dynamic sign of alpha                   computation_percentage   cost.py
@@ -20,9 +20,8 @@ convolution; seven options (``RELEASED_OPTIONS``), a grid without a true zero, a
 activations that are rounded stochastically even in evaluation. ``released_network``
 makes that network; it runs in floating point only.
 
-Claims. Accuracy at a cp against SkipNet, HAQ and static bits; the dynamic sign keeps cp
-at its target; the first block of each group is never skipped; gates cost 0.04 %. What
-came of them is in ``papers/README.md``, and ``refqnn study`` measures them again.
+What the paper claims, and what came of it: claims 1 to 8, 10 to 12, 14 and 24 to 32 of
+``papers/claims.csv``; ``refqnn study`` measures them again.
 
 Errata of the paper. Tables 1 and 2 are different runs (93.53 % at cp 40.20 and 93.54 %
 at cp 40.93 for one setting); the text says that cp strays by about 3 % at alpha 1e-4
@@ -31,10 +30,6 @@ and 1e-3, the table says 0.8 to 1.0 and 3.4 to 3.8; the margins called "4 %", "8
 is linear in bits and about weights alone; this cp is quadratic. "The first block of
 each group is never skipped": in group 1 it is forced. The rate of step 1 is 0.1 in the
 paper and 0.01 in the release.
-
-Advice. Below 1/16 without skips no network can be, so skips at 4 and 5 % are
-arithmetic, not a finding. End step 1 in time (objectives.py): gates that are too sure
-do not move again.
 """
 
 from typing import Any

@@ -5,16 +5,20 @@ product of b-bit weights and b-bit inputs.
 
     paper                                    code             where
     b_k, bit-width of option k               options          check_options
-    8 bits cost 8/32 x 8/32 = 1/16           c_k              costs
-    computation percentage, cp               cp               computation_percentage
-    E, resource loss                         E                resource
-    alpha, positive above the target         sigma            dynamic_sign
+    8 bits cost 8/32 x 8/32 = 1/16, (C)      c_k              costs
+    computation percentage, cp, (P)          cp               computation_percentage
+    E, resource loss, (E)                    E                resource
+    alpha, positive above the target, (S)    sigma            dynamic_sign
+
+The letters are of this file: the paper numbers equations 1 and 2 only.
 
 Read in the released code, where the paper says "FLOPs": every gated block counts alike,
 whatever its multiply-adds, and the first block, the stem, the classifier, the 1x1
 shortcuts and the gates count nothing. Figure 10 agrees: blocks that all take 8 bits
 are said to cost 6.25 % = 1/16. ``weights`` gives every block a share of its own, for
 instance its multiply-adds. A cp that equals the target counts as below (released code).
+Below 1/16 no network can be without skips, so that skips at 4 and 5 % are arithmetic:
+``least_skip_share``.
 """
 
 import itertools
@@ -64,7 +68,7 @@ def costs(options: Sequence[int]) -> Float:
     >>> costs((0, 8, 16, 32))
     array([0.    , 0.0625, 0.25  , 1.    ])
     """
-    return (np.array(check_options(options)) / KEEP) ** 2
+    return (np.array(check_options(options)) / KEEP) ** 2  # (C)
 
 
 def one_hot(decisions: Int, n: int) -> Float:
@@ -112,7 +116,7 @@ def computation_percentage(
     w = np.ones(m.shape[1]) if weights is None else np.asarray(weights, np.float64)
     if w.shape != m.shape[1:2] or not w.sum() > 0 or w.min() < 0:
         raise ValueError(f"weights must be (L = {m.shape[1]},), positive, got {w}")
-    return float(per_block @ w / w.sum())
+    return float(per_block @ w / w.sum())  # (P)
 
 
 def resource(m: Float, options: Sequence[int]) -> float:
@@ -123,7 +127,7 @@ def resource(m: Float, options: Sequence[int]) -> float:
     >>> resource(one_hot(np.array([[1, 3], [1, 0]]), 4), (0, 8, 16, 32))
     1.125
     """
-    return float((m.astype(np.float64) @ costs(options)).sum())
+    return float((m.astype(np.float64) @ costs(options)).sum())  # (E)
 
 
 def dynamic_sign(cp: float, target: float) -> int:
@@ -134,7 +138,7 @@ def dynamic_sign(cp: float, target: float) -> int:
     >>> dynamic_sign(0.41, 0.40), dynamic_sign(0.40, 0.40)
     (1, -1)
     """
-    return 1 if cp > target else -1
+    return 1 if cp > target else -1  # (S)
 
 
 def check_target(target: float, options: Sequence[int]) -> None:

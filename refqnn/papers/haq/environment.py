@@ -1,10 +1,12 @@
 r"""What HAQ's agent sees, does and is paid: states, actions, the budget, the reward.
 
     paper                                    code            where
-    O_k, ten numbers a layer                 row             states
-    a_k in [0, 1] -> b_k                     bits            bits_of
-    the budget, by lowering bits             bits            project
-    R = lambda (acc_quant - acc_origin)      0.1, per cent   Problem.reward
+    O_k, ten numbers a layer, (O)            rows            states
+    a_k in [0, 1] -> b_k, (B)                bits            bits_of
+    the budget, by lowering bits, (L)        kept            project
+    R = lambda (acc_quant - acc_origin) (R)  0.1, per cent   Problem.reward
+
+(O), (B), (L) and (R) are names of this file, not numbers of the paper.
 
 Bits of weights are what is counted, linearly: ``size_ratio``. That is not the
 "computation percentage" of DFS, which is quadratic, the product of the bits of weights
@@ -122,7 +124,7 @@ def states(
     ]
     return scale_columns(
         np.array([[row[name] for name in ORDERS[order]] for row in rows])
-    )
+    )  # (O)
 
 
 def scale_columns(table: Float) -> Float:
@@ -158,7 +160,7 @@ def bits_of(action: Float | float, *, b_min: int, b_max: int) -> Int:
     if not np.all((a >= 0) & (a <= 1)):
         raise ValueError(f"action must be in [0, 1], got {action}")
     lo, hi = b_min - 0.5, b_max + 0.5
-    return np.clip(np.rint(lo + a * (hi - lo)), b_min, b_max).astype(np.int64)
+    return np.clip(np.rint(lo + a * (hi - lo)), b_min, b_max).astype(np.int64)  # (B)
 
 
 def check_range(b_min: int, b_max: int) -> None:
@@ -211,7 +213,7 @@ def project(bits: Int, weights: Int, *, ratio: float, b_min: int) -> Int:
     while size > target:
         for layer in reversed(range(kept.size)):
             if kept[layer] > b_min:
-                kept[layer] -= 1
+                kept[layer] -= 1  # (L)
                 size -= int(weights[layer])
             if size <= target:
                 break
@@ -282,4 +284,4 @@ class Problem:
         >>> problem.reward(85.0)
         -0.5
         """
-        return REWARD_SCALE * (accuracy - self.float_accuracy)
+        return REWARD_SCALE * (accuracy - self.float_accuracy)  # (R)

@@ -6,7 +6,7 @@ Quantized CNNs", whose numbering this is.
 
     paper                                     room             where
     Q(W), (1) to (5), appendix B              quantizers/      fixed_point, ternary, ...
-    C_size, (6); memory, appendix F           ../../cost.py    c_size_bits, count
+    C_size, (6); memory, appendix F           refqnn/cost.py   c_size_bits, count
     table 3, recomputed                       sizes            table3, near_misses
     N(b, s), definition 4.1                   alignment        align, domination
     Var(mean|w|), (7), proposition 5.1        variance         mean_abs_variance
@@ -15,8 +15,10 @@ Quantized CNNs", whose numbering this is.
     DualPrecision, section 6                  dual_precision   grid, aligned_network
     "Flexible": a policy of HAQ, then widths  flexible         policy_run
     one training of any of them               single_training  pareto_run
-    what ``refqnn study`` runs                study            tables 1, 2; figures 4, 5
-                                              study_sizes      figures 1 to 3, 6, 7
+    what ``refqnn study`` runs                study            table 3, (7), appendix B
+    ... figures 1 to 3                        study_curves     pareto_curves
+    ... tables 1 and 2, figure 4              study_sensitivity
+    ... tables 3 and 7, figures 6 and 7       study_dual_precision
     appendix A                                nn/presets.py    PARETO_...
     appendix C                                networks/        named
 
@@ -37,6 +39,7 @@ from refqnn.papers.pareto.dual_precision import aligned_network as aligned_netwo
 from refqnn.papers.pareto.dual_precision import best as best
 from refqnn.papers.pareto.dual_precision import grid as grid
 from refqnn.papers.pareto.figure4 import MeanAbsVariance as MeanAbsVariance
+from refqnn.papers.pareto.flexible import policy_run as policy_run
 from refqnn.papers.pareto.sensitivity import KINDS as KINDS
 from refqnn.papers.pareto.sensitivity import Changes as Changes
 from refqnn.papers.pareto.sensitivity import changes as changes

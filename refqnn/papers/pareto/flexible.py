@@ -6,6 +6,7 @@ that are as accurate as 8 bits; width multipliers then make it any size.
 
     paper                                   code
     iso-accurate with the 8-bit network     a loss of at most ``tolerance`` points
+                                            against 8 bits in every inner layer
     the policy                              ``policy`` of ``policy_run``
     networks of different sizes             ``aligned_network(..., policy=policy)``
 
@@ -58,13 +59,14 @@ def policy_run(
     layers = tuple(layer for layer in table if layer.name in names)
     worth = proxy(floats, layers, train, held_out, seed=seed, backend=fast)
     whole = 100 * evaluate(floats, *held_out, backend=fast).accuracy
+    eight = worth(np.full(len(layers), B_MAX))
     tried = []
     for average in averages:
         problem = Problem(layers, average / 32, whole, b_min=B_MIN, b_max=B_MAX)
         settings = Settings(warm_up=max(1, episodes // 4))
         record = search(problem, worth, episodes=episodes, seed=seed, settings=settings)
         bits = record.policies[record.best].tolist()
-        loss = whole - record.accuracies[record.best]
+        loss = eight - record.accuracies[record.best]
         tried.append({"average": average, "bits": bits, "loss": loss})
         if loss <= tolerance:
             break
@@ -73,6 +75,7 @@ def policy_run(
         "policy": dict(zip(short, tried[-1]["bits"], strict=True)),
         "tried": tried,
         "float": whole,
+        "eight": eight,
     }
 
 

@@ -67,8 +67,9 @@ def pareto_run(
 ) -> dict[str, Any]:
     """Train a network and return its accuracy and its cost, as JSON holds them.
 
-    ``images`` are {"of": a name above, "size": pixels a side, "train": how many}, and
-    for textures "shifts" if need be; ``folder`` holds the files of Fashion-MNIST. With
+    ``images`` are {"of": a name above, "size": pixels a side, "train": how many}, for
+    textures "shifts" and to choose by others than the test images "held_out" if need
+    be; ``folder`` holds the files of Fashion-MNIST. With
     ``follow`` the variances of figure 4 are returned, too, for depth-wise layers.
     Raises ValueError for unknown names.
     """
@@ -105,10 +106,20 @@ def images_of_run(
     seed: int,
     folder: str | None,
     shifts: int = SHIFTS,
+    held_out: bool = False,
 ) -> data.Dataset:
-    """Return the images of a run; ``seed`` draws textures and nothing else."""
+    """Give the images of a run; ``seed`` draws textures and nothing else.
+
+    With ``held_out`` the last quarter of the training images is kept from training and
+    stands in place of the test images.
+    """
     if of not in INPUTS:
         raise ValueError(f"images must be of {sorted(INPUTS)}, got {of!r}")
+    if held_out:
+        shown = {"of": of, "size": size, "train": train, "shifts": shifts}
+        images, labels, *_ = images_of_run(**shown, seed=seed, folder=folder)
+        end = train - train // 4
+        return data.Dataset(images[:end], labels[:end], images[end:], labels[end:])
     if of == "textures":
         rng = np.random.default_rng([seed, 0])
         return data.textures(train, TO_JUDGE_BY, size=size, shifts=shifts, rng=rng)

@@ -27,9 +27,10 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from refqnn.cost import c_size_bits
+from refqnn.core import named_modules
+from refqnn.cost import c_size_bits, weight_bits
 from refqnn.networks import imagenet_resnet, mobilenetv2, named
-from refqnn.nn import Sequential
+from refqnn.nn import Conv2d, Linear, Sequential
 
 UNIT = 10**6
 
@@ -166,3 +167,25 @@ def near_misses() -> list[NearMiss]:
         for (printed_network, width), printed in rows.items()
         if printed_network == network
     ]
+
+
+def size_shares(network: Any) -> dict[str, float]:
+    """Divide C_size of first and last layer, and of depth-wise layers, by the whole.
+
+    >>> from refqnn.networks import build
+    >>> shares = size_shares(build({"network": "separable", "weight_bits": 4}))
+    >>> {name: round(share, 3) for name, share in shares.items()}
+    {'ends': 0.305, 'depth-wise': 0.189}
+    """
+    layers = [m for _, m in named_modules(network) if isinstance(m, Conv2d | Linear)]
+    sizes = [layer.w.value.size * weight_bits(layer) for layer in layers]
+    deep = [
+        size
+        for size, layer in zip(sizes, layers, strict=True)
+        if isinstance(layer, Conv2d) and layer.groups > 1
+    ]
+    whole = sum(sizes)
+    return {
+        "ends": (sizes[0] + sizes[-1]) / whole,
+        "depth-wise": sum(deep) / whole,
+    }

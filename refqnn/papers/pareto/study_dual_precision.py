@@ -6,6 +6,11 @@ ResNet. At the size of the smallest 8-bit network every pair of precisions is tr
 the best pair, the 8-bit networks and a mixed-precision policy that HAQ found
 ("Flexible") are then trained at three sizes. Beside them stands what the paper prints
 of ImageNet: sizes and memory computed here, accuracies the paper's.
+
+Activations have 8 bits, as in table 3. The pair is picked by a quarter of the training
+images, which the grid is not trained on (``choose_on``), and trained anew on all. The
+8-bit ends scale with the width; section 6 fixes their channels, which the builders
+here do not: ``ends`` is their share of each size.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +35,7 @@ from refqnn.papers.pareto.dual_precision import (
 from refqnn.papers.pareto.flexible import policy_run
 from refqnn.papers.pareto.sensitivity import mean_text
 from refqnn.papers.pareto.single_training import named_images, pareto_run
-from refqnn.papers.pareto.sizes import table3
+from refqnn.papers.pareto.sizes import size_shares, table3
 from refqnn.papers.pareto.study_curves import run_of, scores_of, size_curve
 from refqnn.studies.study import Stage, Study, check_settings, table
 from refqnn.studies.sweep import Outcome, Sweep
@@ -75,18 +80,23 @@ class DualSettings:
     episodes: int = 60
     epochs: int | None = None
     train: int | None = None
+    activation_bits: int = 8
+    #: images that pick the pair: "held_out" of the training images, or "test"
+    choose_on: str = "held_out"
 
     def __post_init__(self) -> None:
         """Raise ValueError for unknown families and for what is too small."""
         check_settings(self, families=FAMILIES, seeds=0, precisions=1, episodes=1)
-        check_settings(self, epochs=1, train=1)
+        check_settings(self, epochs=1, train=1, activation_bits=1)
+        check_settings(self, choose_on=("held_out", "test"))
 
 
 def runs_of(
-    s: DualSettings, networks: Sequence[tuple[Network, Policy]]
+    s: DualSettings, networks: Sequence[tuple[Network, Policy]], **judged: Any
 ) -> list[dict[str, Any]]:
-    """Return a run for every network, with its policy, and seed."""
+    """Give a run for every network, with its policy, and seed."""
     images, _ = named_images(s.images)
+    images |= judged
     return [
         run_of(network, seed, s, images)
         | ({} if policy is None else {"policy": policy})
@@ -133,7 +143,9 @@ def dual_stages(s: DualSettings, folder: Path) -> Iterator[Stage]:
     images, files = named_images(s.images)
     train, search = partial(pareto_run, folder=files), partial(policy_run, folder=files)
     networks = [n for family in families for n in searched_networks(s, family)]
-    grids = Stage(train, runs_of(s, [(n, None) for n in networks]), "dual_precision")
+    judged = {"held_out": True} if s.choose_on == "held_out" else {}
+    cells = runs_of(s, [(n, None) for n in networks], **judged)
+    grids = Stage(train, cells, "dual_precision")
     yield grids
     policies = [
         run_of(family.config, 0, s, images)
@@ -200,7 +212,9 @@ def dual_rows(
             "pair": best_pair(grid_scores),
             "flexible": policy.result,
             "rows": [
-                {"method": method, "width": network["width"]} | score
+                {"method": method, "width": network["width"]}
+                | score
+                | size_shares(build(network))
                 for method, (network, score) in zip(
                     METHODS * sizes, islice(scores, len(METHODS) * sizes), strict=True
                 )
@@ -225,7 +239,8 @@ def dual_lines(_: DualSettings, rows: Mapping[str, Any]) -> Iterator[str]:
         yield from table(with_mean(result["grid"]), *names)
         yield f"best: {result['pair']}; HAQ's policy: {result['flexible']['policy']}"
         yield "table 3: the methods at every size"
-        yield from table(with_mean(result["rows"]), "method", *names[2:])
+        shares = ("ends", "depth-wise")
+        yield from table(with_mean(result["rows"]), "method", *names[2:], *shares)
 
 
 def with_mean(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -101,8 +101,8 @@ def sensitivity_rows(
 
 
 def as_json(row: Changes) -> dict[str, list[float]]:
-    """Return accuracies, in per cent, and changes of a row, an entry a seed."""
-    names = ("high", "quantized", "grown", "total")
+    """Give accuracies, in per cent, changes, and log-odds of a row, an entry a seed."""
+    names = ("high", "quantized", "grown", "total", "quantized_log_odds")
     return {name: getattr(row, name).tolist() for name in names}
 
 

@@ -239,7 +239,7 @@ def mse_step(v: Float, *, q_n: int, q_p: int) -> float:
     for _ in range(2):
         steps = np.geomspace(*ends, CANDIDATES)
         errors = [square_error(seen, s, q_n, q_p) for s in steps]
-        best = int(np.argmin(errors))
+        best = int(np.argmin(errors))  # (5)
         ends = (steps[max(best - 1, 0)], steps[min(best + 1, CANDIDATES - 1)])
     return float(steps[best])
 

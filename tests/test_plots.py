@@ -349,10 +349,11 @@ def test_scales_of_subnets_are_drawn_over_their_smallest():
 
 def test_fronts_are_steps_named_once():
     one = [(1e6, 0.5), (2e6, 0.7)]
-    axes = plots.search_fronts({"shared": [one, one], "oracle": [one]}, "bits").axes[0]
+    figure = plots.search_fronts({"shared": [one, one], "oracle": [one]}, "bits")
+    axes = figure.axes[0]
     assert len(axes.lines) == 3
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [50, 70])
-    shown = [text.get_text() for text in axes.get_legend().get_texts()]
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
     assert shown == ["shared", "oracle"]
     assert axes.get_xlabel() == "cost of one image, bits"
 

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from refqnn import plots
 from refqnn.papers.dfs import check_price
 from refqnn.papers.dfs.study import QUICK, REWARDS
-from refqnn.papers.dfs.systems import check_lengths, stages
+from refqnn.papers.dfs.systems import Lengths, stages
 from refqnn.papers.skipnet import GATES
 from refqnn.studies.study import Stage, Study, table
 from refqnn.studies.sweep import Outcome
@@ -23,18 +23,15 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Gates:
+class Gates(Lengths):
     """Gates of SkipNet and rewards of its hybrid training."""
 
     gates: tuple[str, ...] = ("RNNGate",)
     rewards: tuple[float, ...] = REWARDS
-    seeds: tuple[int, ...] = (0,)
-    images: int = 4000
-    steps: int | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError unless the runs can begin and end."""
-        check_lengths(self)
+        super().__post_init__()
         for gate in self.gates:
             if gate not in GATES:
                 raise ValueError(f"gates must be of {', '.join(GATES)}, got {gate!r}")

@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from refqnn.plots.style import BLUE, ORANGE, SERIES, STYLE, set_titles
+
+#: styles of line, one a seed
+SEEDS = ("-", "--", ":", "-.")
 
 
 def subnet_scales(
@@ -29,6 +32,7 @@ def subnet_scales(
                 label = f"{name}: {scaled[-1]:.2f}"
                 axes.plot(scaled, "o", color=colour, markersize=4, label=label)
             axes.set_xlabel("subnets, from the smallest step to the largest")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_ylabel("over the smallest")
             axes.legend(frameon=False, loc="upper left")
         for axes in every[len(panels) :]:
@@ -46,7 +50,7 @@ def search_fronts(
     with mpl.rc_context(STYLE):
         figure = Figure((9, 5), layout="constrained")
         axes = figure.subplots()
-        note = "a line: one seed; accuracy on the images the search saw"
+        note = "a style of line: one seed; accuracy on the images the search saw"
         set_titles(axes, "The best subnets of a supernet", note)
         for i, (name, seeds) in enumerate(fronts.items()):
             for j, points in enumerate(seeds):
@@ -55,7 +59,8 @@ def search_fronts(
                 axes.step(
                     cost,
                     100 * accuracy,
-                    "o-",
+                    marker="o",
+                    linestyle=SEEDS[j % len(SEEDS)],
                     where="post",
                     color=SERIES[i],
                     alpha=0.75,
@@ -66,5 +71,5 @@ def search_fronts(
         axes.set_xlabel(f"cost of one image, {unit}")
         axes.set_ylabel("accuracy")
         axes.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
-        axes.legend(frameon=False, loc="lower right")
+        figure.legend(frameon=False, loc="outside lower center", ncols=len(fronts))
     return figure

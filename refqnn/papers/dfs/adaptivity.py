@@ -24,8 +24,8 @@ from refqnn.core import Run
 from refqnn.nn import accuracy, in_batches
 from refqnn.papers.dfs.cost import computation_percentage, one_hot
 from refqnn.papers.dfs.network import RoutedResNet
-from refqnn.papers.dfs.study import LARGE, QUICK, check_targets
-from refqnn.papers.dfs.systems import check_lengths, stages, trained_dfs
+from refqnn.papers.dfs.study import LARGE, QUICK
+from refqnn.papers.dfs.systems import Lengths, stages, trained_dfs
 from refqnn.studies.study import Stage, Study, paired_interval, table
 from refqnn.studies.sweep import Outcome
 
@@ -37,18 +37,11 @@ BATCH = 250
 
 
 @dataclass(frozen=True)
-class Adaptivity:
+class Adaptivity(Lengths):
     """Targets of DFS; below 1/16 steps are eight times as large."""
 
     targets: tuple[float, ...] = (0.04, 0.2)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    images: int = 4000
-    steps: int | None = None
-
-    def __post_init__(self) -> None:
-        """Raise ValueError unless the runs can begin and end."""
-        check_lengths(self)
-        check_targets(self.targets)
 
 
 def adaptivity_stages(s: Adaptivity, folder: Path) -> Iterator[Stage]:

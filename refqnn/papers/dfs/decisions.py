@@ -19,8 +19,8 @@ from refqnn import plots
 from refqnn._types import Float
 from refqnn.papers.dfs import OPTIONS, computation_percentage
 from refqnn.papers.dfs.printed import option_name, printed_decisions
-from refqnn.papers.dfs.study import LARGE, QUICK, check_targets
-from refqnn.papers.dfs.systems import DEPTH, check_lengths, stages
+from refqnn.papers.dfs.study import LARGE, QUICK
+from refqnn.papers.dfs.systems import DEPTH, Lengths, stages
 from refqnn.papers.haq import printed_bits
 from refqnn.studies.study import Stage, Study, check_settings, table
 from refqnn.studies.sweep import Outcome
@@ -32,19 +32,15 @@ USED = 0.02
 
 
 @dataclass(frozen=True)
-class Decisions:
+class Decisions(Lengths):
     """Targets of DFS; sizes of HAQ's weights as shares of 32 bits; one seed."""
 
     targets: tuple[float, ...] = (0.04, 0.05, 0.0625, 0.1, 0.2, 0.4, 0.6, 0.8)
     ratios: tuple[float, ...] = (0.2, 0.3, 0.5)
-    seeds: tuple[int, ...] = (0,)
-    images: int = 4000
-    steps: int | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError unless the runs can begin and end."""
-        check_lengths(self)
-        check_targets(self.targets)
+        super().__post_init__()
         check_settings(self, targets=0)
         if len(self.seeds) != 1:
             raise ValueError(f"seeds must be one, got {self.seeds}")

@@ -11,7 +11,7 @@ keep", options 0 and 32), at one target and seed: SkipNet is also trained otherw
 Rule: it holds where the paired 95 % interval over at least five seeds lies above 0.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from refqnn import plots
-from refqnn.papers.dfs import OPTIONS, check_target, least_skip_share
+from refqnn.papers.dfs import least_skip_share
 from refqnn.papers.dfs.printed import printed_table
-from refqnn.papers.dfs.systems import check_lengths, stages
+from refqnn.papers.dfs.systems import Lengths, stages
 from refqnn.studies.study import Stage, Study, check_settings, table
 from refqnn.studies.sweep import Outcome
 
@@ -36,7 +36,7 @@ REWARDS = (0.0, 2.0, 3.0, 3.5, 4.0, 8.0)
 
 
 @dataclass(frozen=True)
-class Tradeoff:
+class Tradeoff(Lengths):
     """Targets, bits, rewards and sizes of the systems that are compared."""
 
     targets: tuple[float, ...] = (0.0625, 0.1, 0.2, 0.4, 0.6, 0.8)
@@ -52,19 +52,6 @@ class Tradeoff:
     #: sizes of HAQ's weights, as shares of 32 bits
     ratios: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5)
     seeds: tuple[int, ...] = (0, 1, 2)
-    images: int = 4000
-    steps: int | None = None
-
-    def __post_init__(self) -> None:
-        """Raise ValueError unless the runs can begin and end."""
-        check_lengths(self)
-        check_targets((*self.targets, *self.skipping, *self.one_step, *self.control))
-
-
-def check_targets(targets: Sequence[float]) -> None:
-    """Raise ValueError for a target that no cp reaches."""
-    for target in targets:
-        check_target(target, OPTIONS)
 
 
 def tradeoff_stages(s: Tradeoff, folder: Path) -> Iterator[Stage]:
@@ -171,18 +158,14 @@ def tradeoff_figure(
 
 
 @dataclass(frozen=True)
-class Controller:
+class Controller(Lengths):
     """Targets of the dynamic sign; those below 1/16 cannot be met without skips."""
 
     targets: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.6)
-    seeds: tuple[int, ...] = (0,)
-    images: int = 4000
-    steps: int | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError unless the runs can begin and end."""
-        check_lengths(self)
-        check_targets(self.targets)
+        super().__post_init__()
         check_settings(self, targets=0)
 
 
@@ -248,7 +231,7 @@ def controller_figure(
 
 
 @dataclass(frozen=True)
-class Tables:
+class Tables(Lengths):
     """Steps and targets of both signs.
 
     The paper's alpha of 1e-6 to 1e-3 is that of a sum over samples and blocks, which is
@@ -257,14 +240,6 @@ class Tables:
 
     targets: tuple[float, ...] = (0.4, 0.5)
     alphas: tuple[float, ...] = (0.5, 1.0, 2.0, 8.0)
-    seeds: tuple[int, ...] = (0,)
-    images: int = 4000
-    steps: int | None = None
-
-    def __post_init__(self) -> None:
-        """Raise ValueError unless the runs can begin and end."""
-        check_lengths(self)
-        check_targets(self.targets)
 
 
 def tables_stages(s: Tables, folder: Path) -> Iterator[Stage]:

@@ -16,6 +16,7 @@ the paper; alpha is that of the scale-free loss (``scale="mean"``).
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -295,12 +296,24 @@ def stages(
     yield Stage(function, [kind | seed for seed in seeds for kind in kinds], "tradeoff")
 
 
-def check_lengths(settings: Any) -> None:
-    """Raise ValueError for seeds, steps or images that no run can have."""
-    check_settings(settings, seeds=0, steps=1)
-    most = len(data.embedded().train_images)
-    if not SETTINGS.batch <= settings.images <= most:
-        raise ValueError(
-            f"images must be in [{SETTINGS.batch}, {most}], a batch and all there "
-            f"are, got {settings.images}"
-        )
+@dataclass(frozen=True)
+class Lengths:
+    """Settings of every study of the comparison: seeds, images to train on, steps."""
+
+    seeds: tuple[int, ...] = (0,)
+    images: int = 4000
+    #: of the backbone and of joint training; none: those of ``SETTINGS``
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless the runs can begin and end, targets included."""
+        check_settings(self, seeds=0, steps=1)
+        most = len(data.embedded().train_images)
+        if not SETTINGS.batch <= self.images <= most:
+            raise ValueError(
+                f"images must be in [{SETTINGS.batch}, {most}], a batch and all there "
+                f"are, got {self.images}"
+            )
+        for name in ("targets", "skipping", "one_step", "control"):
+            for target in getattr(self, name, ()):
+                dfs.check_target(target, dfs.OPTIONS)

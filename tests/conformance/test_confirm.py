@@ -206,6 +206,11 @@ def test_probes_that_confirm_travel_through_files(tmp_path):
     assert not found.explained
     assert found.certain == {}
     assert "fits everything but" in str(found)
+    one = {"y": np.where(np.arange(q.size) == 9, np.nan, right["y"])}
+    found = identify_files(tmp_path / "p.npz", one)
+    assert found.nearest == FAMILIES["dequantize"].default
+    assert f"q=np.array([{q[9]}]" in found.smallest
+    assert found.smallest.endswith(f"want {right['y'][9]:.9g}   got nan")
 
 
 def test_calls_that_confirm_travel_through_files(tmp_path):
@@ -222,7 +227,9 @@ def test_calls_that_confirm_travel_through_files(tmp_path):
         outputs[f"{i:04d}/y"] = y
         wrong[f"{i:04d}/y"] = y - (call["stride"] != call["kernel"]) * (y > 3)
     assert identify_files(tmp_path / "p.npz", outputs).explained
-    assert not identify_files(tmp_path / "p.npz", wrong).explained
+    found = identify_files(tmp_path / "p.npz", wrong)
+    assert not found.explained
+    assert "kernel=2, stride=3, padding=1   y: want 181   got 180" in found.smallest
 
 
 def test_without_confirmation_only_the_deciding_questions_are_asked():

@@ -114,8 +114,12 @@ def test_files_of_another_kind_are_refused(tmp_path):
     write_probes("requantize", tmp_path / "p.npz")
     with pytest.raises(ValueError, match="the outputs lack 'y'"):
         identify_files(tmp_path / "p.npz", tmp_path / "p.npz")
-    with pytest.raises(ValueError, match="too few"):
-        identify_files(tmp_path / "p.npz", tmp_path / "a.npz")
+    count = data.read_npz(tmp_path / "p.npz")["acc"].size
+    for size in (3, count - 1, count + 1):
+        with pytest.raises(ValueError, match=f"not one entry for each of the {count}"):
+            identify_files(tmp_path / "p.npz", {"y": np.zeros(size)})
+    with pytest.raises(ValueError, match="holds <U1, no real numbers"):
+        identify_files(tmp_path / "p.npz", {"y": np.array(["a"] * count)})
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,17 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from refqnn._types import Array
 from refqnn.conformance.choices.families import Choices, Family, Inputs
 from refqnn.conformance.judge.confirm import (
     Answered,
     count_wrong,
+    elements,
+    right,
     right_elements,
     split,
     thin,
 )
-from refqnn.conformance.judge.reproduce import literals, numbers, shrink
+from refqnn.conformance.judge.reproduce import call_text, numbers, shrink, wrong_values
 from refqnn.conformance.judge.subject import Subject
 
 
@@ -44,15 +45,35 @@ def smallest_failure(
     )
     if not name:
         return ""
-    shown = literals(call) if numbers(call) <= 40 else f"{numbers(call)} numbers"
-    return f"{shown}   {name}: want {flat(want[name])}   got {flat(got[name])}"
+    return f"{call_text(call)}   {wrong_values(family, name, got[name], want[name])}"
 
 
-def flat(array: Array) -> str:
-    """Return up to eight values as text."""
-    values = np.ravel(array)
-    first = ", ".join(f"{v:.9g}" for v in values[:8].tolist())
-    return f"{first}, ..." if values.size > 8 else first
+def smallest_answer(
+    family: Family, choices: Choices, answers: Sequence[Answered]
+) -> str:
+    """Return the smallest input whose answer contradicts a variant, and both answers.
+
+    As ``smallest_failure``, where nobody can be asked again.
+    """
+    bad = [a for a in answers if count_wrong(family, choices, *a)]
+    if not bad:
+        return ""
+    call, got = min(bad, key=lambda answer: numbers(answer.call))
+    try:
+        want, good = family.evaluate(choices, **call), right(family, choices, call, got)
+    except (ValueError, IndexError):  # the variant does not take the call
+        return call_text(call)
+    name = next(k for k in want if not good[k].all())
+    data = np.asarray(call.get(family.elementwise, np.nan), np.float64)
+    if good[name].shape != data.shape:
+        values = wrong_values(family, name, got[name], want[name])
+        return f"{call_text(call)}   {values}"
+    size = np.abs(data)
+    place = int(np.argmin(np.where(good[name] | np.isnan(size), np.inf, size)))
+    one = elements(family, call)[place]
+    return f"{call_text(one)}   " + wrong_values(
+        family, name, *(np.ravel(side[name])[place] for side in (got, want))
+    )
 
 
 def failing(subject: Subject, choices: Choices) -> Callable[[Inputs], bool]:

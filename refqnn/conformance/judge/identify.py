@@ -87,15 +87,8 @@ def weigh(
     """Conclude from the answers that decide and the whole arrays that confirm."""
     family, arrays = known.family, evidence.answered
     evidence.refused.extend(decision.refused)
-    asked = Evidence(
-        family,
-        [
-            Answered(known.probes[p], unflatten(family, known.probes[p], answer))
-            for p, answer in decision.answers.items()
-            if not np.any(answer == REFUSED)
-        ],
-    )
-    seen = Evidence(family, [*asked.answered, *arrays], evidence.refused)
+    asked = separating_answers(known, decision)
+    seen = Evidence(family, [*asked, *arrays], evidence.refused)
     refusals = [known.probes[p] for p, a in decision.answers.items() if REFUSED in a]
     looked_at = [*seen.answered, *(Answered(call, {}) for call in refusals)]
     about: dict[str, Any] = {
@@ -114,6 +107,15 @@ def weigh(
     decision = ask_all(subject, known, decision)
     none = refutation(subject, known, decision, arrays, seen.answered)
     return replace(none, **about)
+
+
+def separating_answers(known: Table, decision: Decision) -> list[Answered]:
+    """Return the calls that decide, each with its answer, but for refused ones."""
+    return [
+        Answered(known.probes[p], unflatten(known.family, known.probes[p], answer))
+        for p, answer in decision.answers.items()
+        if not np.any(answer == REFUSED)
+    ]
 
 
 def unflatten(family: Family, call: Inputs, answer: Array) -> Outputs:
@@ -147,15 +149,29 @@ def refutation(
     if unknown is not None:
         return but_for(unknown, conclude(known, unknown.variants, decision.asked))
     nearest = nearest_variant(known, decision, everything)
+    smallest = smallest_failure(subject, nearest, everything)
+    return refute(none, nearest, everything, smallest)
+
+
+def refute(
+    none: Identification,
+    nearest: Choices,
+    everything: Sequence[Answered],
+    smallest: str,
+) -> Identification:
+    """Return the verdict that no variant fits: the nearest, and where it does not."""
+    family = family_of(none.family)
     region = confirmation.where_it_differs(family, nearest, everything)
     wrong = sum(confirmation.contradictions(family, nearest, everything))
     total = sum(a.size for _, out in everything for a in out.values())
-    where = f"fits everything but {region}" if region else "none fits everything"
+    is_near = 2 * wrong < total
+    near = region and is_near
+    where = f"fits everything but {region}" if near else "none fits everything"
     return replace(
         none,
         complaint=f"{where} ({wrong} of {total} outputs)",
-        nearest=nearest if 2 * wrong < total else {},
-        smallest=smallest_failure(subject, nearest, everything),
+        nearest=nearest if is_near else {},
+        smallest=smallest,
     )
 
 

@@ -19,7 +19,6 @@ from refqnn.conformance.choices.coverage import greedy
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.family import (
     FIXED,
-    Choices,
     Family,
     Inputs,
     Outputs,
@@ -28,9 +27,20 @@ from refqnn.conformance.choices.family import (
 from refqnn.conformance.choices.variants import Table, table
 from refqnn.conformance.judge import confirm
 from refqnn.conformance.judge.confirm import Answered, Evidence
+from refqnn.conformance.judge.failures import smallest_answer
 from refqnn.conformance.judge.identification import Identification
-from refqnn.conformance.judge.identify import conclude
-from refqnn.conformance.judge.questions import BadAnswer, as_vector, remaining
+from refqnn.conformance.judge.identify import (
+    conclude,
+    nearest_variant,
+    refute,
+    separating_answers,
+)
+from refqnn.conformance.judge.questions import (
+    BadAnswer,
+    Decision,
+    as_vector,
+    remaining,
+)
 from refqnn.files import (
     Unreadable,
     decode,
@@ -190,33 +200,30 @@ def identify_files(
     given = outputs if isinstance(outputs, Mapping) else read_npz(outputs)
     separating, confirm_by = asked_by(header)
     chosen, more = separating.probes, confirm_by.calls
+    count = len(chosen) + len(more)
     answers = [
-        {name: part(known, given, i, name) for name in known.family.outputs}
-        for i in range(len(chosen) + len(more))
+        {name: part(known, given, i, name, count) for name in known.family.outputs}
+        for i in range(count)
     ]
-    alive, complaint = list(range(len(known.variants))), ""
+    decision = Decision(list(range(len(known.variants))), chosen, {}, 0, [])
     for probe, answer in zip(chosen, answers, strict=False):
         try:
             vector = as_vector(answer, known.outcomes[probe].shape[1])
         except BadAnswer as error:
-            alive, complaint = [], complaint or str(error)
-            break
-        alive = remaining(known, alive, probe, vector)
-    left = [known.variants[v] for v in alive]
-    return confirm_variants(
-        known, left, chosen, more, answers[len(chosen) :], complaint
-    )
+            return conclude(known, [], chosen, str(error))
+        decision.answers[probe] = vector
+        alive = remaining(known, decision.alive, probe, vector)
+        decision = decision._replace(alive=alive)
+    return confirm_variants(known, decision, more, answers[len(chosen) :])
 
 
 def confirm_variants(
     known: Table,
-    left: Sequence[Choices],
-    chosen: Sequence[int],
+    decision: Decision,
     more: Sequence[Inputs],
     answers: Sequence[Outputs],
-    complaint: str,
 ) -> Identification:
-    """Conclude which variants ``left`` no confirming answer contradicts."""
+    """Conclude which variants left by a decision no confirming answer contradicts."""
     family = known.family
     if family.stacks and more:
         together = {
@@ -230,17 +237,14 @@ def confirm_variants(
             for call, answer in zip(more, answers, strict=True)
         ]
     evidence = Evidence(family, arrays)
+    left = [known.variants[v] for v in decision.alive]
     left_over = confirm.survivors(family, left, arrays)
-    verdict = conclude(known, left_over, chosen, complaint)
-    if left and not left_over:
-        region = confirm.where_it_differs(family, left[0], arrays)
-        wrong = sum(confirm.contradictions(family, left[0], arrays))
-        verdict = replace(
-            verdict,
-            complaint=f"fits everything but {region} ({wrong} of {evidence.total} "
-            "outputs)",
-            nearest=left[0],
-        )
+    verdict = conclude(known, left_over, decision.asked)
+    if not left_over:
+        everything = [*separating_answers(known, decision), *arrays]
+        nearest = nearest_variant(known, decision, everything)
+        smallest = smallest_answer(family, nearest, everything)
+        verdict = refute(verdict, nearest, everything, smallest)
     return replace(
         verdict,
         confirmed=evidence.total,
@@ -259,17 +263,22 @@ def in_reference_shapes(family: Family, answer: Answered) -> Answered:
     return Answered(answer.call, outputs)
 
 
-def part(known: Table, given: Mapping[str, Array], i: int, name: str) -> Array:
-    """Return one output of the i-th probe; raise if the file lacks it."""
+def part(
+    known: Table, given: Mapping[str, Array], i: int, name: str, count: int
+) -> Array:
+    """Return one output of the i-th of ``count`` probes; raise if the file lacks it."""
     key = name if known.family.stacks else f"{i:04d}/{name}"
     if key not in given:
         raise ValueError(f"the outputs lack {key!r}: they hold {sorted(given)[:8]}")
     array = given[key]
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"output {key!r} holds {array.dtype}, no real numbers")
     if not known.family.stacks:
         return np.ravel(array)
-    if not array.ndim or i >= len(array):
+    if not array.ndim or len(array) != count:
         raise ValueError(
-            f"output {key!r} has shape {array.shape}, too few for probe {i}"
+            f"output {key!r} has shape {array.shape}, not one entry for each of the "
+            f"{count} probes"
         )
     return np.ravel(array[i])
 

@@ -14,6 +14,7 @@ from refqnn._types import Array, Bool
 from refqnn.conformance.choices.family import REFUSED, Choices, Family, Inputs, Outputs
 from refqnn.conformance.choices.variants import Table
 from refqnn.conformance.judge.confirm import Answered, right, right_elements
+from refqnn.conformance.judge.reproduce import call_text, wrong_values
 
 #: an answer is unknown if no known one fits this share of the inputs that tell: one
 #: that fits half of them, as with a sign lost, is right but for a region
@@ -103,8 +104,8 @@ def first_wrong(
         want = family.evaluate(variant, **call)[output]
         wrong = ~right_elements(family, call, got[output], want).ravel()
         if wrong.any() and got[output].shape == want.shape:
-            values = (np.ravel(a)[wrong] for a in (got[output], want))
-            return "{}, the nearest variant {}".format(*map(text, values))
+            values = wrong_values(family, output, got[output], want)
+            return f"{call_text(call)}   {values}"
     return ""
 
 
@@ -222,8 +223,7 @@ def telling_inputs(
         options = ", ".join(
             f"{value} {text(rows)}" for value, rows in zip(values, want, strict=True)
         )
-        where = ", ".join(f"{k} = {v}" for k, v in call.items() if np.size(v) <= 4)
-        lines.append(f"{where}: {text(got)} (known: {options})")
+        lines.append(f"{call_text(call)}: {text(got)} (known: {options})")
     return "; ".join(lines[:SHOWN])
 
 

@@ -15,6 +15,8 @@ from refqnn.conformance.choices.families import Choices, Family, Inputs, Outputs
 
 #: numbers that a line of Python holds
 MOST = 250
+#: numbers of a call that a report shows, and of an array of a longer call
+MOST_SHOWN, SHORT = 40, 8
 #: calls that shrinking may cost
 BUDGET = 300
 Fails = Callable[[Inputs], bool]
@@ -123,6 +125,39 @@ def whole_call(family: Family, declared: Choices, call: Inputs) -> str:
 def literals(call: Inputs) -> str:
     """Return the arguments of a call as Python."""
     return ", ".join(f"{name}={literal(value)}" for name, value in call.items())
+
+
+def call_text(call: Inputs) -> str:
+    """Return the arguments of a call as Python; of long arrays dtype and shape.
+
+    >>> call_text({"x": np.zeros((9, 9), np.int8), "kernel": 3})
+    'x int8 (9, 9), kernel=3'
+    """
+    if numbers(call) <= MOST_SHOWN:
+        return literals(call)
+    return ", ".join(
+        f"{name} {np.asarray(value).dtype} {np.shape(value)}"
+        if np.size(value) > SHORT
+        else literals({name: value})
+        for name, value in call.items()
+    )
+
+
+def wrong_values(family: Family, name: str, got: Array, want: Array) -> str:
+    """Return two outputs as text: all of a few values, the first wrong one of many."""
+    got, want = np.asarray(got), np.asarray(want)
+    if got.shape != want.shape:
+        return f"{name}: want shape {want.shape}   got shape {got.shape}"
+    if want.size <= SHORT:
+        return f"{name}: want {flat(want)}   got {flat(got)}"
+    place = np.unravel_index(int(np.argmin(family.agree(got, want))), want.shape)
+    at = ", ".join(map(str, place))
+    return f"{name}[{at}]: want {flat(want[place])}   got {flat(got[place])}"
+
+
+def flat(array: Array) -> str:
+    """Return a few values as text."""
+    return ", ".join(f"{v:.9g}" for v in np.ravel(array).tolist())
 
 
 def literal(value: Any) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from refqnn import integer
+from refqnn.conformance import identify
 from refqnn.conformance.choices.families import FAMILIES, family_of
 from refqnn.conformance.choices.families.roundings import ROUND
 from refqnn.conformance.choices.regions import pool
@@ -44,6 +45,17 @@ def test_beside_ties_every_rounding_but_those_to_one_side_is_the_nearest(roundin
     away = {"away": lambda u: np.copysign(np.ceil(np.abs(u)), u)}
     want = (to_one_side | away).get(rounding, np.rint)(exact)
     np.testing.assert_array_equal(ROUND[rounding](t), want)
+
+
+def test_a_function_four_answers_from_the_reference_is_named():
+    """QONNX rounds HALF_UP so; a table of variants ends at three."""
+    family = family_of("quantize")
+    own = {"rounding": "half_away", "half": "float", "nan": "kept"}
+    own["zero_point_when"] = "before_rounding"
+    choices = family.default | own
+    assert choices not in family.variants()
+    known = identify(lambda *a: family.evaluate(choices, *a)["y"], "quantize")
+    assert known.certain == choices
 
 
 def test_a_half_that_is_added_in_float_rounds():

@@ -143,14 +143,30 @@ def refutation(
             vector = rule_of_vectors(family, single, others, arrays)
             if vector is not None:
                 return two_rules(none, single, vector)
+    nearest = nearest_variant(known, decision, everything)
+    if farther := farther_variants(family, nearest, everything):
+        return conclude(known, farther, decision.asked)
     unknown = unknown_answer(known, decision.answers, arrays) or unknown_output(
         known, decision.answers, arrays
     )
     if unknown is not None:
         return but_for(unknown, conclude(known, unknown.variants, decision.asked))
-    nearest = nearest_variant(known, decision, everything)
     smallest = smallest_failure(subject, nearest, everything)
     return refute(none, nearest, everything, smallest)
+
+
+def farther_variants(
+    family: Family, nearest: Choices, everything: Sequence[Answered]
+) -> list[Choices]:
+    """Return the variants beside the nearest, and beside those, that fit everything.
+
+    Where a family has many answers its table leaves out variants that differ from
+    refqnn in four.
+    """
+    beside = confirmation.survivors(family, family.neighbours(nearest, 1), everything)
+    others = [v for near in beside[:3] for v in family.neighbours(near, 1)]
+    unique = {tuple(v.items()): v for v in [*beside, *others]}
+    return confirmation.survivors(family, list(unique.values()), everything)
 
 
 def refute(

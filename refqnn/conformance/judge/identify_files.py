@@ -31,6 +31,7 @@ from refqnn.conformance.judge.failures import smallest_answer
 from refqnn.conformance.judge.identification import Identification
 from refqnn.conformance.judge.identify import (
     conclude,
+    farther_variants,
     nearest_variant,
     refute,
     separating_answers,
@@ -244,7 +245,12 @@ def confirm_variants(
         everything = [*separating_answers(known, decision), *arrays]
         nearest = nearest_variant(known, decision, everything)
         smallest = smallest_answer(family, nearest, everything)
-        verdict = refute(verdict, nearest, everything, smallest)
+        farther = farther_variants(family, nearest, everything)
+        verdict = (
+            conclude(known, farther, decision.asked)
+            if farther
+            else refute(verdict, nearest, everything, smallest)
+        )
     return replace(
         verdict,
         confirmed=evidence.total,

@@ -28,7 +28,7 @@ BARE = {
 NUMBER = r"(?:[A-Z]?\d+[a-z]?|[A-Z])"
 #: ``# (3)``, ``# (7), (8)``, ``# (Q); why``
 COMMENT = re.compile(rf"#:?\s*((?:\({NUMBER}\)(?:,\s*|\s+and\s+|\s*))+)")
-HEADER = re.compile(r"^(\s+)paper(\s+)code(\s+)where\s*$", re.MULTILINE)
+HEADER = re.compile(r"^(\s+)(?:paper|symbol)(\s+)code(\s+)where\s*$", re.MULTILINE)
 SHOWN = re.compile(rf"^ {{4,}}\S.*\s{{2,}}\(({NUMBER})\)$", re.MULTILINE)
 
 
@@ -76,6 +76,11 @@ def tagged(source):
     return tags
 
 
+def is_function(node):
+    """Say whether a node defines a function; methods of one name are several."""
+    return isinstance(node, ast.FunctionDef)
+
+
 def complaints(source):
     """List what a file's head and its tags disagree on."""
     head, tags = listed(source), tagged(source)
@@ -86,8 +91,13 @@ def complaints(source):
             lines.append(f"line {line}: ({number}) is not listed")
         elif head[number] is not None and function not in head[number]:
             lines.append(f"line {line}: ({number}) is not said to be in {function}")
-    places = [(number, function) for number, function, _ in tags]
-    lines += [f"({n}) twice in {f}" for n, f in {*places} if places.count((n, f)) > 1]
+    starts = [n.lineno for n in ast.walk(ast.parse(source)) if is_function(n)]
+    places = [
+        (number, function, max([s for s in starts if s <= line], default=0))
+        for number, function, line in tags
+    ]
+    twice = {place for place in places if places.count(place) > 1}
+    lines += [f"({number}) twice in {function}" for number, function, _ in twice]
     own = any(number[0].isalpha() and len(number) == 1 for number in head)
     text = " ".join((ast.get_docstring(ast.parse(source)) or "").split())
     if own and "of this file" not in text:
@@ -110,6 +120,23 @@ def test_every_equation_has_its_line_and_every_tag_its_equation(name):
     source = (PACKAGE / name).read_text("utf-8")
     assert complaints(source) == []
     assert (listed(source) == {}) == (name in BARE)
+
+
+def equations_of_papers():
+    """List the files of papers that list or tag an equation."""
+    paths = sorted((PACKAGE / "papers").rglob("*.py"))
+    sources = {path: path.read_text("utf-8") for path in paths}
+    return [path for path, text in sources.items() if listed(text) or tagged(text)]
+
+
+@pytest.mark.parametrize("path", equations_of_papers(), ids=lambda path: path.stem)
+def test_equations_of_papers_have_their_lines(path):
+    assert complaints(path.read_text("utf-8")) == []
+
+
+def test_papers_with_numbered_equations_are_among_them():
+    names = {path.stem for path in equations_of_papers()}
+    assert {"mixture", "objectives", "variance", "fold", "scales", "cost"} <= names
 
 
 def underived(source):

@@ -2,7 +2,7 @@
 
 DFS, arXiv:2001.00705, section 3.
 
-    loss = CE + alpha sigma E                                               equation 2
+    loss = CE + alpha sigma E                                                       (2)
 
     step 0   the backbone alone, every block kept                 Forced
     step 1   the gates alone, towards a cp of 100 %               GateStart

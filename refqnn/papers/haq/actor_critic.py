@@ -17,7 +17,9 @@ R_i = 1 where u_i > 0:
     dW3 = u2^T dy, d2 = (dy W3^T) R2, dW2 = u1^T d2, d1 = (d2 W2^T) R1              (2)
     dWs = s^T d1, dWa = a^T d1, da = d1 Wa^T                                        (3)
 
-The actor is the same without a, and mu = sigmoid(y), so dy = da mu (1 - mu).      (4)
+The actor is the same without a, and its y goes through a sigmoid:
+
+    mu = sigmoid(y),  dy = da mu (1 - mu)                                           (4)
 
 Chosen here: one bias in the first layer of the critic; released code has two, that are
 only ever added.

@@ -2,14 +2,14 @@
 
 Chin, Chuang, Chandra, Marculescu. arXiv:2008.09916, sections 5.2 and 5.3.
 
-    paper                                               code
-    Delta Acc_Q = Acc_low - Acc_high, (Q)               Changes.quantized
-    Delta Acc_G = Acc_low,grown - Acc_low, (G)          Changes.grown
-    Delta Acc = Delta Acc_Q + Delta Acc_G, (A)          Changes.total
-    "grown": twice the width                            GROWN
-    1 bit against 4 bits, activations at 4              LOW, HIGH, ACTIVATIONS
-    table 1: depth-wise weights too, or kept at 4 bits  DEPTHWISE
-    table 2: (C_in x K_w x K_h) of a depth-wise filter  KINDS
+    paper                                        code              where
+    Delta Acc_Q = Acc_low - Acc_high, (Q)        low, high         Changes.quantized
+    Delta Acc_G = Acc_low,grown - Acc_low, (G)   grown_low, low    Changes.grown
+    Delta Acc = Delta Acc_Q + Delta Acc_G, (A)   grown_low, high   Changes.total
+    "grown": twice the width                     GROWN             three_runs
+    1 bit against 4 bits, activations at 4       LOW, HIGH         three_runs
+    table 1: depth-wise weights kept at 4 bits   DEPTHWISE         table1_runs
+    table 2: C_in x K_w x K_h, depth-wise        KINDS             table2_runs
 
 (Q), (G) and (A) are names of this file. ``Runs`` has a run of ``pareto_run`` for every
 (row, role, seed): three for each row and seed, of which rows may share some. Low

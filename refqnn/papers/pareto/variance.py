@@ -101,7 +101,8 @@ def rho(correlation: Any) -> float:
     r = checked_correlation(correlation)
     check_dimension(len(r), least=2)
     pairs = ~np.eye(len(r), dtype=bool)
-    return float(2 / math.pi * (1 + magnitude_excess(r)[pairs].mean()))
+    mean = magnitude_excess(r)[pairs].mean()
+    return float(2 / math.pi * (1 + mean))  # (D1), (D2)
 
 
 def centred_rho(correlation: Any) -> float:

@@ -4,13 +4,13 @@ QuantNAS (Gao et al., CVPR 2024 NAS workshop): a shared scale is best for no sub
 a scale predictor takes its place. What it reads, its size and its training are ours:
 
     symbol                                             code         where
-    s_l = exp(log s_l)                            (1)  log_s        Shared
+    s_l = exp(log s_l)                            (1)  log_s        Shared.step
     u_l = (log fan-in, log sqrt(mean v^2))             features     features
     log s_l(a) = log s_l + f(a, u_l)_l            (2)  f            Predicted.step
     f(a, u)_l = w2_l . relu(w1 (a, u) + b1) + b2_l (3)              Predicted.step
     d log s = s ds                                (4)               every backward
-    argmin_s mean (v - lsq(v, s))^2               (5)  mse_step     Oracle
-    s_l = exp(log r_l) sqrt(mean v^2)             (6)  log_r        Relative
+    argmin_s mean (v - lsq(v, s))^2               (5)  best         mse_step
+    s_l = exp(log r_l) sqrt(mean v^2)             (6)  log_r        Relative.step
 
 v is what layer l quantizes: folded weights, or activations, of the subnet that a
 encodes. u, and the root in (6), are constants in the backward. The last layer of f

@@ -92,12 +92,69 @@ def test_every_quantizer_is_computed_at_a_value(capsys, name):
     assert "dy / dv" in numbers
 
 
+def lines_at(capsys, *words):
+    return explained(capsys, *words)["lines"]
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_the_way_of_a_number_passes_the_equations_and_the_gradient(capsys, name):
+    lines = lines_at(capsys, name, "--at", "0.4")
+    forward = {
+        e for line in lines if line["function"] == name for e in line["equations"]
+    }
+    backward = [line for line in lines if line["function"] == f"{name}_backward"]
+    assert forward
+    assert [e for line in backward for e in line["equations"]]
+    assert all(line["values"] for line in backward if line["equations"])
+
+
+def test_the_lines_of_lsq_are_its_equations_by_hand(capsys):
+    words = ("lsq", "--at", "0.7", "--bits", "3", "--set", "s=0.5")
+    by_equation = {
+        line["equations"][0]: line["values"]
+        for line in lines_at(capsys, *words)
+        if line["equations"]
+    }
+    assert by_equation["1"] == {"q": "1"}
+    assert by_equation["2"]["gives"].startswith("(0.5, LSQCache(")
+    assert by_equation["5"] == {"dv": "1"}
+    assert by_equation["3"] == {"ds": "-0.4"}  # 1 - 1.4, before its scale
+    text = explained(capsys, *words)["text"]
+    assert " (1)   q = np.rint(np.clip(u, -q_n, q_p)) + 0.0 " in text
+
+
+def test_a_requantization_at_a_sum(capsys):
+    words = ("requantize", "--at", "10", "--set", "real=0.25", "--set", "zero_point=-3")
+    numbers = at(capsys, *words)
+    want = {"acc": "10", "q": "0", "exact": "-0.5", "shift": "-1", "q_max": "127"}
+    assert {name: numbers[name] for name in want} == want
+    assert numbers["multiplier"] == str(2**30)
+    lines = lines_at(capsys, *words)
+    scaled = next(line for line in lines if line["equations"] == ["3"])
+    assert scaled["values"] == {"scaled": "3"}  # 2.5, half up
+    assert at(capsys, *words, "--bits", "16")["q_max"] == "32767"
+
+
+def test_a_gate_at_a_logit(capsys):
+    numbers = at(capsys, "gate", "--at", "0")
+    assert (numbers["p"], numbers["m"], numbers["dL / dz"]) == ("0.5", "1", "0.25")
+    marks = [
+        e for line in lines_at(capsys, "gate", "--at", "0") for e in line["equations"]
+    ]
+    assert marks == ["1", "a", "b"]
+    assert at(capsys, "gate", "--at", "-2")["m"] == "0"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("lsq", "--at", "1", "--set", "q=1"), "the learned numbers are s"),
         (("fixed_point", "--at", "1", "--set", "a=1"), "the learned numbers are none"),
         (("conv2d", "--at", "1"), "--at needs the name of a quantizer with a module"),
+        (("requantize", "--at", "1.5"), "accumulator and zero_point must be whole"),
+        (("requantize", "--at", "1", "--bits", "1"), "bits must be an int in [2, 32]"),
+        (("requantize", "--at", "1", "--set", "s=1"), "are real, zero_point"),
+        (("gate", "--at", "1", "--set", "s=1"), "the numbers of a gate are none"),
         (("lsq", "--at", "1", "--bits", "1"), "bits must be an int in [2, 16]"),
         (("lsq", "--at", "1", "--set", "s=-1"), "step size s must be positive"),
     ],

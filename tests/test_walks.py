@@ -5,6 +5,7 @@ kept so that nobody pays for a hop that teaches nothing.
 """
 
 import sys
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 
 import refqnn
-from refqnn import deploy, networks, nn
-from refqnn.core import Run
+from refqnn import deploy, networks, nn, quantizers
+from refqnn.core import Param, Run
 from refqnn.papers import dfs
 
 PACKAGE = str(Path(refqnn.__file__).parent)
@@ -88,6 +89,63 @@ def test_one_image_of_dfs_through_its_own_options(routed):
     calls, moves = walk(lambda: dfs.execute(routed, images(1)))
     assert calls <= 265
     assert moves <= 148
+
+
+#: what searches or solves in every training pass, and how far a reader steps there
+SOLVERS = {
+    quantizers.Balanced: "cuts every set of weights in two, bits times",
+    quantizers.LQWeight: "a step of QEM moves its basis",
+    quantizers.WEQWeight: "searches the boundaries of its clusters",
+    quantizers.SAWB: "computes the clip of its weights",
+    quantizers.ABCWeight: "solves for its coefficients",
+}
+WEIGHTS = (
+    quantizers.Binary,
+    quantizers.DoReFaWeight,
+    quantizers.FixedPoint,
+    quantizers.HAQLinear,
+    quantizers.KMeansWeight,
+    quantizers.LSQ,
+    partial(quantizers.MinMax, of="weight"),
+    quantizers.QILWeight,
+    partial(quantizers.SYQ, kernel=(3, 3)),
+    quantizers.Ternary,
+    quantizers.TTQ,
+    quantizers.TSQWeight,
+    quantizers.TWN,
+    quantizers.XnorWeight,
+)
+
+
+def convolution(make):
+    """Make forward and backward of a quantized convolution that has seen a batch."""
+    rng = np.random.default_rng(0)
+    w = Param(rng.standard_normal((4, 3, 3, 3)))
+    conv, x = nn.Conv2d(w, weight_quant=make()), rng.standard_normal((2, 3, 6, 6))
+    conv.forward(x, Run(training=True))
+
+    def compute():
+        y, cache = conv.forward(x, Run(training=True))
+        conv.backward(np.ones_like(y), cache)
+
+    return compute
+
+
+@pytest.mark.parametrize("make", WEIGHTS, ids=lambda m: getattr(m, "func", m).__name__)
+def test_a_quantized_convolution_and_its_gradients(make):
+    assert walk(convolution(make))[0] <= 25
+
+
+@pytest.mark.parametrize("kind", SOLVERS)
+def test_only_solvers_are_longer_walks(kind):
+    assert walk(convolution(kind))[0] > 25
+
+
+def test_a_residual_block(training):
+    block = training.network.layers["stage1_block1"]
+    x = np.zeros((2, 4, 28, 28), np.float32)
+    assert walk(lambda: block.forward(x, Run()))[0] <= 40
+    assert walk(lambda: block.forward(x, Run(training=True)))[0] <= 58
 
 
 def test_calls_and_moves_are_counted(tmp_path):

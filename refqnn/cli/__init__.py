@@ -39,7 +39,8 @@ COMMANDS = {
     "bisect": "find the first tensor that another implementation has differently",
     "study": "list the studies of the papers, or run one: table and figures",
     "list": "list ops, quantizers, profiles, axes or checks",
-    "explain": "print the equations of a family under a profile",
+    "explain": "print the equations of a name, and a number's way through its lines",
+    "step": "open the debugger at the first equation of a small example",
     "generate": "write a pack: vectors with a purpose",
     "verify": "compare outputs (CASE/NAME in an .npz) with a pack; - alone: with a "
     "stream",

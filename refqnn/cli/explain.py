@@ -2,7 +2,8 @@
 
 NAME is a function of ``refqnn.quantizers``, ``ops`` or ``integer``, or a family of the
 conformance kit; where it is both, the equations of the family follow, under a profile.
-``--at VALUE`` computes a quantizer at a value, with every number that its cache holds.
+``--at VALUE`` computes a quantizer, ``requantize`` or ``gate`` at a value: every number
+of its cache, the lines that are passed forward and backward, and their equations.
 """
 
 import argparse
@@ -18,15 +19,13 @@ from typing import Any
 from refqnn.cli.options import Answer, Parser, add_profile
 
 ROOMS = ("quantizers", "ops", "integer")
-#: standard normal numbers that set the first values of a quantizer
-SAMPLE = 4096
 
 
 def arguments(command: Parser) -> None:
     """Add the options."""
     command.add_argument("name", help="a quantizer, an op or a family; refqnn list")
     add_profile(command)
-    command.add_argument("--at", type=float, help="a value to quantize, step by step")
+    command.add_argument("--at", type=float, help="a value, followed line by line")
     command.add_argument("--bits", type=int, help="of the quantizer (4, or its own)")
     text = "a learned number, such as s=0.5 (from a standard normal batch); repeatable"
     command.add_argument(
@@ -49,6 +48,7 @@ def named_number(text: str) -> tuple[str, float]:
 
 def run(options: Namespace) -> Answer:
     """Print citation, equations and choices of a name; with ``--at`` each number."""
+    from refqnn.cli.values import answer_at
     from refqnn.conformance.choices.families import FAMILIES
 
     name, function = options.name, function_of(options.name)
@@ -63,10 +63,9 @@ def run(options: Namespace) -> Answer:
     if not parts:
         raise ValueError(unknown_name(name, FAMILIES))
     if options.at is not None:
-        answer["at"] = numbers_at(options, function)
-        width = max(map(len, answer["at"]))
-        lines = [f"{key:{width}}  {value}" for key, value in answer["at"].items()]
-        parts.append("\n".join(lines))
+        numbers, text = answer_at(name, options)
+        answer |= numbers
+        parts.append(text)
     answer["text"] = "\n\n".join(part for part in parts if part)
     return answer, answer["text"]
 
@@ -135,75 +134,3 @@ def unknown_name(name: str, families: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known | set(families), n=4)
     hint = f"; near: {', '.join(near)}" if near else ""
     return f"no quantizer, op or family is called {name!r}{hint}"
-
-
-def module_of(function: Callable[..., Any] | None) -> type:
-    """Look up the module class of a quantizer; ValueError for another function."""
-    from refqnn import quantizers
-    from refqnn.quantizers.module import Quantizer
-
-    for kind in filter(inspect.isclass, vars(quantizers).values()):
-        if issubclass(kind, Quantizer) and kind.pair[0] is function:
-            return kind
-    raise ValueError("--at needs the name of a quantizer with a module")
-
-
-def numbers_at(
-    options: Namespace, function: Callable[..., Any] | None
-) -> dict[str, str]:
-    """Quantize one value, and give every number on the way.
-
-    Learned numbers that are not given have the first values that a batch of standard
-    normal numbers sets. A method without any, whose levels follow from the values, is
-    given the value in place of the first number of that batch.
-    """
-    import numpy as np
-
-    from refqnn.core import Run
-    from refqnn.prompt import short
-
-    kind = module_of(function)
-    quantizer: Any = kind() if options.bits is None else kind(bits=options.bits)
-    batch = np.random.default_rng(0).standard_normal((1, SAMPLE))
-    quantizer.forward(batch, Run(training=True))
-    set_numbers(quantizer, dict(options.set or []))
-    batch[0, 0] = options.at
-    v = batch[:, :1] if quantizer.parameters or quantizer.unknown else batch
-    y, cache = quantizer.forward(v, Run())
-    codes, levels = quantizer.encode(v)
-    one = np.zeros_like(y)
-    one[0, 0] = 1
-    numbers: dict[str, Any] = {"v": v[0, 0]}
-    for name, array in getattr(cache[1], "_asdict", dict)().items():
-        if np.shape(array) == v.shape or np.size(array) == 1:
-            numbers[name] = np.ravel(array)[0]
-    numbers |= {"code": codes[0, 0], "y": y[0, 0], "error y - v": y[0, 0] - v[0, 0]}
-    numbers["dy / dv"] = quantizer.backward(one, cache)[0, 0]
-    for name in quantizer.parameters:
-        if hasattr(getattr(quantizer, name), "grad"):
-            numbers[f"dy / d{name}"] = np.squeeze(getattr(quantizer, name).grad)
-    text = {name: short(value) for name, value in numbers.items()}
-    return {"quantizer": repr(quantizer), "levels": level_text(levels), **text}
-
-
-def set_numbers(quantizer: Any, given: dict[str, float]) -> None:
-    """Set learned numbers by name; ValueError for one that the quantizer lacks."""
-    for name in given:
-        if name not in quantizer.parameters:
-            known = ", ".join(quantizer.parameters) or "none"
-            raise ValueError(f"--set {name}: the learned numbers are {known}")
-    if given:
-        quantizer.hold(**given)
-
-
-def level_text(levels: Any) -> str:
-    """Write levels; the first and the last three of more than sixteen.
-
-    >>> import numpy as np
-    >>> level_text(np.arange(3.0))
-    '0 1 2'
-    """
-    words = [f"{level:.6g}" for level in levels]
-    if len(words) > 16:
-        words = [*words[:3], "...", *words[-3:]]
-    return " ".join(words)

@@ -7,8 +7,7 @@ Weights; activations, with the same interval and gamma = 1, are in qil_activatio
 
     paper                         code      where
     c, delta (half width)         c, d      IntervalQuantizer
-    alpha |w| + beta, (U)         u         qil_weight, by interval: alpha = 1/2d,
-                                              beta = 1/2 - c/2d
+    alpha |w| + beta, (U)         u         qil_weight; alpha = 1/2d, beta = 1/2 - c/2d
     T_W, transformer, (T)         bent      qil_weight, by bend
     Q, discretizer, (D)           y         qil_weight
     p, pruning threshold c - d,   t_1       qil_thresholds, after rounding
@@ -124,7 +123,8 @@ def qil_weight(
     )
     n = 2 ** (bits - 1) - 1
     sign = np.sign(w) if frozen is None else frozen.sign
-    u = interval(sign * w, c, d)  # (U)
+    with np.errstate(over="ignore"):  # infinite where far outside: pruned or clipped
+        u = 0.5 + 0.5 * ((sign * w - c) / d)  # (U)
     if frozen is not None:
         inside = frozen.inside()
         bent = bend(np.where(inside, u, 1), gamma)
@@ -164,18 +164,6 @@ def qil_weight_backward(
     dgamma = sum_to(d_gamma.astype(np.float64), cache.gamma.shape)
     sums = (np.asarray(dc, dw.dtype), np.asarray(dd, dw.dtype))
     return dw.astype(dy.dtype, copy=False), *sums, np.asarray(dgamma, d_gamma.dtype)
-
-
-def interval(magnitude: Float, c: Float, d: Float) -> Float:
-    """u = 1/2 + (|w| - c) / 2d: 0 at c - d, 1 at c + d.
-
-    magnitude: (...), c, d: broadcast to it  ->  u: (...)
-
-    >>> interval(np.array([1.0, 3.0, 5.0]), np.array(3.0), np.array(2.0))
-    array([0. , 0.5, 1. ])
-    """
-    with np.errstate(over="ignore"):  # infinite where far outside: pruned or clipped
-        return 0.5 + 0.5 * ((magnitude - c) / d)
 
 
 def bend(u: Float, gamma: Float) -> Float:
@@ -244,6 +232,8 @@ class IntervalQuantizer(GridQuantizer):
     unknown = "the interval is unknown: train, or call set_interval(c, d)"
     #: what c and d do not fall below, from the last training pass
     floor = 0.0
+    #: whether the interval is one of |w|, or of x itself
+    signed = True
     c: Param
     d: Param
     known: Buffer
@@ -266,15 +256,11 @@ class IntervalQuantizer(GridQuantizer):
 
     def begin(self, v: Float, run: Run, bits: int) -> None:
         """Set the floor, and the first interval: c = d = half the largest magnitude."""
-        magnitude = self.magnitude(v)
+        magnitude = np.abs(v) if self.signed else v
         if not self.known.value:
             half = half_of_largest(magnitude)
             self.set_interval(half, half)
         self.floor = FLOOR * max(float(magnitude.max(initial=0)), 0.0)
-
-    def magnitude(self, v: Float) -> Float:
-        """Give what the interval is about: |w|, or x itself."""
-        raise NotImplementedError
 
     def steps(self) -> int:
         """Give n, the number of steps from 0 to 1."""
@@ -325,10 +311,6 @@ class QILWeight(IntervalQuantizer):
     codes = staticmethod(signed_codes)
     parameters = ("c", "d", "gamma")
     fewest_bits = 2
-
-    def magnitude(self, v: Float) -> Float:
-        """|w|"""
-        return np.abs(v)
 
     def steps(self) -> int:
         """n = 2^(b-1) - 1"""

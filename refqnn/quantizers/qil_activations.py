@@ -4,7 +4,7 @@ Jung, Son, Lee, Son, Han, Kwak, Hwang, Choi. Learning to Quantize Deep Networks 
 Optimizing Quantization Intervals with Task Loss. CVPR 2019, arXiv:1808.05779.
 
     paper                         code      where
-    alpha x + beta, (U)           u         qil_activation, by interval
+    alpha x + beta, (U)           u         qil_activation; alpha = 1/2d
     T_X, transformer, (T)         bent      qil_activation
     Q, discretizer, (D)           y         qil_activation
     gradient of x, (X)            dx        qil_activation_backward
@@ -31,7 +31,7 @@ from refqnn.ops.checks import check_gradient
 from refqnn.prompt import one_line
 from refqnn.quantizers.checks import check_values
 from refqnn.quantizers.module import positive_one, unset, unsigned_codes
-from refqnn.quantizers.qil import IntervalQuantizer, interval, qil_thresholds
+from refqnn.quantizers.qil import IntervalQuantizer, qil_thresholds
 
 
 @one_line
@@ -74,7 +74,8 @@ def qil_activation(
     """
     d, c = check_values(x, name="x", bits=bits, positive={"d": d}, c=c)
     n = 2**bits - 1
-    u = interval(x, c, d)  # (U)
+    with np.errstate(over="ignore"):  # infinite where far outside: pruned or clipped
+        u = 0.5 + 0.5 * ((x - c) / d)  # (U)
     if frozen is not None:
         return np.where(frozen.inside(), u, 0) + frozen.residual, frozen
     bent = np.clip(u, 0, 1)  # (T)
@@ -125,10 +126,7 @@ class QILActivation(IntervalQuantizer):
     pair = (qil_activation, qil_activation_backward)
     parameters = ("c", "d")
     codes = staticmethod(unsigned_codes)
-
-    def magnitude(self, v: Float) -> Float:
-        """x itself"""
-        return v
+    signed = False
 
     def steps(self) -> int:
         """n = 2^b - 1"""

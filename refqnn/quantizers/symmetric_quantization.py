@@ -148,8 +148,8 @@ def group_shape(shape: tuple[int, ...], group: Group) -> tuple[int, ...]:
     """
     if group not in {"pixel", "row", "layer"}:
         raise ValueError(f"group must be 'pixel', 'row' or 'layer', got {group!r}")
-    own = {"pixel": (2, 3), "row": (2,), "layer": ()}[group] if len(shape) == 4 else ()
-    return tuple(size if axis in own else 1 for axis, size in enumerate(shape))
+    own = {"pixel": shape[2:], "row": (*shape[2:3], 1), "layer": (1, 1)}[group]
+    return (1, 1, *own) if len(shape) == 4 else (1,) * len(shape)
 
 
 def syq_scale(w: Float, *, group: Group) -> Float:

@@ -506,6 +506,7 @@ def test_a_change_of_state_is_found():
 
 @pytest.mark.parametrize("value", [-3.0, 0.0])
 @pytest.mark.parametrize("make", FRESH)
+@pytest.mark.filterwarnings("ignore:the centre")  # of QIL, held at its floor
 def test_learned_parameters_have_a_group_and_a_step_keeps_their_domain(make, value):
     """A step out of the domain, where there is one, is put back before it is used."""
     module, v = make(), np.abs(heavy_tailed(7))

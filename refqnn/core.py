@@ -125,7 +125,8 @@ def tree(module: Any, prefix: str = "") -> list[tuple[str, Any]]:
         values: Iterable[Any]
         if isinstance(part, Param | Buffer):
             continue
-        if (own := field_names(type(part))) is not None:
+        kind: Any = type(part)
+        if (own := field_names(kind)) is not None:
             names, values = own, map(getattr, repeat(part), own)
         elif isinstance(part, list | tuple):
             names, values = map(str, range(len(part))), part

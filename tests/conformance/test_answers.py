@@ -220,6 +220,6 @@ def test_options_of_a_quantizer_can_be_set():
 
 
 def test_arguments_of_quantizers_have_their_names():
-    names = {n: list(FAMILIES[n].candidates()[0]) for n in ("pact", "qil_weight")}
+    names = {n: list(FAMILIES[n].arguments) for n in ("pact", "qil_weight")}
     assert names["pact"] == ["x", "dy", "alpha"]
     assert names["qil_weight"] == ["x", "dy", "c", "d", "gamma"]

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 def variant(name, **changes):
     """A function of the arguments by position that is a variant."""
-    family, names = FAMILIES[name], list(FAMILIES[name].candidates()[0])
+    family, names = FAMILIES[name], list(FAMILIES[name].arguments)
 
     def call(*inputs):
         whole = family.evaluate(
@@ -251,7 +251,7 @@ begun = time.process_time()
 from refqnn.conformance import identify
 from refqnn.conformance.choices.families import FAMILIES
 name = sys.argv[1]
-family, names = FAMILIES[name], list(FAMILIES[name].candidates()[0])
+family, names = FAMILIES[name], list(FAMILIES[name].arguments)
 def mine(*a):
     return tuple(family.evaluate(family.default, **dict(zip(names, a))).values())
 loaded = time.process_time() - begun

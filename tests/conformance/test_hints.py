@@ -29,7 +29,7 @@ def conv(rng, **changes):
         "groups": 1,
         **CONV,
     }
-    call = {name: call[name] for name in family.candidates()[0]}
+    call = {name: call[name] for name in family.arguments}
     for name, change in changes.items():
         changes[name] = change(call[name])
     return call, family.evaluate(family.default, **{**call, **changes})["y"]

@@ -7,6 +7,7 @@ file. ``REFUSED`` marks an element that an answer declares an error.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations, product
 from math import prod
 from typing import Any
@@ -72,6 +73,14 @@ class Family:
     def default(self) -> dict[str, str]:
         """The answers of refqnn."""
         return {axis: AXES[axis].default for axis in self.axes}
+
+    @cached_property
+    def arguments(self) -> dict[str, int]:
+        """Map the names of the inputs, in their order, to their numbers of axes.
+
+        Those of the first candidate, which may be costly to draw.
+        """
+        return {name: np.ndim(value) for name, value in self.candidates()[0].items()}
 
     def variants(self) -> list[dict[str, str]]:
         """Return every combination of answers, the default first.

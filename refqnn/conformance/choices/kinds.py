@@ -191,7 +191,22 @@ def named(
     read: Callable[[Inputs], tuple[Any, ...]],
 ) -> Regions:
     """Return regions of an argument: calls of which what is read passes a test."""
-    return {f"{name}: {what}": passing(test, read) for what, test in tests.items()}
+    once = read_once(read)
+    return {f"{name}: {what}": passing(test, once) for what, test in tests.items()}
+
+
+def read_once(
+    read: Callable[[Inputs], tuple[Any, ...]],
+) -> Callable[[Inputs], tuple[Any, ...]]:
+    """Keep what was read of the last call: all regions of a call are asked in turn."""
+    last: list[Any] = [None, ()]
+
+    def once(call: Inputs) -> tuple[Any, ...]:
+        if last[0] is not call:
+            last[:] = call, read(call)
+        return last[1]
+
+    return once
 
 
 def passing(

@@ -62,7 +62,7 @@ def mutants_of(family: str) -> list[tuple[str, Function]]:
 
 def as_function(family: Family, mutant: Mutant, *inputs: Any) -> Any:
     """Return the outputs of a mutant; raise where the reference does."""
-    call = dict(zip(family.candidates()[0], inputs, strict=True))
+    call = dict(zip(family.arguments, inputs, strict=True))
     right = reference(family, call)
     if any(np.any(np.asarray(y) == REFUSED) for y in right.values()):
         raise ValueError(f"{family.name} refuses this input")
@@ -224,9 +224,9 @@ def fewer_bits(family: Family, y: Array) -> tuple[int, ...]:
     """Return widths below those that an output needs."""
     if y.dtype.kind == "f":
         return ()
-    if "q_max" in family.candidates()[0]:
+    if "q_max" in family.arguments:
         return (8, 15)
-    return (16, 24, 31, 32) if "w" in family.candidates()[0] else (7, 8)
+    return (16, 24, 31, 32) if "w" in family.arguments else (7, 8)
 
 
 def change_output(

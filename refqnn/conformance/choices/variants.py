@@ -120,7 +120,7 @@ def stackable(family: Family, probes: Sequence[Inputs]) -> list[list[int]]:
     """
     if not family.stacks:
         return [[p] for p in range(len(probes))]
-    axes = [np.ndim(v) for v in family.candidates()[0].values()]
+    axes = list(family.arguments.values())
     groups: dict[tuple[object, ...], list[int]] = {}
     for p, probe in enumerate(probes):
         arrays = [np.asarray(v) for v in probe.values()]

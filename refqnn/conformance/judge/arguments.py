@@ -54,7 +54,7 @@ SHIFTS = {("uint8", "int8"): -128, ("int8", "uint8"): 128}
 
 def arguments_of(family: Family) -> tuple[str, ...]:
     """Return the names of the arguments of a family, in their order."""
-    return tuple(family.candidates()[0])
+    return tuple(family.arguments)
 
 
 def joint(

@@ -88,7 +88,7 @@ class LawTable(SphinxDirective):
             for law, verdict in row.laws.items():
                 if verdict.counterexample is None:
                     continue
-                v = verdict.counterexample
+                v = np.atleast_2d(verdict.counterexample)
                 name = f", {row.name}" if len(rows) > 1 else ""
                 text = both_sides(row, law, v)
                 lines.append(f"- **{law}**{name}, v = {numbers(v)}: {text}.")

@@ -26,6 +26,7 @@ extensions = [
     "book.laws",
     "book.figures",
     "book.explorer",
+    "book.ladder",
 ]
 exclude_patterns = ["_build", "book"]
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]

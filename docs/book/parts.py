@@ -74,6 +74,28 @@ class StopTests(SphinxDirective):
         return box.children
 
 
+class Examples(SphinxDirective):
+    """``{examples}``: what every script of examples/ says, and its command."""
+
+    def run(self) -> list[nodes.Node]:
+        """Set a section for each script, from its docstring."""
+        lines: list[str] = []
+        for path in sorted((ROOT / "examples").glob("*.py")):
+            head = head_of(f"examples/{path.name}")
+            text = [head.citation, *head.rest]
+            lines += [f"## {escape(head.title.rstrip('.'))}", ""]
+            lines += ["\n\n".join(prose(part) for part in text if part), ""]
+            lines += [link(path.name, f"examples/{path.name}"), ""]
+            lines += ["```console", f"$ python examples/{path.name}", "```", ""]
+        lines = "\n".join(lines).splitlines()
+        box = nodes.container()
+        box.document = self.state.document
+        self.state.nested_parse(
+            StringList(lines, "examples"), 0, box, match_titles=True
+        )
+        return box.children
+
+
 def link(text: str, target: str) -> str:
     """Write a link to a file: its page in the book, or its source."""
     text = text.replace("`", "")
@@ -247,4 +269,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("open", OpenPoints)
     app.add_directive("part", MarkdownPart)
     app.add_directive("stop", StopTests)
+    app.add_directive("examples", Examples)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

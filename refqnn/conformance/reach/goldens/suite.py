@@ -162,15 +162,21 @@ def score_group(goldens: Sequence[Golden]) -> Score:
     """Find the variant that recorded a group, then count failures for every other."""
     family = family_of(goldens[0].family)
     near = family.neighbours(family.default, len(family.axes))
-    reactions = {
-        tuple(v.values()): [reaction(family, v, g) for g in goldens] for v in near
-    }
-    recorder = max(near, key=lambda v: reactions[tuple(v.values())].count(GIVES))
-    mine = reactions[tuple(recorder.values())]
+    reactions = dict[tuple[str, ...], list[str]]()
+
+    def reactions_of(variant: Choices) -> list[str]:
+        one = family.canonical(variant)  # of those that are one function
+        key = tuple(one[axis] for axis in family.axes)
+        if key not in reactions:
+            reactions[key] = [reaction(family, one, golden) for golden in goldens]
+        return reactions[key]
+
+    recorder = max(near, key=lambda v: reactions_of(v).count(GIVES))
+    mine = reactions_of(recorder)
     given = [i for i, word in enumerate(mine) if word == GIVES]
 
     def seen(variant: Choices) -> int:
-        words = reactions[tuple(variant[axis] for axis in family.axes)]
+        words = reactions_of(variant)
         return sum(words[i] != GIVES for i in given)
 
     same = family.canonical(recorder)

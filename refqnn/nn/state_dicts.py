@@ -14,7 +14,7 @@ observers hold no value of a layer and are left out.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -132,8 +132,10 @@ def sort_tensors(
     ours: dict[str, Array] = {}
     others: dict[str, Array] = {}
     sources: dict[str, str] = {}
+    mapped = {name: mapped_name(name, names) for name in tensors}
+    start = len(shared_prefix(mapped.values(), spellings(network)))
     for name, array in tensors.items():
-        here = ours_of(mapped_name(name, names))
+        here = ours_of(mapped[name][start:])
         if is_setting(here) and here not in weights:
             continue
         if here in sources:
@@ -141,6 +143,23 @@ def sort_tensors(
         sources[here] = name
         (ours if here in weights else others)[here] = np.asarray(array)
     return ours, others
+
+
+def shared_prefix(names: Iterable[str], known: Iterable[str]) -> str:
+    """Return what all names begin with and no known one: the wrapper of a network.
+
+    >>> shared_prefix(["net.student.fc.weight", "net.student.fc.bias"], ["fc"])
+    'net.student.'
+    >>> shared_prefix(["fc.weight", "fc.bias"], ["fc"])
+    ''
+    """
+    prefix, left, starts = "", list(names), {k.partition(".")[0] for k in known}
+    while all(left) and len(first := {n.partition(".")[0] for n in left}) == 1:
+        if first & starts:
+            return prefix
+        prefix += f"{first.pop()}."
+        left = [n.partition(".")[2] for n in left]
+    return prefix if all(left) else ""
 
 
 def leaf_namer(network: Any) -> Callable[[str], str]:

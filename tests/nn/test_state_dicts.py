@@ -84,13 +84,14 @@ def test_a_network_moves_through_a_file(tmp_path, shortcut, kind):
         np.testing.assert_array_equal(everything(target)[name], value)
 
 
-def test_other_spellings_are_read(tmp_path):
+@pytest.mark.parametrize("prefix", ["module.", "student.inner."])
+def test_other_spellings_are_read(prefix, tmp_path):
     source, target = network(shortcut="B"), network(1, shortcut="B")
     tensors = {
-        "module." + n.replace("downsample", "shortcut").replace("fc.", "linear."): a
+        prefix + n.replace("downsample", "shortcut").replace("fc.", "linear."): a
         for n, a in state_dict(source).items()
     }
-    tensors["module.bn1.num_batches_tracked"] = np.array(3)
+    tensors[f"{prefix}bn1.num_batches_tracked"] = np.array(3)
     path = tmp_path / "w"
     path.write_bytes(safetensors(tensors))
     load_state_dict(target, read_tensors(path))

@@ -38,7 +38,6 @@ def arguments(command: Parser) -> None:
 
 def run(options: Namespace) -> Answer:
     """Open the debugger, or list the lines passed."""
-    os.environ["NUMBA_DISABLE_JIT"] = "1"  # whoever steps into a twin sees its lines
     compute = example_of(options.name, options.seed)
     lines = lines_passed(compute)
     first = next((line for line in lines if line.equations), lines[0])
@@ -71,6 +70,8 @@ def debug(compute: Compute, first: Line) -> None:
     stepper.botframe = sys._getframe()  # noqa: SLF001 - pdb's own way to begin
     stepper.set_break(str(PACKAGE.parent / first.file), first.number, temporary=True)
     stepper.set_continue()
+    twins = os.environ.get("NUMBA_DISABLE_JIT", "0")
+    os.environ["NUMBA_DISABLE_JIT"] = "1"  # whoever steps into a twin sees its lines
     before = sys.gettrace()
     sys.settrace(stepper.trace_dispatch)
     try:
@@ -79,6 +80,7 @@ def debug(compute: Compute, first: Line) -> None:
         pass
     finally:
         sys.settrace(before)
+        os.environ["NUMBA_DISABLE_JIT"] = twins
 
 
 def example_of(name: str, seed: int) -> Compute:

@@ -45,6 +45,7 @@ Left open by the paper, and chosen here:
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, final
 
 import numpy as np
@@ -53,7 +54,7 @@ from refqnn._types import Bool, Float, Int
 from refqnn.core import Param
 from refqnn.ops.checks import check_gradient, check_real
 from refqnn.prompt import one_line
-from refqnn.quantizers.checks import LARGEST, check_values
+from refqnn.quantizers.checks import LARGEST, check_bits, check_values
 from refqnn.quantizers.module import Quantizer
 
 MOST_BASES = 16
@@ -198,11 +199,7 @@ def nested_levels(alpha: Float, w: Float) -> Float:
     return (nested_signs(alpha.size) * alpha).sum(1).astype(w.dtype)
 
 
-def check_bases(bases: int) -> None:
-    """Raise unless ``1 <= bases <= 16``; a bool is not a number of bases."""
-    known = isinstance(bases, int | np.integer) and not isinstance(bases, bool)
-    if not known or not 1 <= bases <= MOST_BASES:
-        raise ValueError(f"bases must be an int in [1, {MOST_BASES}], got {bases!r}")
+check_bases = partial(check_bits, least=1, most=MOST_BASES, name="bases")
 
 
 def bases_of_call(bits: int | None, bases: int) -> int:

@@ -29,14 +29,16 @@ class ResidualCache(NamedTuple):
     residual: Float  # y - v
 
 
-def check_bits(bits: int, *, least: int, most: int = MOST_BITS) -> None:
-    """Raise unless ``least <= bits <= most``; a bool is not a number of bits.
+def check_bits(
+    bits: int, *, least: int, most: int = MOST_BITS, name: str = "bits"
+) -> None:
+    """Raise unless ``least <= bits <= most``, or another number; a bool is none.
 
     >>> check_bits(4, least=2)
     """
     known = isinstance(bits, int | np.integer) and not isinstance(bits, bool)
     if not known or not least <= bits <= most:
-        raise ValueError(f"bits must be an int in [{least}, {most}], got {bits!r}")
+        raise ValueError(f"{name} must be an int in [{least}, {most}], got {bits!r}")
 
 
 def check_values(

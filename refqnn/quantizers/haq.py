@@ -63,8 +63,9 @@ def haq_linear(
     >>> haq_linear(np.array([-9.0, 0.4, 0.6]), bits=3, clip=3.0)[0]
     array([-3.,  0.,  1.])
     """
-    if frozen is not None:
+    if frozen is not None or clip is None:
         check_values(w, name="w")
+    if frozen is not None:
         return w + frozen.residual, frozen
     a = np.abs(w).max(initial=0) if clip is None else clip
     (a,) = check_values(w, name="w", bits=bits, least=2, not_negative={"clip a": a})

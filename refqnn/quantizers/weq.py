@@ -41,7 +41,7 @@ from refqnn._types import Float, Int
 from refqnn.core import Buffer, Run
 from refqnn.moved import other_half
 from refqnn.ops.checks import check_gradient
-from refqnn.quantizers.checks import ResidualCache, check_values, flush
+from refqnn.quantizers.checks import ResidualCache, check_bits, check_values, flush
 from refqnn.quantizers.module import Quantizer, unset
 
 #: weq_logarithm.py was a part of this file
@@ -185,15 +185,8 @@ def cluster_count(levels: int) -> int:
     >>> cluster_count(4), cluster_count(5)
     (2, 3)
     """
-    check_levels(levels, most=MOST_WEIGHT_LEVELS)
+    check_bits(levels, least=2, most=MOST_WEIGHT_LEVELS, name="levels")
     return (levels + 1) // 2
-
-
-def check_levels(levels: int, *, most: int) -> None:
-    """Raise unless ``2 <= levels <= most``; a bool is not a number of levels."""
-    known = isinstance(levels, int | np.integer) and not isinstance(levels, bool)
-    if not known or not 2 <= levels <= most:
-        raise ValueError(f"levels must be an int in [2, {most}], got {levels!r}")
 
 
 def check_boundaries(boundaries: Float, w: Float, levels: int) -> Float:

@@ -32,17 +32,13 @@ from refqnn.ops.straight_through import (
     masked_backward,
     residual,
 )
-from refqnn.quantizers.checks import check_values
+from refqnn.quantizers.checks import check_bits, check_values
 from refqnn.quantizers.module import Quantizer, unset
-from refqnn.quantizers.weq import bits_of_levels, check_levels
+from refqnn.quantizers.weq import bits_of_levels
 
-MOST_ACTIVATION_LEVELS = 2**8
-
-
+MOST_LEVELS = 2**8
 #: the histogram of activations: 1024 bins of 1/16 octave, from 2^-40 to 2^24
 BINS = 1024
-
-
 FIRST_BIN = -640
 
 
@@ -90,7 +86,7 @@ def weq_activation_backward(dy: Float, cache: StraightThroughCache) -> Float:
 
 def log_grid(offset: int, step: int, levels: int, dtype: Any) -> tuple[Float, Float]:
     """Return the thresholds (levels - 1,) and the levels (levels,), ascending."""
-    check_levels(levels, most=MOST_ACTIVATION_LEVELS)
+    check_bits(levels, least=2, most=MOST_LEVELS, name="levels")
     for name, value in (("offset", offset), ("step", step)):
         if np.ndim(value) or not np.issubdtype(np.asarray(value).dtype, np.integer):
             raise ValueError(f"{name} must be an int, got {value!r}")
@@ -137,7 +133,7 @@ def weq_log_search(x: Float, *, levels: int) -> tuple[int, int]:
     (16, 32)
     """
     check_values(x, name="x")
-    check_levels(levels, most=MOST_ACTIVATION_LEVELS)
+    check_bits(levels, least=2, most=MOST_LEVELS, name="levels")
     if not np.any(x > 0):
         raise ValueError(f"x must have a positive value, got shape {x.shape} without")
     count = np.append(0, np.cumsum(octave_histogram(x)))  # of the smaller bins
@@ -190,7 +186,7 @@ class WEQActivation(Quantizer):
     unknown = "offset and step are unknown: train, or call set_grid"
 
     def __post_init__(self) -> None:
-        check_levels(self.levels, most=MOST_ACTIVATION_LEVELS)
+        log_grid(0, 2, self.levels, np.float64)
 
     def bits_of(self, bits: int | None) -> int:
         """log2(levels)"""

@@ -13,10 +13,10 @@ from scipy.stats import spearmanr
 
 from refqnn import plots
 from refqnn.papers.dfs import check_price
-from refqnn.papers.dfs.study import QUICK, REWARDS
+from refqnn.papers.dfs.study import QUICK, REWARDS, skipnet_kinds
 from refqnn.papers.dfs.systems import Lengths, stages
 from refqnn.papers.skipnet import GATES
-from refqnn.studies.study import Stage, Study, table
+from refqnn.studies.study import Stage, Study, check_settings, table
 from refqnn.studies.sweep import Outcome
 
 Row = dict[str, Any]
@@ -28,10 +28,12 @@ class Gates(Lengths):
 
     gates: tuple[str, ...] = ("RNNGate",)
     rewards: tuple[float, ...] = REWARDS
+    hybrid_steps: int | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError unless the runs can begin and end."""
         super().__post_init__()
+        check_settings(self, hybrid_steps=1)
         for gate in self.gates:
             if gate not in GATES:
                 raise ValueError(f"gates must be of {', '.join(GATES)}, got {gate!r}")
@@ -41,11 +43,8 @@ class Gates(Lengths):
 
 def skipnet_stages(s: Gates, folder: Path) -> Iterator[Stage]:
     """Yield every gate, supervised and with every reward; RNNGate has no name."""
-    kinds = [
-        {"system": "skipnet", "alpha": a} | ({} if g == "RNNGate" else {"gate": g})
-        for g in s.gates
-        for a in (None, *s.rewards)
-    ]
+    gates = [{} if g == "RNNGate" else {"gate": g} for g in s.gates]
+    kinds = [kind for gate in gates for kind in skipnet_kinds(s, **gate)]
     return stages(s, kinds, folder)
 
 

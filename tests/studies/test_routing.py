@@ -11,6 +11,7 @@ from refqnn.papers import dfs
 from refqnn.papers.dfs import systems
 from refqnn.papers.dfs.adaptivity import accuracy_by, decisions_of
 from refqnn.papers.dfs.decisions import grows
+from refqnn.papers.dfs.printed import printed_table
 from refqnn.studies.study import study_named
 
 pytestmark = pytest.mark.compiled
@@ -91,6 +92,8 @@ def test_adaptivity_scores_own_other_and_common_decisions(run, folder):
     for k, gain in ((1, row["gain_over_another"]), (2, row["gain_over_common"])):
         assert gain[0] == pytest.approx(np.mean(scores[:, 0] - scores[:, k]))
     assert [o.run["target"] for o in outcomes[1]] == [0.2, 0.2]
+    for o in outcomes[1]:  # decisions of another image are the same ones, elsewhere
+        assert o.result["cp"][0] == pytest.approx(o.result["cp"][1])
     assert "undecided" in text
     assert (folder / "dfs_adaptivity.png").stat().st_size > 10_000
 
@@ -125,6 +128,30 @@ def test_the_controller_resumes_where_its_runs_were_moved_to(run, folder):
     assert run("dfs_controller", moved, targets=(0.2,))[0] == rows
     assert (moved / "tradeoff.jsonl").read_text() == lines
     moved.rename(folder)
+
+
+def test_a_study_may_train_another_machinery(run):
+    own = {"options": (0, 2, 4, 32), "statistics": "own", "gate_mode": "soft"}
+    *_, outcomes = run("dfs_adaptivity", targets=(0.01,), **own)
+    (outcome,) = outcomes[1]
+    assert outcome.run["options"] == [0, 2, 4, 32]
+    assert (outcome.run["statistics"], outcome.run["gate_mode"]) == ("own", "soft")
+    controller = study_named("dfs_controller")
+    for name, value in (("options", (8, 0)), ("statistics", "x"), ("gate_mode", "x")):
+        with pytest.raises(ValueError, match=name):
+            controller.settings_with(**{name: value})
+
+
+def test_tables_and_figures_have_the_papers_alphas_and_widths(folder):
+    tables = study_named("dfs_tables").settings_with()
+    printed = {row["alpha"] for row in printed_table(2)}
+    ours = [alpha / (128 * 35) for alpha in tables.alphas]
+    np.testing.assert_allclose(ours, sorted(printed), rtol=0.01)
+    tradeoff = study_named("dfs_tradeoff").settings_with(hybrid_steps=10_000)
+    assert tradeoff.static_bits == (8, 10, 12, 14, 16, 18, 20, 22)
+    _, runs = study_named("dfs_tradeoff").stages(tradeoff, folder)
+    steps = {r.get("hybrid_steps") for r in runs.runs if r.get("alpha") == 2.0}
+    assert steps == {10_000}
 
 
 def test_the_tables_stand_beside_the_papers(run):

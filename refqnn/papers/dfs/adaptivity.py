@@ -25,7 +25,7 @@ from refqnn.nn import accuracy, in_batches
 from refqnn.papers.dfs.cost import computation_percentage, one_hot
 from refqnn.papers.dfs.network import RoutedResNet
 from refqnn.papers.dfs.study import LARGE, QUICK
-from refqnn.papers.dfs.systems import Lengths, stages, trained_dfs
+from refqnn.papers.dfs.systems import Machinery, stages, trained_dfs
 from refqnn.studies.study import Stage, Study, paired_interval, table
 from refqnn.studies.sweep import Outcome
 
@@ -37,7 +37,7 @@ BATCH = 250
 
 
 @dataclass(frozen=True)
-class Adaptivity(Lengths):
+class Adaptivity(Machinery):
     """Targets of DFS; below 1/16 steps are eight times as large."""
 
     targets: tuple[float, ...] = (0.04, 0.2)
@@ -47,7 +47,9 @@ class Adaptivity(Lengths):
 def adaptivity_stages(s: Adaptivity, folder: Path) -> Iterator[Stage]:
     """Yield the backbones, then a training for every target and seed."""
     large = {"alpha": LARGE}
-    kinds = [{"target": t} | (large if t < 1 / 16 else {}) for t in s.targets]
+    kinds = [
+        {"target": t} | (large if t < 1 / 16 else {}) | s.changes() for t in s.targets
+    ]
     backbones, runs = stages(s, kinds, folder)
     yield backbones
     yield Stage(partial(adaptivity_run, folder=str(folder)), runs.runs, "adaptivity")

@@ -188,14 +188,20 @@ def static_run(*, bits: int, **common: Any) -> dict[str, Any]:
 
 
 def skipnet_run(
-    *, alpha: float | None, gate: str = "RNNGate", **common: Any
+    *,
+    alpha: float | None,
+    gate: str = "RNNGate",
+    hybrid_steps: int = HYBRID_STEPS,
+    **common: Any,
 ) -> dict[str, Any]:
     """Train SkipNet: supervised, then hybrid unless the reward alpha is None."""
     at = start_of(3, **common)
     network = from_backbone(skipnet(DEPTH, gate=gate, width=WIDTH, rng=at.rng), at.kept)
     train_on(network, at, Supervised())
     if alpha is not None:
-        shorter = min(HYBRID_STEPS, at.how.joint_steps)
+        shorter = hybrid_steps
+        if common["steps"] is not None:  # a look at the program
+            shorter = min(hybrid_steps, common["steps"])
         how = at.how._replace(joint_steps=shorter, joint_lr=HYBRID_LR)
         hybrid = Hybrid(alpha=alpha, w=HYBRID_WEIGHT)
         train_on(network, at._replace(how=how), hybrid)
@@ -314,6 +320,32 @@ class Lengths:
                 f"images must be in [{SETTINGS.batch}, {most}], a batch and all there "
                 f"are, got {self.images}"
             )
-        for name in ("targets", "skipping", "one_step", "control"):
+        options = getattr(self, "options", dfs.OPTIONS)
+        for name in ("targets", "skipping", "one_step"):
             for target in getattr(self, name, ()):
-                dfs.check_target(target, dfs.OPTIONS)
+                dfs.check_target(target, options)
+
+
+@dataclass(frozen=True)
+class Machinery(Lengths):
+    """Settings of studies that may train another DFS than the paper's."""
+
+    options: tuple[int, ...] = dfs.OPTIONS
+    #: of batch norms: "shared" by the options, or "own" to each
+    statistics: str = "shared"
+    gate_mode: str = "straight_through"
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for options, statistics and modes that there are not."""
+        dfs.check_options(self.options)
+        check_settings(self, statistics=("shared", "own"))
+        check_settings(self, gate_mode=("straight_through", "soft"))
+        super().__post_init__()
+
+    def changes(self) -> dict[str, Any]:
+        """Give what a run of ``dfs_run`` must know, where not the paper's."""
+        own = {"options": [*self.options], "statistics": self.statistics}
+        own |= {"gate_mode": self.gate_mode}
+        usual = {"options": [*dfs.OPTIONS], "statistics": "shared"}
+        usual |= {"gate_mode": "straight_through"}
+        return {name: value for name, value in own.items() if value != usual[name]}

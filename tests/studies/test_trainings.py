@@ -67,7 +67,7 @@ def test_fully_connected_layers_start_as_convolutions_do():
 
 def test_runs_of_other_lengths_start_afresh(tmp_path):
     """A longer training does not go on from what a shorter one has left."""
-    given = {"methods": ("tsq",), "images": 64}
+    given = {"methods": ("tsq",), "bits": (2,), "images": 64}
     alone = ran("qil_table", tmp_path / "a", epochs=2, **given)
     ran("qil_table", tmp_path / "b", epochs=1, **given)
     assert ran("qil_table", tmp_path / "b", epochs=2, **given) == alone

@@ -121,8 +121,9 @@ def as_rows(x: Array, *params: Array) -> tuple[Array, ...]:
     axes = max(changing, default=0)
     lead = x.shape[:axes]
     rows = np.ascontiguousarray(x).reshape(math.prod(lead), math.prod(x.shape[axes:]))
+    # always copies: kernels would compile again for each that may not be written
     each = (
-        np.ascontiguousarray(np.broadcast_to(p.reshape(s[:axes]), lead)).reshape(-1)
+        np.array(np.broadcast_to(p.reshape(s[:axes]), lead), order="C").reshape(-1)
         for p, s in zip(params, shapes, strict=True)
     )
     return rows, *each

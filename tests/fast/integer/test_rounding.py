@@ -67,6 +67,7 @@ def test_rows_hold_one_parameter_each(x, params, rows):
     np.testing.assert_array_equal(got.ravel(), x.ravel())
     for one, p in zip(each, params, strict=True):
         assert one.shape == (rows,)
+        assert one.flags.writeable  # else another type to compile for
         want = np.broadcast_to(p, x.shape).ravel()
         np.testing.assert_array_equal(np.repeat(one, got.shape[1]), want)
 

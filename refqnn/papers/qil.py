@@ -19,9 +19,7 @@ last layers, granularity and the number of levels at "2 bits" (three for QIL, TS
 SYQ, four for the others, six for ABC-Net at five bases) differ; see ``levels``.
 """
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
-from importlib import resources
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -30,6 +28,7 @@ import numpy as np
 from refqnn._types import Array, Int
 from refqnn.core import Run, named_modules
 from refqnn.nn import Conv2d, Linear, Stage, fit_stages
+from refqnn.papers.printed_tables import read_table
 
 #: A/W bits of the stages, each started from the weights and intervals of the last
 PROGRESSIVE_BITS = (5, 4, 3, 2)
@@ -52,8 +51,6 @@ def printed_accuracy() -> list[Printed]:
     >>> printed_accuracy()[0]
     Printed(method='full precision', network='ResNet-18', bits=32, top1=70.2, top5=89.6)
     """
-    file = resources.files("refqnn.papers") / "printed" / "qil_imagenet.csv"
-    rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
     return [
         Printed(
             row["method"],
@@ -62,7 +59,7 @@ def printed_accuracy() -> list[Printed]:
             float(row["top1"]),
             float(row["top5"]),
         )
-        for row in rows
+        for row in read_table("qil_imagenet.csv")
     ]
 
 

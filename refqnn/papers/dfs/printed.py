@@ -7,24 +7,16 @@ out the keep share of block 33. The bars of figure 15 imply 51.9 % under a capti
 50 %. Of figures 8 to 11 only what the text says is known.
 """
 
-import csv
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from refqnn._types import Float
 from refqnn.papers.dfs.cost import KEEP, OPTIONS, SKIP
+from refqnn.papers.printed_tables import read_table
 
-FOLDER = Path(__file__).parent.parent / "printed"
 #: gated blocks of ResNet-74 are 2 to 36
 GATED = 35
-
-
-def rows(name: str) -> list[dict[str, str]]:
-    """Read the lines of a printed file, comments left out."""
-    text = (FOLDER / name).read_text(encoding="utf-8").splitlines()
-    return list(csv.DictReader(line for line in text if not line.startswith("#")))
 
 
 def printed_decisions(cp_percent: int) -> Float:
@@ -35,7 +27,8 @@ def printed_decisions(cp_percent: int) -> Float:
     >>> printed_decisions(40)[0]  # block 2: two thirds keep, the rest 16 bits
     array([0.  , 0.  , 0.33, 0.67])
     """
-    bars = [r for r in rows("dfs_decisions.csv") if int(r["cp_percent"]) == cp_percent]
+    every = read_table("dfs_decisions.csv")
+    bars = [r for r in every if int(r["cp_percent"]) == cp_percent]
     if not bars:
         raise ValueError(f"cp_percent must be 20, 30, 40 or 50, got {cp_percent}")
     shares = np.zeros((GATED, len(OPTIONS)))
@@ -56,7 +49,7 @@ def printed_table(number: int) -> list[dict[str, Any]]:
     numbers = ("alpha", "target_percent", "cp_percent", "accuracy_percent")
     return [
         {"sign": r["sign"]} | {key: float(r[key]) for key in numbers}
-        for r in rows("dfs_tables.csv")
+        for r in read_table("dfs_tables.csv")
         if int(r["table"]) == number
     ]
 
@@ -67,7 +60,7 @@ def printed_settings() -> list[dict[str, float]]:
     >>> [step["lr"] for step in printed_settings()]
     [0.1, 0.01]
     """
-    return [{k: float(v) for k, v in r.items()} for r in rows("dfs_settings.csv")]
+    return [{k: float(v) for k, v in r.items()} for r in read_table("dfs_settings.csv")]
 
 
 def option_name(bits: int) -> str:

@@ -15,14 +15,13 @@ centroids as weights changes nothing, and layers of more than 6 bits are let go 
 fine-tuning, so that the 12 to 20 bits of figures 17 and 18 say little.
 """
 
-import csv
-from importlib import resources
 from typing import NamedTuple
 
 import numpy as np
 
 from refqnn._types import Int
 from refqnn.papers.haq.environment import size_ratio
+from refqnn.papers.printed_tables import read_table
 
 #: blocks in each of the three stages of ResNet-38, and channels of these
 BLOCKS, CHANNELS = 6, (16, 32, 64)
@@ -51,11 +50,9 @@ def printed_bits() -> list[PrintedBits]:
     >>> [(f.percent, f.bits.size, int(f.hidden.sum())) for f in printed_bits()]
     [(20, 35, 0), (30, 35, 11), (50, 35, 6)]
     """
-    file = resources.files("refqnn.papers") / "printed" / "haq_resnet38_bits.csv"
-    lines = file.read_text(encoding="utf-8").splitlines()
     rows = [
         {name: int(value) for name, value in row.items()}
-        for row in csv.DictReader(line for line in lines if not line.startswith("#"))
+        for row in read_table("haq_resnet38_bits.csv")
     ]
     policies = []
     for figure, percent in dict.fromkeys((r["figure"], r["percent"]) for r in rows):

@@ -20,10 +20,8 @@ weights of 4 bits, while the accuracy printed beside the first of them is that o
 (table 7).
 """
 
-import csv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import resources
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -31,6 +29,7 @@ from refqnn.core import named_modules
 from refqnn.cost import c_size_bits, weight_bits
 from refqnn.networks import imagenet_resnet, mobilenetv2, named
 from refqnn.nn import Conv2d, Linear, Sequential
+from refqnn.papers.printed_tables import read_table
 
 UNIT = 10**6
 
@@ -78,13 +77,7 @@ def table3() -> list[Row]:
     >>> row.network, row.method, row.printed, round(row.computed, 4), row.agrees
     ('resnet50', '8 bit', 63.85, 63.8533, True)
     """
-    return [row_of(cell) for cell in printed_cells()]
-
-
-def printed_cells() -> Iterator[dict[str, str]]:
-    """Yield the lines of the printed table; widths of DualPrecision rows are fitted."""
-    file = resources.files("refqnn.papers") / "printed" / "pareto_table3.csv"
-    yield from csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    return [row_of(cell) for cell in read_table("pareto_table3.csv")]
 
 
 def row_of(cell: Mapping[str, str]) -> Row:
@@ -156,7 +149,7 @@ def near_misses() -> list[NearMiss]:
     """
     rows = {
         (cell["network"], float(cell["width"])): float(cell["c_size"])
-        for cell in printed_cells()
+        for cell in read_table("pareto_table3.csv")
         if cell["method"] == "8 bit"
     }
     return [

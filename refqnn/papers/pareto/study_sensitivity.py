@@ -7,11 +7,9 @@ kernel of its depth-wise filters have to do with it, table 1 what keeping them a
 changes. The paper's own table 2, of CIFAR-100, stands beside.
 """
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, final
@@ -29,6 +27,7 @@ from refqnn.papers.pareto.sensitivity import (
     table2_runs,
 )
 from refqnn.papers.pareto.single_training import EPOCHS, named_images, pareto_run
+from refqnn.papers.printed_tables import read_table
 from refqnn.studies.study import Stage, Study, check_settings, table
 from refqnn.studies.sweep import Outcome
 
@@ -139,8 +138,7 @@ def sensitivity_lines(_: SensitivitySettings, rows: Mapping[str, Any]) -> Iterat
             for layer, seen in layers.items()
         )
     yield "The paper's table 2 (CIFAR-100, VGG variant C)"
-    file = resources.files("refqnn.papers") / "printed" / "pareto_table2.csv"
-    yield from table(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+    yield from table(read_table("pareto_table2.csv"))
 
 
 def sensitivity_figures(

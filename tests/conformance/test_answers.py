@@ -58,6 +58,23 @@ def test_a_function_four_answers_from_the_reference_is_named():
     assert known.certain == choices
 
 
+@pytest.mark.parametrize("at", ["zeros", "a number"])
+def test_nan_for_zeros_alone_leaves_the_rest_of_a_verdict(at):
+    """DoReFa divides by max|tanh(w)|: its released code has 0 / 0 for zeros."""
+    family = family_of("dorefa_weight")
+
+    def port(x, dy):
+        y, dx = family.evaluate(family.default, x, dy).values()
+        lost = ~np.any(x) if at == "zeros" else x == 0
+        return np.where(lost, np.nan, y), dx
+
+    known = identify(port, "dorefa_weight", in_process=True)
+    assert known.explained == (at == "zeros")
+    if at == "zeros":
+        assert known.certain["max_grad"] == "True"
+        assert "0 / 0" in str(known)
+
+
 def test_a_half_that_is_added_in_float_rounds():
     below = [0.49999997, -0.49999997]
     assert quantize(below, rounding="half_up", half="float") == [1, 0]

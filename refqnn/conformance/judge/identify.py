@@ -72,6 +72,7 @@ def identify(
         in_process=in_process,
         seconds=seconds,
     ) as subject:
+        subject.skips_zeros = True
         calls = confirmation.confirming_calls(family)
         usable = askable(subject, known, calls)
         decision = decide(subject, usable)

@@ -99,6 +99,21 @@ class Careful:
         return answer
 
 
+def is_zero_by_zero(call: Inputs, outputs: Outputs) -> bool:
+    """Say whether a quantizer of x alone gives NaN, where a whole filter is 0, only.
+
+    >>> x = np.array([[0.0, 0], [1, 2]])
+    >>> is_zero_by_zero({"x": x, "dy": x}, {"y": np.where(x == 0, np.nan, x)})
+    True
+    """
+    if set(call) != {"x", "dy"}:
+        return False
+    x = call["x"]
+    zeros = np.all(x == 0, axis=tuple(range(1, x.ndim)), keepdims=True)
+    unknown = [np.isnan(a) for a in outputs.values() if a.shape == x.shape]
+    return any(map(np.any, unknown)) and not any(np.any(a & ~zeros) for a in unknown)
+
+
 @dataclass(eq=False)
 class Subject:
     """A function, and what of its family it takes."""
@@ -116,6 +131,8 @@ class Subject:
     built_in: dict[str, Any] = field(default_factory=dict)
     #: calls that were left out, with the reason
     left_out: list[tuple[Inputs, str]] = field(default_factory=list)
+    #: whether NaN for a filter of zeros, 0 / 0, is a refusal of the call
+    skips_zeros: bool = False
 
     def ask(self, call: Inputs) -> Outputs:
         """Call the function; return its outputs, scalars for scalars.
@@ -133,6 +150,8 @@ class Subject:
                 raise Unfit(str(error)) from None
             raise
         outputs = as_outputs(self.family, answer)
+        if self.skips_zeros and is_zero_by_zero(call, outputs):
+            raise ValueError("NaN where all of a filter or layer is 0: 0 / 0")
         if not name:
             return outputs
         first = self.family.outputs[0]

@@ -22,7 +22,6 @@ default here. The release also quantizes what the norm reads and its parameters;
 they are floats (a choice).
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ from refqnn.core import Buffer, Param
 from refqnn.networks import resnet
 from refqnn.nn import BatchNorm2d, Conv2d, RangeBatchNorm2d, Sequential
 from refqnn.nn.residual import BasicBlock
-from refqnn.papers.dfs import RoutedResNet, costs, routed_resnet
+from refqnn.papers.dfs import RoutedResNet, routed_resnet
 from refqnn.quantizers import MinMaxGradient
 
 #: bits of the figures that compare DFS with static networks
@@ -47,15 +46,6 @@ def static_resnet(depth: int, *, bits: int, **options: Any) -> RoutedResNet:
     (8,)
     """
     return routed_resnet(depth, options=(bits,), first_bits=bits, **options)
-
-
-def static_cp(bits: Sequence[int] = BITS) -> dict[int, float]:
-    """cp = (b / 32)^2, in per cent
-
-    >>> static_cp((8, 16))
-    {8: 6.25, 16: 25.0}
-    """
-    return {b: float(100 * costs((b,))[0]) for b in bits}
 
 
 def scalable_resnet(

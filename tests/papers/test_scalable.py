@@ -8,7 +8,7 @@ from refqnn import data
 from refqnn.core import Param, Run, named_modules, named_params, zero_grads
 from refqnn.nn import Conv2d, RangeBatchNorm2d, even_chunks
 from refqnn.papers import dfs
-from refqnn.papers.scalable import scalable_resnet, static_cp, static_resnet
+from refqnn.papers.scalable import BITS, scalable_resnet, static_resnet
 from refqnn.quantizers import MinMaxGradient
 from refqnn.testing.networks import check_module
 
@@ -100,7 +100,7 @@ def test_chunks_come_out_even(count, most, chunks):
 
 
 def test_static_networks_cost_the_square_of_their_bits(rng):
-    assert [round(cp, 2) for cp in static_cp().values()] == [
+    assert [round(100 * float(dfs.costs((b,))[0]), 2) for b in BITS] == [
         6.25,
         9.77,
         14.06,

@@ -189,7 +189,7 @@ STUDIES = (
         name="dfs_adaptivity",
         shows="is it the input that decides? Decisions permuted between images, and "
         "the most common path for all (DFS, its title)",
-        takes=("30 min", "1 min"),
+        takes=("20 min", "1 min"),
         settings=Adaptivity,
         quick=QUICK | {"seeds": (0,)},
         stages=adaptivity_stages,

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -183,11 +184,13 @@ def test_a_changed_word_of_the_manifest_is_caught(tmp_path):
 
 
 def test_every_changed_byte_of_the_vectors_is_caught_or_changes_nothing(tmp_path):
-    """Each byte of the smallest pack: the container may change, the arrays may not."""
-    pack_files.write(packs.generate("max_pool2d"), tmp_path)
+    """Of a pack of two cases: the container may change, the arrays may not."""
+    pack = packs.generate("max_pool2d")
+    small = replace(pack, cases=pack.cases[:2])
+    pack_files.write(small, tmp_path)
     path = tmp_path / "vectors.npz"
-    content, known = path.read_bytes(), packs.generate("max_pool2d").arrays()
-    for at in range(0, len(content), 7):
+    content, known = path.read_bytes(), small.arrays()
+    for at in range(0, len(content), 3):
         changed = bytearray(content)
         changed[at] ^= 0x10
         path.write_bytes(bytes(changed))

@@ -54,10 +54,13 @@ def pytest_collection_modifyitems(items):
             if any(own == test or own.startswith(f"{test}::") for test in tests):
                 item.add_marker(name)
     if UNCOMPILED:
-        reason = pytest.mark.skip(reason="about compiled kernels (NUMBA_DISABLE_JIT=1)")
+        reasons = {
+            "compiled": "about compiled kernels (NUMBA_DISABLE_JIT=1)",
+            "once": "runs no kernel: the compiled run is enough",
+        }
         for item in items:
-            if "compiled" in item.keywords:
-                item.add_marker(reason)
+            for name in reasons.keys() & item.keywords.keys():
+                item.add_marker(pytest.mark.skip(reason=reasons[name]))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from refqnn.conformance.choices.regions import covering, pool, regions_of
 NAMES = list(FAMILIES)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", NAMES)
 def test_every_mutant_is_seen_or_proven_equivalent(name, record_property):
     """The score of the kit: mutants of a family, and those it cannot see."""
@@ -75,6 +76,7 @@ def sampled(name, count):
     return [every[i] for i in rng.choice(len(every), count, replace=False)]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", NAMES)
 def test_identify_is_not_certain_of_a_mutant(name):
     for mutant, function in sampled(name, 2):

@@ -31,6 +31,7 @@ def test_a_pack_detects_every_variant(name):
     assert packs.score(packs.generate(name))[1] == []
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_pack_sees_every_mistake(name):
     pack = packs.generate(name)
@@ -183,6 +184,7 @@ def test_a_changed_word_of_the_manifest_is_caught(tmp_path):
         pack_files.read(tmp_path)
 
 
+@pytest.mark.once
 def test_every_changed_byte_of_the_vectors_is_caught_or_changes_nothing(tmp_path):
     """Of a pack of two cases: the container may change, the arrays may not."""
     pack = packs.generate("max_pool2d")

@@ -30,6 +30,7 @@ def test_a_covering_visits_every_region_and_varies_every_argument(name):
     assert constant_arguments(calls) == []
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", NAMES)
 def test_a_covering_visits_nearly_every_pair_that_many_other_calls_visit(name):
     names = list(regions_of(name))

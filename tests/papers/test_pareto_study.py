@@ -114,6 +114,7 @@ def outcome(network, accuracy, size):
     )
 
 
+@pytest.mark.once
 def test_curves_train_every_network_with_every_seed(tmp_path):
     chosen = study_named("pareto_curves")
     settings = chosen.settings(families=("resnet", "vgg11c_dw4"), seeds=(3, 5))
@@ -170,6 +171,7 @@ def test_verdicts_name_who_leads_at_every_size():
     assert [*verdicts(rows)] == ["undecided, one seed has no standard error"]
 
 
+@pytest.mark.once
 def test_dual_precision_trains_what_the_grid_and_haq_have_chosen(tmp_path, monkeypatch):
     """Accuracy is the bits of depth-wise weights, so that the cell of 8 is the best."""
     asked, judged = [], []

@@ -246,6 +246,7 @@ def test_one_seed_has_no_spread():
     assert np.isnan(spread)
 
 
+@pytest.mark.once
 def test_the_grid_has_a_network_of_one_size_for_every_pair():
     target = c_size_bits(build({"network": "separable", "weight_bits": 8}))
     cells = grid({"network": "separable"}, target, separable=True)

@@ -12,6 +12,7 @@ from refqnn.testing.subjects import subject
 VERDICTS = {"y": "holds", "n": "fails", "c": "fails"}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_the_row_of_every_quantizer_is_found(row):
     """From the function alone: no levels, no counterexample, no module is given.

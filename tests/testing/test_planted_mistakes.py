@@ -156,6 +156,7 @@ def test_sixty_and_more_are_planted_in_every_learning_quantizer():
     }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_the_search_for_laws_catches_them_too(mistake):
     wrong, _ = MISTAKES[mistake]

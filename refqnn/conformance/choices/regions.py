@@ -7,7 +7,6 @@ visits every pair of regions of two arguments that any of many random calls visi
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -93,26 +92,3 @@ def scale_call(call: Inputs, names: Iterable[str], factor: float) -> Inputs:
     """
     scaled = {k: np.asarray(call[k]) for k in names}
     return call | {k: v * v.dtype.type(factor) for k, v in scaled.items()}
-
-
-def unmet(family: str, calls: Iterable[Inputs]) -> list[str]:
-    """Return the regions of a family that none of the calls visits, in order."""
-    seen = regions_visited(family, calls)
-    return [name for name in regions_of(family) if name not in seen]
-
-
-def constant_arguments(calls: Iterable[Inputs]) -> list[str]:
-    """Return the names of arguments that have one value in all calls."""
-    every = list(calls)
-    return [
-        name
-        for name, first in every[0].items()
-        if all(alike(first, call[name]) for call in every)
-    ]
-
-
-def alike(a: Any, b: Any) -> bool:
-    """Say whether two arguments are one: dtype, shape and every element."""
-    a, b = np.asarray(a), np.asarray(b)
-    same = np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
-    return a.dtype == b.dtype and bool(same)

@@ -5,20 +5,19 @@ different ways. The first value of each axis is refqnn's own answer, the default
 ``Semantics``. A family (``conformance.choices.families``) asks some of the questions.
 """
 
-from refqnn.conformance.choices.axes.arithmetic import (
-    AFFINE,
-    GRADIENT,
-    REQUANTIZE,
-    SUMS,
-)
+from refqnn.conformance.choices.axes import arithmetic, learning
 from refqnn.conformance.choices.axes.axis import Axis as Axis
 from refqnn.conformance.choices.axes.axis import Value as Value
-from refqnn.conformance.choices.axes.learning import TRAINING
-from refqnn.conformance.choices.axes.published import QUANTIZER
-from refqnn.conformance.choices.axes.tensors import TENSOR
 
 AXES: dict[str, Axis] = (
-    AFFINE | GRADIENT | REQUANTIZE | SUMS | TENSOR | TRAINING | QUANTIZER
+    arithmetic.AFFINE
+    | arithmetic.GRADIENT
+    | arithmetic.REQUANTIZE
+    | arithmetic.SUMS
+    | arithmetic.PRODUCT
+    | arithmetic.POOL
+    | learning.TRAINING
+    | learning.QUANTIZER
 )
 
 

@@ -1,6 +1,6 @@
-"""Axes of quantization: scaling, rounding, range, gradients, requantization."""
+"""Axes of integer code: quantization and its gradients, requantization, products."""
 
-from refqnn.conformance.choices.axes.axis import Axis, Value, default_first
+from refqnn.conformance.choices.axes.axis import Axis, default_first, read_table
 from refqnn.integer.rescale import REQUANTIZATIONS
 from refqnn.integer.rounding import ROUNDINGS
 
@@ -29,295 +29,205 @@ REQUANTIZE_ROWS = {
         "models in C and C++ that call round",
     ),
 }
+#: no known kernel rounds means away from 0, or their ties towards it
+UNPOOLED = ("away", "half_to_zero")
+POOLED = {name: row for name, row in ROUNDING_ROWS.items() if name not in UNPOOLED}
 
 AFFINE = {
     "rounding": Axis(
         "how is x / scale rounded?", default_first(ROUNDING_ROWS, "half_even")
     ),
-    "scaling": Axis(
-        "is x divided by the scale, or multiplied by its rounded reciprocal?",
-        {
-            "divide": Value("u = x / scale", "ONNX QuantizeLinear, refqnn"),
-            "reciprocal": Value(
-                "u = x * (1 / scale), 1 / scale rounded first",
-                "PyTorch fake_quantize, FBGEMM without FMA",
-            ),
-            "reciprocal_fma": Value(
-                "u + zero_point = fma(x, 1 / scale, zero_point): one rounding",
-                "PyTorch quantize_per_tensor on x86",
-            ),
-            "range": Value(
-                "u + zero_point - q_min = x a + b, a = (q_max - q_min) / (hi - lo), "
-                "b = -lo a, lo and hi the ends of the grid",
-                "OpenVINO FakeQuantize and Quantize",
-            ),
-            "range_fma": Value(
-                "the same, x a + b rounded once", "OpenVINO where the compiler fuses"
-            ),
-        },
-    ),
-    "half": Axis(
-        "is a tie told exactly, or is one half added in floating point?",
-        {
-            "exact": Value("the fraction compared with 1/2", "rint, refqnn"),
-            "float": Value(
-                "floor(t + 0.5f), trunc(t + copysign(0.5f, t)): the sum rounds",
-                "C written by hand; qonnx HALF_UP",
-            ),
-        },
-    ),
-    "code_range": Axis(
-        "is the range of codes used as given?",
-        {
-            "as_given": Value("[q_min, q_max]", "everyone, by specification"),
-            "symmetric": Value(
-                "[max(q_min, -q_max), q_max]",
-                "TFLite and TensorRT weights, -127 to 127; PaddlePaddle/Paddle#42695",
-            ),
-        },
-    ),
-    "precision": Axis(
-        "in which floating point is x / scale computed?",
-        {
-            "input": Value("u in the dtype of x", "ONNX, PyTorch, C in float"),
-            "float64": Value(
-                "u in float64, from float32 operands", "Python scalars, C in double"
-            ),
-        },
-    ),
-    "zero_point_when": Axis(
-        "is the zero-point added after or before the rounding?",
-        {
-            "after_rounding": Value("round(u) + zero_point", "ONNX, PyTorch, TFLite"),
-            "before_rounding": Value(
-                "round(u + zero_point)",
-                "TensorFlow fake quantization, onnxruntime's float kernels",
-            ),
-        },
-    ),
-    "zero_point_use": Axis(
-        "is the zero-point added to the code?",
-        {
-            "added": Value("q + zero_point", "everyone, by specification"),
-            "ignored": Value("q", "a zero-point that was never passed on"),
-            "subtracted": Value("q - zero_point", "layers that store negated offsets"),
-        },
-    ),
-    "overflow": Axis(
-        "what becomes of a code that does not fit?",
-        {
-            "saturate": Value("clip(q, q_min, q_max)", "everyone, by specification"),
-            "wrap": Value(
-                "q modulo 2^b", "a cast without a clip; onnx/onnx#6169, #7835"
-            ),
-            "cast16_then_clip": Value(
-                "clip(int16(q), q_min, q_max)", "kernels that narrow to 16 bits first"
-            ),
-            "cast_then_clip": Value(
-                "clip(int32(t), q_min, q_max), int32(t) = -2^31 for |t| >= 2^31",
-                "x86 casts before a clip: large values become q_min",
-            ),
-        },
-    ),
-    "nan": Axis(
-        "which code stands for NaN?",
-        {
-            "raise": Value("an error", "refqnn"),
-            "q_min": Value("q_min", "x86 casts of NaN before a clip"),
-            "q_max": Value("q_max", "clips written as min(max(NaN, lo), hi) by order"),
-            "zero": Value("zero_point, real 0", "Arm casts: NaN becomes 0"),
-            "raw_zero": Value("the code 0", "PyTorch PT2E, quantize_per_channel"),
-            "kept": Value("NaN, where codes are floats", "NumPy, fake quantization"),
-        },
-    ),
-    "dequantize_order": Axis(
-        "is the zero-point subtracted from codes or from products?",
-        {
-            "subtract_first": Value("scale * (q - zero_point)", "ONNX, PyTorch"),
-            "multiply_first": Value(
-                "scale * q - scale * zero_point, each rounded",
-                "kernels that fold scale * zero_point into a bias",
-            ),
-            "fma": Value(
-                "fma(scale, q, -(scale * zero_point)): the product not rounded",
-                "the same under a compiler that fuses; LiteRT and XNNPACK with FMA",
-            ),
-        },
-    ),
-    "code_difference": Axis(
-        "in which width is q - zero_point computed?",
-        {
-            "exact": Value("q - zero_point in int32", "everyone, by specification"),
-            "wraps": Value(
-                "q - zero_point modulo 2^8, signed",
-                "arrays subtracted as int8; pytorch/executorch#20655",
-            ),
-            "wraps_in_type": Value(
-                "q - zero_point in the type of q", "arrays of codes subtracted as such"
-            ),
-        },
-    ),
-    "zero_point_sign": Axis(
-        "is the zero-point subtracted or added?",
-        {
-            "subtract": Value("q - zero_point", "ONNX, TFLite"),
-            "add": Value("q + zero_point", "layers that store the negated offset"),
-        },
-    ),
-}
-
-GRADIENT = {
-    "straight_through": Axis(
-        "through which inputs does the gradient pass?",
-        {
-            "input_inclusive": Value(
-                "dx = dy where lo <= x <= hi, lo and hi the ends of the grid",
-                "TensorFlow fake quantization, refqnn.quantizers.affine",
-            ),
-            "none": Value("dx = dy everywhere", "Bengio et al., arXiv:1308.3432"),
-            "input_open": Value("dx = dy where lo < x < hi", "LSQ, arXiv:1902.08153"),
-            "input_half_open": Value(
-                "dx = dy where lo <= x < hi", "PACT, arXiv:1805.06085"
-            ),
-            "input_half_open_below": Value(
-                "dx = dy where lo < x <= hi", "a clip that passes ties on one side"
-            ),
-            "rounded_inclusive": Value(
-                "dx = dy where q_min <= round(u) + zero_point <= q_max",
-                "PyTorch fake_quantize_per_tensor_affine",
-            ),
-        },
-    ),
-    "backward_rounding": Axis(
-        "which code does the backward pass compute again?",
-        {
-            "as_forward": Value("the code of the forward pass", "refqnn, TensorFlow"),
-            "zero_point_inside": Value(
-                "round(u + zero_point), whatever the forward pass did",
-                "PyTorch's learnable fake quantization",
-            ),
-        },
-    ),
-    "scale_gradient": Axis(
-        "which factor multiplies the gradient of the scale?",
-        {
-            "1": Value("ds = sum dy r", "PyTorch's learnable fake quantization"),
-            "1/sqrt(N*q_p)": Value(
-                "ds = sum dy r / sqrt(N q_max), N all values",
-                "LSQ for weights, section 2.2",
-            ),
-            "1/sqrt(F*q_p)": Value(
-                "ds = sum dy r / sqrt(F q_max), F the values of one example",
-                "LSQ for activations; zhutmost/lsq-net#23",
-            ),
-            "1/sqrt(N)": Value("ds = sum dy r / sqrt(N)", "LSQ without the levels"),
-            "none": Value("ds = 0", "fixed scales"),
-            "1/N": Value("ds = sum dy r / N", "a mean where the sum was meant"),
-            "negated": Value("ds = -sum dy r", "a sign lost"),
-        },
-    ),
-    "scale_mask": Axis(
-        "where is r of the gradient of the scale the residual q - zero_point - u?",
-        {
-            "as_input": Value("where the gradient of x passes", "refqnn, TensorFlow"),
-            "input_inclusive": Value("where lo <= x <= hi", "torch.clamp, a mask each"),
-            "input_open": Value("where lo < x < hi", "LSQ equation (3)"),
-            "none": Value("everywhere", "a clip that was detached"),
-        },
-    ),
-}
-
-SUMS = {
-    "sum_rescaling": Axis(
-        "how is a sum of codes on two grids brought to a third?",
-        {
-            "exact": Value(
-                "z + round((s_x (x - z_x) + s_y (y - z_y)) / s), one exact rounding",
-                "refqnn",
-            ),
-            "onnxruntime": Value(
-                "round((c + r_y y) + r_x x), r = s_i / s, the zero-points in c",
-                "onnxruntime QLinearAdd on x86",
-            ),
-            "tflite": Value(
-                "shifted left by 20 (15), three requantizations of two roundings",
-                "TensorFlow Lite ADD and SUB, reference kernels; CMSIS-NN",
-            ),
-            "xnnpack": Value(
-                "z + floor((m_x (x - z_x) + m_y (y - z_y)) / 2^k + 1/2), 21 bits",
-                "XNNPACK qs8-vadd",
-            ),
-            "dequantized": Value(
-                "z + rint((s_x (x - z_x) + s_y (y - z_y)) / s) in float32",
-                "DequantizeLinear, Add, QuantizeLinear left as they are",
-            ),
-            "torch": Value(
-                "z + rint((fma(s_x, x, -s_x z_x) + fma(s_y, y, -s_y z_y)) (1 / s))",
-                "PyTorch quantized.add on x86",
-            ),
-            "separate": Value(
-                "z + M(s_x / s, x - z_x) + M(s_y / s, y - z_y), each rounded",
-                "kernels that bring both operands to the grid of the sum first",
-            ),
-        },
-    ),
-    "product_rescaling": Axis(
-        "how is a product of codes brought to its grid?",
-        {
-            "exact": Value(
-                "z + round(s_x s_y / s (x - z_x) (y - z_y)), one exact rounding",
-                "refqnn",
-            ),
-            "onnxruntime": Value(
-                "round(r (x - z_x) (y - z_y) + z), r = s_x s_y / s",
-                "onnxruntime QLinearMul",
-            ),
-            "tflite": Value(
-                "z + M(r, (x - z_x) (y - z_y)), two roundings",
-                "TensorFlow Lite MUL, reference kernels; CMSIS-NN",
-            ),
-            "float32": Value(
-                "z + rint(r (x - z_x) (y - z_y)) in float32", "XNNPACK qs8-vmul"
-            ),
-            "reciprocal": Value(
-                "the same, r = s_x s_y (1 / s)", "PyTorch quantized.mul"
-            ),
-            "half_away": Value(
-                "z + round(r (x - z_x) (y - z_y)) in float32, ties away from 0",
-                "kernels in C that call roundf",
-            ),
-            "dequantized": Value(
-                "z + rint(s_x (x - z_x) s_y (y - z_y) / s) in float32",
-                "DequantizeLinear, Mul, QuantizeLinear left as they are",
-            ),
-        },
-    ),
-}
+} | read_table("""
+scaling: is x divided by the scale, or multiplied by its rounded reciprocal?
+    divide | u = x / scale | ONNX QuantizeLinear, refqnn
+    reciprocal | u = x * (1 / scale), 1 / scale rounded first |
+        PyTorch fake_quantize, FBGEMM without FMA
+    reciprocal_fma | u + zero_point = fma(x, 1 / scale, zero_point): one rounding |
+        PyTorch quantize_per_tensor on x86
+    range | u + zero_point - q_min = x a + b, a = (q_max - q_min) / (hi - lo), b = -lo
+        a, lo and hi the ends of the grid | OpenVINO FakeQuantize and Quantize
+    range_fma | the same, x a + b rounded once | OpenVINO where the compiler fuses
+half: is a tie told exactly, or is one half added in floating point?
+    exact | the fraction compared with 1/2 | rint, refqnn
+    float | floor(t + 0.5f), trunc(t + copysign(0.5f, t)): the sum rounds |
+        C written by hand; qonnx HALF_UP
+code_range: is the range of codes used as given?
+    as_given | [q_min, q_max] | everyone, by specification
+    symmetric | [max(q_min, -q_max), q_max] |
+        TFLite and TensorRT weights, -127 to 127; PaddlePaddle/Paddle#42695
+precision: in which floating point is x / scale computed?
+    input | u in the dtype of x | ONNX, PyTorch, C in float
+    float64 | u in float64, from float32 operands | Python scalars, C in double
+zero_point_when: is the zero-point added after or before the rounding?
+    after_rounding | round(u) + zero_point | ONNX, PyTorch, TFLite
+    before_rounding | round(u + zero_point) |
+        TensorFlow fake quantization, onnxruntime's float kernels
+zero_point_use: is the zero-point added to the code?
+    added | q + zero_point | everyone, by specification
+    ignored | q | a zero-point that was never passed on
+    subtracted | q - zero_point | layers that store negated offsets
+overflow: what becomes of a code that does not fit?
+    saturate | clip(q, q_min, q_max) | everyone, by specification
+    wrap | q modulo 2^b | a cast without a clip; onnx/onnx#6169, #7835
+    cast16_then_clip | clip(int16(q), q_min, q_max) |
+        kernels that narrow to 16 bits first
+    cast_then_clip | clip(int32(t), q_min, q_max), int32(t) = -2^31 for |t| >= 2^31 |
+        x86 casts before a clip: large values become q_min
+nan: which code stands for NaN?
+    raise | an error | refqnn
+    q_min | q_min | x86 casts of NaN before a clip
+    q_max | q_max | clips written as min(max(NaN, lo), hi) by order
+    zero | zero_point, real 0 | Arm casts: NaN becomes 0
+    raw_zero | the code 0 | PyTorch PT2E, quantize_per_channel
+    kept | NaN, where codes are floats | NumPy, fake quantization
+dequantize_order: is the zero-point subtracted from codes or from products?
+    subtract_first | scale * (q - zero_point) | ONNX, PyTorch
+    multiply_first | scale * q - scale * zero_point, each rounded |
+        kernels that fold scale * zero_point into a bias
+    fma | fma(scale, q, -(scale * zero_point)): the product not rounded |
+        the same under a compiler that fuses; LiteRT and XNNPACK with FMA
+code_difference: in which width is q - zero_point computed?
+    exact | q - zero_point in int32 | everyone, by specification
+    wraps | q - zero_point modulo 2^8, signed |
+        arrays subtracted as int8; pytorch/executorch#20655
+    wraps_in_type | q - zero_point in the type of q | arrays of codes subtracted as such
+zero_point_sign: is the zero-point subtracted or added?
+    subtract | q - zero_point | ONNX, TFLite
+    add | q + zero_point | layers that store the negated offset
+""")
+GRADIENT = read_table("""
+straight_through: through which inputs does the gradient pass?
+    input_inclusive | dx = dy where lo <= x <= hi, lo and hi the ends of the grid |
+        TensorFlow fake quantization, refqnn.quantizers.affine
+    none | dx = dy everywhere | Bengio et al., arXiv:1308.3432
+    input_open | dx = dy where lo < x < hi | LSQ, arXiv:1902.08153
+    input_half_open | dx = dy where lo <= x < hi | PACT, arXiv:1805.06085
+    input_half_open_below | dx = dy where lo < x <= hi |
+        a clip that passes ties on one side
+    rounded_inclusive | dx = dy where q_min <= round(u) + zero_point <= q_max |
+        PyTorch fake_quantize_per_tensor_affine
+backward_rounding: which code does the backward pass compute again?
+    as_forward | the code of the forward pass | refqnn, TensorFlow
+    zero_point_inside | round(u + zero_point), whatever the forward pass did |
+        PyTorch's learnable fake quantization
+scale_gradient: which factor multiplies the gradient of the scale?
+    1 | ds = sum dy r | PyTorch's learnable fake quantization
+    1/sqrt(N*q_p) | ds = sum dy r / sqrt(N q_max), N all values |
+        LSQ for weights, section 2.2
+    1/sqrt(F*q_p) | ds = sum dy r / sqrt(F q_max), F the values of one example |
+        LSQ for activations; zhutmost/lsq-net#23
+    1/sqrt(N) | ds = sum dy r / sqrt(N) | LSQ without the levels
+    none | ds = 0 | fixed scales
+    1/N | ds = sum dy r / N | a mean where the sum was meant
+    negated | ds = -sum dy r | a sign lost
+scale_mask: where is r of the gradient of the scale the residual q - zero_point - u?
+    as_input | where the gradient of x passes | refqnn, TensorFlow
+    input_inclusive | where lo <= x <= hi | torch.clamp, a mask each
+    input_open | where lo < x < hi | LSQ equation (3)
+    none | everywhere | a clip that was detached
+""")
 REQUANTIZE = {
     "requantize": Axis(
         "how does an int32 accumulator become a code?",
         default_first(REQUANTIZE_ROWS, "half_up"),
     ),
-    "multiplier_bits": Axis(
-        "how many bits has the multiplier?",
-        {
-            "31": Value("multiplier as given", "TFLite, TOSA RESCALE, gemmlowp"),
-            "15": Value(
-                "min(round(multiplier / 2^16), 2^15 - 1) 2^16",
-                "TOSA scale16, CMSIS-NN for int16",
-            ),
-            "15_truncated": Value(
-                "floor(multiplier / 2^16) 2^16", "the upper half of the register"
-            ),
-        },
+} | read_table("""
+multiplier_bits: how many bits has the multiplier?
+    31 | multiplier as given | TFLite, TOSA RESCALE, gemmlowp
+    15 | min(round(multiplier / 2^16), 2^15 - 1) 2^16 | TOSA scale16, CMSIS-NN for int16
+    15_truncated | floor(multiplier / 2^16) 2^16 | the upper half of the register
+float_sum: is the product rounded before the zero-point is added in float?
+    rounded | float(acc real) + zero_point | code without FMA
+    fused | fma(acc, real, zero_point) | FBGEMM and XNNPACK where FMA exists
+""")
+SUMS = read_table("""
+sum_rescaling: how is a sum of codes on two grids brought to a third?
+    exact | z + round((s_x (x - z_x) + s_y (y - z_y)) / s), one exact rounding | refqnn
+    onnxruntime | round((c + r_y y) + r_x x), r = s_i / s, the zero-points in c |
+        onnxruntime QLinearAdd on x86
+    tflite | shifted left by 20 (15), three requantizations of two roundings |
+        TensorFlow Lite ADD and SUB, reference kernels; CMSIS-NN
+    xnnpack | z + floor((m_x (x - z_x) + m_y (y - z_y)) / 2^k + 1/2), 21 bits |
+        XNNPACK qs8-vadd
+    dequantized | z + rint((s_x (x - z_x) + s_y (y - z_y)) / s) in float32 |
+        DequantizeLinear, Add, QuantizeLinear left as they are
+    torch | z + rint((fma(s_x, x, -s_x z_x) + fma(s_y, y, -s_y z_y)) (1 / s)) |
+        PyTorch quantized.add on x86
+    separate | z + M(s_x / s, x - z_x) + M(s_y / s, y - z_y), each rounded |
+        kernels that bring both operands to the grid of the sum first
+product_rescaling: how is a product of codes brought to its grid?
+    exact | z + round(s_x s_y / s (x - z_x) (y - z_y)), one exact rounding | refqnn
+    onnxruntime | round(r (x - z_x) (y - z_y) + z), r = s_x s_y / s |
+        onnxruntime QLinearMul
+    tflite | z + M(r, (x - z_x) (y - z_y)), two roundings |
+        TensorFlow Lite MUL, reference kernels; CMSIS-NN
+    float32 | z + rint(r (x - z_x) (y - z_y)) in float32 | XNNPACK qs8-vmul
+    reciprocal | the same, r = s_x s_y (1 / s) | PyTorch quantized.mul
+    half_away | z + round(r (x - z_x) (y - z_y)) in float32, ties away from 0 |
+        kernels in C that call roundf
+    dequantized | z + rint(s_x (x - z_x) s_y (y - z_y) / s) in float32 |
+        DequantizeLinear, Mul, QuantizeLinear left as they are
+""")
+PRODUCT = read_table("""
+padding_value: which code surrounds the plane?
+    zero_point | x_zero_point, real 0 | ONNX, TFLite, PyTorch
+    raw_zero | the code 0 | im2col with memset; NVIDIA/cutlass#817
+padding_side: on which side is uneven padding?
+    as_given | (top, bottom), (left, right) | explicit padding
+    swapped | (bottom, top), (right, left) | SAME_LOWER taken for SAME_UPPER
+kernel: which way does the kernel lie?
+    correlation | w[i, j] meets x[p + i, q + j] | deep learning
+    convolution | w[Kh - 1 - i, Kw - 1 - j] meets x[p + i, q + j] |
+        signal processing, scipy.signal.convolve2d
+    transposed | w[j, i] meets x[p + i, q + j], for square kernels | column-major memory
+weight_layout: in which order are the weights read from memory?
+    OIHW | w as given | PyTorch, ONNX
+    OHWI | w read as (O, Kh, Kw, C // G) | TFLite, CMSIS-NN
+    HWIO | w read as (Kh, Kw, C // G, O) | TensorFlow, Keras
+weight_order: in which order is the matrix read from memory?
+    OI | w as given | PyTorch, ONNX Gemm with transB = 1, TFLite
+    IO | w read as (I, O) | Keras, ONNX MatMul, Fortran order
+group_assignment: which channels form a group?
+    contiguous | channel c in group c // (C / G) | PyTorch, ONNX
+    interleaved | channel c in group c % G | channel-last kernels
+accumulator: in what are products summed?
+    int32 | every partial sum exact | everyone, by specification
+    int16_saturating_pairs | sat16(x[2k] w[2k] + x[2k+1] w[2k+1]), then int32, x uint8 |
+        AVX2 vpmaddubsw; microsoft/onnxruntime#6004
+    int16_wrap | the sum modulo 2^16 | accumulators that are too narrow
+    int16_saturate | the sum clipped to 16 bits | SIMD additions that saturate (vqadd)
+    int24_wrap | the sum modulo 2^24 | FPGA and DSP accumulators
+    int24_saturate | the sum clipped to 24 bits | DSP accumulators that saturate
+    int32_wrap | the sum modulo 2^32 |
+        16-bit activations in a 32-bit register; tensorflow/tflite-micro#3598
+w_zero_point_use: is the zero-point of w subtracted?
+    subtracted | (w - w_zero_point) x | everyone, by specification
+    ignored | w x | kernels for symmetric weights; iree-org/iree#24583
+    added | (w + w_zero_point) x | offsets negated once; ARM ComputeLibrary#1033
+x_zero_point_use: is the zero-point of x subtracted?
+    subtracted | (x - x_zero_point) w | everyone, by specification
+    ignored | x w | kernels for symmetric quantization
+    added | (x + x_zero_point) w |
+        CMSIS-NN's input_offset = -zero_point, passed with the wrong sign
+bias: is the bias added?
+    added | b + sum | everyone, by specification
+    ignored | sum | a bias that was never loaded
+""")
+POOL = {
+    "pool_rounding": Axis(
+        "how is the mean of a window rounded?", default_first(POOLED, "half_away")
     ),
-    "float_sum": Axis(
-        "is the product rounded before the zero-point is added in float?",
-        {
-            "rounded": Value("float(acc real) + zero_point", "code without FMA"),
-            "fused": Value(
-                "fma(acc, real, zero_point)", "FBGEMM and XNNPACK where FMA exists"
-            ),
-        },
-    ),
-}
+} | read_table("""
+pool_count: by what is the sum of a window divided?
+    include_pad | Kh Kw | PyTorch by default
+    exclude_pad | positions inside the plane | ONNX, TFLite, Keras
+pool_centre: is the real mean rounded, or the mean of codes?
+    real | z + round(sum (x - z) / n) | refqnn, QDQ models
+    codes | round(sum x / n) | TFLite, CMSIS-NN
+pool_division: is the sum divided, or multiplied by a reciprocal?
+    exact | sum / n | integer kernels
+    float32_reciprocal | float32(sum) * float32(1 / n) | float kernels with 1 / n ready
+max_pool_padding: may padding win a maximum?
+    never | max over the plane | PyTorch, ONNX
+    raw_zero | max(0, plane) at the border | planes padded by memset
+""")

@@ -14,7 +14,7 @@ training_step.py whole steps of a quantized layer, and of one of binary weights
 learned_offset.py  a learned step and a learned offset (LSQ+)
 gradients.py     dorefa_gradient, min_max_gradient
 published.py     every quantizer of refqnn.quantizers, forward and backward
-                 (published_row.py, _rows.py the table, _answers.py the answers)
+                 (published_rows.py the table, _answers.py the answers)
 ../family.py     what a family is
 """
 

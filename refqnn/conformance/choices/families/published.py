@@ -24,8 +24,7 @@ from refqnn.conformance.choices.families.published_answers import (
     Pass,
     outputs_under,
 )
-from refqnn.conformance.choices.families.published_row import Generator, Row
-from refqnn.conformance.choices.families.published_rows import ROWS
+from refqnn.conformance.choices.families.published_rows import ROWS, Generator, Row
 from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 
 SEED = 20_240_614

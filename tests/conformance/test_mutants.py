@@ -8,7 +8,6 @@ from refqnn.conformance.choices import mutants
 from refqnn.conformance.choices.equivalents import EQUIVALENT, why_equivalent
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.mutants import (
-    agrees,
     answers,
     mistakes,
     mutants_of,
@@ -38,7 +37,7 @@ def test_what_is_proven_equivalent_is_equal_on_other_calls(name):
         right = reference(family, call)
         for mutant in proven:
             got = answers(family, mutant, call, right)
-            assert agrees(family, got, right), (mutant.name, call)
+            assert family.same(got, right), (mutant.name, call)
 
 
 def test_every_reason_is_needed():
@@ -108,7 +107,7 @@ def assert_is_variant(family, chosen, function, call):
         return
     several = outputs if isinstance(outputs, tuple) else (outputs,)
     got = dict(zip(family.outputs, several, strict=True))
-    assert agrees(family, got, family.evaluate(chosen, **call))
+    assert family.same(got, family.evaluate(chosen, **call))
 
 
 def test_a_mutant_takes_arguments_by_position_and_refuses_what_refqnn_refuses():
@@ -125,4 +124,4 @@ def test_a_change_that_does_not_fit_leaves_the_reference():
     groups = next(m for m in mistakes("conv2d") if m.name == "groups: 1")
     call = next(c for c in covering("conv2d") if c["groups"] == 2)
     right = reference(family, call)
-    assert agrees(family, mutants.answers(family, groups, call, right), right)
+    assert family.same(mutants.answers(family, groups, call, right), right)

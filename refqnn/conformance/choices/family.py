@@ -119,6 +119,20 @@ class Family:
                 ]
         return near
 
+    def outputs_or_none(self, choices: Choices, call: Inputs) -> Outputs | None:
+        """Evaluate a variant; None where it does not accept the call."""
+        try:
+            return self.evaluate(choices, **call)
+        except (ValueError, IndexError):
+            return None
+
+    def same(self, got: Outputs, want: Outputs) -> bool:
+        """Return whether all outputs have one shape and count as equal."""
+        return all(
+            np.shape(got[k]) == np.shape(w) and bool(np.all(self.agree(got[k], w)))
+            for k, w in want.items()
+        )
+
     def agree(self, got: Array, want: Array) -> Bool:
         """Return where two outputs count as equal; NaN equals NaN."""
         if not self.close:

@@ -1,13 +1,13 @@
 """The outputs of a function by name, and the comparison of several calls."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.conformance.choices.families import Family, Inputs, Outputs, stack
+from refqnn.conformance.choices.families import Choices, Family, Inputs, Outputs, stack
 from refqnn.conformance.judge.compare import Comparison, compare, unlike
 
 
@@ -15,24 +15,46 @@ class Broken(RuntimeError):  # noqa: N818 - says what the implementation is
     """A foreign implementation crashed, hung or returned something else than arrays."""
 
 
-def compare_calls(
-    family: Family, got: Sequence[Outputs], want: Sequence[Outputs], name: str
-) -> Comparison:
+class Answered(NamedTuple):
+    """A call, and what the function answered."""
+
+    call: Inputs
+    outputs: Outputs
+
+
+class Trial(NamedTuple):
+    """A call, what the function answered, and what the declared semantics gives."""
+
+    call: Inputs
+    got: Outputs
+    want: Outputs
+
+
+def trials(
+    family: Family, declared: Choices, answers: Iterable[Answered]
+) -> list[Trial]:
+    """Put beside every answer the outputs of the declared semantics."""
+    return [
+        Trial(*answer, family.evaluate(declared, **answer.call)) for answer in answers
+    ]
+
+
+def compare_trials(family: Family, tried: Sequence[Trial], name: str) -> Comparison:
     """Compare one array as it is, several joined; the first wrong shape is an error."""
-    for g, w in pairs(got, want):
+    pairs = [(t.got[key], want) for t in tried for key, want in t.want.items()]
+    for g, w in pairs:
         if complaint := unlike(g, w):
             return Comparison(name, 0, 0, error=complaint)
-    if len(got) == 1 and len(family.outputs) == 1:
-        return compare_arrays(family, *next(iter(pairs(got, want))), name)
+    if len(pairs) == 1:
+        return compare_arrays(family, *pairs[0], name)
     g, w = (
-        np.concatenate([np.ravel(a) for outputs in side for a in outputs.values()])
-        for side in (got, want)
+        np.concatenate([np.ravel(a) for a in side]) for side in zip(*pairs, strict=True)
     )
     whole = compare_arrays(family, g, w, name)
     parts = [
-        (place(i, key, len(got)), compare_arrays(family, g[key], w[key], name))
-        for i, (g, w) in enumerate(zip(got, want, strict=True))
-        for key in w
+        (place(i, key, len(tried)), compare_arrays(family, t.got[key], want, name))
+        for i, t in enumerate(tried)
+        for key, want in t.want.items()
     ]
     bad = [(where, part) for where, part in parts if part.mismatches]
     if not bad:
@@ -57,11 +79,6 @@ def place(call: int, output: str, calls: int) -> str:
     ('call 3: y', 'dx')
     """
     return f"call {call}: {output}" if calls > 1 else output
-
-
-def pairs(got: Sequence[Outputs], want: Sequence[Outputs]) -> list[tuple[Array, Array]]:
-    """Return every output of every call beside what it should be."""
-    return [(g[name], w[name]) for g, w in zip(got, want, strict=True) for name in w]
 
 
 def outputs_in_order(answer: Any) -> tuple[Any, ...]:
@@ -93,21 +110,16 @@ def as_outputs(family: Family, answer: Any) -> Outputs:
     return {name: np.asarray(parts[name]) for name in family.outputs}
 
 
-def stack_scalar_calls(
-    family: Family, calls: Sequence[Inputs], outputs: Sequence[Outputs]
-) -> tuple[list[Inputs], list[Outputs]]:
+def stack_scalar_calls(family: Family, answers: Sequence[Answered]) -> list[Answered]:
     """Put scalar calls into one, which is the same and quicker; the others follow."""
-    kept = list(zip(calls, outputs, strict=True))
     if not family.stacks or family.outputs != ("y",):
-        return [c for c, _ in kept], [o for _, o in kept]
-    scalars = [(c, o) for c, o in kept if not np.ndim(c[family.elementwise])]
-    rest = [(c, o) for c, o in kept if np.ndim(c[family.elementwise])]
+        return list(answers)
+    scalars = [a for a in answers if not np.ndim(a.call[family.elementwise])]
+    arrays = [a for a in answers if np.ndim(a.call[family.elementwise])]
     if len(scalars) > 1:
         together = {"y": np.stack([np.reshape(o["y"], ()) for _, o in scalars])}
-        rest.insert(0, (stack([c for c, _ in scalars]), together))
-    else:
-        rest = scalars + rest
-    return [c for c, _ in rest], [o for _, o in rest]
+        scalars = [Answered(stack([c for c, _ in scalars]), together)]
+    return [*scalars, *arrays]
 
 
 def as_one_vector(outputs: Sequence[Outputs]) -> Array:

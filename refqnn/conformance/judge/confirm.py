@@ -8,7 +8,7 @@ answered; ``where_it_differs`` names the regions of the inputs that refute.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from refqnn.conformance.choices import regions
 from refqnn.conformance.choices.families import family_of
 from refqnn.conformance.choices.family import REFUSED, Choices, Family, Inputs, Outputs
 from refqnn.conformance.judge.arguments import GRADIENTS, without_special
-from refqnn.conformance.judge.calls import Broken
+from refqnn.conformance.judge.calls import Answered, Broken
 from refqnn.conformance.judge.reproduce import numbers
 from refqnn.conformance.judge.subject import Subject
 
@@ -30,13 +30,6 @@ LOOKED_AT = 60
 APART = 0.2
 #: elements that are asked alone where no array is answered
 ALONE = 300
-
-
-class Answered(NamedTuple):
-    """A call, and what the function answered."""
-
-    call: Inputs
-    outputs: Outputs
 
 
 @dataclass
@@ -169,13 +162,16 @@ def ask_into(evidence: Evidence, subject: Subject, call: Inputs) -> None:
             ask_into(evidence, subject, plain)
 
 
-def right(family: Family, choices: Choices, call: Inputs, got: Outputs) -> Outputs:
+def right(
+    family: Family, choices: Choices, call: Inputs, got: Outputs
+) -> Outputs | None:
     """Return, by output, where an answer is the one of a variant.
 
-    Where a variant refuses a number that is not NaN, any answer is right.
+    Where a variant refuses a number that is not NaN, any answer is right. None where
+    it does not accept the call.
     """
-    want = family.evaluate(choices, **call)
-    return {
+    want = family.outputs_or_none(choices, call)
+    return want and {
         name: right_elements(family, call, got[name], expected)
         for name, expected in want.items()
     }
@@ -204,9 +200,8 @@ def contradictions(
 
 def count_wrong(family: Family, choices: Choices, call: Inputs, got: Outputs) -> int:
     """Return how many outputs of one answer a variant would not have given."""
-    try:
-        parts = right(family, choices, call, got)
-    except (ValueError, IndexError):
+    parts = right(family, choices, call, got)
+    if parts is None:
         return sum(a.size for a in got.values())
     return sum(int(good.size - np.count_nonzero(good)) for good in parts.values())
 
@@ -259,9 +254,8 @@ def split(
 
     The whole call where its outputs are not elements.
     """
-    try:
-        parts = right(family, choices, call, got)
-    except (ValueError, IndexError):
+    parts = right(family, choices, call, got)
+    if parts is None:
         return
     name = family.elementwise or "x"
     shape = np.shape(call.get(name, ()))

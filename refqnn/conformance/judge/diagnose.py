@@ -13,13 +13,18 @@ from typing import Any, final
 
 from refqnn.conformance.choices.equivalents import why_equivalent
 from refqnn.conformance.choices.families import family_of
-from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
+from refqnn.conformance.choices.family import Choices, Family, Inputs
 from refqnn.conformance.choices.mutants import unseen_mutants
 from refqnn.conformance.choices.semantics import Semantics, deviations_text
 from refqnn.conformance.judge.arguments import complete
-from refqnn.conformance.judge.calls import as_outputs, compare_calls, pairs
+from refqnn.conformance.judge.calls import (
+    Answered,
+    Trial,
+    as_outputs,
+    compare_trials,
+    trials,
+)
 from refqnn.conformance.judge.compare import Comparison
-from refqnn.conformance.judge.confirm import Answered
 from refqnn.conformance.judge.hints import hints
 from refqnn.conformance.judge.patterns import moves, near_ties, structural
 from refqnn.conformance.judge.reproduce import numbers, smallest
@@ -250,11 +255,11 @@ def diagnose(
     if len(calls) != len(given):
         raise ValueError(f"{len(calls)} calls, but outputs of {len(given)}")
     got = [as_outputs(of, answer) for answer in given]
-    want = [of.evaluate(choices, **call) for call in calls]
-    comparison = compare_calls(of, got, want, name or family)
     answers = [Answered(c, g) for c, g in zip(calls, got, strict=True)]
+    tried = trials(of, choices, answers)
+    comparison = compare_trials(of, tried, name or family)
     if comparison.error or not comparison.total:
-        lines = shape_lines(got, want)
+        lines = shape_lines(tried)
         return Diagnosis(family, comparison, choices, structure=tuple(lines))
     result = search(of, choices, answers)
     whole = Diagnosis(
@@ -268,10 +273,10 @@ def diagnose(
     )
     if comparison.conforms:
         return replace(whole, mistakes=unseen_mistakes(of, choices, calls))
-    least = smallest(of, choices, calls, got, want)
+    least = smallest(of, choices, tried)
     return replace(
         whole,
-        structure=tuple(recognise(of, choices, calls, got, want, result)),
+        structure=tuple(recognise(of, choices, tried, result)),
         smallest=least.message,
         reproduce=least.call,
     )
@@ -294,39 +299,31 @@ def unseen_mistakes(
 
 
 def recognise(
-    family: Family,
-    declared: Choices,
-    calls: Sequence[Inputs],
-    got: Sequence[Outputs],
-    want: Sequence[Outputs],
-    result: Search,
+    family: Family, declared: Choices, tried: Sequence[Trial], result: Search
 ) -> list[str]:
     """List the patterns in mismatches; those of mistakes only where no variant fits."""
-    lines = [*ties(family, calls, got, want)]
+    lines = ties(family, tried)
     if not result.fits:
-        lines += hints(family, declared, calls, got, want)
+        lines += hints(family, declared, tried)
         lines += [
             line
-            for g, w in zip(got, want, strict=True)
-            for name in w
+            for _, got, want in tried
+            for name in want
             if name not in family.outputs[1:] or not name.startswith("d")
-            for line in structural(g[name], w[name])
+            for line in structural(got[name], want[name])
         ]
         if not lines:
-            lines = recognise_beside_one_answer(family, declared, calls[0], got[0])
+            lines = recognise_beside_one_answer(family, declared, tried[0])
     return list(dict.fromkeys(lines))
 
 
 def recognise_beside_one_answer(
-    family: Family, declared: Choices, call: Inputs, got: Outputs
+    family: Family, declared: Choices, first: Trial
 ) -> list[str]:
     """List how outputs are those of a variant with one other answer, but moved."""
     for variant in family.neighbours(declared, 1)[1:]:
-        try:
-            want = family.evaluate(variant, **call)
-        except (ValueError, IndexError):
-            continue
-        lines = [line for k, w in want.items() for line in moves(got[k], w)]
+        want = family.outputs_or_none(variant, first.call) or {}
+        lines = [line for k, w in want.items() for line in moves(first.got[k], w)]
         if lines:
             return [
                 f"with {deviations_text(variant, declared)}: {line}" for line in lines
@@ -334,25 +331,25 @@ def recognise_beside_one_answer(
     return []
 
 
-def ties(
-    family: Family,
-    calls: Sequence[Inputs],
-    got: Sequence[Outputs],
-    want: Sequence[Outputs],
-) -> list[str]:
+def ties(family: Family, tried: Sequence[Trial]) -> list[str]:
     """Say so if every mismatch lies beside a tie."""
     if family.exact is None:
         return []
     output = family.outputs[0]
     lines = [
-        near_ties(family.exact(**call), g[output], w[output])
-        for call, g, w in zip(calls, got, want, strict=True)
-        if not family.agree(g[output], w[output]).all()
+        near_ties(family.exact(**call), got[output], want[output])
+        for call, got, want in tried
+        if not family.agree(got[output], want[output]).all()
     ]
     return lines[:1] if lines and all(lines) else []
 
 
-def shape_lines(got: Sequence[Outputs], want: Sequence[Outputs]) -> list[str]:
+def shape_lines(tried: Sequence[Trial]) -> list[str]:
     """List the patterns that relate shapes which differ, each once."""
-    each = [structural(g, w) for g, w in pairs(got, want) if g.shape != w.shape]
+    each = [
+        structural(t.got[name], want)
+        for t in tried
+        for name, want in t.want.items()
+        if t.got[name].shape != want.shape
+    ]
     return [f"structure {line}" for line in dict.fromkeys(chain(*each))]

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from refqnn.conformance.choices.families import Choices, Family, Inputs
+from refqnn.conformance.judge.calls import Answered
 from refqnn.conformance.judge.confirm import (
-    Answered,
     count_wrong,
     elements,
     right,

@@ -13,6 +13,7 @@ import numpy as np
 from refqnn._types import Array, Float
 from refqnn.conformance.choices.families import Choices, Family, Inputs, Outputs
 from refqnn.conformance.judge.arguments import CODES, GRADIENTS, PLAIN
+from refqnn.conformance.judge.calls import Trial
 
 #: arguments that are read element by element
 DATA = ("x", "acc", "q", *GRADIENTS)
@@ -20,47 +21,23 @@ DATA = ("x", "acc", "q", *GRADIENTS)
 ENOUGH = 4
 
 
-def hints(
-    family: Family,
-    declared: Choices,
-    calls: Sequence[Inputs],
-    got: Sequence[Outputs],
-    want: Sequence[Outputs],
-) -> list[str]:
+def hints(family: Family, declared: Choices, tried: Sequence[Trial]) -> list[str]:
     """Return a line for every mistake that gives exactly, or nearly, these outputs."""
-    lines = misread(family, declared, calls, got, want)
-    if not lines:
-        lines = rescaling_hint(family, calls, got, want)
+    lines = misread(family, declared, tried) or rescaling_hint(family, tried)
     for name in family.outputs:
         if name.startswith("d") and name != "d":
-            lines += gradient_hints(
-                name, calls, [g[name] for g in got], [w[name] for w in want]
-            )
+            lines += gradient_hints(name, tried)
     return lines
 
 
-def misread(
-    family: Family,
-    declared: Choices,
-    calls: Sequence[Inputs],
-    got: Sequence[Outputs],
-    want: Sequence[Outputs],
-) -> list[str]:
+def misread(family: Family, declared: Choices, tried: Sequence[Trial]) -> list[str]:
     """Name the arguments that, read another way, give what was got in every call."""
-    wrong = [
-        i
-        for i, (g, w) in enumerate(zip(got, want, strict=True))
-        if not same(family, g, w)
-    ]
-    if not wrong:
-        return []
-    ways = dict.fromkeys(what for i in wrong[:3] for what, _ in readings(calls[i]))
+    wrong = [call for call, got, want in tried if not family.same(got, want)]
+    ways = dict.fromkeys(what for call in wrong[:3] for what, _ in readings(call))
     return [
         f"{what} gives what was got"
         for what in ways
-        if all(
-            reread(family, declared, calls[i], what, got[i]) for i in range(len(calls))
-        )
+        if all(reread(family, declared, call, what, got) for call, got, _ in tried)
     ]
 
 
@@ -70,17 +47,10 @@ def reread(
     """Return whether a call gives what was got when it is read in one way."""
     other = dict(readings(call)).get(what, call)
     try:
-        return same(family, got, family.evaluate(declared, **other))
-    except (ValueError, IndexError, TypeError):
+        want = family.outputs_or_none(declared, other)
+    except TypeError:
         return False
-
-
-def same(family: Family, got: Outputs, want: Outputs) -> bool:
-    """Return whether all outputs count as equal."""
-    return all(
-        got[k].shape == w.shape and bool(np.all(family.agree(got[k], w)))
-        for k, w in want.items()
-    )
+    return want is not None and family.same(got, want)
 
 
 def readings(call: Inputs) -> Iterator[tuple[str, Inputs]]:
@@ -157,29 +127,24 @@ def other_orders(value: Array, axes: int) -> Iterator[tuple[str, Array]]:
             yield f"along axis {axis} instead of {own}", value.reshape(shape)
 
 
-def rescaling_hint(
-    family: Family,
-    calls: Sequence[Inputs],
-    got: Sequence[Outputs],
-    want: Sequence[Outputs],
-) -> list[str]:
+def rescaling_hint(family: Family, tried: Sequence[Trial]) -> list[str]:
     """Say by which one factor all real numbers were multiplied before the rounding."""
     name = family.outputs[0]
-    if family.exact is None or "zero_point" not in calls[0]:
+    if family.exact is None or "zero_point" not in tried[0].call:
         return []
     reals, codes = [], []
-    for call, g, w in zip(calls, got, want, strict=True):
-        if g[name].shape != w[name].shape:
+    for call, got, want in tried:
+        code = got[name]
+        if code.shape != want[name].shape:
             return []
         z = np.asarray(call["zero_point"], np.float64)
         lo, hi = (
             np.float64(call.get(k, v))
             for k, v in (("q_min", -np.inf), ("q_max", np.inf))
         )
-        inside = (g[name] > lo) & (g[name] < hi) & np.isfinite(g[name])
-        exact = np.broadcast_to(family.exact(**call), g[name].shape)
-        reals.append(exact[inside])
-        codes.append((g[name] - z)[inside])
+        inside = (code > lo) & (code < hi) & np.isfinite(code)
+        reals.append(np.broadcast_to(family.exact(**call), code.shape)[inside])
+        codes.append((code - z)[inside])
     return factor_hint(np.concatenate(reals), np.concatenate(codes))
 
 
@@ -200,22 +165,20 @@ def factor_hint(real: Float, code: Float) -> list[str]:
     return [f"got = {factor:.6g} want before the rounding -> {what}"]
 
 
-def gradient_hints(
-    name: str, calls: Sequence[Inputs], got: Sequence[Array], want: Sequence[Array]
-) -> list[str]:
+def gradient_hints(name: str, tried: Sequence[Trial]) -> list[str]:
     """Say by which factor or mask the gradient ``name`` differs; [] for neither."""
-    if any(g.shape != w.shape for g, w in zip(got, want, strict=True)):
+    if any(t.got[name].shape != t.want[name].shape for t in tried):
         return []
     ratios, sizes = [], []
-    for call, g, w in zip(calls, got, want, strict=True):
-        g64, w64 = g.astype(np.float64).ravel(), w.astype(np.float64).ravel()
-        if np.any(w64):
-            ratio = float(g64 @ w64 / (w64 @ w64))
-            if not np.allclose(g64, ratio * w64, rtol=1e-4, atol=1e-12):
-                return mask_hint(name, calls, got, want)
+    for call, got, want in tried:
+        g, w = (side[name].astype(np.float64).ravel() for side in (got, want))
+        if np.any(w):
+            ratio = float(g @ w / (w @ w))
+            if not np.allclose(g, ratio * w, rtol=1e-4, atol=1e-12):
+                return mask_hint(name, tried)
             ratios.append(ratio)
             sizes.append(np.size(call.get("x", g)))
-    if sum(np.count_nonzero(w) for w in want) < 2:
+    if sum(np.count_nonzero(t.want[name]) for t in tried) < 2:
         return []
     return factor_of_calls(name, np.array(ratios), np.array(sizes, np.float64))
 
@@ -244,13 +207,12 @@ def factor_of_calls(name: str, ratios: Float, sizes: Float) -> list[str]:
     ]
 
 
-def mask_hint(
-    name: str, calls: Sequence[Inputs], got: Sequence[Array], want: Sequence[Array]
-) -> list[str]:
+def mask_hint(name: str, tried: Sequence[Trial]) -> list[str]:
     """Say where a gradient passes that should not, or is stopped, and on which side."""
     kinds: set[bool] = set()
     sides: set[str] = set()
-    for call, g, w in zip(calls, got, want, strict=True):
+    for call, got, want in tried:
+        g, w = got[name], want[name]
         dy = next((call[k] for k in GRADIENTS if k in call), None)
         x = call.get("x")
         if dy is None or x is None or np.shape(x) != g.shape or np.shape(dy) != g.shape:

@@ -20,9 +20,9 @@ from refqnn.conformance.choices.family import REFUSED, Choices, Family, Inputs, 
 from refqnn.conformance.choices.variants import Table, size, table
 from refqnn.conformance.judge import confirm as confirmation
 from refqnn.conformance.judge.arguments import Function
-from refqnn.conformance.judge.calls import as_outputs, compare_calls
+from refqnn.conformance.judge.calls import Answered, as_outputs, compare_trials, trials
 from refqnn.conformance.judge.compare import Comparison
-from refqnn.conformance.judge.confirm import Answered, Evidence
+from refqnn.conformance.judge.confirm import Evidence
 from refqnn.conformance.judge.failures import smallest_failure
 from refqnn.conformance.judge.identification import Identification
 from refqnn.conformance.judge.partial import (
@@ -276,8 +276,10 @@ def verify(
     calls = [of_family.draw(rng, max(inputs // PARTS, 1)) for _ in range(PARTS)]
     try:
         with isolate(fn, seconds, in_process=in_process) as called:
-            got = [as_outputs(of_family, called(*call.values())) for call in calls]
+            answers = [
+                Answered(call, as_outputs(of_family, called(*call.values())))
+                for call in calls
+            ]
     except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
         return Comparison(family, 0, 0, error=one_line(error))
-    want = [of_family.evaluate(choices, **call) for call in calls]
-    return compare_calls(of_family, got, want, family)
+    return compare_trials(of_family, trials(of_family, choices, answers), family)

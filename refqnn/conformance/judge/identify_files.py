@@ -26,7 +26,8 @@ from refqnn.conformance.choices.family import (
 )
 from refqnn.conformance.choices.variants import Table, table
 from refqnn.conformance.judge import confirm
-from refqnn.conformance.judge.confirm import Answered, Evidence
+from refqnn.conformance.judge.calls import Answered
+from refqnn.conformance.judge.confirm import Evidence
 from refqnn.conformance.judge.failures import smallest_answer
 from refqnn.conformance.judge.identification import Identification
 from refqnn.conformance.judge.identify import (

@@ -18,13 +18,14 @@ from refqnn.conformance.choices.profiles import profile_of
 from refqnn.conformance.choices.regions import regions_visited
 from refqnn.conformance.choices.variants import table
 from refqnn.conformance.judge.arguments import DEFAULTS
-from refqnn.conformance.judge.calls import Broken, compare_calls, stack_scalar_calls
-from refqnn.conformance.judge.confirm import (
+from refqnn.conformance.judge.calls import (
     Answered,
-    Evidence,
-    ask_into,
-    confirming_calls,
+    Broken,
+    compare_trials,
+    stack_scalar_calls,
+    trials,
 )
+from refqnn.conformance.judge.confirm import Evidence, ask_into, confirming_calls
 from refqnn.conformance.judge.diagnose import diagnose
 from refqnn.conformance.judge.reproduce import literals, numbers, shrink, whole_call
 from refqnn.conformance.judge.subject import (
@@ -127,13 +128,13 @@ class Judge:
 
     def diagnosis(self, answered: Sequence[Answered]) -> tuple[int, str]:
         """Return how many outputs were compared, and why some are wrong."""
-        calls, outputs = stack_scalar_calls(
-            self.family, [a.call for a in answered], [a.outputs for a in answered]
+        tried = trials(
+            self.family, self.declared, stack_scalar_calls(self.family, answered)
         )
-        wants = [self.family.evaluate(self.declared, **call) for call in calls]
-        comparison = compare_calls(self.family, outputs, wants, self.family.name)
+        comparison = compare_trials(self.family, tried, self.family.name)
         if comparison.conforms:
             return comparison.total, ""
+        calls, outputs = [t.call for t in tried], [t.got for t in tried]
         diagnosis = diagnose(self.family.name, calls, outputs, declared=self.declared)
         message = str(diagnosis)
         if not diagnosis.comparison.error and not self.family.call:
@@ -146,11 +147,7 @@ class Judge:
 
     def agrees(self, call: Inputs, want: Outputs) -> bool:
         """Return whether the function answers as wanted."""
-        got = self.ask(call)
-        return all(
-            got[k].shape == w.shape and bool(self.family.agree(got[k], w).all())
-            for k, w in want.items()
-        )
+        return self.family.same(self.ask(call), want)
 
     def fails(self, call: Inputs) -> bool:
         """Return whether the function answers otherwise; an error is not that."""

@@ -13,7 +13,8 @@ import numpy as np
 from refqnn._types import Array, Bool
 from refqnn.conformance.choices.family import REFUSED, Choices, Family, Inputs, Outputs
 from refqnn.conformance.choices.variants import Table
-from refqnn.conformance.judge.confirm import Answered, right, right_elements
+from refqnn.conformance.judge.calls import Answered
+from refqnn.conformance.judge.confirm import right, right_elements
 from refqnn.conformance.judge.reproduce import call_text, wrong_values
 
 #: an answer is unknown if no known one fits this share of the inputs that tell: one
@@ -131,7 +132,9 @@ def survivors_but(
         kept = []
         for variant in left:
             parts = right(family, variant, call, got)
-            if all(good.all() for name, good in parts.items() if name != output):
+            if parts is not None and all(
+                good.all() for name, good in parts.items() if name != output
+            ):
                 kept.append(variant)
         left = kept
     return left
@@ -141,8 +144,9 @@ def share_right(
     family: Family, variant: Choices, output: str, arrays: Sequence[Answered]
 ) -> float:
     """Return the share of an output's elements that agree with a variant's."""
-    parts = [right(family, variant, *answer)[output] for answer in arrays]
-    return float(np.mean(np.concatenate([part.ravel() for part in parts])))
+    parts = [right(family, variant, *answer) or {} for answer in arrays]
+    good = [part[output].ravel() for part in parts if part]
+    return float(np.mean(np.concatenate(good)))
 
 
 def rows_of(
@@ -189,9 +193,9 @@ def group_variants(variants: Sequence[Choices], axis: str) -> list[list[int]]:
 def extend_row(known: Table, row: Row, call: Inputs, got: Outputs) -> Row | None:
     """Add the outputs of one call to a row; None where they contradict it."""
     family = known.family
-    try:
-        wants = [family.evaluate(known.variants[v], **call) for v in row.members]
-    except (ValueError, IndexError):
+    every = [family.outputs_or_none(known.variants[v], call) for v in row.members]
+    wants = [want for want in every if want is not None]
+    if len(wants) < len(every):
         return row
     telling, fitted, others = 0, np.zeros(len(wants), np.int64), 0
     for name in wants[0]:
@@ -266,9 +270,8 @@ def follows(
     family: Family, single: Choices, vector: Choices, call: Inputs, got: Outputs
 ) -> bool:
     """Return whether an array follows one rule in vectors and either in its tail."""
-    try:
-        one, many = (family.evaluate(rule, **call) for rule in (single, vector))
-    except (ValueError, IndexError):
+    one, many = (family.outputs_or_none(rule, call) for rule in (single, vector))
+    if one is None or many is None:
         return False
     data = np.asarray(call[family.elementwise])
     whole = data.size - data.size % VECTOR if data.flags.c_contiguous else 0

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn._types import Array, Bool
-from refqnn.conformance.choices.families import Choices, Family, Inputs, Outputs
+from refqnn.conformance.choices.family import Choices, Family, Inputs
+from refqnn.conformance.judge.calls import Trial
 
 #: numbers that a line of Python holds
 MOST = 250
@@ -29,54 +30,41 @@ class Smallest(NamedTuple):
     call: str
 
 
-def smallest(
-    family: Family,
-    declared: Choices,
-    calls: Sequence[Inputs],
-    got: Sequence[Outputs],
-    want: Sequence[Outputs],
-) -> Smallest:
+def smallest(family: Family, declared: Choices, tried: Sequence[Trial]) -> Smallest:
     """Return the smallest mismatch of several calls; two empty strings if none fits."""
     if family.call:
-        return smallest_element(family, declared, calls, got, want)
-    wrong = [
-        call
-        for call, g, w in zip(calls, got, want, strict=True)
-        if not all(family.agree(g[k], w[k]).all() for k in w)
-    ]
+        return smallest_element(family, declared, tried)
+    wrong = [call for call, got, want in tried if not family.same(got, want)]
     if not wrong:
         return Smallest("", "")
     return Smallest("", whole_call(family, declared, min(wrong, key=numbers)))
 
 
 def smallest_element(
-    family: Family,
-    declared: Choices,
-    calls: Sequence[Inputs],
-    got: Sequence[Outputs],
-    want: Sequence[Outputs],
+    family: Family, declared: Choices, tried: Sequence[Trial]
 ) -> Smallest:
     """Return the mismatch whose input is nearest to 0."""
     name, output = family.elementwise, family.outputs[0]
     mismatches: list[tuple[float, int, int]] = []
-    for i, (call, g, w) in enumerate(zip(calls, got, want, strict=True)):
-        wrong = np.flatnonzero(~family.agree(g[output], w[output]))
+    for i, (call, got, want) in enumerate(tried):
+        wrong = np.flatnonzero(~family.agree(got[output], want[output]))
         if wrong.size:
             at = nearest_zero(call[name], wrong)
             mismatches.append((abs(float(np.ravel(call[name])[at])), i, at))
     if not mismatches:
         return Smallest("", "")
     _, i, at = min(mismatches, key=lambda row: row[0] if row[0] == row[0] else np.inf)
-    picked = element(family, calls[i], at)
+    call, got, want = tried[i]
+    picked = element(family, call, at)
     shown = {k: v for k, v in picked.items() if not k.startswith("q_m")}
     message = ", ".join(f"{k} = {v}" for k, v in shown.items())
     if family.exact is not None:
-        message += f"; exact = {np.ravel(family.exact(**calls[i]))[at]:.12g}"
-    values = (np.ravel(side[i][output])[at] for side in (want, got))
+        message += f"; exact = {np.ravel(family.exact(**call))[at]:.12g}"
+    values = (np.ravel(side[output])[at] for side in (want, got))
     message += "   want {}   got {}".format(*values)
     if declared == family.default:
         return Smallest(message, family.call.format(**picked))
-    at_one = calls[i] | {family.elementwise: np.ravel(calls[i][family.elementwise])[at]}
+    at_one = call | {name: np.ravel(call[name])[at]}
     one = {k: v if np.size(v) == 1 else picked[k] for k, v in at_one.items()}
     return Smallest(message, whole_call(family, declared, one))
 

@@ -14,8 +14,8 @@ import numpy as np
 from refqnn._types import Array, Bool
 from refqnn.conformance.choices.families import Choices, Family, Outputs
 from refqnn.conformance.choices.variants import table
-from refqnn.conformance.judge.calls import as_one_vector
-from refqnn.conformance.judge.confirm import Answered, count_wrong
+from refqnn.conformance.judge.calls import Answered, as_one_vector
+from refqnn.conformance.judge.confirm import count_wrong
 
 #: elements of a sample, wrong ones and others
 SAMPLE = 300
@@ -73,11 +73,12 @@ def search(family: Family, declared: Choices, answers: Sequence[Answered]) -> Se
     few = near if total * len(near) <= AFFORDABLE else family.neighbours(declared, 1)
     shown = unique([*exact, *few])
     vector = as_one_vector([got for _, got in answers])
-    outcomes = [
-        (v, outcome)
-        for v in shown
-        if (outcome := vector_or_none(family, v, answers)) is not None
-    ]
+    outcomes = []
+    for v in shown:
+        outputs = [family.outputs_or_none(v, call) for call, _ in answers]
+        given = [each for each in outputs if each is not None]
+        if len(given) == len(outputs):
+            outcomes.append((v, as_one_vector(given)))
     return Search(
         explanations_of(family, declared, outcomes, vector, exact),
         len(tried),
@@ -141,10 +142,7 @@ def sample_parts(
     elif np.ndim(call.get("x", 0)) > 1 and len(call["x"]) > 1:
         one = {**call, "x": call["x"][:1]}
         first = {k: v[:1] for k, v in want.items() if v.ndim}
-        try:
-            again = family.evaluate(declared, **one)
-        except (ValueError, IndexError):
-            return
+        again = family.outputs_or_none(declared, one) or {}
         if first.keys() == again.keys() and all(
             np.array_equal(again[k], v) for k, v in first.items()
         ):
@@ -214,16 +212,6 @@ def deciding_inputs(family: Family, variants: Sequence[Choices]) -> int:
     place = {key(v): i for i, v in enumerate(known.variants)}
     rows = [place[key(v)] for v in variants if key(v) in place]
     return max(len(known.discriminating(rows)) if rows else 0, 1)
-
-
-def vector_or_none(
-    family: Family, variant: Choices, answers: Sequence[Answered]
-) -> Array | None:
-    """Return the outputs of a variant; None where it does not accept the inputs."""
-    try:
-        return as_one_vector([family.evaluate(variant, **call) for call, _ in answers])
-    except (ValueError, IndexError):
-        return None
 
 
 def key(choices: Choices) -> tuple[str, ...]:

@@ -200,11 +200,7 @@ class Subject:
 
     def is_defined(self, call: Inputs) -> bool:
         """Return whether the reference accepts a call."""
-        try:
-            self.family.evaluate(self.family.default, **call)
-        except (ValueError, IndexError):
-            return False
-        return True
+        return self.family.outputs_or_none(self.family.default, call) is not None
 
     def settle(self, calls: Sequence[Inputs]) -> None:
         """Find the kinds of arguments that the function refuses, by few calls each.

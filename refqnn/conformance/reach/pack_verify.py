@@ -8,7 +8,12 @@ import numpy as np
 from refqnn._types import Array
 from refqnn.conformance.carry.child import isolate
 from refqnn.conformance.choices.families import Family, Outputs, family_of
-from refqnn.conformance.judge.calls import Broken, as_outputs, stack_scalar_calls
+from refqnn.conformance.judge.calls import (
+    Answered,
+    Broken,
+    as_outputs,
+    stack_scalar_calls,
+)
 from refqnn.conformance.judge.compare import Comparison, compare, unlike
 from refqnn.conformance.judge.diagnose import Diagnosis, diagnose
 from refqnn.conformance.reach.packs import Case, Pack, is_refused
@@ -99,9 +104,12 @@ def diagnose_pack(pack: Pack, outputs: Mapping[str, Array]) -> Diagnosis | None:
     whole = [c for c in pack.cases if c.result == "valid" and fits(c, outputs)]
     if not whole:
         return None
-    calls = [case.inputs for case in whole]
-    got = [{k: outputs[f"{c.name}/{k}"] for k in c.outputs} for c in whole]
-    calls, got = stack_scalar_calls(of, calls, got)
+    answers = [
+        Answered(c.inputs, {k: outputs[f"{c.name}/{k}"] for k in c.outputs})
+        for c in whole
+    ]
+    stacked = stack_scalar_calls(of, answers)
+    calls, got = [a.call for a in stacked], [a.outputs for a in stacked]
     return diagnose(pack.family, calls, got, declared=pack.semantics, name=pack.family)
 
 

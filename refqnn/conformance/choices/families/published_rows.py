@@ -65,7 +65,7 @@ def affine_points(_x: Float, lo: Float, hi: Float, **_: Any) -> dict[str, Any]:
 
 
 def grid_points(
-    lo: Float, hi: Float, step: Float, low: int, high: int, zero: Float | float = 0.0
+    lo: Any, hi: Any, step: Any, low: int, high: int, zero: Any = 0.0
 ) -> dict[str, Any]:
     """Return the ends and the ties between low and high levels of a grid."""
     return {"lower end": lo, "upper end": hi, "tie": zero + halves(step, low, high)}

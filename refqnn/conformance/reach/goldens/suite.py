@@ -23,7 +23,7 @@ from refqnn.conformance.reach.goldens import (
     tosa_descriptors,
 )
 from refqnn.conformance.reach.goldens.golden import Golden, Unread
-from refqnn.conformance.reach.packs import Case, Pack, differs
+from refqnn.conformance.reach.packs import Case, Pack
 from refqnn.files import Unreadable
 
 #: a variant gives the recorded outputs of a case, gives others, or raises
@@ -210,7 +210,7 @@ def reaction(family: Family, variant: Choices, golden: Golden) -> str:
         outputs = family.evaluate(variant, **golden.inputs)
     except ValueError:
         return REFUSES
-    return DIFFERS if differs(family, outputs, golden.outputs) else GIVES
+    return GIVES if family.same(outputs, golden.outputs) else DIFFERS
 
 
 def as_packs(suite: Suite) -> list[Pack]:

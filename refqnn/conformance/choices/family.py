@@ -69,6 +69,10 @@ class Family:
     #: where mathematics or code may go another way: "ARGUMENT: WHAT" and its predicate
     regions: Mapping[str, Region] = field(default_factory=dict)
 
+    def call_of(self, *arguments: Any) -> Inputs:
+        """Return the arguments of a call by name."""
+        return dict(zip(self.arguments, arguments, strict=True))
+
     @property
     def default(self) -> dict[str, str]:
         """The answers of refqnn."""

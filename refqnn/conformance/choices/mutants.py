@@ -62,7 +62,7 @@ def mutants_of(family: str) -> list[tuple[str, Function]]:
 
 def as_function(family: Family, mutant: Mutant, *inputs: Any) -> Any:
     """Return the outputs of a mutant; raise where the reference does."""
-    call = dict(zip(family.arguments, inputs, strict=True))
+    call = family.call_of(*inputs)
     right = reference(family, call)
     if any(np.any(np.asarray(y) == REFUSED) for y in right.values()):
         raise ValueError(f"{family.name} refuses this input")

@@ -15,34 +15,23 @@ Kind = tuple[tuple[str, str], ...]
 #: what refqnn's own functions take for an argument that is left out
 DEFAULTS: dict[str, Callable[[Inputs], Any]] = {
     "b": lambda call: np.zeros(call["w"].shape[0], np.int32),
-    "x_zero_point": lambda _: 0,
-    "w_zero_point": lambda _: 0,
-    "zero_point": lambda _: 0,
+    **dict.fromkeys(("x_zero_point", "w_zero_point", "zero_point"), lambda _: 0),
     "stride": lambda call: call.get("kernel", 1),
     "padding": lambda call: ((0, 0), (0, 0)) if "w" in call else 0,
-    "dilation": lambda _: 1,
-    "groups": lambda _: 1,
+    **dict.fromkeys(("dilation", "groups"), lambda _: 1),
     "q_min": lambda _: -128,
     "q_max": lambda _: 127,
-    "momentum": lambda _: 0.0,
-    "weight_decay": lambda _: 0.0,
-    "dampening": lambda _: 0.0,
+    **dict.fromkeys(("momentum", "weight_decay", "dampening"), lambda _: 0.0),
     "nesterov": lambda _: False,
     "label_smoothing": lambda _: 0.0,
     "eps": lambda _: 1e-5,
 }
 #: values of arguments that are as if they were ignored
 PLAIN: dict[str, Any] = {
-    "x_zero_point": 0,
-    "w_zero_point": 0,
-    "zero_point": 0,
-    "stride": 1,
-    "dilation": 1,
+    **dict.fromkeys(("x_zero_point", "w_zero_point", "zero_point"), 0),
+    **dict.fromkeys(("stride", "dilation", "groups"), 1),
     "padding": ((0, 0), (0, 0)),
-    "groups": 1,
-    "momentum": 0.0,
-    "weight_decay": 0.0,
-    "dampening": 0.0,
+    **dict.fromkeys(("momentum", "weight_decay", "dampening"), 0.0),
 }
 #: gradients that a backward pass is given
 GRADIENTS = ("dy", "dm")
@@ -50,11 +39,6 @@ GRADIENTS = ("dy", "dm")
 CODES = {"x": ("x_zero_point", "zero_point"), "w": ("w_zero_point",)}
 CODES["q"] = ("zero_point",)
 SHIFTS = {("uint8", "int8"): -128, ("int8", "uint8"): 128}
-
-
-def arguments_of(family: Family) -> tuple[str, ...]:
-    """Return the names of the arguments of a family, in their order."""
-    return tuple(family.arguments)
 
 
 def joint(
@@ -126,7 +110,7 @@ def complete(family: Family, call: Inputs) -> Inputs:
     What is left out, or None, has its default; an int or a pair of paddings becomes the
     two pairs that a convolution takes. Raises ValueError for other names.
     """
-    names = arguments_of(family)
+    names = tuple(family.arguments)
     other = [name for name in call if name not in names]
     missing = [n for n in names if call.get(n) is None and n not in DEFAULTS]
     if other or missing:

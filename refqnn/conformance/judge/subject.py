@@ -21,7 +21,6 @@ from refqnn.conformance.choices.families import Family, Inputs, Outputs
 from refqnn.conformance.judge.arguments import (
     Function,
     Kind,
-    arguments_of,
     joint,
     kind_of,
     order_of,
@@ -275,7 +274,7 @@ def subject_of(
     With ``backward``, the function leaves out the gradient and returns the first
     output; ``backward(dy, *inputs)`` returns the others.
     """
-    names = arguments_of(family)
+    names = tuple(family.arguments)
     whole = function if backward is None else joint(function, backward, names)
     if isinstance(function, Child):
         seconds = function.seconds

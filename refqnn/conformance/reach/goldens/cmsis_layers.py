@@ -20,7 +20,12 @@ from refqnn.conformance.reach.goldens.c_source import (
     read_headers,
     unpack_nibbles,
 )
-from refqnn.conformance.reach.goldens.golden import Golden, Unread, requantization
+from refqnn.conformance.reach.goldens.golden import (
+    Golden,
+    Unread,
+    of_codes,
+    requantization,
+)
 
 
 def read_layer(folder: Path) -> Golden:
@@ -225,13 +230,7 @@ def pooling(layer: Layer) -> Golden:
     ends = np.iinfo(y.dtype)
     if (low > ends.min and (y == low).any()) or (high < ends.max and (y == high).any()):
         raise Unread("pooling with an activation that outputs reach: no family has it")
-    inputs: dict[str, Any] = {
-        "x": parts["input"].reshape(shape).transpose(0, 3, 1, 2),
-        "kernel": kernel,
-        "stride": stride,
-        "padding": padding,
-    }
-    family = "max_pool2d" if "max" in name else "avg_pool2d"
-    inputs |= {"zero_point": 0} if family == "avg_pool2d" else {}
-    wanted = {"y": y.transpose(0, 3, 1, 2).astype(np.int64)}
-    return Golden("", family, inputs, wanted, f"{y.dtype} outputs")
+    x, wanted = (a.transpose(0, 3, 1, 2) for a in (parts["input"].reshape(shape), y))
+    family, zeros = ("max_pool2d", ()) if "max" in name else ("avg_pool2d", (0,))
+    made = of_codes(family, wanted, x, kernel, stride, padding, *zeros)
+    return made._replace(declared=f"{y.dtype} outputs")

@@ -1,12 +1,12 @@
 """One recorded call."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from refqnn._types import Int
-from refqnn.conformance.choices.families import Inputs, Outputs
+from refqnn.conformance.choices.families import Inputs, Outputs, family_of
 from refqnn.integer.checks import as_int32_values
 
 
@@ -25,6 +25,12 @@ class Golden(NamedTuple):
     declared: str = ""
 
 
+def of_codes(family: str, y: Int, *arguments: Any) -> Golden:
+    """Return a golden of integer outputs, the arguments in the order of the family."""
+    inputs = family_of(family).call_of(*arguments)
+    return Golden("", family, inputs, {"y": np.asarray(y).astype(np.int64)})
+
+
 def requantization(
     acc: Int,
     multiplier: npt.ArrayLike,
@@ -34,12 +40,6 @@ def requantization(
     y: Int,
 ) -> Golden:
     """Return a golden of the family requantize."""
-    inputs = {
-        "acc": as_int32_values("acc", np.asarray(acc)).astype(np.int32),
-        "multiplier": np.asarray(multiplier, np.int64),
-        "shift": np.asarray(shift, np.int64),
-        "zero_point": np.asarray(zero_point, np.int64),
-        "q_min": int(ends[0]),
-        "q_max": int(ends[1]),
-    }
-    return Golden("", "requantize", inputs, {"y": np.asarray(y).astype(np.int64)})
+    sums = as_int32_values("acc", np.asarray(acc)).astype(np.int32)
+    m, e, z = (np.asarray(a, np.int64) for a in (multiplier, shift, zero_point))
+    return of_codes("requantize", y, sums, m, e, z, int(ends[0]), int(ends[1]))

@@ -13,7 +13,12 @@ import numpy as np
 
 from refqnn import integer
 from refqnn._types import Array, Float, Int
-from refqnn.conformance.reach.goldens.golden import Golden, Unread, requantization
+from refqnn.conformance.reach.goldens.golden import (
+    Golden,
+    Unread,
+    of_codes,
+    requantization,
+)
 
 #: codes of at most 32 bits, by the names of ONNX's types
 RANGES = {
@@ -98,14 +103,8 @@ def quantize_linear(call: Call) -> Golden:
     )
     if x.dtype.kind != "f" or scale.dtype.kind != "f":
         raise Unread(f"x is {x.dtype} and its scale {scale.dtype}, no floats")
-    inputs = {
-        "x": x,
-        "scale": scale,
-        "zero_point": zero.astype(np.int64),
-        "q_min": ends[0],
-        "q_max": ends[1],
-    }
-    return Golden("", "quantize", inputs, {"y": call.output.array.astype(np.int64)})
+    z = zero.astype(np.int64)
+    return of_codes("quantize", call.output.array, x, scale, z, *ends)
 
 
 def dequantize_linear(call: Call) -> Golden:
@@ -191,15 +190,9 @@ def conv_integer(call: Call) -> Golden:
     """x, w, [x_zero], [w_zero]"""
     x, w = call.array(0), call.array(1)
     options = window_of(call.attributes)
-    inputs = {
-        "x": x,
-        "w": w,
-        "b": np.zeros(len(w), np.int32),
-        "x_zero_point": int(call.array(2, 0).item()),
-        "w_zero_point": call.array(3, 0).astype(np.int64),
-        **{k: options[k] for k in ("stride", "padding", "dilation", "groups")},
-    }
-    return Golden("", "conv2d", inputs, {"y": call.output.array.astype(np.int64)})
+    zeros = int(call.array(2, 0).item()), call.array(3, 0).astype(np.int64)
+    given = x, w, np.zeros(len(w), np.int32), *zeros, *options.values()
+    return of_codes("conv2d", call.output.array, *given)
 
 
 def matmul_integer(call: Call) -> Golden:
@@ -207,14 +200,9 @@ def matmul_integer(call: Call) -> Golden:
     a, b = call.array(0), call.array(1)
     if a.ndim != 2 or b.ndim != 2:
         raise Unread(f"a{a.shape} and b{b.shape} are no matrices")
-    inputs = {
-        "x": a,
-        "w": np.ascontiguousarray(b.T),
-        "b": np.zeros(b.shape[1], np.int32),
-        "x_zero_point": int(call.array(2, 0).item()),
-        "w_zero_point": int(call.array(3, 0).item()),
-    }
-    return Golden("", "linear", inputs, {"y": call.output.array.astype(np.int64)})
+    w, bias = np.ascontiguousarray(b.T), np.zeros(b.shape[1], np.int32)
+    zeros = (int(call.array(place, 0).item()) for place in (2, 3))
+    return of_codes("linear", call.output.array, a, w, bias, *zeros)
 
 
 HANDLERS: Mapping[str, Callable[[Call], Golden]] = {

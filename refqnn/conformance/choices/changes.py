@@ -36,12 +36,14 @@ def like(value: Any, constant: Any) -> Any:
 
 def kept_kind_changes(values: Sequence[Any], *, main: bool) -> dict[str, Change]:
     """Return changes of sign, size and order that keep dtype and shape, by name."""
+    changes: dict[str, Change] = {}
     first = values[0]
     if isinstance(first, tuple) or any(isinstance(v, tuple) for v in values):
         nested = any(np.ndim(v) == 2 for v in values)
-        sides: dict[str, Change] = {"sides exchanged": sides_exchanged}
-        return {"h and w exchanged": reversed_pair} | (sides if nested else {})
-    changes: dict[str, Change] = {}
+        changes = {
+            "h and w exchanged": lambda p: p[::-1] if isinstance(p, tuple) else p
+        }
+        return changes | ({"sides exchanged": sides_exchanged} if nested else {})
     a = np.asarray(first)
     if a.dtype.kind == "b":
         return {"the other": lambda flag: not flag}
@@ -83,11 +85,6 @@ def fewer_bits_read(name: str, values: Sequence[Any]) -> dict[str, Change]:
 def type_of(value: Any) -> Any:
     """Return the scalar type of a number or an array."""
     return np.asarray(value).dtype.type
-
-
-def reversed_pair(pair: Any) -> Any:
-    """Exchange h and w of a pair, or of padding."""
-    return pair[::-1] if isinstance(pair, tuple) else pair
 
 
 def sides_exchanged(pair: Any) -> Any:

@@ -129,6 +129,16 @@ def codes(rng: Generator, shape: Sequence[int], dtype: str) -> Int:
     return np.where(rng.random(shape) < 0.1, ends, x).astype(dtype)
 
 
+def high(x: Int, span: int) -> Int:
+    """Return codes less than ``span`` below the highest of their type: sums grow.
+
+    >>> high(np.int8([-128, 3, 17]), 16)
+    array([127, 124, 126], dtype=int8)
+    """
+    highest = np.iinfo(x.dtype).max
+    return np.asarray(highest - np.abs(x.astype(np.int64)) % span).astype(x.dtype)
+
+
 def gradient(rng: Generator, shape: Sequence[int], dtype: Any = np.float64) -> Float:
     """Draw dy: of both signs, of unequal sizes, a few zeros.
 

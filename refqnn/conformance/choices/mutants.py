@@ -203,7 +203,8 @@ def outputs_spoiled(family: Family, example: Inputs) -> Iterator[Mutant]:
         n = len(example[elementwise]) if np.ndim(example[elementwise]) else 1
         changes = spoils(y, fewer_bits(family, y), n)
         for what, change in changes.items():
-            yield Mutant(f"{name} {what}", spoiled=partial(change_output, name, change))
+            spoil = partial(spoil_output, name, change)
+            yield Mutant(f"{name} {what}", spoiled=spoil)
         if name.startswith("dx") and np.shape(y) == np.shape(example["x"]):
             for what, where in MASKS.items():
                 for to in ("0", "dy"):
@@ -220,9 +221,7 @@ def fewer_bits(family: Family, y: Array) -> tuple[int, ...]:
     return (16, 24, 31, 32) if "w" in family.arguments else (7, 8)
 
 
-def change_output(
-    name: str, change: Change, _call: Inputs, outputs: Outputs
-) -> Outputs:
+def spoil_output(name: str, change: Change, _: Inputs, outputs: Outputs) -> Outputs:
     """Replace the output ``name`` by its ``change``."""
     return outputs | {name: np.asarray(change(np.asarray(outputs[name])))}
 

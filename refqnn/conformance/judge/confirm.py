@@ -5,10 +5,10 @@ for the arrays of a covering; ``contradictions`` counts what a variant would not
 answered; ``where_it_differs`` names the regions of the inputs that refute.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -67,23 +67,19 @@ class Evidence:
         """
         reasons: dict[str, list[str]] = {}
         left, missed = [*self.refused, *subject.left_out], list(self.missed)
+        counts = Counter(why for _, why in left)
         name = self.family.name
-        for why in dict.fromkeys(why for _, why in left):
+        for why in counts:
             visited = regions.regions_visited(
                 name, [c for c, other in left if other == why]
             )
             reasons[why] = [region for region in missed if region in visited]
             missed = [region for region in missed if region not in visited]
         lines = [
-            f"{', '.join(unvisited) or calls_text(left, why)} ({why})"
+            f"{', '.join(unvisited) or f'{counts[why]} calls'} ({why})"
             for why, unvisited in reasons.items()
         ]
         return (*missed, *lines)
-
-
-def calls_text(left: Sequence[tuple[Inputs, str]], why: str) -> str:
-    """Write how many calls were left out for the reason ``why``."""
-    return f"{sum(other == why for _, other in left)} calls"
 
 
 @cache
@@ -276,24 +272,21 @@ def thin(calls: list[Inputs]) -> list[Inputs]:
 
 
 def elements(family: Family, call: Inputs) -> list[Inputs]:
-    """Return one call of one element for every element of an elementwise call."""
-    shape = np.shape(call[family.elementwise])
+    """Return one call of one element for every element of an elementwise call.
+
+    An element of data is an array, an element of a parameter a number.
+    """
+    data = np.asarray(call[family.elementwise])
     spread = {
-        name: np.broadcast_to(value, shape).ravel()
+        name: np.broadcast_to(value, data.shape).ravel()
         for name, value in call.items()
         if isinstance(value, np.ndarray) and value.ndim
     }
     return [
         {
-            name: element_argument(spread[name][i], name == family.elementwise, shape)
-            if name in spread
-            else value
+            name: spread[name][i] if name in spread else value
             for name, value in call.items()
         }
-        for i in range(int(np.prod(shape)))
+        | {family.elementwise: data.ravel()[i].reshape((1,) * data.ndim)}
+        for i in range(data.size)
     ]
-
-
-def element_argument(value: Any, is_data: bool, shape: tuple[int, ...]) -> Any:
-    """Return an element of data as an array, an element of a parameter as a number."""
-    return np.reshape(value, (1,) * len(shape)) if is_data else value

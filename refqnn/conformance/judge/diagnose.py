@@ -90,15 +90,19 @@ class Diagnosis:
     @property
     def unseen(self) -> dict[str, tuple[str, ...]]:
         """The axes that this data cannot see, and the answers that fit it."""
-        if self.best is None:
-            return {}
-        family = family_of(self.family)
-        functions = {key(family.canonical(v)): v for v in reversed(self.best.variants)}
+        functions = self.functions.values()
         fits = {
-            axis: tuple(dict.fromkeys(v[axis] for v in functions.values()))
-            for axis in family.axes
+            axis: tuple(dict.fromkeys(v[axis] for v in functions))
+            for axis in family_of(self.family).axes
         }
         return {axis: values for axis, values in fits.items() if len(values) > 1}
+
+    @property
+    def functions(self) -> dict[tuple[str, ...], dict[str, str]]:
+        """The first variant of every function of the best class, the last first."""
+        canonical = family_of(self.family).canonical
+        variants = self.best.variants if self.best else ()
+        return {key(canonical(v)): v for v in reversed(variants)}
 
     @property
     def best(self) -> Explanation | None:
@@ -150,7 +154,7 @@ class Diagnosis:
             return "\n".join([*lines, *self.what_fits()])
         if self.smallest:
             lines.append(f"smallest  {self.smallest}")
-        deviations = deviations_text(self.declared, self.family_default())
+        deviations = deviations_text(self.declared, family_of(self.family).default)
         lines.append(f"declared  {self.family}: {deviations}")
         lines += [f"where     {line}" for line in self.structure]
         if self.explained:
@@ -177,18 +181,10 @@ class Diagnosis:
             lines.append(f"blind to  {len(self.mistakes)} mistakes, as {few}")
         return lines
 
-    def family_default(self) -> Choices:
-        """Return the answers of refqnn."""
-        return family_of(self.family).default
-
     def rivals(self) -> list[dict[str, str]]:
         """Return the variants of the best class that are other functions than 1."""
-        if self.best is None:
-            return []
-        canonical = family_of(self.family).canonical
-        functions = {key(canonical(v)): v for v in reversed(self.best.variants)}
-        del functions[key(canonical(self.best.variants[0]))]
-        return [*functions.values()][::-1]
+        best = self.best.variants[0] if self.best else {}
+        return [v for v in reversed(self.functions.values()) if v is not best]
 
     def near(self) -> list[Explanation]:
         """Return the first explanations, of those that contradict little."""

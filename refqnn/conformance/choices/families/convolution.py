@@ -188,11 +188,6 @@ def linear_candidates() -> list[Inputs]:
     return [small, *drawn, DEEP, *few(LINEAR, wide_linear, (24, 65), SEED)]
 
 
-def draw_linear(rng: np.random.Generator, n: int) -> Inputs:
-    """Draw rows of 16 codes, as many as give about n outputs."""
-    return linear_inputs(rng, max(n // 8, 1), 16, 8)
-
-
 def deep_conv2d() -> Inputs:
     """Return 600 large products in each sum, whatever the zero-points.
 
@@ -245,11 +240,8 @@ def both(size: int | Pair) -> Pair:
     return size if isinstance(size, tuple) else (size, size)
 
 
-def high(x: Int) -> Int:
-    """Return codes of the upper quarter of their type: sums of them grow."""
-    info = np.iinfo(x.dtype)
-    span = (info.max - info.min) // 4
-    return np.asarray(info.max - np.abs(x.astype(np.int64)) % span).astype(x.dtype)
+#: the upper quarter of codes of one byte, and of two
+QUARTER = {1: 63, 2: 16_383}
 
 
 def operands_of_sums(
@@ -257,8 +249,8 @@ def operands_of_sums(
 ) -> tuple[Any, ...]:
     """Lay out x and w, draw biases and zero-points: those of weights up to so many."""
     return (
-        draws.laid_out(rng, high(x) if deep else x),
-        draws.laid_out(rng, high(w) if deep else w),
+        draws.laid_out(rng, draws.high(x, QUARTER[x.itemsize]) if deep else x),
+        draws.laid_out(rng, draws.high(w, QUARTER[1]) if deep else w),
         draws.biases(rng, len(w)),
         draws.offset(rng, x.dtype.name),
         draws.offsets(rng, w.dtype.name, zero_points),
@@ -340,7 +332,7 @@ FAMILIES = (
         axes.of("weight_order") | PRODUCTS,
         linear,
         linear_candidates,
-        draw_linear,
+        lambda rng, n: linear_inputs(rng, max(n // 8, 1), 16, 8),
         canonical=canonical,
         wide=wide_linear,
         regions=LINEAR,

@@ -58,11 +58,6 @@ def lstm_candidates() -> list[Inputs]:
     return [*hot, lstm_inputs(np.random.default_rng(SEED), 2, 3, 2)]
 
 
-def draw_lstm(rng: np.random.Generator, n: int) -> Inputs:
-    """Return about n outputs, four a row."""
-    return lstm_inputs(rng, max(n // 8, 1), 3, 4)
-
-
 def batch_norm(
     choices: Choices,
     x: Float,
@@ -105,11 +100,6 @@ def norm_candidates() -> list[Inputs]:
     return [small, norm_inputs(np.random.default_rng(SEED), (2, 2, 2, 1))]
 
 
-def draw_norm(rng: np.random.Generator, n: int) -> Inputs:
-    """Return about n values in 4 channels."""
-    return norm_inputs(rng, (max(n // 16, 2), 4, 2, 2))
-
-
 def softmax_cross_entropy(
     choices: Choices, logits: Float, labels: Int, label_smoothing: float
 ) -> Outputs:
@@ -136,11 +126,6 @@ def loss_candidates() -> list[Inputs]:
     logits = np.array([[0.0, 0.0, 1.0], [2.0, 0.0, 0.0]])
     small = draws.call(softmax_cross_entropy, logits, np.array([2, 1]), 0.3)
     return [small, loss_inputs(np.random.default_rng(SEED), 3, 4)]
-
-
-def draw_loss(rng: np.random.Generator, n: int) -> Inputs:
-    """Return about n logits of 5 classes."""
-    return loss_inputs(rng, max(n // 5, 2), 5)
 
 
 def wide_lstm(rng: np.random.Generator, n: int) -> Inputs:
@@ -191,7 +176,7 @@ FAMILIES = (
         axes.of("gate_order lstm_bias forget_bias"),
         lstm_cell,
         lstm_candidates,
-        draw_lstm,
+        lambda rng, n: lstm_inputs(rng, max(n // 8, 1), 3, 4),
         close=CLOSE,
         outputs=("h", "c"),
         wide=wide_lstm,
@@ -211,7 +196,7 @@ FAMILIES = (
         axes.of("running_variance running_momentum batch_variance epsilon"),
         batch_norm,
         norm_candidates,
-        draw_norm,
+        lambda rng, n: norm_inputs(rng, (max(n // 16, 2), 4, 2, 2)),
         close=CLOSE,
         outputs=("y", "running_mean", "running_var"),
         wide=wide_norm,
@@ -229,7 +214,7 @@ FAMILIES = (
         axes.of("reduction smoothing logarithm"),
         softmax_cross_entropy,
         loss_candidates,
-        draw_loss,
+        lambda rng, n: loss_inputs(rng, max(n // 5, 2), 5),
         close=CLOSE,
         outputs=("loss", "dlogits"),
         wide=wide_loss,

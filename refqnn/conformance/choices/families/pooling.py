@@ -157,14 +157,8 @@ def wide_planes(rng: np.random.Generator, n: int) -> Inputs:
     channels = max(min(n // 8, 3), 1)
     dtype = draws.pick(rng, "int8", "uint8")
     x = draws.codes(rng, (draws.pick(rng, 1, 2), channels, h, w), dtype)
-    x = draws.laid_out(rng, mostly_high(x) if large else x)
+    x = draws.laid_out(rng, draws.high(x, 16) if large else x)
     return draws.call(max_pool2d, x, kernel, stride, padding[0][0] if even else padding)
-
-
-def mostly_high(x: Int) -> Int:
-    """Return codes near the largest of their type: sums of them grow."""
-    info = np.iinfo(x.dtype)
-    return np.asarray(info.max - np.abs(x.astype(np.int64)) % 16).astype(x.dtype)
 
 
 def wide(rng: np.random.Generator, n: int) -> Inputs:

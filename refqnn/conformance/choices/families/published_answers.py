@@ -89,6 +89,7 @@ def ties(q: Pass, x: Float) -> Bool:
     return differs(up, down)
 
 
+#: to which side an answer about ties or rounding moves x at ties
 SIDES: dict[str, Callable[[Float], Any]] = {
     "up": lambda _: 1,
     "down": lambda _: -1,
@@ -98,14 +99,6 @@ SIDES: dict[str, Callable[[Float], Any]] = {
     "half_down": lambda _: -1,
     "half_away": np.sign,
 }
-
-
-def move_ties(q: Pass, x: Float, choices: Choices) -> Float:
-    """Move x at ties to the side that the answer about ties or rounding names."""
-    how = choices.get("ties", choices.get("rounding", "published"))
-    if how in SIDES:
-        x = np.where(ties(q, x), beside(x, SIDES[how](x)), x)
-    return x
 
 
 def move_ends(q: Pass, x: Float, how: str) -> Float:
@@ -128,7 +121,9 @@ def outputs_under(
     """
     if choices.get("sign_of_zero", "+1") != "+1":
         return with_zero(q, learned, choices, x, spread)
-    given, x = x, move_ties(q, x, choices)
+    given, how = x, choices.get("ties", choices.get("rounding", "published"))
+    if how in SIDES:
+        x = np.where(ties(q, x), beside(x, SIDES[how](x)), x)
     y, dx, *_ = q(move_ends(q, x, choices.get("mask_ends", "published")))
     _, _, *grads = q(move_ends(q, x, choices.get("parameter_mask", "published")))
     factor = xnor_factor(choices, x)
@@ -138,7 +133,8 @@ def outputs_under(
         "none": lambda: np.zeros_like(q.dy),
         "hard_tanh": lambda: np.where(np.abs(given) <= 1, q.dy, 0),
     }
-    terms = count_terms(q, x) if needs_terms(choices) and spread else []
+    counts = spread and choices.get("parameter_gradient") == "mean_of_kept"
+    terms = count_terms(q, x) if counts else []
     names = [f"d{name}" for name in learned]
     kept = [
         parameter_gradient(choices, g, x, q.options, terms[i] if terms else x.size)
@@ -192,11 +188,6 @@ def step_of(q: Pass) -> Float:
         ),
     }
     return np.asarray(steps[q.name]())
-
-
-def needs_terms(choices: Choices) -> bool:
-    """Say whether the number of terms of a parameter's gradient is asked for."""
-    return choices.get("parameter_gradient") == "mean_of_kept"
 
 
 def count_terms(q: Pass, x: Float) -> list[Array]:

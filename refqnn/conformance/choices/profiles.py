@@ -8,9 +8,12 @@ for every runtime that is installed.
 'float32_half_even'
 """
 
+import re
+import textwrap
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from refqnn.conformance.choices.axes.axis import entries
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.semantics import Semantics, of
 
@@ -57,123 +60,97 @@ class Profile(NamedTuple):
         raise ValueError(f"{self.runtime} was asked about {known}, not {family!r}")
 
 
-WRAPS = {"accumulator": "int32_wrap"}
-SAME: dict[str, str] = {}
-IOFG = {"gate_order": "i o f g"}
-BIASED = {"running_variance": "biased", "running_momentum": "old"}
+def profile(runtime: str, version: str, rows: str) -> Profile:
+    """Read rows "OPERATOR | FAMILY | DEVIATIONS | PROBES | NOTE", the note optional.
 
-ONNXRUNTIME = Profile(
+    Deviations are "AXIS = ANSWER", of an axis that the specification leaves open
+    "AXIS = ANSWER (open)", or "as refqnn"; "or as refqnn" after them on other hardware.
+    """
+    lines = map(str.strip, entries(textwrap.dedent(rows)))
+    return Profile(runtime, version, tuple(map(read_row, lines)), VERIFIED)
+
+
+def read_row(line: str) -> Row:
+    """Read one row of a profile.
+
+    >>> read_row("Cast | quantize | nan = q_min (open) | 7").deviations
+    {'nan': 'q_min'}
+    """
+    operator, family, said, probes, *note = line.split(" | ")
+    pairs = re.findall(r"(\w+) = ([^,(]+?)( \(open\))?(?=,|$)", said)
+    return Row(
+        operator,
+        family,
+        {axis: answer for axis, answer, _ in pairs},
+        int(probes),
+        *note,
+        elsewhere={} if said.endswith("or as refqnn") else None,
+        open=tuple(axis for axis, _, is_open in pairs if is_open),
+    )
+
+
+ONNXRUNTIME = profile(
     "onnxruntime",
     "1.32.0",
-    (
-        Row("QuantizeLinear", "quantize", {"nan": "q_min"}, 7, open=("nan",)),
-        Row("DequantizeLinear", "dequantize", SAME, 3),
-        Row("QLinearConv", "requantize", {"requantize": "float32_half_even"}, 7),
-        Row("QLinearAdd", "add", {"sum_rescaling": "onnxruntime"}, 4, "x86"),
-        Row("QLinearMul", "mul", {"product_rescaling": "onnxruntime"}, 3),
-        Row("ConvInteger", "conv2d", SAME, 1),
-        Row(
-            "MatMulInteger",
-            "linear",
-            {"accumulator": "int16_saturating_pairs"},
-            2,
-            "x86 without VNNI; with it int32",
-            elsewhere=SAME,
-        ),
-        Row("LSTM", "lstm_cell", IOFG, 1),
-        Row("BatchNormalization", "batch_norm", BIASED, 1),
-    ),
-    VERIFIED,
+    """
+    QuantizeLinear | quantize | nan = q_min (open) | 7
+    DequantizeLinear | dequantize | as refqnn | 3
+    QLinearConv | requantize | requantize = float32_half_even | 7
+    QLinearAdd | add | sum_rescaling = onnxruntime | 4 | x86
+    QLinearMul | mul | product_rescaling = onnxruntime | 3
+    ConvInteger | conv2d | as refqnn | 1
+    MatMulInteger | linear | accumulator = int16_saturating_pairs, or as refqnn | 2 |
+            x86 without VNNI; with it int32
+    LSTM | lstm_cell | gate_order = i o f g | 1
+    BatchNormalization | batch_norm | running_variance = biased,
+            running_momentum = old | 1
+    """,
 )
-ONNX = Profile(
+ONNX = profile(
     "onnx",
     "1.23.2",
-    (
-        Row(
-            "QuantizeLinear",
-            "quantize",
-            {"overflow": "cast_then_clip", "nan": "q_min"},
-            6,
-            open=("nan",),
-        ),
-        Row("DequantizeLinear", "dequantize", SAME, 3),
-        Row(
-            "QLinearConv",
-            "requantize",
-            {"zero_point_when": "before_rounding", "requantize": "mixed_half_even"},
-            7,
-            "the reference evaluator under NumPy 2",
-        ),
-        Row("ConvInteger", "conv2d", WRAPS, 2),
-        Row("MatMulInteger", "linear", WRAPS, 3),
-        Row("LSTM", "lstm_cell", IOFG, 1),
-        Row("BatchNormalization", "batch_norm", BIASED, 1),
-    ),
-    VERIFIED,
+    """
+    QuantizeLinear | quantize | overflow = cast_then_clip, nan = q_min (open) | 6
+    DequantizeLinear | dequantize | as refqnn | 3
+    QLinearConv | requantize | zero_point_when = before_rounding,
+            requantize = mixed_half_even | 7 | the reference evaluator under NumPy 2
+    ConvInteger | conv2d | accumulator = int32_wrap | 2
+    MatMulInteger | linear | accumulator = int32_wrap | 3
+    LSTM | lstm_cell | gate_order = i o f g | 1
+    BatchNormalization | batch_norm | running_variance = biased,
+            running_momentum = old | 1
+    """,
 )
-TORCH = Profile(
+TORCH = profile(
     "torch",
     "2.13.0",
-    (
-        Row(
-            "quantize_per_tensor",
-            "quantize",
-            {
-                "scaling": "reciprocal_fma",
-                "zero_point_when": "before_rounding",
-                "nan": "q_max",
-            },
-            9,
-            "x86 with FMA",
-        ),
-        Row(
-            "fake_quantize_per_tensor_affine",
-            "fake_quantize",
-            {
-                "scaling": "reciprocal",
-                "straight_through": "rounded_inclusive",
-                "scale_gradient": "none",
-            },
-            8,
-        ),
-        Row("quantized.add", "add", {"sum_rescaling": "torch"}, 4, "x86 with FMA"),
-        Row("quantized.mul", "mul", {"product_rescaling": "reciprocal"}, 4),
-        Row("max_pool2d", "max_pool2d", SAME, 1),
-        Row(
-            "quantized avg_pool2d",
-            "avg_pool2d",
-            {"pool_rounding": "half_even", "pool_centre": "codes"},
-            2,
-        ),
-        Row("lstm_cell", "lstm_cell", SAME, 1),
-        Row("batch_norm", "batch_norm", SAME, 1),
-        Row("cross_entropy", "softmax_cross_entropy", SAME, 1),
-        Row("optim.SGD", "sgd", {"dampening": "with_momentum"}, 2),
-    ),
-    VERIFIED,
+    """
+    quantize_per_tensor | quantize | scaling = reciprocal_fma,
+            zero_point_when = before_rounding, nan = q_max | 9 | x86 with FMA
+    fake_quantize_per_tensor_affine | fake_quantize | scaling = reciprocal,
+            straight_through = rounded_inclusive, scale_gradient = none | 8
+    quantized.add | add | sum_rescaling = torch | 4 | x86 with FMA
+    quantized.mul | mul | product_rescaling = reciprocal | 4
+    max_pool2d | max_pool2d | as refqnn | 1
+    quantized avg_pool2d | avg_pool2d | pool_rounding = half_even,
+            pool_centre = codes | 2
+    lstm_cell | lstm_cell | as refqnn | 1
+    batch_norm | batch_norm | as refqnn | 1
+    cross_entropy | softmax_cross_entropy | as refqnn | 1
+    optim.SGD | sgd | dampening = with_momentum | 2
+    """,
 )
-NUMPY = Profile(
-    "numpy",
-    "2.4.6",
-    (Row("rint and clip", "quantize", {"nan": "kept"}, 8),),
-    VERIFIED,
-)
-QONNX = Profile(
+NUMPY = profile("numpy", "2.4.6", "rint and clip | quantize | nan = kept | 8")
+QONNX = profile(
     "qonnx",
     "1.0.0",
-    (
-        Row(
-            "Quant",
-            "quantize",
-            {"zero_point_when": "before_rounding", "nan": "kept"},
-            8,
-            "rounding_mode ROUND; clipped before it is rounded",
-        ),
-    ),
-    VERIFIED,
+    """
+    Quant | quantize | zero_point_when = before_rounding, nan = kept | 8 |
+            rounding_mode ROUND; clipped before it is rounded
+    """,
 )
 #: refqnn itself, which needs no asking
-REFQNN = Profile("refqnn", "", tuple(Row(f, f, SAME, 0) for f in FAMILIES), VERIFIED)
+REFQNN = Profile("refqnn", "", tuple(Row(f, f, {}, 0) for f in FAMILIES), VERIFIED)
 
 profiles: dict[str, Profile] = {
     profile.runtime: profile

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -111,26 +110,8 @@ def test_expected_failures_must_fail():
         check_implementation(right, "requantize", expected_failures=("speed",))
 
 
-ACCIDENTS = {
-    "crashed: signal 11": lambda *_: os.kill(os.getpid(), 11),
-    "left with 7": lambda *_: os._exit(7),
-    "no answer after 0.2 s": lambda *_: time.sleep(60),
-    "no array of numbers": lambda *_: "text",
-    "shape (2,)": lambda *_: np.zeros(2),
-    "ZeroDivisionError": lambda *_: 1 // 0,
-}
-
-
-@pytest.mark.parametrize("told", ACCIDENTS)
-def test_accidents_are_lines_of_the_report(told):
-    found = check_implementation(ACCIDENTS[told], "dequantize", seconds=0.2)
-    assert not found.conforms
-    assert found.exit_code in {1, 3}
-    assert told in str(found)
-
-
 def test_identify_survives_a_crash_in_a_child():
-    with Child(ACCIDENTS["crashed: signal 11"]) as child:
+    with Child(lambda *_: os.kill(os.getpid(), 11)) as child:
         found = identify(child, "quantize")
     assert not found.explained
     assert found.complaint == "crashed: signal 11"
@@ -146,22 +127,6 @@ def test_a_command_is_a_function(tmp_path):
     names = ("q", "scale", "zero_point")
     run = from_command([sys.executable, str(program)], inputs=names)
     np.testing.assert_array_equal(run(np.int8([3]), np.float32(0.5), 1)[0], [1.0])
-
-
-@pytest.mark.parametrize(
-    ("code", "told"),
-    [
-        ("raise SystemExit(3)", "left with 3"),
-        ("pass", "no outputs"),
-        ("import sys; open(sys.argv[2], 'w').write('garbage')", "no outputs"),
-        ("import sys, numpy as np; np.savez(sys.argv[2], z=1)", "outputs lack"),
-        ("import time; time.sleep(60)", "no answer"),
-    ],
-)
-def test_commands_that_fail_are_broken(code, told):
-    call = from_command([sys.executable, "-c", code], inputs=("q",), seconds=3)
-    with pytest.raises(Broken, match=told):
-        call(np.zeros(1))
 
 
 def test_a_command_that_does_not_exist_is_broken():

@@ -80,6 +80,7 @@ NASTY = {
     "NaN": (lambda q, *_: np.full(np.shape(q), np.nan), "NaN"),
     "an odd object": (odd_object, "RuntimeError: no array today"),
     "deep recursion": (lambda *_: deep(0), "RecursionError"),
+    "an error": (lambda *_: 1 // 0, "ZeroDivisionError"),
     "a silent exception": (lambda *_: raised(Silent()), "Silent: of no message"),
     "memory": (lambda *_: np.ones((2**40, 2**20)), "Error"),
     "garbage in the pipe": (writes_into_the_pipe, "garbled answer"),
@@ -249,6 +250,7 @@ NASTY_COMMANDS = {
         "sys.stderr.buffer.write(bytes([255, 254, 10])); sys.exit(9)",
         "left with 9",
     ),
+    "another name": ("np.savez(sys.argv[2], z=1)", "outputs lack"),
     "a signal": ("import os; os.kill(os.getpid(), 9)", "left with -9"),
 }
 

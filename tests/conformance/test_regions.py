@@ -53,14 +53,6 @@ def test_every_region_has_an_argument_that_exists(name):
     assert {region.split(":")[0] for region in regions_of(name)} <= arguments | others
 
 
-def test_a_covering_is_the_same_in_every_process():
-    first = covering("requantize")
-    again = regions.covering.__wrapped__("requantize")
-    for a, b in zip(first, again, strict=True):
-        for name in a:
-            np.testing.assert_array_equal(a[name], b[name])
-
-
 @pytest.mark.parametrize("name", ["quantize", "conv2d", "lsq"])
 def test_a_narrow_draw_is_found_out(name):
     """A planted gap: calls of one range, one padding, one step."""

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from refqnn.conformance.choices.families import FAMILIES, stack
+from refqnn.conformance.choices.family import key
 from refqnn.conformance.choices.variants import table
 from refqnn.conformance.judge.diagnose import diagnose
 from refqnn.conformance.judge.identify import identify, verify
-from refqnn.conformance.judge.search import key
 
 spec = importlib.util.spec_from_file_location(
     "independent", Path(__file__).with_name("independent.py")

@@ -8,9 +8,9 @@ import pytest
 from refqnn.conformance.choices import axes
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.families.requantize import SHIFTS_WITH_INTEGERS
+from refqnn.conformance.choices.family import key
 from refqnn.conformance.choices.reveal import revealing
 from refqnn.conformance.choices.variants import table
-from refqnn.conformance.judge.search import key
 from refqnn.integer.rounding import divide, shift_right
 
 NAMES = list(FAMILIES)

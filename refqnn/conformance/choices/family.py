@@ -5,7 +5,7 @@ refqnn offers an answer it is refqnn that computes it; the others stand in the f
 file. ``REFUSED`` marks an element that an answer declares an error.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations, product
@@ -137,12 +137,35 @@ class Family:
             for k, w in want.items()
         )
 
+    def functions(
+        self, variants: Iterable[Choices]
+    ) -> dict[tuple[str, ...], list[dict[str, str]]]:
+        """Group variants that are provably one function."""
+        groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
+        for v in variants:
+            groups.setdefault(key(self.canonical(v)), []).append(dict(v))
+        return groups
+
+    def single_deviations(self, choices: Choices) -> list[tuple[str, str]]:
+        """Return every other answer of every axis."""
+        return [
+            (axis, value)
+            for axis, answers in self.axes.items()
+            for value in answers
+            if value != choices[axis]
+        ]
+
     def agree(self, got: Array, want: Array) -> Bool:
         """Return where two outputs count as equal; NaN equals NaN."""
         if not self.close:
             return equal(got, want)
         got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
         return np.isclose(got, want, rtol=self.close, atol=self.close, equal_nan=True)
+
+
+def key(choices: Choices) -> tuple[str, ...]:
+    """Return the answers alone."""
+    return tuple(choices.values())
 
 
 def distance(a: Choices, b: Choices) -> int:

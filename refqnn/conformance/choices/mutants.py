@@ -22,6 +22,7 @@ from refqnn.conformance.choices.changes import (
     kept_kind_changes,
     spoils,
 )
+from refqnn.conformance.choices.equivalents import why_equivalent
 from refqnn.conformance.choices.families import family_of
 from refqnn.conformance.choices.family import REFUSED, Family, Inputs, Outputs
 
@@ -102,6 +103,12 @@ def unseen_mutants(family: str, calls: Iterable[Inputs]) -> list[str]:
         right = reference(known, call)
         left = [m for m in left if known.same(answers(known, m, call, right), right)]
     return [m.name for m in left]
+
+
+def unseen_mistakes(family: str, calls: Iterable[Inputs]) -> list[str]:
+    """Return the unseen mutants that are not the reference itself."""
+    names = unseen_mutants(family, calls)
+    return [name for name in names if not why_equivalent(family, name)]
 
 
 @cache

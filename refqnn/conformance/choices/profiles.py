@@ -83,7 +83,7 @@ def read_row(line: str) -> Row:
         family,
         {axis: answer for axis, answer, _ in pairs},
         int(probes),
-        *note,
+        "".join(note),
         elsewhere={} if said.endswith("or as refqnn") else None,
         open=tuple(axis for axis, _, is_open in pairs if is_open),
     )

@@ -16,7 +16,14 @@ from refqnn._types import Array, Bool
 from refqnn.conformance.carry.words import one_line
 from refqnn.conformance.choices import regions
 from refqnn.conformance.choices.families import family_of
-from refqnn.conformance.choices.family import REFUSED, Choices, Family, Inputs, Outputs
+from refqnn.conformance.choices.family import (
+    REFUSED,
+    Choices,
+    Family,
+    Inputs,
+    Outputs,
+    key,
+)
 from refqnn.conformance.judge.arguments import GRADIENTS, without_special
 from refqnn.conformance.judge.calls import Answered, Broken
 from refqnn.conformance.judge.reproduce import numbers
@@ -205,13 +212,19 @@ def count_wrong(family: Family, choices: Choices, call: Inputs, got: Outputs) ->
 def survivors(
     family: Family, variants: Sequence[Choices], answers: Sequence[Answered]
 ) -> list[Choices]:
-    """Return the variants that no answer contradicts."""
-    left = list(variants)
-    for call, got in answers:
-        left = [v for v in left if not count_wrong(family, v, call, got)]
-        if not left:
-            break
-    return left
+    """Return the variants that no answer contradicts, each function tried once.
+
+    Small calls first: they are quick, and contradict most.
+    """
+    groups = family.functions(variants)
+    for call, got in sorted(answers, key=lambda a: numbers(a.call)):
+        groups = {
+            function: group
+            for function, group in groups.items()
+            if not count_wrong(family, group[0], call, got)
+        }
+    left = {key(v) for group in groups.values() for v in group}
+    return [v for v in variants if key(v) in left]
 
 
 def where_it_differs(

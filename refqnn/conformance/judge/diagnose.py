@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, final
 
-from refqnn.conformance.choices.equivalents import why_equivalent
+from refqnn.conformance.choices import mutants
 from refqnn.conformance.choices.families import family_of
-from refqnn.conformance.choices.family import Choices, Family, Inputs
-from refqnn.conformance.choices.mutants import unseen_mutants
+from refqnn.conformance.choices.family import Choices, Family, Inputs, key
 from refqnn.conformance.choices.semantics import Semantics, deviations_text
 from refqnn.conformance.judge.arguments import complete
 from refqnn.conformance.judge.calls import (
@@ -33,7 +32,6 @@ from refqnn.conformance.judge.search import (
     Search,
     changes,
     deciding_inputs,
-    key,
     search,
 )
 
@@ -287,11 +285,7 @@ def unseen_mistakes(
     """
     if dict(declared) != family.default or sum(map(numbers, calls)) > MOST_NUMBERS:
         return ()
-    return tuple(
-        mutant
-        for mutant in unseen_mutants(family.name, calls)
-        if not why_equivalent(family.name, mutant)
-    )
+    return tuple(mutants.unseen_mistakes(family.name, calls))
 
 
 def recognise(

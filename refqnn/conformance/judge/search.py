@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from refqnn._types import Array, Bool
-from refqnn.conformance.choices.families import Choices, Family, Outputs
+from refqnn.conformance.choices.family import Choices, Family, Outputs, key
 from refqnn.conformance.choices.variants import table
 from refqnn.conformance.judge.calls import Answered, as_one_vector
-from refqnn.conformance.judge.confirm import count_wrong
+from refqnn.conformance.judge.confirm import survivors
 
 #: elements of a sample, wrong ones and others
 SAMPLE = 300
@@ -65,10 +65,10 @@ def search(family: Family, declared: Choices, answers: Sequence[Answered]) -> Se
         for answer, want in zip(answers, wants, strict=True)
         for part in sample_parts(family, declared, answer, want)
     ]
-    complete = bool(samples) or cost * len(functions_of(family, every)) < PATIENCE
+    complete = bool(samples) or cost * len(family.functions(every)) < PATIENCE
     tried = every if complete else near
-    left = not_contradicted(family, tried, samples) if samples else tried
-    exact = not_contradicted(family, left, answers)
+    left = survivors(family, tried, samples) if samples else tried
+    exact = survivors(family, left, answers)
     total = sum(a.size for _, got in answers for a in got.values())
     few = near if total * len(near) <= AFFORDABLE else family.neighbours(declared, 1)
     shown = unique([*exact, *few])
@@ -90,31 +90,6 @@ def search(family: Family, declared: Choices, answers: Sequence[Answered]) -> Se
 def unique(variants: Sequence[Choices]) -> list[dict[str, str]]:
     """Return variants without repetition, in their order."""
     return list({key(v): dict(v) for v in variants}.values())
-
-
-def functions_of(
-    family: Family, variants: Sequence[Choices]
-) -> dict[tuple[str, ...], list[dict[str, str]]]:
-    """Group variants that are provably one function."""
-    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
-    for v in variants:
-        groups.setdefault(key(family.canonical(v)), []).append(dict(v))
-    return groups
-
-
-def not_contradicted(
-    family: Family, variants: Sequence[Choices], answers: Sequence[Answered]
-) -> list[dict[str, str]]:
-    """Return the variants that no answer contradicts, each function tried once."""
-    groups = functions_of(family, variants)
-    for call, got in sorted(answers, key=lambda a: sum(map(np.size, a.call.values()))):
-        groups = {
-            k: group
-            for k, group in groups.items()
-            if not count_wrong(family, group[0], call, got)
-        }
-    left = {key(v) for group in groups.values() for v in group}
-    return [dict(v) for v in variants if key(v) in left]
 
 
 def sample_parts(
@@ -206,17 +181,12 @@ def differing(family: Family, outcomes: Sequence[Array]) -> Bool:
 
 def deciding_inputs(family: Family, variants: Sequence[Choices]) -> int:
     """Return how many inputs separate variants that are not provably one function."""
-    if len(functions_of(family, variants)) <= 1:
+    if len(family.functions(variants)) <= 1:
         return 0
     known = table(family.name)
     place = {key(v): i for i, v in enumerate(known.variants)}
     rows = [place[key(v)] for v in variants if key(v) in place]
     return max(len(known.discriminating(rows)) if rows else 0, 1)
-
-
-def key(choices: Choices) -> tuple[str, ...]:
-    """Return the answers alone."""
-    return tuple(choices.values())
 
 
 def changes(choices: Choices, declared: Choices) -> dict[str, str]:

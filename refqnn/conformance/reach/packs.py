@@ -14,7 +14,7 @@ Schema of the manifest is ``schema/pack.json`` in this folder.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
@@ -177,7 +177,7 @@ def case_of(
     """
     outputs = of.evaluate(choices, **call)
     reveals, accepted, refusable = [], list[Outputs](), False
-    for axis, value in single_deviations(of, choices):
+    for axis, value in of.single_deviations(choices):
         other = of.evaluate({**choices, axis: value}, **call)
         if of.same(other, outputs):
             continue
@@ -195,16 +195,6 @@ def case_of(
     )
 
 
-def single_deviations(
-    of: Family, choices: Mapping[str, str]
-) -> Iterator[tuple[str, str]]:
-    """Yield every other answer of every axis."""
-    for axis, values in of.axes.items():
-        for value in values:
-            if value != choices[axis]:
-                yield axis, value
-
-
 def is_refused(outputs: Outputs) -> bool:
     """Say whether an output holds the mark of an element that must be refused."""
     return any(bool(np.any(a == REFUSED)) for a in outputs.values())
@@ -220,13 +210,9 @@ def score(pack: Pack) -> tuple[int, list[dict[str, str]]]:
     accepted = {axis: pack.semantics[axis] for axis in pack.open}
     mine = of.canonical(pack.semantics)
     others = [v for v in of.variants() if of.canonical({**v, **accepted}) != mine]
-    missed = [v for v in others if not is_detected(of, pack, v)]
+    cases = [*reversed(pack.cases)]  # whole arrays first: they fail under most
+    missed = [v for v in others if not any(fails(of, case, v) for case in cases)]
     return len(others) - len(missed), missed
-
-
-def is_detected(of: Family, pack: Pack, variant: Mapping[str, str]) -> bool:
-    """Say whether some case fails under a variant."""
-    return any(fails(of, case, variant) for case in reversed(pack.cases))
 
 
 def fails(of: Family, case: Case, variant: Mapping[str, str]) -> bool:

@@ -183,9 +183,7 @@ def score_group(goldens: Sequence[Golden]) -> Score:
     others = [v for v in near if family.canonical(v) != same]
     flips = (
         (axis, value, {**recorder, axis: value})
-        for axis, values in family.axes.items()
-        for value in values
-        if value != recorder[axis]
+        for axis, value in family.single_deviations(recorder)
     )
     return Score(
         family.name,
@@ -242,8 +240,6 @@ def revealed_deviations(
     golden = Golden("", family.name, inputs, outputs)
     return tuple(
         f"{axis} = {value}"
-        for axis, values in family.axes.items()
-        for value in values
-        if value != recorder[axis]
-        and reaction(family, {**recorder, axis: value}, golden) == DIFFERS
+        for axis, value in family.single_deviations(recorder)
+        if reaction(family, {**recorder, axis: value}, golden) == DIFFERS
     )

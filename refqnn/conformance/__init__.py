@@ -21,9 +21,7 @@ from refqnn.conformance.choices.semantics import Semantics as Semantics
 from refqnn.conformance.choices.strategies import want as want
 from refqnn.conformance.judge.calls import Broken as Broken
 from refqnn.conformance.judge.checks import check_implementation as check_implementation
-from refqnn.conformance.judge.checks import (
-    parametrize_with_checks as parametrize_with_checks,
-)
+from refqnn.conformance.judge.checks import parametrize_with_checks
 from refqnn.conformance.judge.compare import compare as compare
 from refqnn.conformance.judge.diagnose import diagnose as diagnose
 from refqnn.conformance.judge.identify import identify as identify

@@ -37,11 +37,7 @@ from refqnn.conformance.carry.messages import (
     receive,
     send,
 )
-from refqnn.conformance.carry.processes import (
-    Inherited,
-    end_processes,
-    end_with_parent,
-)
+from refqnn.conformance.carry.processes import Inherited, end_processes, end_with_parent
 from refqnn.conformance.carry.words import last_line, one_line
 from refqnn.conformance.judge.calls import Broken
 

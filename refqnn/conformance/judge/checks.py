@@ -4,28 +4,22 @@ A check that checked nothing has failed; so has an expected failure that did not
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
 import numpy as np
 
 from refqnn.conformance.carry.words import one_line
-from refqnn.conformance.choices.families import (
-    family_of,
-)
+from refqnn.conformance.choices.families import family_of
+from refqnn.conformance.choices.family import Family
 from refqnn.conformance.choices.variants import table
 from refqnn.conformance.judge.arguments import Function
 from refqnn.conformance.judge.calls import Broken
-from refqnn.conformance.judge.confirm import (
-    confirming_calls,
-)
+from refqnn.conformance.judge.confirm import confirming_calls
 from refqnn.conformance.judge.inspection import CHECKS, Check, Judge
-from refqnn.conformance.judge.subject import (
-    Subject,
-    Supports,
-    subject_of,
-)
+from refqnn.conformance.judge.subject import Supports, subject_of
 
 
 class Result(NamedTuple):
@@ -117,24 +111,25 @@ def check_implementation(
     if unknown:
         raise ValueError(f"checks are {list(CHECKS)}, not {sorted(unknown)}")
     results = []
-    with subject_of(
-        known, function, supports=supports, in_process=in_process, seconds=seconds
-    ) as subject:
-        judge = judge_of(subject, profile)
+    options: dict[str, Any] = {"in_process": in_process, "seconds": seconds}
+    with judge_of(function, known, profile, supports=supports, **options) as judge:
         for name, check in CHECKS.items():
             rng = np.random.default_rng(seed)
             result = run_check(name, check, judge, rng)
             results.append(apply_expectation(result, name in expected_failures))
-    return Results(
-        family, profile, tuple(results), judge.evidence.unseen_regions(subject)
-    )
+    unseen = judge.evidence.unseen_regions(judge.subject)
+    return Results(family, profile, tuple(results), unseen)
 
 
-def judge_of(subject: Subject, profile: str) -> Judge:
-    """Find out which calls a subject takes, and return its judge."""
-    name = subject.family.name
-    subject.settle([*table(name).probes, *confirming_calls(name)])
-    return Judge(subject, profile)
+@contextmanager
+def judge_of(
+    function: Function, family: Family, profile: str, **options: Any
+) -> Iterator[Judge]:
+    """Yield the judge of a function; which calls that takes is found out first."""
+    with subject_of(family, function, **options) as subject:
+        calls = *table(family.name).probes, *confirming_calls(family.name)
+        subject.settle(calls)
+        yield Judge(subject, profile)
 
 
 def run_check(
@@ -193,14 +188,9 @@ def one_check(family: str, name: str) -> Callable[..., None]:
         seconds: float = 10.0,
         counts: list[int] | None = None,
     ) -> None:
-        with subject_of(
-            family_of(family),
-            function,
-            supports=supports,
-            in_process=in_process,
-            seconds=seconds,
-        ) as subject:
-            judge = judge_of(subject, profile)
+        options: dict[str, Any] = {"in_process": in_process, "seconds": seconds}
+        of = family_of(family)
+        with judge_of(function, of, profile, supports=supports, **options) as judge:
             rng = np.random.default_rng(0)
             result = run_check(name, CHECKS[name], judge, rng)
         if counts is not None:

@@ -28,10 +28,7 @@ from refqnn.conformance.judge.calls import (
 from refqnn.conformance.judge.confirm import Evidence, ask_into, confirming_calls
 from refqnn.conformance.judge.diagnose import diagnose
 from refqnn.conformance.judge.reproduce import literals, numbers, shrink, whole_call
-from refqnn.conformance.judge.subject import (
-    Subject,
-    Unfit,
-)
+from refqnn.conformance.judge.subject import Subject, Unfit
 from refqnn.conformance.reach.packs import is_refused
 
 #: random calls of a check, and elements of each

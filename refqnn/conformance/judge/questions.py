@@ -9,7 +9,7 @@ from refqnn._types import Array, Bool
 from refqnn.conformance.carry.words import one_line
 from refqnn.conformance.choices.families import REFUSED, Inputs, Outputs
 from refqnn.conformance.choices.variants import Table, tabulate
-from refqnn.conformance.judge.calls import Broken
+from refqnn.conformance.judge.calls import Broken, as_one_vector
 from refqnn.conformance.judge.subject import Subject
 
 #: answers of no variant after which nothing more is asked
@@ -70,9 +70,7 @@ def after_question(
     call, asked = known.probes[probe], [*state.asked, probe]
     try:
         answer = ask(subject, known, probe)
-    except Broken as error:
-        return state._replace(asked=asked, complaint=str(error))
-    except BadAnswer as error:
+    except (Broken, BadAnswer) as error:
         return state._replace(asked=asked, complaint=str(error))
     except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
         refused = [*state.refused, (call, f"refused: {one_line(error)}")]
@@ -101,26 +99,18 @@ def ask(subject: Subject, known: Table, probe: int) -> Array:
         outputs = subject.ask(call)
     except Broken:
         raise
-    except ValueError as error:
+    except Exception as error:
         if str(error).startswith(f"{known.family.name} returns"):
             raise BadAnswer(str(error)) from error
-        return refusal(outcomes, error)
-    except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
-        return refusal(outcomes, error)
-    return as_vector(outputs, outcomes.shape[1])
-
-
-def refusal(outcomes: Array, error: Exception) -> Array:
-    """Return the answer "an error" where a variant gives it; raise the error else."""
-    if np.any(outcomes == REFUSED):
+        if not np.any(outcomes == REFUSED):
+            raise
         return np.full(outcomes.shape[1], REFUSED, np.float64)
-    raise error
+    return as_vector(outputs, outcomes.shape[1])
 
 
 def as_vector(outputs: Outputs, want: int) -> Array:
     """Return everything a function returned as one vector of ``want`` numbers."""
-    parts = [np.asarray(part, np.float64).ravel() for part in outputs.values()]
-    vector = np.concatenate(parts)
+    vector = as_one_vector([outputs])
     if len(vector) != want:
         raise BadAnswer(f"returned {len(vector)} numbers, want {want}")
     return vector

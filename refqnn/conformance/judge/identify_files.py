@@ -8,7 +8,7 @@ input; any other has ``0000/NAME``, ``0001/NAME``, ... for its calls.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -87,28 +87,19 @@ def write_probes(
         "confirming": len(confirming(known)),
         "where": dict(where or {}),
     }
-    calls = [call for part in asked_by(header) for call in part.calls]
+    calls = probe_calls(header)
     if not calls:
         raise ValueError(f"no call of {family} has {header['where']}")
     write_npz(path, header_entry(header) | as_entries(known.family, calls))
     return len(calls)
 
 
-class Asked(NamedTuple):
-    """Calls of a file of probes; the numbers of those that separate variants."""
-
-    calls: list[Inputs]
-    probes: list[int]
-
-
-def asked_by(header: Mapping[str, Any]) -> tuple[Asked, Asked]:
-    """Return the calls of a file that separate, then those that confirm."""
+def asked_by(header: Mapping[str, Any]) -> tuple[list[int], list[Inputs]]:
+    """Return the numbers of the probes that separate, and the calls that confirm."""
     known, where = table(header["family"]), header.get("where", {})
-    chosen = [p for p in header["probes"] if has(known.probes[p], where)]
     more = confirming(known)[: header.get("confirming", 0)]
-    return Asked([known.probes[p] for p in chosen], chosen), Asked(
-        [call for call in more if has(call, where)], []
-    )
+    chosen = [p for p in header["probes"] if has(known.probes[p], where)]
+    return chosen, [call for call in more if has(call, where)]
 
 
 def has(call: Inputs, where: Mapping[str, int]) -> bool:
@@ -124,8 +115,9 @@ def has(call: Inputs, where: Mapping[str, int]) -> bool:
 
 def probe_calls(header: Mapping[str, Any]) -> list[Inputs]:
     """Return the calls that a file of probes asks, in its order."""
-    separating, confirm_by = asked_by(header)
-    return [*separating.calls, *confirm_by.calls]
+    chosen, more = asked_by(header)
+    probes = table(header["family"]).probes
+    return [*(probes[p] for p in chosen), *more]
 
 
 def confirming(known: Table) -> list[Inputs]:
@@ -200,8 +192,7 @@ def identify_files(
     header = read_header(probes)
     known = table(header["family"])
     given = outputs if isinstance(outputs, Mapping) else read_npz(outputs)
-    separating, confirm_by = asked_by(header)
-    chosen, more = separating.probes, confirm_by.calls
+    chosen, more = asked_by(header)
     count = len(chosen) + len(more)
     answers = [
         {name: part(known, given, i, name, count) for name in known.family.outputs}

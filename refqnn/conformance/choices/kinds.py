@@ -111,6 +111,13 @@ ALONE: dict[str, dict[str, Test]] = {
         "exponentials overflow": lambda x: x.max() > np.log(np.finfo(np.float64).max),
     },
     "infinite": {"infinite": np.isinf},
+    "outliers": {
+        "one column": lambda x: x.shape[-1] == 1,
+        "none beyond 1": lambda x: np.abs(x).max() < 1,
+        "an outlier": lambda x: np.abs(x).max() > 4 * np.abs(x).mean(),
+    },
+    "square_planes": {"square planes": lambda x: x.shape[-2:] == (2, 2)},
+    "one_sign": {"of one sign": lambda dy: np.all(dy > 0) | np.all(dy < 0)},
     "matrix": {"square": lambda x: len({*x.shape}) == 1 and len(x) > 1},
     "an_output_each": {
         "one for all": lambda z: z.size == 1,

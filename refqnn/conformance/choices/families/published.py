@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from refqnn import quantizers
-from refqnn._types import Float
+from refqnn._types import Bool, Float
 from refqnn.conformance.choices import axes, draws, kinds
 from refqnn.conformance.choices.axes import AXES
 from refqnn.conformance.choices.coverage import few
@@ -96,37 +96,27 @@ def plant_points(row: Row, rng: Generator, x: Float, given: Inputs) -> Float:
 def regions(row: Row) -> kinds.Regions:
     """Return the regions: signs, values beyond 1, points of the row, sizes, layouts."""
 
-    def at(name: str) -> kinds.Region:
-        def met(call: Mapping[str, Any]) -> bool:
-            given = {k: v for k, v in call.items() if k not in {"x", "dy"}}
-            points = row.points(call["x"], **given, **row.options)[name]
-            return bool(np.isin(call["x"], points).any())
+    def x_and_points(call: Inputs) -> tuple[Float, dict[str, Any]]:
+        given = {k: v for k, v in call.items() if k not in {"x", "dy"}}
+        return call["x"], row.points(call["x"], **given, **row.options)
 
-        return met
-
-    example = draw(row, np.random.default_rng(0), 24)
-    given = {k: v for k, v in example.items() if k not in {"x", "dy"}}
-    names = row.points(example["x"], **given, **row.options)
+    _, points = x_and_points(draw(row, np.random.default_rng(0), 24))
+    planes = ", square_planes" if row.axes == 4 else ""
     return (
         kinds.regions("x: reals, beyond_1")
-        | {f"x: {name}": at(name) for name in names}
+        | kinds.named("x", {k: partial(meets, k) for k in points}, x_and_points)
         | kinds.sizes("x", *(n for n in kinds.LENGTHS if n >= row.least))
-        | kinds.regions("x: tails, magnitudes")
-        | {
-            "x: one column": lambda call: call["x"].shape[-1] == 1,
-            "x: none beyond 1": lambda call: bool(np.abs(call["x"]).max() < 1),
-            "x: an outlier": lambda call: bool(
-                np.abs(call["x"]).max() > 4 * np.abs(call["x"]).mean()
-            ),
-        }
-        | (SQUARE if row.axes == 4 else {})
-        | kinds.regions("x: examples, layout", "dy: reals, layout")
-        | kinds.where("dy", {"of one sign": lambda dy: np.all(dy > 0) | np.all(dy < 0)})
+        | kinds.regions(
+            f"x: tails, magnitudes, outliers{planes}, examples, layout",
+            "dy: reals, layout, one_sign",
+        )
         | each_value(row)
     )
 
 
-SQUARE = {"x: square planes": lambda call: call["x"].shape[-2:] == (2, 2)}
+def meets(name: str, x: Float, points: Mapping[str, Any]) -> Bool:
+    """Return where x is one of the points of a name."""
+    return np.isin(x, points[name])
 
 
 def each_value(row: Row) -> kinds.Regions:

@@ -59,9 +59,8 @@ def smallest_answer(
     if not bad:
         return ""
     call, got = min(bad, key=lambda answer: numbers(answer.call))
-    try:
-        want, good = family.evaluate(choices, **call), right(family, choices, call, got)
-    except (ValueError, IndexError):  # the variant does not take the call
+    want, good = family.outputs_or_none(choices, call), right(family, choices, call, got)
+    if want is None or good is None:
         return call_text(call)
     name = next(k for k in want if not good[k].all())
     data = np.asarray(call.get(family.elementwise, np.nan), np.float64)

@@ -59,7 +59,8 @@ def smallest_answer(
     if not bad:
         return ""
     call, got = min(bad, key=lambda answer: numbers(answer.call))
-    want, good = family.outputs_or_none(choices, call), right(family, choices, call, got)
+    want = family.outputs_or_none(choices, call)
+    good = right(family, choices, call, got)
     if want is None or good is None:
         return call_text(call)
     name = next(k for k in want if not good[k].all())

@@ -137,7 +137,7 @@ def off_the_map(modules, text):
 
 
 def unlisted(modules, text):
-    """Return packages of the tree without a row in the README, and rows of others."""
+    """Return packages of the tree without a row in the map, and rows of others."""
     rows = text.partition("| room | what |")[2].partition("\n\n")[0].splitlines()
     named = {
         name for row in rows[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])
@@ -388,7 +388,7 @@ def test_a_wrong_map_is_found():
 
 
 def test_every_room_has_a_row():
-    assert unlisted(sources(), (ROOT / "README.md").read_text("utf-8")) == []
+    assert unlisted(sources(), (ROOT / "docs/rooms.md").read_text("utf-8")) == []
 
 
 def test_a_room_without_a_row_is_found():

@@ -20,13 +20,12 @@ def missing(text):
     return [link for link in inside if not (ROOT / link).exists()]
 
 
-@pytest.mark.compiled
 def test_the_readme_runs():
     ran = doctest.testfile(
         str(ROOT / "README.md"), module_relative=False, optionflags=FLAGS
     )
     assert ran.failed == 0
-    assert ran.attempted > 20
+    assert ran.attempted > 8
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -34,7 +33,7 @@ def test_links_lead_somewhere(page):
     assert missing((ROOT / page).read_text("utf-8")) == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "refqnn/papers/README.md"])
+@pytest.mark.parametrize("page", ["docs/lines.md", "refqnn/papers/README.md"])
 def test_studies_that_are_named_exist(page):
     names = re.findall(r"refqnn study ([a-z]\w*)", (ROOT / page).read_text("utf-8"))
     assert names

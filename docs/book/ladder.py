@@ -44,7 +44,7 @@ def convolutions() -> list[Rung]:
 
     return [
         Rung("plain loop", "tests/tables/loops.py::conv2d", lambda: plain(x, w)),
-        Rung("NumPy", "refqnn/ops/conv.py::correlate", lambda: ops.conv2d(x, w)[0]),
+        Rung("NumPy", "refqnn/ops/conv.py::conv2d", lambda: ops.conv2d(x, w)[0]),
         Rung(
             "compiled loop",
             "docs/book/rungs.py::compiled_loop",

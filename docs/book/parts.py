@@ -29,6 +29,7 @@ SHOWN = {
     "refqnn/conformance/README.md": "conformance",
     "CONTRIBUTING.md": "contributing",
     "CHANGELOG.md": "changes",
+    "docs/reading/index.md": "reading/index",
 }
 
 

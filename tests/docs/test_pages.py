@@ -79,6 +79,7 @@ def test_an_equation_without_a_line_and_a_line_without_an_equation_are_found():
     assert unset(shown, sources) == ["a.py (3)"]
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("page", PAGES)
 def test_the_examples_of_a_page_run(page):
     assert failures((DOCS / page).read_text("utf-8"), page) == 0

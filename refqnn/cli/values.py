@@ -24,11 +24,11 @@ def answer_at(name: str, options: Namespace) -> tuple[dict[str, Any], str]:
 
     modules, given = quantizer_modules(), dict(options.set or [])
     if name == "requantize":
-        numbers, compute = requantized(options.at, options.bits, given)
+        numbers, compute = requantize_at(options.at, options.bits, given)
     elif name == "gate":
-        numbers, compute = gated(options.at, given)
+        numbers, compute = gate_numbers(options.at, given)
     elif name in modules:
-        numbers, compute = quantized(modules[name], options.at, options.bits, given)
+        numbers, compute = quantizer_at(modules[name], options.at, options.bits, given)
     else:
         raise ValueError(
             "--at needs the name of a quantizer with a module, requantize or gate"
@@ -52,7 +52,7 @@ def quantizer_modules() -> dict[str, type]:
     }
 
 
-def quantized(
+def quantizer_at(
     kind: type, at: float, bits: int | None, given: Numbers
 ) -> tuple[Numbers, Compute]:
     """Quantize one value; give every number of the cache, and both passes.
@@ -118,7 +118,7 @@ def level_text(levels: Any) -> str:
     return " ".join(words)
 
 
-def requantized(at: float, bits: int | None, given: Numbers) -> tuple[Numbers, Compute]:
+def requantize_at(at: float, bits: int | None, given: Numbers) -> tuple[Numbers, Compute]:
     """Bring a sum to a code of signed bits (8): a whole number times ``real``, 0.37."""
     import numpy as np
 
@@ -145,7 +145,7 @@ def requantized(at: float, bits: int | None, given: Numbers) -> tuple[Numbers, C
     return numbers | {"exact": np.float64(exact)}, compute
 
 
-def gated(at: float, given: Numbers) -> tuple[Numbers, Compute]:
+def gate_numbers(at: float, given: Numbers) -> tuple[Numbers, Compute]:
     """Decide with the logits (``at``, 0) whether a block runs; its gradient."""
     check_names(given, (), "the numbers of a gate")
     p, m, dz = gate_at(at)

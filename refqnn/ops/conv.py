@@ -90,7 +90,7 @@ def conv2d_backward(
     toward_x = dy if toward_x is None else toward_x
     shape = (x.shape[0], w.shape[0], *size)
     for g in (dy, toward_x):
-        if g.shape != shape or g.dtype not in FLOATS:
+        if getattr(g, "shape", None) != shape or g.dtype not in FLOATS:
             check_gradient(g, shape)
     return Conv2dGrads(
         conv2d_input_grad(toward_x, w, x.shape, at, groups),

@@ -39,7 +39,13 @@ import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.ops.checks import check_gradient
-from refqnn.quantizers.checks import ResidualCache, check_values, flush, mean_abs
+from refqnn.quantizers.checks import (
+    ResidualCache,
+    check_choice,
+    check_values,
+    flush,
+    mean_abs,
+)
 from refqnn.quantizers.module import GridQuantizer, odd_codes
 
 MOST_BITS = 8
@@ -63,8 +69,7 @@ def balanced(
     Raises ValueError for NaN or infinity in w, for bits outside [1, 8] and for an
     unknown split or scale.
 
-    With ``frozen``, the recorded residual is added to w: the smooth function whose
-    exact gradient ``balanced_backward`` is.
+    ``frozen`` holds the residual that a cache recorded: see Backward, above.
 
     >>> balanced(np.array([0.1, 9.0, 0.3, 0.2]), bits=2)[0]
     array([-9.,  9.,  3., -3.])
@@ -92,10 +97,8 @@ def balanced_backward(dy: Float, cache: ResidualCache) -> Float:
 
 def check_options(split: str, scale: str) -> None:
     """Raise for an unknown split or scale."""
-    if split not in {"median", "mean"}:
-        raise ValueError(f"split must be 'median' or 'mean', got {split!r}")
-    if scale not in {"max", "2E"}:
-        raise ValueError(f"scale must be 'max' or '2E', got {scale!r}")
+    check_choice(split, "median", "mean", name="split")
+    check_choice(scale, "max", "2E", name="scale")
 
 
 def odd_codes_and_step(

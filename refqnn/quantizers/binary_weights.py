@@ -38,8 +38,7 @@ def binary(
 
     A group of zeros gives zeros. Raises ValueError for NaN or infinity in w.
 
-    With ``frozen``, the recorded residual is added to w: the smooth function whose
-    exact gradient ``binary_backward`` is.
+    ``frozen`` holds the residual that a cache recorded: see Backward, above.
 
     >>> binary(np.array([[3.0, -1.0], [0.0, 4.0]]))[0]
     array([[ 2., -2.],

@@ -32,13 +32,24 @@ class ResidualCache(NamedTuple):
 def check_bits(
     bits: int, *, least: int, most: int = MOST_BITS, name: str = "bits"
 ) -> None:
-    """Raise unless ``least <= bits <= most``, or another number; a bool is none.
+    """Raise unless ``least <= bits <= most``, or another whole number; no bool.
 
     >>> check_bits(4, least=2)
     """
     known = isinstance(bits, int | np.integer) and not isinstance(bits, bool)
     if not known or not least <= bits <= most:
         raise ValueError(f"{name} must be an int in [{least}, {most}], got {bits!r}")
+
+
+def check_choice(value: Any, *known: str, name: str) -> None:
+    """Raise unless an option is one of the words it may be.
+
+    >>> check_choice("layer", "filter", "layer", name="group")
+    """
+    if value not in known:
+        *words, last = map(repr, known)
+        wanted = f"{', '.join(words)} or {last}"
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
 def check_values(
@@ -146,7 +157,7 @@ def group_axes(w: Array, group: str) -> tuple[int, ...]:
     (1, 2, 3)
     """
     if group not in {"filter", "layer"}:
-        raise ValueError(f"group must be 'filter' or 'layer', got {group!r}")
+        check_choice(group, "filter", "layer", name="group")
     if w.ndim == 0:
         raise ValueError("w must have an axis of filters, got shape ()")
     return tuple(range(1 if group == "filter" else 0, w.ndim))

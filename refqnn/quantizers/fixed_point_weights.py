@@ -42,7 +42,7 @@ from scipy.special import ndtr
 
 from refqnn._types import Float
 from refqnn.core import Run
-from refqnn.ops.checks import check_gradient
+from refqnn.ops.checks import FLOATS, check_gradient
 from refqnn.ops.straight_through import StraightThroughCache, frozen_form
 from refqnn.quantizers.checks import check_bits, check_values, mean_abs
 from refqnn.quantizers.module import GridQuantizer, signed_codes
@@ -84,8 +84,7 @@ def fixed_point(
     2^b - 1 levels, ties to even, bits in [2, 16]. Where ``a`` is 0 the result is 0.
     Raises ValueError for bits out of range, a < 0, and NaN or infinity in w or a.
 
-    With ``frozen``, the recorded residual is added to w instead of rounding it: the
-    smooth function whose exact gradient ``fixed_point_backward`` is.
+    ``frozen`` holds the residual that a cache recorded: see Backward, above.
 
     >>> fixed_point(np.array([-9.0, 0.4, 0.6]), np.array(3.0), bits=3)[0]
     array([-3.,  0.,  1.])
@@ -178,7 +177,9 @@ class FixedPoint(GridQuantizer):
 
     def arguments(self, v: Float, run: Run, bits: int) -> tuple[Any, ...]:
         """Give the clip of every filter: (O, 1, ...)."""
-        return (mean_abs(v) / GAUSSIAN_RATIO[bits],)  # the pair checks the weights
+        if v.dtype not in FLOATS:
+            check_values(v, name="w")
+        return (mean_abs(v) / GAUSSIAN_RATIO[bits],)  # the pair checks the values
 
     def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
         """Give the codes of (1) and s_i (O, 1, ...)."""

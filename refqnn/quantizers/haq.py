@@ -57,8 +57,7 @@ def haq_linear(
     the clip is 0 the result is 0. Raises ValueError for bits out of range, a negative
     clip, and NaN or infinity in w or clip.
 
-    With ``frozen``, the recorded residual is added to w: the smooth function whose
-    exact gradient ``haq_linear_backward`` is.
+    ``frozen`` holds the residual that a cache recorded: see Backward, above.
 
     >>> haq_linear(np.array([-9.0, 0.4, 0.6]), bits=3, clip=3.0)[0]
     array([-3.,  0.,  1.])

@@ -34,7 +34,7 @@ from refqnn._types import Float, Int
 from refqnn.core import Buffer, Param, Run
 from refqnn.ops.checks import check_gradient
 from refqnn.prompt import one_line
-from refqnn.quantizers.checks import LARGEST, check_values
+from refqnn.quantizers.checks import LARGEST, check_choice, check_values
 from refqnn.quantizers.module import Quantizer, unset
 
 Reduction = Literal["sum", "mean"]
@@ -80,8 +80,7 @@ def kmeans_weight(
     if frozen is not None:
         moved = frozen.share * (centroids - frozen.centroids)
         return w + frozen.residual + moved[frozen.codes], frozen
-    if reduction not in {"sum", "mean"}:
-        raise ValueError(f"reduction must be 'sum' or 'mean', got {reduction!r}")
+    check_choice(reduction, "sum", "mean", name="reduction")
     codes = nearest(w, centroids)
     y = centroids[codes]  # (Y)
     sizes = np.bincount(codes.ravel(), minlength=centroids.size)

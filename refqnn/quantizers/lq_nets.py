@@ -47,7 +47,7 @@ from refqnn._types import Bool, Float, Int
 from refqnn.core import Buffer, Run
 from refqnn.ops.checks import check_gradient, check_real
 from refqnn.prompt import one_line
-from refqnn.quantizers.checks import LARGEST, check_values
+from refqnn.quantizers.checks import LARGEST, check_choice, check_values
 from refqnn.quantizers.module import Quantizer, unset
 
 MOST_BASES = 8
@@ -246,8 +246,7 @@ def moving_average(v: Float, v_star: Float, t: int, *, ema: Average) -> Float:
     >>> moving_average(np.array([8.0]), np.array([2.0]), 1, ema="debiased")
     array([2.])
     """
-    if ema not in {"debiased", "plain"}:
-        raise ValueError(f"ema must be 'debiased' or 'plain', got {ema!r}")
+    check_choice(ema, "debiased", "plain", name="ema")
     r = (1 - DECAY) / (1 - DECAY**t) if ema == "debiased" else 1 - DECAY
     return (1 - r) * v + r * v_star  # (M)
 

@@ -88,8 +88,7 @@ def min_max(
     and rounded: stochastic rounding. Raises ValueError for lo > hi, for noise of
     another shape or beyond its interval, and for NaN or infinity in x or the range.
 
-    With ``frozen``, the recorded residual is added to x: the smooth function whose
-    exact gradient ``min_max_backward`` is.
+    ``frozen`` holds the residual that a cache recorded: see Backward, above.
 
     >>> min_max(np.array([-1.0, 0.4, 9.0]), -0.4, 2.6, bits=2)[0]
     array([0., 0., 3.])

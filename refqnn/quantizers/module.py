@@ -34,6 +34,7 @@ from refqnn.quantizers.checks import (
     MOST_BITS,
     boundaries,
     check_bits,
+    check_choice,
     check_values,
     codebook,
     draw_noise,
@@ -247,8 +248,7 @@ def twin_of(function: Callable[..., Any], backend: Any) -> Callable[..., Any]:
 
 def check_of(of: str) -> None:
     """Raise unless a quantizer is of weights or of activations."""
-    if of not in {"weight", "activation"}:
-        raise ValueError(f"of must be 'weight' or 'activation', got {of!r}")
+    check_choice(of, "weight", "activation", name="of")
 
 
 def per_channel(p: Float, v: Float, of: str) -> Float:

@@ -57,7 +57,7 @@ from refqnn.core import Buffer, Param, Run
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient, check_real
 from refqnn.prompt import one_line
-from refqnn.quantizers.checks import check_values
+from refqnn.quantizers.checks import check_choice, check_values
 from refqnn.quantizers.module import (
     GridQuantizer,
     check_channels,
@@ -111,7 +111,7 @@ def pact(
     inside = (x >= 0) & (x < alpha)
     slope = (x >= alpha).astype(x.dtype)
     if scope != "whole":
-        check_scope(scope)
+        check_choice(scope, "whole", "rounding", name="scope")
         share = (q - clipped / step) / (2**bits - 1)
         slope = np.where(inside, share, slope)  # (G)
     return y, PACTCache(
@@ -155,12 +155,6 @@ def step_below(alpha: Float, bits: int) -> Float:
     if not np.all(step >= np.finfo(step.dtype).tiny):
         raise ValueError(f"alpha must be positive, its step normal, got {alpha}")
     return np.where(n * step > alpha, np.nextafter(step, np.zeros_like(step)), step)
-
-
-def check_scope(scope: str) -> None:
-    """Raise for a scope that is not known."""
-    if scope not in {"whole", "rounding"}:
-        raise ValueError(f"scope must be 'whole' or 'rounding', got {scope!r}")
 
 
 def starting_clip(x: Float, percentile: float, *, least: float) -> float:
@@ -210,7 +204,7 @@ class PACT(GridQuantizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_scope(self.scope)
+        check_choice(self.scope, "whole", "rounding", name="scope")
         check_real(self.decay, name="decay", low=0)
         check_real(
             self.alpha_min, name="alpha_min", low=float(np.finfo(np.float32).eps)

@@ -43,7 +43,7 @@ from refqnn.ops.straight_through import (
     masked_backward,
     residual,
 )
-from refqnn.quantizers.checks import check_bits, check_values, flush
+from refqnn.quantizers.checks import check_bits, check_choice, check_values, flush
 from refqnn.quantizers.module import GridQuantizer, unset, zero
 
 Grid = Literal["mid_rise", "mid_tread"]
@@ -85,8 +85,7 @@ def sawb(
     gives zeros. Raises ValueError for bits without coefficients, a negative clip,
     unknown options, and NaN or infinity in w or clip.
 
-    With ``frozen``, the recorded residual is added to w instead of rounding it: the
-    smooth function whose exact gradient ``sawb_backward`` is.
+    ``frozen`` holds the residual that a cache recorded: see Backward, above.
 
     >>> sawb(np.array([-9.0, -0.5, 0.5, 2.5]), bits=2, clip=3.0)[0]
     array([-3., -1.,  1.,  3.])
@@ -96,8 +95,7 @@ def sawb(
     check_values(w, name="w")
     if frozen is not None:
         return frozen_form(w, frozen), frozen
-    if gradient not in {"sawb", "sawb+"}:
-        raise ValueError(f"gradient must be 'sawb' or 'sawb+', got {gradient!r}")
+    check_choice(gradient, "sawb", "sawb+", name="gradient")
     a = sawb_clip(w, bits, grid) if clip is None else clip
     a, step = clip_and_step(w, a, bits, grid)
     y = step * sawb_codes(w, a, step, grid)  # (Q)
@@ -154,8 +152,7 @@ def coefficients(bits: int, grid: Grid) -> tuple[float, float]:
 def steps(bits: int, grid: Grid) -> int:
     """n, the number of steps: 2^b - 1 (mid_rise) or 2^b - 2 (mid_tread)."""
     check_bits(bits, least=2)
-    if grid not in SAWB_COEFFICIENTS:
-        raise ValueError(f"grid must be 'mid_rise' or 'mid_tread', got {grid!r}")
+    check_choice(grid, *SAWB_COEFFICIENTS, name="grid")
     return int(2**bits - (1 if grid == "mid_rise" else 2))
 
 

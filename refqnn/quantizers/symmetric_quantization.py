@@ -39,7 +39,7 @@ from refqnn.core import Buffer, Param, Run
 from refqnn.ops.broadcast import sum_to
 from refqnn.ops.checks import check_gradient
 from refqnn.prompt import one_line
-from refqnn.quantizers.checks import check_values, flush
+from refqnn.quantizers.checks import check_choice, check_values, flush
 from refqnn.quantizers.module import GridQuantizer, unset
 
 Group = Literal["pixel", "row", "layer"]
@@ -147,7 +147,7 @@ def group_shape(shape: tuple[int, ...], group: Group) -> tuple[int, ...]:
     ((1, 1, 3, 5), (1, 1, 3, 1))
     """
     if group not in {"pixel", "row", "layer"}:
-        raise ValueError(f"group must be 'pixel', 'row' or 'layer', got {group!r}")
+        check_choice(group, "pixel", "row", "layer", name="group")
     own = {"pixel": shape[2:], "row": (*shape[2:3], 1), "layer": (1, 1)}[group]
     return (1, 1, *own) if len(shape) == 4 else (1,) * len(shape)
 

@@ -48,8 +48,7 @@ def twn(
 
     A group of zeros gives zeros. Raises ValueError for NaN or infinity in w.
 
-    With ``frozen``, the recorded residual is added to w: the smooth function whose
-    exact gradient ``twn_backward`` is.
+    ``frozen`` holds the residual that a cache recorded: see Backward, above.
 
     >>> twn(np.array([[4.0, -3.0], [1.0, 0.0]]))[0]
     array([[ 3.5, -3.5],

@@ -51,8 +51,7 @@ def ternary(
     Variants are tabled at the top of this file. A filter of zeros gives zeros.
     Raises ValueError for NaN or infinity in w and for an unknown variant.
 
-    With ``frozen``, the recorded residual is added to w: the smooth function whose
-    exact gradient ``ternary_backward`` is.
+    ``frozen`` holds the residual that a cache recorded: see Backward, above.
 
     >>> ternary(np.array([[4.0, -3.0, 1.0, 0.0]]))[0]
     array([[ 2., -2.,  0.,  0.]])

@@ -54,8 +54,7 @@ def optimal_ternary(
     leaves |w|^2 - (sum of the r)^2 / r. Of equal r the smallest. A filter of zeros
     gives zeros. Raises ValueError for NaN or infinity in w.
 
-    With ``frozen``, the recorded residual is added to w: the smooth function whose
-    exact gradient ``optimal_ternary_backward`` is.
+    ``frozen`` holds the residual that a cache recorded: see Backward, above.
 
     >>> optimal_ternary(np.array([[4.0, -3.0, 1.0, 0.0]]))[0]  # 49 / 2 > 16, 64 / 3
     array([[ 3.5, -3.5,  0. ,  0. ]])

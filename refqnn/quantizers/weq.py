@@ -68,8 +68,7 @@ def weq_weight(
     [2, 2^16], fewer weights than clusters, boundaries that are negative or descend, and
     NaN or infinity.
 
-    With ``frozen``, the recorded residual is added to w: the smooth function whose
-    exact gradient ``weq_weight_backward`` is.
+    ``frozen`` holds the residual that a cache recorded: see Backward, above.
 
     >>> weq_weight(np.array([1.0, -7.0, 7.0, 5.0, -5.0]), levels=2)[0]  # 149 / 5
     array([ 5.45893763, -5.45893763,  5.45893763,  5.45893763, -5.45893763])

@@ -118,7 +118,9 @@ def level_text(levels: Any) -> str:
     return " ".join(words)
 
 
-def requantize_at(at: float, bits: int | None, given: Numbers) -> tuple[Numbers, Compute]:
+def requantize_at(
+    at: float, bits: int | None, given: Numbers
+) -> tuple[Numbers, Compute]:
     """Bring a sum to a code of signed bits (8): a whole number times ``real``, 0.37."""
     import numpy as np
 

@@ -146,7 +146,7 @@ def sort_tensors(
 
 
 def shared_prefix(names: Iterable[str], known: Iterable[str]) -> str:
-    """Return what all names begin with and no known one: the wrapper of a network.
+    """Find the dotted prefix that all names share and no known one has: a wrapper.
 
     >>> shared_prefix(["net.student.fc.weight", "net.student.fc.bias"], ["fc"])
     'net.student.'

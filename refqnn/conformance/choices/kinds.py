@@ -186,13 +186,13 @@ def of_kind(name: str, kind: str, *options: str) -> Regions:
     if kind in ALONE:
         return where(name, ALONE[kind])
     if kind in BESIDE_OTHERS:
-        return named(
+        return regions_named(
             name, BESIDE_OTHERS[kind], lambda call: (np.asarray(call[name]), call)
         )
     return OF_OPTIONS[kind](name, *options)
 
 
-def named(
+def regions_named(
     name: str,
     tests: Mapping[str, Callable[..., Any]],
     read: Callable[[Inputs], tuple[Any, ...]],
@@ -229,7 +229,7 @@ def where(name: str, tests: Mapping[str, Test]) -> Regions:
     >>> where("x", {"negative": lambda x: x < 0})["x: negative"]({"x": [1, -1]})
     True
     """
-    return named(name, tests, lambda call: (np.asarray(call[name]),))
+    return regions_named(name, tests, lambda call: (np.asarray(call[name]),))
 
 
 def ranges(most: int) -> dict[str, tuple[int, int]]:
@@ -240,7 +240,9 @@ def ranges(most: int) -> dict[str, tuple[int, int]]:
 def code_range(name: str, most: str = "16") -> Regions:
     """Return the regions: ranges of codes in use, and one without a power of two."""
     tests = {what: ends.__eq__ for what, ends in ranges(int(most)).items()}
-    return named(name, tests | {"odd": lambda ends: odd_range(*ends)}, read_range)
+    return regions_named(
+        name, tests | {"odd": lambda ends: odd_range(*ends)}, read_range
+    )
 
 
 def read_range(call: Inputs) -> tuple[tuple[int, int]]:
@@ -266,7 +268,7 @@ def along(name: str, of: str) -> Regions:
         "along a middle axis": lambda p, x: axis_of(p, x) == 1,
         "along the last axis": lambda p, x: axis_of(p, x) == 2,
     }
-    return named(name, tests, lambda call: (call[name], call[of]))
+    return regions_named(name, tests, lambda call: (call[name], call[of]))
 
 
 def axis_of(parameter: Any, array: Any) -> int | None:
@@ -295,19 +297,19 @@ def shape(name: str) -> Regions:
 def sizes(name: str, *of: int) -> Regions:
     """Return the regions: arrays of n elements."""
     tests = {f"{n} elements": n.__eq__ for n in of}
-    return named(name, tests, lambda call: (np.size(call[name]),))
+    return regions_named(name, tests, lambda call: (np.size(call[name]),))
 
 
 def dtypes(name: str, *of: str) -> Regions:
     """Return the regions: element types, and both ends of each."""
     typed = {dtype: np.dtype(dtype).__eq__ for dtype in of}
-    types = named(name, typed, lambda call: (np.asarray(call[name]).dtype,))
+    types = regions_named(name, typed, lambda call: (np.asarray(call[name]).dtype,))
     return types | where(name, ALONE["ends"])
 
 
 def on_grid(name: str) -> Regions:
     """Return the regions: reals between the ends of a grid, between two codes."""
-    return named(name, ON_GRID, lambda call: units(call, name))
+    return regions_named(name, ON_GRID, lambda call: units(call, name))
 
 
 def units(call: Inputs, name: str) -> tuple[Array, Array, Array]:
@@ -326,7 +328,7 @@ def products(name: str) -> Regions:
         t = np.asarray(call[name], np.float64) * np.ldexp(m, e.astype(int) - 31)
         return t, call["q_min"] - z, call["q_max"] - z
 
-    return named(name, PRODUCTS, exact)
+    return regions_named(name, PRODUCTS, exact)
 
 
 def halves(u: Array) -> Array:
@@ -343,7 +345,7 @@ def beside_half(u: Array) -> Array:
 def wide_sums(outputs: Callable[[Inputs], Array], *widths: int) -> Regions:
     """Return the regions: sums that need more bits than an accumulator may have."""
     tests = {f"beyond {b} bits": partial(np.less_equal, 2 ** (b - 1)) for b in widths}
-    return named("sum", tests, lambda call: (np.abs(outputs(call)),))
+    return regions_named("sum", tests, lambda call: (np.abs(outputs(call)),))
 
 
 def padding(name: str) -> Regions:
@@ -355,19 +357,19 @@ def padding(name: str) -> Regions:
         "h unlike w": lambda p: p[0] != p[1],
         "even": lambda p: p.any() and np.ptp(p) == 0,
     }
-    return named(name, tests, lambda call: (np.array(pad_widths(call[name])),))
+    return regions_named(name, tests, lambda call: (np.array(pad_widths(call[name])),))
 
 
 def columns(name: str, what: str, *of: str) -> Regions:
     """Return the regions: matrices of n columns, which ``what`` calls them."""
     tests = {f"{n} {what}": int(n).__eq__ for n in of}
-    return named(name, tests, lambda call: (call[name].shape[-1],))
+    return regions_named(name, tests, lambda call: (call[name].shape[-1],))
 
 
 def rows(name: str, *of: str) -> Regions:
     """Return the regions: numbers of examples."""
     tests = {f"{n} rows": int(n).__eq__ for n in of}
-    return named(name, tests, lambda call: (len(call[name]),))
+    return regions_named(name, tests, lambda call: (len(call[name]),))
 
 
 def labels(name: str, logits: str) -> Regions:
@@ -376,7 +378,7 @@ def labels(name: str, logits: str) -> Regions:
         "the first class": lambda y, _: y == 0,
         "the last class": lambda y, a: y == a.shape[1] - 1,
     }
-    return named(name, tests, lambda call: (call[name], call[logits]))
+    return regions_named(name, tests, lambda call: (call[name], call[logits]))
 
 
 def number(name: str, *of: str) -> Regions:

@@ -223,7 +223,7 @@ FAMILIES = (
         wide=wide,
         regions=kinds.regions("x w b: reals", "w: on_grid", LAYER)
         | kinds.regions("scale: number 0.5 0.25")
-        | kinds.named(
+        | kinds.regions_named(
             "range",
             {f"[{a}, {b}]": (a, b).__eq__ for a, b in GRIDS},
             kinds.read_range,

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +15,9 @@ AGAIN = 2
 def raise_again() -> Iterator[None]:
     """Raise KeyboardInterrupt at SIGINT, and every ``AGAIN`` seconds until this ends.
 
-    A library that is being imported, or a callback, may swallow it. Nothing changes in
-    other threads, on other systems than POSIX, and where SIGINT has a handler.
+    A library that is being imported may swallow it, and a callback of C always does,
+    about which nothing is printed. Nothing changes in other threads, on other systems
+    than POSIX, and where SIGINT has a handler.
     """
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     main = threading.current_thread() is threading.main_thread()
@@ -27,6 +29,11 @@ def raise_again() -> Iterator[None]:
         signal.alarm(AGAIN)
         raise KeyboardInterrupt
 
+    def report(unraisable: "sys.UnraisableHookArgs") -> None:
+        if unraisable.exc_type is not KeyboardInterrupt:
+            shown(unraisable)
+
+    shown, sys.unraisablehook = sys.unraisablehook, report
     before = signal.signal(signal.SIGALRM, interrupt)
     signal.signal(signal.SIGINT, interrupt)
     try:
@@ -35,3 +42,4 @@ def raise_again() -> Iterator[None]:
         signal.alarm(0)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGALRM, before)
+        sys.unraisablehook = shown

@@ -111,6 +111,8 @@ def warm() -> None:
     """Import, before the first fork, what all tests need and no mutant changes."""
     os.environ |= {
         "NUMBA_DISABLE_JIT": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "MPLBACKEND": "Agg",
     }

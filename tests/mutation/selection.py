@@ -10,16 +10,28 @@ from pathlib import Path
 LEFT_OUT = ("test_style", "test_architecture", "test_examples", "test_walks")
 
 
+#: a module in a text, as tables of lazy imports have it
+MODULE = re.compile(r"refqnn(\.\w+)+")
+
+
 @cache
 def imports(root: Path, file: Path) -> frozenset[str]:
-    """Return the files, relative to ``root``, whose modules a file imports."""
+    """Return the files, relative to ``root``, whose modules a file may import.
+
+    A package loads its modules when they are asked for: it imports all of them.
+    """
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
-    return frozenset(place for name in names for place in places(root, name))
+        if isinstance(node, ast.Constant) and MODULE.fullmatch(str(node.value)):
+            names.add(str(node.value))
+    package = file.name == "__init__.py"
+    inside = [*file.parent.glob("*.py"), *file.parent.glob("*/__init__.py")] * package
+    lazy = {str(path.relative_to(root)) for path in inside}
+    return frozenset(lazy.union(*(places(root, name) for name in names)))
 
 
 def places(root: Path, module: str) -> Iterable[str]:

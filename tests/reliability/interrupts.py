@@ -53,6 +53,8 @@ def interrupt(name: str, folder: Path, seconds: float) -> dict[str, Any]:
         _, errors = process.communicate(timeout=120)
         took = time.monotonic() - begun
     wrong: dict[str, Any] = {}
+    if process.returncode == -signal.SIGINT and not errors:
+        return {}  # the interpreter was leaving already
     if process.returncode != INTERRUPTED:
         wrong["code"] = process.returncode
     if errors != LINE:

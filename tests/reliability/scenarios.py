@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+# threads of small kernels would wait for cores; the bits are the same
+os.environ["NUMBA_NUM_THREADS"] = "1"
+
 from refqnn import cli
 
 #: seconds after which nothing that a killed command started may run
@@ -139,15 +142,17 @@ def late_orphans(session: int) -> list[int]:
 
 
 def repeated(folder: Path) -> list[str]:
-    """List runs that stand twice in a file of runs."""
+    """List runs that stand twice, without an error, in a file of runs."""
     twice = []
     for path in folder.glob("*.jsonl"):
         seen = set()
         for line in path.read_bytes().splitlines():
             with suppress(ValueError, KeyError, TypeError):
-                key = json.loads(line)["digest"]
-                twice += [f"{path.name} {key}"] * (key in seen)
-                seen.add(key)
+                outcome = json.loads(line)
+                key = outcome["digest"]
+                if outcome["error"] is None:
+                    twice += [f"{path.name} {key}"] * (key in seen)
+                    seen.add(key)
     return twice
 
 

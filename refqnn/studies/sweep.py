@@ -16,9 +16,6 @@ as it goes.
 
 import json
 import os
-import signal
-import threading
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,13 +23,11 @@ from concurrent.futures import (
     BrokenExecutor,
     Executor,
     Future,
-    ProcessPoolExecutor,
     as_completed,
 )
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -42,6 +37,7 @@ from tqdm.auto import tqdm
 
 from refqnn import files
 from refqnn.files import append_line, lock, parse_object
+from refqnn.studies.workers import own_processes
 
 Settings = Mapping[str, Any]
 
@@ -314,57 +310,3 @@ class Memo:
                 append_outcome(self.path, key, Outcome(dict(run), result), sync=False)
             self.results[key] = result
         return self.results[key]
-
-
-@contextmanager
-def own_processes(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool of processes, started afresh, which end with their parent.
-
-    Ctrl-C, which a terminal sends to all of them, is blocked from their first moment
-    on. Where the block raises, they are killed.
-    """
-    pool = ProcessPoolExecutor(
-        workers,
-        mp_context=get_context("spawn"),
-        initializer=end_with_parent,
-        initargs=(os.getpid(),),
-    )
-    with pool:
-        try:
-            with interrupts_blocked():
-                pool.submit(int)  # starts the processes, which inherit it
-            yield pool
-        except BaseException:
-            for process in [*(pool._processes or {}).values()]:  # noqa: SLF001 - Python 3.14 has kill_workers
-                process.kill()
-            raise
-
-
-@contextmanager
-def interrupts_blocked() -> Iterator[None]:
-    """Block SIGINT, in this thread and in processes that it starts, where that is."""
-    if os.name != "posix":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def end_with_parent(parent: int) -> None:
-    """Watch, from a thread of its own, whether the parent is still there.
-
-    Bars take a lock of threads: one of processes would be left by a worker that ends
-    at once, and be warned of.
-    """
-    tqdm.set_lock(threading.RLock())
-    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
-
-
-def end_with(parent: int) -> None:
-    """Leave as soon as this process has another parent."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)

@@ -22,6 +22,7 @@ from reliability.scenarios import (
     SCENARIOS,
     contents,
     ended,
+    late_orphans,
     names,
     prepare,
     repeated,
@@ -61,6 +62,7 @@ def disturb(
     if ended(pid, chance.uniform(0, seconds)) is None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+        late_orphans(pid)
     log.write_text("")
     read_only = number % 4 == 3
     full = None if read_only else fill(folder, chance.randrange(LEFT))

@@ -78,8 +78,8 @@ def main() -> int:
             (root / f"{name}_{kind}").mkdir()
             begun = time.monotonic()
             with program(SCENARIOS[name].argv(root / f"{name}_{kind}")) as process:
-                assert process.communicate()[0] is None
-            assert process.returncode == 0
+                _, errors = process.communicate()
+            assert process.returncode == 0, errors
             seconds[kind] = time.monotonic() - begun
         folder = root / name
         folder.mkdir()

@@ -17,7 +17,8 @@ import pytest
 from tables.sweep_runs import killed_by_three, process, threads, trained
 
 import refqnn
-from refqnn.studies.sweep import Memo, Outcome, Sweep, attempt, digest, own_processes
+from refqnn.studies.sweep import Memo, Outcome, Sweep, attempt, digest
+from refqnn.studies.workers import own_processes
 
 TESTS, PACKAGE = Path(__file__).parents[1], Path(refqnn.__file__).parents[1]
 RUNS = [{"a": a, "b": b} for a in range(3) for b in (1, 2)]
@@ -310,6 +311,13 @@ def test_two_processes_on_one_file_do_no_run_twice(tmp_path):
     assert {p.communicate()[0] for p in both} == {b"[0, 1, 4, 9]\n"}
     assert len(path.read_text().splitlines()) == 4
     assert [entry.name for entry in tmp_path.iterdir()] == ["runs.jsonl"]
+
+
+def test_what_a_new_process_imports_first_is_light():
+    heavy = "{'numpy', 'numba', 'tqdm'} & {*sys.modules}"
+    code = f"import sys, refqnn.studies.workers; sys.exit(bool({heavy}))"
+    env = os.environ | {"PYTHONPATH": str(PACKAGE)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=env)
 
 
 def test_an_interrupt_ends_processes_at_once():

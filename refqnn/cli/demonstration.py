@@ -136,7 +136,8 @@ def truncating(
     acc: Int, multiplier: int, shift: int, zero_point: int, q_min: int, q_max: int
 ) -> Int:
     """Requantize as C code that divides: a deliberately different implementation."""
-    quotient = np.trunc(acc * (multiplier * 2.0 ** (shift - 31))).astype(np.int64)
+    product = acc.astype(np.int64) * np.int64(multiplier)
+    quotient = np.sign(product) * (np.abs(product) >> (31 - shift))
     return np.clip(quotient + zero_point, q_min, q_max)
 
 

@@ -104,7 +104,7 @@ def regions(row: Row) -> kinds.Regions:
     planes = ", square_planes" if row.axes == 4 else ""
     return (
         kinds.regions("x: reals, beyond_1")
-        | kinds.named("x", {k: partial(meets, k) for k in points}, x_and_points)
+        | kinds.regions_named("x", {k: partial(meets, k) for k in points}, x_and_points)
         | kinds.sizes("x", *(n for n in kinds.LENGTHS if n >= row.least))
         | kinds.regions(
             f"x: tails, magnitudes, outliers{planes}, examples, layout",

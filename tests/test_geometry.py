@@ -106,3 +106,12 @@ def test_numpy_ints_become_ints():
 def test_window_names_the_setting_it_refuses(name, options):
     with pytest.raises(ValueError, match=f"{name} must be at least"):
         window(**options)
+
+
+def test_windows_of_planes_that_are_padded_first():
+    x = np.arange(40.0).reshape(2, 1, 4, 5)
+    at = window((2, 3), stride=2, padding=((1, 0), (2, 1)), dilation=2)
+    want = windows(pad_planes(x, at, 7.0), at)
+    np.testing.assert_array_equal(windows(x, at, 7.0), want)
+    with pytest.raises(ValueError, match="the window does not fit: H = 4"):
+        windows(x, window(7, padding=1), 0.0)

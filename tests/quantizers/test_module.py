@@ -127,6 +127,29 @@ def test_a_replay_and_an_empty_tensor_begin_nothing():
         module.forward(X, learner.replaying(tape))
 
 
+@pytest.mark.parametrize(("once", "batches"), [(True, 1), (False, 2)])
+def test_a_module_begins_with_every_batch_or_only_the_first(once, batches):
+    seen = []
+
+    class Counting(Own):
+        begins_once = once
+
+        def begin(self, v, run, bits):  # noqa: ARG002 - the signature of the room
+            seen.append(bits)
+            self.hold(s=2.0)
+
+    module = Counting()
+    module.forward(X, Run(training=True))
+    module.forward(X, Run(training=True), bits=3)
+    module.forward(X, Run())
+    assert seen == [2, 3][:batches]
+
+
+def test_weights_that_are_no_floats_are_named():
+    with pytest.raises(ValueError, match="w must be a float32 or float64 array"):
+        qz.FixedPoint().forward(np.ones((2, 3), int), Run())
+
+
 def test_only_functions_of_the_room_have_twins():
     assert twin_of(qz.lsq, fast) is fast.quantizers.lsq
     assert twin_of(qz.lsq, fast) is not qz.lsq

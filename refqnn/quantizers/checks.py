@@ -5,6 +5,7 @@ Values must be finite and at most the square root of the largest number of their
 """
 
 import math
+import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -105,6 +106,15 @@ def check_values(
             raise ValueError(f"{key} must not be negative, got {p.min()}")
         checked.append(p)
     return checked
+
+
+def __getattr__(name: str) -> Any:
+    """Answer under the former name of ``check_values``."""
+    if name != "check_finite":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    text = f"{__name__}.check_finite is now {__name__}.check_values"
+    warnings.warn(text, DeprecationWarning, stacklevel=2)
+    return check_values
 
 
 def mean_abs(w: Float, *, group: str = "filter") -> Float:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from refqnn.quantizers import checks
 from refqnn.quantizers.checks import (
     boundaries,
     check_values,
@@ -95,6 +96,13 @@ def test_positive_parameters_are_normal_and_stand_first():
         check_values(v, name="v", not_negative={"clip a": -1})
     with pytest.raises(ValueError, match=r"s must broadcast to v: s\(3,\), v\(2,\)"):
         check_values(v, name="v", positive={"step s": np.ones(3)})
+
+
+def test_the_former_name_of_the_check_answers_with_a_warning():
+    with pytest.warns(DeprecationWarning, match=r"check_finite is now .*check_values"):
+        assert checks.check_finite is check_values
+    with pytest.raises(AttributeError, match="has no attribute 'absent'"):
+        checks.absent  # noqa: B018 - reading it is the test
 
 
 @pytest.mark.parametrize("bits", [True, 4.0, "4", 1, 9])

@@ -62,14 +62,14 @@ def routed():
 
 def test_a_training_step(training):
     calls, moves = walk(lambda: training.next_batch(images(8), np.arange(8)))
-    assert calls <= 820
-    assert moves <= 344
+    assert calls <= 540
+    assert moves <= 300
 
 
 def test_a_deployment(training):
     calls, moves = walk(lambda: deploy.deploy(training.network))
-    assert calls <= 818
-    assert moves <= 338
+    assert calls <= 565
+    assert moves <= 290
 
 
 def test_an_integer_forward(training):
@@ -81,14 +81,14 @@ def test_an_integer_forward(training):
 
 def test_one_image_of_dfs(routed):
     calls, moves = walk(lambda: routed.forward(images(1), Run()))
-    assert calls <= 299
-    assert moves <= 148
+    assert calls <= 220
+    assert moves <= 140
 
 
 def test_one_image_of_dfs_through_its_own_options(routed):
     calls, moves = walk(lambda: dfs.execute(routed, images(1)))
-    assert calls <= 265
-    assert moves <= 148
+    assert calls <= 235
+    assert moves <= 140
 
 
 #: what searches or solves in every training pass, and how far a reader steps there

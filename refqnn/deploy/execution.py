@@ -1,55 +1,108 @@
-"""An integer network as a program of ``refqnn.fast``: planned once, run as one kernel.
+"""An integer network as programs of ``refqnn.fast``: planned once, few calls a run.
 
-Steps that the machine has are translated one by one. Values are equal bit for bit to
-those that the steps compute themselves; accumulators are not kept.
+    sums, pools               steps of the machine
+    functions of one code     the table of its 256 values, which the step computes once
+    functions of two codes    the table of all 65 536 pairs
+    codes moved               the map of places, from the step on indices
+
+Steps that the machine lacks run by themselves between two programs. Values are those
+that the steps compute, bit for bit; accumulators are not kept.
 """
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from refqnn import fast
+from refqnn import fast, integer
 from refqnn._types import Array, Int
 from refqnn.deploy.fold import Grid
+from refqnn.deploy.operations import OperationStep
 from refqnn.deploy.steps import (
-    ImageStep,
     LayerStep,
     PoolStep,
     ResidualStep,
     Shortcut,
     Step,
     Sum,
+    sources_of,
 )
 from refqnn.geometry import Window
+from refqnn.integer.checks import code_dtype
+
+#: operations on one code or two, whatever their place
+OF_CODES = ("add", "sub", "mul", "lookup", "clip")
+#: operations whose results are codes of the source
+PLACED = ("reshape", "transpose", "pad", "take", "resize")
 
 
-def program_of(steps: tuple[Step, ...]) -> Any:
-    """Translate a network for the twins: a ``refqnn.fast.program.Program``.
+class Part(NamedTuple):
+    """A program, the values that it reads and those that later steps read of it."""
 
-    None where the machine lacks one of the steps.
-    """
-    translation = Translation(fast.program)
-    try:
-        for step in steps:
-            translation.add(step)
-    except fast.program.UnsupportedError:
-        return None
-    translation.program.store(translation.tensors[steps[-1].name])
-    return translation.program
+    program: Any
+    sources: tuple[str, ...]
+    results: tuple[str, ...]
+
+
+def plan_of(steps: tuple[Step, ...]) -> tuple[Part | Step, ...]:
+    """Translate as many steps as the machine has, in runs as long as possible."""
+    by_name = {step.name: step for step in steps}
+    parts: list[Part | Step] = []
+    current = Translation(by_name)
+    for i, step in enumerate(steps[1:], 1):
+        try:
+            current.add(step)
+        except fast.program.UnsupportedError:
+            parts += [*current.part(steps[i:]), step]
+            current = Translation(by_name)
+    return (*parts, *current.part(()))
+
+
+def run(
+    plan: tuple[Part | Step, ...], steps: tuple[Step, ...], images: Array, integer: Any
+) -> Array:
+    """images: (N, C, H, W)  ->  the codes of the last step; ``integer`` as for steps"""
+    values = {steps[0].name: images}
+    shapes = {step.name: step.shape for step in steps}
+    for part in plan:
+        if not isinstance(part, Part):
+            values |= part.forward(values, integer)
+            continue
+        results = part.program.run(*(values[name] for name in part.sources))
+        for name, y in zip(part.results, results, strict=True):
+            values[name] = y.reshape(len(images), *shapes[name])
+    return values[steps[-1].name]
 
 
 class Translation:
     """A program that grows, and the tensor of every step by its name."""
 
-    def __init__(self, twin: Any) -> None:
-        self.twin, self.program = twin, twin.Program()
+    def __init__(self, by_name: dict[str, Step]) -> None:
+        self.by_name, self.twin = by_name, fast.program
+        self.program = self.twin.Program()
         self.tensors: dict[str, int] = {}
+        self.loaded: list[str] = []
+
+    def part(self, later: tuple[Step, ...]) -> list[Part]:
+        """Hand out what later steps read, or the last of all; [] where nothing is."""
+        names = {name for step in later for name in sources_of(step)}
+        names.add(list(self.by_name)[-1])
+        results = [n for n in self.tensors if n in names and n not in self.loaded]
+        for name in results:
+            self.program.store(self.tensors[name])
+        return [Part(self.program, tuple(self.loaded), tuple(results))][: len(results)]
+
+    def tensor(self, name: str) -> int:
+        """Return the tensor of a step, loaded where an earlier part computed it."""
+        if name not in self.tensors:
+            step = self.by_name[name]
+            self.tensors[name] = self.program.load(step.shape, self.codes(step.grid))
+            self.loaded.append(name)
+        return self.tensors[name]
 
     def add(self, step: Step) -> None:
         """Translate one step."""
         match step:
-            case ImageStep():
-                y = self.program.load(step.shape, self.codes(step.grid))
             case LayerStep():
                 y = self.sum(step.source, step.sum, self.scaling(step))
             case ResidualStep():
@@ -59,10 +112,22 @@ class Translation:
                 )
                 y = self.sum(step.source, step.sum, scaling, skip)
             case PoolStep():
-                y = self.program.pool(self.tensors[step.source], self.scaling(step))
+                self.check_zero_point(step.source, step)
+                y = self.program.pool(self.tensor(step.source), self.scaling(step))
+            case OperationStep(operation="concat"):
+                y = self.concat(step)
+            case OperationStep(operation=operation) if operation in OF_CODES:
+                y = self.table(step, step.sources)
+            case OperationStep(operation=operation) if operation in PLACED:
+                y = self.move(step)
             case _:
                 raise self.twin.UnsupportedError(f"{step.name}: {type(step).__name__}")
         self.tensors[step.name] = y
+
+    def check_zero_point(self, source: str, reader: Sum | Shortcut | PoolStep) -> None:
+        """Raise where a reader counts its codes from another zero-point than theirs."""
+        if self.by_name[source].grid.zero_point != reader.x_zero_point:
+            raise self.twin.UnsupportedError(f"{reader.name}: another zero-point")
 
     def codes(self, grid: Grid) -> Any:
         """Return the range of a grid."""
@@ -78,11 +143,15 @@ class Translation:
         self, source: str, total: Sum, scaling: Any = None, skip: int | None = None
     ) -> int:
         """Add a layer of sums; a product of (N, I) is a convolution of one pixel."""
+        x = self.tensor(source)
+        self.check_zero_point(source, total)
+        if total.w.ndim == 2 and len(self.by_name[source].shape) > 1:
+            raise self.twin.UnsupportedError(f"{total.name} multiplies matrices")
         w = total.w if total.w.ndim == 4 else total.w[:, :, None, None]
         pair = total.stride, total.padding, total.dilation
         at = Window(w.shape[2:], *pair) if total.w.ndim == 4 else self.twin.POINT
         return self.program.sum(
-            self.tensors[source],
+            x,
             w,
             total.bias.astype(np.int64),
             at,
@@ -96,7 +165,8 @@ class Translation:
         """Add what a residual adds: codes where they lie, moved ones, or sums."""
         if isinstance(skip, Sum):
             return self.sum(source, skip)
-        x = self.tensors[source]
+        x = self.tensor(source)
+        self.check_zero_point(source, skip)
         shape = self.program.tensors[x].shape
         if skip.stride == 1 and skip.channels == shape[0]:
             return x
@@ -106,6 +176,65 @@ class Translation:
             option_a(places, skip),
             self.program.tensors[x].codes,
         )
+
+    def table(self, step: OperationStep, sources: tuple[str, ...]) -> int:
+        """Add a function of one code or of two as the table that the step computes."""
+        constants = [v for v in step.options.values() if isinstance(v, np.ndarray)]
+        shapes = {self.by_name[name].shape for name in sources}
+        if len(shapes) > 1 or (
+            step.operation != "lookup" and any(v.size > 1 for v in constants)
+        ):
+            raise self.twin.UnsupportedError(f"{step.name}: shapes differ")
+        xs = [self.tensor(name) for name in sources]
+        each = (-1, *(1,) * len(shapes.pop()))
+        every = [every_byte(self.by_name[name].grid) for name in sources]
+        if len(every) > 1:
+            every = [np.tile(every[0], 256), np.repeat(every[1], 256)]
+        values = {n: q.reshape(each) for n, q in zip(sources, every, strict=True)}
+        codes = self.codes(step.grid)
+        table = step.forward(values, integer)[step.name].reshape(-1).astype(np.int64)
+        return self.program.look_up(
+            xs[0], xs[1] if len(xs) > 1 else None, table + codes.sign, codes
+        )
+
+    def move(self, step: OperationStep) -> int:
+        """Add a step that moves codes as the map that it makes of their indices."""
+        x, options = self.tensor(step.sources[0]), dict(step.options)
+        grid = self.by_name[step.sources[0]].grid
+        if step.operation == "pad":
+            if options["value"] != grid.zero_point:
+                raise self.twin.UnsupportedError(f"{step.name}: not padded with real 0")
+            options["value"] = -1
+        if options.get("mode", "nearest") != "nearest" or "shift" in options:
+            raise self.twin.UnsupportedError(f"{step.name}: codes are blended")
+        shape = self.by_name[step.sources[0]].shape
+        places = np.arange(np.prod(shape), dtype=np.int32).reshape(1, *shape)
+        placed = getattr(integer, step.operation)(places, **options)[0]
+        return self.program.move([x], placed, self.codes(step.grid))
+
+    def concat(self, step: OperationStep) -> int:
+        """Add a table for every source, then put their codes side by side."""
+        xs, places, begin = [], [], 0
+        for i, name in enumerate(step.sources):
+            one = {
+                key: step.options[key][i : i + 1] for key in ("scales", "zero_points")
+            }
+            options = {**step.options, **one}
+            xs.append(
+                self.table(replace(step, sources=(name,), options=options), (name,))
+            )
+            shape = self.by_name[name].shape
+            count = int(np.prod(shape))
+            places.append(np.arange(begin, begin + count).reshape(1, *shape))
+            begin += count
+        together = np.concatenate(places, axis=step.options["axis"])[0]
+        return self.program.move(xs, together, self.codes(step.grid))
+
+
+def every_byte(grid: Grid) -> Int:
+    """Return all codes of the dtype of a grid, from the smallest: (256,)"""
+    info = np.iinfo(code_dtype(grid.q_min, grid.q_max))
+    return np.arange(info.min, info.max + 1, dtype=np.int64).astype(info.dtype)
 
 
 def option_a(places: Int, skip: Shortcut) -> Array:

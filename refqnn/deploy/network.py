@@ -9,7 +9,7 @@ import numpy as np
 
 import refqnn
 from refqnn._types import Array, Float, Int
-from refqnn.deploy.execution import program_of
+from refqnn.deploy.execution import plan_of, run
 from refqnn.deploy.formats.store import read_steps, write_steps
 from refqnn.deploy.listing import listing
 from refqnn.deploy.steps import ImageStep, Shape, Step
@@ -45,17 +45,17 @@ class IntegerNetwork:
     def forward(self, images: Array, backend: Any = refqnn) -> Int:
         """images: (N, C, H, W) uint8  ->  logit codes (N, K), of the last step
 
-        The twins run the network as one program, where they have all of its steps.
+        The twins run it as programs, planned when it is run first.
         """
-        if not hasattr(backend, "program") or self.program is None:
+        if not hasattr(backend, "program"):
             return self.trace(images, backend)[self.steps[-1].name]
         self.check_images(images)
-        return self.program.run(images)[0].reshape(-1, *self.steps[-1].shape)
+        return run(self.plan, self.steps, images, backend.integer)
 
     @cached_property
-    def program(self) -> Any:
-        """The steps as planned for the twins; None where these lack one of them."""
-        return program_of(self.steps)
+    def plan(self) -> tuple[Any, ...]:
+        """The programs of the twins, and between them the steps that these lack."""
+        return plan_of(self.steps)
 
     def trace(self, images: Array, backend: Any = refqnn) -> dict[str, Array]:
         """Return every array of integers on the way, by name.

@@ -239,3 +239,12 @@ class PoolStep:
 #: steps that requantize sums
 Computing = LayerStep | ResidualStep | PoolStep
 Step = ImageStep | Computing | OperationStep | RealStep
+
+
+def sources_of(step: Step) -> tuple[str, ...]:
+    """Return the names of the steps that a step reads."""
+    several = getattr(step, "sources", None)
+    if several is not None:
+        return tuple(several)
+    names = (getattr(step, "source", ""), getattr(step, "skip_source", ""))
+    return tuple(name for name in names if name)

@@ -118,19 +118,26 @@ def work(
 def _load(x: Int, first: int, count: int, step: Any, target: Any, memory: Int) -> None:
     """Put four channels of every pixel into one entry."""
     _surround(target, memory, 0)
-    rows, cols, sign = target.rows, target.cols, np.int32(step.sign)
+    rows, cols, last = target.rows, target.cols, target.channels - 1
+    size, sign = rows * cols, np.int32(step.sign)
     for n in range(count):
-        for c in range(target.channels):
+        image = x[first + n]
+        for c in range(0, target.channels, 4):
             at = target.at + c // 4 * target.channel + target.margin + n * target.image
-            seen, place = step.outside + c * rows * cols, np.int32(8 * (c % 4))
+            # behind the last channel the last one again: its weights are 0
+            a, b = step.outside + c * size, step.outside + min(c + 1, last) * size
+            d = step.outside + min(c + 2, last) * size
+            e = step.outside + min(c + 3, last) * size
             for h in range(rows):
-                row, pixel = at + h * target.row, seen + h * cols
-                if c % 4 == 0:
-                    for j in range(cols):
-                        memory[row + j] = 0
+                row, pixel = at + h * target.row, h * cols
                 for j in range(cols):
-                    code = np.int32(x[first + n, pixel + j]) ^ sign
-                    memory[row + j] |= code << place
+                    low = (np.int32(image[a + pixel + j]) ^ sign) | (
+                        (np.int32(image[b + pixel + j]) ^ sign) << np.int32(8)
+                    )
+                    high = (np.int32(image[d + pixel + j]) ^ sign) | (
+                        (np.int32(image[e + pixel + j]) ^ sign) << np.int32(8)
+                    )
+                    memory[row + j] = low | high << np.int32(16)
 
 
 @njit()
@@ -337,17 +344,20 @@ def _store(
     step: Any, source: Any, memory: Int, y: Int, sums: Int, first: int, count: int
 ) -> None:
     rows, cols, sign = source.rows, source.cols, np.int32(step.sign)
+    size = rows * cols
     for n in range(count):
-        for c in range(source.channels):
-            plane, place = (c, 0) if step.wide else (c // 4, 8 * (c % 4))
+        codes, numbers = y[first + n], sums[first + n]
+        for c in range(0, source.channels, 1 if step.wide else 4):
+            plane = c if step.wide else c // 4
             at = source.at + plane * source.channel + source.margin + n * source.image
-            start = step.outside + c * rows * cols
+            start = step.outside + c * size
             for h in range(rows):
                 row, into = at + h * source.row, start + h * cols
                 if step.wide:
                     for j in range(cols):
-                        sums[first + n, into + j] = memory[row + j]
-                else:
+                        numbers[into + j] = memory[row + j]
+                    continue
+                for i in range(min(4, source.channels - c)):
+                    place, to = np.int32(8 * i), into + i * size
                     for j in range(cols):
-                        code = (memory[row + j] >> np.int32(place)) & 255
-                        y[first + n, into + j] = code ^ sign
+                        codes[to + j] = ((memory[row + j] >> place) & 255) ^ sign

@@ -51,15 +51,17 @@ class Scaling(NamedTuple):
 
 
 def planar(shape: Shape) -> tuple[int, int, int]:
-    """(C,) or (C, H, W)  ->  (C, H, W); raise for other shapes.
+    """(C,), (C, W) or (C, H, W)  ->  (C, H, W); raise for other shapes.
 
     >>> planar((10,))
     (10, 1, 1)
     """
     if len(shape) == 1:
         return shape[0], 1, 1
+    if len(shape) == 2:
+        return shape[0], 1, shape[1]
     if len(shape) != 3:
-        raise UnsupportedError(f"shape must be (C,) or (C, H, W), got {shape}")
+        raise UnsupportedError(f"shape must be (C,), (C, W) or (C, H, W), got {shape}")
     return shape[0], shape[1], shape[2]
 
 
@@ -200,7 +202,7 @@ class Program:
                 (places >= begin) & (places < begin + count), places - begin, -1
             )
             self._step(machine.MOVE, x, y, sign=int(i == 0), map=len(self.numbers))
-            self.numbers.append(mine.reshape(places.shape))
+            self.numbers.append(mine.reshape(self.tensors[y].shape))
             begin += count
         return y
 

@@ -6,6 +6,11 @@ whose thread pools serve nothing else. A ratio is the median over rounds of our 
 divided by theirs; above 1 we are slower.
 
     python tests/benchmarks/ratios.py [--threads 2] [--rounds 15] [--case NAME] [--json]
+    python tests/benchmarks/ratios.py --threads 1 --check
+
+With one thread the time of the thread is taken, which load from other processes hardly
+moves. ``--check`` compares with ``bounds.json``, by kind of CPU: a ratio has become
+worse where even the lower quartile of its rounds exceeds the bound.
 """
 
 import argparse
@@ -14,19 +19,22 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numba
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 import refqnn
-from refqnn import fast, ops
+from refqnn import deploy, fast, ops
 from refqnn.core import Run, named_params, zero_grads
+from refqnn.fast import tiles
 from refqnn.networks import resnet
 from refqnn.nn import SGD, evaluate
 from refqnn.papers import dfs, quantnas
 
 N = 128
+BOUNDS = Path(__file__).with_name("bounds.json")
 
 
 def ratio(ours, theirs, *, rounds):
@@ -42,11 +50,12 @@ def clock(call):
 
     The first ones share the cores with idle threads of the other side that still spin.
     """
+    now = time.thread_time if numba.get_num_threads() == 1 else time.perf_counter
     times = []
     while len(times) < 2 or sum(times) < 0.2:
-        start = time.perf_counter()
+        start = now()
         call()
-        times.append(time.perf_counter() - start)
+        times.append(now() - start)
     return min(times)
 
 
@@ -150,9 +159,17 @@ def integer_convolution(rounds, threads):
         multiplier, shift = refqnn.integer.quantize_multiplier(real)
 
         def ours(x=x, w=w, multiplier=multiplier, shift=shift):
-            acc = fast.integer.conv2d(x, w, x_zero_point=128, padding=1)
-            return fast.integer.requantize(
-                acc, multiplier, shift, 128, q_min=0, q_max=255, rounding="half_even"
+            return fast.fused.conv2d_requantize(
+                x,
+                w,
+                x_zero_point=128,
+                padding=1,
+                multiplier=multiplier,
+                shift=shift,
+                zero_point=128,
+                q_min=0,
+                q_max=255,
+                rounding="float32_half_even",
             )
 
         session = qlinear_conv(x, w, real, threads)
@@ -199,6 +216,40 @@ def qlinear_conv(x, w, real, threads):
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
+
+
+def integer_networks(rounds, threads):
+    """A deployed 4-bit ResNet-20 against its own forms in onnxruntime."""
+    import onnxruntime
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (N, 3, 32, 32), dtype=np.uint8)
+    network = resnet(20, in_channels=3, weight_bits=4, activation_bits=4, rng=rng)
+    network.forward(images, Run(training=True, backend=fast))
+    options = {"finer_bias": False, "requantize": "float32_half_even"}
+    integer = deploy.deploy(network, image_size=(32, 32), **options)
+    for form in ("qoperator", "qdq"):
+        setting = onnxruntime.SessionOptions()
+        setting.intra_op_num_threads, setting.log_severity_level = threads, 4
+        session = onnxruntime.InferenceSession(
+            deploy.to_onnx(integer, form=form).SerializeToString(),
+            setting,
+            providers=["CPUExecutionProvider"],
+        )
+        name = session.get_inputs()[0].name
+        for batch in (1, N):
+            x = images[:batch]
+
+            def theirs(session=session, name=name, x=x):
+                return session.run(None, {name: x})[0]
+
+            ours = integer.forward(x, fast)
+            same = np.mean(ours.argmax(axis=1) == theirs().argmax(axis=1))
+            assert same >= 0.99, same
+            yield (
+                f"ResNet-20 of integers, {form}, batch {batch}",
+                ratio(lambda x=x: integer.forward(x, fast), theirs, rounds=rounds),
+            )
 
 
 def binary_convolution(rounds):
@@ -309,6 +360,7 @@ CASES = {
     "quantized_step": lambda options: training_step(options.rounds, 4),
     "convolutions": lambda options: convolutions(options.rounds),
     "integers": lambda options: integer_convolution(options.rounds, options.threads),
+    "networks": lambda options: integer_networks(options.rounds, options.threads),
     "binary": lambda options: binary_convolution(options.rounds),
     "routed": lambda options: routed_step(options.rounds),
     "subnet": lambda options: subnet_evaluation(options.rounds),
@@ -335,13 +387,32 @@ def rows_apart(case, options):
     return json.loads(done.stdout)
 
 
+def kind_of_cpu():
+    """Return what Numba compiles for: the row of ``bounds.json``."""
+    if not tiles.has_avx512():
+        return "avx2"
+    return "avx512_vnni" if tiles.has_vnni() else "avx512"
+
+
+def worse(rows, threads):
+    """Return the rows whose lower quartile exceeds the bound of this kind of CPU."""
+    bounds = json.loads(BOUNDS.read_text("utf-8"))
+    mine = bounds.get(kind_of_cpu(), {}).get(f"{threads} threads", {})
+    return [
+        f"{what}: {low:.2f} to {high:.2f}, bound {mine[what]}"
+        for what, _, low, high in rows
+        if low > mine.get(what, float("inf"))
+    ]
+
+
 def main():
-    """Print the table."""
+    """Print the table; exit with 1 where a bound is exceeded and a check was asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--case", choices=CASES)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     rows = []
     for case in [options.case] if options.case else CASES:
@@ -351,6 +422,9 @@ def main():
             print(f"| {what} | {middle:.2f} | {low:.2f} - {high:.2f} |", flush=True)
     if options.json:
         print(json.dumps(rows, indent=1))
+    slower = worse(rows, options.threads) if options.check else []
+    print("".join(f"{row}\n" for row in slower), end="", file=sys.stderr)
+    sys.exit(bool(slower))
 
 
 if __name__ == "__main__":

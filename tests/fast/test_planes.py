@@ -44,7 +44,7 @@ def test_planes_show_every_window(geometry, images, channels):
     x = 1.0 + np.arange(images * channels * h * w).reshape(images, channels, h, w)
     planes = np.zeros(lie.size)
     count = min(lie.images, images)
-    _pack(x, 0, 0, channels, 0, planes, lie)
+    _pack(x, 0, 0, channels, planes, lie)
     want = windows(pad_planes(x, at), at)
     offsets = lie.offsets.reshape(channels, *at.kernel)
     for n, c, p, q in np.ndindex(count, channels, ho, wo):

@@ -201,7 +201,7 @@ def test_what_a_byte_does_not_hold_is_refused():
     with pytest.raises(UnsupportedError, match="8 bits"):
         steps.load((3,), Codes(0, 256, 0))
     with pytest.raises(UnsupportedError, match="shape"):
-        steps.load((3, 2), UNSIGNED)
+        steps.load((3, 2, 1, 1), UNSIGNED)
     x = steps.load((4, 3, 3), UNSIGNED)
     w, none = np.ones((2, 4, 1, 1), np.int16), np.zeros(2, np.int64)
     with pytest.raises(UnsupportedError, match="8 bits"):

@@ -20,7 +20,7 @@ from refqnn._types import Array, Float
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.onnx_graph import package
 from refqnn.deploy.operations import OperationStep
-from refqnn.deploy.steps import ImageStep, PoolStep, Shape, Step
+from refqnn.deploy.steps import ImageStep, PoolStep, Shape, Step, sources_of
 from refqnn.files import Unreadable, read_bytes
 
 GRIDS = {
@@ -353,15 +353,6 @@ def rename(reader: Reader, node: Node, value: Codes, **changes: Any) -> bool:
     del reader.steps[value.step]
     store(reader, replace(step, name=node.output, **changes), value.shape)
     return True
-
-
-def sources_of(step: Step) -> tuple[str, ...]:
-    """Return the names of the steps that a step reads."""
-    several = getattr(step, "sources", None)
-    if several is not None:
-        return tuple(several)
-    names = (getattr(step, "source", ""), getattr(step, "skip_source", ""))
-    return tuple(name for name in names if name)
 
 
 def is_pooled(reader: Reader, value: Any) -> bool:

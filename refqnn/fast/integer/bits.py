@@ -108,7 +108,7 @@ def _xnor(
         out = np.empty(o * lie.span, np.int64)
         for block in range(worker, blocks, workers):
             first = block * lie.images
-            _pack(x, first, 0, words, 0, planes, lie)
+            _pack(x, first, 0, words, planes, lie)
             for p in range(0, lie.span, _WIDTH):
                 for row in range(o):
                     at = row * lie.span + p

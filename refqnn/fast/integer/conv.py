@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from refqnn import fast
 from refqnn._types import Int
-from refqnn.fast import program
 from refqnn.fast.ops.conv import correlate
 from refqnn.fast.planes import forward_axis
 from refqnn.geometry import Padding, Pair, Window, output_size, pad_planes, window
@@ -62,10 +62,18 @@ def conv2d(
     if number == np.int8 and centred.size and np.prod(size):
         w8 = centred.astype(np.int8)
         return sum_bytes(x, xz, w8, bias, at, groups).astype(accumulator, copy=False)
-    y = np.empty(size, accumulator)
+    wide = pad_planes(x.astype(np.int64), at, xz) - xz
+    if number == np.int64:
+        y = correlate_definition(wide, centred, at, groups, number)
+        return (y + bias[:, None, None]).astype(accumulator)
     number = np.result_type(number, np.int16)
-    sum_exactly(x, xz, centred, bias.astype(y.dtype), y, at, groups, number)
-    return y
+    at = at._replace(padding=((0, 0), (0, 0)))
+    y = np.empty(size, np.int32 if number == np.int16 else np.float64)
+    rows = forward_axis(wide.shape[2], ho, 0, at)
+    cols = forward_axis(wide.shape[3], wo, 1, at)
+    x, w, b = wide.astype(number), centred.astype(number), bias.astype(y.dtype)
+    correlate(x, w, b, y, rows, cols, groups=groups)
+    return y.astype(accumulator, copy=False)
 
 
 def sum_bytes(
@@ -75,36 +83,11 @@ def sum_bytes(
 
     x: (N, C, H, W) of 8 bits, w: (O, C // G, Kh, Kw) int8  ->  (N, O, Ho, Wo) int32
     """
-    info, steps = np.iinfo(x.dtype), program.Program()
-    codes = program.Codes(info.min, info.max, x_zero_point)
+    info, steps = np.iinfo(x.dtype), fast.program.Program()
+    codes = fast.program.Codes(info.min, info.max, x_zero_point)
     source = steps.load(x.shape[1:], codes)
     steps.store(steps.sum(source, w, bias, at, None, groups=groups))
     return steps.run(x)[0]
-
-
-def sum_exactly(
-    x: Int,
-    x_zero_point: int,
-    w: Int,
-    bias: Int,
-    y: Int,
-    at: Window,
-    groups: int,
-    number: np.dtype[Any],
-) -> None:
-    """Write ``bias + sum of w (x - x_zero_point)`` into ``y``, carried by ``number``.
-
-    x: (N, C, H, W), w: (O, C // G, Kh, Kw), bias: (O,)  ->  y: (N, O, Ho, Wo), written
-    """
-    if number == np.int64:
-        padded = pad_planes(x.astype(np.int64), at, x_zero_point) - x_zero_point
-        y[...] = correlate_definition(padded, w, at, groups, number)
-        y += bias[:, None, None]
-        return
-    rows = forward_axis(x.shape[2], y.shape[2], 0, at)
-    cols = forward_axis(x.shape[3], y.shape[3], 1, at)
-    zero = x_zero_point
-    correlate(x, w.astype(number), bias, y, rows, cols, groups=groups, zero_point=zero)
 
 
 def carrier(

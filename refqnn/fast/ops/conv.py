@@ -132,11 +132,10 @@ def correlate(
     cols: Axis,
     *,
     groups: int,
-    zero_point: int = 0,
     corner: Pair = (0, 0),
     step: Pair = (1, 1),
 ) -> None:
-    """Write ``bias[o] + sum over c and taps of w (x - zero_point)`` into ``y``.
+    """Write ``bias[o] + sum over c and taps of w x`` into ``y``.
 
     x: (N, C, H, W), w: (O, C // G, Kh, Kw), bias: (O,)  ->  y: (N, O, ...), written
 
@@ -167,7 +166,7 @@ def correlate(
     into = Outputs(rows.out, cols.out, *corner, *step)
     offsets = lie.offsets.reshape(-1)
     x, workers = np.ascontiguousarray(x), get_num_threads()
-    _correlate(x, zero_point, tiles, bias, y, offsets, lie, into, wide, workers)
+    _correlate(x, tiles, bias, y, offsets, lie, into, wide, workers)
 
 
 def pair_channels(w: Int) -> Int:
@@ -188,7 +187,6 @@ def pair_channels(w: Int) -> Int:
 @njit(parallel=True)
 def _correlate(
     x: Array,
-    zero_point: int,
     tiles: Array,
     bias: Array,
     y: Array,
@@ -207,7 +205,7 @@ def _correlate(
         out = np.empty(count * rows * lie.span, tiles.dtype)
         for job in range(worker, jobs, workers):
             first, group = job // groups * lie.images, job % groups
-            _pack(x, first, group * cg, cg, zero_point, planes, lie)
+            _pack(x, first, group * cg, cg, planes, lie)
             _tiles(out, planes, offsets, tiles[group], lie, wide)
             _unpack(out, first, group * og, og, bias, y, lie, into)
 
@@ -251,7 +249,7 @@ def _weight_grads(
             first = block * lie.images
             if first + lie.images > x.shape[0]:
                 rows[:] = 0
-            _pack(x, first, group * cg, cg, 0, planes, lie)
+            _pack(x, first, group * cg, cg, planes, lie)
             _pack_rows(dy, first, group * og, og, rows, lie)
             sums = partial[block, group]
             for o in range(0, lines, DOT_WIDE.rows if wide else DOT_NARROW.rows):
@@ -292,7 +290,6 @@ def _pack(
     first: int,
     c0: int,
     channels: int,
-    zero_point: int,
     planes: Array,
     lie: Layout,
 ) -> None:
@@ -307,22 +304,20 @@ def _pack(
                 for i, h in enumerate(range(a, x.shape[2], lie.row_stride)):
                     row = planes[plane + i * lie.row : plane + (i + 1) * lie.row]
                     if lie.per == 1:
-                        _copy(x[n, c0 + c, h], b, lie.col_stride, zero_point, row)
+                        _copy(x[n, c0 + c, h], b, lie.col_stride, row)
                     else:
                         low, high = x[n, c0 + c, h], x[n, c0 + c + both, h]
-                        _copy_pair(low, high, both, b, lie.col_stride, zero_point, row)
+                        _copy_pair(low, high, both, b, lie.col_stride, row)
 
 
 @njit()
-def _copy(x: Array, first: int, stride: int, zero_point: int, row: Array) -> None:
-    number = row.dtype.type
-    zero = number(zero_point)
+def _copy(x: Array, first: int, stride: int, row: Array) -> None:
     if stride == 1:
         for j in range(x.size):
-            row[j] = number(x[j]) - zero
+            row[j] = x[j]
     else:
         for j, v in enumerate(range(first, x.size, stride)):
-            row[j] = number(x[v]) - zero
+            row[j] = x[v]
 
 
 @njit()
@@ -332,14 +327,12 @@ def _copy_pair(
     both: bool,
     first: int,
     stride: int,
-    zero_point: int,
     row: Array,
 ) -> None:
-    """Put low - zero_point into the lower 16 bits, high - zero_point into the upper."""
+    """Put low into the lower 16 bits, high into the upper."""
     number, upper = row.dtype.type, np.int64(65_536) * both
     for j, v in enumerate(range(first, low.size, stride)):
-        lower = (np.int64(low[v]) - zero_point) & 65_535
-        row[j] = number(lower + (np.int64(high[v]) - zero_point) * upper)
+        row[j] = number((np.int64(low[v]) & 65_535) + np.int64(high[v]) * upper)
 
 
 @njit()

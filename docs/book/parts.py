@@ -17,6 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from book.tags import ROOT, head_of, line_of, read
+from refqnn.papers.claims import read_claims
 
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([\w./-]*[./][\w./-]*)(?:#[^)]*)?\)")
 #: Markdown beside the code, and the page that shows it
@@ -97,6 +98,37 @@ class Examples(SphinxDirective):
         return box.children
 
 
+class ClaimTable(SphinxDirective):
+    """``{claims} DFS``: every claim of a paper on record, with its verdict."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        """Set the table from papers/claims.csv."""
+        own = [claim for claim in read_claims() if claim.paper == self.arguments[0]]
+        if not own:
+            raise self.error(f"no claim is about {self.arguments[0]}")
+        lines = [
+            "| claim | where it was asked | n | effect, points | verdict |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for claim in own:
+            interval = f" ({claim.interval})" if claim.interval else ""
+            limits = f"; {claim.missing}" if claim.missing else ""
+            cells = (
+                claim.claim,
+                claim.regime,
+                claim.n,
+                f"{claim.effect}{interval}",
+                f"{claim.verdict}{limits}",
+            )
+            lines.append(f"| {' | '.join(escape(cell) for cell in cells)} |")
+        box = nodes.container(classes=["claims"])
+        self.state.nested_parse(StringList(lines, "claims"), 0, box)
+        return [box]
+
+
 def link(text: str, target: str) -> str:
     """Write a link to a file: its page in the book, or its source."""
     text = text.replace("`", "")
@@ -113,7 +145,7 @@ class HeadTable(FilePart):
     def markdown(self, path: str) -> str:
         """Write citation and table; names of functions become links."""
         head = head_of(path)
-        cells = [[escape(cell) for cell in row[:2]] for row in head.rows]
+        cells = [[prose(cell) for cell in row[:2]] for row in head.rows]
         where = [self.linked(path, row[2]) for row in head.rows]
         table = [
             f"| {symbol} | {f'`{name}`' if name else ''} | {place} |"
@@ -271,4 +303,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("part", MarkdownPart)
     app.add_directive("stop", StopTests)
     app.add_directive("examples", Examples)
+    app.add_directive("claims", ClaimTable)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -70,8 +70,8 @@ def tradeoff(
         axes.set_xscale("symlog", linthresh=10)
         axes.set_xlim(-0.5, 110)
         axes.set_xticks([0, 5, 10, 20, 40, 60, 100])
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(PercentFormatter(100, decimals=0))
+        axes.xaxis.set_major_formatter(PercentFormatter(100, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(100))  # steps may be of 2.5
         axes.set_xlabel("computation percentage on the test images")
         axes.set_ylabel("accuracy")
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))

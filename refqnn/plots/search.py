@@ -70,6 +70,6 @@ def search_fronts(
         axes.set_xscale("log")
         axes.set_xlabel(f"cost of one image, {unit}")
         axes.set_ylabel("accuracy")
-        axes.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(100))
         figure.legend(frameon=False, loc="outside lower center", ncols=len(fronts))
     return figure

@@ -61,6 +61,14 @@ def float_rounded(t, c):
     return to_integer(t, c["rounding"])
 
 
+def cast(c, zero_point, q_min, q_max):
+    """int32(NaN or what is far) plus a zero-point, in int32, clipped."""
+    late = zero_point if c["zero_point_when"] == "after_rounding" else 0
+    if c["scaling"].startswith("range"):
+        late = q_min
+    return max(q_min, min(q_max, late % 2**32 - 2**31))
+
+
 def quantize(c, x, scale, zero_point, q_min, q_max):  # noqa: C901 - a case an answer
     zero_point = zero_point if c["zero_point_use"] == "added" else 0
     ends = q_min, q_max
@@ -89,6 +97,7 @@ def quantize(c, x, scale, zero_point, q_min, q_max):  # noqa: C901 - a case an a
                 "zero": zero_point,
                 "raw_zero": 0,
                 "kept": math.nan,
+                "cast": cast(c, zero_point, q_min, q_max),
             }[c["nan"]]
         if c["scaling"].startswith("range"):
             return of_range(v)
@@ -106,8 +115,7 @@ def quantize(c, x, scale, zero_point, q_min, q_max):  # noqa: C901 - a case an a
         if c["overflow"] == "wrap":
             return low_bits(q, *ends)
         if c["overflow"] == "cast_then_clip" and abs(float(v) / float(s)) >= 2**31:
-            late = zero_point if c["zero_point_when"] == "after_rounding" else 0
-            return max(q_min, min(q_max, late % 2**32 - 2**31))
+            return cast(c, zero_point, q_min, q_max)
         return max(q_min, min(q_max, q))
 
     return each(one, x)
@@ -183,10 +191,16 @@ def fake_quantize(c, x, scale, zero_point, q_min, q_max, dy):
     return y, dx, np.array(factor * ds)
 
 
+def kept_bits(bits, multiplier):
+    if bits == "24":
+        return int(F32(multiplier))
+    half = 2**15 if bits == "15" else 0
+    return min((multiplier + half) // 2**16, 2**15 - 1) * 2**16
+
+
 def requantize(c, acc, multiplier, shift, zero_point, q_min, q_max):
     if c["multiplier_bits"] != "31":
-        half = 2**15 if c["multiplier_bits"] == "15" else 0
-        multiplier = min((multiplier + half) // 2**16, 2**15 - 1) * 2**16
+        multiplier = kept_bits(c["multiplier_bits"], multiplier)
     ends = q_min, q_max
     if c["code_range"] == "symmetric":
         q_min = max(q_min, -q_max)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn._types import Array, Float
-from refqnn.conformance.carry import runtimes_onnx, runtimes_torch
+from refqnn.conformance.carry import runtimes_litert, runtimes_onnx, runtimes_torch
 
 Function = Callable[..., Any]
 
@@ -20,17 +20,22 @@ Function = Callable[..., Any]
 class Box(NamedTuple):
     """An operator of a runtime, and the family it belongs to."""
 
-    #: name of the distribution that must be installed
+    #: the profile it belongs to
     runtime: str
     operator: str
     family: str
     make: Callable[[], Function]
 
 
+def distribution(runtime: str) -> str:
+    """Name the distribution that holds a runtime, or a set of kernels of one."""
+    return "ai-edge-litert" if runtime.startswith("litert") else runtime
+
+
 def version(runtime: str) -> str | None:
-    """Return the installed version of a distribution, None if it is not installed."""
+    """Return the installed version of a runtime, None if it is not installed."""
     try:
-        return metadata.version(runtime)
+        return metadata.version(distribution(runtime))
     except metadata.PackageNotFoundError:
         return None
 
@@ -100,6 +105,13 @@ BOXES = (
     *(
         Box("torch", operator, family, partial(itself, fn))
         for operator, (family, fn) in TORCH.items()
+    ),
+    *(
+        Box(
+            f"litert-{kernels}", operator, family, partial(itself, partial(fn, kernels))
+        )
+        for kernels in runtimes_litert.KERNELS
+        for operator, (family, fn) in runtimes_litert.OPERATORS.items()
     ),
     Box("qonnx", "Quant", "quantize", partial(itself, runtimes_onnx.qonnx_quant)),
     Box("numpy", "rint and clip", "quantize", lambda: numpy_quantize),

@@ -17,7 +17,7 @@ from refqnn.conformance.choices.axes.axis import entries
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.semantics import Semantics, of
 
-VERIFIED = "2026-11-27"
+VERIFIED = "2026-11-30"
 
 
 class Row(NamedTuple):
@@ -73,7 +73,7 @@ def profile(runtime: str, version: str, rows: str) -> Profile:
 def read_row(line: str) -> Row:
     """Read one row of a profile.
 
-    >>> read_row("Cast | quantize | nan = q_min (open) | 7").deviations
+    >>> read_row("Cast | quantize | nan = q_min (open) | 8").deviations
     {'nan': 'q_min'}
     """
     operator, family, said, probes, *note = line.split(" | ")
@@ -93,7 +93,7 @@ ONNXRUNTIME = profile(
     "onnxruntime",
     "1.32.0",
     """
-    QuantizeLinear | quantize | nan = q_min (open) | 7
+    QuantizeLinear | quantize | nan = q_min (open) | 8
     DequantizeLinear | dequantize | as refqnn | 3
     QLinearConv | requantize | requantize = float32_half_even | 7
     QLinearAdd | add | sum_rescaling = onnxruntime | 4 | x86
@@ -110,16 +110,57 @@ ONNX = profile(
     "onnx",
     "1.23.2",
     """
-    QuantizeLinear | quantize | overflow = cast_then_clip, nan = q_min (open) | 6
+    QuantizeLinear | quantize | overflow = cast_then_clip, nan = cast (open) | 7
     DequantizeLinear | dequantize | as refqnn | 3
     QLinearConv | requantize | zero_point_when = before_rounding,
             requantize = mixed_half_even | 7 | the reference evaluator under NumPy 2
-    ConvInteger | conv2d | accumulator = int32_wrap | 2
+    ConvInteger | conv2d | accumulator = int32_wrap | 3
     MatMulInteger | linear | accumulator = int32_wrap | 3
     LSTM | lstm_cell | gate_order = i o f g | 1
     BatchNormalization | batch_norm | running_variance = biased,
             running_momentum = old | 1
     """,
+)
+LITERT = (
+    profile(
+        "litert-reference",
+        "2.3.0",
+        """
+        ADD | add | sum_rescaling = tflite | 4
+        SUB | sub | sum_rescaling = tflite | 4
+        MUL | mul | product_rescaling = tflite | 4
+        CONV_2D | requantize | requantize = two_stage_half_away | 8
+        FULLY_CONNECTED | requantize | requantize = half_away | 8
+        QUANTIZE | quantize | rounding = half_away, overflow = cast_then_clip,
+                nan = cast | 8
+        DEQUANTIZE | dequantize | as refqnn | 3
+        """,
+    ),
+    profile(
+        "litert-optimized",
+        "2.3.0",
+        """
+        ADD | add | sum_rescaling = tflite | 4 | x86
+        SUB | sub | sum_rescaling = tflite | 4 | x86
+        MUL | mul | product_rescaling = tflite | 4 | x86
+        CONV_2D | requantize | requantize = two_stage_half_up | 6 | x86
+        FULLY_CONNECTED | requantize | requantize = two_stage_half_up,
+                multiplier_bits = 24 | 7 | x86
+        """,
+    ),
+    profile(
+        "litert-xnnpack",
+        "2.3.0",
+        """
+        ADD | add | sum_rescaling = xnnpack | 4 | x86
+        SUB | sub | sum_rescaling = xnnpack | 3 | x86
+        MUL | mul | product_rescaling = float32 | 4 | x86
+        CONV_2D | requantize | requantize = float32_half_even | 7 | x86
+        FULLY_CONNECTED | requantize | requantize = float32_half_even | 7 | x86
+        QUANTIZE | quantize | scaling = reciprocal, nan = q_max | 7 | x86
+        DEQUANTIZE | dequantize | as refqnn | 3 | x86
+        """,
+    ),
 )
 TORCH = profile(
     "torch",
@@ -154,14 +195,21 @@ REFQNN = Profile("refqnn", "", tuple(Row(f, f, {}, 0) for f in FAMILIES), VERIFI
 
 profiles: dict[str, Profile] = {
     profile.runtime: profile
-    for profile in (REFQNN, ONNX, ONNXRUNTIME, TORCH, QONNX, NUMPY)
+    for profile in (REFQNN, ONNX, ONNXRUNTIME, *LITERT, TORCH, QONNX, NUMPY)
 }
 #: asked and explained by no variant on random inputs: said, not hidden
 UNEXPLAINED = {
     ("torch", "_fake_quantize_learnable_per_tensor_affine"): (
         "forward as fake_quantize_per_tensor_affine; the backward pass rounds "
         "fma(x, 1 / scale, zero_point) again, and moves zero-points below 0"
-    )
+    ),
+    ("litert-optimized", "QUANTIZE"): (
+        "on x86 vectors of eight round ties to even, what is left over away from 0"
+    ),
+    ("litert-optimized", "DEQUANTIZE"): (
+        "on x86 vectors compute scale q - scale zero_point, one element alone "
+        "scale (q - zero_point)"
+    ),
 }
 
 

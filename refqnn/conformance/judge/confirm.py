@@ -35,6 +35,8 @@ LENGTHS = (1, 7, 64, 65, 1000)
 LOOKED_AT = 60
 #: how much more often a region must be visited by the inputs that contradict
 APART = 0.2
+#: calls that are drawn in place of those that were refused, at most
+OTHERS = 400
 #: elements that are asked alone where no array is answered
 ALONE = 300
 
@@ -136,20 +138,39 @@ def with_both_signs(call: Inputs) -> Inputs:
 def gather(subject: Subject, calls: Iterable[Inputs]) -> Evidence:
     """Ask for every call that the subject takes; stop where it breaks.
 
-    A refused array that holds NaN or infinity is asked again without; where no array is
-    answered, elements are asked alone.
+    A refused array that holds NaN or infinity is asked again without; other calls take
+    the place of those that are not taken or refused; where no array is answered,
+    elements are asked alone.
     """
     evidence = Evidence(subject.family)
-    usable = [each for each in map(subject.usable, calls) if each is not None]
+    given = list(calls)
+    usable = [each for each in map(subject.usable, given) if each is not None]
     for call in usable:
         ask_into(evidence, subject, call)
         if evidence.broken:
             return evidence
+    if evidence.answered:
+        ask_others(evidence, subject, len(given))
     if not evidence.answered and subject.family.elementwise:
         apart = [e for call in usable for e in elements(subject.family, call)]
         for call in apart[:: max(len(apart) // ALONE, 1)]:
             ask_into(evidence, subject, call)
     return evidence
+
+
+def ask_others(evidence: Evidence, subject: Subject, wanted: int) -> None:
+    """Ask for drawn calls of every kind until ``wanted`` are answered.
+
+    What a partial kernel takes is a small part of a covering, too small to refute.
+    """
+    left_out = list(subject.left_out)
+    for call in regions.pool(subject.family.name, OTHERS, start=3):
+        if len(evidence.answered) >= wanted or evidence.broken:
+            break
+        usable = subject.usable(call)
+        if usable is not None:
+            ask_into(evidence, subject, usable)
+    subject.left_out[:] = left_out
 
 
 def ask_into(evidence: Evidence, subject: Subject, call: Inputs) -> None:

@@ -80,6 +80,8 @@ nan: which code stands for NaN?
     zero | zero_point, real 0 | Arm casts: NaN becomes 0
     raw_zero | the code 0 | PyTorch PT2E, quantize_per_channel
     kept | NaN, where codes are floats | NumPy, fake quantization
+    cast | clip(int32(-2^31 + zero_point)): q_max where that wraps |
+            the evaluator of onnx; LiteRT's reference kernels
 dequantize_order: is the zero-point subtracted from codes or from products?
     subtract_first | scale * (q - zero_point) | ONNX, PyTorch
     multiply_first | scale * q - scale * zero_point, each rounded |
@@ -136,6 +138,7 @@ multiplier_bits: how many bits has the multiplier?
     31 | multiplier as given | TFLite, TOSA RESCALE, gemmlowp
     15 | min(round(multiplier / 2^16), 2^15 - 1) 2^16 | TOSA scale16, CMSIS-NN for int16
     15_truncated | floor(multiplier / 2^16) 2^16 | the upper half of the register
+    24 | float32(multiplier) | LiteRT FULLY_CONNECTED, optimized kernels
 float_sum: is the product rounded before the zero-point is added in float?
     rounded | float(acc real) + zero_point | code without FMA
     fused | fma(acc, real, zero_point) | FBGEMM and XNNPACK where FMA exists

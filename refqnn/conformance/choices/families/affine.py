@@ -50,10 +50,11 @@ def quantize(
     wraps = choices["overflow"] == "wrap"
     fit = low_bits if wraps else saturate
     q = fit(t.astype(np.float64), late, *(whole if wraps else (q_min, q_max)))
+    sums = np.asarray(late, np.int64) % 2**32 - 2**31  # int32(-2^31 + late)
+    cast = np.clip(sums, q_min, q_max)
     if choices["overflow"] == "cast_then_clip":
         beyond = np.abs(np.asarray(t, np.float64)) >= 2.0**31
-        cast = np.asarray(late, np.int64) % 2**32 - 2**31  # int32(-2^31 + late)
-        q = np.where(beyond, np.clip(cast, q_min, q_max), q)
+        q = np.where(beyond, cast, q)
     unknown = np.isnan(x)
     if not unknown.any():
         return {"y": q}
@@ -64,6 +65,7 @@ def quantize(
         "kept": np.nan,
         "zero": z,
         "raw_zero": 0,
+        "cast": cast,
     }
     return {"y": np.where(unknown, stand_in[choices["nan"]], q)}
 
@@ -214,11 +216,15 @@ def quantize_canonical(choices: Choices) -> dict[str, str]:
     moves it by less than 2^-44. ``floor`` and ``ceil`` see the smallest numbers.
     """
     changed = dict(choices)
+    inside = choices["zero_point_when"] == "before_rounding"
+    alone = inside or choices["zero_point_use"] == "ignored"
+    if choices["nan"] == "cast" and alone and not of_ends(choices):
+        changed |= {"nan": "q_min"}
     wraps = choices["overflow"] == "wrap"
-    if choices["scaling"].startswith("range"):  # what is below 0 becomes q_min
+    if of_ends(choices):  # what is below 0 becomes q_min
         above = ABOVE_0.get(choices["rounding"], choices["rounding"])
         changed |= {"rounding": above} | OF_RANGE
-    elif wraps and choices["nan"] != "q_min":
+    elif wraps and changed["nan"] not in {"q_min", "cast"}:
         changed |= {"code_range": "as_given"}
     if choices["zero_point_use"] == "ignored":
         changed |= {"zero_point_when": "after_rounding"}
@@ -234,6 +240,11 @@ def quantize_canonical(choices: Choices) -> dict[str, str]:
     if divided and choices["rounding"] in {"half_up", "half_down"}:
         changed |= {"zero_point_when": "after_rounding"}
     return changed
+
+
+def of_ends(choices: Choices) -> bool:
+    """Say whether x becomes a code by the ends of the grid: x a + b."""
+    return choices["scaling"].startswith("range")
 
 
 #: answers to what is no question where x a + b is clipped before it is rounded

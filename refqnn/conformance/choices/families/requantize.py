@@ -72,7 +72,9 @@ def requantize(
     z = {"added": z, "ignored": np.zeros_like(z), "subtracted": -z}[
         choices["zero_point_use"]
     ]
-    if choices["multiplier_bits"] != "31":
+    if choices["multiplier_bits"] == "24":
+        m = m.astype(np.float32).astype(np.int64)
+    elif choices["multiplier_bits"] != "31":
         half = (1 << 15) * (choices["multiplier_bits"] == "15")
         m = np.minimum((m + half) >> 16, 2**15 - 1) << 16
     if choices["code_range"] == "symmetric":
@@ -135,7 +137,9 @@ def canonical(choices: Choices) -> dict[str, str]:
     if choices["overflow"] == "wrap":
         changed |= {"code_range": "as_given"}
     form = choices["requantize"]
-    if form in IN_FLOAT64 and choices["multiplier_bits"] != "31":
+    if choices["multiplier_bits"] == "24" and form in OF_FLOAT32:
+        changed |= {"multiplier_bits": "31"}
+    if form in IN_FLOAT64 and choices["multiplier_bits"].startswith("15"):
         form = IN_FLOAT64[form]
         changed |= {"requantize": form}
     if TWO_STAGE.get(form, form) in SHIFTS_WITH_INTEGERS:
@@ -146,6 +150,8 @@ def canonical(choices: Choices) -> dict[str, str]:
     return changed
 
 
+#: forms that round the real multiplier to float32 themselves
+OF_FLOAT32 = ("float32_half_even", "float32_half_away", "mixed_half_even")
 #: what a form in float64 is where its products are exact
 IN_FLOAT64 = {
     "float64_half_even": "half_even",

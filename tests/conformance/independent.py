@@ -334,8 +334,8 @@ def int16(v):
 
 def total(c, terms, bias, correction, x, wz):
     """Sum products in the chosen accumulator; ``terms`` are (raw x, raw w) pairs."""
-    wz = wz * {"subtracted": 1, "ignored": 0, "added": -1}[c["w_zero_point_use"]]
-    terms = [(v, w - int(wz)) for v, w in terms]
+    wz = int(wz * {"subtracted": 1, "ignored": 0, "added": -1}[c["w_zero_point_use"]])
+    terms = [(v, w - wz) for v, w in terms]
     if c["accumulator"] == "int16_saturating_pairs" and x.dtype == np.uint8:
         products = [v * w for v, w in terms] + [0]
         found = sum(
@@ -343,7 +343,11 @@ def total(c, terms, bias, correction, x, wz):
         )
         found -= correction * sum(w for _, w in terms)
     else:
-        found = sum(difference(c, v - correction, x.dtype) * w for v, w in terms)
+        offset = int(correction)
+        differences = [v - offset for v, _ in terms]
+        if c["code_difference"] != "exact":
+            differences = [difference(c, d, x.dtype) for d in differences]
+        found = sum(d * w for d, (_, w) in zip(differences, terms, strict=True))
     found += bias
     kind, _, how = c["accumulator"].partition("_")
     half = 2 ** (int(kind.removeprefix("int")) - 1)
@@ -382,16 +386,18 @@ def conv2d(c, x, w, b, x_zero_point, w_zero_point, stride, padding, dilation, gr
         * {"subtracted": 1, "ignored": 0, "added": -1}[c["x_zero_point_use"]]
     )
     y = np.zeros((n, o, out_h, out_w), np.int64)
+    taps = list(product(range(per), range(kh), range(kw)))
+    kernels = [[weight_at(c, w, out, *tap) for tap in taps] for out in range(o)]
+    codes = x.tolist()
+    contiguous = c["group_assignment"] == "contiguous"
     for image, out, p, q in np.ndindex(y.shape):
-        contiguous = c["group_assignment"] == "contiguous"
         group = out // (o // groups) if contiguous else out % groups
         terms = []
-        for i, dh, dw in product(range(per), range(kh), range(kw)):
+        for (i, dh, dw), weight in zip(taps, kernels[out], strict=True):
             channel = group * per + i if contiguous else i * groups + group
             r, s = p * sh + dil_h * dh - top, q * sw + dil_w * dw - left
             inside = 0 <= r < h and 0 <= s < k
-            code = int(x[image, channel, r, s]) if inside else fill
-            terms.append((code, weight_at(c, w, out, i, dh, dw)))
+            terms.append((codes[image][channel][r][s] if inside else fill, weight))
         bias = int(b[out]) if c["bias"] == "added" else 0
         y[image, out, p, q] = total(c, terms, bias, z, x, wz[out])
     return y
@@ -405,11 +411,12 @@ def linear(c, x, w, b, x_zero_point, w_zero_point):
         * {"subtracted": 1, "ignored": 0, "added": -1}[c["x_zero_point_use"]]
     )
     y = np.zeros((len(x), o), np.int64)
+    codes, weights = x.tolist(), w.ravel().tolist()
     for row, out in np.ndindex(y.shape):
         where = [out * width + i for i in range(width)]
         if c["weight_order"] == "IO":
             where = [i * o + out for i in range(width)]
-        terms = [(int(x[row, i]), int(w.ravel()[k])) for i, k in enumerate(where)]
+        terms = [(codes[row][i], weights[k]) for i, k in enumerate(where)]
         bias = int(b[out]) if c["bias"] == "added" else 0
         y[row, out] = total(c, terms, bias, z, x, wz[out])
     return y

@@ -446,7 +446,10 @@ def swallow(options):
     Path(sys.argv[1]).touch()
     import ctypes
     ctypes.CFUNCTYPE(None)(lambda: time.sleep(60))()  # swallows it, and says so
-    time.sleep(60)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise ValueError("initialization failed")
 list.run = swallow
 interrupts.AGAIN = 1
 sys.exit(cli.main(["list", "ops"]))

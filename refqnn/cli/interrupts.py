@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,8 +17,9 @@ def raise_again() -> Iterator[None]:
     """Raise KeyboardInterrupt at SIGINT, and every ``AGAIN`` seconds until this ends.
 
     A library that is being imported may swallow it, and a callback of C always does,
-    about which nothing is printed. Nothing changes in other threads, on other systems
-    than POSIX, and where SIGINT has a handler.
+    about which nothing is printed. An error that a library made of one is
+    KeyboardInterrupt again. Nothing changes in other threads, on other systems than
+    POSIX, and where SIGINT has a handler.
     """
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     main = threading.current_thread() is threading.main_thread()
@@ -25,7 +27,10 @@ def raise_again() -> Iterator[None]:
         yield
         return
 
+    interrupts = []
+
     def interrupt(*_: object) -> None:
+        interrupts.append(time.monotonic())
         signal.alarm(AGAIN)
         raise KeyboardInterrupt
 
@@ -38,6 +43,10 @@ def raise_again() -> Iterator[None]:
     signal.signal(signal.SIGINT, interrupt)
     try:
         yield
+    except Exception as error:
+        if interrupts:
+            raise KeyboardInterrupt from error
+        raise
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGINT, signal.default_int_handler)

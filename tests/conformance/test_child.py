@@ -1,9 +1,11 @@
 """Foreign code at its worst: a line in the report and no traceback."""
 
 import ctypes
+import itertools
 import json
 import operator
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -95,9 +97,101 @@ def raised(error):
     raise error
 
 
-@pytest.mark.parametrize("name", NASTY)
+def signalled(number):
+    """Make a function that gets a signal, with its usual effect."""
+
+    def function(*_):
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        time.sleep(99)
+
+    return function
+
+
+def floods(*_):
+    while True:
+        sys.stdout.write("x" * 10_000)
+
+
+def floods_and_leaves(*_):
+    sys.stdout.write("x" * 2_000_000)
+    os._exit(7)
+
+
+def forks(*_):
+    for _ in range(3):
+        if not os.fork():
+            break
+    time.sleep(99)
+
+
+def leaves_a_daemon(*_):
+    if not os.fork():
+        os.setsid()
+        time.sleep(99)
+    os._exit(4)
+
+
+def ignores_signals(*_):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    time.sleep(99)
+
+
+def uses_up_its_time(*_):
+    resource.setrlimit(resource.RLIMIT_CPU, (0, 0))
+    while True:
+        pass
+
+
+def alarmed(*_):
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    time.sleep(99)
+
+
+#: the same kinds again, more of each: signals, forks, floods, exits, typed answers
+NASTIER = {
+    **{
+        f"SIG{name}": (signalled(signal.Signals[f"SIG{name}"]), "crashed: signal")
+        for name in ("TERM", "PIPE", "HUP", "QUIT", "BUS", "FPE", "ILL", "USR1", "XCPU")
+    },
+    "SIGKILL": (lambda *_: os.kill(os.getpid(), 9), "crashed: signal 9"),
+    "SIGKILL to its group": (lambda *_: os.killpg(0, 9), "crashed: signal 9"),
+    "an alarm": (alarmed, "crashed: signal 14"),
+    "a stop": (lambda *_: os.kill(os.getpid(), signal.SIGSTOP), "no answer after"),
+    "a flood": (floods, "no answer after 0.3 s"),
+    "a flood, and an exit": (floods_and_leaves, "left with 7: xxx"),
+    "no time left": (uses_up_its_time, "crashed: signal 9"),
+    "no descriptors": (
+        lambda *_: [os.open("/dev/null", 0) for _ in itertools.count()],
+        "Too many open files",
+    ),
+    "closed descriptors": (lambda *_: os.closerange(0, 99), "left with 0"),
+    "forks": (forks, "no answer after 0.3 s"),
+    "a daemon": (leaves_a_daemon, "no answer after 0.3 s"),
+    "signals ignored": (ignores_signals, "no answer after 0.3 s"),
+    "KeyboardInterrupt": (lambda *_: raised(KeyboardInterrupt()), "left with 1"),
+    "GeneratorExit": (lambda *_: raised(GeneratorExit()), "left with 1"),
+    "StopIteration": (lambda *_: raised(StopIteration()), "StopIteration"),
+    "an endless generator": (lambda *_: itertools.count(), "no array of numbers"),
+    "bytes": (lambda *_: b"12", "no array of numbers"),
+    "a set": (lambda *_: {1, 2}, "no array of numbers"),
+    "dates": (lambda *_: np.array("2020-01-01", "M8[D]"), "no array of numbers"),
+    "records": (lambda *_: np.zeros(3, [("a", "i4")]), "no array of numbers"),
+    "a large int": (lambda *_: 2**200, "no array of numbers"),
+    "a giant answer": (lambda *_: np.zeros(2**31, np.uint8), "no answer after 0.3 s"),
+    "a function": (lambda *_: print, "no array of numbers"),
+    "ten outputs": (lambda q, *_: (q,) * 10, "got 10 outputs"),
+    "another shape": (lambda q, *_: np.zeros((*np.shape(q), 2)), "returns y of shape"),
+}
+EVERY = NASTY | NASTIER
+
+
+@pytest.mark.parametrize(
+    "name", [*NASTY, *(pytest.param(n, marks=pytest.mark.slow) for n in NASTIER)]
+)
 def test_nasty_code_is_a_line_of_the_report(name, capfd):
-    function, told = NASTY[name]
+    function, told = EVERY[name]
     found = check_implementation(function, "dequantize", seconds=0.3)
     assert not found.conforms
     assert found.exit_code in {1, 3}

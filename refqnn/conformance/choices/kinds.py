@@ -130,6 +130,10 @@ BESIDE_OTHERS: dict[str, dict[str, Callable[[Array, Inputs], Any]]] = {
         "q_min": lambda z, call: z == call["q_min"],
         "q_max": lambda z, call: z == call["q_max"],
     },
+    "classes": {
+        "the first class": lambda y, _: y == 0,
+        "the last class": lambda y, call: y == call["logits"].shape[1] - 1,
+    },
     "groups": {
         "1": lambda g, _: g == 1,
         "2": lambda g, _: g == 2,
@@ -372,15 +376,6 @@ def rows(name: str, *of: str) -> Regions:
     return regions_named(name, tests, lambda call: (len(call[name]),))
 
 
-def labels(name: str, logits: str) -> Regions:
-    """Return the regions: the first and the last class of ``logits``."""
-    tests: dict[str, Callable[[Array, Array], Any]] = {
-        "the first class": lambda y, _: y == 0,
-        "the last class": lambda y, a: y == a.shape[1] - 1,
-    }
-    return regions_named(name, tests, lambda call: (call[name], call[logits]))
-
-
 def number(name: str, *of: str) -> Regions:
     """Return the regions: one number of a call: each of some values, and others."""
     known = [*map(float, of)]
@@ -393,7 +388,6 @@ OF_OPTIONS: dict[str, Callable[..., Regions]] = {
     "code_range": code_range,
     "columns": columns,
     "dtypes": dtypes,
-    "labels": labels,
     "number": number,
     "on_grid": on_grid,
     "padding": padding,

@@ -23,7 +23,7 @@ class Answered(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """A call, what the function answered, and what the declared semantics gives."""
+    """A call, the outputs of the function, and those of the declared semantics."""
 
     call: Inputs
     got: Outputs

@@ -220,7 +220,7 @@ FAMILIES = (
         wide=wide_loss,
         regions=kinds.regions(
             "logits: reals, exponents",
-            "labels: labels logits",
+            "labels: classes",
             "logits: examples, tails, columns classes 2 3 10",
             "label_smoothing: number 0",
         ),

@@ -115,7 +115,7 @@ def regions(row: Row) -> kinds.Regions:
 
 
 def meets(name: str, x: Float, points: Mapping[str, Any]) -> Bool:
-    """Return where x is one of the points of a name."""
+    """Return where x is one of the points that are called ``name``."""
     return np.isin(x, points[name])
 
 

@@ -9,6 +9,7 @@ from refqnn.conformance.choices.families import FAMILIES, family_of
 from refqnn.conformance.choices.families.roundings import ROUND
 from refqnn.conformance.choices.regions import pool
 
+ENDS = ("open", "closed", "half_open", "half_open_below")
 INT8 = {"q_min": -128, "q_max": 127}
 
 
@@ -73,6 +74,14 @@ def test_nan_for_zeros_alone_leaves_the_rest_of_a_verdict(at):
     if at == "zeros":
         assert known.certain["max_grad"] == "True"
         assert "0 / 0" in str(known)
+
+
+def test_the_end_of_a_mask_is_moved_where_x_is_0_and_an_offset_is_not():
+    """LSQ+: (0 + 1.5) / 0.5 is q_p = 3; 0 moved by itself alone would stay there."""
+    x = np.zeros((1, 1, 1, 1))
+    call = {"x": x, "dy": x - 1, "s": np.array(0.5), "beta": np.array(-1.5)}
+    ends = {how: evaluate("lsq_plus", call, mask_ends=how)["dx"].item() for how in ENDS}
+    assert ends == {"open": 0, "closed": -1, "half_open": 0, "half_open_below": -1}
 
 
 def test_a_half_that_is_added_in_float_rounds():

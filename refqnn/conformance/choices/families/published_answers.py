@@ -3,7 +3,7 @@
 A tie is an x on whose two sides the output differs; an end of a mask is any other x on
 whose two sides dx differs. Whoever decides such an x otherwise computes what the
 published formula gives a little beside it. So every answer is the published forward and
-backward pass at x moved by 2^-40 of itself, at those places only (1).
+backward pass at x moved by 2^-40 of itself or of a parameter, at those places only (1).
 """
 
 from collections.abc import Callable, Mapping
@@ -63,18 +63,22 @@ class Pass:
         )
         return result
 
+    def beside(self, x: Float, side: Any) -> Float:
+        """Return x moved up where side is 1, down where it is -1 (1).
+
+        By 2^-40 of x or of the largest parameter, from which x may be subtracted.
+
+        >>> q = Pass("pact", {"bits": 4}, (np.array(1.0),), np.ones(2))
+        >>> q.beside(np.array([1.0, 0.0]), 1) > np.array([1.0, 0.0])
+        array([ True,  True])
+        """
+        unit = max((float(np.abs(p).max()) for p in self.parameters), default=0)
+        step = np.maximum(np.abs(x), unit) * 2.0**-40 + 2.0**-60
+        return np.asarray(x + side * step, x.dtype)
+
     def slope(self, x: Float) -> Float:
         """Return dx for dy = 1."""
         return Pass(self.name, self.options, self.parameters, np.ones_like(x))(x)[1]
-
-
-def beside(x: Float, side: Any) -> Float:
-    """Return x moved up where side is 1, down where it is -1 (1).
-
-    >>> beside(np.array([1.0, 0.0]), 1) > np.array([1.0, 0.0])
-    array([ True,  True])
-    """
-    return np.asarray(x + side * (np.abs(x) * 2.0**-40 + 2.0**-60), x.dtype)
 
 
 def differs(a: Float, b: Float) -> Bool:
@@ -85,7 +89,7 @@ def differs(a: Float, b: Float) -> Bool:
 
 def ties(q: Pass, x: Float) -> Bool:
     """Return where the output jumps."""
-    up, down = (q(beside(x, side))[0] for side in (1, -1))
+    up, down = (q(q.beside(x, side))[0] for side in (1, -1))
     return differs(up, down)
 
 
@@ -105,11 +109,11 @@ def move_ends(q: Pass, x: Float, how: str) -> Float:
     """Move x at ends of masks to the side that the answer ``how`` names."""
     if how == "published":
         return x
-    up, down = (q.slope(beside(x, side)) for side in (1, -1))
+    up, down = (q.slope(q.beside(x, side)) for side in (1, -1))
     ends = differs(up, down) & ~ties(q, x)
     rising = np.where(np.abs(up) > np.abs(down), 1, -1)
     side = {"closed": rising, "open": -rising, "half_open": 1, "half_open_below": -1}
-    return np.where(ends, beside(x, side[how]), x)
+    return np.where(ends, q.beside(x, side[how]), x)
 
 
 def outputs_under(
@@ -123,7 +127,7 @@ def outputs_under(
         return with_zero(q, learned, choices, x, spread)
     given, how = x, choices.get("ties", choices.get("rounding", "published"))
     if how in SIDES:
-        x = np.where(ties(q, x), beside(x, SIDES[how](x)), x)
+        x = np.where(ties(q, x), q.beside(x, SIDES[how](x)), x)
     y, dx, *_ = q(move_ends(q, x, choices.get("mask_ends", "published")))
     _, _, *grads = q(move_ends(q, x, choices.get("parameter_mask", "published")))
     factor = xnor_factor(choices, x)
@@ -158,7 +162,7 @@ def with_zero(
     plain = {**choices, "sign_of_zero": "+1"}
     zero = (x == 0) & ties(q, x)
     sides = {"-1": (-1,), "0": (1, -1)}[choices["sign_of_zero"]]
-    moved = [np.where(zero, beside(x, side), x) for side in sides]
+    moved = [np.where(zero, q.beside(x, side), x) for side in sides]
     every = [outputs_under(q, learned, plain, m, spread) for m in moved]
     mean = {k: np.asarray(sum(e[k] for e in every) / len(every)) for k in every[0]}
     at_zero = outputs_under(q, learned, plain, x, spread)["dx"]
@@ -171,7 +175,7 @@ def directed_outputs(q: Pass, x: Float, choices: Choices, y: Float) -> Float:
     if how not in {"floor", "ceil", "trunc"}:
         return y
     half = step_of(q) / 2
-    down, up = q(beside(x - half, 1))[0], q(beside(x + half, -1))[0]
+    down, up = q(q.beside(x - half, 1))[0], q(q.beside(x + half, -1))[0]
     return {"floor": down, "ceil": up, "trunc": np.where(x < 0, up, down)}[str(how)]
 
 

@@ -2,13 +2,14 @@
 
 import errno
 import os
+import re
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from refqnn.files.reading import StrPath
-from refqnn.files.writing import host
 
 try:
     import fcntl
@@ -33,6 +34,11 @@ def lock(path: StrPath | None) -> Iterator[bool]:
         if place is not None and descriptor is not None:
             place.unlink(missing_ok=True)  # held still: whoever waits makes a new one
             os.close(descriptor)
+
+
+def host() -> str:
+    """Name this machine with letters, digits and underscores only."""
+    return re.sub(r"\W", "_", socket.gethostname(), flags=re.ASCII)
 
 
 def lock_beside(path: StrPath) -> Path:
@@ -85,3 +91,18 @@ def is_file(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+def remove_dead_lock(place: Path) -> None:
+    """Remove a lock file of this module that nobody holds."""
+    if fcntl is None:
+        return
+    with suppress(OSError):  # it is held, or has gone
+        descriptor = os.open(place, os.O_RDWR)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.pread(descriptor, 8, 0) == b"process "
+            if ours and is_file(descriptor, place):
+                place.unlink()
+        finally:
+            os.close(descriptor)

@@ -4,13 +4,13 @@ import json
 import os
 import re
 import secrets
-import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from refqnn.files.locking import host, remove_dead_lock
 from refqnn.files.reading import StrPath
 
 #: seconds after which a temporary file is left over, wherever it was written
@@ -50,11 +50,6 @@ def write_whole(path: StrPath, write: Callable[[BinaryIO], object]) -> None:
     flush_folder(target.parent)
 
 
-def host() -> str:
-    """Name this machine with letters, digits and underscores only."""
-    return re.sub(r"\W", "_", socket.gethostname(), flags=re.ASCII)
-
-
 def temporary_beside(target: Path) -> Path:
     """Name a temporary file of this process beside ``target``."""
     return target.with_name(
@@ -65,7 +60,8 @@ def temporary_beside(target: Path) -> Path:
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that nobody will finish, of whatever target.
 
-    Their process, on this machine, has died; or they are a day old.
+    Their process, on this machine, has died; or they are a day old. Locks of dead
+    owners go, too.
     """
     name = re.compile(
         rf"\..+\.(?:{re.escape(host())}-(\d+)|\w+-\d+)-[0-9a-f]{{8}}\.part"
@@ -73,6 +69,8 @@ def remove_leftovers(folder: Path) -> None:
     if not folder.is_dir():  # the write that follows says so
         return
     for entry in folder.iterdir():
+        if entry.suffix == ".lock" and entry.name.startswith("."):
+            remove_dead_lock(entry)
         if match := name.fullmatch(entry.name):
             dead = match[1] is not None and not alive(int(match[1]))
             with suppress(OSError):  # another process is removing it, or it may not go

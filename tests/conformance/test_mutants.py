@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from refqnn.conformance import identify
-from refqnn.conformance.choices import mutants
+from refqnn.conformance.choices import changes, mutants
 from refqnn.conformance.choices.equivalents import EQUIVALENT, why_equivalent
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.mutants import (
@@ -125,3 +125,10 @@ def test_a_change_that_does_not_fit_leaves_the_reference():
     call = next(c for c in covering("conv2d") if c["groups"] == 2)
     right = reference(family, call)
     assert family.same(mutants.answers(family, groups, call, right), right)
+
+
+def test_sums_and_means_are_exchanged_in_floats_of_several_images():
+    names = {"a sum for a mean", "a mean for a sum"}
+    assert names <= set(changes.spoils(np.ones(3), (8,), 2))
+    assert not names & set(changes.spoils(np.ones(3), (8,), 1))
+    assert not names & set(changes.spoils(np.ones(3, np.int8), (8,), 2))

@@ -59,6 +59,16 @@ def test_a_dead_owner_is_not_waited_for(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_write_removes_locks_of_dead_owners_only(tmp_path):
+    with holder(tmp_path / "dead", 600) as process:
+        process.kill()
+    (tmp_path / ".other.lock").write_text("of another program")
+    with files.lock(tmp_path / "held"):
+        files.write_text(tmp_path / "a", "text")
+        left = {entry.name for entry in tmp_path.iterdir()}
+    assert left == {"a", ".held.lock", ".other.lock"}
+
+
 def test_of_many_threads_one_holds(tmp_path, capsys):
     path, inside, most = tmp_path / "a", [], []
 

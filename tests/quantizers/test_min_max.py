@@ -209,6 +209,13 @@ def test_a_stochastic_grid_is_noisy_in_evaluation_too():
         module.forward(x, Run())
 
 
+def test_a_grid_is_not_noisy_unless_asked():
+    module = MinMax(bits=2)
+    module.set_range(0.0, 3.0)
+    y, _ = module.forward(np.linspace(0, 3, 7), Run())
+    np.testing.assert_array_equal(y, [0, 0, 1, 2, 2, 2, 3])
+
+
 def test_noise_beyond_its_interval_raises():
     with pytest.raises(ValueError, match=r"noise must lie in \[-1/2, 1/2\), got 0.5"):
         min_max(np.zeros(2), 0.0, 1.0, bits=2, noise=np.array([0.0, 0.5]))

@@ -53,11 +53,11 @@ def interrupt(name: str, folder: Path, seconds: float) -> dict[str, Any]:
         _, errors = process.communicate(timeout=120)
         took = time.monotonic() - begun
     wrong: dict[str, Any] = {}
-    if process.returncode == -signal.SIGINT and not errors:
-        return {}  # the interpreter was leaving already
-    if process.returncode != INTERRUPTED:
+    # by the signal: the interpreter was leaving already, and a shell calls it 130, too
+    left_late = process.returncode == -signal.SIGINT and errors == ""
+    if process.returncode not in {INTERRUPTED, -signal.SIGINT}:
         wrong["code"] = process.returncode
-    if errors != LINE:
+    if errors != LINE and not left_late:
         wrong["errors"] = errors[-1500:]
     if took > PROMPT:
         wrong["took"] = round(took, 1)

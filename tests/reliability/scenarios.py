@@ -1,5 +1,6 @@
 """Commands that take a few seconds, and what they leave when they have ended."""
 
+import importlib
 import json
 import os
 import signal
@@ -103,6 +104,8 @@ def started(argv: Sequence[str], output: Path) -> int:
         os.setsid()
         for descriptor in (1, 2):
             os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+        # workers import the main module: let it be that of the command
+        sys.modules["__main__"] = importlib.import_module("refqnn.__main__")
         os._exit(cli.main(argv))
     finally:
         os._exit(99)

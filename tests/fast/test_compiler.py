@@ -1,5 +1,6 @@
 """Kernels run where nothing can be kept: no folder, a full disk, a damaged cache."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -68,3 +69,29 @@ def test_options_reach_the_compiler():
         return 2 * x
 
     np.testing.assert_array_equal(double(np.arange(3)), [0, 2, 4])
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("chosen", [None, "active"])
+def test_threads_sleep_unless_another_policy_is_set(chosen):
+    """OpenMP says how its threads wait when it is loaded."""
+    try:
+        importlib.import_module("numba.np.ufunc.omppool")
+    except ImportError:
+        pytest.skip("Numba has no OpenMP here")
+    program = "import os; from refqnn.fast.compiler import njit; from numba.np.ufunc "
+    program += "import omppool; print(os.environ.get('OMP_WAIT_POLICY'))"
+    environment = {k: v for k, v in os.environ.items() if "OMP_" not in k}
+    environment |= {"OMP_DISPLAY_ENV": "true"}
+    environment |= {"OMP_WAIT_POLICY": chosen} if chosen else {}
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    if "OMP_WAIT_POLICY" not in ran.stderr:
+        pytest.skip("this OpenMP does not show its settings")
+    assert (chosen or "passive").upper() in ran.stderr
+    assert ran.stdout.strip() == str(chosen)

@@ -74,6 +74,8 @@ def requantize(
     ]
     if choices["multiplier_bits"] == "24":
         m = m.astype(np.float32).astype(np.int64)
+        up = m >> 31  # 1 where it was rounded to 2^31
+        m, e = m >> up, e + up
     elif choices["multiplier_bits"] != "31":
         half = (1 << 15) * (choices["multiplier_bits"] == "15")
         m = np.minimum((m + half) >> 16, 2**15 - 1) << 16

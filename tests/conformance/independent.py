@@ -63,10 +63,10 @@ def float_rounded(t, c):
 
 def cast(c, zero_point, q_min, q_max):
     """int32(NaN or what is far) plus a zero-point, in int32, clipped."""
-    late = zero_point if c["zero_point_when"] == "after_rounding" else 0
-    if c["scaling"].startswith("range"):
-        late = q_min
-    return max(q_min, min(q_max, late % 2**32 - 2**31))
+    beside = c["zero_point_when"] == "after_rounding" or c["scaling"].startswith(
+        "range"
+    )
+    return max(q_min, min(q_max, (zero_point if beside else 0) % 2**32 - 2**31))
 
 
 def quantize(c, x, scale, zero_point, q_min, q_max):  # noqa: C901 - a case an answer

@@ -157,24 +157,22 @@ def litert_sum(operator: str, kernels: str, x: Int, y: Int, *grids: Any) -> Arra
 
 
 def two_scales(multiplier: Any, shift: Any) -> tuple[Float, Float]:
-    """Give float32 scales of inputs and weights whose product is the multiplier.
+    """Give float32 scales of inputs and weights whose product is the real multiplier.
 
     multiplier: 31 bits, shift  ->  x_scale: (), w_scale: as multiplier
 
-    A scale near 1 is chosen so that the product, which the kernels form in float64,
-    rounds to these 31 bits. Raises ValueError where none of 2^14 serves all.
+    Exactly, since some kernels multiply by the product without rounding it to 31 bits:
+    x_scale holds a divisor of the multiplier. Raises ValueError where none leaves both
+    24 bits or less.
     """
     m, e = np.broadcast_arrays(np.asarray(multiplier, np.int64), shift)
-    real = np.ldexp(m.astype(np.float64), e - 31)
-    tried = (1 + np.arange(2**14) * 2.0**-23).astype(np.float32)
-    other = (real.ravel() / tried[:, None].astype(np.float64)).astype(np.float32)
-    product = tried[:, None].astype(np.float64) * other
-    serves = np.rint(np.ldexp(product, 31 - e.ravel())) == m.ravel()
-    serves &= product.astype(np.float32) == real.ravel().astype(np.float32)
-    if not serves.all(axis=1).any():
+    divisors = np.arange(2**7, 2**16)
+    divides = np.all(m.reshape(-1, 1) % divisors == 0, axis=0)
+    if not divides.any():
         raise ValueError(f"no float32 scales have the product {multiplier}")
-    k = int(np.argmax(serves.all(axis=1)))
-    return tried[k], other[k].reshape(m.shape)
+    d = int(divisors[np.argmax(divides)])
+    w_scale = np.ldexp(m // d, e - 31 + 15).astype(np.float32)
+    return np.float32(np.ldexp(d, -15)), w_scale
 
 
 def litert_requantize(

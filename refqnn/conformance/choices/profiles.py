@@ -130,9 +130,9 @@ LITERT = (
         SUB | sub | sum_rescaling = tflite | 4
         MUL | mul | product_rescaling = tflite | 4
         CONV_2D | requantize | requantize = two_stage_half_away | 8
-        FULLY_CONNECTED | requantize | requantize = half_away | 8
+        FULLY_CONNECTED | requantize | requantize = float64_half_away | 7
         QUANTIZE | quantize | rounding = half_away, overflow = cast_then_clip,
-                nan = cast | 8
+                nan = cast | 7
         DEQUANTIZE | dequantize | as refqnn | 3
         """,
     ),
@@ -143,7 +143,7 @@ LITERT = (
         ADD | add | sum_rescaling = tflite | 4 | x86
         SUB | sub | sum_rescaling = tflite | 4 | x86
         MUL | mul | product_rescaling = tflite | 4 | x86
-        CONV_2D | requantize | requantize = two_stage_half_up | 6 | x86
+        CONV_2D | requantize | requantize = two_stage_half_up | 7 | x86
         FULLY_CONNECTED | requantize | requantize = two_stage_half_up,
                 multiplier_bits = 24 | 7 | x86
         """,

@@ -50,8 +50,8 @@ def quantize(
     wraps = choices["overflow"] == "wrap"
     fit = low_bits if wraps else saturate
     q = fit(t.astype(np.float64), late, *(whole if wraps else (q_min, q_max)))
-    sums = np.asarray(late, np.int64) % 2**32 - 2**31  # int32(-2^31 + late)
-    cast = np.clip(sums, q_min, q_max)
+    added = z if choices["zero_point_when"] == "after_rounding" else np.zeros_like(z)
+    cast = np.clip(added % 2**32 - 2**31, q_min, q_max)  # int32(-2^31 + z)
     if choices["overflow"] == "cast_then_clip":
         beyond = np.abs(np.asarray(t, np.float64)) >= 2.0**31
         q = np.where(beyond, cast, q)
@@ -216,9 +216,8 @@ def quantize_canonical(choices: Choices) -> dict[str, str]:
     moves it by less than 2^-44. ``floor`` and ``ceil`` see the smallest numbers.
     """
     changed = dict(choices)
-    inside = choices["zero_point_when"] == "before_rounding"
-    alone = inside or choices["zero_point_use"] == "ignored"
-    if choices["nan"] == "cast" and alone and not of_ends(choices):
+    inside = choices["zero_point_when"] == "before_rounding" and not of_ends(choices)
+    if choices["nan"] == "cast" and (inside or choices["zero_point_use"] == "ignored"):
         changed |= {"nan": "q_min"}
     wraps = choices["overflow"] == "wrap"
     if of_ends(choices):  # what is below 0 becomes q_min

@@ -30,10 +30,13 @@ from refqnn.integer.rounding import CARRY, divide, round_half_away, shift_right
 #: a range that no result of a 32-bit accumulator leaves
 WIDE = {"q_min": -(2**31), "q_max": 2**31 - 1}
 #: (acc, multiplier, shift) whose product lies one or two beside a tie, found by search:
-#: more bits than float64 holds, then than float32 holds with a 15-bit multiplier
+#: more bits than float64 holds, the same with a multiplier of 24 bits, then more than
+#: float32 holds with one of 15 bits
 BESIDE_TIES = (
     (14_682_354, 1_562_434_103, -17),
     (13_253_109, 1_709_692_090, -17),
+    (1_501_933_569, 1_121_451_904, -23),
+    (1_673_679_843, 1_329_273_472, -23),
     (9_863, 1_086_914_560, -8),
     (7_567, 1_634_664_448, -8),
 )
@@ -139,8 +142,10 @@ def canonical(choices: Choices) -> dict[str, str]:
     if choices["overflow"] == "wrap":
         changed |= {"code_range": "as_given"}
     form = choices["requantize"]
-    if choices["multiplier_bits"] == "24" and form in OF_FLOAT32:
-        changed |= {"multiplier_bits": "31"}
+    if choices["multiplier_bits"] == "24":
+        form = "mixed_half_even" if form == "float64_half_even" else form
+        rounds = {"requantize": form, "multiplier_bits": "31"}
+        changed |= rounds if form in OF_FLOAT32 else {}
     if form in IN_FLOAT64 and choices["multiplier_bits"].startswith("15"):
         form = IN_FLOAT64[form]
         changed |= {"requantize": form}

@@ -52,18 +52,19 @@ def test_the_example_shows_what_it_says(name, tmp_path):
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "examples").glob("*.ipynb")), ids=lambda path: path.stem
 )
-def test_the_notebook_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
+def test_the_notebook_runs_from_top_to_bottom(path, tmp_path):
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
     nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
     pytest.importorskip("ipykernel", reason="ipykernel is not installed")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # of the notebook's own machinery
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    env = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "ignore",  # of the notebook's own machinery
+        "IPYTHONDIR": str(tmp_path),
+    }
     stored = json.loads(path.read_text(encoding="utf-8"))["cells"]
     notebook = nbformat.read(path, as_version=4)
     place = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=180, resources=place).execute()
+    nbclient.NotebookClient(notebook, timeout=180, resources=place).execute(env=env)
     for before, after in zip(stored, notebook.cells, strict=True):
         kinds, shown = (
             [output["output_type"] for output in cell.get("outputs", ())]

@@ -172,7 +172,7 @@ def two_scales(multiplier: Any, shift: Any) -> tuple[Float, Float]:
         raise ValueError(f"no float32 scales have the product {multiplier}")
     d = int(divisors[np.argmax(divides)])
     w_scale = np.ldexp(m // d, e - 31 + 15).astype(np.float32)
-    return np.float32(np.ldexp(d, -15)), w_scale
+    return np.asarray(np.ldexp(d, -15), np.float32), w_scale
 
 
 def litert_requantize(

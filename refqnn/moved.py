@@ -18,14 +18,28 @@ from typing import Any
 #: room -> {where modules are now: their names, old and new where both differ}
 MOVED = {
     "conformance": {
-        "choices": "axes families semantics profiles reveal strategies tables:variants",
+        "choices": "axes families semantics profiles reveal strategies tables:variants "
+        "axes.axis axes.arithmetic axes.training:axes.learning "
+        "axes.tensors:axes.arithmetic axes.published:axes.learning "
+        "families.affine families.convolution families.fake_quantize families.gating "
+        "families.gradients families.optimiser families.pooling families.published "
+        "families.requantize families.training_step families.family:family "
+        "families.training:families.float_layers",
         "judge": "calls compare diagnose diagnosis:diagnose identify identify_files "
         "checks check_functions:inspection reproduce structure:patterns",
         "carry": "child adapters runtimes runtimes_onnx runtimes_torch",
-        "reach": "packs pack_files pack_verify goldens stream exports",
+        "reach": "packs pack_files pack_verify goldens stream exports "
+        "goldens.golden goldens.suite goldens.onnx_directories "
+        "goldens.tosa_descriptors goldens.c_headers:goldens.c_source",
         "traces": "trace:record trace_bisect:bisection trace_vectors:vectors",
     },
-    "conformance.choices": {"": "families.family:family"},
+    "conformance.choices": {
+        "": "families.family:family families.adaptive:families.optimiser "
+        "families.binary_step:families.training_step "
+        "families.convolution_calls:families.convolution "
+        "families.published_row:families.published_rows "
+        "axes.tensors:axes.arithmetic axes.published:axes.learning"
+    },
     "deploy": {
         "formats": "onnx_exact onnx_export onnx_graph onnx_import "
         "onnx_layer:onnx_weights onnx_layers:onnx_graph onnx_qdq onnx_read onnx_run "
@@ -50,6 +64,14 @@ MOVED = {
         "min_max:min_max_grid pact:parameterized_clipping sawb:statistics_aware "
         "syq:symmetric_quantization ternary:ternary_weights ttq:trained_ternary "
         "twn:ternary_weight_networks"
+    },
+    "fast": {
+        "": "quantizers.affine:quantizers.affine_grid "
+        "quantizers.binary:quantizers.binary_weights "
+        "quantizers.fixed_point:quantizers.fixed_point_weights "
+        "quantizers.lsq:quantizers.learned_step_size "
+        "quantizers.ternary:quantizers.ternary_weights "
+        "integer.linear:integer.fully_connected integer.requantize:integer.rescale"
     },
     "": {"cli": "demo:demonstration", "studies": "sweep"},
 }

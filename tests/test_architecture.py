@@ -5,7 +5,7 @@ reject a planted violation.
 """
 
 import ast
-import importlib
+import importlib.util
 import inspect
 import itertools
 import re
@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from refqnn import moved
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "refqnn"
@@ -483,3 +485,10 @@ def test_a_paper_without_a_row_is_found():
     planted = {"refqnn.papers.x.y": "", "refqnn.papers.x.__init__": ""}
     assert paperless(planted, "| [y.py](y.py) |") == ["x/y.py"]
     assert paperless(planted, "| [y.py](x/y.py) |") == []
+
+
+def test_every_former_name_leads_to_a_module():
+    former = [m for m in sys.modules.values() if isinstance(m, moved.Moved)]
+    assert len(former) > 60
+    lost = [m.now for m in former if importlib.util.find_spec(m.now) is None]
+    assert lost == []

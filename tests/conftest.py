@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from refqnn import networks
+
 # processes of the suite share the cores: a thread that waits for another sleeps
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
@@ -66,3 +68,12 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def rng():
     return np.random.default_rng(20240607)
+
+
+@pytest.fixture(autouse=True)
+def methods_as_before():
+    """Methods that a test or a page registers are gone after it."""
+    before = dict(networks.METHODS)
+    yield
+    networks.METHODS.clear()
+    networks.METHODS.update(before)

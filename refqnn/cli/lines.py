@@ -16,6 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import refqnn
+
 #: modules of the package that a reader does not step into
 SKIPPED = (
     "refqnn.*.checks",
@@ -25,7 +27,7 @@ SKIPPED = (
     "refqnn.prompt",
     "refqnn.quantizers.module",
 )
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(refqnn.__file__).parent
 #: ``# (3)``, ``# (7), (8)``, ``# (Q); why``
 TAGS = re.compile(r"#\s*((?:\([^()\s]{1,6}\)(?:,\s*|\s+and\s+)?)+)")
 #: numbers of an array that are written out

@@ -41,7 +41,10 @@ def test_what_could_not_tell_was_not_compared():
 
 
 def test_certain_is_said_of_all_variants_not_of_near_ones(rng):
-    """Two answers away; a third cannot be seen where no input is NaN."""
+    """Two answers away; a third cannot be seen where no input is NaN.
+
+    With the zero-point inside the rounding a NaN that is cast is q_min.
+    """
     x = (100 * rng.normal(size=300)).astype(np.float32)
     call = {"x": x, "scale": np.float32(0.5), "zero_point": 3}
     call |= {"q_min": -128, "q_max": 127}
@@ -50,7 +53,7 @@ def test_certain_is_said_of_all_variants_not_of_near_ones(rng):
     found = diagnose("quantize", call, family.evaluate(family.default | two, **call))
     assert found.explained
     assert not found.certain
-    assert set(found.unseen["nan"]) == set(family.axes["nan"])
+    assert set(found.unseen["nan"]) == set(family.axes["nan"]) - {"cast"}
 
 
 def test_arguments_left_out_have_their_defaults(rng):

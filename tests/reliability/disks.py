@@ -91,6 +91,7 @@ def disturb(
 
 def main() -> int:
     """Disturb the scenarios that are named, or all, ``COUNT`` times each."""
+    os.environ["NUMBA_NUM_THREADS"] = "1"  # threads of small kernels wait for cores
     if INSIDE not in os.environ:
         command = ["unshare", "--map-root-user", "--mount", sys.executable, "-m"]
         again = [*command, "reliability.disks", *sys.argv[1:]]

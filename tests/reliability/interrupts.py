@@ -68,6 +68,7 @@ def interrupt(name: str, folder: Path, seconds: float) -> dict[str, Any]:
 
 def main() -> int:
     """Interrupt the scenarios that are named, or all, and let each end at last."""
+    os.environ["NUMBA_NUM_THREADS"] = "1"  # threads of small kernels wait for cores
     root, count, seed = Path(sys.argv[1]).resolve(), int(sys.argv[2]), int(sys.argv[3])
     prepare(root)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell may have it ignored

@@ -75,6 +75,7 @@ def kill_often(name: str, root: Path, count: int, seed: int) -> dict[str, Any]:
 
 def main() -> int:
     """Kill the scenarios that are named, or all."""
+    os.environ["NUMBA_NUM_THREADS"] = "1"  # threads of small kernels wait for cores
     import refqnn.conformance
     import refqnn.plots
     import refqnn.studies.sweep  # noqa: F401 - before the first fork

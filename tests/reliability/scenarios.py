@@ -13,9 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# threads of small kernels would wait for cores; the bits are the same
-os.environ["NUMBA_NUM_THREADS"] = "1"
-
 from refqnn import cli
 
 #: seconds after which nothing that a killed command started may run

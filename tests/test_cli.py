@@ -437,8 +437,10 @@ def test_every_file_of_a_command_is_in_the_table():
     assert names - shared == set(cli.COMMANDS)
 
 
+#: a command started in the background ignores SIGINT, unless it asks for it
 SWALLOWED = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from refqnn import cli
 from refqnn.cli import interrupts, list

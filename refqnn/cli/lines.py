@@ -124,7 +124,7 @@ class Recorder:
             if frame not in self.at or self.at[frame][0] is not statement:
                 self.finish(frame)
                 if statement is not None:
-                    file = Path(path).relative_to(PACKAGE.parent).as_posix()
+                    file = frame.f_globals["__name__"].replace(".", "/") + ".py"
                     name = frame.f_code.co_name
                     line = Line(
                         file, statement.first, name, statement.text, statement.equations

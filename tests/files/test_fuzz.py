@@ -76,7 +76,7 @@ def test_a_careless_reader_is_noticed(tmp_path):
 
 #: commands that read a file, and the reader whose file they are given
 COMMANDS = (
-    ("network", "evaluate {}"),
+    pytest.param("network", "evaluate {}", marks=pytest.mark.compiled),
     ("network", "deploy {} {}.out --image-size 8 8"),
     ("resume", "train {} --resume --depth 8 --width 0.1 --bits 4 --epochs 1"),
     ("integers", "evaluate {}"),

@@ -211,6 +211,7 @@ register_method("plugged", Method(lambda b, _: qz.FixedPoint(bits=b), affine, en
 SHORT = ["--depth", "8", "--width", "0.1", "--bits", "4", "--epochs", "1"]
 
 
+@pytest.mark.compiled
 def test_the_command_line_trains_and_reads_a_method_of_a_plugin(tmp_path, capsys):
     plugin = tmp_path / "plugged_method.py"
     plugin.write_text(PLUGIN)

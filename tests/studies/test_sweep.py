@@ -339,6 +339,7 @@ def test_wrong_numbers_of_workers_are_refused(tmp_path):
         sweep(tmp_path).outcomes(workers=0)
 
 
+@pytest.mark.once
 def test_the_same_bits_from_a_cluster_of_dask(tmp_path):
     distributed = pytest.importorskip("distributed", reason="dask is not installed")
     runs = [{"seed": seed} for seed in range(6)]

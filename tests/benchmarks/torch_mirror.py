@@ -6,8 +6,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from refqnn import nn
 from refqnn.core import named_params
-from refqnn.nn import layers as nn
 from refqnn.nn.residual import BasicBlock, PadShortcut
 from refqnn.quantizers import Affine, FixedPoint
 from refqnn.quantizers.fixed_point_weights import GAUSSIAN_CLIP

@@ -388,7 +388,7 @@ def rows_apart(case, options):
 
 
 def kind_of_cpu():
-    """Return what Numba compiles for: the row of ``bounds.json``."""
+    """Name the vector instructions that Numba compiles for, as ``bounds.json`` does."""
     if not tiles.has_avx512():
         return "avx2"
     return "avx512_vnni" if tiles.has_vnni() else "avx512"

@@ -262,3 +262,26 @@ def test_what_a_function_spoils_is_asked_again_as_it_was():
     for call, old in zip(calls, before, strict=True):
         for name, value in old.items():
             np.testing.assert_array_equal(call[name], value)
+
+
+@pytest.mark.parametrize("bits", [12, 16, 17, 20])
+def test_what_a_kernel_refuses_is_replaced_until_it_is_refuted(bits):
+    """Multipliers of few bits differ beside ties only: the calls that are left miss it.
+
+    Asked for the calls of the covering alone, all four are called 15 bits, certainly.
+    """
+
+    def kernel(acc, multiplier, shift, zero_point, q_min, q_max):
+        if (q_min, q_max) != (-128, 127) or np.size(multiplier) > 1:
+            raise ValueError("int8, one multiplier for all")
+        if np.size(zero_point) > 1:
+            raise ValueError("one zero-point for all")
+        lost = 31 - bits
+        m = (int(np.ravel(multiplier)[0]) + (1 << lost >> 1)) >> lost << lost
+        options = {"q_min": q_min, "q_max": q_max, "rounding": "two_stage_half_up"}
+        m = min(m, 2**31 - 1)
+        return integer.requantize(acc, m, shift, zero_point, **options)
+
+    answer = identify(kernel, "requantize", in_process=True)
+    assert not answer.explained
+    assert "multiplier_bits" not in answer.certain

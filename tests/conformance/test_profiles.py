@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from refqnn.conformance.carry.runtimes import BOXES, distribution, version
+from refqnn.conformance.carry.runtimes_litert import two_scales
 from refqnn.conformance.choices.profiles import UNEXPLAINED, profile_of, profiles
 from refqnn.conformance.judge.identify import identify, verify
 
@@ -71,6 +72,24 @@ def test_what_is_said_to_be_unexplained_is(which):
         assert not verify(
             box.make(), box.family, said, rng=rng, in_process=True
         ).conforms
+
+
+@pytest.mark.parametrize(
+    ("multiplier", "shift"),
+    [((1 << 30) + 1, 0), (1_562_434_103, -17), ([3 << 29, 5 << 28], [-1, -8])],
+)
+def test_scales_of_a_file_hold_the_multiplier_exactly(multiplier, shift):
+    x_scale, w_scale = two_scales(multiplier, shift)
+    assert x_scale.dtype == w_scale.dtype == np.float32
+    real = np.ldexp(np.asarray(multiplier, np.float64), np.asarray(shift) - 31)
+    assert np.array_equal(np.float64(x_scale) * np.float64(w_scale), real)
+
+
+def test_a_prime_multiplier_fits_no_two_scales():
+    with pytest.raises(
+        ValueError, match="no float32 scales have the product 2147483647"
+    ):
+        two_scales(2**31 - 1, 0)
 
 
 def test_profiles_say_what_they_do_not_know():

@@ -1,11 +1,20 @@
 """add, sub and mul of codes: every documented rescaling is named, others are not."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from refqnn import integer
 from refqnn.conformance import identify
 from refqnn.conformance.choices.families import FAMILIES
+
+spec = importlib.util.spec_from_file_location(
+    "independent", Path(__file__).with_name("independent.py")
+)
+independent = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(independent)
 
 
 def variant(name, choices):
@@ -29,6 +38,18 @@ def test_every_rescaling_is_named(name):
 def test_the_default_is_the_definition(name):
     answer = identify(getattr(integer, name), name, in_process=True)
     assert set(answer.certain.values()) == {"exact", "saturate"}
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul"])
+def test_every_form_is_that_of_an_independent_loop(name):
+    family, loop = FAMILIES[name], getattr(independent, name)
+    for seed in range(12):
+        call = family.wide(np.random.default_rng(seed), 24)
+        for choices in family.variants():
+            got = family.evaluate(choices, **call)["y"]
+            np.testing.assert_array_equal(
+                got, loop(choices, *call.values()), err_msg=str(choices)
+            )
 
 
 def test_a_sum_whose_zero_point_is_added_twice_is_none_of_them():

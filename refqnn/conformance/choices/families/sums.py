@@ -100,13 +100,13 @@ def evaluate(
     q_max: int,
 ) -> Outputs:
     """Equation (1) or (2), and what becomes of a code that does not fit."""
-    bits = 8 * np.asarray(x).dtype.itemsize
+    # not ``as_operands``: a wrong zero-point outside its type is computed, not refused
     given = Operands(
         np.asarray(x, np.int64),
         np.asarray(y, np.int64),
         (float(x_scale), float(y_scale), float(scale)),
         (int(x_zero_point), int(y_zero_point), int(zero_point)),
-        bits,
+        8 * np.asarray(x).dtype.itemsize,
     )
     sign = -1 if kind == "sub" else 1
     form: Any = choices["product_rescaling" if kind == "mul" else "sum_rescaling"]

@@ -43,8 +43,8 @@ def test_the_default_is_the_definition(name):
 @pytest.mark.parametrize("name", ["add", "sub", "mul"])
 def test_every_form_is_that_of_an_independent_loop(name):
     family, loop = FAMILIES[name], getattr(independent, name)
-    for seed in range(12):
-        call = family.wide(np.random.default_rng(seed), 24)
+    drawn = [family.wide(np.random.default_rng(seed), 24) for seed in range(12)]
+    for call in [*drawn, *family.candidates()]:
         for choices in family.variants():
             got = family.evaluate(choices, **call)["y"]
             np.testing.assert_array_equal(

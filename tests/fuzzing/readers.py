@@ -260,7 +260,6 @@ def conformance(folder):  # noqa: C901 - a function a reader
     np.savez(folder / "answers.npz", **answers)
     (folder / "answered").mkdir()
     np.savez(folder / "answered" / "0.npz", y=np.ones(3))
-    golden = tosa(folder / "goldens" / "rescale_rmS")
 
     def read_pack(path):
         pack_verify.verify(pack_files.read(path.parent), outputs)
@@ -289,14 +288,6 @@ def conformance(folder):  # noqa: C901 - a function a reader
         except Broken as error:
             raise ValueError(error) from error
 
-    def read_goldens(path):
-        """Evaluate single deviations: all 3 240 variants find nothing more."""
-        for golden in goldens.read(path.parent.parent).goldens:
-            family = FAMILIES[golden.family]
-            blindness(golden.family, [golden.inputs], from_files=True)
-            for variant in family.neighbours(family.default, 1):
-                reaction(family, variant, golden)
-
     vectors = folder / "pack" / "vectors.npz"
     return {
         "manifest": Reader(
@@ -311,6 +302,22 @@ def conformance(folder):  # noqa: C901 - a function a reader
         "directory": Reader(
             folder / "answered" / "0.npz", damage.archive_of, read_directory
         ),
+        **golden_readers(folder),
+    }
+
+
+def golden_readers(folder):
+    golden = tosa(folder / "goldens" / "rescale_rmS")
+
+    def read_goldens(path):
+        """Evaluate single deviations: all 3 240 variants find nothing more."""
+        for golden in goldens.read(path.parent.parent).goldens:
+            family = FAMILIES[golden.family]
+            blindness(golden.family, [golden.inputs], from_files=True)
+            for variant in family.neighbours(family.default, 1):
+                reaction(family, variant, golden)
+
+    return {
         "tosa": Reader(golden / "desc.json", damage.text_of, read_goldens),
         "tosa npy": Reader(golden / "input-0.npy", damage.bytes_of, read_goldens),
     }

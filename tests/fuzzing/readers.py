@@ -240,7 +240,7 @@ def chain(form):
     return helper.make_model(graph).SerializeToString()
 
 
-def conformance(folder):  # noqa: C901 - a function a reader
+def conformance(folder):
     folder.mkdir()
     pack = packs.generate("dequantize")
     pack_files.write(pack, folder / "pack")

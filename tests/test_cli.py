@@ -1,5 +1,6 @@
 """What the command line answers, refuses, and never does: print a traceback."""
 
+import argparse
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import pytest
 import refqnn
 from refqnn import cli, data, nn
 from refqnn.cli.inputs import load_data
+from refqnn.cli.options import DATA, SEED, add_options
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--depth", "8", "--width", "0.1", "--batch", "10"]
@@ -205,15 +207,21 @@ REFUSED_OPTIONS = (
     (["--lr", "0"], "lr must be positive"),
     (["--weight-decay", "-1"], "weight_decay must be finite"),
     (["--weight-decay", "nan"], "weight_decay must be finite"),
+    (["--warmup", "-1"], "warmup_epochs must be finite and at least 0"),
+)
+ABSENT = (
     (["--resume"], "does not exist"),
     (["--data", "absent"], "absent is not a folder"),
 )
 
 
-@pytest.mark.parametrize(("options", "told"), REFUSED_OPTIONS)
-def test_train_refuses(folder, tmp_path, capsys, options, told):
+@pytest.mark.parametrize(
+    ("code", "options", "told"),
+    [(2, *row) for row in REFUSED_OPTIONS] + [(4, *row) for row in ABSENT],
+)
+def test_train_refuses(folder, tmp_path, capsys, code, options, told):
     argv = ["train", tmp_path / "a.npz", *SMALL, "--epochs", 1, "--data", folder]
-    assert told in refusal(capsys, *argv, *options)
+    assert told in refusal(capsys, *argv, *options, code=code)
     assert not (tmp_path / "a.npz").exists()
 
 
@@ -286,8 +294,7 @@ def damaged(kind, trained, tmp_path):
 def test_damaged_files_are_refused(command, kind, trained, tmp_path, capsys):
     path = damaged(kind, trained, tmp_path)
     more = [tmp_path / "out.npz"] if command == "deploy" else []
-    code = 2 if kind == "absent" else 4
-    assert path.name in refusal(capsys, command, path, *more, code=code)
+    assert path.name in refusal(capsys, command, path, *more, code=4)
     assert not (tmp_path / "out.npz").exists()
 
 
@@ -407,6 +414,16 @@ def test_help_explains(command, capsys):
     shown = capsys.readouterr().out
     assert shown.startswith(" ".join(["usage: refqnn", *command]))
     assert ("--json" in shown) == bool(command)
+    assert "(None)" not in shown
+
+
+def test_help_gives_defaults(capsys):
+    parser = argparse.ArgumentParser()
+    add_options(parser, SEED, DATA)
+    parser.print_help()
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.endswith("of everything random (0)") for line in lines)
+    assert lines[-1].endswith("subset")
 
 
 def started(*argv, **environment):
@@ -481,7 +498,7 @@ def test_the_module_runs_as_a_program():
     ran = started("-m", "refqnn", "--version")
     assert ran.stdout == f"refqnn {refqnn.__version__}\n"
     ran = started("-m", "refqnn", "evaluate", "absent.npz")
-    assert (ran.returncode, ran.stdout) == (2, "")
+    assert (ran.returncode, ran.stdout) == (4, "")
     assert ran.stderr.startswith("refqnn: error: ")
 
 

@@ -54,11 +54,12 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0: done, conforms; 1: a claim does not hold, a mismatch; 2: wrong input; 3: nothing
-    was checked; 4: a file that cannot be read; 130: Ctrl-C.
+    0: done, conforms; 1: a claim does not hold, a mismatch; 2: wrong options or values,
+    a file that cannot be written; 3: nothing was checked; 4: a file that is missing,
+    damaged or of another kind; 130: Ctrl-C.
 
     >>> main(["evaluate", "absent.npz"])
-    2
+    4
     """
     words = sys.argv[1:] if argv is None else [*argv]  # list is a command here
     called = next((word for word in words if word in COMMANDS), None)

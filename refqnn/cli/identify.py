@@ -40,7 +40,7 @@ def run(options: Namespace) -> Answer:
     outputs = read_results(probes, options) if words else read_arrays(options.outputs)
     try:
         identified = identify_files(probes, outputs)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise Unreadable(str(error)) from error
     code = CONFORMS if identified.explained else MISMATCH
     code = code if identified.probes else NOTHING

@@ -6,7 +6,7 @@ from pathlib import Path
 from refqnn import data
 from refqnn._types import Array
 from refqnn.deploy import IntegerNetwork
-from refqnn.files import Unreadable, parse_npz, read_headed, read_npz
+from refqnn.files import Absent, Unreadable, parse_npz, read_headed, read_npz
 from refqnn.networks import build
 from refqnn.nn import Sequential
 from refqnn.nn import checkpoint as checkpoints
@@ -36,7 +36,7 @@ def load_data(folder: Path | None) -> data.Dataset:
     if folder is None:
         return data.embedded()
     if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder")
+        raise Absent(f"{folder} is not a folder")
     if (folder / "train.bin").exists():
         train, test = (
             data.read_cifar100(folder / f"{part}.bin") for part in ("train", "test")
@@ -67,21 +67,17 @@ def text_lines() -> list[str]:
 def read_arrays(path: str) -> dict[str, Array]:
     """Return the arrays of an ``.npz`` file, of a folder of them or of standard input.
 
-    An array NAME of CASE.npz in a folder is called CASE/NAME. Raises Unreadable, for a
-    file that is not there, too.
+    An array NAME of CASE.npz in a folder is called CASE/NAME.
     """
-    try:
-        if path == "-":
-            return parse_npz(read_input(), "standard input")
-        if Path(path).is_dir():
-            return {
-                f"{file.stem}/{name}": array
-                for file in sorted(Path(path).glob("*.npz"))
-                for name, array in read_npz(file).items()
-            }
-        return read_npz(path)
-    except OSError as error:
-        raise Unreadable(f"{path} cannot be read: {error}") from error
+    if path == "-":
+        return parse_npz(read_input(), "standard input")
+    if Path(path).is_dir():
+        return {
+            f"{file.stem}/{name}": array
+            for file in sorted(Path(path).glob("*.npz"))
+            for name, array in read_npz(file).items()
+        }
+    return read_npz(path)
 
 
 def send(content: bytes, *, json: bool) -> None:

@@ -81,13 +81,15 @@ def run(options: Namespace) -> Answer:
 
 def refuse_surprise(options: Namespace) -> None:
     """Raise where a checkpoint would be overwritten, or there is none to resume."""
+    from refqnn.files import Absent
+
     there = options.checkpoint.exists()
     if there and not options.resume:
         raise ValueError(
             f"{options.checkpoint} exists: --resume continues it, or name another file"
         )
     if options.resume and not there:
-        raise ValueError(f"{options.checkpoint} does not exist: nothing to resume")
+        raise Absent(f"{options.checkpoint} does not exist: nothing to resume")
 
 
 def training_of(options: Namespace, dataset: "Dataset") -> "Training":

@@ -12,7 +12,7 @@ import numpy as np
 from refqnn._types import Array, Int
 from refqnn.data.drawing import balanced_subset
 from refqnn.data.images import Dataset, checked_labels
-from refqnn.files import StrPath, read_bytes, read_npz
+from refqnn.files import Absent, StrPath, read_bytes, read_npz
 
 #: type code of the IDX header -> big-endian dtype
 IDX_DTYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -110,7 +110,7 @@ def idx_file(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.exists():
             return path
-    raise FileNotFoundError(f"{folder} holds neither {name} nor {name}.gz")
+    raise Absent(f"{folder} holds neither {name} nor {name}.gz")
 
 
 def read_cifar10(paths: StrPath | Sequence[StrPath]) -> tuple[Array, Int]:

@@ -4,7 +4,7 @@
     append_line                                                    add a line of JSON
     check_writable, check_folder                                   before work starts
     lock                                                           one process at a time
-    read_bytes, read_json, read_lines                              raise ``Unreadable``
+    read_bytes, read_text, read_json, read_lines                   raise ``Unreadable``
     read_npz, read_npy, read_headed                                the same, of arrays
     parse_json, parse_object, parse_npz                            the same, from memory
     decode                                                         declared types
@@ -16,8 +16,9 @@ or the new one. What a killed process has left is removed by the next write to i
 folder.
 
 Whoever reads unpickles nothing, and allocates nothing that a file only announces: no
-more than ``most`` of its size, and no JSON nested deeper than ``DEEPEST``. Whatever is
-wrong with the content is one error, ``Unreadable``, which names the file and the place.
+more than ``most`` of its size, and no JSON nested deeper than ``DEEPEST``. A file that
+is missing, is no file or whose content is wrong is one error, ``Unreadable``, which
+names the file and the place; pipes are not waited for.
 """
 
 from refqnn.files.archives import check_like as check_like
@@ -30,15 +31,18 @@ from refqnn.files.archives import read_npz as read_npz
 from refqnn.files.archives import write_npz as write_npz
 from refqnn.files.locking import lock as lock
 from refqnn.files.reading import DEEPEST as DEEPEST
+from refqnn.files.reading import Absent as Absent
 from refqnn.files.reading import StrPath as StrPath
 from refqnn.files.reading import Unreadable as Unreadable
 from refqnn.files.reading import decode as decode
 from refqnn.files.reading import most as most
+from refqnn.files.reading import open_file as open_file
 from refqnn.files.reading import parse_json as parse_json
 from refqnn.files.reading import parse_object as parse_object
 from refqnn.files.reading import read_bytes as read_bytes
 from refqnn.files.reading import read_json as read_json
 from refqnn.files.reading import read_lines as read_lines
+from refqnn.files.reading import read_text as read_text
 from refqnn.files.writing import append_line as append_line
 from refqnn.files.writing import check_folder as check_folder
 from refqnn.files.writing import check_writable as check_writable

@@ -7,13 +7,19 @@ import math
 import os
 import zipfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.files.reading import StrPath, Unreadable, most, parse_object, read_bytes
+from refqnn.files.reading import (
+    StrPath,
+    Unreadable,
+    most,
+    open_file,
+    parse_object,
+    read_bytes,
+)
 from refqnn.files.writing import write_whole
 
 #: kinds of dtypes that are read: truth values, integers, floats, text
@@ -58,7 +64,7 @@ def header_entry(header: Mapping[str, Any]) -> dict[str, Array]:
 
 def read_npz(path: StrPath) -> dict[str, Array]:
     """Read the arrays of an npz file; no pickles, nothing larger than ``most``."""
-    with Path(path).open("rb") as file:
+    with open_file(path) as file:
         return arrays_of(file, os.fspath(path))
 
 

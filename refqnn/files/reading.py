@@ -4,9 +4,11 @@ import gzip
 import io
 import json
 import os
+import stat
 import zlib
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -20,9 +22,35 @@ LARGEST_JSON, LARGEST = 2**28, 2**31
 
 
 class Unreadable(ValueError):  # noqa: N818 - says what the file is
-    """A file that is damaged or of another kind; the command line leaves with 4."""
+    """A file that cannot be read, or is of another kind; a command leaves with 4."""
 
     exit_code = 4
+
+
+class Absent(Unreadable, FileNotFoundError):  # noqa: N818 - says what the file is
+    """A file that is not there."""
+
+
+@contextmanager
+def open_file(path: StrPath) -> Iterator[BinaryIO]:
+    """Open a file to read its bytes; raise Unreadable for pipes, devices, folders.
+
+    A pipe is not waited for.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError as error:
+        raise Absent(f"{path} cannot be read: {error.strerror}") from error
+    except OSError as error:
+        raise Unreadable(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Unreadable(f"{path} cannot be read: it is not a regular file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
 
 
 def most(size: int) -> int:
@@ -39,7 +67,7 @@ def read_bytes(path: StrPath, largest: int = LARGEST) -> bytes:
 
     What a compressed file may grow to is bounded by ``most`` and ``largest``.
     """
-    with Path(path).open("rb") as file:
+    with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > largest:
             raise Unreadable(f"{path} has {size} bytes, more than {largest}")
@@ -55,6 +83,14 @@ def read_bytes(path: StrPath, largest: int = LARGEST) -> bytes:
     if len(grown) > bound:
         raise Unreadable(f"{path} grows to more than {bound} bytes")
     return grown
+
+
+def read_text(path: StrPath) -> str:
+    """Read a file of text in UTF-8."""
+    try:
+        return read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"{path} is no text: {error}") from error
 
 
 def read_json(path: StrPath, largest: int = LARGEST_JSON) -> Any:

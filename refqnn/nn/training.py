@@ -352,11 +352,13 @@ def earlier_records(path: str | Path | None, steps: int) -> list[dict[str, Any]]
     return [line for line in lines if line["steps"] <= steps]
 
 
-def bar(done: int, total: int, progress: bool | None) -> Iterable[int]:
-    """Count steps on a progress bar; silent when asked, or when nobody is watching."""
+def bar(
+    done: int, total: int, progress: bool | None, *, unit: str = "step"
+) -> Iterable[int]:
+    """Count on a progress bar; silent when asked, or when nobody is watching."""
     shown = sys.stderr.isatty() if progress is None else progress
     return tqdm(
-        range(done, total), initial=done, total=total, unit="step", disable=not shown
+        range(done, total), initial=done, total=total, unit=unit, disable=not shown
     )
 
 

@@ -138,6 +138,13 @@ def test_the_default_is_refqnn(name):
     assert family.variants()[0] == family.default
 
 
+@pytest.mark.parametrize(("n", "batch"), [(1, 3), (12, 3), (15, 3), (16, 4), (43, 10)])
+def test_a_drawn_training_step_has_a_quarter_of_its_numbers_as_images(n, batch, rng):
+    call = FAMILIES["training_step"].draw(rng, n)
+    assert call["x"].shape == (batch, 4)
+    assert call["labels"].shape == (batch,)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_inputs_are_not_mutated(name, rng):
     family = FAMILIES[name]

@@ -122,7 +122,7 @@ def test_parameters_of_tosa_may_be_files(tmp_path, rng):
 
 
 def test_what_is_no_rescale_is_said(tmp_path, rng):
-    for name in ("a", "b", "c", "d"):
+    for name in ("a", "b", "c", "d", "e", "f"):
         descriptor(tmp_path / name, rng)
     (tmp_path / "a" / "ref-result-0.npy").unlink()
     (tmp_path / "c" / "desc.json").write_text("garbage")
@@ -132,13 +132,17 @@ def test_what_is_no_rescale_is_said(tmp_path, rng):
     )
     told["meta"] = {"data_gen": {"tensors": {"x": {"op": "ADD", "input_pos": 0}}}}
     (tmp_path / "d" / "desc.json").write_text(json.dumps(told))
+    told["meta"]["data_gen"]["tensors"]["y"] = {"op": "ABS", "input_pos": 1}
+    (tmp_path / "e" / "desc.json").write_text(json.dumps(told))
+    (tmp_path / "f" / "desc.json").write_text(json.dumps(told | {"meta": {}}))
     suite = goldens.read(tmp_path)
     assert suite.goldens == ()
-    assert list(suite.unread) == ["a", "b", "c", "d"]
+    assert list(suite.unread) == ["a", "b", "c", "d", "e", "f"]
     lines = suite.reasons()
     assert "run the reference model first" in lines
     assert "a failure is expected" in lines
-    assert "operator ADD: only RESCALE is read" in lines
+    for names in ("ADD", "ABS, ADD", "unknown"):
+        assert f"operator {names}: only RESCALE is read" in lines
     assert "desc.json is no JSON" in lines
 
 

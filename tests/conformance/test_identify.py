@@ -6,6 +6,7 @@ import pytest
 from refqnn import data, files
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.semantics import Semantics
+from refqnn.conformance.judge.identification import Identification
 from refqnn.conformance.judge.identify import identify, verify
 from refqnn.conformance.judge.identify_files import identify_files, write_probes
 
@@ -148,3 +149,30 @@ def test_verify_can_refute(rng):
     said = Semantics(requantize="floor")
     assert verify(floor, "requantize", said, rng=rng, inputs=2000).conforms
     assert not verify(floor, "requantize", Semantics(), rng=rng, inputs=2000).conforms
+
+
+@pytest.mark.parametrize(
+    ("alive", "how"), [(True, "confirmed"), (False, "held against")]
+)
+def test_what_fits_is_confirmed_and_what_does_not_has_a_verdict(alive, how):
+    default = dict(FAMILIES["dequantize"].default)
+    found = Identification(
+        "dequantize",
+        (default,) * alive,
+        {},
+        {},
+        7,
+        (1,),
+        confirmed=5,
+        regions=("ties",),
+    )
+    assert found.explained == alive
+    head, *lines = str(found).splitlines()
+    assert head == f"dequantize: decided by 7 inputs, {how} on 5 outputs in 1 regions"
+    none = f"  none of the {len(FAMILIES['dequantize'].variants())} variants"
+    assert lines == [none] * (not alive)
+    if alive:
+        assert default.items() <= dict(found.semantics).items()
+    else:
+        with pytest.raises(ValueError, match="no variant of dequantize agrees"):
+            found.semantics  # noqa: B018 - a property

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +71,34 @@ def test_gzip_grows_to_its_bound_only(tmp_path):
     bound = files.most(path.stat().st_size)
     with pytest.raises(files.Unreadable, match=f"grows to more than {bound} bytes"):
         files.read_bytes(path)
+
+
+def test_a_pipe_is_not_waited_for_and_a_device_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/zero"):
+        for read in (files.read_bytes, files.read_json, files.read_npz, files.read_npy):
+            with pytest.raises(files.Unreadable, match="is not a regular file"):
+                read(path)
+
+
+def test_what_is_absent_is_said_in_both_ways(tmp_path):
+    for kind in (files.Unreadable, FileNotFoundError):
+        with pytest.raises(kind, match=r"absent cannot be read: No such file"):
+            files.read_text(tmp_path / "absent")
+    (tmp_path / "latin").write_bytes(b"\xe9")
+    with pytest.raises(files.Unreadable, match="latin is no text"):
+        files.read_text(tmp_path / "latin")
+
+
+def test_no_descriptor_is_left_open(tmp_path):
+    (tmp_path / "a").write_text("[1")
+    descriptors = Path("/proc/self/fd")
+    before = len([*descriptors.iterdir()])
+    for _ in range(3):
+        for path in (tmp_path, tmp_path / "a", tmp_path / "absent"):
+            with pytest.raises(files.Unreadable):
+                files.read_json(path)
+    assert len([*descriptors.iterdir()]) == before
 
 
 def test_unreadable_leaves_the_command_line_with_4():

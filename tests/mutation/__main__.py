@@ -3,8 +3,11 @@
     python -m tests.mutation --count 600 --seed 0 --resume FOLDER
 
 Run from the checkout. FOLDER keeps a copy of it, in which one file at a time is
-changed, and a line of JSON for each mutant: a run that was cut off goes on. Kernels run
-uncompiled. A mutant survives if no test that imports its file fails within the seconds;
+changed, the lines that tests ran, and a line of JSON for each mutant: a run that was
+cut off goes on. Kernels run uncompiled. The tests that ran the changed line judge
+first, in forks of a process that has collected them (`warm`); what they leave alive,
+and what is computed at import, is judged by the files of tests that import its file,
+in processes that import it anew. A mutant survives if no test fails within the seconds;
 survivors.csv gives the reason of those that were read. Exit code 1: less than 97 % are
 killed, or a survivor has no reason.
 """
@@ -13,6 +16,7 @@ import argparse
 import compileall
 import csv
 import json
+import os
 import py_compile
 import random
 import shutil
@@ -22,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import runner
+from . import runner, warm
 from .operators import Mutant, mutants
 from .selection import Selection
 
@@ -60,39 +64,60 @@ def copy_of(folder: Path) -> Path:
 def judge(
     root: Path, selection: Selection, mutant: Mutant, green: dict[str, bool], done: Any
 ) -> dict[str, Any]:
-    """Run the tests of a mutant; a killer must be green without it."""
+    """Run the tests that import the file of a mutant; a killer is green without it."""
     path = root / mutant.file
     source = path.read_text()
     tests = selection.tests_of(mutant.file, mutant.within, runner.quickest(done))
+
+    def run(tests: list[str], seconds: float) -> dict[str, Any]:
+        return runner.forked(root, lambda: runner.run_tests(tests, seconds), seconds)
+
     while True:
         try:
             path.write_text(mutant.apply(source))
-            result = runner.forked(root, tests, done.seconds)
+            result = run(tests, done.seconds)
         finally:
             path.write_text(source)
         killer = result["killer"] or ""
         file = killer.partition("::")[0]
         if file not in tests or green.setdefault(
-            killer, runner.forked(root, [killer], 600)["killer"] is None
+            killer, run([killer], 600)["killer"] is None
         ):
             return mutant._asdict() | result
         tests.remove(file)
 
 
-class Results(list[dict[str, Any]]):
+def judge_warm(judge: warm.Judge, mutant: Mutant, done: Any) -> dict[str, Any]:
+    """Run the tests that ran the line of a mutant; a killer is green without it."""
+    tests = judge.tests_of(mutant, (judge.root / mutant.file).read_text())
+    while True:
+        result = judge.kill(mutant, tests, done.seconds)
+        killer = result["killer"]
+        if killer not in tests or judge.kill(None, [killer], 600)["killer"] is None:
+            return mutant._asdict() | result | {"warm": True}
+        tests.remove(killer)
+
+
+class Results(dict[tuple[str, ...], dict[str, Any]]):
     """The results in a file of lines, and how long the tests of a mutant may take."""
 
     def __init__(self, path: Path, seconds: float) -> None:
-        """Read the lines that are there."""
-        lines = path.read_text().splitlines() if path.exists() else []
-        super().__init__(json.loads(line) for line in lines)
+        """Read the lines that are there; the last of a mutant counts."""
+        super().__init__()
         self.path, self.seconds = path, seconds
+        for line in path.read_text().splitlines() if path.exists() else []:
+            result = json.loads(line)
+            self[self.place(result)] = result
 
     def add(self, result: dict[str, Any]) -> None:
         """Append a result to the file."""
-        self.append(result)
+        self[self.place(result)] = result
         with self.path.open("a") as file:
             file.write(json.dumps(result) + "\n")
+
+    def place(self, result: dict[str, Any]) -> tuple[str, ...]:
+        """Name a mutant by the text around it: lines may move."""
+        return (*self.key(result), str(result["line"]), str(result["column"]))
 
     def key(self, result: dict[str, Any]) -> tuple[str, ...]:
         """Name a mutant as the table of survivors does."""
@@ -111,7 +136,7 @@ def reasons() -> dict[tuple[str, ...], str]:
 def report(results: Results) -> Iterator[str]:
     """Yield the survivors, and the score."""
     known = reasons()
-    survivors = [r for r in results if r["killer"] is None]
+    survivors = [r for r in results.values() if r["killer"] is None]
     new = [r for r in survivors if results.key(r) not in known]
     for r in survivors:
         why = known.get(results.key(r), "NO REASON")
@@ -139,17 +164,31 @@ def main() -> int:
     options.resume.mkdir(parents=True, exist_ok=True)
     folder = options.resume.resolve()
     runner.warm()
-    results = Results(folder / "results.jsonl", options.seconds)
+    path = folder / "results.jsonl"
     root = copy_of(folder)
     chosen = [m for m in every_mutant(root) if options.files in m.file]
     random.Random(options.seed).shuffle(chosen)  # noqa: S311 - a choice of mutants
-    done = {(r["file"], r["line"], r["column"], r["changed"]) for r in results}
+    chosen = chosen[: options.count]
+
+    def judge_the_rest(collected: warm.Judge) -> None:
+        results = Results(path, options.seconds)
+        for mutant in chosen:
+            if results.place(mutant._asdict()) not in results:
+                results.add(judge_warm(collected, mutant, results))
+
+    if pid := os.fork():  # this process has imported nothing of the package
+        os.waitpid(pid, 0)
+    else:
+        warm.collect(root, folder / "lines", judge_the_rest)
+        os._exit(0)
+    results = Results(path, options.seconds)
     selection, green = Selection(root), dict[str, bool]()
-    for mutant in chosen[: options.count]:
-        if (mutant.file, mutant.line, mutant.column, mutant.changed) not in done:
+    for mutant in chosen:
+        known = results.get(results.place(mutant._asdict()), {"killer": None})
+        if known["killer"] is None and known.get("warm", True):
             results.add(judge(root, selection, mutant, green, results))
     sys.stdout.write("\n".join([*report(results), ""]))
-    alive = [r for r in results if r["killer"] is None]
+    alive = [r for r in results.values() if r["killer"] is None]
     lacking = any(results.key(r) not in reasons() for r in alive)
     return int(lacking or len(alive) > (1 - SCORE) * len(results))
 

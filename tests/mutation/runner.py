@@ -7,7 +7,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ def too_slow(*_: object) -> None:
 
 def run_tests(tests: Sequence[str], seconds: float) -> dict[str, Any]:
     """Run files of tests until one fails; say which test, and what each file took."""
+    for descriptor in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
     signal.signal(signal.SIGVTALRM, too_slow)
     watch, took = Watch(seconds), {}
     for test in tests:
@@ -74,8 +76,10 @@ def run_tests(tests: Sequence[str], seconds: float) -> dict[str, Any]:
     return {"killer": None, "ran": watch.ran, "took": took}
 
 
-def forked(root: Path, tests: Sequence[str], seconds: float) -> dict[str, Any]:
-    """Run tests of the tree at ``root`` in a fork, whose output goes nowhere."""
+def forked(
+    root: Path, work: Callable[[], dict[str, Any]], seconds: float
+) -> dict[str, Any]:
+    """Call a function, which runs tests of the tree at ``root``, in a fork."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -85,16 +89,15 @@ def forked(root: Path, tests: Sequence[str], seconds: float) -> dict[str, Any]:
             with suppress(OSError, AttributeError):  # Linux only: end with the parent
                 ctypes.CDLL(None).prctl(1, signal.SIGKILL)
             resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 60,) * 2)
-            for descriptor in (1, 2):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
             os.chdir(root)
             sys.path[:0] = [str(root), str(root / "tests")]
             os.environ["PYTHONPATH"] = str(root)
-            os.write(write, json.dumps(run_tests(tests, seconds)).encode())
+            answer = work()
         except BaseException as error:  # noqa: BLE001 - of this program: not the mutant's
-            os.write(write, json.dumps({"fault": repr(error)}).encode())
-        finally:
-            os._exit(0)
+            answer = {"fault": repr(error)}
+        with os.fdopen(write, "w") as file:
+            json.dump(answer, file)
+        os._exit(0)
     os.close(write)
     with os.fdopen(read, "rb") as answers:
         content = answers.read()
@@ -136,10 +139,10 @@ def warm() -> None:
             continue
 
 
-def quickest(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def quickest(results: Mapping[Any, Mapping[str, Any]]) -> dict[str, float]:
     """Return the longest seconds that any run needed for each file of tests."""
     seconds: dict[str, float] = {}
-    for result in results:
+    for result in results.values():
         for test, took in result["took"].items():
             seconds[test] = max(took, seconds.get(test, 0.0))
     return seconds

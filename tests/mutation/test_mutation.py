@@ -87,7 +87,10 @@ def test_a_test_that_sees_the_change_kills_it(tmp_path, weak):
     ]
     tests = Selection(tmp_path).tests_of(mutant.file, mutant.within, {})
     assert tests == ["tiny/sums.py", "tests/test_sums.py"]
-    assert runner.forked(tmp_path, tests, 60)["killer"] is None
+    assert (
+        runner.forked(tmp_path, lambda: runner.run_tests(tests, 60), 60)["killer"]
+        is None
+    )
     results = command.Results(tmp_path / "results.jsonl", 60)
     result = command.judge(tmp_path, Selection(tmp_path), mutant, {}, results)
     killer = None if weak else "tests/test_sums.py::test_add"
@@ -113,10 +116,11 @@ def test_a_test_that_is_red_anyway_kills_nothing(tmp_path):
 def test_results_are_resumed_and_survivors_without_a_reason_are_said(tmp_path):
     mutant = next(iter(operators.mutants("a.py", SOURCE)))
     results = command.Results(tmp_path / "r.jsonl", 1)
-    for killer in (None, "tests/test_a.py::test"):
-        results.add(mutant._asdict() | {"killer": killer, "ran": 3, "took": {}})
+    for line, killer in ((2, None), (3, None), (3, "tests/test_a.py::test")):
+        other = mutant._replace(line=line)._asdict()
+        results.add(other | {"killer": killer, "ran": 3, "took": {}})
     again = command.Results(tmp_path / "r.jsonl", 1)
-    assert list(again) == list(results)
+    assert again == results
     *lines, score = command.report(again)
     assert len(lines) == 1
     assert "NO REASON" in lines[0]

@@ -17,7 +17,7 @@ from refqnn import data
 from refqnn.core import Run, named_params
 from refqnn.nn import SGD, Training, cosine, evaluate, fit, predict, steps_per_epoch
 from refqnn.nn import checkpoint as checkpoints
-from refqnn.nn.training import bar, cross_entropy
+from refqnn.nn.training import bar, cross_entropy, take_steps
 from refqnn.testing.networks import check_same_state, state_of
 
 
@@ -318,5 +318,25 @@ def test_progress_only_where_somebody_watches(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     list(bar(0, 2, None))
     assert "2/2" in capsys.readouterr().err
-    list(bar(0, 2, False))
+    list(bar(0, 2, False, unit="policy"))
     assert capsys.readouterr() == ("", "")
+    list(bar(0, 2, True, unit="policy"))
+    assert "policy" in capsys.readouterr().err
+
+
+def test_a_training_that_is_told_to_stop_has_done_the_step_before(tmp_path):
+    training, path = start(), tmp_path / "c.npz"
+    asked = []
+
+    def stop():
+        asked.append(training.steps)
+        return len(asked) == 3
+
+    assert take_steps(training, toy(), until=9, stop=stop, checkpoint=path) == 3
+    assert asked == [1, 2, 3]
+    again = start()
+    again.resume(path)
+    assert again.steps == training.steps == 3
+    assert take_steps(training, toy(), until=5, stop=lambda: False) == 5
+    assert take_steps(training, toy(), until=4, stop=stop) == 5
+    assert len(asked) == 3

@@ -142,6 +142,15 @@ def test_activations_are_the_printed_sum(seed, n):
     assert np.unique(y).size <= n + 1
 
 
+def test_shifts_are_from_1_to_16_in_one_axis():
+    x = np.linspace(-1, 2, 7)
+    for n in (1, 16):
+        assert abc_activation(x, np.zeros(n), np.ones(n) / n)[0].shape == x.shape
+    for v in (np.zeros(0), np.zeros(17), np.zeros((1, 2)), np.array(0.0)):
+        with pytest.raises(ValueError, match=r"v must be \(N,\), 1 <= N <= 16, got"):
+            abc_activation(x, v, np.ones_like(v))
+
+
 def test_gradients_of_activations_by_hand():
     x = np.array([-0.5, 0.0, 0.25, 1.0, 1.5])
     v, beta = np.array([0.0, 0.5]), np.array([2.0, 3.0])

@@ -31,7 +31,7 @@ from refqnn.conformance.choices.families import REFUSED, Inputs, family_of, stac
 from refqnn.conformance.reach.packs import Case, Pack
 from refqnn.conformance.reach.stream import split
 from refqnn.conformance.reach.text import hex_words
-from refqnn.files import Unreadable, write_json, write_text
+from refqnn.files import Unreadable, read_text, write_json, write_text
 
 WIDTHS = (8, 16, 32, 64)
 #: a digit that a simulator prints where a bit is unknown or not driven
@@ -220,10 +220,7 @@ def read_words(
     Raises Unreadable, naming the line, for a word that is wider, unknown or no number.
     """
     name = Path(path).name
-    try:
-        text = Path(path).read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise Unreadable(f"{name} is no text: {error}") from error
+    text = read_text(path)
     if width not in WIDTHS:
         raise ValueError(f"width must be one of {WIDTHS}, got {width}")
     read = decimals if name.endswith(".csv") else bits

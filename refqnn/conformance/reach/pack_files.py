@@ -60,7 +60,7 @@ def read(folder: str | os.PathLike[str]) -> Pack:
     try:
         content = read_json(path / "manifest.json")
         arrays = read_npz(path / "vectors.npz")
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise Unreadable(f"{folder} is no pack: {error}") from error
     manifest = decode(content, Manifest, f"{folder}/manifest.json")
     if digest(arrays, content) != manifest.digest:

@@ -79,10 +79,7 @@ class Trace:
 
         Raises ``Unreadable`` for another kind of file, a damaged one and none at all.
         """
-        try:
-            header, entries = read_headed(path, None)
-        except OSError as error:
-            raise Unreadable(f"{path} is no trace: {error}") from error
+        header, entries = read_headed(path, None)
         rows = decode(header.get("manifest", []), Rows, f"{path}, its manifest")
         manifest = {name: record for name, record in rows if is_record(record, path)}
         loaded = Trace({}, {}, manifest)

@@ -21,7 +21,7 @@ from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.onnx_graph import package
 from refqnn.deploy.operations import OperationStep
 from refqnn.deploy.steps import ImageStep, PoolStep, Shape, Step, sources_of
-from refqnn.files import Unreadable, read_bytes
+from refqnn.files import Unreadable, open_file, read_bytes
 
 GRIDS = {
     "uint8": (0, 255),
@@ -153,11 +153,12 @@ def external_data(folder: Path, tensor: Any) -> bytes:
     place = (home / entries.get("location", "")).resolve()
     if not place.is_relative_to(home) or not place.is_file():
         raise ValueError(f"{entries.get('location')!r} is no file beside the model")
-    offset = int(entries.get("offset", 0))
-    length = int(entries.get("length", place.stat().st_size - offset))
-    if min(offset, length) < 0 or offset + length > place.stat().st_size:
-        raise ValueError(f"{length} bytes at {offset} are not in {place.name}")
-    with place.open("rb") as file:
+    with open_file(place) as file:
+        size = file.seek(0, os.SEEK_END)
+        offset = int(entries.get("offset", 0))
+        length = int(entries.get("length", size - offset))
+        if min(offset, length) < 0 or offset + length > size:
+            raise ValueError(f"{length} bytes at {offset} are not in {place.name}")
         file.seek(offset)
         return file.read(length)
 

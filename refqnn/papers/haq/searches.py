@@ -12,18 +12,17 @@ takes the next bit from the layer that loses least accuracy for each bit of size
 All three are resumed from their checkpoint to the same bits.
 """
 
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
 
 from refqnn._types import Float, Int
 from refqnn.files import Unreadable, decode, lock
 from refqnn.nn.checkpoint import restore_generator
+from refqnn.nn.training import bar
 from refqnn.papers.haq.ddpg import Agent, Settings, new_agent
 from refqnn.papers.haq.environment import Problem, bits_of, states
 from refqnn.papers.haq.finetune import Evaluate
@@ -67,7 +66,7 @@ def search(
             states_of = decode(content.get("generators"), tuple[State, State], place)
             for generator, state in zip((draws, learning), states_of, strict=True):
                 restore_generator(generator, state, place)
-        for number in bar(len(trace.policies), episodes, progress):
+        for number in bar(len(trace.policies), episodes, progress, unit="policy"):
             episode(trace, agent, fixed, evaluate, number, draws, learning)
             if checkpoint is not None:
                 generators = [g.bit_generator.state for g in (draws, learning)]
@@ -212,7 +211,7 @@ def evaluate_all(
     with lock(checkpoint):
         if checkpoint is not None and Path(checkpoint).exists() and not trace.policies:
             load(checkpoint, header, trace)
-        for number in bar(len(trace.policies), len(pairs), progress):
+        for number in bar(len(trace.policies), len(pairs), progress, unit="policy"):
             proposed, policy = pairs[number]
             trace.add(proposed, policy, evaluate(policy))
             if checkpoint is not None:
@@ -223,11 +222,3 @@ def evaluate_all(
 def streams(seed: int) -> tuple[np.random.Generator, np.random.Generator]:
     """Return the generator of actions, and that of initial values and batches."""
     return np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
-
-
-def bar(done: int, total: int, progress: bool | None) -> Iterable[int]:
-    """Count evaluations on a progress bar; silent where nobody is watching."""
-    shown = sys.stderr.isatty() if progress is None else progress
-    return tqdm(
-        range(done, total), initial=done, total=total, unit="policy", disable=not shown
-    )

@@ -103,8 +103,8 @@ class Module(Protocol):
 
 @functools.cache
 def field_names(kind: type) -> tuple[str, ...] | None:
-    """List the fields of a dataclass in their order; None for any other class."""
-    if not is_dataclass(kind):
+    """List the fields of a module in their order; None for leaves and other classes."""
+    if not is_dataclass(kind) or kind in {Param, Buffer}:
         return None
     return tuple(each.name for each in fields(kind))
 
@@ -123,12 +123,10 @@ def tree(module: Any, prefix: str = "") -> list[tuple[str, Any]]:
         parts.append((name, part))
         names: Iterable[str]
         values: Iterable[Any]
-        if isinstance(part, Param | Buffer):
-            continue
         kind: Any = type(part)
         if (own := field_names(kind)) is not None:
             names, values = own, map(getattr, repeat(part), own)
-        elif isinstance(part, list | tuple):
+        elif isinstance(part, (list, tuple)):
             names, values = map(str, range(len(part))), part
         elif isinstance(part, dict):
             names, values = part.keys(), part.values()
@@ -140,18 +138,14 @@ def tree(module: Any, prefix: str = "") -> list[tuple[str, Any]]:
 
 def walk(module: Any, prefix: str = "") -> list[tuple[str, Any]]:
     """List ``(dotted name, leaf)`` for every Param and Buffer, in field order."""
-    return [
-        pair for pair in tree(module, prefix) if isinstance(pair[1], Param | Buffer)
-    ]
+    kinds = (Param, Buffer)
+    return [pair for pair in tree(module, prefix) if isinstance(pair[1], kinds)]
 
 
 def named_modules(module: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield ``(dotted name, dataclass)`` for the module and everything inside it."""
-    parts = tree(module, prefix)
-    leaves = Param | Buffer
-    return iter(
-        [(k, m) for k, m in parts if is_dataclass(m) and not isinstance(m, leaves)]
-    )
+    parts = [(name, part, part.__class__) for name, part in tree(module, prefix)]
+    return iter([(name, m) for name, m, kind in parts if field_names(kind) is not None])
 
 
 def named_params(module: Any) -> dict[str, Param]:

@@ -33,13 +33,7 @@ import numpy as np
 
 from refqnn._types import Array
 from refqnn.core import Run, named_modules, named_params
-from refqnn.nn import (
-    Conv2d,
-    ImageInput,
-    Linear,
-    MaxPool2d,
-    PadShortcut,
-)
+from refqnn.nn import Conv2d, ImageInput, Linear, MaxPool2d, PadShortcut
 from refqnn.prompt import html_table, text_table
 from refqnn.shapes import blank, shapes_of
 
@@ -154,10 +148,7 @@ class Cost:
         """Return everything as plain numbers, for JSON."""
         rows = [
             layer._asdict()
-            | {
-                "c_size_bits": layer.c_size_bits,
-                "bit_operations": layer.bit_operations,
-            }
+            | {"c_size_bits": layer.c_size_bits, "bit_operations": layer.bit_operations}
             for layer in self.layers
         ]
         return {
@@ -279,9 +270,7 @@ def table_bits(layer: Conv2d | Linear) -> tuple[int, int]:
     learned = sum(param.value.size for param in named_params(quant).values())
     if learned:
         return FLOAT_BITS * learned, 0
-    basis = getattr(
-        quant, "basis", None
-    )  # 2^K levels of a filter are sums of K numbers
+    basis = getattr(quant, "basis", None)  # K numbers, whose sums are 2^K levels
     levels = quant.encode(layer.w.value)[1] if basis is None else basis.value
     return 0, FLOAT_BITS * int(np.size(levels))
 

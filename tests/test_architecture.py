@@ -183,38 +183,6 @@ def twins_without_definition(modules):
     ]
 
 
-def functions(source):
-    """Return the names of the public functions of a module, in file order."""
-    body = ast.parse(source).body
-    names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
-    return [name for name in names if not name.startswith("_")]
-
-
-def ops_of(modules, which):
-    """Return ``{module: [op, ...]}``: what has a ``_backward`` beside it."""
-    found = {}
-    for module, source in modules.items():
-        names = functions(source) if room(module) == which else []
-        ops = [name for name in names if f"{name}_backward" in names]
-        if ops:
-            found[module] = ops
-    return found
-
-
-def underived(modules, text):
-    """Return ops without a heading of their own in DERIVATIONS.md."""
-    headings = "\n".join(line for line in text.splitlines() if line.startswith("#"))
-    every = [op for ops in ops_of(modules, "ops").values() for op in ops]
-    return [op for op in every if not re.search(rf"(?<!\w){op}(?!\w)", headings)]
-
-
-def rowless(modules, text):
-    """Return quantizer files that no table row of the room's README names."""
-    rows = "\n".join(line for line in text.splitlines() if line.startswith("|"))
-    files = [f"{name.split('.')[-1]}.py" for name in ops_of(modules, "quantizers")]
-    return [file for file in files if file not in rows]
-
-
 def paperless(modules, text):
     """Return paper files, of folders too, that no row of the room's README links."""
     rows = "\n".join(line for line in text.splitlines() if line.startswith("|"))
@@ -399,28 +367,6 @@ def test_a_room_without_a_row_is_found():
     assert unlisted(modules, table) == []
     assert unlisted(modules | {"refqnn.cli.x": ""}, table) == ["cli"]
     assert unlisted(modules, table.replace("ops", "sweep")) == ["ops", "sweep"]
-
-
-def test_every_op_is_derived():
-    text = (PACKAGE / "ops" / "DERIVATIONS.md").read_text("utf-8")
-    assert underived(sources(), text) == []
-
-
-def test_an_op_without_a_heading_is_found():
-    planted = {"refqnn.ops.x": "def relu():\n    1\ndef relu_backward():\n    1"}
-    assert underived(planted, "## relu6\n\nrelu is mentioned") == ["relu"]
-    assert underived(planted, "## relu\n") == []
-
-
-def test_every_quantizer_has_a_row():
-    text = (PACKAGE / "quantizers" / "README.md").read_text("utf-8")
-    assert rowless(sources(), text) == []
-
-
-def test_a_quantizer_without_a_row_is_found():
-    planted = {"refqnn.quantizers.x": "def f():\n    1\ndef f_backward():\n    1"}
-    assert rowless(planted, "x.py is mentioned\n| y.py |") == ["x.py"]
-    assert rowless(planted, "| [x.py](x.py) |") == []
 
 
 @pytest.mark.parametrize("name", DEFINITIONS)

@@ -200,11 +200,7 @@ def test_signed_bits(magnitude):
     assert b == 1 or magnitude > 2 ** (b - 2) - 1
 
 
-QUANTS = {
-    "fixed point": FixedPoint(bits=3),
-    "ternary": Ternary(),
-    "binary": Binary(),
-}
+QUANTS = {"fixed point": FixedPoint(bits=3), "ternary": Ternary(), "binary": Binary()}
 
 
 @pytest.mark.parametrize("name", QUANTS)

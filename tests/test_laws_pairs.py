@@ -28,13 +28,7 @@ from refqnn.testing.pairs import (
     check_vjp,
 )
 
-PARTS = {
-    "conv2d_input_grad",
-    "conv2d_weight_grad",
-    "log_softmax",
-    "residual",
-    "sum_to",
-}
+PARTS = {"conv2d_input_grad", "conv2d_weight_grad", "log_softmax", "residual", "sum_to"}
 BY_NAME = {pair.name: pair for pair in PAIRS}
 #: the quantizers, too, are pairs
 ALL = [*PAIRS, *quantizers.PAIRS]
@@ -53,18 +47,16 @@ def test_vjp_equals_the_numerical_directional_derivative(pair, seed):
     check_vjp(pair, *pair.draw(rng), rng)
 
 
+@pytest.mark.parametrize(
+    "check",
+    [check_linear_in_dy, check_untouched, check_dtype],
+    ids=lambda check: check.__name__.removeprefix("check_"),
+)
 @every_pair
 @drawn
-def test_backward_is_linear_in_dy(pair, seed):
+def test_other_laws_of_gradients(pair, check, seed):
     rng = np.random.default_rng(seed)
-    check_linear_in_dy(pair, *pair.draw(rng), rng)
-
-
-@every_pair
-@drawn
-def test_nothing_is_mutated_or_aliased(pair, seed):
-    rng = np.random.default_rng(seed)
-    check_untouched(pair, *pair.draw(rng), rng)
+    check(pair, *pair.draw(rng), rng)
 
 
 @every_op
@@ -73,29 +65,22 @@ def test_agrees_with_plain_loops(pair, seed):
     check_loop(pair, *pair.draw(np.random.default_rng(seed)))
 
 
-@every_pair
+@pytest.mark.parametrize(
+    ("check", "pair"),
+    [
+        (check, pair)
+        for check, pairs in {
+            check_batch_independence: [p for p in PAIRS if p.batch],
+            check_replay: [p for p in ALL if p.straight_through],
+            check_rejects_wrong_gradients: ALL,
+        }.items()
+        for pair in pairs
+    ],
+    ids=lambda part: str(getattr(part, "__name__", part)).removeprefix("check_"),
+)
 @drawn
-def test_dtype_is_kept(pair, seed):
-    rng = np.random.default_rng(seed)
-    check_dtype(pair, *pair.draw(rng), rng)
-
-
-@pytest.mark.parametrize("pair", [p for p in PAIRS if p.batch], ids=str)
-@drawn
-def test_images_do_not_see_each_other(pair, seed):
-    check_batch_independence(pair, *pair.draw(np.random.default_rng(seed)))
-
-
-@pytest.mark.parametrize("pair", [p for p in ALL if p.straight_through], ids=str)
-@drawn
-def test_replay_repeats_the_recorded_point(pair, seed):
-    check_replay(pair, *pair.draw(np.random.default_rng(seed)))
-
-
-@every_pair
-@drawn
-def test_wrong_gradients_raise(pair, seed):
-    check_rejects_wrong_gradients(pair, *pair.draw(np.random.default_rng(seed)))
+def test_laws_that_draw_nothing_more(check, pair, seed):
+    check(pair, *pair.draw(np.random.default_rng(seed)))
 
 
 @pytest.mark.parametrize(
@@ -174,69 +159,53 @@ X = (np.array([[1.0, -2.0, 3.0]]),)
 WX = (*X, np.ones((2, 3)), np.zeros(2))
 
 
-def test_check_vjp_rejects_a_wrong_sign_a_factor_and_a_wrong_argument(rng):
-    for wrong in (
-        broken("relu", backward=lambda dx, *_: -dx),
-        broken("relu", backward=lambda dx, *_: dx * (1 + 1e-5)),
-        broken("relu", backward=lambda dx, *_: dx[0]),
-    ):
-        with pytest.raises(AssertionError):
-            check_vjp(wrong, X, {}, rng)
-    with pytest.raises(AssertionError):
-        check_vjp(broken("linear", backward=scale_first(2)), WX, {}, rng)
-    bare = (*WX[:2], None)
-    wrong = broken("linear", backward=lambda g, *_: g._replace(db=np.zeros(2)))
-    with pytest.raises(AssertionError):
-        check_vjp(wrong, bare, {}, rng)
-
-
-def test_check_linear_rejects_an_offset_and_a_square(rng):
-    for bend in (lambda dx, *_: dx + 1, lambda dx, *_: dx**2):
-        with pytest.raises(AssertionError):
-            check_linear_in_dy(broken("relu", backward=bend), X, {}, rng)
-
-
 def overwrite(result, x, *_):
     x[...] = 0
     return result
 
 
-def test_check_untouched_rejects_mutation_and_aliases(rng):
-    def fresh():
-        return (X[0].copy(),)
+NO_BIAS = (*WX[:2], None)
+TWO = (X[0], X[0] + 1)
+#: check, op, half, what becomes of its result, arguments
+MISTAKES = (
+    (check_vjp, "relu", "backward", lambda dx, *_: -dx, X),
+    (check_vjp, "relu", "backward", lambda dx, *_: dx * (1 + 1e-5), X),
+    (check_vjp, "relu", "backward", lambda dx, *_: dx[0], X),
+    (check_vjp, "linear", "backward", scale_first(2), WX),
+    (
+        check_vjp,
+        "linear",
+        "backward",
+        lambda g, *_: g._replace(db=np.zeros(2)),
+        NO_BIAS,
+    ),
+    (check_linear_in_dy, "relu", "backward", lambda dx, *_: dx + 1, X),
+    (check_linear_in_dy, "relu", "backward", lambda dx, *_: dx**2, X),
+    (check_untouched, "relu", "forward", overwrite, X),
+    (check_untouched, "relu", "backward", overwrite, X),
+    (check_untouched, "relu", "forward", lambda y, x: (x[:], y[1]), X),
+    (check_untouched, "relu", "backward", lambda _, dy, *__: dy, X),
+    (check_untouched, "add", "backward", lambda g, *_: (g[0], g[0]), TWO),
+    (check_loop, "relu", "forward", lambda y, *_: (y[0] + 1e-9, y[1]), X),
+    (check_loop, "relu", "forward", lambda y, *_: (y[0][None], y[1]), X),
+    (check_dtype, "relu", "forward", lambda y, *_: (y[0].astype(float), y[1]), X),
+    (check_dtype, "relu", "backward", lambda dx, *_: dx.astype(float), X),
+    (
+        check_batch_independence,
+        "relu",
+        "forward",
+        lambda y, *_: (y[0] - y[0].mean(0), y[1]),
+        (np.arange(-4.0, 8.0).reshape(3, 4),),
+    ),
+)
 
-    for wrong in (
-        broken("relu", forward=overwrite),
-        broken("relu", backward=overwrite),
-        broken("relu", forward=lambda y, x: (x[:], y[1])),
-        broken("relu", backward=lambda dx, dy, *_: dy),  # noqa: ARG005 - same signature
-    ):
-        with pytest.raises(AssertionError):
-            check_untouched(wrong, fresh(), {}, rng)
-    wrong = broken("add", backward=lambda g, *_: (g[0], g[0]))
+
+@pytest.mark.parametrize(("check", "name", "half", "wrong", "args"), MISTAKES)
+def test_checks_reject(check, name, half, wrong, args, rng):
+    draws = () if check in {check_loop, check_batch_independence} else (rng,)
+    fresh = [np.array(a) if a is not None else None for a in args]
     with pytest.raises(AssertionError):
-        check_untouched(wrong, (X[0], X[0] + 1), {}, rng)
-
-
-def test_check_loop_rejects_a_value_and_a_shape():
-    for bend in (lambda y, *_: (y[0] + 1e-9, y[1]), lambda y, *_: (y[0][None], y[1])):
-        with pytest.raises(AssertionError):
-            check_loop(broken("relu", forward=bend), X, {})
-
-
-def test_check_dtype_rejects_float64_on_either_way(rng):
-    for wrong in (
-        broken("relu", forward=lambda y, *_: (y[0].astype(np.float64), y[1])),
-        broken("relu", backward=lambda dx, *_: dx.astype(np.float64)),
-    ):
-        with pytest.raises(AssertionError):
-            check_dtype(wrong, X, {}, rng)
-
-
-def test_check_batch_independence_rejects_the_mean_of_the_batch(rng):
-    wrong = broken("relu", forward=lambda y, *_: (y[0] - y[0].mean(0), y[1]))
-    with pytest.raises(AssertionError):
-        check_batch_independence(wrong, (rng.normal(size=(3, 4)),), {})
+        check(broken(name, **{half: wrong}), tuple(fresh), {}, *draws)
 
 
 def test_check_replay_rejects_a_forgotten_residual():

@@ -196,10 +196,7 @@ def test_slopes_of_a_coupled_backward_are_called_diagonal():
     np.testing.assert_array_equal(alone.lines[-1].get_xydata(), [[-1, 1], [1, 0.25]])
     assert alone.get_title("left") == "Surrogate gradient"
     assert coupled.get_title("left") == "Surrogate gradient, diagonal"
-    assert (alone.get_ylabel(), coupled.get_ylabel()) == (
-        "$dy / dv$",
-        "$dy_i / dv_i$",
-    )
+    assert (alone.get_ylabel(), coupled.get_ylabel()) == ("$dy / dv$", "$dy_i / dv_i$")
     assert texts(coupled) == ["gradients of mean y: s 2"]
 
 

@@ -175,14 +175,7 @@ def file_of(name, modules):
     return name in modules or f"{name}.__init__" in modules
 
 
-RULES = (
-    stubs,
-    participles,
-    vague_values,
-    long_files,
-    long_functions,
-    hidden_modules,
-)
+RULES = (stubs, participles, vague_values, long_files, long_functions, hidden_modules)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -223,11 +216,7 @@ INNOCENT = (
         "x",
         "def seed():\n    1\ndef _held():\n    1\ndef held_out():\n    1",
     ),
-    (
-        participles,
-        "x",
-        "class C:\n    @property\n    def explained(self):\n        1",
-    ),
+    (participles, "x", "class C:\n    @property\n    def explained(self):\n        1"),
     (vague_values, "x", "def f(found):\n    return found"),
     (long_files, "x", "a = 1\n" * 400),
     (long_functions, "x", 'def f():\n    """d"""\n' + "    a = 1\n" * 60),

@@ -10,10 +10,7 @@ from refqnn.fast.integer.conv import carrier, conv2d
 from refqnn.fast.integer.rescale import requantize
 from refqnn.fast.program import Codes, Program, Scaling, UnsupportedError
 from refqnn.geometry import Padding, Pair, output_size, window
-from refqnn.integer.checks import (
-    as_conv2d_operands,
-    as_requantize_operands,
-)
+from refqnn.integer.checks import as_conv2d_operands, as_requantize_operands
 from refqnn.integer.conv import check_accumulator
 
 

@@ -20,12 +20,7 @@ import numpy as np
 from refqnn._types import Float, Int
 from refqnn.fast.compiler import njit
 from refqnn.fast.scaling import WIDTH, scale
-from refqnn.fast.tiles import (
-    OUTER_QUADS,
-    OUTER_WIDE,
-    outer_quads,
-    outer_quads_wide,
-)
+from refqnn.fast.tiles import OUTER_QUADS, OUTER_WIDE, outer_quads, outer_quads_wide
 
 HIGH_ROWS, LOW_ROWS = OUTER_WIDE.rows, OUTER_QUADS.rows
 

@@ -82,12 +82,7 @@ def accuracy(logits: Float, labels: Int) -> float:
 
 
 def evaluate(
-    network: Any,
-    images: Array,
-    labels: Int,
-    *,
-    batch: int = 250,
-    backend: Any = refqnn,
+    network: Any, images: Array, labels: Int, *, batch: int = 250, backend: Any = refqnn
 ) -> Score:
     """Measure mean cross-entropy and accuracy in eval mode.
 

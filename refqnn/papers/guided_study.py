@@ -32,7 +32,7 @@ from refqnn.papers.guided import (
 )
 from refqnn.quantizers.checks import check_bits
 from refqnn.studies.study import Stage, Study, check_settings, checkpoint_folder, table
-from refqnn.studies.sweep import Outcome
+from refqnn.studies.sweep import Outcomes, Row
 
 PRESET = replace(PARETO_CIFAR, warmup_epochs=0.5, epochs=6, batch=40)
 WAYS = ("float", "plain", "two-stage", "progressive", "guided")
@@ -54,7 +54,6 @@ class Guiding:
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless the runs can begin."""
         check_settings(self, seeds=0, epochs=1, images=PRESET.batch, test_images=1)
         check_bits(self.bits, least=1)
         resnet(self.depth, width=self.width, rng=None)  # no arrays: a check
@@ -96,9 +95,9 @@ def trained_stages(
     """Train a way from the values of ``source``, or go on; return its stages."""
     pictures = data.embedded().first(images, test_images)
     config, pair = {"network": "resnet"} | network, (bits, bits)
-    both: dict[str, Any] = {"weight_bits": bits, "activation_bits": bits}
+    both: Row = {"weight_bits": bits, "activation_bits": bits}
     length = {"epochs": epochs, "images": images, "lam": lam, "bits": bits, **network}
-    how: dict[str, Any] = {
+    how: Row = {
         "seed": seed,
         "test": pictures[2:],
         "folder": checkpoint_folder(folder, way, seed, **length),
@@ -106,7 +105,7 @@ def trained_stages(
         "source": source,
         "progress": False,
     }
-    options: dict[str, Any] = {"augment": mirror, "backend": fast}
+    options: Row = {"augment": mirror, "backend": fast}
     if way == "guided":
         options["objective"] = guided_objective(lam, mean_over="elements")
 
@@ -140,9 +139,7 @@ def shares(epochs: int, parts: int) -> list[int]:
     return [after - before for before, after in itertools.pairwise(ends)]
 
 
-def guided_rows(
-    _: Guiding, starts: list[Outcome], ways: list[Outcome]
-) -> dict[str, list[float]]:
+def guided_rows(_: Guiding, starts: Outcomes, ways: Outcomes) -> dict[str, list[float]]:
     """Return the test accuracies of every way, one a seed."""
     every = [*starts, *ways]
     return {way: [o.result for o in every if o.run["way"] == way] for way in WAYS}

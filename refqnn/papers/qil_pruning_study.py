@@ -6,7 +6,7 @@ start as convolutions do (``start``).
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,9 @@ from refqnn.core import named_modules
 from refqnn.networks import alexnet, resnet
 from refqnn.nn import Linear, fit_stages, he_normal
 from refqnn.papers.qil import PROGRESSIVE_BITS, Pruned, progressive, pruning_ratios
-from refqnn.papers.qil_study import FLOAT, QUICK, Row, begin_training
+from refqnn.papers.qil_study import FLOAT, QUICK, begin_training
 from refqnn.studies.study import Stage, Study, check_settings, checkpoint_folder, table
-from refqnn.studies.sweep import Outcome
+from refqnn.studies.sweep import Outcomes, Row, Rows
 
 FLOAT_PRUNED = replace(FLOAT, lr=0.05, epochs=8)
 #: the rate of fine-tuning, and the share of it at which intervals move
@@ -46,7 +46,6 @@ class Pruning:
     start: str = "he_normal"
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless the runs can begin."""
         check_settings(self, seeds=0, images=FLOAT.batch, epochs=1)
         check_settings(self, start=("he_normal", "as_built"))
         if self.bits not in PROGRESSIVE_BITS:
@@ -121,7 +120,7 @@ def with_he_normal(network: Any, rng: np.random.Generator) -> Any:
     return network
 
 
-def pruning_rows(_: Pruning, runs: list[Outcome]) -> dict[str, Any]:
+def pruning_rows(_: Pruning, runs: Outcomes) -> Row:
     """Return the layers of every network and seed, and the mean shares of zeros."""
     layers = {n: [o.result for o in runs if o.run["name"] == n] for n in PRUNED}
     return {
@@ -130,7 +129,7 @@ def pruning_rows(_: Pruning, runs: list[Outcome]) -> dict[str, Any]:
     }
 
 
-def mean_shares(layers: Sequence[Row]) -> dict[str, float]:
+def mean_shares(layers: Rows) -> dict[str, float]:
     """Return the mean shares of zeros of fully connected layers and of convolutions."""
     shares = {}
     for kind in ("linear", "conv"):
@@ -142,7 +141,7 @@ def mean_shares(layers: Sequence[Row]) -> dict[str, float]:
     return shares
 
 
-def pruning_lines(s: Pruning, rows: dict[str, Any]) -> Iterator[str]:
+def pruning_lines(s: Pruning, rows: Row) -> Iterator[str]:
     """Yield the shares of zeros of every network."""
     for name, row in rows.items():
         yield f"{name}: shares of zeros"
@@ -150,7 +149,7 @@ def pruning_lines(s: Pruning, rows: dict[str, Any]) -> Iterator[str]:
         yield from table({"seed": seed} | answers for seed, answers in each)
 
 
-def pruning_figure(s: Pruning, runs: list[Outcome]) -> dict[str, Any]:
+def pruning_figure(s: Pruning, runs: Outcomes) -> Row:
     """Draw the layers of the first seed; stage1_block1.conv2 is called 1.1.2."""
     first = {o.run["name"]: o.result for o in runs if o.run["seed"] == s.seeds[0]}
     panels = []

@@ -27,24 +27,12 @@ import numpy as np
 from refqnn import data, fast
 from refqnn.moved import other_half
 from refqnn.networks import METHODS, resnet
-from refqnn.nn import (
-    PARETO_CIFAR,
-    Preset,
-    carry_over,
-    checkpoint,
-    fit,
-)
+from refqnn.nn import PARETO_CIFAR, Preset, carry_over, checkpoint, fit
 from refqnn.papers.guided import guided_objective, guided_pair
-from refqnn.papers.qil import (
-    PROGRESSIVE_BITS,
-    printed_drop,
-    progressive,
-    weight_levels,
-)
+from refqnn.papers.qil import PROGRESSIVE_BITS, printed_drop, progressive, weight_levels
 from refqnn.studies.study import Stage, Study, check_settings, table
-from refqnn.studies.sweep import Outcome
+from refqnn.studies.sweep import Outcomes, Row
 
-Row = dict[str, Any]
 QUICK = {"images": 256, "epochs": 1}
 FLOAT = replace(PARETO_CIFAR, lr=0.1, warmup_epochs=1, epochs=12, batch=64)
 FINE = replace(PARETO_CIFAR, lr=0.05, warmup_epochs=0.2, epochs=4, batch=64)
@@ -83,7 +71,6 @@ class Table:
     procedure: str = "paper"
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless the runs can begin."""
         check_settings(self, seeds=0, images=FINE.batch, epochs=1)
         check_settings(self, procedure=("paper", "direct"))
         names = sorted({*METHODS, "zhuang"})
@@ -270,7 +257,7 @@ def cell_run(
 
 
 def table_rows(
-    _: Table, __: list[Outcome], cells: list[Outcome]
+    _: Table, __: Outcomes, cells: Outcomes
 ) -> dict[str, dict[str, list[float]]]:
     """Return {method: {W/A: points lost, one a seed}}."""
     base = {o.run["seed"]: o.result for o in cells if o.run["method"] is None}

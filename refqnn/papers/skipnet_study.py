@@ -7,7 +7,6 @@ and that of DFS, which does not.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from scipy.stats import spearmanr
 
@@ -17,9 +16,7 @@ from refqnn.papers.dfs.study import QUICK, REWARDS, skipnet_kinds
 from refqnn.papers.dfs.systems import Lengths, stages
 from refqnn.papers.skipnet import GATES
 from refqnn.studies.study import Stage, Study, check_settings, table
-from refqnn.studies.sweep import Outcome
-
-Row = dict[str, Any]
+from refqnn.studies.sweep import Outcomes, Row
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,6 @@ class Gates(Lengths):
     hybrid_steps: int | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless the runs can begin and end."""
         super().__post_init__()
         check_settings(self, hybrid_steps=1)
         for gate in self.gates:
@@ -48,7 +44,7 @@ def skipnet_stages(s: Gates, folder: Path) -> Iterator[Stage]:
     return stages(s, kinds, folder)
 
 
-def skipnet_rows(s: Gates, __: list[Outcome], runs: list[Outcome]) -> list[Row]:
+def skipnet_rows(s: Gates, __: Outcomes, runs: Outcomes) -> list[Row]:
     """Return gate, reward, seed, accuracy and both percentages of every run."""
     rows = [
         {"gate": run.get("gate", "RNNGate"), "alpha": run["alpha"], "seed": run["seed"]}
@@ -79,9 +75,7 @@ def skipnet_lines(s: Gates, rows: list[Row]) -> Iterator[str]:
         yield f"{gate}: rank correlation of alpha and cp {correlation(rows, gate):.2f}"
 
 
-def skipnet_figure(
-    s: Gates, starts: list[Outcome], runs: list[Outcome]
-) -> dict[str, Any]:
+def skipnet_figure(s: Gates, starts: Outcomes, runs: Outcomes) -> Row:
     """Draw accuracy against the cp of DFS; rings are SkipNet's own percentage."""
     rows = skipnet_rows(s, starts, runs)
     of_dfs, own = (

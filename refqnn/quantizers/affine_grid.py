@@ -86,8 +86,7 @@ def affine(
     below the smallest normal number has the single level 0. Raises ValueError for lo >
     hi, and for NaN or infinity in x or the range.
 
-    With ``frozen``, rounding residual, mask and range are those recorded: the smooth
-    function whose exact gradient ``affine_backward`` is. (A recorded cache refers to
+    ``frozen`` holds residual, mask and range: see Backward. (A recorded cache refers to
     the ``x`` it was given: perturb a copy.)
 
     >>> affine(np.array([-1.0, 0.4, 0.6, 9.0]), 0.0, 3.0, bits=2)[0]

@@ -85,9 +85,7 @@ def dorefa_weight(
     The maximum, and for one bit the mean, run over the whole layer. bits in [1, 16].
     Raises ValueError for NaN or infinity in w.
 
-    With ``frozen``, the residual behind tanh(w) / max|tanh(w)| and the place of the
-    maximum are those recorded: the smooth function whose exact gradient
-    ``dorefa_weight_backward`` is.
+    ``frozen`` holds the residual and the place of the maximum: see Backward.
 
     >>> dorefa_weight(np.array([[9.0, -9.0, 0.5, 0.0]]), bits=2)[0] * 3
     array([[ 3., -3.,  1.,  1.]])
@@ -170,8 +168,7 @@ def dorefa_activation(
 
     2^k levels, ties to even; bits in [1, 16]. Raises ValueError for NaN or infinity.
 
-    With ``frozen``, residual and clip are held: the smooth function whose exact
-    gradient ``dorefa_activation_backward`` is.
+    ``frozen`` holds residual and clip: see Backward.
 
     >>> dorefa_activation(np.array([-1.0, 0.4, 0.6, 2.0]), bits=1)[0]
     array([0., 0., 1., 1.])

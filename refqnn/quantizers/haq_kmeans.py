@@ -67,10 +67,8 @@ def kmeans_weight(
     Raises ValueError for centroids of another shape or none at all, an unknown
     reduction, and NaN or infinity in w or centroids.
 
-    With ``frozen``, the assignment is that recorded and w is added to its residual; a
-    centroid moves by its full change ("sum") or by its change over the size of its
-    cluster ("mean"): the smooth function whose exact gradient
-    ``kmeans_weight_backward`` is.
+    ``frozen`` holds the assignment; a centroid moves by its full change ("sum") or by
+    its change over the size of its cluster ("mean"): see Backward.
 
     >>> kmeans_weight(np.array([-9.0, 0.4, 0.6]), np.array([1.0, 0.0]))[0]
     array([0., 0., 1.])

@@ -88,9 +88,8 @@ def lsq_plus(
     normal number, for NaN or infinity in x, s or beta, and for a grid without a
     positive level.
 
-    With ``frozen``, the residual recorded there is added instead of rounding, what was
-    saturated stays so, and s and beta move by ``grad_scale`` times their changes: the
-    smooth function whose exact gradient ``lsq_plus_backward`` is.
+    ``frozen`` holds residual and mask; s and beta move by ``grad_scale`` times their
+    changes: see Backward.
 
     >>> x = np.array([-9.0, 0.3, 0.6, 9.0])
     >>> lsq_plus(x, np.array(0.5), np.array(-0.25), q_p=3)[0]

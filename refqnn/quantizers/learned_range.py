@@ -73,12 +73,7 @@ class RangeGrid(NamedTuple):
 
 
 def learned_min_max(
-    x: Float,
-    lo: Float,
-    hi: Float,
-    *,
-    bits: int,
-    frozen: RangeCache | None = None,
+    x: Float, lo: Float, hi: Float, *, bits: int, frozen: RangeCache | None = None
 ) -> tuple[Float, RangeCache]:
     """y = s (clip(round(x / s) + Z, 0, n) - Z),  s = (hi - lo) / n,  Z = -round(lo / s)
 
@@ -88,8 +83,7 @@ def learned_min_max(
     not hold 0 or whose step is below the smallest normal number, and for NaN or
     infinity in x or the range.
 
-    With ``frozen``, the residuals of the roundings and the masks are those recorded:
-    the smooth function whose exact gradient ``learned_min_max_backward`` is.
+    ``frozen`` holds the residuals of the roundings and the masks: see Backward.
 
     >>> learned_min_max(np.array([-9.0, 0.4, 0.6, 9.0]), -1.0, 2.0, bits=2)[0]
     array([-1.,  0.,  1.,  2.])

@@ -84,9 +84,7 @@ def lsq(
     normal number, for NaN or infinity in v or s, and for a grid without a positive
     level.
 
-    With ``frozen``, the residual recorded there is added instead of rounding, what was
-    saturated stays so, and s moves by ``grad_scale`` times its change: the smooth
-    function whose exact gradient ``lsq_backward`` is.
+    ``frozen`` holds residual and mask, and s moves by ``grad_scale`` times its change.
 
     >>> lsq(np.array([-9.0, 0.3, 0.6]), np.array(0.5), q_n=4, q_p=3)[0]
     array([-2. ,  0.5,  0.5])

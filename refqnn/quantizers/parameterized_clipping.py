@@ -94,8 +94,7 @@ def pact(
     step below the smallest normal number, for an unknown scope, and for NaN or infinity
     in x or alpha.
 
-    With ``frozen``, rounding residual and masks are those recorded: the smooth function
-    whose exact gradient ``pact_backward`` is.
+    ``frozen`` holds residual and masks: see Backward.
 
     >>> pact(np.array([-1.0, 0.4, 1.6, 9.0]), np.array(3.0), bits=2)[0]
     array([0., 0., 2., 3.])

@@ -110,9 +110,7 @@ def qil_weight(
     16]. Raises ValueError for d or gamma below the smallest normal number, and for NaN
     or infinity in w or a parameter.
 
-    With ``frozen``, the recorded residual is added to T instead of rounding and what
-    was pruned or clipped stays so: the smooth function whose exact gradient
-    ``qil_weight_backward`` is.
+    ``frozen`` holds the residual, and what is pruned or clipped: see Backward.
 
     >>> w = np.array([-9.0, -0.7, 0.2, 0.3, 0.45])
     >>> qil_weight(w, np.array(0.5), np.array(0.5), np.array(1.0), bits=3)[0] * 3

@@ -49,12 +49,7 @@ class QILActivationCache(NamedTuple):
 
 
 def qil_activation(
-    x: Float,
-    c: Float,
-    d: Float,
-    *,
-    bits: int,
-    frozen: QILActivationCache | None = None,
+    x: Float, c: Float, d: Float, *, bits: int, frozen: QILActivationCache | None = None
 ) -> tuple[Float, QILActivationCache]:
     """y = round(n T) / n,  T = clip(1/2 + (x - c) / 2d, 0, 1)
 
@@ -64,9 +59,7 @@ def qil_activation(
     if d <= c. Raises ValueError for d below the smallest normal number, and for NaN or
     infinity in x, c or d.
 
-    With ``frozen``, the recorded residual is added to T instead of rounding and what
-    was pruned or clipped stays so: the smooth function whose exact gradient
-    ``qil_activation_backward`` is.
+    ``frozen`` holds the residual, and what is pruned or clipped: see Backward.
 
     >>> x = np.array([-9.0, 0.3, 0.6, 9.0])
     >>> qil_activation(x, np.array(0.5), np.array(0.5), bits=2)[0] * 3

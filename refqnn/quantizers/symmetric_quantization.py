@@ -73,8 +73,7 @@ def syq(
     outside [0, 1), for eta > 0 with two levels, for levels other than 2 and 3, for
     alpha of another shape, and NaN or infinity. Warns where alpha <= 0.
 
-    With ``frozen``, codes and slopes are held: the smooth function whose exact gradient
-    ``syq_backward`` is.
+    ``frozen`` holds codes and slopes: see Backward.
 
     >>> w = np.array([-4.0, 1.0, 2.0]).reshape(3, 1, 1, 1)
     >>> syq(w, np.array(0.5), eta=0.25, group="layer")[0].ravel()

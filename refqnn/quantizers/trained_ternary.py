@@ -66,9 +66,8 @@ def ttq(
     for levels below the smallest normal number, for a negative t, and for NaN or
     infinity in w or in the levels.
 
-    With ``frozen``, codes and factors of dw are those recorded: the smooth function of
-    w, W_p and W_n whose exact gradient ``ttq_backward`` is. (A recorded cache refers
-    to the ``w`` it was given: perturb a copy.)
+    ``frozen`` holds codes and factors of dw: see Backward. (A recorded cache refers to
+    the ``w`` it was given: perturb a copy.)
 
     >>> ttq(np.array([[1.0, -0.5, 0.04, -0.05]]), 2.0, 3.0, t=0.05)[0]
     array([[ 2., -3.,  0.,  0.]])

@@ -60,8 +60,7 @@ def tsq_activation(
     2^b levels; x = (k + 1/2) delta goes to k. Raises ValueError for bits outside
     [1, 16], eps and delta outside their domain, and NaN or infinity.
 
-    With ``frozen``, the recorded residual is added where the gradient passes: the
-    smooth function whose exact gradient ``tsq_activation_backward`` is.
+    ``frozen`` adds the recorded residual where the gradient passes: see Backward.
 
     >>> x = np.array([-1.0, 0.3, 0.4, 1.5, 1.6, 9.0])
     >>> tsq_activation(x, np.array(0.3), np.array(1.0), bits=2)[0]

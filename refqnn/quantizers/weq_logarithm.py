@@ -58,8 +58,7 @@ def weq_activation(
     level is 0, N - 1 are powers. Raises ValueError for levels outside [2, 256], a step
     that is not even and in [2, 32], powers outside the dtype, and NaN or infinity in x.
 
-    With ``frozen``, the recorded residual is added where x was positive: the smooth
-    function whose exact gradient ``weq_activation_backward`` is.
+    ``frozen`` adds the recorded residual where x was positive: see Backward.
 
     >>> weq_activation(np.array([-1.0, 0.1, 1.0, 1.4, 1.5, 9.0]), 0, 16, levels=4)[0]
     array([0., 0., 1., 1., 2., 4.])

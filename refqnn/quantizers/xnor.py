@@ -91,9 +91,8 @@ def xnor_weight(
     axis of input channels, w: (O, C, ...). A filter of zeros gives zeros. Raises
     ValueError for NaN or infinity in w.
 
-    With ``frozen``, signs and mask are those recorded: the smooth function whose exact
-    gradient ``xnor_weight_backward`` is. (A recorded cache refers to the ``w`` it was
-    given: perturb a copy.)
+    ``frozen`` holds signs and mask: see Backward. (A recorded cache refers to the ``w``
+    it was given: perturb a copy.)
 
     >>> xnor_weight(np.array([[3.0, -1.0], [0.0, 4.0]]))[0]
     array([[ 2., -2.],
@@ -187,11 +186,7 @@ def xnor_activation_backward(dy: Float, cache: StraightThroughCache) -> Float:
 
 
 def scale_map(
-    x: Float,
-    *,
-    kernel: int | Pair,
-    stride: int | Pair = 1,
-    padding: Padding = 0,
+    x: Float, *, kernel: int | Pair, stride: int | Pair = 1, padding: Padding = 0
 ) -> Float:
     """K = mean over channels and window of |x|: the scales of section 3.2.
 

@@ -40,6 +40,9 @@ from refqnn.files import append_line, lock, parse_object
 from refqnn.studies.workers import own_processes
 
 Settings = Mapping[str, Any]
+#: what JSON holds: of a run, or a row of a study
+Row = dict[str, Any]
+Rows = Sequence[Row]
 
 
 class Outcome(NamedTuple):
@@ -48,6 +51,9 @@ class Outcome(NamedTuple):
     run: dict[str, Any]
     result: Any
     error: str | None = None
+
+
+Outcomes = Sequence[Outcome]
 
 
 def digest(run: Settings) -> str:

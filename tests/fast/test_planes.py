@@ -6,13 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refqnn.fast.ops.conv import _pack
-from refqnn.fast.planes import (
-    forward_axis,
-    input_grad_axis,
-    layout,
-    taps,
-    tile_weights,
-)
+from refqnn.fast.planes import forward_axis, input_grad_axis, layout, taps, tile_weights
 from refqnn.geometry import output_size, pad_planes, window, windows
 
 sizes = st.integers(1, 9)

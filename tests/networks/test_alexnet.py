@@ -5,7 +5,7 @@ import pytest
 from tables.networks import pixels
 
 from refqnn.core import Run, named_params
-from refqnn.networks import alexnet, build
+from refqnn.networks import alexnet
 from refqnn.networks.alexnets import VARIANTS, final_size
 from refqnn.testing.networks import calibrate, check_module
 
@@ -56,25 +56,3 @@ def test_layers_2_to_7_are_quantized_and_so_is_what_they_read(rng):
     ends = tiny(rng, weight_bits=4, activation_bits=4)
     assert [ends.layers[f"layer{i}"].weight_quant.bits for i in (1, 8)] == [8, 8]
     assert "quant7" in ends.layers
-
-
-def test_the_configuration_builds_it_again(rng):
-    network = tiny(rng)
-    again = build(network.config)
-    assert list(again.layers) == list(network.layers)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"variant": "large"}, "variant must be one of"),
-        ({"width": 0}, "width must be positive"),
-        ({"classes": 1}, "classes must be at least 2"),
-        ({"in_channels": 0}, "in_channels at least 1"),
-        ({"size": 7}, "size must leave a pixel"),
-        ({"variant": "imagenet", "size": 28}, "size must leave a pixel"),
-    ],
-)
-def test_what_does_not_fit_raises(options, message, rng):
-    with pytest.raises(ValueError, match=message):
-        alexnet(**({"width": 0.02} | options), rng=rng)

@@ -6,7 +6,7 @@ from tables.networks import pixels
 
 from refqnn.core import Run, named_modules
 from refqnn.cost import count
-from refqnn.networks import build, imagenet_resnet
+from refqnn.networks import imagenet_resnet
 from refqnn.nn import Conv2d, Linear, Residual
 from refqnn.testing.networks import calibrate, check_direction
 
@@ -109,24 +109,3 @@ def test_4_bit_activations_train(rng):
     x = pixels(rng, n=2, channels=3, size=33)
     y, cache = network.forward(x, Run(training=True))
     assert np.isfinite(network.backward(np.ones_like(y), cache)).all()
-
-
-def test_the_configuration_builds_it_again(rng):
-    network = imagenet_resnet(50, width=1 / 64, stem="deep", fixed_ends=False, rng=rng)
-    again = build(network.config)
-    assert again.config == network.config
-    assert list(again.layers) == list(network.layers)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"depth": 20}, r"depth must be one of \[18, 34, 50\], got 20"),
-        ({"stem": "none"}, "stem must be one of"),
-        ({"width": -1}, "width must be positive"),
-        ({"in_channels": 0}, "in_channels at least 1"),
-    ],
-)
-def test_what_does_not_fit_raises(options, message):
-    with pytest.raises(ValueError, match=message):
-        imagenet_resnet(**({"depth": 50} | options), rng=None)

@@ -6,7 +6,7 @@ from tables.networks import pixels
 
 from refqnn.core import Run, named_modules
 from refqnn.cost import count
-from refqnn.networks import build, inv_resnet26, mobilenetv2
+from refqnn.networks import inv_resnet26, mobilenetv2
 from refqnn.networks.mobilenets import round_channels
 from refqnn.nn import Conv2d, Linear, Residual
 from refqnn.testing.networks import calibrate, check_direction
@@ -147,26 +147,3 @@ def test_4_bit_activations_train(rng):
     dx = network.backward(np.ones_like(y), cache)
     assert dx.shape == x.shape
     assert np.isfinite(dx).all()
-
-
-@pytest.mark.parametrize("make", [tiny, lambda g, **o: inv_resnet26(rng=g, **o)])
-def test_the_configuration_builds_it_again(make, rng):
-    network = make(rng, width=0.1, weight_bits=3, depthwise_bits=2)
-    again = build(network.config)
-    assert again.config == network.config
-    assert list(again.layers) == list(network.layers)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"images": "svhn"}, "images must be one of"),
-        ({"rounding": "up"}, "rounding must be one of"),
-        ({"last": "gone"}, "last must be one of"),
-        ({"width": 0}, "width must be positive"),
-        ({"classes": 1}, "classes must be at least 2"),
-    ],
-)
-def test_what_does_not_fit_raises(options, message):
-    with pytest.raises(ValueError, match=message):
-        tiny(None, **options)

@@ -28,34 +28,6 @@ def test_depth_counts_the_layers_with_weights(depth):
     assert len(of_kind(network, BasicBlock)) == (depth - 2) // 2
 
 
-@pytest.mark.parametrize("depth", [-4, 0, 2, 7, 9, 18, 49])
-def test_other_depths_raise(depth):
-    with pytest.raises(ValueError, match=f"depth must be 6n \\+ 2 .*, got {depth}"):
-        make(depth)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"width": 0}, "width must be positive and finite, got 0"),
-        ({"width": float("nan")}, "width"),
-        ({"width": float("inf")}, "width"),
-        ({"classes": 1}, "classes must be at least 2"),
-        ({"in_channels": 0}, "in_channels at least 1, got 10 and 0"),
-        ({"shortcut": "C"}, "shortcut must be one of .*, got 'C'"),
-        ({"weight_bits": 0}, "bits"),
-        ({"weight_bits": 17}, "bits"),
-        ({"weight_bits": True}, "bits"),
-        ({"activation_bits": 0}, "bits"),
-        ({"activation_bits": 17}, "bits"),
-        ({"activation_bits": True}, "bits"),
-    ],
-)
-def test_settings_out_of_range_raise(options, message):
-    with pytest.raises(ValueError, match=message):
-        make(width=options.pop("width", 0.1), **options)
-
-
 def test_weights_of_every_layer():
     network = make(20, in_channels=3, classes=100)
     shapes = [m.w.value.shape for m in of_kind(network, Conv2d).values()]

@@ -6,7 +6,7 @@ from tables.networks import pixels
 
 from refqnn.core import Run
 from refqnn.cost import c_size_bits, count
-from refqnn.networks import build, separable
+from refqnn.networks import separable
 from refqnn.testing.networks import calibrate, check_module
 
 
@@ -66,42 +66,3 @@ def test_gradient_check_at_frozen_residuals(rng):
     x = pixels(rng, size=6, dtype=np.float64)
     calibrate(network, x)
     check_module(network, x, Run(training=True), rng)
-
-
-OPTIONS = {
-    "classes": 3,
-    "in_channels": 2,
-    "width": 0.5,
-    "weight_bits": 2,
-    "depthwise_bits": 4,
-    "activation_bits": 3,
-    "depthwise_fan_in": 4,
-    "depthwise_kernel": 5,
-    "method": "lsq",
-    "image_scale": 0.5,
-    "image_zero_point": 7,
-    "dtype": "float64",
-}
-
-
-def test_it_is_built_again_from_its_configuration():
-    network = separable(rng=None, **OPTIONS)
-    assert network.config == {"network": "separable"} | OPTIONS
-    assert build(network.config).config == network.config
-    image = network.layers["image"]
-    assert (image.scale, image.zero_point) == (0.5, 7)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"width": 0}, "width must be positive and finite, got 0"),
-        ({"classes": 0}, "classes must be at least 2 .* got 0 and 1"),
-        ({"in_channels": 0}, "in_channels at least 1, got 10 and 0"),
-        ({"depthwise_fan_in": 3}, "depthwise_fan_in must divide the 32 channels"),
-        ({"depthwise_kernel": 0}, "depthwise_kernel must be at least 1, got 0"),
-    ],
-)
-def test_bad_settings_raise(options, message):
-    with pytest.raises(ValueError, match=message):
-        separable(rng=None, **options)

@@ -7,7 +7,7 @@ import pytest
 from tables.networks import pixels
 
 from refqnn.core import Run, named_modules
-from refqnn.networks import build, vgg
+from refqnn.networks import vgg
 from refqnn.nn import Conv2d, Linear
 from refqnn.testing.networks import calibrate, check_module
 
@@ -92,28 +92,3 @@ def test_gradient_check_at_frozen_residuals(options, rng):
     x = pixels(rng, n=4, size=32, dtype=np.float64)
     calibrate(network, x)
     check_module(network, x, Run(training=True), rng, step=1e-7, bound=3e-6)
-
-
-def test_the_configuration_builds_it_again(rng):
-    network = tiny(rng, "b", depthwise_fan_in=2, depthwise_bits=3, weight_bits=2)
-    again = build(network.config)
-    assert again.config == network.config
-    assert list(again.layers) == list(network.layers)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"variant": "d"}, "variant must be one of"),
-        ({"width": 0}, "width must be positive"),
-        ({"classes": 1}, "classes must be at least 2"),
-        ({"depthwise_fan_in": 3}, "depthwise_fan_in must divide the 4 channels"),
-        ({"depthwise_fan_in": 0}, "depthwise_fan_in must divide"),
-        ({"depthwise_kernel": 0}, "depthwise_kernel must be at least 1"),
-        ({"weight_bits": 0}, r"bits must be an int in \[1, 16\], got 0"),
-        ({"weight_bits": 2, "depthwise_bits": 17}, r"\[1, 16\], got 17"),
-    ],
-)
-def test_what_does_not_fit_raises(options, message, rng):
-    with pytest.raises(ValueError, match=message):
-        tiny(rng, **options)

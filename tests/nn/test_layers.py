@@ -134,10 +134,7 @@ LAYERS = {
         MAPS,
     ),
     "block": (lambda g: block(g, 2, 2), MAPS),
-    "block, option A": (
-        lambda g: block(g, 2, 4, 2, shortcut=PadShortcut(4, 2)),
-        MAPS,
-    ),
+    "block, option A": (lambda g: block(g, 2, 4, 2, shortcut=PadShortcut(4, 2)), MAPS),
     "block, option B": (lambda g: block(g, 2, 4, 2, shortcut=projection(g)), MAPS),
     "block, quantized": (lambda g: block(g, 2, 2, quant=lambda: Affine(bits=3)), MAPS),
     "block, float shortcut": (

@@ -8,14 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refqnn.core import Param
-from refqnn.nn import (
-    PARETO_CIFAR,
-    SGD,
-    adam_step,
-    cosine,
-    multistep,
-    sgd_step,
-)
+from refqnn.nn import PARETO_CIFAR, SGD, adam_step, cosine, multistep, sgd_step
 
 SETTINGS = {
     "plain": {},

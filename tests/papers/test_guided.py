@@ -470,13 +470,7 @@ def test_two_stage_bits_quantize_the_weights_first():
 
 def test_progressions():
     sequence = (32, 16, 8, 4, 2)
-    assert progression(sequence) == [
-        (None, None),
-        (16, 16),
-        (8, 8),
-        (4, 4),
-        (2, 2),
-    ]
+    assert progression(sequence) == [(None, None), (16, 16), (8, 8), (4, 4), (2, 2)]
     assert progression((32, 4, 2), weights_first=True) == [
         (None, None),
         (4, None),

@@ -254,11 +254,7 @@ WRONG = [
     ("pareto_clip", {"draws": "1"}, "draws must be at least 2, got 1"),
     ("pareto_variance", {"draws": "1"}, "draws must be at least 2, got 1"),
     ("pareto_variance", {"seed": "x"}, "seed must be a whole number, got 'x'"),
-    (
-        "pareto_sizes",
-        {"networks": "resnet9"},
-        "networks must be of .*'resnet9'",
-    ),
+    ("pareto_sizes", {"networks": "resnet9"}, "networks must be of .*'resnet9'"),
     ("pareto_sensitivity", {"tables": "table3"}, "tables must be of .* got 'table3'"),
     ("pareto_sensitivity", {"seeds": "0,-1"}, "seeds must be at least 0, got -1"),
     ("pareto_curves", {"families": "resnet50"}, "families must be of .*'resnet50'"),

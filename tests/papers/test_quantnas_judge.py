@@ -21,21 +21,13 @@ from refqnn.papers.quantnas.judge import (
 from refqnn.papers.quantnas.sandwich import Alone
 from refqnn.papers.quantnas.scales import Oracle
 from refqnn.papers.quantnas.search import Point, front, hypervolume
-from refqnn.papers.quantnas.space import (
-    Space,
-    largest,
-    random_subnet,
-    smallest,
-)
+from refqnn.papers.quantnas.space import Space, largest, random_subnet, smallest
 from refqnn.papers.quantnas.step_errors import (
     calibration_error,
     compare_steps,
     correlation,
 )
-from refqnn.papers.quantnas.study import (
-    CHANCE,
-    front_row,
-)
+from refqnn.papers.quantnas.study import CHANCE, front_row
 from refqnn.studies.sweep import Memo
 
 TINY = Space(

@@ -12,10 +12,7 @@ from refqnn.papers.quantnas import study, study_scales
 from refqnn.papers.quantnas.cost import LatencyTable, bit_operations, c_size, key_of
 from refqnn.papers.quantnas.deployment import folded_weights
 from refqnn.papers.quantnas.elastic_network import initialise, supernet
-from refqnn.papers.quantnas.judge import (
-    Judge,
-    image_parts,
-)
+from refqnn.papers.quantnas.judge import Judge, image_parts
 from refqnn.papers.quantnas.scales import mse_step
 from refqnn.papers.quantnas.search import Point, cheapest
 from refqnn.papers.quantnas.space import (
@@ -26,15 +23,8 @@ from refqnn.papers.quantnas.space import (
     layers_of,
     random_subnet,
 )
-from refqnn.papers.quantnas.step_errors import (
-    weight_steps,
-)
-from refqnn.papers.quantnas.study import (
-    front_run,
-    price_of,
-    search_points,
-    table_path,
-)
+from refqnn.papers.quantnas.step_errors import weight_steps
+from refqnn.papers.quantnas.study import front_run, price_of, search_points, table_path
 from refqnn.papers.quantnas.study_scales import EARLY, LATE, scales_run
 from refqnn.studies.study import study_named
 

@@ -32,12 +32,7 @@ from refqnn.papers.quantnas.space import (
 )
 
 TINY = Space(
-    channels=(2, 3),
-    depths=(1, 2),
-    widths=(0.5, 1.0),
-    kernels=(1, 3),
-    classes=3,
-    size=6,
+    channels=(2, 3), depths=(1, 2), widths=(0.5, 1.0), kernels=(1, 3), classes=3, size=6
 )
 MIXED = ((Gene(0.5, 3), Gene(1.0, 1)), (Gene(0.5, 1),))
 

@@ -18,11 +18,7 @@ from refqnn.fast.ops.conv import correlate
 from refqnn.fast.planes import forward_axis
 from refqnn.geometry import Padding, Pair, Window, output_size, pad_planes, window
 from refqnn.integer.checks import as_conv2d_operands
-from refqnn.integer.conv import (
-    Accumulator,
-    PaddingValue,
-    check_accumulator,
-)
+from refqnn.integer.conv import Accumulator, PaddingValue, check_accumulator
 from refqnn.integer.conv import correlate as correlate_definition
 
 
@@ -42,13 +38,7 @@ def conv2d(
 ) -> Int:
     """See ``refqnn.integer.conv2d``."""
     x, w, b, xz, wz = as_conv2d_operands(
-        x,
-        w,
-        b,
-        x_zero_point,
-        w_zero_point,
-        groups=groups,
-        padding_value=padding_value,
+        x, w, b, x_zero_point, w_zero_point, groups=groups, padding_value=padding_value
     )
     at = window(w.shape[2:], stride=stride, padding=padding, dilation=dilation)
     ho, wo = output_size(x.shape[2:], at)

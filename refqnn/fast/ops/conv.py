@@ -286,12 +286,7 @@ def _weight_grads(
 
 @njit()
 def _pack(
-    x: Array,
-    first: int,
-    c0: int,
-    channels: int,
-    planes: Array,
-    lie: Layout,
+    x: Array, first: int, c0: int, channels: int, planes: Array, lie: Layout
 ) -> None:
     """Copy a block of images into planes, one channel or a pair in each entry."""
     for n in range(first, min(first + lie.images, x.shape[0])):
@@ -322,12 +317,7 @@ def _copy(x: Array, first: int, stride: int, row: Array) -> None:
 
 @njit()
 def _copy_pair(
-    low: Array,
-    high: Array,
-    both: bool,
-    first: int,
-    stride: int,
-    row: Array,
+    low: Array, high: Array, both: bool, first: int, stride: int, row: Array
 ) -> None:
     """Put low into the lower 16 bits, high into the upper."""
     number, upper = row.dtype.type, np.int64(65_536) * both

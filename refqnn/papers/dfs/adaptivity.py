@@ -27,7 +27,7 @@ from refqnn.papers.dfs.network import RoutedResNet
 from refqnn.papers.dfs.study import LARGE, QUICK
 from refqnn.papers.dfs.systems import Machinery, stages, trained_dfs
 from refqnn.studies.study import Stage, Study, paired_interval, table
-from refqnn.studies.sweep import Outcome
+from refqnn.studies.sweep import Outcomes, Row
 
 #: whose decisions an image takes
 WAYS = ("its own", "another image's", "the most common path")
@@ -55,7 +55,7 @@ def adaptivity_stages(s: Adaptivity, folder: Path) -> Iterator[Stage]:
     yield Stage(partial(adaptivity_run, folder=str(folder)), runs.runs, "adaptivity")
 
 
-def adaptivity_run(**arguments: Any) -> dict[str, Any]:
+def adaptivity_run(**arguments: Any) -> Row:
     """Train DFS; score the three ``WAYS`` on the test images."""
     network, _, pictures = trained_dfs(**arguments)
     images, labels = pictures.test_images, pictures.test_labels
@@ -113,9 +113,7 @@ def accuracy_by(
     return accuracy(np.concatenate(logits), labels)
 
 
-def adaptivity_rows(
-    s: Adaptivity, _: list[Outcome], runs: list[Outcome]
-) -> list[dict[str, Any]]:
+def adaptivity_rows(s: Adaptivity, _: Outcomes, runs: Outcomes) -> list[Row]:
     """Give accuracies, cp and paths of every target, and what the rule says."""
     rows = []
     for target in s.targets:
@@ -153,7 +151,7 @@ def rule(n: int, gains: list[tuple[float, float, float]]) -> str:
     return "does not hold in this regime" if below else "undecided"
 
 
-def adaptivity_lines(_: Adaptivity, rows: list[dict[str, Any]]) -> Iterator[str]:
+def adaptivity_lines(_: Adaptivity, rows: list[Row]) -> Iterator[str]:
     """Yield a line a target: means over the seeds, gains with 95 % intervals."""
     yield from table(
         {
@@ -172,9 +170,7 @@ def adaptivity_lines(_: Adaptivity, rows: list[dict[str, Any]]) -> Iterator[str]
     )
 
 
-def adaptivity_figure(
-    _: Adaptivity, starts: list[Outcome], runs: list[Outcome]
-) -> dict[str, Any]:
+def adaptivity_figure(_: Adaptivity, starts: Outcomes, runs: Outcomes) -> Row:
     """Draw accuracy against cp, by whose decisions."""
     points = {
         way: [(o.result["cp"][k], o.result["accuracy"][k]) for o in runs]

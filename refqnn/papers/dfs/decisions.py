@@ -10,7 +10,6 @@ ResNet-38. Targets below 1/16, which need skips, have steps eight times as large
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -23,7 +22,7 @@ from refqnn.papers.dfs.study import LARGE, QUICK
 from refqnn.papers.dfs.systems import DEPTH, Lengths, stages
 from refqnn.papers.haq import printed_bits
 from refqnn.studies.study import Stage, Study, check_settings, table
-from refqnn.studies.sweep import Outcome
+from refqnn.studies.sweep import Outcomes, Row
 
 #: targets of the figure, where they were run, and the paper's beside them
 DRAWN, PRINTED = (0.04, 0.0625, 0.2, 0.4), (20, 30, 40, 50)
@@ -39,7 +38,6 @@ class Decisions(Lengths):
     ratios: tuple[float, ...] = (0.2, 0.3, 0.5)
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless the runs can begin and end."""
         super().__post_init__()
         check_settings(self, targets=0)
         if len(self.seeds) != 1:
@@ -52,7 +50,7 @@ class Decisions(Lengths):
 
 def decisions_stages(s: Decisions, folder: Path) -> Iterator[Stage]:
     """Yield DFS's runs to every target and HAQ's of every ratio."""
-    kinds: list[dict[str, Any]] = [
+    kinds: list[Row] = [
         {"system": "dfs", "target": t} | ({"alpha": LARGE} if t < 1 / 16 else {})
         for t in s.targets
     ]
@@ -60,7 +58,7 @@ def decisions_stages(s: Decisions, folder: Path) -> Iterator[Stage]:
     return stages(s, kinds, folder)
 
 
-def shares_of(runs: list[Outcome]) -> dict[float, Float]:
+def shares_of(runs: Outcomes) -> dict[float, Float]:
     """Return {target: shares (L, n)} of DFS's runs."""
     ours = [o for o in runs if o.run["system"] == "dfs"]
     return {o.run["target"]: np.array(o.result["shares"]) for o in ours}
@@ -89,9 +87,7 @@ def grows(keep: Float) -> float:
     return float(np.mean((np.diff(keep, axis=0) > -USED).all(axis=0)))
 
 
-def decisions_rows(
-    _: Decisions, __: list[Outcome], runs: list[Outcome]
-) -> dict[str, Any]:
+def decisions_rows(_: Decisions, __: Outcomes, runs: Outcomes) -> Row:
     """Return the paper's claims about decisions as numbers, most of them by target."""
     ours = shares_of(runs)
     targets = sorted(ours)
@@ -115,7 +111,7 @@ def decisions_rows(
     }
 
 
-def decisions_lines(_: Decisions, rows: dict[str, Any]) -> list[str]:
+def decisions_lines(_: Decisions, rows: Row) -> list[str]:
     """Return a line for each target, and the claims about all of them."""
     by_target = {key: v for key, v in rows.items() if isinstance(v, dict)}
     whole = {key: v for key, v in rows.items() if isinstance(v, float)}
@@ -138,7 +134,7 @@ def short_name(name: str) -> str:
     return f"{int(block) + 1}.{conv.removeprefix('conv')}"
 
 
-def haq_panels(runs: list[Outcome]) -> list[plots.LayerBits]:
+def haq_panels(runs: Outcomes) -> list[plots.LayerBits]:
     """Return figures 16 to 18: ours, and the paper's bars, in turn."""
     panels = []
     figures = {figure.percent: figure for figure in printed_bits()}
@@ -164,9 +160,7 @@ def haq_panels(runs: list[Outcome]) -> list[plots.LayerBits]:
     return panels
 
 
-def decisions_figures(
-    s: Decisions, _: list[Outcome], runs: list[Outcome]
-) -> dict[str, Any]:
+def decisions_figures(s: Decisions, _: Outcomes, runs: Outcomes) -> Row:
     """Draw our decisions above the printed ones, and the bits of HAQ."""
     ours = shares_of(runs)
     targets = [t for t in s.targets if t in DRAWN] or s.targets[:4]

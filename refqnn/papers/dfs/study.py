@@ -24,9 +24,8 @@ from refqnn.papers.dfs.printed import printed_table
 from refqnn.papers.dfs.systems import Lengths, Machinery, stages
 from refqnn.papers.scalable import BITS
 from refqnn.studies.study import Stage, Study, check_settings, table
-from refqnn.studies.sweep import Outcome
+from refqnn.studies.sweep import Outcomes, Row
 
-Row = dict[str, Any]
 QUICK = {"images": 512, "steps": 120}
 #: alpha of the scale-free loss where steps are large; it is 1 where nothing is said
 LARGE = 8.0
@@ -127,9 +126,7 @@ def machinery(run: Row) -> str:
     return text + (f", {run['gate_mode']}" if "gate_mode" in run else "")
 
 
-def tradeoff_rows(
-    _: Tradeoff, __: list[Outcome], runs: list[Outcome]
-) -> dict[str, list[Row]]:
+def tradeoff_rows(_: Tradeoff, __: Outcomes, runs: Outcomes) -> dict[str, list[Row]]:
     """Return the results of every seed under the name of their run."""
     table: dict[str, list[Row]] = {}
     for run, result, _error in runs:
@@ -161,7 +158,7 @@ def tradeoff_lines(_: Tradeoff, rows: dict[str, list[Row]]) -> list[str]:
     return table(means)
 
 
-def curves(runs: list[Outcome], key: str) -> dict[str, list[tuple[float, float]]]:
+def curves(runs: Outcomes, key: str) -> dict[str, list[tuple[float, float]]]:
     """Return the points (percentage, accuracy) of every system, one-step runs left out.
 
     ``key`` names the percentage; runs that have none of that name are left out.
@@ -175,9 +172,7 @@ def curves(runs: list[Outcome], key: str) -> dict[str, list[tuple[float, float]]
     return points
 
 
-def tradeoff_figure(
-    _: Tradeoff, __: list[Outcome], runs: list[Outcome]
-) -> dict[str, Any]:
+def tradeoff_figure(_: Tradeoff, __: Outcomes, runs: Outcomes) -> Row:
     """Draw accuracy against cp; rings are the systems' own percentages."""
     base = [o.result["accuracy"] for o in runs if o.run.get("bits") == 32]
     own = curves(runs, "ratio") | curves(runs, "cp_skipnet")
@@ -194,7 +189,6 @@ class Controller(Machinery):
     targets: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.6)
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless the runs can begin and end."""
         super().__post_init__()
         check_settings(self, targets=0)
 
@@ -221,7 +215,7 @@ def control_label(run: Row) -> str:
     return label(run).removeprefix("DFS, ")
 
 
-def controller_rows(_: Controller, __: list[Outcome], runs: list[Outcome]) -> list[Row]:
+def controller_rows(_: Controller, __: Outcomes, runs: Outcomes) -> list[Row]:
     """Return the cp of the last iterations, its deviation before, and the options.
 
     The deviation is that of the cp from its mean in the second quarter, after the first
@@ -246,9 +240,7 @@ def controller_rows(_: Controller, __: list[Outcome], runs: list[Outcome]) -> li
     return rows
 
 
-def controller_figure(
-    s: Controller, __: list[Outcome], runs: list[Outcome]
-) -> dict[str, Any]:
+def controller_figure(s: Controller, __: Outcomes, runs: Outcomes) -> Row:
     """Draw the cp over the iterations of the first seed's runs."""
     lines = [
         (control_label(run), run["target"], result["history"])
@@ -281,7 +273,7 @@ def tables_stages(s: Tables, folder: Path) -> Iterator[Stage]:
     return stages(s, [{"system": "dfs"} | kind for kind in kinds], folder)
 
 
-def tables_rows(_: Tables, __: list[Outcome], runs: list[Outcome]) -> list[Row]:
+def tables_rows(_: Tables, __: Outcomes, runs: Outcomes) -> list[Row]:
     """Return a row for every kind of run, means over the seeds, in per cent."""
     groups: dict[tuple[str, float, float], list[Any]] = {}
     for run, result, _error in runs:

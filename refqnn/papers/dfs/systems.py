@@ -29,6 +29,7 @@ from refqnn.papers import dfs, haq
 from refqnn.papers.scalable import static_resnet
 from refqnn.papers.skipnet import Hybrid, Supervised, skipnet
 from refqnn.studies.study import Stage, check_settings
+from refqnn.studies.sweep import Row, Rows
 
 DEPTH, WIDTH = 14, 0.25
 SETTINGS = dfs.Settings(backbone_steps=600, joint_steps=800)
@@ -111,11 +112,7 @@ def from_backbone(network: Any, path: Path) -> Any:
 def score_on_test(network: Any, pictures: data.Dataset, choose: Any = None) -> Any:
     """Return accuracy, cp and shares on the test images."""
     return dfs.evaluate(
-        network,
-        pictures.test_images,
-        pictures.test_labels,
-        choose=choose,
-        backend=fast,
+        network, pictures.test_images, pictures.test_labels, choose=choose, backend=fast
     )
 
 
@@ -170,7 +167,7 @@ def trained_dfs(
     return network, joint, pictures
 
 
-def dfs_run(**arguments: Any) -> dict[str, Any]:
+def dfs_run(**arguments: Any) -> Row:
     """Train DFS by ``trained_dfs`` and score it on the test images."""
     network, joint, pictures = trained_dfs(**arguments)
     return result(network, pictures) | {
@@ -179,7 +176,7 @@ def dfs_run(**arguments: Any) -> dict[str, Any]:
     }
 
 
-def static_run(*, bits: int, **common: Any) -> dict[str, Any]:
+def static_run(*, bits: int, **common: Any) -> Row:
     """Train the backbone on with every gated block at ``bits``, as long as DFS."""
     at = start_of(2, **common)
     network = static_resnet(DEPTH, bits=bits, width=WIDTH, rng=at.rng)
@@ -193,7 +190,7 @@ def skipnet_run(
     gate: str = "RNNGate",
     hybrid_steps: int = HYBRID_STEPS,
     **common: Any,
-) -> dict[str, Any]:
+) -> Row:
     """Train SkipNet: supervised, then hybrid unless the reward alpha is None."""
     at = start_of(3, **common)
     network = from_backbone(skipnet(DEPTH, gate=gate, width=WIDTH, rng=at.rng), at.kept)
@@ -211,7 +208,7 @@ def skipnet_run(
     return score | {"cp_skipnet": float((1 + blocks * kept) / (blocks + 1))}
 
 
-def haq_run(*, ratio: float, **common: Any) -> dict[str, Any]:
+def haq_run(*, ratio: float, **common: Any) -> Row:
     """Let HAQ share the backbone's weights, ``ratio`` of 32 bits, and train it on.
 
     The best policy of the search is trained as long as the other systems, its
@@ -258,7 +255,7 @@ def haq_search(
     )
 
 
-def result(network: Any, pictures: data.Dataset, choose: Any = None) -> dict[str, Any]:
+def result(network: Any, pictures: data.Dataset, choose: Any = None) -> Row:
     """Return a score as JSON holds it."""
     score = score_on_test(network, pictures, choose)
     return {
@@ -270,7 +267,7 @@ def result(network: Any, pictures: data.Dataset, choose: Any = None) -> dict[str
 
 
 #: the function of every system's runs
-SYSTEMS: dict[str, Callable[..., dict[str, Any]]] = {
+SYSTEMS: dict[str, Callable[..., Row]] = {
     "backbone": backbone_run,
     "dfs": dfs_run,
     "static": static_run,
@@ -279,16 +276,14 @@ SYSTEMS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
-def system_run(*, system: str, **arguments: Any) -> dict[str, Any]:
+def system_run(*, system: str, **arguments: Any) -> Row:
     """Do one run of a system."""
     if system not in SYSTEMS:
         raise ValueError(f"system must be one of {sorted(SYSTEMS)}, got {system!r}")
     return SYSTEMS[system](**arguments)
 
 
-def stages(
-    settings: Any, kinds: Sequence[dict[str, Any]], folder: Path
-) -> Iterator[Stage]:
+def stages(settings: Any, kinds: Rows, folder: Path) -> Iterator[Stage]:
     """Yield the backbones of every seed, then every kind of run of every seed.
 
     settings: seeds, images and steps are read. A run is known by what it does and not
@@ -312,7 +307,6 @@ class Lengths:
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless the runs can begin and end, targets included."""
         check_settings(self, seeds=0, steps=1)
         most = len(data.embedded().train_images)
         if not SETTINGS.batch <= self.images <= most:
@@ -336,13 +330,12 @@ class Machinery(Lengths):
     gate_mode: str = "straight_through"
 
     def __post_init__(self) -> None:
-        """Raise ValueError for options, statistics and modes that there are not."""
         dfs.check_options(self.options)
         check_settings(self, statistics=("shared", "own"))
         check_settings(self, gate_mode=("straight_through", "soft"))
         super().__post_init__()
 
-    def changes(self) -> dict[str, Any]:
+    def changes(self) -> Row:
         """Give what a run of ``dfs_run`` must know, where not the paper's."""
         own = {"options": [*self.options], "statistics": self.statistics}
         own |= {"gate_mode": self.gate_mode}

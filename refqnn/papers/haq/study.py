@@ -22,9 +22,8 @@ from refqnn.nn import PARETO_CIFAR, evaluate, fit
 from refqnn.papers import haq
 from refqnn.papers.haq.environment import check_range, check_ratio
 from refqnn.studies.study import Stage, Study, check_settings, checkpoint_folder, table
-from refqnn.studies.sweep import Outcome
+from refqnn.studies.sweep import Outcomes, Row
 
-Row = dict[str, Any]
 PRESET = replace(PARETO_CIFAR, warmup_epochs=0.5, epochs=8, batch=64)
 #: the rate of fine-tuning, that of released code; 0.01 costs more than it brings here
 FINE_RATE = 1e-3
@@ -50,7 +49,6 @@ class Allocation:
     seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless the searches can begin."""
         check_range(self.lowest, self.highest)
         check_ratio(self.ratio, self.lowest)
         resnet(self.depth, width=self.width, rng=None)  # no arrays: a check
@@ -149,7 +147,7 @@ def search_run(
     path = checkpoint_folder(
         folder, kind.lower(), seed, warm_up=warm_up, **own, **network
     )
-    how: dict[str, Any] = {"checkpoint": path.with_suffix(".npz"), "progress": False}
+    how: Row = {"checkpoint": path.with_suffix(".npz"), "progress": False}
     if kind == "DDPG":
         settings = haq.Settings(warm_up=warm_up)
         trace = haq.search(
@@ -187,7 +185,7 @@ def summary(trace: haq.Trace, test: haq.Evaluate) -> Row:
     }
 
 
-def rows(s: Allocation, starts: list[Outcome], searches: list[Outcome]) -> Row:
+def rows(s: Allocation, starts: Outcomes, searches: Outcomes) -> Row:
     """Return the network, and the three searches of every seed."""
     results = {(o.run["kind"], o.run["seed"]): o.result for o in searches}
     return starts[0].result | {
@@ -223,7 +221,7 @@ def short_name(name: str) -> str:
     return short.removeprefix("stage").replace(".conv", "\nconv ")
 
 
-def figures(s: Allocation, starts: list[Outcome], searches: list[Outcome]) -> Row:
+def figures(s: Allocation, starts: Outcomes, searches: Outcomes) -> Row:
     """Draw the bits of the first seed, those that DFS printed, and all rewards."""
     every = rows(s, starts, searches)
     seeds = [*every["seeds"].values()]

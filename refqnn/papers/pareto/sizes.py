@@ -178,7 +178,4 @@ def size_shares(network: Any) -> dict[str, float]:
         if isinstance(layer, Conv2d) and layer.groups > 1
     ]
     whole = sum(sizes)
-    return {
-        "ends": (sizes[0] + sizes[-1]) / whole,
-        "depth-wise": sum(deep) / whole,
-    }
+    return {"ends": (sizes[0] + sizes[-1]) / whole, "depth-wise": sum(deep) / whole}

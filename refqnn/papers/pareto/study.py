@@ -35,10 +35,7 @@ from refqnn.papers.pareto.variance import (
 )
 from refqnn.quantizers import fixed_point, gaussian_clip
 from refqnn.studies.study import Stage, Study, check_settings, table
-from refqnn.studies.sweep import Outcome
-
-Rows = Sequence[dict[str, Any]]
-
+from refqnn.studies.sweep import Outcomes, Row, Rows
 
 # table 3
 
@@ -64,7 +61,6 @@ class SizesSettings:
     widths: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
 
     def __post_init__(self) -> None:
-        """Raise ValueError for unknown networks and for widths that are not above 0."""
         check_settings(self, networks=ALIGNED, widths=0.02)
 
 
@@ -76,7 +72,7 @@ def sizes_stages(s: SizesSettings, _: Path) -> Iterator[Stage]:
     yield Stage(alignment_run, runs, "alignments")
 
 
-def count_run(*, table: str) -> list[dict[str, Any]]:
+def count_run(*, table: str) -> list[Row]:
     """Count the sizes of table 3, or of its 8-bit rows in every other way."""
     if table == "near_misses":
         return [miss._asdict() for miss in near_misses()]
@@ -86,7 +82,7 @@ def count_run(*, table: str) -> list[dict[str, Any]]:
     ]
 
 
-def alignment_run(*, network: str, widths: Sequence[float]) -> list[dict[str, Any]]:
+def alignment_run(*, network: str, widths: Sequence[float]) -> list[Row]:
     """Align 2 and 1 bits with the 4-bit versions of a network."""
     grid = width_grid(0.5 * widths[0], 2.1 * widths[-1])
     name, depthwise = network.removesuffix("_dw4"), ALIGNED[network]
@@ -102,9 +98,7 @@ def alignment_run(*, network: str, widths: Sequence[float]) -> list[dict[str, An
     return rows
 
 
-def sizes_rows(
-    _: SizesSettings, counts: Sequence[Outcome], alignments: Sequence[Outcome]
-) -> dict[str, Any]:
+def sizes_rows(_: SizesSettings, counts: Outcomes, alignments: Outcomes) -> Row:
     """Return the three tables."""
     tables = {outcome.run["table"]: outcome.result for outcome in counts}
     rows = [row for outcome in alignments for row in outcome.result]
@@ -137,11 +131,10 @@ class ClipSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raise ValueError for fewer than two draws and for bits without a grid."""
         check_settings(self, draws=2, bits=2, seed=0)
 
 
-def clip_run(*, draws: int, bits: Sequence[int], seed: int) -> list[dict[str, Any]]:
+def clip_run(*, draws: int, bits: Sequence[int], seed: int) -> list[Row]:
     """Search the clip a* for each number of bits; return mean|w|, a*, c = mean|w| / a*.
 
     ``c_used`` is the constant of ``gaussian_clip``, in closed form.
@@ -183,7 +176,7 @@ def clip_lines(_: ClipSettings, rows: Rows) -> list[str]:
     )
 
 
-def clip_figures(_: ClipSettings, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def clip_figures(_: ClipSettings, outcomes: Outcomes) -> Row:
     """Draw figure 5."""
     return {"": plots.clip_lines(outcomes[0].result)}
 
@@ -209,7 +202,6 @@ class VarianceSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raise ValueError for fewer than two draws."""
         check_settings(self, draws=2, seed=0)
 
 
@@ -231,7 +223,7 @@ def variance_stages(s: VarianceSettings, _: Path) -> Iterator[Stage]:
 
 def variance_run(
     *, family: str, r: float, channels: int, pixels: int, draws: int, seed: int
-) -> dict[str, Any]:
+) -> Row:
     """Return exact and simulated Var(mean|w|), and their distance in standard errors.
 
     ``r`` correlates all weights ("equal"), or those within a channel's slice.
@@ -257,7 +249,7 @@ def variance_run(
     }
 
 
-def variance_rows(s: VarianceSettings, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def variance_rows(s: VarianceSettings, outcomes: Outcomes) -> Row:
     """Return the points, the largest distance, and how often (7) is negative."""
     points = [outcome.result for outcome in outcomes]
     return {
@@ -276,9 +268,7 @@ def variance_lines(_: VarianceSettings, rows: Mapping[str, Any]) -> Iterator[str
     yield from table(rows["points"], *names)
 
 
-def variance_figures(
-    _: VarianceSettings, outcomes: Sequence[Outcome]
-) -> dict[str, Any]:
+def variance_figures(_: VarianceSettings, outcomes: Outcomes) -> Row:
     """Draw the exact variance, the experiments, and (7) as printed."""
 
     def points(family: str, r: float = WITHIN) -> Rows:

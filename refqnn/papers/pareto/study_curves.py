@@ -32,7 +32,7 @@ from refqnn.papers.pareto.dual_precision import aligned_network
 from refqnn.papers.pareto.single_training import EPOCHS, named_images, pareto_run
 from refqnn.papers.pareto.sizes import size_shares
 from refqnn.studies.study import Stage, Study, check_settings, table
-from refqnn.studies.sweep import Outcome
+from refqnn.studies.sweep import Outcomes, Row, Rows
 
 BITS = (4, 2, 1)
 #: widths that are tried for fewer bits, as shares of the 4-bit network's
@@ -42,7 +42,7 @@ TRAIN = {"fashion_mnist": 20_000}
 Network = Mapping[str, Any]
 
 
-def run_of(network: Network, seed: int, s: Any, images: Network) -> dict[str, Any]:
+def run_of(network: Network, seed: int, s: Any, images: Network) -> Row:
     """Give the arguments of one training; ``s`` has activation bits and lengths."""
     own = dict(images) | ({} if s.train is None else {"train": s.train})
     return {
@@ -119,12 +119,11 @@ class CurvesSettings:
     activation_bits: int = 4
 
     def __post_init__(self) -> None:
-        """Raise ValueError for unknown families and for what is too small."""
         check_settings(self, families=FAMILIES, seeds=0, sizes=1, epochs=1, train=1)
         check_settings(self, activation_bits=1)
 
 
-def networks_of(family: Family, activation_bits: int) -> Iterator[dict[str, Any]]:
+def networks_of(family: Family, activation_bits: int) -> Iterator[Row]:
     """Yield the networks of every member and size, of 4, 2 and 1 bits."""
     for config in family.members:
         for width in family.widths:
@@ -157,12 +156,10 @@ def curves_stages(s: CurvesSettings, _: Path) -> Iterator[Stage]:
     yield Stage(partial(pareto_run, folder=folder), runs, "curves")
 
 
-def curves_rows(
-    s: CurvesSettings, outcomes: Sequence[Outcome]
-) -> dict[str, list[dict[str, Any]]]:
+def curves_rows(s: CurvesSettings, outcomes: Outcomes) -> dict[str, list[Row]]:
     """Return the networks of every family with size, and accuracies, one a seed."""
     scores = iter(scores_of(outcomes, len(s.seeds)))
-    rows: dict[str, list[dict[str, Any]]] = {}
+    rows: dict[str, list[Row]] = {}
     for name in s.families:
         family = FAMILIES[name]
         rows[name] = [
@@ -179,9 +176,7 @@ def curves_rows(
     return rows
 
 
-def scores_of(
-    outcomes: Sequence[Outcome], seeds: int
-) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def scores_of(outcomes: Outcomes, seeds: int) -> list[tuple[Row, Row]]:
     """Return networks trained with every seed, their costs, accuracies one a seed."""
     return [
         (
@@ -193,9 +188,9 @@ def scores_of(
     ]
 
 
-def by_curve(rows: Sequence[dict[str, Any]]) -> dict[tuple[int, int], list[Any]]:
+def by_curve(rows: Rows) -> dict[tuple[int, int], list[Any]]:
     """Return the points of every curve, by (member, bits)."""
-    table: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    table: dict[tuple[int, int], list[Row]] = {}
     for point in rows:
         table.setdefault((point["member"], point["bits"]), []).append(point)
     return table
@@ -208,7 +203,7 @@ def standard_error(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
-def verdicts(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+def verdicts(rows: Rows) -> Iterator[str]:
     """Yield who dominates whom, member by member, or that nobody does."""
     if any(len(p["accuracies"]) < 2 for p in rows):
         yield "undecided, one seed has no standard error"
@@ -230,9 +225,7 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield ", ".join(won) or "not comparable"
 
 
-def curves_lines(
-    _: CurvesSettings, rows: Mapping[str, list[dict[str, Any]]]
-) -> Iterator[str]:
+def curves_lines(_: CurvesSettings, rows: Mapping[str, list[Row]]) -> Iterator[str]:
     """Yield widths and accuracies by size and bits, with standard errors; verdicts."""
     for name, networks in rows.items():
         yield f"{FAMILIES[name].title}: width and accuracy, %, of {BITS} bits"
@@ -256,7 +249,7 @@ def point_text(point: Mapping[str, Any]) -> str:
     return f"{point['network']['width']:.4g} {mean:.2f}{spread}"
 
 
-def curves_figures(s: CurvesSettings, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def curves_figures(s: CurvesSettings, outcomes: Outcomes) -> Row:
     """Draw figures 1, 2 and 3, those that the families belong to."""
     rows = curves_rows(s, outcomes)
     panels: dict[int, list[plots.SizePanel]] = {}

@@ -26,24 +26,19 @@ import numpy as np
 from refqnn import plots
 from refqnn.cost import c_size_bits, count
 from refqnn.networks import build, image_shape, named
-from refqnn.papers.pareto.dual_precision import (
-    PRECISIONS,
-    aligned_network,
-    best,
-    grid,
-)
+from refqnn.papers.pareto.dual_precision import PRECISIONS, aligned_network, best, grid
 from refqnn.papers.pareto.flexible import policy_run
 from refqnn.papers.pareto.sensitivity import mean_text
 from refqnn.papers.pareto.single_training import named_images, pareto_run
 from refqnn.papers.pareto.sizes import size_shares, table3
 from refqnn.papers.pareto.study_curves import run_of, scores_of, size_curve
 from refqnn.studies.study import Stage, Study, check_settings, table
-from refqnn.studies.sweep import Outcome, Sweep
+from refqnn.studies.sweep import Outcomes, Row, Rows, Sweep
 
 METHODS = ("8 bit", "Flexible", "DualPrecision")
 Network = Mapping[str, Any]
 Policy = dict[str, int] | None
-Scores = list[tuple[dict[str, Any], dict[str, Any]]]
+Scores = list[tuple[Row, Row]]
 
 
 class Family(NamedTuple):
@@ -85,7 +80,6 @@ class DualSettings:
     choose_on: str = "held_out"
 
     def __post_init__(self) -> None:
-        """Raise ValueError for unknown families and for what is too small."""
         check_settings(self, families=FAMILIES, seeds=0, precisions=1, episodes=1)
         check_settings(self, epochs=1, train=1, activation_bits=1)
         check_settings(self, choose_on=("held_out", "test"))
@@ -93,7 +87,7 @@ class DualSettings:
 
 def runs_of(
     s: DualSettings, networks: Sequence[tuple[Network, Policy]], **judged: Any
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Give a run for every network, with its policy, and seed."""
     images, _ = named_images(s.images)
     images |= judged
@@ -168,7 +162,7 @@ def dual_stages(s: DualSettings, folder: Path) -> Iterator[Stage]:
     yield Stage(train, runs_of(s, aligned), "dual_precision")
 
 
-def grids_of(s: DualSettings, outcomes: Sequence[Outcome]) -> dict[str, Scores]:
+def grids_of(s: DualSettings, outcomes: Outcomes) -> dict[str, Scores]:
     """Return the networks and scores of the grid of every family, and of width 1."""
     scores, bits = iter(scores_of(outcomes, len(s.seeds))), len(s.precisions)
     return {
@@ -187,13 +181,10 @@ def best_pair(grid_scores: Scores) -> dict[str, int]:
 
 
 def dual_rows(
-    s: DualSettings,
-    grids: Sequence[Outcome],
-    policies: Sequence[Outcome],
-    aligned: Sequence[Outcome],
-) -> dict[str, Any]:
+    s: DualSettings, grids: Outcomes, policies: Outcomes, aligned: Outcomes
+) -> Row:
     """Return grid, winner, policy, the methods at every size, and what 8 bits lose."""
-    rows: dict[str, Any] = {}
+    rows: Row = {}
     scores = iter(scores_of(aligned, len(s.seeds)))
     for (name, grid_scores), policy in zip(
         grids_of(s, grids).items(), policies, strict=True
@@ -243,17 +234,17 @@ def dual_lines(_: DualSettings, rows: Mapping[str, Any]) -> Iterator[str]:
         yield from table(with_mean(result["rows"]), "method", *names[2:], *shares)
 
 
-def with_mean(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def with_mean(rows: Rows) -> Iterator[Row]:
     """Yield the rows, mean and spread of their accuracies written as text."""
     for row in rows:
         yield row | {"accuracy": mean_text(row["accuracies"])}
 
 
-def printed_rows(network: str) -> list[dict[str, Any]]:
+def printed_rows(network: str) -> list[Row]:
     """Return table 3 of the paper: computed sizes and memory, printed accuracies."""
     rows = []
     for row in (row for row in table3() if row.network == network):
-        own: dict[str, Any] = {"method": row.method, "accuracies": [row.top1]}
+        own: Row = {"method": row.method, "accuracies": [row.top1]}
         own["c_size_bits"] = row.printed * 1e6
         if row.width is not None:
             bits: Any = {"weight_bits": row.bits, "depthwise_bits": row.depthwise_bits}
@@ -266,7 +257,7 @@ def printed_rows(network: str) -> list[dict[str, Any]]:
     return rows
 
 
-def dual_figures(s: DualSettings, *outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def dual_figures(s: DualSettings, *outcomes: Outcomes) -> Row:
     """Draw our panels and the paper's, by memory (figure 6) and size (figure 7)."""
     of = named_images(s.images)[0]["of"]
     panels = [
@@ -295,7 +286,7 @@ def dual_figures(s: DualSettings, *outcomes: Sequence[Outcome]) -> dict[str, Any
     }
 
 
-def method_curves(rows: Sequence[dict[str, Any]], cost: str) -> list[plots.SizeCurve]:
+def method_curves(rows: Rows, cost: str) -> list[plots.SizeCurve]:
     """Return a curve for every method that has rows with this cost."""
     known = [row for row in rows if cost in row]
     return [

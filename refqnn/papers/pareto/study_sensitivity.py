@@ -7,7 +7,7 @@ kernel of its depth-wise filters have to do with it, table 1 what keeping them a
 changes. The paper's own table 2, of CIFAR-100, stands beside.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from refqnn.papers.pareto.sensitivity import (
 from refqnn.papers.pareto.single_training import EPOCHS, named_images, pareto_run
 from refqnn.papers.printed_tables import read_table
 from refqnn.studies.study import Stage, Study, check_settings, table
-from refqnn.studies.sweep import Outcome
+from refqnn.studies.sweep import Outcomes, Row
 
 SEPARABLE: Mapping[str, Any] = MappingProxyType({"network": "separable", "width": 1.0})
 
@@ -52,7 +52,6 @@ class SensitivitySettings:
     train: int | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError for unknown tables and for what is too small."""
         check_settings(self, tables=("table1", "table2"), seeds=0, widths=0.01)
         check_settings(self, kinds=1, epochs=1, train=1)
 
@@ -82,13 +81,11 @@ def sensitivity_stages(s: SensitivitySettings, _: Path) -> Iterator[Stage]:
     yield Stage(partial(pareto_run, folder=folder), runs, "sensitivity")
 
 
-def sensitivity_rows(
-    s: SensitivitySettings, outcomes: Sequence[Outcome]
-) -> dict[str, Any]:
+def sensitivity_rows(s: SensitivitySettings, outcomes: Outcomes) -> Row:
     """Return the changes of every row, and the variances of figure 4."""
     tables, _ = sensitivity_runs(s)
     results = iter([outcome.result for outcome in outcomes])
-    rows: dict[str, Any] = {"images": outcomes[0].run["images"], "seeds": [*s.seeds]}
+    rows: Row = {"images": outcomes[0].run["images"], "seeds": [*s.seeds]}
     for name, runs in tables.items():
         by_key = {key: next(results) for key in runs}
         accuracy = {key: result["accuracy"] for key, result in by_key.items()}
@@ -105,9 +102,9 @@ def as_json(row: Changes) -> dict[str, list[float]]:
     return {name: getattr(row, name).tolist() for name in names}
 
 
-def variations(by_key: Mapping[Any, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def variations(by_key: Mapping[Any, Row]) -> dict[str, Row]:
     """Return, for every kind and layer of figure 4, raw and relative of each seed."""
-    table: dict[str, dict[str, Any]] = {}
+    table: dict[str, Row] = {}
     for (row, role, _), result in by_key.items():
         if role != "high":
             continue
@@ -141,9 +138,7 @@ def sensitivity_lines(_: SensitivitySettings, rows: Mapping[str, Any]) -> Iterat
     yield from table(read_table("pareto_table2.csv"))
 
 
-def sensitivity_figures(
-    s: SensitivitySettings, outcomes: Sequence[Outcome]
-) -> dict[str, Any]:
+def sensitivity_figures(s: SensitivitySettings, outcomes: Outcomes) -> Row:
     """Draw figure 4: means over the seeds."""
     rows = sensitivity_rows(s, outcomes).get("figure4")
     return {"": plots.layer_variances(rows)} if rows else {}

@@ -77,11 +77,7 @@ class Supernet:
         return self.run_layers(x, self.start_pass(run, genotype, self.scales))
 
     def start_pass(
-        self,
-        run: Run,
-        genotype: Genotype | None,
-        scales: Any,
-        batch: int | None = None,
+        self, run: Run, genotype: Genotype | None, scales: Any, batch: int | None = None
     ) -> Pass:
         """Return a pass of a subnet, its statistics and steps still empty."""
         space = self.space

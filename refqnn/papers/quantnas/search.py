@@ -67,11 +67,7 @@ def check_evolution(how: Evolution) -> None:
 
 
 def enumerate_space(
-    space: Space,
-    accuracy: Accuracy,
-    cost: CostOf,
-    *,
-    most: int = MOST,
+    space: Space, accuracy: Accuracy, cost: CostOf, *, most: int = MOST
 ) -> list[Point]:
     """Return every subnet; ValueError for a space of more than ``most``."""
     if count(space) > most:

@@ -15,7 +15,7 @@ With ``deploy`` the predictor's most accurate subnet becomes a network of intege
 compared on every test image and saved among the runs, for ``refqnn evaluate``.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,7 +53,7 @@ from refqnn.papers.quantnas.space import (
 )
 from refqnn.papers.quantnas.step_errors import compare_steps
 from refqnn.studies.study import Stage, Study, check_settings, table
-from refqnn.studies.sweep import Memo, Outcome, digest
+from refqnn.studies.sweep import Memo, Outcomes, Row, Rows, digest
 
 SPACES = {"small": SMALL, "large": LARGE}
 COSTS = {"bit_operations": "bit operations", "c_size": "bits", "latency": "seconds"}
@@ -80,7 +80,6 @@ class FrontSettings:
     deploy: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ValueError for unknown names and for what is too small."""
         check_settings(self, seeds=0, subnets=1, train=1, steps=1)
         check_settings(self, space=SPACES, cost=COSTS)
 
@@ -106,7 +105,7 @@ def front_stages(s: FrontSettings, folder: Path) -> Iterator[Stage]:
         for seed in s.seeds
         for scales in ("shared", "predicted", "relative")
     ]
-    places: dict[str, Any] = {"runs": str(folder), "folder": files}
+    places: Row = {"runs": str(folder), "folder": files}
     yield Stage(partial(front_run, **places), runs, "fronts")
     if s.deploy:
         run = runs[1]
@@ -117,12 +116,8 @@ def front_stages(s: FrontSettings, folder: Path) -> Iterator[Stage]:
 
 
 def front_run(
-    *,
-    cost: str = "bit_operations",
-    subnets: int | None = None,
-    runs: str,
-    **net: Any,
-) -> dict[str, Any]:
+    *, cost: str = "bit_operations", subnets: int | None = None, runs: str, **net: Any
+) -> Row:
     """Train a supernet and return its front; with shared scales the oracle's too.
 
     ``net`` are the arguments of ``judge_of``. ``runs`` is where the supernet's
@@ -178,7 +173,7 @@ def price_of(cost: str, space: str, runs: str | Path) -> Callable[[Genotype], fl
 
 def front_row(
     judge: Judge, price: Callable[[Genotype], float], seed: int, subnets: int | None
-) -> dict[str, Any]:
+) -> Row:
     """Return front, hypervolumes, and how far the steps are from the best ones.
 
     Its own accuracies flatter a front, the best of many; on test images they do not.
@@ -230,7 +225,7 @@ def search_points(
 
 def integers_run(
     *, cost: str, subnets: int | None, runs: str, file: str, **net: Any
-) -> dict[str, Any]:
+) -> Row:
     """Save the most accurate subnet of a front as integers; return how they agree."""
     judge = judge_of(**net, runs=runs)
     price = price_of(cost, net["space"], runs)
@@ -243,9 +238,7 @@ def integers_run(
     return report | {"file": str(path), "subnet_accuracy": subnet}
 
 
-def front_rows(
-    _: FrontSettings, outcomes: Sequence[Outcome], *integers: Sequence[Outcome]
-) -> list[dict[str, Any]]:
+def front_rows(_: FrontSettings, outcomes: Outcomes, *integers: Outcomes) -> list[Row]:
     """Return a row for each seed and kind of scales, and the report of the integers."""
     rows = [
         {"scales": scales, "seed": outcome.run["seed"]} | row
@@ -255,7 +248,7 @@ def front_rows(
     return rows + [{"integers": outcome.result} for (outcome,) in integers]
 
 
-def front_lines(_: FrontSettings, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+def front_lines(_: FrontSettings, rows: Rows) -> Iterator[str]:
     """Yield the table, how often a hypervolume is that of shared or larger, integers.
 
     The three numbers of weights and activations, logarithms of steps: above the best
@@ -275,16 +268,14 @@ def front_lines(_: FrontSettings, rows: Sequence[dict[str, Any]]) -> Iterator[st
         yield from (f"{name}: {value}" for name, value in report.items())
 
 
-def front_cells(row: Mapping[str, Any]) -> dict[str, Any]:
+def front_cells(row: Mapping[str, Any]) -> Row:
     """Return a row with its best accuracy, and deviations of steps as lists."""
     best = max(point["accuracy"] for point in row["front"])
     kinds = {kind: [*row[kind].values()] for kind in ("weights", "activations")}
     return {**row, **kinds, "best": best}
 
 
-def front_figures(
-    s: FrontSettings, outcomes: Sequence[Outcome], *_: Any
-) -> dict[str, Any]:
+def front_figures(s: FrontSettings, outcomes: Outcomes, *_: Any) -> Row:
     """Draw figure 13."""
     fronts: dict[str, list[list[tuple[float, float]]]] = {}
     for row in front_rows(s, outcomes):

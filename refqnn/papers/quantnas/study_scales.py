@@ -10,11 +10,11 @@ Also divided by fan-in: s sqrt(fan-in). Folded weights have a standard deviation
 1 / sqrt(fan-in), so that part of the ratios is there before any training.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from refqnn.papers.quantnas.judge import Judge, image_parts, train_supernet
 from refqnn.papers.quantnas.space import LARGE, random_subnet
 from refqnn.papers.quantnas.step_errors import largest_over_smallest, weight_steps
 from refqnn.studies.study import Stage, Study, check_settings, table
-from refqnn.studies.sweep import Outcome
+from refqnn.studies.sweep import Outcomes, Row, Rows
 
 #: layers that every subnet has
 EARLY, LATE = "stage1_block1.conv2", "stage3_block1.conv2"
@@ -43,7 +43,6 @@ class ScalesSettings:
     steps: int = 200
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what is too small."""
         check_settings(self, subnets=1, seed=0, train=1, steps=1)
 
 
@@ -71,7 +70,7 @@ def scales_run(
     images: int,
     of: str = "embedded",
     folder: str | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Return steps of subnet ``index`` from scratch, or of all in one supernet."""
     parts = image_parts(of, images, folder)
     if source not in {"scratch", "supernet"}:
@@ -91,9 +90,9 @@ def scales_run(
     return [weight_steps(judge, genotype, (EARLY, LATE)) for genotype in genotypes]
 
 
-def scales_rows(_: ScalesSettings, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+def scales_rows(_: ScalesSettings, outcomes: Outcomes) -> list[Row]:
     """Return the ratios of the steps of subnets, for every source and layer."""
-    subnets: dict[str, list[dict[str, Any]]] = {"scratch": [], "supernet": []}
+    subnets: dict[str, list[Row]] = {"scratch": [], "supernet": []}
     for outcome in outcomes:
         subnets[outcome.run["source"]] += outcome.result
     return [
@@ -103,7 +102,7 @@ def scales_rows(_: ScalesSettings, outcomes: Sequence[Outcome]) -> list[dict[str
     ]
 
 
-def ratios(source: str, name: str, layers: list[dict[str, Any]]) -> dict[str, Any]:
+def ratios(source: str, name: str, layers: list[Row]) -> Row:
     """Return the largest step over the smallest of one layer in several subnets."""
     fan_ins, best, learned = (
         np.array([layer[key] for layer in layers])
@@ -122,13 +121,13 @@ def ratios(source: str, name: str, layers: list[dict[str, Any]]) -> dict[str, An
     }
 
 
-def scales_lines(_: ScalesSettings, rows: Sequence[dict[str, Any]]) -> list[str]:
+def scales_lines(_: ScalesSettings, rows: Rows) -> list[str]:
     """Return the largest step over the smallest, by source and layer."""
     ratios = ("ratio", "ratio_by_fan_in", "ratio_learned")
     return table(rows, "source", "layer", "subnets", *ratios, "fan_in")
 
 
-def scales_figures(s: ScalesSettings, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def scales_figures(s: ScalesSettings, outcomes: Outcomes) -> Row:
     """Draw figure 12."""
     panels = [
         (f"{row['layer']}, {row['source']}", row["best"], row["normalised"])

@@ -61,16 +61,23 @@ def check_gradients(
     trial = record(forward, backward, args, wrt, frozen=frozen, options=options or {})
     dys = [draw_dy(rng, trial.y) for _ in range(2)]
     claims = [trial.gradients(dy) for dy in dys]
+    for k, at in enumerate(trial.wrt):
+        for grad in (grads[k] for grads in claims):
+            if trial.args[at] is not None:
+                check_form(grad, trial.args[at], trial.names[k])
+            elif grad is not None:
+                raise AssertionError(f"d{trial.names[k]} must be None, as the argument")
+    for first, again in zip(claims[0], trial.gradients(dys[0]), strict=True):
+        if first is not None and not np.allclose(again, first, rtol=1e-9):
+            raise AssertionError(
+                "backward gives another answer for the same dy when it is called "
+                "again: it writes into its cache, or adds to earlier answers"
+            )
     worst = 0.0
     for k, at in enumerate(trial.wrt):
-        grads = [grads[k] for grads in claims]
         if trial.args[at] is None:
-            if any(grad is not None for grad in grads):
-                raise AssertionError(f"d{trial.names[k]} must be None, as the argument")
             continue
-        for grad in grads:
-            check_form(grad, trial.args[at], trial.names[k])
-        error = slope_error(trial, at, dys, grads, rng)
+        error = slope_error(trial, at, dys, [grads[k] for grads in claims], rng)
         if not error <= BOUND:
             raise AssertionError(diagnosis(trial, k, dys[0]))
         worst = max(worst, error)

@@ -23,6 +23,7 @@ from refqnn.testing.trials import (
 #: entries that are differenced one by one, and outputs that are asked for one by one
 MOST = 512
 CLOSE = 1e-5
+UNKNOWN = "no simple mistake fits"
 NOTHING = "it is zero, the mask is closed everywhere or nothing was set"
 
 
@@ -39,7 +40,8 @@ def diagnosis(trial: Trial, k: int, dy: Any) -> str:
     worst = int(np.abs(claimed - slopes).argmax())
     place = ", ".join(map(str, np.unravel_index(entries[worst], grad.shape)))
     where = f"d{name}[{place}]" if grad.ndim else f"d{name}"
-    numbers = f"{where} is {claimed[worst]:.6g}, the slope is {slopes[worst]:.6g}"
+    both = claimed[worst] + 0.0, slopes[worst] + 0.0  # -0.0 is 0.0
+    numbers = f"{where} is {both[0]:.6g}, the slope is {both[1]:.6g}"
     kink = kink_at(trial, at, int(entries[worst]))
     if kink:
         return f"{numbers}: {kink}"
@@ -52,7 +54,18 @@ def diagnosis(trial: Trial, k: int, dy: Any) -> str:
     if not fits:
         case = matrices(trial, k, entries, columns, claimed, slopes)
         fits = matrix_mistake(case)
+    if fits.startswith(UNKNOWN) and all(map(in_single, as_tuple(trial.y))):
+        fits += "; the outputs have the bits of float32: is it computed in float32?"
     return f"{numbers}: {fits}"
+
+
+def in_single(y: Any) -> bool:
+    """Whether no value has more bits than a float32.
+
+    >>> in_single(np.array([0.5])), in_single(np.array([0.1]))
+    (True, False)
+    """
+    return bool(np.all(np.asarray(y).astype(np.float32) == y))
 
 
 def column(trial: Trial, at: int, entry: int, step: float) -> tuple[Float, ...]:
@@ -158,7 +171,18 @@ def matrix_mistake(case: Matrices) -> str:
     factor = factor_of(claimed, slopes)
     if factor is not None:
         return factor_text(factor, case.size)
-    return mask_mistake(case) or partial_mistake(case)
+    return moved_mistake(case) or mask_mistake(case) or partial_mistake(case)
+
+
+def moved_mistake(case: Matrices) -> str:
+    """Say so where every wrong entry has the derivatives of another one: rolled."""
+    claimed, slopes = case.claimed.T, case.slopes.T
+    wrong = np.flatnonzero(~close(claimed, slopes).all(axis=1))
+    alive = [e for e in wrong if np.any(claimed[e])]
+    others = [close(claimed[e][None], slopes).all(axis=1) for e in alive]
+    if len(alive) > 1 and len(slopes[0]) > 1 and all(each.any() for each in others):
+        return "the right gradients stand at other entries: rolled or out of order"
+    return ""
 
 
 def mask_mistake(case: Matrices) -> str:
@@ -189,7 +213,7 @@ def partial_mistake(case: Matrices) -> str:
     part = factor_of(claimed[differs], slopes[differs])
     if part is not None:
         return f"{factor_text(part, case.size)} {side(differs, case)}"
-    return f"no simple mistake fits; it differs {side(differs, case)}"
+    return f"{UNKNOWN}; it differs {side(differs, case)}"
 
 
 def factor_of(claimed: Float, slopes: Float) -> float | None:
@@ -230,12 +254,27 @@ def side(wrong: Bool, case: Matrices) -> str:
     bad = case.values[rows]
     span = f"(values {bad.min():.6g} to {bad.max():.6g})"
     for good in (~rows, ~rows & (np.abs(case.slopes).max(axis=1) > 0)):
-        others = case.values[good]
-        if others.size and bad.min() >= others.max():
-            return f"on the upper side {span}"
-        if others.size and bad.max() <= others.min():
-            return f"on the lower side {span}"
+        where = side_of(bad, case.values[good])
+        if where:
+            return f"{where} {span}"
     return f"at {rows.sum()} of {rows.size} outputs {span}"
+
+
+def side_of(bad: Float, good: Float) -> str:
+    """Say where bad values lie beside good ones; "" where they are mixed.
+
+    >>> side_of(np.array([1.0, 2.0]), np.array([0.0])), side_of(np.ones(1), np.zeros(0))
+    ('on the upper side', '')
+    """
+    if not good.size:
+        return ""
+    if bad.min() >= good.max():
+        return "on the upper side"
+    if bad.max() <= good.min():
+        return "on the lower side"
+    if not np.any((bad >= good.min()) & (bad <= good.max())):
+        return "on both outer sides"
+    return "" if np.any((good >= bad.min()) & (good <= bad.max())) else "in the middle"
 
 
 def close(claimed: Float, slopes: Float) -> Bool:

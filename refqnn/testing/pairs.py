@@ -5,6 +5,7 @@
 Every checker takes a ``Pair`` and one draw of arguments, and raises AssertionError.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,15 @@ import numpy as np
 
 from refqnn._types import Array
 from refqnn.testing.gradients import check_gradients
-from refqnn.testing.trials import as_tuple, draw_dy, pairs
+from refqnn.testing.trials import (
+    answer,
+    as_tuple,
+    check_question,
+    draw_dy,
+    framework_of,
+    output_and_cache,
+    pairs,
+)
 
 Arguments = tuple[Any, ...]
 Options = dict[str, Any]
@@ -65,16 +74,23 @@ def check_op(
     >>> check_op(lambda x: (2 * x, None), lambda dy, _: 2 * dy, [np.ones(3)]) < 1e-6
     True
     """
+    check_question(forward, backward, [] if callable(draw) else draw, frozen=frozen)
     chosen = draw if callable(draw) else lambda _: (copies(draw), {})
     name = getattr(forward, "__name__", "forward")
     positions = (wrt,) if isinstance(wrt, int) else tuple(wrt)
     pair = Pair(
-        name, forward, backward, chosen, loop, positions, batch, straight_through=frozen
+        name,
+        *with_names(forward, backward),
+        chosen,
+        loop,
+        positions,
+        batch,
+        straight_through=frozen,
     )
     worst = 0.0
     for seed in range(examples):
         rng = np.random.default_rng(seed)
-        args, options = pair.draw(rng)
+        args, options = drawn_call(pair, rng)
         check_untouched(pair, args, options, rng)  # before any other pass could write
         worst = max(worst, check_vjp(pair, args, options, rng))
         check_linear_in_dy(pair, args, options, rng)
@@ -86,6 +102,28 @@ def check_op(
         if frozen:
             check_replay(pair, args, options)
     return worst
+
+
+def with_names(
+    forward: Callable[..., Any], backward: Callable[..., Any]
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Name forward and backward in what they raise, and check for (y, cache)."""
+
+    @functools.wraps(forward)
+    def output(*args: Any, **options: Any) -> Any:
+        return output_and_cache(answer("forward", forward, *args, **options))
+
+    return output, lambda dy, cache: answer("backward", backward, dy, cache)
+
+
+def drawn_call(pair: Pair, rng: np.random.Generator) -> tuple[Arguments, Options]:
+    """Draw arguments and options; ValueError for a draw that gives anything else."""
+    call: Any = pair.draw(rng)
+    if not isinstance(call, tuple) or len(call) != 2 or not isinstance(call[1], dict):
+        raise ValueError(f"draw(rng) must give (args, options), gives {call!r}")
+    if framework_of(call[0]):
+        raise ValueError("arguments must be NumPy arrays; check_gradients takes others")
+    return tuple(call[0]), call[1]
 
 
 def copies(args: Sequence[Any]) -> Arguments:
@@ -146,17 +184,20 @@ def check_untouched(
     dy = draw_dy(rng, y)
     dy_before = [d.copy() for d in arrays(dy)]
     grads = pair.backward(dy, cache)
-    results = [*arrays(y), *arrays(grads)]
+    results = [("an output", a) for a in arrays(y)]
+    results += [("a gradient", a) for a in arrays(grads)]
     if pair.straight_through:
-        results += arrays(pair.forward(*args, **options, frozen=cache)[0])
+        again = pair.forward(*args, **options, frozen=cache)[0]
+        results += [("a frozen output", a) for a in arrays(again)]
     for kept, now in ((before, arrays(*args)), (dy_before, arrays(dy))):
         for old, new in zip(kept, now, strict=True):
             np.testing.assert_array_equal(old, new, err_msg="an argument is written to")
-    handed = [*arrays(*args), *arrays(dy)]
-    for i, result in enumerate(results):
-        for other in [*handed, *results[:i]]:
+    handed = [("an argument", a) for a in arrays(*args)]
+    handed += [("dy", a) for a in arrays(dy)]
+    for i, (what, result) in enumerate(results):
+        for whose, other in [*handed, *results[:i]]:
             if np.shares_memory(result, other):
-                raise AssertionError("a result is memory of an argument or of another")
+                raise AssertionError(f"{what} shares its memory with {whose}")
 
 
 def check_loop(pair: Pair, args: Arguments, options: Options) -> None:

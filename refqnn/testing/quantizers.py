@@ -5,10 +5,11 @@ halfway between two levels. All arrays of one and two such numbers are tried, th
 random ones; the first that breaks a law is made as small as it gets.
 """
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from inspect import isclass, signature
+from inspect import isclass
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,25 @@ from refqnn.testing.grids import check_codes, check_scale
 from refqnn.testing.laws import ABOUT_PARAMETERS, LAWS, holds
 from refqnn.testing.networks import check_module, check_still, in_float64
 from refqnn.testing.subjects import (
+    Layout,
     Quantizer,
     heavy_tailed,
     scale_parameters,
     show,
     subject,
 )
-from refqnn.testing.trials import as_tuple, check_form, draw_dy, output_and_cache
+from refqnn.testing.trials import (
+    answer,
+    as_tuple,
+    check_form,
+    check_question,
+    draw_dy,
+    handing,
+    output_and_cache,
+    plain,
+    takes_frozen,
+    undoing,
+)
 
 MARKS = {"holds": "y", "fails": "n", "not asked": "-"}
 ROUND = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 5.0, 1e-7, 1e4)
@@ -89,11 +102,16 @@ def check_quantizer(
     ('holds', 'fails', array([[1.]], dtype=float32))
     """
     options = dict(options or {})
+    if isclass(forward) and not hasattr(forward, "backward"):  # a module of torch
+        forward, options = forward(**options), {}
     quantizer = subject(forward, parameters, options)
     check_contract(quantizer)
     quantizer.look(groups)
-    error = gradient_error(forward, backward, parameters, options, linear=linear)
-    inputs = list(candidates(quantizer))
+    ways = quantizer.layout, quantizer.framework
+    error = gradient_error(
+        forward, backward, parameters, options, ways=ways, linear=linear
+    )
+    inputs = [quantizer.layout.fit(v) for v in candidates(quantizer)]
     unasked = set() if quantizer.has_parameters else ABOUT_PARAMETERS
     asked = [law for law in LAWS if law not in unasked]
     broken = first_broken(quantizer, inputs, asked)
@@ -151,6 +169,9 @@ def verdict_of(law: str, claim: Any) -> str:
 
 def check_contract(quantizer: Quantizer) -> None:
     """Raise AssertionError for what no quantizer may do, on values of every kind."""
+    if quantizer.first is not None:
+        v, want = quantizer.first
+        check_again(quantizer, v, want.reshape(-1))
     refusals = []
     inputs = [
         *(heavy_tailed(seed) for seed in range(3)),
@@ -158,7 +179,7 @@ def check_contract(quantizer: Quantizer) -> None:
         np.ones((1, 1), np.float32),
         heavy_tailed(3, np.float64),
     ]
-    for v in inputs:
+    for v in map(quantizer.layout.fit, inputs):
         try:
             check_answer(quantizer, v)
         except ValueError as error:
@@ -175,24 +196,40 @@ def check_answer(quantizer: Quantizer, v: Float) -> None:
     y = quantizer.apply(v)
     if not np.array_equal(v, before):
         raise AssertionError(f"{name} writes into its input {where}")
-    if not isinstance(y, np.ndarray) or y.shape != v.shape:
-        kind = getattr(y, "shape", type(y).__name__)
+    if type(y) is not np.ndarray or y.shape != v.shape:
+        same_type = isinstance(y, np.generic) or type(y) is np.ndarray
+        kind = y.shape if same_type else type(y).__name__
         raise AssertionError(f"{name} gives {kind} for the shape {v.shape}")
     if y.dtype != v.dtype:
         raise AssertionError(f"{name} gives the dtype {y.dtype} for {v.dtype}")
+    if np.shares_memory(y, v):
+        raise AssertionError(f"{name} gives its input, or a part of it, {where}")
     if not np.isfinite(y).all():
-        raise AssertionError(f"{name} gives NaN or infinity {where}: {show(y)}")
-    first = y.copy()
-    quantizer.apply(heavy_tailed(9) * 2)
-    if not np.array_equal(quantizer.apply(v), first):
+        at = tuple(map(int, np.argwhere(~np.isfinite(y))[0]))
         raise AssertionError(
-            f"{name} gives another answer when it is called again {where}: it depends "
-            "on earlier calls or on chance"
+            f"{name} gives NaN or infinity {where}: {y[at]} at {list(at)}, for {v[at]}"
         )
+    first = y.copy()
+    for other in (heavy_tailed(9) * 2, -v[::-1]):
+        with contextlib.suppress(ValueError):
+            quantizer.apply(quantizer.layout.fit(other))
+    if not np.array_equal(y, first):
+        raise AssertionError(f"{name} writes a later answer over this one {where}")
+    check_again(quantizer, v, first.reshape(-1))
     if quantizer.module is not None:
         check_codes(quantizer.module, v)
         if hasattr(quantizer.module, "grid"):
             check_scale(quantizer.module, v)
+
+
+def check_again(quantizer: Quantizer, v: Float, want: Float) -> None:
+    """Raise AssertionError unless ``want`` is the answer to v once more."""
+    have = quantizer.apply(v.copy())
+    if not np.array_equal(np.ravel(have), want, equal_nan=want.dtype.kind == "f"):
+        raise AssertionError(
+            f"{quantizer.name} gives another answer when it is called again for "
+            f"v = {show(v)}: it depends on earlier calls or on chance"
+        )
 
 
 def first_broken(
@@ -248,7 +285,8 @@ def shrink(law: str, quantizer: Quantizer, v: Float) -> Float:
     """Make a counterexample as small as it gets: fewer rows and columns, rounder."""
 
     def breaks(w: Float) -> bool:
-        return w.size > 0 and not holds(law, quantizer, w)
+        fits = w.shape == quantizer.layout.fit(w).shape
+        return w.size > 0 and fits and not holds(law, quantizer, w)
 
     moved = True
     while moved:
@@ -282,9 +320,13 @@ def gradient_error(
     parameters: Sequence[Any],
     options: Mapping[str, Any],
     *,
+    ways: tuple[Layout, Any] = (Layout(), None),
     linear: bool = True,
 ) -> float | None:
-    """Return the largest relative error of a backward; None for a quantizer without."""
+    """Return the largest relative error of a backward; None for a quantizer without.
+
+    ``ways``: which arrays a function takes, and whose.
+    """
     if isclass(forward) or hasattr(forward, "backward"):
         module = in_float64(forward(**options) if isclass(forward) else forward)
         rng = np.random.default_rng(1)
@@ -294,22 +336,28 @@ def gradient_error(
         return check_module(module, v, Run(), rng, floor=0.1)
     if backward is None:
         return None
-    frozen = linear and "frozen" in signature(forward).parameters
+    check_question(forward, backward, [])
+    layout, framework = ways
+    undo = undoing(backward, framework)
+    frozen = linear and takes_frozen(forward, unknown=False)
     worst = 0.0
     for seed in range(5):
-        v = heavy_tailed(seed, np.float64)
+        v = layout.filters(layout.fit(heavy_tailed(seed, np.float64)))
         args = (v, *scale_parameters(parameters, v, 1))
-        y, cache = output_and_cache(forward(*args, **options))
-        count = len(as_tuple(backward(np.ones_like(y), cache)))
+        if framework is not None:
+            args = handing(lambda *given: given, framework)(*args)
+        y, cache = output_and_cache(answer("forward", forward, *args, **options))
+        y = plain(y)
+        grads = as_tuple(answer("backward", undo, np.ones_like(y), cache))
         if not frozen:
-            check_unfrozen(backward, y, cache, v, linear=linear)
+            check_unfrozen(undo, y, cache, v, linear=linear)
             continue
         rng = np.random.default_rng(seed)
         error = check_gradients(
             forward,
             backward,
             args,
-            wrt=range(count),
+            wrt=range(min(len(grads), len(args))),
             frozen=True,
             options=options,
             rng=rng,
@@ -328,8 +376,6 @@ def check_unfrozen(
         as_tuple(backward(dy, cache)) for dy in (2 * a - 3 * b, a, b)
     )
     check_form(of_a[0], v, "v")
-    if np.asarray(of_a[0]).dtype != v.dtype:
-        raise AssertionError(f"dv is {np.asarray(of_a[0]).dtype}, v is {v.dtype}")
     for mixed, one, two in zip(of_mixed, of_a, of_b, strict=True):
         if linear and not np.allclose(mixed, 2 * one - 3 * two, rtol=1e-9, atol=1e-9):
             raise AssertionError(

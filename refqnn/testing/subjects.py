@@ -10,12 +10,13 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from refqnn._types import Array, Float
 from refqnn.core import Run, named_params
+from refqnn.testing.trials import handing, plain
 
 GROUPS = ("filter", "layer")
 #: more distinct outputs than this are no grid
@@ -33,6 +34,32 @@ def heavy_tailed(seed: int, dtype: Any = np.float32) -> Float:
     return (rng.normal(size=(3, 7)) * rng.lognormal(size=(3, 7))).astype(dtype)
 
 
+class Layout(NamedTuple):
+    """The arrays that a function takes: any (G, n), or as its parameters have it."""
+
+    #: rows and columns of a step per channel; None: any number
+    rows: int | None = None
+    columns: int | None = None
+    #: 4: values are handed over as filters (G, n, 1, 1)
+    axes: int = 2
+
+    def fit(self, v: Float) -> Float:
+        """Repeat or cut rows and columns.
+
+        >>> Layout(rows=3).fit(np.array([[1.0, 2.0]])).shape
+        (3, 2)
+        """
+        if self.rows is not None:
+            v = np.resize(v, (self.rows, v.shape[1]))
+        if self.columns is not None:
+            v = np.ascontiguousarray(np.resize(v.T, (self.columns, len(v))).T)
+        return v
+
+    def filters(self, v: Float) -> Float:
+        """View (G, n) as the function takes it."""
+        return v.reshape(*v.shape, *[1] * (self.axes - 2))
+
+
 @dataclass
 class Quantizer:
     """A quantizer as the laws use it: ``apply``, ``groups`` and ``codebooks``."""
@@ -45,6 +72,11 @@ class Quantizer:
     module: Any = None
     split: Callable[[Float], list[Float]] | None = None
     by_filter: bool = False
+    #: torch or jax, for a function of their arrays
+    framework: Any = None
+    #: values and the very first answer to them
+    first: tuple[Float, Float] | None = None
+    layout: Layout = field(default_factory=Layout)
     #: of a function of each value alone: its levels
     levels: Float | None = field(default=None, init=False)
     memo: dict[Any, Float] | None = field(default=None, init=False)
@@ -104,10 +136,10 @@ class Quantizer:
         """
         if groups is not None and not callable(groups) and groups not in GROUPS:
             raise ValueError(f"groups must be one of {GROUPS}, got {groups!r}")
-        v = heavy_tailed(0)
+        v = self.layout.fit(heavy_tailed(0))
         y, changed = self.apply(v), v.copy()
-        changed[1] = changed[1, ::-1] * 3 + 1
-        alone = np.array_equal(self.apply(changed)[[0, 2]], y[[0, 2]])
+        changed[-1] = changed[-1, ::-1] * 3 + 1
+        alone = np.array_equal(self.apply(changed)[:-1], y[:-1])
         order = np.random.default_rng(0).permutation(v.size)
         mixed, want = (a.reshape(-1)[order].reshape(v.shape) for a in (v, y))
         same = np.array_equal(self.apply(mixed), want)
@@ -118,8 +150,8 @@ class Quantizer:
         if groups is not None:
             self.by_filter = groups == "filter"
             self.split = groups if callable(groups) else None
-        if elementwise and same:
-            levels = np.unique(self.apply(spread()))
+        if elementwise and same and not self.layout.columns:
+            levels = np.unique(self.apply(self.layout.fit(spread())))
             self.levels = levels if levels.size <= MOST_LEVELS else None
 
 
@@ -129,7 +161,11 @@ def show(v: Array) -> str:
     >>> show(np.array([[1.5, -2.0]]))
     '[[1.5, -2.0]]'
     """
-    return str(v.tolist()) if v.size <= 24 else f"an array of shape {v.shape}"
+
+    def text(x: Array) -> str:
+        return f"[{', '.join(map(text, x))}]" if np.ndim(x) else str(x)
+
+    return text(v) if v.size <= 24 else f"an array of shape {v.shape}"
 
 
 def subject(
@@ -138,16 +174,22 @@ def subject(
     """Make the subject of a function, a module of ours or a class of one."""
     if inspect.isclass(forward) or hasattr(forward, "backward"):
         return of_module(forward, parameters, options)
+    if not callable(forward):
+        raise ValueError(f"forward must be a function or a module, got {forward!r}")  # noqa: TRY004 - bad values are ValueErrors in this house
     name = getattr(forward, "__name__", type(forward).__name__)
-    function = native(forward, parameters, options)
+    function, framework, layout, first = native(forward, parameters, options)
 
     def call(v: Float, k: float) -> Float:
-        y = function(
-            v.copy() if k != 1 else v, *scale_parameters(parameters, v, k), **options
-        )
-        return y[0] if isinstance(y, tuple) else y
+        given = layout.filters(v.copy() if k != 1 else v)
+        y = function(given, *scale_parameters(parameters, v, k), **options)
+        y = y[0] if isinstance(y, tuple) and y else y
+        flat = isinstance(y, np.ndarray) and y.shape == given.shape
+        return y.reshape(v.shape) if flat else y
 
-    return Quantizer(name, call, any(is_float(p) for p in parameters))
+    has_parameters = any(is_float(p) for p in parameters)
+    return Quantizer(
+        name, call, has_parameters, framework=framework, layout=layout, first=first
+    )
 
 
 def is_float(value: Any) -> bool:
@@ -206,37 +248,69 @@ def usable(module: Any) -> bool:
 
 def native(
     function: Callable[..., Any], parameters: Sequence[Any], options: Mapping[str, Any]
-) -> Callable[..., Any]:
-    """Let a function of torch or jax take and give NumPy arrays, through DLPack.
+) -> tuple[Callable[..., Any], Any, Layout, tuple[Float, Float] | None]:
+    """Let a function of torch or jax take and give NumPy arrays; find its layout.
 
     A function that fails on NumPy arrays is taken for one of those only if it does not
-    fail on theirs: otherwise the fault is its own, and is shown as it is.
+    fail on theirs: otherwise the fault is its own, and is shown as it is. Gives the
+    function, the framework, the layout and the first answer, if there is any.
     """
-    v = heavy_tailed(0)
-    given = scale_parameters(parameters, v, 1)
     frameworks = [sys.modules[name] for name in ("torch", "jax") if name in sys.modules]
-    ways = [function, *(through_dlpack(function, each) for each in frameworks)]
+    ways: list[tuple[Callable[..., Any], Any]] = [(function, None)]
+    ways += [(through_dlpack(function, each), each) for each in frameworks]
     if type(function).__module__.split(".")[0] == "torch":
         ways = ways[1:]
-    for way in ways:
+    tried = [(way, layout) for layout in layouts(parameters) for way in ways]
+    for strict, several in ((True, tried), (False, [(w, Layout()) for w in ways])):
+        for (way, framework), layout in several:
+            first = first_answer(way, layout, parameters, options, strict=strict)
+            if first is not None:
+                return way, framework, layout, first
+    return (*ways[0], Layout(), None)
+
+
+def first_answer(
+    way: Callable[..., Any],
+    layout: Layout,
+    parameters: Sequence[Any],
+    options: Mapping[str, Any],
+    *,
+    strict: bool,
+) -> tuple[Float, Float] | None:
+    """Give values and the answer to them; None for what is no array, or not of v.
+
+    Unless ``strict``, an array of any shape is one.
+    """
+    answers = []
+    for v in map(layout.fit, (heavy_tailed(0), np.ones((1, 1), np.float32))):
+        given = scale_parameters(parameters, v, 1)
+        y: Any = None
         with contextlib.suppress(Exception), np.errstate(all="ignore"):
-            y = way(v.copy(), *given, **options)
-            if isinstance(y[0] if isinstance(y, tuple) else y, np.ndarray | np.generic):
-                return way
-    return ways[0]
+            y = way(layout.filters(v.copy()), *given, **options)
+        y = y[0] if isinstance(y, tuple) and y else y
+        if not isinstance(y, np.ndarray | np.generic):
+            break
+        answers.append((v, np.array(y)))
+        if strict and y.shape != layout.filters(v).shape:
+            return None
+    return answers[0] if len(answers) == 2 or (answers and not strict) else None
+
+
+def layouts(parameters: Sequence[Any]) -> list[Layout]:
+    """List what a function may take: (G, n), a channel for each parameter, filters."""
+    shapes = [np.shape(p) for p in parameters if is_float(p)]
+    sizes = sorted({n for shape in shapes for n in shape if n > 1})
+    fixed = [Layout(rows=n) for n in sizes] + [Layout(columns=n) for n in sizes]
+    flat = [Layout(), *fixed]
+    return [*flat, *(each._replace(axes=4) for each in flat)]
 
 
 def through_dlpack(function: Callable[..., Any], framework: Any) -> Callable[..., Any]:
     """Hand arrays over as those of another framework, and its answers back."""
-    take = getattr(framework, "from_dlpack", None) or framework.dlpack.from_dlpack
-
-    def given(value: Any) -> Any:
-        return take(value.copy()) if isinstance(value, np.ndarray) else value
+    handed = handing(function, framework)
 
     def called(*args: Any, **options: Any) -> Any:
-        y = function(*map(given, args), **options)
-        y = y[0] if isinstance(y, tuple) else y
-        y = y.detach() if hasattr(y, "detach") else y
-        return np.from_dlpack(y).copy() if hasattr(y, "__dlpack__") else y
+        y = handed(*args, **options)
+        return plain(y[0] if isinstance(y, tuple) and y else y)
 
     return called

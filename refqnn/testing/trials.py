@@ -1,7 +1,9 @@
 """One pass of a forward, recorded so that it can be differenced and undone."""
 
+import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,18 +62,27 @@ class Trial:
         """Compute the outputs with another value of argument ``at``, residuals held."""
         moved = [*self.args[:at], value, *self.args[at + 1 :]]
         held = {"frozen": self.cache} if self.frozen else {}
-        y, _ = self.forward(*moved, **self.options, **held)
-        return tuple(map(np.asarray, as_tuple(y)))
+        y, _ = answer("forward", self.forward, *moved, **self.options, **held)
+        return tuple(map(np.asarray, as_tuple(plain(y))))
 
     def gradients(self, dy: Any) -> tuple[Any, ...]:
-        """Run the backward; AssertionError unless it gives one gradient an argument."""
-        grads = as_tuple(self.backward(dy, self.cache))
+        """Run the backward; AssertionError unless it gives one gradient an argument.
+
+        It must not write into dy.
+        """
+        before = [np.array(part) for part in as_tuple(dy)]
+        grads = answer("backward", self.backward, dy, self.cache)
+        for old, new in zip(before, as_tuple(dy), strict=True):
+            if not np.array_equal(old, new):
+                raise AssertionError("backward writes into dy")
+        refuse_list("backward", grads)
+        grads = as_tuple(grads)
         if len(grads) != len(self.wrt):
             raise AssertionError(
                 f"backward gives {len(grads)} gradients for {len(self.wrt)} arguments "
                 f"({', '.join(self.names)})"
             )
-        return grads
+        return tuple(np.array(g) if isinstance(g, np.ndarray) else g for g in grads)
 
 
 def record(
@@ -83,19 +94,21 @@ def record(
     frozen: bool,
     options: Mapping[str, Any],
 ) -> Trial:
-    """Run the forward in float64 and check that it can be replayed."""
-    wide = tuple(in_double(arg) for arg in args)
+    """Run the forward in float64 and check that it can be replayed.
+
+    Arguments of torch or jax are handed over as such, and what comes back is read.
+    """
+    check_question(forward, backward, args, frozen=frozen)
+    if framework := framework_of(args):
+        forward = handing(forward, framework)
+    wide = tuple(in_double(plain(arg)) for arg in args)
     positions, names = arguments(forward, wide, wrt)
-    y, cache = output_and_cache(forward(*wide, **options))
-    for part in map(np.asarray, as_tuple(y)):
-        if part.dtype != np.float64:
-            raise AssertionError(
-                f"forward gives {part.dtype} for float64 arguments: the dtype is kept"
-            )
-        if not np.isfinite(part).all():
-            raise AssertionError(f"forward gives values that are not finite: {part}")
+    y, cache = call_twice(forward, wide, options)
+    y, backward = plain(y), undoing(backward, framework_of(as_tuple(y)))
+    for part in as_tuple(y):
+        check_output(part)
     trial = Trial(forward, backward, wide, positions, names, options, frozen, y, cache)
-    if frozen and positions:
+    if frozen:
         at = positions[0]
         for part, again in pairs(y, trial.outputs(at, wide[at])):
             if not np.allclose(again, part, rtol=1e-11, atol=1e-13):
@@ -104,6 +117,138 @@ def record(
                     f"{again}, recorded {part}"
                 )
     return trial
+
+
+def check_question(
+    forward: Any, backward: Any, args: Any, *, frozen: bool = False
+) -> None:
+    """Raise ValueError for what can be neither called nor handed over."""
+    check_callable(forward=forward, backward=backward)
+    if not isinstance(args, list | tuple):
+        kind = type(args).__name__
+        raise ValueError(f"args must be a list of the arguments, got {kind}")  # noqa: TRY004 - bad values are ValueErrors in this house
+    if frozen and not takes_frozen(forward):
+        raise ValueError("frozen=True needs a forward that takes frozen=cache")
+
+
+def check_callable(**functions: Any) -> None:
+    """Raise ValueError, with the name, for what is no function."""
+    for name, function in functions.items():
+        if not callable(function):
+            raise ValueError(f"{name} must be callable, got {function!r}")  # noqa: TRY004 - bad values are ValueErrors in this house
+
+
+def refuse_list(name: str, result: Any) -> None:
+    """Raise AssertionError for a list: results are arrays, or tuples of arrays."""
+    if isinstance(result, list):
+        raise AssertionError(f"{name} gives a list, not an array or a tuple of arrays")  # noqa: TRY004 - a broken law
+
+
+def takes_frozen(forward: Op, *, unknown: bool = True) -> bool:
+    """Whether a forward takes ``frozen``; ``unknown`` where that cannot be read."""
+    try:
+        taken = inspect.signature(forward).parameters.values()
+    except (TypeError, ValueError):
+        return unknown
+    return any(
+        p.name == "frozen" or (unknown and p.kind is p.VAR_KEYWORD) for p in taken
+    )
+
+
+def call_twice(forward: Op, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+    """Call a forward twice; AssertionError if it writes, or answers otherwise."""
+    before = [np.array(a) if isinstance(a, np.ndarray) else a for a in args]
+    y, cache = output_and_cache(answer("forward", forward, *args, **options))
+    refuse_list("forward", y)
+    first = [np.array(part) for part in as_tuple(plain(y))]
+    for name, old, new in zip(
+        parameter_names(forward, len(args)), before, args, strict=True
+    ):
+        same_kind = isinstance(old, np.ndarray)
+        if same_kind and not np.array_equal(old, new, equal_nan=old.dtype.kind == "f"):
+            raise AssertionError(f"forward writes into {name}")
+    again = output_and_cache(answer("forward", forward, *args, **options))[0]
+    for old, new in zip(first, as_tuple(plain(again)), strict=True):
+        numbers = old.dtype.kind in "biufc" and old.shape == np.shape(new)
+        if numbers and not np.allclose(old, new, equal_nan=True):
+            raise AssertionError(
+                "forward gives another answer when it is called again: it depends on "
+                "earlier calls or on chance"
+            )
+    return y, cache
+
+
+def check_output(part: Any) -> None:
+    """Raise AssertionError unless an output is finite and float64."""
+    array = np.asarray(part)
+    if array.dtype != np.float64:
+        kind = type(part).__name__ if array.dtype == object else array.dtype
+        raise AssertionError(
+            f"forward gives {kind} for float64 arguments: the dtype is kept"
+        )
+    if not np.isfinite(array).all():
+        raise AssertionError(f"forward gives values that are not finite: {array}")
+
+
+def answer(name: str, function: Op, *args: Any, **options: Any) -> Any:
+    """Call a function; AssertionError that names it for what is no ValueError."""
+    try:
+        return function(*args, **options)
+    except (ValueError, AssertionError):
+        raise
+    except Exception as error:
+        kind = type(error).__name__
+        raise AssertionError(f"{name} raises {kind}: {error}") from error
+
+
+def framework_of(values: Sequence[Any]) -> Any:
+    """Find torch or jax by an array of theirs; None where all are of NumPy."""
+    for value in values:
+        root = type(value).__module__.split(".")[0].removesuffix("lib")
+        if root in {"torch", "jax"} and hasattr(value, "__dlpack__"):
+            return sys.modules[root]
+    return None
+
+
+def plain(value: Any) -> Any:
+    """Read arrays of torch or jax, also in a tuple, as NumPy arrays."""
+    if isinstance(value, tuple):
+        return tuple(map(plain, value))
+    if framework_of([value]) is None:
+        return value
+    held = value.detach().cpu() if hasattr(value, "detach") else value
+    return np.from_dlpack(held).copy()
+
+
+def handing(function: Op, framework: Any) -> Op:
+    """Hand NumPy arrays over as those of a framework, through DLPack."""
+    take = getattr(framework, "from_dlpack", None) or framework.dlpack.from_dlpack
+
+    def given(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(given, value))
+        if not isinstance(value, np.ndarray | np.generic | float):
+            return value
+        array = np.asarray(value)
+        shared = array.flags.writeable and min(array.strides, default=0) >= 0
+        return take(array if shared else array.copy())
+
+    @functools.wraps(function)
+    def called(*args: Any, **options: Any) -> Any:
+        return function(*map(given, args), **options)
+
+    return called
+
+
+def undoing(backward: Op, framework: Any) -> Op:
+    """Give a backward the dy of a framework, if there is one; its cache is its own."""
+    give: Op = handing(as_it_is, framework) if framework else as_it_is
+    return lambda dy, cache: plain(backward(give(dy), cache))
+
+
+def as_it_is(value: Any) -> Any:
+    """value"""
+    return value
 
 
 def output_and_cache(result: Any) -> tuple[Any, Any]:
@@ -125,13 +270,19 @@ def arguments(
     """
     known = parameter_names(forward, len(args))
     positions = []
-    for each in (wrt,) if isinstance(wrt, int | str) else wrt:
+    every = wrt if isinstance(wrt, Iterable) and not isinstance(wrt, str) else (wrt,)
+    for each in every:
         at = known.index(each) if each in known else each
         if not isinstance(at, int | np.integer) or not 0 <= at < len(args):
             raise ValueError(f"wrt must be positions or names of {known}, got {each!r}")
-        if args[at] is not None and np.asarray(args[at]).dtype.kind != "f":
-            raise ValueError(f"wrt names {known[at]}, which holds no floats")
+        if args[at] is not None and (
+            isinstance(args[at], tuple) or np.asarray(args[at]).dtype.kind != "f"
+        ):
+            kind = getattr(args[at], "dtype", type(args[at]).__name__)
+            raise ValueError(f"wrt names {known[at]}, which is {kind}, no float array")
         positions.append(int(at))
+    if not positions:
+        raise ValueError(f"wrt must name an argument of {known}, got {wrt!r}")
     return tuple(positions), tuple(known[at] for at in positions)
 
 
@@ -158,12 +309,17 @@ def in_double(value: Any) -> Any:
 
 
 def check_form(grad: Any, arg: Any, name: str) -> None:
-    """Raise unless a gradient is finite and has the shape of its argument."""
+    """Raise unless a gradient is finite, of its argument's shape, and floats."""
+    if grad is None:
+        raise AssertionError(f"d{name} is None, {name} is an array")
     if np.shape(grad) != np.shape(arg):
         raise AssertionError(
             f"d{name} has the shape {np.shape(grad)}, {name} has {np.shape(arg)}"
         )
-    if grad is None or not np.isfinite(grad).all():
+    kinds = np.asarray(grad).dtype, np.asarray(arg).dtype
+    if kinds[0] != kinds[1]:
+        raise AssertionError(f"d{name} is {kinds[0]}, {name} is {kinds[1]}")
+    if not np.isfinite(grad).all():
         raise AssertionError(f"d{name} is not finite: {grad}")
 
 

@@ -55,7 +55,7 @@ def test_tiny_and_huge_scales_are_differenced_alike():
     [
         (lambda dy, x: (2 * x * dy)[0], r"dx has the shape \(5,\), x has \(3, 5\)"),
         (lambda dy, x: 2 * x * dy * np.nan, "dx is not finite"),
-        (lambda dy, x: None, r"dx has the shape \(\)"),  # noqa: ARG005
+        (lambda dy, x: None, "dx is None, x is an array"),  # noqa: ARG005
         (lambda dy, x: (2 * x * dy, dy), "2 gradients for 1 arguments"),
         (lambda dy, x: 2 * x * dy**2, "not linear in dy"),
         (lambda dy, x: 2 * x * dy * dy.size, "the sum over 15 outputs"),
@@ -141,5 +141,5 @@ def test_an_argument_that_is_not_there_raises(wrt):
 
 
 def test_integers_have_no_gradient():
-    with pytest.raises(ValueError, match="x, which holds no floats"):
+    with pytest.raises(ValueError, match="x, which is int64"):
         check_gradients(square, square_backward, [np.arange(3)], wrt=0)

@@ -33,8 +33,8 @@ def test_an_op_keeps_every_law():
     ("forward", "backward", "says"),
     [
         (copied, lambda dy, _: 2 * dy, "a factor of 2"),
-        (lambda x: (x, None), lambda dy, _: dy.copy(), "is memory of an argument"),
-        (copied, lambda dy, _: dy, "is memory of an argument"),
+        (lambda x: (x, None), lambda dy, _: dy.copy(), "shares its memory with"),
+        (copied, lambda dy, _: dy, "shares its memory with"),
         (overwrites, lambda dy, _: dy * 0, "is written to"),
         (
             lambda x: (x.copy(), None),

@@ -5,6 +5,7 @@ reject a planted violation.
 """
 
 import ast
+import functools
 import importlib.util
 import inspect
 import itertools
@@ -58,6 +59,16 @@ MAY_FAST_IMPORT = ("_types", "core", "geometry", "fast", *DEFINITIONS)
 MOST_STATEMENTS = 40
 
 
+parse = functools.cache(ast.parse)
+
+
+@functools.cache
+def nodes(source):
+    """List every node of a source; rules ask for the same sources again."""
+    return [*ast.walk(parse(source))]
+
+
+@functools.cache
 def sources():
     """Return the source of every module of the package by dotted name."""
     return {
@@ -74,7 +85,7 @@ def room(module):
 
 def imported(source):
     """Yield every module that a source imports, at any depth of nesting."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -164,7 +175,7 @@ def unsafe_kernels(modules):
     for name, source in modules.items():
         exact = name.startswith("refqnn.fast.integer")
         harmless = set() if exact else {"reassoc", "contract"}
-        for node in ast.walk(ast.parse(source)):
+        for node in nodes(source):
             if isinstance(node, ast.keyword) and node.arg == "fastmath":
                 asked = ast.literal_eval(node.value)
                 if isinstance(asked, bool) or not set(asked) <= harmless:
@@ -195,7 +206,7 @@ def long_functions(modules):
     """Return functions of more than 40 statements, the docstring not counted."""
     found = []
     for name, source in modules.items():
-        for node in ast.walk(ast.parse(source)):
+        for node in nodes(source):
             if isinstance(node, ast.FunctionDef):
                 statements = sum(
                     isinstance(inner, ast.stmt) for inner in ast.walk(node)

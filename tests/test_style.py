@@ -5,6 +5,7 @@ what it returns or does. Each rule is shown to refuse a planted stub.
 """
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -51,6 +52,16 @@ KEPT = {
 VAGUE = {"found", "told"}
 
 
+parse = functools.cache(ast.parse)
+
+
+@functools.cache
+def nodes(source):
+    """List every node of a source; rules ask for the same sources again."""
+    return [*ast.walk(parse(source))]
+
+
+@functools.cache
 def sources():
     """Read the source of every module of the package, by dotted name."""
     return {
@@ -63,7 +74,7 @@ def sources():
 
 def defined(source):
     """Yield every function and class of a source, the module first."""
-    tree = ast.parse(source)
+    tree = parse(source)
     yield tree
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -108,7 +119,7 @@ def participles(modules, kept=KEPT):
     names = [
         f"{module}.{name}"
         for module, source in modules.items()
-        for name in callables(ast.parse(source))
+        for name in callables(parse(source))
         if is_participle(name.split(".")[-1])
     ]
     return [name for name in names if name not in kept]
@@ -119,7 +130,7 @@ def vague_values(modules):
     return [
         f"{module}:{node.lineno}: {node.id}"
         for module, source in modules.items()
-        for node in ast.walk(ast.parse(source))
+        for node in nodes(source)
         if isinstance(node, ast.Name)
         and isinstance(node.ctx, ast.Store)
         and node.id in VAGUE
@@ -140,7 +151,7 @@ def long_functions(modules):
     """List the functions of more than 60 lines, docstrings left out."""
     names = []
     for module, source in modules.items():
-        for node in ast.walk(ast.parse(source)):
+        for node in nodes(source):
             if not isinstance(node, ast.FunctionDef):
                 continue
             body = node.body[1:] if ast.get_docstring(node) else node.body
@@ -158,7 +169,7 @@ def hidden_modules(modules):
         if module.split(".")[-1] != "__init__":
             continue
         package = module.rpartition("__init__")[0]
-        for node in ast.parse(source).body:
+        for node in parse(source).body:
             if isinstance(node, ast.ImportFrom):
                 here = f"refqnn.{package}".rstrip(".")
                 exported = [a.asname or a.name for a in node.names]

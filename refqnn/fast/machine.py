@@ -13,7 +13,7 @@ block nor the number of workers changes a bit.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,6 +45,18 @@ STEP = _record(
 )
 
 
+class Plan(NamedTuple):
+    """Steps and tensors, laid out, and the numbers that they point into."""
+
+    steps: Any
+    tensors: Any
+    numbers: Int
+    weights: Int
+    channels: Int
+    singles: Float
+    doubles: Float
+
+
 def run(workers: int, *arguments: Any) -> None:
     """Run ``work`` in so many threads, which sleep when they are done.
 
@@ -64,13 +76,7 @@ def work(
     x: Int,
     y: Int,
     sums: Int,
-    steps: Any,
-    tensors: Any,
-    numbers: Int,
-    weights: Int,
-    channels: Int,
-    singles: Float,
-    doubles: Float,
+    plan: Plan,
     size: int,
     images: int,
 ) -> None:
@@ -80,23 +86,17 @@ def work(
     """
     memory = np.zeros(size, np.int32)
     tile = np.zeros((HIGH_ROWS, WIDTH), np.int32)
-    skip = np.zeros((HIGH_ROWS, WIDTH), np.int32)
+    skip, numbers = np.zeros((HIGH_ROWS, WIDTH), np.int32), plan.numbers
     for first in range(worker * images, x.shape[0], workers * images):
         count = min(images, x.shape[0] - first)
-        for i in range(steps.size):
-            step = steps[i]
-            source, target = tensors[step.source], tensors[step.target]
-            second = tensors[step.second]
+        for i in range(plan.steps.size):
+            step = plan.steps[i]
+            source, target = plan.tensors[step.source], plan.tensors[step.target]
+            second = plan.tensors[step.second]
             if step.kind == SUM:
-                _sum(
-                    step, source, second, target, numbers, weights,
-                    channels, singles, doubles, memory, tile, skip,
-                )  # fmt: skip
+                _sum(step, source, second, target, plan, memory, tile, skip)
             elif step.kind == POOL:
-                _pool(
-                    step, source, target, numbers, channels, singles, doubles, memory,
-                    tile, images,
-                )  # fmt: skip
+                _pool(step, source, target, plan, memory, tile, images)
             elif step.kind == LOAD:
                 _load(x, first, count, step, target, memory)
             elif step.kind == SPLIT:
@@ -229,17 +229,14 @@ def _sum(
     source: Any,
     second: Any,
     target: Any,
-    numbers: Int,
-    weights: Int,
-    channels: Int,
-    singles: Float,
-    doubles: Float,
+    plan: Plan,
     memory: Int,
     tile: Int,
     skip: Int,
 ) -> None:
     """Add products tile by tile, and requantize each while it is in the cache."""
-    offsets = numbers[step.offsets : step.offsets + step.terms]
+    offsets, weights = plan.numbers, plan.weights
+    offsets = offsets[step.offsets : step.offsets + step.terms]
     if not step.wide:
         _surround(target, memory, target.span)
     sums = tile.reshape(-1)
@@ -255,8 +252,13 @@ def _sum(
                 outer_quads(sums, 0, WIDTH, memory, at, offsets, weights, w)
             if step.plus:
                 _seen(step, second, memory, o, p, skip)
-            scale(tile, skip, channels, singles, doubles, step.first + o, step)
-            _write(step, target, numbers, memory, tile, o, p)
+            _scale(tile, skip, plan, step.first + o, step)
+            _write(step, target, plan.numbers, memory, tile, o, p)
+
+
+@njit()
+def _scale(tile: Int, skip: Int, plan: Plan, first: int, step: Any) -> None:
+    scale(tile, skip, plan.channels, plan.singles, plan.doubles, first, step)
 
 
 @njit()
@@ -297,16 +299,7 @@ def _seen(step: Any, second: Any, memory: Int, o: int, p: int, skip: Int) -> Non
 
 @njit()
 def _pool(
-    step: Any,
-    source: Any,
-    target: Any,
-    numbers: Int,
-    channels: Int,
-    singles: Float,
-    doubles: Float,
-    memory: Int,
-    tile: Int,
-    images: int,
+    step: Any, source: Any, target: Any, plan: Plan, memory: Int, tile: Int, images: int
 ) -> None:
     """Sum every plane, and requantize the sums of a block of images at once."""
     count = source.rows * source.cols
@@ -315,7 +308,7 @@ def _pool(
     for plane in range(step.quads):
         for n in range(images):
             at = source.at + plane * source.channel + source.margin + n * source.image
-            a, b, c, d = -step.minus * count, 0, 0, 0
+            a = b = c = d = -step.minus * count
             for h in range(source.rows):
                 row = memory[at + h * source.row : at + h * source.row + source.cols]
                 for j in range(source.cols):
@@ -323,15 +316,9 @@ def _pool(
                     b += (row[j] >> 8) & 255
                     c += (row[j] >> 16) & 255
                     d += (row[j] >> 24) & 255
-            rest = -step.minus * count
-            tile[0, n], tile[1, n], tile[2, n], tile[3, n] = (
-                a,
-                b + rest,
-                c + rest,
-                d + rest,
-            )
-        scale(tile, tile, channels, singles, doubles, step.first + 4 * plane, step)
-        _write(step, target, numbers, memory, tile, 4 * plane, 0)
+            tile[0, n], tile[1, n], tile[2, n], tile[3, n] = a, b, c, d
+        _scale(tile, tile, plan, step.first + 4 * plane, step)
+        _write(step, target, plan.numbers, memory, tile, 4 * plane, 0)
 
 
 @njit()

@@ -123,9 +123,9 @@ class Program:
         Without ``scaling`` the accumulators themselves. ``skip`` is a tensor of codes,
         which count from their zero-point, or of accumulators.
         """
-        source = self.tensors[x]
-        if source.wide or source.codes is None or w.dtype != np.int8:
-            raise UnsupportedError("codes and weights must fit 8 bits")
+        source, source_codes = self._codes(x)
+        if w.dtype != np.int8:
+            raise UnsupportedError(f"weights must fit 8 bits, got {w.dtype}")
         size = source.shape[1:]
         out = output_size(size, at)
         y = self._tensor((len(w), *out), scaling.codes if scaling else None)
@@ -137,7 +137,7 @@ class Program:
         rows = tile_rows(blocks.shape[:2])
         tiles = np.stack([tile_weights(b.reshape(len(b), -1), rows) for b in blocks])
         factor = np.left_shift(np.int64(1), np.broadcast_to(fraction_bits, bias.shape))
-        zero = source.codes.zero_point + source.codes.sign
+        zero = source_codes.zero_point + source_codes.sign
         total = w.astype(np.int64).reshape(len(w), -1).sum(axis=1)
         first = self._channels(
             bias - factor * zero * total, factor, scaling, tiles.size // tiles.shape[2]
@@ -165,14 +165,12 @@ class Program:
 
     def pool(self, x: int, scaling: Scaling) -> int:
         """The sum of every plane less its zero-points, requantized.  ->  (C, 1, 1)"""
-        source = self.tensors[x]
-        if source.wide or source.codes is None:
-            raise UnsupportedError("codes must fit 8 bits")
+        source, source_codes = self._codes(x)
         c = source.shape[0]
         y = self._tensor((c, 1, 1), scaling.codes)
         none = np.zeros(c, np.int64)
         first = self._channels(none, none + 1, scaling, -(-c // 4) * 4)
-        zero = source.codes.zero_point + source.codes.sign
+        zero = source_codes.zero_point + source_codes.sign
         fields = self._form(scaling, machine.ALONE)
         self._step(
             machine.POOL,
@@ -224,6 +222,12 @@ class Program:
         )
         self.numbers.append(table.astype(np.int64))
         return y
+
+    def _codes(self, x: int) -> tuple[Tensor, Codes]:
+        tensor = self.tensors[x]
+        if tensor.wide or tensor.codes is None:
+            raise UnsupportedError("codes must fit 8 bits")
+        return tensor, tensor.codes
 
     def _tensor(self, shape: tuple[int, int, int], codes: Codes | None) -> int:
         self.tensors.append(Tensor(shape, codes))
@@ -335,18 +339,8 @@ class Program:
         for t in out:
             sizes[t.wide] += math.prod(t.shape)
         y, sums = np.empty((n, sizes[0]), np.uint8), np.empty((n, sizes[1]), np.int32)
-        machine.run(
-            workers,
-            x,
-            y,
-            sums,
-            plan.steps,
-            plan.tensors,
-            plan.numbers,
-            *self._ready,
-            plan.size,
-            images,
-        )
+        planned = machine.Plan(plan.steps, plan.tensors, plan.numbers, *self._ready)
+        machine.run(workers, x, y, sums, planned, plan.size, images)
         return list(self._results(out, y, sums))
 
     @staticmethod

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from refqnn._types import Array, Float
-from refqnn.plots.style import BLUE, GREY, ORANGE, PALE, STYLE, VERMILLION, set_titles
+from refqnn.plots.style import BLUE, GREY, ORANGE, PALE, VERMILLION, set_titles, styled
 
 #: more boundaries would hide the steps, more bars are a silhouette; labels would touch
 MOST_LINES, MOST_TICKS = 40, 6
@@ -53,22 +52,22 @@ class GalleryPage(NamedTuple):
     rows: tuple[Transfer, Transfer]
 
 
+@styled
 def gallery_page(page: GalleryPage) -> Figure:
     """Draw transfer function, surrogate gradient and codebook of both quantizers."""
-    with mpl.rc_context(STYLE):
-        figure = Figure((12, 8.2), dpi=110)
-        figure.text(0.07, 0.975, page.title, fontsize=16, weight="bold", va="top")
-        figure.text(0.07, 0.933, page.summary, fontsize=10.5, color=GREY, va="top")
-        figure.text(0.07, 0.018, GALLERY_KEY, fontsize=8.5, color=GREY)
-        for row, top in zip(page.rows, (0.785, 0.358), strict=True):
-            base = top + 0.078
-            figure.text(0.07, base, row.kind, fontsize=12.5, weight="bold")
-            figure.text(0.172, base, row.source, fontsize=10.5, color=GREY)
-            cells = figure.add_gridspec(
-                1, 3, left=0.07, right=0.985, bottom=top - 0.255, top=top, wspace=0.26
-            )
-            draw_row([figure.add_subplot(cells[i]) for i in range(3)], row)
-        figure.align_ylabels()
+    figure = Figure((12, 8.2), dpi=110)
+    figure.text(0.07, 0.975, page.title, fontsize=16, weight="bold", va="top")
+    figure.text(0.07, 0.933, page.summary, fontsize=10.5, color=GREY, va="top")
+    figure.text(0.07, 0.018, GALLERY_KEY, fontsize=8.5, color=GREY)
+    for row, top in zip(page.rows, (0.785, 0.358), strict=True):
+        base = top + 0.078
+        figure.text(0.07, base, row.kind, fontsize=12.5, weight="bold")
+        figure.text(0.172, base, row.source, fontsize=10.5, color=GREY)
+        cells = figure.add_gridspec(
+            1, 3, left=0.07, right=0.985, bottom=top - 0.255, top=top, wspace=0.26
+        )
+        draw_row([figure.add_subplot(cells[i]) for i in range(3)], row)
+    figure.align_ylabels()
     return figure
 
 

@@ -3,13 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
-from refqnn.plots.style import BLUE, GREY, LIGHT, ORANGE, SERIES, STYLE, set_titles
+from refqnn.plots.style import (
+    ABOVE,
+    BLUE,
+    GREY,
+    LIGHT,
+    ORANGE,
+    SERIES,
+    set_titles,
+    styled,
+    subplots,
+)
 
 PRUNING_KEY = (
     "orange: fully connected layers    grey: convolutions, of a ResNet: "
@@ -38,18 +47,19 @@ class LayerBits(NamedTuple):
     hidden: Sequence[int] = ()
 
 
+@styled
 def pruning(rows: Sequence[tuple[LayerBars, LayerBars]]) -> Figure:
     """Draw figure 1 of QIL's supplement: a network a row, weights and activations."""
-    with mpl.rc_context(STYLE):
-        figure = Figure((10, 3.2 * len(rows)), layout="constrained")
-        panels = figure.subplots(len(rows), 2, squeeze=False)
-        for pair, both in zip(panels, rows, strict=True):
-            for axes, bars in zip(pair, both, strict=True):
-                draw_pruning(axes, bars)
-        figure.supxlabel(PRUNING_KEY, fontsize=8.5, color=GREY)
+    figure = Figure((10, 3.2 * len(rows)), layout="constrained")
+    panels = figure.subplots(len(rows), 2, squeeze=False)
+    for pair, both in zip(panels, rows, strict=True):
+        for axes, bars in zip(pair, both, strict=True):
+            draw_pruning(axes, bars)
+    figure.supxlabel(PRUNING_KEY, fontsize=8.5, color=GREY)
     return figure
 
 
+@styled
 def allocation(
     panels: Sequence[LayerBits], rewards: Mapping[str, Sequence[Sequence[float]]]
 ) -> Figure:
@@ -57,31 +67,26 @@ def allocation(
 
     rewards: name -> for each seed the reward of every policy, NaN where it did not fit
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure((11, 3 * len(panels) + 3.6), layout="constrained")
-        *above, below = figure.subplots(len(panels) + 1)
-        for axes, panel in zip(above, panels, strict=True):
-            draw_bits(axes, panel)
-        draw_rewards(below, rewards)
+    figure = Figure((11, 3 * len(panels) + 3.6), layout="constrained")
+    *above, below = figure.subplots(len(panels) + 1)
+    for axes, panel in zip(above, panels, strict=True):
+        draw_bits(axes, panel)
+    draw_rewards(below, rewards)
     return figure
 
 
+@styled
 def bit_allocations(panels: Sequence[LayerBits]) -> Figure:
     """Draw bits layer by layer, two panels a row.
 
     panels: ours and theirs in turn
     """
-    with mpl.rc_context(STYLE):
-        rows = -(-len(panels) // 2)
-        figure = Figure((13, 2.9 * rows), layout="constrained")
-        every = figure.subplots(rows, 2, squeeze=False).ravel()
-        for axes, panel in zip(every, panels, strict=False):
-            draw_bits(axes, panel)
-            axes.tick_params(axis="x", labelsize=7.5)
-        for axes in every[len(panels) :]:
-            axes.set_axis_off()
-        for axes in every:
-            axes.set_ylim(0, max(max(b) for p in panels for b in p.bits.values()) + 1)
+    figure, every = subplots(len(panels), 2, (13, 2.9))
+    most = max(max(bits) for panel in panels for bits in panel.bits.values())
+    for axes, panel in zip(every, panels, strict=True):
+        draw_bits(axes, panel)
+        axes.tick_params(axis="x", labelsize=7.5)
+        axes.set_ylim(0, most + 1)
     return figure
 
 
@@ -125,13 +130,7 @@ def draw_bits(axes: Axes, panel: LayerBits) -> None:
         for k in panel.hidden:
             bars[k].set(facecolor="white", edgecolor=SERIES[i], linestyle="--")
     if len(panel.bits) > 1:
-        axes.legend(
-            frameon=False,
-            ncols=4,
-            loc="lower right",
-            bbox_to_anchor=(1, 1),
-            borderpad=0,
-        )
+        axes.legend(**ABOVE)
     axes.set_xticks(at, panel.names)
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.6, at[-1] + 0.6)
@@ -157,9 +156,7 @@ def draw_rewards(axes: Axes, rewards: Mapping[str, Sequence[Sequence[float]]]) -
             axes.plot(x, y, ".", color=colour, alpha=0.45, markersize=5)
             best_so_far = np.fmax.accumulate(y)
             axes.step(x, best_so_far, where="post", color=colour, label=label)
-    axes.legend(
-        frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1), borderpad=0
-    )
+    axes.legend(**ABOVE)
     axes.set_xlim(0, most + 1)
     axes.set_xlabel("policies evaluated")
     axes.set_ylabel("reward: points / 10")

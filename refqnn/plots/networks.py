@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,9 +16,9 @@ from refqnn.plots.style import (
     LIGHT,
     PALE,
     SERIES,
-    STYLE,
     VERMILLION,
     spread,
+    styled,
 )
 
 
@@ -39,6 +38,7 @@ class LayerCodes(NamedTuple):
     largest: int
 
 
+@styled
 def demo(
     records: Mapping[str, Sequence[Mapping[str, float]]],
     layers: Sequence[LayerCodes],
@@ -53,24 +53,16 @@ def demo(
 
     images: (N, 1, H, W), those of ``decisions``
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure((12, 9), dpi=110)
-        figure.text(0.065, 0.965, title, fontsize=16, weight="bold", va="top")
-        figure.text(0.065, 0.925, summary, fontsize=10.5, color=GREY, va="top")
-        grid = figure.add_gridspec(
-            2,
-            2,
-            left=0.065,
-            right=0.975,
-            bottom=0.06,
-            top=0.845,
-            wspace=0.38,
-            hspace=0.36,
-        )
-        draw_training(figure.add_subplot(grid[0, 0]), records)
-        draw_codes(figure.add_subplot(grid[0, 1]), layers)
-        draw_margins(figure.add_subplot(grid[1, 0]), decisions)
-        draw_disagreements(figure, grid[1, 1], decisions, images, classes)
+    figure = Figure((12, 9), dpi=110)
+    figure.text(0.065, 0.965, title, fontsize=16, weight="bold", va="top")
+    figure.text(0.065, 0.925, summary, fontsize=10.5, color=GREY, va="top")
+    grid = figure.add_gridspec(
+        2, 2, left=0.065, right=0.975, bottom=0.06, top=0.845, wspace=0.38, hspace=0.36
+    )
+    draw_training(figure.add_subplot(grid[0, 0]), records)
+    draw_codes(figure.add_subplot(grid[0, 1]), layers)
+    draw_margins(figure.add_subplot(grid[1, 0]), decisions)
+    draw_disagreements(figure, grid[1, 1], decisions, images, classes)
     return figure
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from refqnn.plots.style import COURSES, GREY, PALE, STYLE, set_titles
+from refqnn.plots.style import COURSES, GREY, PALE, set_titles, styled, subplots
 
 MARKERS = "os^Dv"
 
@@ -31,6 +31,7 @@ class SizePanel(NamedTuple):
     curves: Sequence[SizeCurve]
 
 
+@styled
 def size_curves(panels: Sequence[SizePanel], *, columns: int = 3) -> Figure:
     """Draw accuracy against cost, a panel for each family: figures 1, 2, 3, 6 and 7.
 
@@ -38,23 +39,17 @@ def size_curves(panels: Sequence[SizePanel], *, columns: int = 3) -> Figure:
     differ by their markers. Bars go from the worst seed to the best.
     """
     columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
     names = dict.fromkeys(curve.name for panel in panels for curve in panel.curves)
     colours = dict(zip(names, COURSES, strict=False))
-    with mpl.rc_context(STYLE):
-        figure = Figure((4.4 * columns + 0.6, 3.7 * rows + 0.5), layout="constrained")
-        every = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes, panel in zip(every, panels, strict=False):
-            draw_size_panel(axes, panel, colours)
-        for axes in every[len(panels) :]:
-            axes.set_axis_off()
-        handles = [
-            mpl.lines.Line2D([], [], color=colours[name], marker="o", label=name)
-            for name in names
-        ]
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=6, frameon=False
-        )
+    size = 4.4 * columns + 0.6, 3.7
+    figure, every = subplots(len(panels), columns, size, more=0.5)
+    for axes, panel in zip(every, panels, strict=True):
+        draw_size_panel(axes, panel, colours)
+    handles = [
+        mpl.lines.Line2D([], [], color=colours[name], marker="o", label=name)
+        for name in names
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
     return figure
 
 
@@ -104,6 +99,7 @@ def in_bits(value: float) -> str:
     return f"{value:.4g} bit"
 
 
+@styled
 def layer_variances(
     kinds: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
 ) -> Figure:
@@ -111,20 +107,17 @@ def layer_variances(
 
     kinds: kind of filter -> layer -> "raw" and "relative", a variance a seed
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure((10, 4.3), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        set_titles(
-            left, "Var over the steps of mean|w|", "averaged over a layer's filters"
-        )
-        set_titles(right, "The same, relative", "divided by the square of the mean")
-        for axes, name in ((left, "raw"), (right, "relative")):
-            means = {
-                kind: {layer: float(np.mean(row[name])) for layer, row in rows.items()}
-                for kind, rows in kinds.items()
-            }
-            draw_variances(axes, means)
-        right.legend(frameon=False, title="C x K x K", loc="best")
+    figure = Figure((10, 4.3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    set_titles(left, "Var over the steps of mean|w|", "averaged over a layer's filters")
+    set_titles(right, "The same, relative", "divided by the square of the mean")
+    for axes, name in ((left, "raw"), (right, "relative")):
+        means = {
+            kind: {layer: float(np.mean(row[name])) for layer, row in rows.items()}
+            for kind, rows in kinds.items()
+        }
+        draw_variances(axes, means)
+    right.legend(frameon=False, title="C x K x K", loc="best")
     return figure
 
 
@@ -141,38 +134,36 @@ def draw_variances(axes: Axes, kinds: Mapping[str, Mapping[str, float]]) -> None
     axes.set_axisbelow(True)
 
 
+@styled
 def clip_lines(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw figure 5: the best clip of simulated weights against their mean|w|.
 
     rows: "bits", "mean_abs" and "clip" of P simulations, and "c_used", the constant
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure((6.4, 4.6), layout="constrained")
-        axes = figure.subplots()
-        set_titles(
-            axes,
-            "The best clip is mean|w| / c",
-            "dots: simulated Gaussian weights; lines: the constants of closed form",
+    figure = Figure((6.4, 4.6), layout="constrained")
+    axes = figure.subplots()
+    set_titles(
+        axes,
+        "The best clip is mean|w| / c",
+        "dots: simulated Gaussian weights; lines: the constants of closed form",
+    )
+    for row, colour in zip(rows, COURSES, strict=False):
+        x, clips = np.array(sorted(zip(row["mean_abs"], row["clip"], strict=True))).T
+        ends = x / row["c_used"]
+        axes.plot(x, ends, color=colour, linewidth=1.2)
+        axes.plot(x, clips, "o", color=colour, markersize=4)
+        axes.annotate(
+            f"{row['bits']} bit, c = {row['c_used']:.4f}",
+            (x[-1], ends[-1]),
+            (6, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            annotation_clip=False,
         )
-        for row, colour in zip(rows, COURSES, strict=False):
-            x, clips = np.array(
-                sorted(zip(row["mean_abs"], row["clip"], strict=True))
-            ).T
-            ends = x / row["c_used"]
-            axes.plot(x, ends, color=colour, linewidth=1.2)
-            axes.plot(x, clips, "o", color=colour, markersize=4)
-            axes.annotate(
-                f"{row['bits']} bit, c = {row['c_used']:.4f}",
-                (x[-1], ends[-1]),
-                (6, 0),
-                textcoords="offset points",
-                color=colour,
-                va="center",
-                annotation_clip=False,
-            )
-        axes.set_xlabel("mean|w|")
-        axes.set_ylabel("a*, the clip of the least square error")
-        axes.set_xlim(0, 1.35 * max(max(row["mean_abs"]) for row in rows))
-        axes.set_ylim(0, None)
-        axes.axhline(0, color=GREY, linewidth=0.6)
+    axes.set_xlabel("mean|w|")
+    axes.set_ylabel("a*, the clip of the least square error")
+    axes.set_xlim(0, 1.35 * max(max(row["mean_abs"]) for row in rows))
+    axes.set_ylim(0, None)
+    axes.axhline(0, color=GREY, linewidth=0.6)
     return figure

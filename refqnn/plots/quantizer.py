@@ -5,14 +5,13 @@ import re
 import sys
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from refqnn._types import Array, Float
 from refqnn.core import Run, named_params, zero_grads
 from refqnn.plots.gallery import GALLERY_KEY, Transfer, draw_row
-from refqnn.plots.style import GREY, STYLE
+from refqnn.plots.style import GREY, styled
 
 #: passes that set the parameters of a quantizer, as the first steps of a training would
 PASSES = 2
@@ -20,6 +19,7 @@ PASSES = 2
 POINTS = 200
 
 
+@styled
 def transfer(quantizer: Any, v: Float) -> Figure:
     """Draw transfer function, surrogate gradient and codebook of a quantizer on v.
 
@@ -30,15 +30,14 @@ def transfer(quantizer: Any, v: Float) -> Figure:
     own = copy.deepcopy(quantizer)
     known = own.is_known() if hasattr(own, "is_known") else True
     row = measure(type(own).__name__, own, v, passes=0 if known else PASSES)
-    with mpl.rc_context(STYLE):
-        figure = Figure((12, 4.4), dpi=110)
-        figure.text(0.07, 0.94, row.kind, fontsize=12.5, weight="bold")
-        figure.text(0.985, 0.94, row.source, fontsize=10.5, color=GREY, ha="right")
-        figure.text(0.07, 0.03, GALLERY_KEY, fontsize=8.5, color=GREY)
-        cells = figure.add_gridspec(
-            1, 3, left=0.07, right=0.985, bottom=0.2, top=0.8, wspace=0.26
-        )
-        draw_row([figure.add_subplot(cells[i]) for i in range(3)], row)
+    figure = Figure((12, 4.4), dpi=110)
+    figure.text(0.07, 0.94, row.kind, fontsize=12.5, weight="bold")
+    figure.text(0.985, 0.94, row.source, fontsize=10.5, color=GREY, ha="right")
+    figure.text(0.07, 0.03, GALLERY_KEY, fontsize=8.5, color=GREY)
+    cells = figure.add_gridspec(
+        1, 3, left=0.07, right=0.985, bottom=0.2, top=0.8, wspace=0.26
+    )
+    draw_row([figure.add_subplot(cells[i]) for i in range(3)], row)
     return figure
 
 

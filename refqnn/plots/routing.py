@@ -2,43 +2,43 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from refqnn._types import Float
-from refqnn.plots.style import COURSES, DEPTHS, GREY, PALE, STYLE, set_titles, spread
+from refqnn.plots.style import COURSES, DEPTHS, GREY, PALE, set_titles, spread, styled
 
 
+@styled
 def controller(curves: Sequence[tuple[str, float, Sequence[float]]]) -> Figure:
     """Draw the cp of every run over its iterations, and its target.
 
     curves: (label, target, cp of every iteration), shares
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure((9, 5), layout="constrained")
-        axes = figure.subplots()
-        set_titles(axes, "Computation percentage while DFS trains", "dashed: targets")
-        ends = []
-        for i, (label, target, history) in enumerate(curves):
-            colour = COURSES[i % len(COURSES)]
-            axes.plot(100 * np.array(history), color=colour, linewidth=1)
-            axes.axhline(100 * target, color=PALE, linestyle="--", zorder=0)
-            ends.append((1.01, 100 * float(np.mean(history[-50:])), label, colour))
-        axes.set_xlabel("iteration")
-        axes.set_ylabel("cp of the batch")
-        axes.set_yscale("symlog", linthresh=1, linscale=0.3)
-        axes.set_ylim(0, 110)
-        axes.set_yticks([0, 1, 5, 10, 20, 40, 60, 100])
-        axes.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
-        heights = [(x, height(axes, y), name, colour) for x, y, name, colour in ends]
-        for x, y, name, colour in spread(heights, (0.0, 0.8)):
-            axes.text(x, y, name, color=colour, va="center", transform=axes.transAxes)
+    figure = Figure((9, 5), layout="constrained")
+    axes = figure.subplots()
+    set_titles(axes, "Computation percentage while DFS trains", "dashed: targets")
+    ends = []
+    for i, (label, target, history) in enumerate(curves):
+        colour = COURSES[i % len(COURSES)]
+        axes.plot(100 * np.array(history), color=colour, linewidth=1)
+        axes.axhline(100 * target, color=PALE, linestyle="--", zorder=0)
+        ends.append((1.01, 100 * float(np.mean(history[-50:])), label, colour))
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("cp of the batch")
+    axes.set_yscale("symlog", linthresh=1, linscale=0.3)
+    axes.set_ylim(0, 110)
+    axes.set_yticks([0, 1, 5, 10, 20, 40, 60, 100])
+    axes.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
+    heights = [(x, height(axes, y), name, colour) for x, y, name, colour in ends]
+    for x, y, name, colour in spread(heights, (0.0, 0.8)):
+        axes.text(x, y, name, color=colour, va="center", transform=axes.transAxes)
     return figure
 
 
+@styled
 def tradeoff(
     points: Mapping[str, Sequence[tuple[float, float]]],
     base: float,
@@ -51,48 +51,45 @@ def tradeoff(
     points: name -> (cp, accuracy) of every run; base: an accuracy to compare with; own:
     the same runs of some names by a percentage of their own, as rings
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure((9, 5), layout="constrained")
-        axes = figure.subplots()
-        note = (
-            "a dot: one seed; DFS's cp for every system: gated blocks, b_w b_x / 32^2"
-        )
-        note += "; a ring: the percentage that a system gives itself" if own else ""
-        set_titles(axes, "Accuracy against computation percentage", note)
-        axes.axhline(100 * base, color=GREY, linestyle="--", linewidth=1)
-        axes.annotate(base_name, (0, 100 * base), va="bottom", color=GREY)
-        for (name, pairs), colour in zip(points.items(), COURSES, strict=False):
-            cp, accuracy = 100 * np.array(pairs, float).T
-            axes.plot(cp, accuracy, "o", color=colour, alpha=0.7, label=name)
-            if own and name in own:
-                cp, accuracy = 100 * np.array(own[name], float).T
-                axes.plot(cp, accuracy, "o", color=colour, mfc="none")
-        axes.set_xscale("symlog", linthresh=10)
-        axes.set_xlim(-0.5, 110)
-        axes.set_xticks([0, 5, 10, 20, 40, 60, 100])
-        axes.xaxis.set_major_formatter(PercentFormatter(100, decimals=0))
-        axes.yaxis.set_major_formatter(PercentFormatter(100))  # steps may be of 2.5
-        axes.set_xlabel("computation percentage on the test images")
-        axes.set_ylabel("accuracy")
-        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    figure = Figure((9, 5), layout="constrained")
+    axes = figure.subplots()
+    note = "a dot: one seed; DFS's cp for every system: gated blocks, b_w b_x / 32^2"
+    note += "; a ring: the percentage that a system gives itself" if own else ""
+    set_titles(axes, "Accuracy against computation percentage", note)
+    axes.axhline(100 * base, color=GREY, linestyle="--", linewidth=1)
+    axes.annotate(base_name, (0, 100 * base), va="bottom", color=GREY)
+    for (name, pairs), colour in zip(points.items(), COURSES, strict=False):
+        cp, accuracy = 100 * np.array(pairs, float).T
+        axes.plot(cp, accuracy, "o", color=colour, alpha=0.7, label=name)
+        if own and name in own:
+            cp, accuracy = 100 * np.array(own[name], float).T
+            axes.plot(cp, accuracy, "o", color=colour, mfc="none")
+    axes.set_xscale("symlog", linthresh=10)
+    axes.set_xlim(-0.5, 110)
+    axes.set_xticks([0, 5, 10, 20, 40, 60, 100])
+    axes.xaxis.set_major_formatter(PercentFormatter(100, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(100))  # steps may be of 2.5
+    axes.set_xlabel("computation percentage on the test images")
+    axes.set_ylabel("accuracy")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
+@styled
 def decisions(panels: Sequence[tuple[str, Float]], options: Sequence[str]) -> Figure:
     """Draw the share of each option in every gated block, a panel each.
 
     panels: (title, shares (L, n)), at most eight; options: n names
     """
-    with mpl.rc_context(STYLE):
-        rows = -(-len(panels) // 2)
-        figure = Figure((11, 2.3 * rows + 0.6), layout="constrained")
-        every = figure.subplots(rows, 2, squeeze=False).T.ravel()
-        for axes, (title, shares) in zip(every, panels, strict=False):
-            draw_decisions(axes, title, np.asarray(shares))
-        for axes in every[len(panels) :]:
-            axes.set_axis_off()
-        bars = every[0].containers
-        figure.legend(bars, options, loc="outside upper right", ncols=4, frameon=False)
+    rows = -(-len(panels) // 2)
+    figure = Figure((11, 2.3 * rows + 0.6), layout="constrained")
+    every = figure.subplots(rows, 2, squeeze=False).T.ravel()
+    for axes, (title, shares) in zip(every, panels, strict=False):
+        draw_decisions(axes, title, np.asarray(shares))
+    for axes in every[len(panels) :]:
+        axes.set_axis_off()
+    bars = every[0].containers
+    figure.legend(bars, options, loc="outside upper right", ncols=4, frameon=False)
     return figure
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -40,6 +41,27 @@ STYLE: Any = {
     "ytick.labelcolor": INK,
     "figure.facecolor": "white",
 }
+#: draws a figure in this style, whatever the style around it is
+styled = mpl.rc_context(STYLE)
+#: a legend without a frame, above the upper right corner
+ABOVE: Any = {"frameon": False, "ncols": 4, "loc": "lower right", "borderpad": 0} | {
+    "bbox_to_anchor": (1, 1)
+}
+
+
+def subplots(
+    count: int, columns: int, size: tuple[float, float], *, more: float = 0.0
+) -> tuple[Figure, Any]:
+    """Make a figure of so many panels, row by row; places left over stay empty.
+
+    size: width of the figure, height of a row; ``more`` height in all
+    """
+    rows = -(-count // columns)
+    figure = Figure((size[0], size[1] * rows + more), layout="constrained")
+    every = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in every[count:]:
+        axes.set_axis_off()
+    return figure, every[:count]
 
 
 def spread(

@@ -3,30 +3,29 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from refqnn.plots.style import GREY, PALE, SERIES, STYLE
+from refqnn.plots.style import GREY, PALE, SERIES, styled
 
 Lines = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
+@styled
 def magnitude_variance(equal: Lines, grown: Lines, *, within: float) -> Figure:
     """Draw proposition 5.1 of the Pareto paper: one correlation; two ways to grow.
 
     name -> points: "d", "exact", "simulated", "standard_error", "printed" or None
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure((11, 4.6), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        left.set_title("One correlation r: exact, simulated, as printed")
-        right.set_title(f"Correlation {within:g} within a channel, 0 across")
-        for axes, lines in ((left, equal), (right, grown)):
-            draw_variance(axes, lines)
-        left.axhline(0, color=GREY, linewidth=0.8)
-        right.set_ylim(0, None)
+    figure = Figure((11, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.set_title("One correlation r: exact, simulated, as printed")
+    right.set_title(f"Correlation {within:g} within a channel, 0 across")
+    for axes, lines in ((left, equal), (right, grown)):
+        draw_variance(axes, lines)
+    left.axhline(0, color=GREY, linewidth=0.8)
+    right.set_ylim(0, None)
     return figure
 
 

@@ -233,7 +233,8 @@ def test_held_out_images_are_of_the_training_images():
 
 def test_curves_take_the_bits_of_activations_that_are_asked_for(tmp_path):
     chosen = study_named("pareto_curves")
-    settings = chosen.settings(families=("inv_resnet26",), activation_bits=8)
+    own = {"families": ("inv_resnet26",), "activation_bits": 8, "sizes": 1}
+    settings = chosen.settings(**own)
     (stage,) = chosen.stages(settings, tmp_path)
     assert {run["network"]["activation_bits"] for run in stage.runs} == {8}
 

@@ -249,8 +249,9 @@ def test_one_seed_has_no_spread():
 @pytest.mark.once
 def test_the_grid_has_a_network_of_one_size_for_every_pair():
     target = c_size_bits(build({"network": "separable", "weight_bits": 8}))
-    cells = grid({"network": "separable"}, target, separable=True)
-    pairs = [(b, d) for b in PRECISIONS for d in PRECISIONS]
+    ends = (PRECISIONS[0], PRECISIONS[-1])
+    cells = grid({"network": "separable"}, target, separable=True, precisions=ends)
+    pairs = [(b, d) for b in ends for d in ends]
     assert [(c.bits, c.depthwise_bits) for c in cells] == pairs
     for cell in cells:
         size = c_size_bits(build(cell.network))

@@ -143,23 +143,11 @@ class Program:
             bias - factor * zero * total, factor, scaling, tiles.size // tiles.shape[2]
         )
         second, plus, minus = self._skip(skip, y)
-        fields = self._form(scaling, plus)
-        self._step(
-            machine.SUM,
-            x,
-            y,
-            second,
-            axes=axes,
-            plus=plus,
-            minus=minus,
-            blocks=len(tiles),
-            quads=blocks.shape[2],
-            rows=rows,
-            tiles=tiles.shape[1],
-            weights=sum(a.size for a in self.weights),
-            first=first,
-            **fields,
-        )
+        fields = self._form(scaling, plus) | {"plus": plus, "minus": minus}
+        fields |= {"blocks": len(tiles), "tiles": tiles.shape[1], "rows": rows}
+        fields |= {"quads": blocks.shape[2], "first": first}
+        fields |= {"weights": sum(a.size for a in self.weights)}
+        self._step(machine.SUM, x, y, second, axes=axes, **fields)
         self.weights.append(tiles.reshape(-1))
         return y
 
@@ -171,17 +159,8 @@ class Program:
         none = np.zeros(c, np.int64)
         first = self._channels(none, none + 1, scaling, -(-c // 4) * 4)
         zero = source_codes.zero_point + source_codes.sign
-        fields = self._form(scaling, machine.ALONE)
-        self._step(
-            machine.POOL,
-            x,
-            y,
-            minus=zero,
-            first=first,
-            rows=4,
-            quads=-(-c // 4),
-            **fields,
-        )
+        fields = self._form(scaling, machine.ALONE) | {"minus": zero, "first": first}
+        self._step(machine.POOL, x, y, rows=4, quads=-(-c // 4), **fields)
         return y
 
     def move(self, xs: list[int], places: Int, codes: Codes) -> int:
@@ -211,15 +190,8 @@ class Program:
         if source.wide or other.wide or codes.wide or source.shape != other.shape:
             raise UnsupportedError("codes must fit 8 bits and have one shape")
         y = self._tensor(source.shape, codes)
-        self._step(
-            machine.LOOK_UP,
-            x,
-            y,
-            second,
-            plus=int(second is not None),
-            sign=1,
-            map=len(self.numbers),
-        )
+        plus, at = int(second is not None), len(self.numbers)
+        self._step(machine.LOOK_UP, x, y, second, plus=plus, sign=1, map=at)
         self.numbers.append(table.astype(np.int64))
         return y
 

@@ -121,7 +121,7 @@ def begin_training(
     *,
     preset: Preset,
     images: int,
-    rate: float,
+    rate: float = QUANTIZER_RATE,
     **options: Any,
 ) -> Any:
     """Make a training of ``length`` epochs; quantizers move at ``rate`` of its rate."""
@@ -140,31 +140,17 @@ def accuracy_after(
     seed: int,
     images: int,
     epochs: int | None,
-    rate: float = QUANTIZER_RATE,
-    **options: Any,
+    **how: Any,
 ) -> float:
     """Train to the end, resuming at ``path``, and return the test accuracy."""
     pictures, length = data.embedded().first(images), epochs or preset.epochs
-    training = begin_training(
-        network,
-        np.random.default_rng([seed, 1]),
-        length,
-        preset=preset,
-        images=len(pictures.train_images),
-        rate=rate,
-        augment=mirror,
-        **options,
-    )
+    how |= {"preset": preset, "images": len(pictures.train_images)}
+    rng = np.random.default_rng([seed, 1])
+    training = begin_training(network, rng, length, augment=mirror, **how)
     path.parent.mkdir(parents=True, exist_ok=True)
-    records = fit(
-        training,
-        pictures[:2],
-        epochs=length,
-        test=pictures[2:],
-        checkpoint=path,
-        metrics=path.with_suffix(".jsonl"),
-        progress=False,
-    )
+    kept: Any = {"checkpoint": path, "metrics": path.with_suffix(".jsonl")}
+    parts: Any = {"epochs": length, "test": pictures[2:]}
+    records = fit(training, pictures[:2], **parts, **kept, progress=False)
     return float(records[-1]["test_accuracy"])
 
 
@@ -181,18 +167,10 @@ def progressive_accuracy(
     """Fine-tune QIL from 5 bits down to ``bits`` and return the test accuracy."""
     pictures = data.embedded().first(images)
     lengths = stage_lengths(bits, epochs or FINE.epochs)
-    begin = partial(
-        begin_training,
-        preset=FINE,
-        images=len(pictures.train_images),
-        rate=rate,
-        augment=mirror,
-    )
+    how: Any = {"preset": FINE, "images": len(pictures.train_images), "rate": rate}
     stages = progressive(
-        lambda b, rng: resnet(
-            8, method="qil", weight_bits=b, activation_bits=b, rng=rng
-        ),
-        begin,
+        lambda b, g: resnet(8, method="qil", weight_bits=b, activation_bits=b, rng=g),
+        partial(begin_training, augment=mirror, **how),
         pictures[:2],
         bits=[*lengths],
         epochs=[*lengths.values()],

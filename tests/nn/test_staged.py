@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from tables.networks import pixels, tiny
+from tables.networks import tiny, toy
 
 from refqnn import data
 from refqnn.core import named_params
@@ -14,11 +14,6 @@ from refqnn.testing.networks import check_same_state, state_of
 
 STEPS = 3  # an epoch
 BITS = {"a": None, "b": 4, "c": 2}
-
-
-def toy(seed=1, n=24):
-    rng = np.random.default_rng(seed)
-    return pixels(rng, n=n, size=6), rng.integers(0, 3, n)
 
 
 def shift(images, rng):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables.networks import pixels
+from tables.networks import lively, pixels
 
 import refqnn
 from refqnn import data, fast, integer, ops
@@ -28,14 +28,8 @@ both_backends = pytest.mark.parametrize(
 
 def tiny(rng, *, depth=8, dtype="float64", **options):
     """Return a network of 2, 4 and 8 channels with norms away from the identity."""
-    network = dfs.routed_resnet(
-        depth, width=0.13, classes=3, dtype=dtype, rng=rng, **options
-    )
-    for name, param in named_params(network).items():
-        if name.endswith(("gamma", "beta", ".b")):
-            moved = param.value + rng.normal(0, 0.3, param.value.shape)
-            param.value = moved.astype(dtype)
-    return network
+    own = {"width": 0.13, "classes": 3, "dtype": dtype}
+    return lively(dfs.routed_resnet(depth, rng=rng, **own, **options), rng)
 
 
 def calibrated(network, x):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables.networks import pixels
+from tables.networks import lively, pixels, toy
 
 from refqnn.core import Run, named_params, zero_grads
 from refqnn.networks import build, resnet
@@ -202,20 +202,6 @@ def test_a_gradient_of_another_shape_is_refused():
 
 
 # The two networks
-
-
-def lively(pair, rng):
-    """Move norms away from the identity, so that no gradient is zero by symmetry."""
-    for name, param in named_params(pair).items():
-        if name.endswith(("gamma", "beta", ".b")):
-            noise = rng.normal(0, 0.3, param.value.shape)
-            param.value = (param.value + noise).astype(param.value.dtype)
-    return pair
-
-
-def toy(seed=1, n=24):
-    rng = np.random.default_rng(seed)
-    return pixels(rng, n=n, size=6), rng.integers(0, 3, n)
 
 
 def start(network, objective=cross_entropy, seed=3):

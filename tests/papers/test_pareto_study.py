@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tables.study_runs import run_quick
 
 from refqnn.nn import steps_per_epoch
 from refqnn.papers.pareto import study, study_curves, study_dual_precision
@@ -20,19 +21,9 @@ from refqnn.studies.study import study_named
 from refqnn.studies.sweep import Outcome
 
 
-def run(name, folder, **given):
-    """Run a quick study in this process: settings, rows, table, figures."""
-    chosen = study_named(name)
-    settings = chosen.settings_with(quick=True, **given)
-    outcomes = chosen.outcomes(settings, folder, workers=1, progress=False)
-    rows = chosen.rows(settings, *outcomes)
-    text = "\n".join(chosen.lines(settings, rows))
-    return settings, rows, text, chosen.figures(settings, *outcomes)
-
-
 @pytest.mark.compiled
 def test_sizes_have_the_printed_digits_and_aligned_widths(tmp_path):
-    _, rows, text, figures = run("pareto_sizes", tmp_path)
+    _, rows, text, figures = run_quick("pareto_sizes", tmp_path)
     assert [row["agrees"] for row in rows["table3"]].count(True) == 12
     assert [row["agrees"] for row in rows["table3"]].count(None) == 6
     assert len(rows["near_misses"]) == 21
@@ -54,7 +45,7 @@ def test_depthwise_weights_of_the_aligned_variant_keep_4_bits():
 
 
 def test_simulated_clips_are_those_of_closed_form(tmp_path):
-    _, rows, text, figures = run("pareto_clip", tmp_path, bits=(3, 4))
+    _, rows, text, figures = run_quick("pareto_clip", tmp_path, bits=(3, 4))
     assert [row["bits"] for row in rows] == [3, 4]
     for row in rows:
         np.testing.assert_allclose(row["c"], row["c_used"], rtol=0.03)
@@ -63,7 +54,7 @@ def test_simulated_clips_are_those_of_closed_form(tmp_path):
 
 
 def test_experiments_agree_with_the_proposition(tmp_path):
-    _, rows, text, figures = run("pareto_variance", tmp_path, draws=1000)
+    _, rows, text, figures = run_quick("pareto_variance", tmp_path, draws=1000)
     assert rows["draws"] == 1000
     assert len(rows["points"]) == 3 * 8 + 2 * 4
     assert rows["largest_abs_z"] < 5
@@ -86,7 +77,7 @@ def test_experiments_agree_with_the_proposition(tmp_path):
 @pytest.mark.compiled
 def test_sensitivity_has_the_rows_of_both_tables(tmp_path):
     given = {"images": "textures", "train": 128}
-    settings, rows, text, figures = run("pareto_sensitivity", tmp_path, **given)
+    settings, rows, text, figures = run_quick("pareto_sensitivity", tmp_path, **given)
     assert rows["images"] == {"of": "textures", "size": 10, "train": 128}
     assert rows["seeds"] == [0]
     assert list(rows["table1"]) == ["4 bit DWConv, 1x", "all, 1x"]
@@ -100,7 +91,7 @@ def test_sensitivity_has_the_rows_of_both_tables(tmp_path):
     assert "4       3       -6.42    " in text
     assert [*figures] == [""]
     record = (tmp_path / "sensitivity.jsonl").read_text()
-    again = run("pareto_sensitivity", tmp_path, tables=("table1",), **given)
+    again = run_quick("pareto_sensitivity", tmp_path, tables=("table1",), **given)
     assert again[1]["table1"] == rows["table1"]
     assert "table2" not in again[1]
     assert again[3] == {}
@@ -147,7 +138,7 @@ def replace_size(one):
 @pytest.mark.compiled
 def test_a_quick_curve_has_three_networks_of_about_one_size(tmp_path):
     given = {"families": ("inv_resnet26",), "train": 64}
-    _, rows, text, figures = run("pareto_curves", tmp_path, **given)
+    _, rows, text, figures = run_quick("pareto_curves", tmp_path, **given)
     assert [point["bits"] for point in rows["inv_resnet26"]] == [4, 2, 1]
     sizes = [point["c_size_bits"] for point in rows["inv_resnet26"]]
     assert 0.8 * sizes[0] < min(sizes) <= max(sizes) == sizes[0]
@@ -194,7 +185,8 @@ def test_dual_precision_trains_what_the_grid_and_haq_have_chosen(tmp_path, monke
     monkeypatch.setattr(study_dual_precision, "pareto_run", trained)
     monkeypatch.setattr(study_dual_precision, "policy_run", searched)
     given = {"seeds": (0, 2), "widths": (0.5, 0.75)}
-    settings, rows, text, figures = run("pareto_dual_precision", tmp_path, **given)
+    name = "pareto_dual_precision"
+    settings, rows, text, figures = run_quick(name, tmp_path, **given)
     separable, resnet = rows["separable"], rows["resnet8"]
     pairs = [(cell["bits"], cell["depthwise_bits"]) for cell in separable["grid"]]
     assert pairs == [(1, 1), (1, 8), (8, 1), (8, 8)]
@@ -219,7 +211,7 @@ def test_dual_precision_trains_what_the_grid_and_haq_have_chosen(tmp_path, monke
     assert [*figures] == ["_figure6", "_figure7"]
     assert len(figures["_figure7"].axes) == 4
     many = len(asked)
-    assert run("pareto_dual_precision", tmp_path, **given)[1] == rows
+    assert run_quick(name, tmp_path, **given)[1] == rows
     assert len(asked) == many
 
 

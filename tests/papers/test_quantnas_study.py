@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from tables.networks import pixels
+from tables.study_runs import run_quick
 
 from refqnn.deploy import IntegerNetwork
 from refqnn.papers.quantnas import study, study_scales
@@ -152,16 +153,6 @@ def test_runs_that_differ_keep_different_files(tmp_path, monkeypatch):
 
 
 # both studies, from settings to figures
-
-
-def run_quick(name, folder, **given):
-    """Run a quick study in this process: settings, rows, table, figures."""
-    chosen = study_named(name)
-    settings = chosen.settings_with(quick=True, **given)
-    outcomes = chosen.outcomes(settings, folder, workers=1, progress=False)
-    rows = chosen.rows(settings, *outcomes)
-    text = "\n".join(chosen.lines(settings, rows))
-    return settings, rows, text, chosen.figures(settings, *outcomes)
 
 
 @pytest.mark.compiled

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from tables.networks import pixels
+from tables.networks import lively, pixels
 
 from refqnn import data
 from refqnn.core import Run, named_params, zero_grads
@@ -16,13 +16,8 @@ every_gate = pytest.mark.parametrize("gate", skipnet.GATES)
 
 
 def tiny(rng, *, depth=8, **options):
-    network = skipnet.skipnet(
-        depth, width=0.13, classes=3, dtype="float64", rng=rng, **options
-    )
-    for name, param in named_params(network).items():
-        if name.endswith(("gamma", "beta", ".b")):
-            param.value = param.value + rng.normal(0, 0.3, param.value.shape)
-    return network
+    own = {"width": 0.13, "classes": 3, "dtype": "float64"}
+    return lively(skipnet.skipnet(depth, rng=rng, **own, **options), rng)
 
 
 def keeping(network):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tables.study_runs import run_quick
 
 from refqnn import data
 from refqnn.networks import alexnet
@@ -16,13 +17,10 @@ pytestmark = pytest.mark.compiled
 
 def ran(name, folder, **given):
     """Run a study quickly; return its rows and its lines."""
-    study = study_named(name)
-    settings = study.settings_with(quick=True, **given)
-    outcomes = study.outcomes(settings, folder, workers=1)
-    rows = study.rows(settings, *outcomes)
-    for end, figure in study.figures(settings, *outcomes).items():
+    _, rows, text, figures = run_quick(name, folder, **given)
+    for end, figure in figures.items():
         figure.savefig(folder / f"{name}{end}.png")
-    return rows, [*study.lines(settings, rows)]
+    return rows, text.split("\n")
 
 
 def records(folder):

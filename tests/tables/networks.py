@@ -23,11 +23,22 @@ TINY = {
 def tiny(rng, *, width=0.13, dtype="float64", classes=3, **options):
     """Return a ResNet-8 with 2, 4 and 8 channels and norms away from the identity."""
     network = resnet(8, width=width, classes=classes, dtype=dtype, rng=rng, **options)
+    return lively(network, rng)
+
+
+def lively(network, rng):
+    """Move norms and biases away from the identity: no gradient is 0 by symmetry."""
     for name, param in named_params(network).items():
         if name.endswith(("gamma", "beta", ".b")):
-            param.value = param.value + rng.normal(0, 0.3, param.value.shape)
-            param.value = param.value.astype(dtype)
+            moved = param.value + rng.normal(0, 0.3, param.value.shape)
+            param.value = moved.astype(param.value.dtype)
     return network
+
+
+def toy(seed=1, n=24):
+    """Return small images and their classes, for trainings of a few steps."""
+    rng = np.random.default_rng(seed)
+    return pixels(rng, n=n, size=6), rng.integers(0, 3, n)
 
 
 def pixels(rng, *, n=3, channels=1, size=8, dtype=np.uint8):

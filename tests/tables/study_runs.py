@@ -4,7 +4,17 @@ import numbers
 from dataclasses import dataclass
 
 from refqnn import plots
-from refqnn.studies.study import Stage, Study, check_settings
+from refqnn.studies.study import Stage, Study, check_settings, study_named
+
+
+def run_quick(name, folder, **given):
+    """Run a quick study in this process: settings, rows, table, figures."""
+    study = study_named(name)
+    settings = study.settings_with(quick=True, **given)
+    outcomes = study.outcomes(settings, folder, workers=1, progress=False)
+    rows = study.rows(settings, *outcomes)
+    text = "\n".join(study.lines(settings, rows))
+    return settings, rows, text, study.figures(settings, *outcomes)
 
 
 @dataclass(frozen=True)

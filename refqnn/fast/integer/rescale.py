@@ -6,6 +6,7 @@ parallel and vectorise. Accumulators of every dtype are int32 values and read as
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,15 +41,8 @@ def requantize(
 ) -> Int:
     """See ``refqnn.integer.requantize``; beyond int32 the definition computes."""
     if not fits_int32(np.asarray(acc)) or rounding not in FORMS:
-        return defined(
-            acc,
-            multiplier,
-            shift,
-            zero_point,
-            q_min=q_min,
-            q_max=q_max,
-            rounding=rounding,
-        )
+        to: Any = {"q_min": q_min, "q_max": q_max, "rounding": rounding}
+        return defined(acc, multiplier, shift, zero_point, **to)
     dtype, acc, *given = as_requantize_operands(
         acc, multiplier, shift, zero_point, q_min, q_max
     )
@@ -83,17 +77,9 @@ def requantize_add(
 ) -> Int:
     """See ``refqnn.integer.requantize_add``; of the floating forms, the definition."""
     if rounding in FLOATING:
-        return defined_add(
-            acc,
-            multiplier,
-            skip,
-            skip_multiplier,
-            shift,
-            zero_point,
-            q_min=q_min,
-            q_max=q_max,
-            rounding=rounding,
-        )
+        to: Any = {"q_min": q_min, "q_max": q_max, "rounding": rounding}
+        second = skip, skip_multiplier
+        return defined_add(acc, multiplier, *second, shift, zero_point, **to)
     dtype, acc, *given = as_requantize_operands(
         acc, multiplier, shift, zero_point, q_min, q_max
     )

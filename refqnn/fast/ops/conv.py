@@ -4,6 +4,8 @@ Error bound, forward and backward: each result is a sum of K products added one 
 so it differs from the exact sum by at most ``K eps sum |a| |b|``.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import get_num_threads, prange
 
@@ -86,17 +88,8 @@ def conv2d_input_grad(
         rows = input_grad_axis(h, dy.shape[2], 0, at, a)
         for b in range(min(at.stride[1], width)):
             cols = input_grad_axis(width, dy.shape[3], 1, at, b)
-            correlate(
-                dy,
-                turned,
-                none,
-                dx,
-                rows,
-                cols,
-                groups=groups,
-                corner=(a, b),
-                step=at.stride,
-            )
+            into: Any = {"groups": groups, "corner": (a, b), "step": at.stride}
+            correlate(dy, turned, none, dx, rows, cols, **into)
     return dx
 
 
@@ -240,7 +233,6 @@ def _weight_grads(
 ) -> None:
     blocks, groups = partial.shape[:2]
     cg, og = x.shape[1] // groups, dy.shape[1] // groups
-    k = offsets.size
     for worker in prange(workers):
         planes = np.zeros(lie.size, x.dtype)
         rows = np.zeros(lines * lie.span, x.dtype)
@@ -252,36 +244,24 @@ def _weight_grads(
             _pack(x, first, group * cg, cg, planes, lie)
             _pack_rows(dy, first, group * og, og, rows, lie)
             sums = partial[block, group]
-            for o in range(0, lines, DOT_WIDE.rows if wide else DOT_NARROW.rows):
-                row = o * lie.span
-                for t in range(0, k, DOT_WIDE.taps if wide else DOT_NARROW.taps):
-                    at = o * k + t
-                    if wide:
-                        dot_wide(
-                            sums,
-                            at,
-                            k,
-                            rows,
-                            row,
-                            lie.span,
-                            planes,
-                            lie.margin,
-                            offsets[t : t + DOT_WIDE.taps],
-                            lie.span,
-                        )
-                    else:
-                        dot_narrow(
-                            sums,
-                            at,
-                            k,
-                            rows,
-                            row,
-                            lie.span,
-                            planes,
-                            lie.margin,
-                            offsets[t : t + DOT_NARROW.taps],
-                            lie.span,
-                        )
+            _dots(sums, rows, planes, offsets, lie, lines, wide)
+
+
+@njit()
+def _dots(
+    sums: Float, dy: Float, x: Float, offsets: Int, lie: Layout, lines: int, wide: bool
+) -> None:
+    """Add the products of a block: rows of dy times taps of x, tile by tile."""
+    k, span, start = offsets.size, lie.span, lie.margin
+    rows = DOT_WIDE.rows if wide else DOT_NARROW.rows
+    taps = DOT_WIDE.taps if wide else DOT_NARROW.taps
+    for o in range(0, lines, rows):
+        for t in range(0, k, taps):
+            at, part = o * k + t, offsets[t : t + taps]
+            if wide:
+                dot_wide(sums, at, k, dy, o * span, span, x, start, part, span)
+            else:
+                dot_narrow(sums, at, k, dy, o * span, span, x, start, part, span)
 
 
 @njit()

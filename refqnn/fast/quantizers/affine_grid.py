@@ -4,6 +4,8 @@ Blocks of fixed size run in parallel and every output depends on its own input o
 A replay, a range for every channel and other ties than to even run the definition.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import prange
 
@@ -31,24 +33,16 @@ def affine(
     one_range = np.size(lo) * np.size(hi) == 1
     fits = max(np.ndim(lo), np.ndim(hi)) <= np.ndim(x)
     if frozen is not None or not (one_range and fits) or rounding != "half_even":
-        return definition(
-            x,
-            lo,
-            hi,
-            bits=bits,
-            narrow_range=narrow_range,
-            rounding=rounding,
-            frozen=frozen,
-        )
+        how: Any = {"narrow_range": narrow_range, "rounding": rounding}
+        return definition(x, lo, hi, bits=bits, frozen=frozen, **how)
     check_float(x=x)
     empty = np.zeros((0,) * x.ndim, x.dtype)  # the kernel checks the values
     grid = affine_grid(empty, lo, hi, bits=bits, narrow_range=narrow_range)
     at = (*grid.ends(), grid.scale, grid.zero_point, LARGEST[x.dtype])
     flat = np.ascontiguousarray(x).reshape(-1)
     y, inside = np.empty_like(flat), np.empty(flat.shape, np.bool_)
-    if not _affine(
-        flat, np.hstack([np.ravel(p) for p in at]).astype(x.dtype), y, inside
-    ):
+    numbers = np.hstack([np.ravel(p) for p in at]).astype(x.dtype)
+    if not _affine(flat, numbers, y, inside):
         check_values(x, name="x")
     out = y.reshape(x.shape)
     return out, AffineCache(x, out, inside.reshape(x.shape))

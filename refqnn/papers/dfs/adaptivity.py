@@ -58,7 +58,7 @@ def adaptivity_stages(s: Adaptivity, folder: Path) -> Iterator[Stage]:
 def adaptivity_run(**arguments: Any) -> Row:
     """Train DFS; score the three ``WAYS`` on the test images."""
     network, _, pictures = trained_dfs(**arguments)
-    images, labels = pictures.test_images, pictures.test_labels
+    images, labels = pictures[2:]
     own = decisions_of(network, images)
     common = most_common_path(decisions_of(network, pictures.train_images))
     rng = np.random.default_rng([arguments["seed"], 5])

@@ -118,16 +118,9 @@ def score_on_test(network: Any, pictures: data.Dataset, choose: Any = None) -> A
 
 def train_on(network: Any, at: Start, objective: Any) -> None:
     """Train as long and as fast as the second step of DFS."""
-    dfs.train(
-        network,
-        at.pictures,
-        objective,
-        steps=at.how.joint_steps,
-        lr=at.how.joint_lr,
-        settings=at.how,
-        rng=at.rng,
-        backend=fast,
-    )
+    length: Any = {"steps": at.how.joint_steps, "lr": at.how.joint_lr}
+    how: Any = {"settings": at.how, "rng": at.rng, "backend": fast}
+    dfs.train(network, at.pictures, objective, **length, **how)
 
 
 def trained_dfs(
@@ -154,16 +147,8 @@ def trained_dfs(
         network.split_statistics()
     if two_step:
         dfs.gate_start(network, pictures, how, rng=rng, backend=fast)
-    joint = dfs.joint(
-        network,
-        pictures,
-        how,
-        target=target,
-        alpha=alpha,
-        sign=sign,  # type: ignore[arg-type]
-        rng=rng,
-        backend=fast,
-    )
+    price: Any = {"target": target, "alpha": alpha, "sign": sign}
+    joint = dfs.joint(network, pictures, how, **price, rng=rng, backend=fast)
     return network, joint, pictures
 
 
@@ -234,7 +219,7 @@ def haq_search(
     network: Any, pictures: data.Dataset, ratio: float, seed: int, *, short: bool
 ) -> haq.Trace:
     """Search policies of a ratio; a short search is for a look at the program."""
-    images, labels = pictures.train_images, pictures.train_labels
+    images, labels = pictures[:2]
     end = len(images) - len(images) // JUDGED
     if end < SETTINGS.batch:
         raise ValueError(f"images must be at least 85 for a search, got {len(images)}")

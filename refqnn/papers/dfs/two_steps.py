@@ -107,7 +107,7 @@ def train(
         augment=augment,
         backend=backend,
     )
-    pairs = dataset.train_images, dataset.train_labels
+    pairs = dataset[:2]
     return take_steps(training, pairs, until=steps, stop=stop, progress=progress)
 
 
@@ -125,15 +125,8 @@ def backbone(
     network: RoutedResNet, dataset: Dataset, settings: Settings = SMALL, **how: Any
 ) -> int:
     """Step 0: train everything but the gates, every block at 32 bits."""
-    return train(
-        network,
-        dataset,
-        Forced(),
-        steps=settings.backbone_steps,
-        lr=settings.backbone_lr,
-        settings=settings,
-        **how,
-    )
+    length: Any = {"steps": settings.backbone_steps, "lr": settings.backbone_lr}
+    return train(network, dataset, Forced(), settings=settings, **length, **how)
 
 
 def gate_start(
@@ -152,17 +145,9 @@ def gate_start(
     they are too sure of it; with ``ends_early=False`` the latter is a warning.
     """
     objective = GateStart(*price_of(settings, alpha, scale))
-    train(
-        network,
-        dataset,
-        objective,
-        steps=settings.gate_steps,
-        lr=settings.gate_lr,
-        settings=settings,
-        only="gates",
-        stop=objective.is_done if settings.ends_early else lambda: False,
-        **how,
-    )
+    own: dict[str, Any] = {"steps": settings.gate_steps, "lr": settings.gate_lr}
+    own |= {"stop": objective.is_done} if settings.ends_early else {}
+    train(network, dataset, objective, settings=settings, only="gates", **own, **how)
     p_last = objective.history[-1].p_last
     if not objective.is_done():
         raise ValueError(
@@ -211,15 +196,8 @@ def joint(
     """
     check_target(target, network.options)
     objective = Joint(target, *price_of(settings, alpha, scale), sign)
-    train(
-        network,
-        dataset,
-        objective,
-        steps=settings.joint_steps,
-        lr=settings.joint_lr,
-        settings=settings,
-        **how,
-    )
+    length: Any = {"steps": settings.joint_steps, "lr": settings.joint_lr}
+    train(network, dataset, objective, settings=settings, **length, **how)
     return objective
 
 

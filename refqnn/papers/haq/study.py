@@ -131,16 +131,9 @@ def search_run(
     held_out = last_training(network["held_out"])
     accuracy = 100 * evaluate(made, *held_out, backend=fast).accuracy
     problem = haq.Problem(layers, ratio, accuracy, b_min=lowest, b_max=highest)
+    fine: Row = {"steps": steps, "lr": FINE_RATE, "backend": fast}
     worth, test = (
-        haq.proxy(
-            made,
-            layers,
-            pictures[:2],
-            judged_by,
-            steps=steps,
-            lr=FINE_RATE,
-            backend=fast,
-        )
+        haq.proxy(made, layers, pictures[:2], judged_by, **fine)
         for judged_by in (held_out, pictures[2:])
     )
     own = {"ratio": ratio, "bits": (lowest, highest), "steps": steps, "of": episodes}

@@ -49,10 +49,8 @@ def policy_run(
     """
     pictures = images_of_run(**images, seed=seed, folder=folder)
     kept = len(pictures.train_images) // 4
-    parts = slice(kept, None), slice(0, kept)
-    train, held_out = (
-        (pictures.train_images[part], pictures.train_labels[part]) for part in parts
-    )
+    shown, labels, *_ = pictures
+    train, held_out = (shown[kept:], labels[kept:]), (shown[:kept], labels[:kept])
     floats = train_in_floats(network | dict(INPUTS[images["of"]]), train, epochs, seed)
     names = inner_layers(floats)
     table = layer_table(floats, pictures.train_images.shape[1:])

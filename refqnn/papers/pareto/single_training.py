@@ -83,9 +83,9 @@ def pareto_run(
     recorder = MeanAbsVariance(only=depthwise_names(made))
     records = fit(
         training,
-        (pictures.train_images, pictures.train_labels),
+        pictures[:2],
         epochs=epochs,
-        test=(pictures.test_images, pictures.test_labels),
+        test=pictures[2:],
         progress=False,
         after_step=recorder.after_step if follow else None,
     )

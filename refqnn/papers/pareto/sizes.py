@@ -89,14 +89,8 @@ def row_of(cell: Mapping[str, str]) -> Row:
     )
     computed = None
     if width is not None:
-        network = named(
-            cell["network"],
-            width=width,
-            weight_bits=bits,
-            depthwise_bits=depthwise,
-            rng=None,
-        )
-        computed = c_size_bits(network) / UNIT
+        own: Any = {"weight_bits": bits, "depthwise_bits": depthwise, "rng": None}
+        computed = c_size_bits(named(cell["network"], width=width, **own)) / UNIT
     return Row(
         cell["network"],
         cell["method"],

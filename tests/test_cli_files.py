@@ -3,7 +3,10 @@
 Values and options that are wrong leave with 2, as does what cannot be written.
 """
 
+import errno
+import io
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +75,45 @@ def test_what_is_no_file_leaves_with_4(name, what, folder, capsys):
     assert printed.err.count("\n") == 1
     assert str(path) in printed.err
     assert sorted(p.name for p in folder.iterdir()) == before
+
+
+class Full(io.StringIO):
+    """A stream on a full disk."""
+
+    def write(self, _):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("stream", [None, Full()], ids=["closed", "full"])
+def test_errors_that_nobody_can_read_keep_their_code(stream, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert cli.main(["evaluate", "absent.npz"]) == 4
+    assert capsys.readouterr().out == ""
+
+
+def test_answers_that_cannot_be_written_leave_with_2(folder, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert cli.main(["list", "ops"]) == 2
+    assert "No space left" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["list", "ops"]) == 0
+    export = ["export", str(folder / "pack"), "--format", "csv", "-o", "-"]
+    for argv in (["probe", "requantize", "-o", "-"], export):
+        assert cli.main(argv) == 2
+        assert capsys.readouterr().err == "refqnn: error: standard output is closed\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_names_that_a_terminal_lacks_are_escaped(
+    encoding, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert cli.main(["probe", "requantize", "-o", "caf\u00e9\udce9.npz"]) == 0
+    written = stream.buffer.getvalue().decode(encoding)
+    shown = "caf\\xe9" if encoding == "ascii" else "caf\u00e9"
+    assert written.startswith(f"wrote {shown}\\udce9.npz: ")
+    assert capsys.readouterr().err == ""
+    assert cli.main(["evaluate", "a\x1b[31m.npz"]) == 4
+    assert "a\\x1b[31m.npz cannot be read" in capsys.readouterr().err

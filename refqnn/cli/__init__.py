@@ -13,7 +13,8 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO
 
 import refqnn
 from refqnn.cli.interrupts import raise_again
@@ -71,14 +72,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             answer, text = options.run(options)
         printed = json.dumps(answer) if options.json else text
         if printed:
-            print(printed, flush=True)
+            say(printed, sys.stdout)
     except BrokenPipeError:
         return broken_pipe()
     except (ValueError, OSError, OverflowError, MemoryError) as error:
-        print(f"refqnn: error: {one_line(error)}", file=sys.stderr)
+        complain(f"error: {one_line(error)}")
         return int(getattr(error, "exit_code", WRONG))
     except KeyboardInterrupt:
-        print("refqnn: interrupted", file=sys.stderr)
+        complain("interrupted")
         return INTERRUPTED
     return int(answer.get("exit_code", FAILED if answer.get("holds") is False else 0))
 
@@ -120,7 +121,26 @@ def one_line(error: BaseException) -> str:
     >>> one_line(ValueError("bits must   be an int")), one_line(OSError())
     ('bits must be an int', 'OSError')
     """
-    return " ".join(str(error).split()) or type(error).__name__
+    from refqnn.files import printable
+
+    return printable(" ".join(str(error).split())) or type(error).__name__
+
+
+def say(text: str, stream: TextIO | None) -> None:
+    """Write a text, characters that the stream lacks escaped; None: it is closed."""
+    if stream is None:
+        return
+    try:
+        print(text, file=stream, flush=True)
+    except UnicodeEncodeError:
+        escaped = text.encode(stream.encoding, "backslashreplace")
+        print(escaped.decode(stream.encoding), file=stream, flush=True)
+
+
+def complain(message: str) -> None:
+    """Write a line on standard error, if anybody can read it."""
+    with suppress(OSError):
+        say(f"refqnn: {message}", sys.stderr)
 
 
 def broken_pipe() -> int:

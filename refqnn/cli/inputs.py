@@ -84,5 +84,7 @@ def send(content: bytes, *, json: bool) -> None:
     """Write bytes to standard output; raise where an answer in JSON wants it, too."""
     if json:
         raise ValueError("--json and --output - both want standard output")
+    if sys.stdout is None:
+        raise ValueError("standard output is closed")
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()

@@ -39,6 +39,7 @@ from refqnn.files.reading import most as most
 from refqnn.files.reading import open_file as open_file
 from refqnn.files.reading import parse_json as parse_json
 from refqnn.files.reading import parse_object as parse_object
+from refqnn.files.reading import printable as printable
 from refqnn.files.reading import read_bytes as read_bytes
 from refqnn.files.reading import read_json as read_json
 from refqnn.files.reading import read_lines as read_lines

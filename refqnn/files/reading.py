@@ -53,6 +53,15 @@ def open_file(path: StrPath) -> Iterator[BinaryIO]:
         os.close(descriptor)
 
 
+def printable(text: str) -> str:
+    r"""Return text with control characters escaped: none reaches the terminal.
+
+    >>> printable("red \x1b[31m")
+    'red \\x1b[31m'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def most(size: int) -> int:
     """4 size + 64 MiB: the bytes that a compressed file of ``size`` bytes may grow to.
 

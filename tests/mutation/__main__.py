@@ -22,6 +22,7 @@ import random
 import shutil
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -179,8 +180,12 @@ def main() -> int:
     if pid := os.fork():  # this process has imported nothing of the package
         os.waitpid(pid, 0)
     else:
-        warm.collect(root, folder / "lines", judge_the_rest)
-        os._exit(0)
+        try:
+            warm.collect(root, folder / "lines", judge_the_rest)
+        except BaseException:  # noqa: BLE001 - the process ends here
+            traceback.print_exc()
+        finally:
+            os._exit(0)
     results = Results(path, options.seconds)
     selection, green = Selection(root), dict[str, bool]()
     for mutant in chosen:

@@ -139,7 +139,7 @@ class Judge:
         cover = coverage.Coverage(data_file=None, source=[str(self.root / "refqnn")])
         cover.start()
         watch = self.watch(900.0)
-        for test, after in zip(tests, [*tests[1:], None], strict=True):
+        for test, after in zip(tests, [*tests, None][1:], strict=True):
             cover.switch_context(test)
             begun, failed = time.process_time(), watch.killer
             self.run(test, after)
@@ -209,7 +209,7 @@ class Judge:
             if mutant and not self.functions.change(path, source, changed):
                 return {"killer": None, "ran": 0, "took": {}, "imported": True}
             watch = self.watch(seconds)
-            for test, after in zip(chosen, [*chosen[1:], None], strict=True):
+            for test, after in zip(chosen, [*chosen, None][1:], strict=True):
                 self.run(test, after)
                 if watch.killer or watch.spent():
                     break

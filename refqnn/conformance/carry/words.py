@@ -2,17 +2,10 @@
 
 import os
 
+from refqnn.files import printable
+
 #: characters of a foreign message that are shown
 MOST = 300
-
-
-def printable(text: str) -> str:
-    r"""Return text with control characters escaped: none reaches the terminal.
-
-    >>> printable("red \x1b[31m")
-    'red \\x1b[31m'
-    """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def one_line(error: BaseException) -> str:

@@ -48,6 +48,12 @@ def test_an_unknown_name_is_told_what_is_near(capsys):
     assert "lsq" in message.partition("near: ")[2].split(", ")
 
 
+@pytest.mark.parametrize("name", ["gaussian_clip", "training_step"])
+def test_quantizers_and_families_are_near(name, capsys):
+    assert main(["explain", name[:-1]]) != 0
+    assert name in capsys.readouterr().err.strip().partition("near: ")[2].split(", ")
+
+
 def at(capsys, *words):
     return explained(capsys, *words)["at"]
 

@@ -12,6 +12,9 @@ from refqnn.nn.optim import SGD, check_rates
 from refqnn.nn.schedules import Schedule, cosine
 from refqnn.nn.training import Training, cross_entropy, steps_per_epoch
 
+#: a larger rate takes float32 weights beyond their range within a few steps
+LARGEST_RATE = 1000
+
 
 @final
 @dataclass(frozen=True)
@@ -34,8 +37,15 @@ class Preset:
             weight_decay=self.weight_decay,
             label_smoothing=self.label_smoothing,
         )
-        if self.lr == 0:
-            raise ValueError("lr must be positive, got 0")
+        if not 0 < self.lr <= LARGEST_RATE:
+            raise ValueError(
+                f"lr must be positive, at most {LARGEST_RATE}, got {self.lr}"
+            )
+        if self.lr * self.weight_decay >= 1:
+            raise ValueError(
+                "lr times weight_decay must be below 1, or decay turns weights around, "
+                f"got {self.lr} and {self.weight_decay}"
+            )
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
 

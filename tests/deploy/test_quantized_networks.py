@@ -65,7 +65,12 @@ def test_every_step_equals_onnxruntime(rng, tmp_path, name, form, kind):
     np.testing.assert_array_equal(again.forward(codes), network.forward(codes))
     recorded = trace(network, codes)
     assert list(recorded.manifest) == list(recorded.tensors)
-    assert len(network.listing().splitlines()) >= len(network.steps) + 3
+    rows = network.listing().splitlines()
+    assert len(rows) >= len(network.steps) + 3
+    for step in network.steps:
+        if isinstance(step, OperationStep | RealStep):
+            (row,) = [row for row in rows if row.split()[:1] == [step.name]]
+            assert f" ({', '.join(step.sources)}) " in row
 
 
 @pytest.mark.slow

@@ -4,10 +4,10 @@
 
 Run from the checkout. FOLDER keeps a copy of it, in which one file at a time is
 changed, the lines that tests ran, and a line of JSON for each mutant: a run that was
-cut off goes on. Kernels run uncompiled. The tests that ran the changed line judge
-first, in forks of a process that has collected them (`warm`); what they leave alive,
-and what is computed at import, is judged by the files of tests that import its file,
-in processes that import it anew. A mutant survives if no test fails within the seconds;
+cut off goes on. The tests that ran the changed line judge first, uncompiled, in forks
+of a process that has collected them (`warm`); then tests that are marked compiled or
+once, compiled; then the files of tests that import the file, in processes that import
+it anew. A mutant survives if no test fails within the seconds;
 survivors.csv gives the reason of those that were read. Exit code 1: less than 97 % are
 killed, or a survivor has no reason.
 """
@@ -35,6 +35,8 @@ HERE = Path(__file__).parent
 #: files that no test of values sees
 LEFT_OUT = ("refqnn/moved.py", "refqnn/__main__.py")
 SCORE = 0.97
+#: processes that have collected tests: compiled or not, and the marks of the tests
+WARM = ((False, "not slow"), (True, "(compiled or once) and not slow"))
 
 
 def every_mutant(root: Path) -> list[Mutant]:
@@ -95,7 +97,7 @@ def judge_warm(judge: warm.Judge, mutant: Mutant, done: Any) -> dict[str, Any]:
         result = judge.kill(mutant, tests, done.seconds)
         killer = result["killer"]
         if killer not in tests or judge.kill(None, [killer], 600)["killer"] is None:
-            return mutant._asdict() | result | {"warm": True}
+            return mutant._asdict() | result
         tests.remove(killer)
 
 
@@ -115,6 +117,13 @@ class Results(dict[tuple[str, ...], dict[str, Any]]):
         self[self.place(result)] = result
         with self.path.open("a") as file:
             file.write(json.dumps(result) + "\n")
+
+    def left(self, chosen: list[Mutant], stage: int) -> Iterator[Mutant]:
+        """Yield the mutants that nothing has killed and this stage has not judged."""
+        for mutant in chosen:
+            known = self.get(self.place(mutant._asdict()), {"killer": None, "stage": 0})
+            if known["killer"] is None and known.get("stage", 1) < stage:
+                yield mutant
 
     def place(self, result: dict[str, Any]) -> tuple[str, ...]:
         """Name a mutant by the text around it: lines may move."""
@@ -164,34 +173,37 @@ def main() -> int:
     options = parser.parse_args()
     options.resume.mkdir(parents=True, exist_ok=True)
     folder = options.resume.resolve()
-    runner.warm()
     path = folder / "results.jsonl"
     root = copy_of(folder)
     chosen = [m for m in every_mutant(root) if options.files in m.file]
     random.Random(options.seed).shuffle(chosen)  # noqa: S311 - a choice of mutants
     chosen = chosen[: options.count]
 
-    def judge_the_rest(collected: warm.Judge) -> None:
-        results = Results(path, options.seconds)
-        for mutant in chosen:
-            if results.place(mutant._asdict()) not in results:
-                results.add(judge_warm(collected, mutant, results))
+    for stage, (compiled, marks) in enumerate(WARM, start=1):
 
-    if pid := os.fork():  # this process has imported nothing of the package
-        os.waitpid(pid, 0)
-    else:
+        def judge_here(collected: warm.Judge, stage: int = stage) -> None:
+            results = Results(path, options.seconds)
+            for mutant in results.left(chosen, stage):
+                result = judge_warm(collected, mutant, results)
+                results.add(result | {"stage": stage})
+
+        if pid := os.fork():  # this process has imported nothing of the package
+            os.waitpid(pid, 0)
+            continue
         try:
-            warm.collect(root, folder / "lines", judge_the_rest)
+            runner.warm(compiled=compiled)
+            lines = folder / ("lines_compiled" if compiled else "lines")
+            warm.collect(root, lines, judge_here, marks)
         except BaseException:  # noqa: BLE001 - the process ends here
             traceback.print_exc()
         finally:
             os._exit(0)
+    runner.warm()
     results = Results(path, options.seconds)
     selection, green = Selection(root), dict[str, bool]()
-    for mutant in chosen:
-        known = results.get(results.place(mutant._asdict()), {"killer": None})
-        if known["killer"] is None and known.get("warm", True):
-            results.add(judge(root, selection, mutant, green, results))
+    for mutant in results.left(chosen, len(WARM) + 1):
+        result = judge(root, selection, mutant, green, results)
+        results.add(result | {"stage": len(WARM) + 1})
     sys.stdout.write("\n".join([*report(results), ""]))
     alive = [r for r in results.values() if r["killer"] is None]
     lacking = any(results.key(r) not in reasons() for r in alive)

@@ -17,7 +17,7 @@ import pytest
 #: seconds of one test, after which the mutant has made it too slow
 TEST_SECONDS = 20.0
 OPTIONS = (
-    *("-x", "-q", "-o", "addopts=", "-m", "not slow", "--import-mode=importlib"),
+    *("-x", "-q", "-o", "addopts=", "--import-mode=importlib"),
     *("--doctest-modules", "--benchmark-skip", "-p", "no:cacheprovider"),
     *("-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning"),
 )
@@ -66,7 +66,7 @@ def run_tests(tests: Sequence[str], seconds: float) -> dict[str, Any]:
     watch, took = Watch(seconds), {}
     for test in tests:
         begun = time.process_time()
-        code = pytest.main([test, *OPTIONS], plugins=[watch])
+        code = pytest.main([test, "-m", "not slow", *OPTIONS], plugins=[watch])
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         took[test] = round(time.process_time() - begun, 2)
         if watch.killer or code not in {0, 2, 5}:
@@ -110,10 +110,11 @@ def forked(
     return result or {"killer": f"the process ended: {status}", "ran": 0, "took": {}}
 
 
-def warm() -> None:
+def warm(*, compiled: bool = False) -> None:
     """Import, before the first fork, what all tests need and no mutant changes."""
     os.environ |= {
-        "NUMBA_DISABLE_JIT": "1",
+        "NUMBA_DISABLE_JIT": str(int(not compiled)),
+        "NUMBA_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",

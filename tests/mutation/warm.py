@@ -1,8 +1,9 @@
 """Judge mutants in forks of a process that has collected every test.
 
-A mutant of a function becomes the code of that function, wherever it is referred to;
-nothing is imported again. Tests that ran the changed line, which `record` has asked of
-coverage once, come first, those of the file's own name before others.
+A mutant of a function becomes the code of that function, wherever it is referred to,
+and one of a module's constants, defaults and fields their new value. Tests that ran the
+changed line, which `record` has asked of coverage once, are run, for what is computed
+at import those that ran any line of the file; those of the file's own name first.
 """
 
 import functools
@@ -11,17 +12,19 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import signal
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, islice, takewhile
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
 import coverage
+import numpy as np
 import pytest
 
 from . import runner
@@ -67,6 +70,7 @@ class Functions:
 
     def __init__(self, root: Path) -> None:
         """Import every module of the package, and look around."""
+        self.root = root
         for path in sorted(root.glob("refqnn/**/*.py")):
             if path.stem != "__main__":
                 name = ".".join(path.relative_to(root).with_suffix("").parts)
@@ -89,9 +93,62 @@ class Functions:
                 if len(code.co_freevars) == len(function.__code__.co_freevars):
                     function.__code__ = code
                     done = True
+        if not done:
+            done = self.change_values(path, source, changed)
         for cache in self.caches:
             cache.cache_clear()
         return done
+
+    def change_values(self, path: Path, source: str, changed: str) -> bool:
+        """Give what a module computes at import its new value; say whether any has.
+
+        Raises what the changed module raises.
+        """
+        name = ".".join(path.relative_to(self.root).with_suffix("").parts)
+        module = sys.modules[name.removesuffix(".__init__")]
+        usual = {k: v for k, v in vars(module).items() if k.startswith("__")}
+        old, new = dict(usual), dict(usual)
+        exec(compile(source, path, "exec"), old)  # noqa: S102 - of the package
+        exec(compile(changed, path, "exec"), new)  # noqa: S102
+        return replace_values(module, old, new)
+
+
+def text_of(value: object) -> str:
+    """Return a text that is equal for equal values."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {value.tobytes().hex()}"
+    return re.sub(" at 0x[0-9a-f]+", "", repr(value))
+
+
+def replace_values(owner: Any, old: Any, new: Any) -> bool:
+    """Replace what differs in a module or a class; say whether anything does."""
+    names = vars(owner).keys() & old.keys() & new.keys() - {"__builtins__", "__dict__"}
+    return sum(replace_value(owner, n, old[n], new[n]) for n in sorted(names)) > 0
+
+
+def replace_value(owner: Any, name: str, before: Any, value: Any) -> bool:
+    """Replace a value that differs, wherever it has this name."""
+    was = vars(owner)[name]
+    if isinstance(value, FunctionType) and isinstance(was, FunctionType):
+        parts = [
+            part
+            for part in ("__defaults__", "__kwdefaults__")
+            if text_of(getattr(before, part)) != text_of(getattr(value, part))
+        ]
+        for part in parts:
+            setattr(was, part, getattr(value, part))
+        return bool(parts)
+    if isinstance(value, type) and isinstance(was, type):
+        own = was.__module__ == getattr(owner, "__name__", "")
+        return own and replace_values(was, vars(before), vars(value))
+    if text_of(before) == text_of(value):
+        return False
+    for other in [owner, *sys.modules.values()]:
+        if vars(other).get(name, other) is was:
+            setattr(other, name, value)
+    if isinstance(was, dict):
+        was.update(value)
+    return True
 
 
 class Judge:
@@ -177,9 +234,15 @@ class Judge:
 
     def tests_of(self, mutant: Mutant, source: str) -> list[str]:
         """List the tests that ran a line: of its name first, then file by file."""
-        lines, at = source.splitlines(), mutant.line - 1
-        near = (lines[n].strip() for n in range(at, max(at - ABOVE, 0), -1))
-        ran = next((t for n in near if (t := self.lines.get((mutant.file, n)))), [])
+        lines = [line.strip() for line in source.splitlines()[: mutant.line]]
+        near = takewhile(lambda n: not n.startswith(("def ", "class ")), lines[::-1])
+        known = (self.lines.get((mutant.file, n)) for n in islice(near, ABOVE))
+        ran = next(filter(None, known), None) or [
+            test
+            for (name, _), t in self.lines.items()
+            if name == mutant.file
+            for test in t
+        ]
         stem = Path(mutant.file).stem
         stem = Path(mutant.file).parts[-2] if stem == "__init__" else stem
         files: dict[str, list[str]] = defaultdict(list)
@@ -206,8 +269,11 @@ class Judge:
         chosen = list(tests)
 
         def work() -> dict[str, Any]:
-            if mutant and not self.functions.change(path, source, changed):
-                return {"killer": None, "ran": 0, "took": {}, "imported": True}
+            try:
+                if mutant and not self.functions.change(path, source, changed):
+                    return {"killer": None, "ran": 0, "took": {}, "imported": True}
+            except Exception as error:  # noqa: BLE001 - whatever a mutant does
+                return {"killer": f"import: {error!r}", "ran": 0, "took": {}}
             watch = self.watch(seconds)
             for test, after in zip(chosen, [*chosen, None][1:], strict=True):
                 self.run(test, after)
@@ -224,13 +290,14 @@ class Judge:
             path.write_text(source)
 
 
-def collect(root: Path, folder: Path, work: Any) -> None:
-    """Collect every test of the tree and doctest of the package, and work there."""
+def collect(root: Path, folder: Path, work: Any, marks: str) -> None:
+    """Collect the tests of the tree and the doctests of the package, and work there."""
     os.chdir(root)
     judge = Judge(root, folder, work)
     sys.path[:0] = [str(root), str(root / "tests")]
     left_out = [f"--ignore=tests/{name}.py" for name in LEFT_OUT]
     left_out += [f"--ignore=tests/{name}" for name in SKIPPED]
-    code = pytest.main(["tests", "refqnn", *left_out, *runner.OPTIONS], plugins=[judge])
+    options = [*left_out, "-m", marks, *runner.OPTIONS]
+    code = pytest.main(["tests", "refqnn", *options], plugins=[judge])
     if code:
         raise RuntimeError(f"tests are not collected: {code!r}")

@@ -19,6 +19,7 @@ from refqnn.papers.quantnas.search import Point, cheapest
 from refqnn.papers.quantnas.space import (
     LARGE,
     SMALL,
+    draw,
     every,
     largest,
     layers_of,
@@ -38,6 +39,8 @@ def test_random_subnets_have_numbers():
     found = [random_subnet(LARGE, seed, i) for seed in (0, 1) for i in range(20)]
     assert len(set(found)) > 35
     assert found[:20] == [random_subnet(LARGE, 0, i) for i in range(20)]
+    want = draw(LARGE, np.random.default_rng([1, 2, 19]))  # studies were run with it
+    assert found[-1] == want
 
 
 def test_subnets_from_scratch_have_seeds_of_their_own(monkeypatch):

@@ -125,6 +125,8 @@ def test_a_forward_that_forgets_the_frozen_residual_is_found():
     ("forward", "says"),
     [
         (lambda x: x * x, r"must give \(y, cache\), gives ndarray"),
+        (lambda x: (x * x, x, x), r"must give \(y, cache\), gives tuple"),
+        (lambda x: [x * x, x], r"must give \(y, cache\), gives list"),
         (lambda x: ((x * x).astype(np.float32), x), "gives float32 for float64"),
         (lambda x: (x * np.inf, x), "not finite"),
     ],

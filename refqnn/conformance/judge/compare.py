@@ -225,7 +225,7 @@ def histogram(got: Array, want: Array) -> dict[int, int]:
     most = MOST_UNITS
     away = np.nan_to_num(units(got, want), nan=most)
     steps = np.clip(np.rint(away), -most, most).astype(np.int8).ravel()
-    counts = np.bincount(steps + most, minlength=2 * most + 1)
+    counts = np.bincount(steps + most)
     return {int(i) - most: int(counts[i]) for i in np.flatnonzero(counts)}
 
 

@@ -237,6 +237,8 @@ def test_the_controller_draws_runs_and_targets():
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [100, 30, 20])
     np.testing.assert_allclose(axes.lines[1].get_ydata(), [20, 20])
     assert {"target 20 %", "constant sign"} <= set(texts(axes))
+    colours = [line.get_color() for line in axes.lines[::2]]
+    assert len(set(colours)) == 2
 
 
 def test_the_tradeoff_draws_every_run_and_the_base():
@@ -286,6 +288,10 @@ def test_decisions_are_stacked_to_one():
     np.testing.assert_allclose(tops, [1, 1])
     heights = [bar.get_height() for bar in axes[0].containers[1]]
     np.testing.assert_allclose(heights, [0.75, 0])
+    three = plots.decisions([*panels, panels[0]], ["skip", "8", "16", "keep"]).axes
+    drawn = [bool(a.containers) for a in three]
+    assert [a.axison for a in three] == drawn
+    assert drawn.count(True) == 3
 
 
 def allocation():

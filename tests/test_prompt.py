@@ -12,7 +12,7 @@ from refqnn.cost import cost
 from refqnn.deploy import deploy
 from refqnn.networks import imagenet_resnet, mobilenetv2, resnet, vgg
 from refqnn.nn import Conv2d, Sequential
-from refqnn.nn.description import layer_rows
+from refqnn.nn.description import kind, layer_rows
 
 
 def network(depth=20, **options):
@@ -142,3 +142,10 @@ def test_tables_escape_and_align():
     assert prompt.text_table([]) == ""
     assert prompt.short("x" * 100) == "'" + "x" * 56 + "..."
     assert prompt.short((1,)) == "(1,)"
+
+
+def test_only_settings_that_are_not_usual_are_named():
+    w = Param(np.ones((4, 1, 3, 3)))
+    assert kind(Conv2d(w)) == "Conv2d"
+    assert kind(Conv2d(w, stride=2)) == "Conv2d stride 2"
+    assert kind(Conv2d(w, dilation=2, groups=4)) == "Conv2d dilation 2 groups 4"

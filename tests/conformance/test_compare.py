@@ -105,3 +105,10 @@ def test_one_of_two_channels_is_named():
     told = ("all on channel 1 of axis 1 -> a parameter of that channel",)
     assert compare(got, want).where == told
     assert compare(got[:, 1:], want[:, 1:]).where == ()
+
+
+def test_arrays_of_other_shapes_are_not_counted():
+    found = compare(np.zeros(3), np.zeros(4))
+    assert (found.total, found.mismatches) == (0, 0)
+    assert found.error
+    assert not found.conforms

@@ -2,10 +2,15 @@
 
 import pickle
 
+import numpy as np
 import pytest
+from conformance import independent
 
 from refqnn.conformance.choices.axes import AXES
+from refqnn.conformance.choices.changes import is_square
 from refqnn.conformance.choices.families import FAMILIES
+from refqnn.conformance.choices.families.fake_quantize import scale_factor
+from refqnn.conformance.choices.families.published_answers import parameter_gradient
 from refqnn.conformance.choices.semantics import Semantics
 
 
@@ -67,3 +72,66 @@ def test_a_family_may_lack_an_answer():
     told = Semantics(overflow="cast_then_clip").explain()
     assert "requantize\n  requantize has no overflow = 'cast_then_clip'" in told
     assert "clip(int32(t), q_min, q_max)" in told
+
+
+@pytest.mark.parametrize("bits", ["24", "15", "15_truncated"])
+def test_multipliers_keep_the_bits_that_an_independent_loop_keeps(bits, rng):
+    choices = FAMILIES["requantize"].default | {"multiplier_bits": bits}
+    kept = {"multiplier_bits": "31"}
+    ends = [2**30, 2**31 - 1, 2**30 + 2**15, 2**30 + 2**15 - 1, 2**31 - 2**6]
+    for m in [*ends, *rng.integers(2**30, 2**31, 40)]:
+        for acc in (2**28 + 12345, -(2**27) - 77, 3):
+            call = {"shift": -8, "zero_point": 0, "q_min": -(2**31), "q_max": 2**31 - 1}
+            y = FAMILIES["requantize"].evaluate(
+                choices, acc=np.array([acc]), multiplier=int(m), **call
+            )["y"]
+            want = independent.requantize(
+                FAMILIES["requantize"].default | kept, acc,
+                independent.kept_bits(bits, int(m)), -8, 0, -(2**31), 2**31 - 1,
+            )  # fmt: skip
+            assert int(y[0]) == int(np.ravel(want)[0]), (bits, m, acc)
+
+
+@pytest.mark.parametrize(
+    ("name", "want"),
+    [
+        ("1", 1.0),
+        ("none", 0.0),
+        ("negated", -1.0),
+        ("1/N", 1 / 6),
+        ("1/sqrt(N)", 6**-0.5),
+        ("1/sqrt(N*q_p)", 42**-0.5),
+        ("1/sqrt(F*q_p)", 21**-0.5),
+    ],
+)
+def test_factors_of_a_gradient_of_a_step(name, want):
+    assert scale_factor(name, (2, 3), 7) == pytest.approx(want)
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [
+        ("sum", 1.0),
+        ("negated", -1.0),
+        ("none", 0.0),
+        ("mean", 1 / 3),
+        ("mean_of_kept", 1 / 5),
+        ("1/sqrt(N)", 3**-0.5),
+        ("1/sqrt(N*q_p)", 21**-0.5),
+        ("1/sqrt(F*q_p)", 21**-0.5),
+    ],
+)
+def test_factors_of_a_gradient_of_a_parameter(name, factor):
+    choices = {"parameter_gradient": name}
+    x, g = np.zeros((2, 3)), np.array([1.0, -2.0])
+    found = parameter_gradient(choices, g, x, {"q_p": 7}, 5)
+    np.testing.assert_allclose(found, factor * g)
+
+
+@pytest.mark.parametrize(
+    ("shape", "square"),
+    [((3, 3), True), ((2, 3, 3), True), ((3, 3, 2), False), ((3,), False),
+     ((1, 1), False), ((4, 1, 1), False)],
+)  # fmt: skip
+def test_what_can_be_transposed_unseen_is_square(shape, square):
+    assert is_square(np.zeros(shape)) == square

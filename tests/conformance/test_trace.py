@@ -101,6 +101,16 @@ def test_a_trace_equals_itself(traced):
     assert str(found).endswith("conforms")
 
 
+def test_a_difference_shows_what_its_own_image_was_made_of(traced):
+    *_, name = traced.tensors
+    for image in (0, 1):
+        found = bisect(traced, altered(traced, name, raised((image, 0)))).first
+        for source, array in found.inputs.items():
+            want = traced.tensors[source][image : image + 1]
+            np.testing.assert_array_equal(array, want)
+        assert found.inputs
+
+
 def test_the_first_difference_in_execution_order_is_found(traced):
     """Every tensor changed alone, and with a later one changed, too."""
     names = list(traced.tensors)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from refqnn import fast
 from refqnn.integer import add, mul, sub
-from refqnn.integer.arithmetic import SEMANTICS, round_rational
+from refqnn.integer.arithmetic import SEMANTICS, round_rational, saturated_rint
 
 UINT8, INT8 = np.arange(256).astype(np.uint8), np.arange(-128, 128).astype(np.int8)
 
@@ -221,3 +221,9 @@ def test_bad_arguments_raise(wrong, message):
     for operation in (add, sub, mul):
         with pytest.raises(ValueError, match=message):
             operation(**(good | wrong))
+
+
+def test_beyond_int32_codes_are_its_ends():
+    t = np.array([0.5, 1.5, -2.5, 2.0**31 - 0.75, 1e10, 1e300, -1e10, -(2.0**31) - 3])
+    want = [0, 2, -2, 2**31 - 1, 2**31, 2**31, -(2**31), -(2**31)]
+    np.testing.assert_array_equal(saturated_rint(t), want)

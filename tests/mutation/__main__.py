@@ -15,10 +15,10 @@ killed, or a survivor has no reason.
 import argparse
 import compileall
 import csv
+import hashlib
 import json
 import os
 import py_compile
-import random
 import shutil
 import subprocess
 import sys
@@ -46,6 +46,20 @@ def every_mutant(root: Path) -> list[Mutant]:
         for path in sorted(root.glob("refqnn/**/*.py"))
         if (file := str(path.relative_to(root))) not in LEFT_OUT
         for mutant in mutants(file, path.read_text())
+    ]
+
+
+def choice(root: Path, options: argparse.Namespace, results: Any) -> list[Mutant]:
+    """Choose mutants by a digest, those first that were judged before."""
+
+    def order(mutant: Mutant) -> tuple[bool, str]:
+        place = results.place(mutant._asdict())
+        text = " ".join([str(options.seed), *place])
+        return place not in results, hashlib.sha256(text.encode()).hexdigest()
+
+    every = (m for m in every_mutant(root) if options.files in m.file)
+    return sorted((m for m in every if m.operator != "same"), key=order)[
+        : options.count
     ]
 
 
@@ -96,7 +110,7 @@ def judge_warm(judge: warm.Judge, mutant: Mutant, done: Any) -> dict[str, Any]:
     while True:
         result = judge.kill(mutant, tests, done.seconds)
         killer = result["killer"]
-        if killer not in tests or judge.kill(None, [killer], 600)["killer"] is None:
+        if killer not in tests or judge.is_green(killer):
             return mutant._asdict() | result
         tests.remove(killer)
 
@@ -127,7 +141,12 @@ class Results(dict[tuple[str, ...], dict[str, Any]]):
 
     def place(self, result: dict[str, Any]) -> tuple[str, ...]:
         """Name a mutant by the text around it: lines may move."""
-        return (*self.key(result), str(result["line"]), str(result["column"]))
+        return (*self.key(result), str(result["column"]))
+
+    def keep(self, chosen: list[Mutant]) -> None:
+        """Forget what is not among the mutants that are chosen."""
+        for place in self.keys() - {self.place(m._asdict()) for m in chosen}:
+            del self[place]
 
     def key(self, result: dict[str, Any]) -> tuple[str, ...]:
         """Name a mutant as the table of survivors does."""
@@ -169,15 +188,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--seconds", type=float, default=40.0, help="for a mutant")
+    again = "judge anew what is alive"
+    parser.add_argument("--again", action="store_true", help=again)
     parser.add_argument("--files", default="", help="only those whose path holds this")
     options = parser.parse_args()
     options.resume.mkdir(parents=True, exist_ok=True)
     folder = options.resume.resolve()
     path = folder / "results.jsonl"
     root = copy_of(folder)
-    chosen = [m for m in every_mutant(root) if options.files in m.file]
-    random.Random(options.seed).shuffle(chosen)  # noqa: S311 - a choice of mutants
-    chosen = chosen[: options.count]
+    path.touch()
+    if options.again:
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(n for n in lines if json.loads(n)["killer"]))
+    chosen = choice(root, options, Results(path, options.seconds))
 
     for stage, (compiled, marks) in enumerate(WARM, start=1):
 
@@ -204,6 +227,7 @@ def main() -> int:
     for mutant in results.left(chosen, len(WARM) + 1):
         result = judge(root, selection, mutant, green, results)
         results.add(result | {"stage": len(WARM) + 1})
+    results.keep(chosen)
     sys.stdout.write("\n".join([*report(results), ""]))
     alive = [r for r in results.values() if r["killer"] is None]
     lacking = any(results.key(r) not in reasons() for r in alive)

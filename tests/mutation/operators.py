@@ -30,6 +30,8 @@ SWAPS = {
     ast.Or: ast.And,
     ast.USub: ast.UAdd,
 }
+#: functions of which no test can tell the order of the arguments
+COMMUTATIVE = ("max", "min", "np.maximum", "np.minimum")
 
 
 class Mutant(NamedTuple):
@@ -128,7 +130,8 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:  # noqa: C901, PLR0
         case ast.Call(_, [first]) if not isinstance(first, ast.Starred):
             yield "dropped call", first
         case ast.Call(function, [first, second, *rest], keywords):
-            yield "swapped", ast.Call(function, [second, first, *rest], keywords)
+            name = "same" if ast.unparse(function) in COMMUTATIVE else "swapped"
+            yield name, ast.Call(function, [second, first, *rest], keywords)
 
 
 def is_none(node: ast.AST) -> bool:

@@ -86,6 +86,7 @@ def forked(
         try:
             os.close(read)
             os.setsid()
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # of a shell's &
             with suppress(OSError, AttributeError):  # Linux only: end with the parent
                 ctypes.CDLL(None).prctl(1, signal.SIGKILL)
             resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 60,) * 2)

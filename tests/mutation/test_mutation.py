@@ -116,8 +116,8 @@ def test_a_test_that_is_red_anyway_kills_nothing(tmp_path):
 def test_results_are_resumed_and_survivors_without_a_reason_are_said(tmp_path):
     mutant = next(iter(operators.mutants("a.py", SOURCE)))
     results = command.Results(tmp_path / "r.jsonl", 1)
-    for line, killer in ((2, None), (3, None), (3, "tests/test_a.py::test")):
-        other = mutant._replace(line=line)._asdict()
+    for column, killer in ((2, None), (3, None), (3, "tests/test_a.py::test")):
+        other = mutant._replace(column=column)._asdict()
         results.add(other | {"killer": killer, "ran": 3, "took": {}})
     again = command.Results(tmp_path / "r.jsonl", 1)
     assert again == results

@@ -158,6 +158,7 @@ class Judge:
         """Keep what tests ran in ``folder``."""
         self.root, self.folder, self.work = root, folder, work
         self.folder.mkdir(exist_ok=True)
+        self.green: dict[str, bool] = {}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -246,7 +247,7 @@ class Judge:
         stem = Path(mutant.file).stem
         stem = Path(mutant.file).parts[-2] if stem == "__init__" else stem
         files: dict[str, list[str]] = defaultdict(list)
-        for test in dict.fromkeys(ran):
+        for test in [t for t in dict.fromkeys(ran) if self.green.get(t, True)]:
             files[test.partition("::")[0]].append(test)
 
         def order(file: str) -> tuple[bool, float]:
@@ -258,6 +259,14 @@ class Judge:
             for file in sorted(files, key=order)
             for test in sorted(files[file], key=self.seconds.__getitem__)
         ]
+
+    def is_green(self, test: str) -> bool:
+        """Say whether a test passes without a mutant; one that is red never judges."""
+        if test not in self.green:
+            self.green[test] = self.kill(None, [test], 600)["killer"] is None
+            if not self.green[test]:
+                sys.stderr.write(f"red without a mutant: {test}\n")
+        return self.green[test]
 
     def kill(
         self, mutant: Mutant | None, tests: Iterable[str], seconds: float

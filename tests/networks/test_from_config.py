@@ -1,9 +1,11 @@
 """Configurations that a file may hold: options of their declared kinds, or refused."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from refqnn.networks import build
+from refqnn.networks import alexnet, build, resnet
 
 RESNET = {"network": "resnet", "depth": 8}
 REFUSED = (
@@ -46,3 +48,14 @@ def test_what_json_gives_back_is_accepted():
     network = build(RESNET | {"width": 1, "weight_bits": 4, "activation_bits": None})
     assert network.config["weight_bits"] == 4
     assert np.all(network.layers["stem"].w.value == 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "own"),
+    [(alexnet, {"variant": "small", "size": 28}), (partial(resnet, 8), {"depth": 8})],
+)
+def test_defaults_of_networks(make, own):
+    usual = {"classes": 10, "in_channels": 1, "width": 1.0, "method": "pareto"}
+    usual |= {"weight_bits": None, "activation_bits": None}
+    usual |= {"image_scale": 1 / 64, "image_zero_point": 128}
+    assert make(rng=None).config.items() >= (usual | own).items()

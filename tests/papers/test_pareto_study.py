@@ -273,3 +273,13 @@ def test_images_that_there_are_not_are_refused(name, tmp_path):
         next(iter(chosen.stages(settings, tmp_path)))
     with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         next(iter(chosen.stages(replace(settings, images=str(tmp_path)), tmp_path)))
+
+
+def test_families_of_curves_are_those_of_their_titles():
+    families = study_curves.FAMILIES
+    assert [m["depth"] for m in families["resnet"].members] == [8, 14, 20]
+    assert families["resnet"].title == "ResNet-8, -14, -20"
+    figures = {name: family.figure for name, family in families.items()}
+    first = [name for name, figure in figures.items() if figure == 1]
+    assert first == ["resnet", "vgg11", "mobilenetv2"]
+    assert [name for name, figure in figures.items() if figure == 2] == ["inv_resnet26"]

@@ -159,3 +159,16 @@ def test_the_scale_map_brings_a_convolution_closer(rng):
 def test_a_reading_that_is_unknown_raises():
     with pytest.raises(ValueError, match="gradient must be exact, paper or released"):
         XnorWeight(gradient="adam")
+
+
+def test_the_exact_gradient_is_that_of_every_filter_apart(rng):
+    w, dy = rng.uniform(-0.9, 0.9, (2, 3, 4))
+    _, cache = xnor_weight(w)
+    dw = xnor_weight_backward(dy, cache)
+    for row in range(3):
+        alone = xnor_weight(w[row : row + 1])[1]
+        want = xnor_weight_backward(dy[row : row + 1], alone)
+        np.testing.assert_allclose(dw[row : row + 1], want)
+    moved = xnor_weight(w + 1e-6 * dy, frozen=cache)[0]
+    slope = np.sum(dy * (moved - xnor_weight(w - 1e-6 * dy, frozen=cache)[0])) / 2e-6
+    np.testing.assert_allclose(slope, np.sum(dy * dw), rtol=1e-6)

@@ -18,7 +18,7 @@ from tables.sweep_runs import killed_by_three, process, threads, trained
 
 import refqnn
 from refqnn.studies.sweep import Memo, Outcome, Sweep, attempt, digest
-from refqnn.studies.workers import own_processes
+from refqnn.studies.workers import Workers, own_processes
 
 TESTS, PACKAGE = Path(__file__).parents[1], Path(refqnn.__file__).parents[1]
 RUNS = [{"a": a, "b": b} for a in range(3) for b in (1, 2)]
@@ -254,7 +254,9 @@ def test_a_process_a_core_unless_told(tmp_path, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 7)
     sweep(tmp_path, tens).outcomes()
     Sweep(tens, RUNS, tmp_path / "told.jsonl").outcomes(workers=3)
-    assert asked == [7, 3]
+    monkeypatch.setattr("os.cpu_count", lambda: None)
+    Sweep(tens, RUNS, tmp_path / "unknown.jsonl").outcomes()
+    assert asked == [7, 3, 1]
 
 
 class Unable(Executor):
@@ -332,6 +334,14 @@ def test_the_threads_of_before_come_back():
     numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
     assert attempt(threads, {"i": 0}).result == [1, 1]
     assert numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS
+
+
+def test_a_worker_whose_queue_breaks_leaves_without_a_word(capfd):
+    worker = Workers().Process(target=divmod, args=(1, 0))
+    worker.start()
+    worker.join(30)
+    assert worker.exitcode == 1
+    assert capfd.readouterr() == ("", "")
 
 
 def test_wrong_numbers_of_workers_are_refused(tmp_path):

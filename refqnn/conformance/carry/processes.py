@@ -1,6 +1,5 @@
 """The processes of foreign code: that they end with their judge, and their kin too."""
 
-import ctypes
 import os
 import signal
 from collections.abc import Iterator
@@ -9,9 +8,9 @@ from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
 
+from refqnn.studies.workers import be_killed_with_parent
+
 PROCESSES = Path("/proc")
-#: prctl: a signal to this process when its parent ends
-PR_SET_PDEATHSIG = 1
 
 
 class Inherited(int):
@@ -31,8 +30,7 @@ def end_with_parent() -> None:
     """Lead a group of processes of its own, and be killed when the parent ends."""
     with suppress(OSError):
         os.setsid()
-    with suppress(OSError, AttributeError):  # Linux only
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    be_killed_with_parent()
 
 
 def end_processes(pid: int, printed: int) -> None:

@@ -536,3 +536,14 @@ def test_a_folder_without_goldens_is_unreadable(tmp_path):
         goldens.read(tmp_path)
     with pytest.raises(Unreadable, match="is not a folder"):
         goldens.read(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("c", "dtype"),
+    [("int8_t", "int8"), ("uint16_t", "uint16"), ("int64_t", "int64"),
+     ("float", "float32"), ("double", "float64"),
+     ("float16_t", "float16"), ("float32_t", "float32")],
+)  # fmt: skip
+def test_arrays_of_c_have_their_types(c, dtype):
+    (array,) = c_source.arrays(f"const {c} x[2] = {{1, 2}};").values()
+    assert array.dtype == dtype

@@ -283,3 +283,12 @@ def test_families_of_curves_are_those_of_their_titles():
     first = [name for name, figure in figures.items() if figure == 1]
     assert first == ["resnet", "vgg11", "mobilenetv2"]
     assert [name for name, figure in figures.items() if figure == 2] == ["inv_resnet26"]
+
+
+def test_the_best_pair_is_a_cell_of_the_grid():
+    accuracies = ([0.5, 0.7], [0.9, 0.5], [0.6, 0.6], [1, 1], [1, 1], [1, 1])
+    scores = [
+        ({"weight_bits": n, "width": 1.0}, {"accuracies": given})
+        for n, given in enumerate(accuracies)
+    ]
+    assert study_dual_precision.best_pair(scores) == {"weight_bits": 1}

@@ -19,6 +19,7 @@ from refqnn._types import Array, Int
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.operations import OperationStep
 from refqnn.deploy.steps import (
+    REAL_ROUNDING,
     LayerStep,
     PoolStep,
     ResidualStep,
@@ -135,6 +136,8 @@ class Translation:
 
     def scaling(self, step: LayerStep | ResidualStep | PoolStep) -> Any:
         """Return the requantization of a step."""
+        if step.rounding == REAL_ROUNDING:
+            raise self.twin.UnsupportedError(f"{step.name}: its ratio is no integer")
         return self.twin.Scaling(
             step.multiplier, step.shift, self.codes(step.grid), step.rounding
         )

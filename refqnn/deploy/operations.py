@@ -24,9 +24,13 @@ Values = Mapping[str, Array]
 
 #: codes moved, whose values no step changes
 MOVED = ("reshape", "transpose", "pad", "clip", "take", "resize", "max_pool2d")
+#: operations whose sums the option ``requantize`` makes codes of
+SUMS = ("conv_transpose2d", "matmul")
 #: operations of ``refqnn.integer`` that a step may name
 OPERATIONS = (
     *MOVED,
+    *SUMS,
+    "resize_bilinear",
     "add",
     "sub",
     "mul",
@@ -40,7 +44,10 @@ OPERATIONS = (
 @final
 @dataclass(frozen=True, eq=False)
 class OperationStep:
-    """codes = operation(the codes of its sources, options)"""
+    """codes = operation(the codes of its sources, options)
+
+    Sums become codes by ``refqnn.integer.requantize`` with the option ``requantize``.
+    """
 
     name: str
     sources: tuple[str, ...]
@@ -58,6 +65,7 @@ class OperationStep:
         """
         codes = [values[source] for source in self.sources]
         shift, options = self.options.get("shift", 0), dict(self.options)
+        rescaling = options.pop("requantize", None)
         if shift:  # of int8 codes that a runtime computes with as uint8
             del options["shift"]
             codes = [(c.astype(np.int16) + shift).astype(np.uint8) for c in codes]
@@ -68,6 +76,8 @@ class OperationStep:
             y = function(codes, **options)
         else:
             y = function(**dict(zip(self.arguments, codes, strict=True)), **options)
+        if rescaling is not None:
+            y = integer.requantize(y, **rescaling)
         if shift:
             dtype = code_dtype(self.grid.q_min, self.grid.q_max)
             y = (y.astype(np.int16) - shift).astype(dtype)

@@ -19,6 +19,8 @@ from refqnn.geometry import Pair
 
 Values = Mapping[str, Array]
 Shape = tuple[int, ...]
+#: the rounding of a layer whose ratio is no integer: float64, ties away from 0
+REAL_ROUNDING = "float64_half_away"
 
 
 def hold_copies(step: Any) -> None:
@@ -119,7 +121,9 @@ class LayerStep:
     """codes = clamp(zero_point + round(acc multiplier 2^(shift - 31)))
 
     Of a convolution, whose clamp at the zero-point is the ReLU, or of the classifier,
-    whose codes are logits on one scale: the largest possible one is 32 767.
+    whose codes are logits on one scale: the largest possible one is 32 767. With the
+    rounding ``REAL_ROUNDING`` the accumulators are multiplied by the float64 ratio of
+    the scales instead: ``refqnn.integer.requantize_real``.
     """
 
     name: str
@@ -139,6 +143,11 @@ class LayerStep:
         """source: (N, C, H, W) or (N, I)  ->  codes: (N, O, Ho, Wo) or (N, O)"""
         acc = self.sum.forward(values[self.source], integer)
         at = (-1, *(1,) * (acc.ndim - 2))  # a value per channel
+        z, low, high = self.grid[1:]
+        if self.rounding == REAL_ROUNDING:
+            real = (self.sum.scale / self.grid.scale).reshape(at)
+            codes = integer.requantize_real(acc, real, z, q_min=low, q_max=high)
+            return {f"{self.name}.accumulator": acc, self.name: codes}
         codes = integer.requantize(
             acc,
             self.multiplier.reshape(at),

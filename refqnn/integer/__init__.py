@@ -33,6 +33,7 @@ from refqnn.integer.arrange import flatten as flatten
 from refqnn.integer.arrange import pad as pad
 from refqnn.integer.arrange import reshape as reshape
 from refqnn.integer.arrange import resize as resize
+from refqnn.integer.arrange import resize_bilinear as resize_bilinear
 from refqnn.integer.arrange import take as take
 from refqnn.integer.arrange import transpose as transpose
 from refqnn.integer.bits import pack_bits as pack_bits
@@ -54,6 +55,7 @@ from refqnn.integer.rescale import quantize_multiplier as quantize_multiplier
 from refqnn.integer.rescale import quantize_multipliers as quantize_multipliers
 from refqnn.integer.rescale import requantize as requantize
 from refqnn.integer.rescale import requantize_add as requantize_add
+from refqnn.integer.rescale import requantize_real as requantize_real
 from refqnn.integer.tables import activation_table as activation_table
 from refqnn.integer.tables import concat as concat
 from refqnn.integer.tables import lookup as lookup

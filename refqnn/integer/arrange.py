@@ -4,6 +4,7 @@
     pad                                  a code around every plane, such as real 0
     resize  nearest    y_i = x_j,  j = round((i + 1/2) n / m - 1/2)                 (1)
             bilinear   y_i = round((1 - t) x_j + t x_(j+1)),  j + t that place      (2)
+    resize_bilinear    the same with places and shares of 10 fractional bits        (3)
 
 n codes become m along each axis, positions at the edges clamped. Everything is integer:
 2 m (j + t) = (2 i + 1) n - m, so a blend is a quotient with denominator 4 m_h m_w that
@@ -134,3 +135,43 @@ def resize(
 def positions(n: int, m: int) -> Int:
     """2 m (j + t) = (2 i + 1) n - m of every output i, within [0, 2 m (n - 1)]: (m,)"""
     return np.clip((2 * np.arange(m) + 1) * n - m, 0, 2 * m * (n - 1))
+
+
+def resize_bilinear(
+    x: Int, *, size: int | Pair, align_corners: bool, half_pixel_centers: bool
+) -> Int:
+    """y = round(sum of four codes, each by its shares of 10 bits, / 2^20), (3)
+
+    x: (N, C, H, W)  ->  (N, C, *size), dtype of x
+
+    The integer RESIZE_BILINEAR of TensorFlow Lite (reference/resize_bilinear.h): n
+    codes become m, the places of the new ones are multiples of 2^-10,
+
+        p_i = i r,  or i r + r / 2 - 1/2 with half-pixel centres,  r = n / m        (4)
+
+    r rounded to 10 bits, or (n - 1) / (m - 1) with aligned corners; the blend is
+    rounded once, ties away from 0. Raises ValueError for sizes below 1, where both
+    options are given, and where the rounded r leads beyond the plane.
+
+    >>> x = np.array([[[[0, 4]]]], np.uint8)
+    >>> resize_bilinear(x, size=(1, 4), align_corners=False, half_pixel_centers=True)
+    array([[[[0, 1, 3, 4]]]], dtype=uint8)
+    """
+    x, sizes = as_planes(x), pair(size, name="size", least=1)
+    if align_corners and half_pixel_centers:
+        raise ValueError("align_corners and half_pixel_centers exclude each other")
+    y = x.astype(np.int64)
+    for axis, (n, m) in enumerate(zip(x.shape[2:], sizes, strict=True), start=2):
+        corners = int(align_corners and m > 1)
+        steps = m - corners
+        ratio = (1024 * (n - corners) + steps // 2) // steps
+        at = np.arange(m) * ratio
+        if half_pixel_centers:
+            at = at + ratio // 2 - 512  # (4)
+        low = np.maximum(at // 1024 + (at < 0), 0)  # C divides towards 0
+        high = np.minimum((at + 1023) // 1024, n - 1)
+        if low[-1] > n - 1:
+            raise ValueError(f"10 bits do not place {m} codes among {n}")
+        share = (at - 1024 * low).reshape(-1, *(1,) * (3 - axis))
+        y = np.take(y, low, axis) * (1024 - share) + np.take(y, high, axis) * share
+    return divide(y, 1 << 20, rounding="half_away").astype(x.dtype)  # (3)

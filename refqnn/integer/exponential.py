@@ -2,13 +2,13 @@
 
     exact         z + round(p_i / s), p_i in float64, ties to even                  (1)
     onnxruntime   z + round(floor(1 / s) t_i / sum t),  t = table[x + 255 - max x]  (2)
-    tflite        round(e_i (1 / sum e) 2^8) - 128, all of it in fixed point        (3)
+    tflite        q_min + round(e_i (1 / sum e) 2^8), all of it in fixed point      (3)
 
 (2) is QLinearSoftmax (qlinear_softmax.cc): float32 throughout, a table of exp that is
-aligned with the largest code. (3) is the reference of TensorFlow Lite for int8
-(reference/softmax.h) on its output grid, scale 1/256 and zero-point -128, with the
-exponential and the reciprocal of gemmlowp (fixedpoint.h): e has 31 fractional bits,
-their sum 19.
+aligned with the largest code. (3) is the reference of TensorFlow Lite for 8 bits
+(reference/softmax.h) on its output grid, scale 1/256 and the smallest code as its
+zero-point, with the exponential and the reciprocal of gemmlowp (fixedpoint.h): e has 31
+fractional bits, their sum 19.
 """
 
 import numpy as np
@@ -80,12 +80,12 @@ def softmax(
         inverse = np.floor(np.float32(1) / np.float32(scale))
         q = zero_point + saturated_rint(t * inverse / total)  # (2)
     else:
-        if (float(scale), zero_point, q_min, q_max) != (1 / 256, -128, -128, 127):
+        if (float(scale), zero_point, q_max) != (1 / 256, q_min, q_min + 255):
             raise ValueError(
-                'semantics="tflite" has scale 1/256, zero-point -128 and codes '
-                f"-128 .. 127, got {scale}, {zero_point}, {q_min} .. {q_max}"
+                'semantics="tflite" has scale 1/256, zero-point q_min and 256 codes, '
+                f"got {scale}, {zero_point}, {q_min} .. {q_max}"
             )
-        q = fixed_softmax(below, float(np.float32(x_scale)))
+        q = fixed_softmax(below, float(np.float32(x_scale))) + q_min
     q = np.clip(q, q_min, q_max).astype(dtype)
     return np.ascontiguousarray(np.moveaxis(q, -1, axis))
 
@@ -99,7 +99,7 @@ def runtime_table(x_scale: float, length: int) -> Float:
 
 
 def fixed_softmax(below: Int, x_scale: float) -> Int:
-    """round(e_i (1 / sum e) 2^8) - 128 of codes less the largest of their row"""
+    """round(e_i (1 / sum e) 2^8) of codes less the largest of their row"""
     real = min(x_scale * (1 << 26), 2.0**31 - 1)
     multiplier, shift = quantize_multiplier(real)
     least = -int(np.floor(31 * 2.0**26 / 2.0**shift))
@@ -112,7 +112,7 @@ def fixed_softmax(below: Int, x_scale: float) -> Int:
     inverse = reciprocal((total << zeros) - (1 << 31))
     bits = 12 - zeros + 31 - 8
     q = shift_right(high_product(inverse, e), bits, rounding="half_away")
-    return np.where(kept, q, 0) - 128  # (3)
+    return np.where(kept, q, 0)  # (3)
 
 
 def high_product(a: npt.ArrayLike, b: npt.ArrayLike) -> Int:

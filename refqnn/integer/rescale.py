@@ -30,8 +30,11 @@ from refqnn._types import Float, Int
 from refqnn.integer.checks import (
     MAX_SHIFT,
     as_int32_values,
+    as_integers,
     as_requantize_operands,
     as_skip_operands,
+    check_broadcasts,
+    code_dtype,
     fits_int32,
 )
 from refqnn.integer.rounding import round_half_away, shift_right, shift_right_product
@@ -217,6 +220,32 @@ def requantize(
     else:
         scaled = shift_right_product(acc, m, 31 - e, rounding=rounding)
     return np.asarray(np.clip(scaled + z, q_min, q_max).astype(dtype))  # (2)
+
+
+def requantize_real(
+    acc: Int, real: npt.ArrayLike, zero_point: int, *, q_min: int, q_max: int
+) -> Int:
+    """q = clip(zero_point + round(float64(acc) * real), q_min, q_max), ties away from 0
+
+    acc: (...), real: broadcasts to acc  ->  (...), dtype as ``requantize``
+
+    The one form whose real number is not written with an integer: the reference
+    FULLY_CONNECTED of TensorFlow Lite (integer_ops/fully_connected.h) multiplies by
+    x_scale w_scale / y_scale in float64. Raises ValueError for accumulators that are no
+    int32 values, real numbers that are negative or not finite, and zero-points outside
+    [q_min, q_max].
+
+    >>> requantize_real(np.array([1, -1, 3]), 0.5, 0, q_min=-128, q_max=127)
+    array([ 1, -1,  2], dtype=int8)
+    """
+    dtype, reals = code_dtype(q_min, q_max), np.asarray(real, np.float64)
+    acc = as_int32_values("acc", acc)
+    check_reals(reals)
+    check_broadcasts(acc, to="acc", real=reals)
+    z = as_integers("zero_point", zero_point, low=q_min, high=q_max)
+    product = np.clip(acc.astype(np.float64) * reals, -(2.0**62), 2.0**62)
+    scaled = round_half_away(product).astype(np.int64)
+    return np.asarray(np.clip(scaled + z, q_min, q_max).astype(dtype))
 
 
 def two_stage(acc: Int, multiplier: Int, shift: Int, rounding: str) -> Int:

@@ -26,6 +26,7 @@ from refqnn.deploy.operations import (
 )
 from refqnn.deploy.real import REAL
 from refqnn.deploy.steps import (
+    REAL_ROUNDING,
     Computing,
     ImageStep,
     LayerStep,
@@ -201,7 +202,8 @@ def source_of(name: str, source: str, earlier: Mapping[str, Step]) -> Step:
 
 def check_multipliers(step: Computing, channels: int) -> None:
     """Raise unless there is one multiplier and shift a channel, within their ranges."""
-    if step.rounding not in REQUANTIZATIONS:
+    real = isinstance(step, LayerStep) and step.rounding == REAL_ROUNDING
+    if step.rounding not in REQUANTIZATIONS and not real:
         raise ValueError(
             f"{step.name}.rounding must be one of {sorted(REQUANTIZATIONS)}, "
             f"got {step.rounding!r:.60}"

@@ -35,14 +35,17 @@ class Weights(NamedTuple):
 
 
 def weighted_sum(
-    what: str, name: str, source: Step, weights: Weights
+    what: str, name: str, source: Step, weights: Weights, *, bits: int = 8
 ) -> tuple[Sum, tuple[int, ...]]:
-    """Return the accumulators of a layer and their shape; errors call it ``what``."""
+    """Return the accumulators of a layer and their shape; errors call it ``what``.
+
+    ``bits`` are the most that a code of the source may have.
+    """
     check_sizes(what, weights)
     w = centred_weights(what, weights)
     x, groups = source.grid, int(weights.attributes.get("group", 1))
-    if code_dtype(x.q_min, x.q_max).itemsize > 1:
-        raise ValueError(f"{what}: the codes that it reads must have 8 bits")
+    if 8 * code_dtype(x.q_min, x.q_max).itemsize > bits:
+        raise ValueError(f"{what}: the codes that it reads must have {bits} bits")
     at = window(1)
     if w.ndim == 4:
         kernel = (w.shape[2], w.shape[3])

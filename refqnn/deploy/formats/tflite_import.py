@@ -1,0 +1,253 @@
+"""A TFLite quantized model as a network of integers, by the kernels of one runtime.
+
+    reference      kernels/internal/reference of TensorFlow Lite (LiteRT)
+    optimized      its optimized ones on x86 with AVX
+    xnnpack        the delegate's, on x86
+    tflite-micro   those of TensorFlow Lite Micro, without a library of a chip's
+
+The kernels compute the same sums and differ in how these become codes; the modules
+beside this one state the equations.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from refqnn.deploy.build import FLOAT32
+from refqnn.deploy.formats.tflite_graph import (
+    RANGES,
+    Kernels,
+    Node,
+    Reader,
+    unique_names,
+)
+from refqnn.deploy.formats.tflite_layers import (
+    conv_2d,
+    depthwise_conv_2d,
+    fully_connected,
+    transpose_conv,
+)
+from refqnn.deploy.formats.tflite_operations import (
+    add_image,
+    batch_matmul,
+    binary,
+    concatenation,
+    dequantize,
+    function,
+    mean,
+    pool_2d,
+    quantize,
+    softmax,
+)
+from refqnn.deploy.formats.tflite_read import parse_model, read_tflite
+from refqnn.deploy.formats.tflite_rearrange import (
+    pad,
+    reshape,
+    resize_bilinear,
+    resize_nearest,
+    slice_codes,
+    split,
+    strided_slice,
+    transpose,
+)
+from refqnn.deploy.formats.tflite_schema import Model, Operator
+from refqnn.deploy.network import IntegerNetwork
+from refqnn.deploy.operations import OperationStep
+from refqnn.deploy.steps import REAL_ROUNDING, sources_of
+
+TWICE_AWAY, TWICE_UP = "two_stage_half_away", "two_stage_half_up"
+UNKNOWN_TO_XNNPACK = (
+    "ADD",
+    "BATCH_MATMUL",
+    "LEAKY_RELU",
+    "MEAN",
+    "MUL",
+    "QUANTIZE",
+    "RESIZE_BILINEAR",
+    "SUB",
+)
+KERNELS: Mapping[str, Kernels] = {
+    "reference": Kernels(
+        TWICE_AWAY,
+        TWICE_AWAY,
+        REAL_ROUNDING,
+        grouped=TWICE_AWAY,
+        plain=TWICE_AWAY,
+        quantize=TWICE_AWAY,
+        nibbles=TWICE_AWAY,
+    ),
+    "optimized": Kernels(
+        TWICE_UP,
+        TWICE_UP,
+        TWICE_UP,
+        grouped=TWICE_AWAY,
+        plain=TWICE_AWAY,
+        quantize=TWICE_UP,
+        nibbles=TWICE_UP,
+        unknown=("MEAN kept",),
+    ),
+    "xnnpack": Kernels(
+        FLOAT32,
+        FLOAT32,
+        FLOAT32,
+        grouped=FLOAT32,
+        plain=TWICE_AWAY,
+        quantize="",
+        nibbles=TWICE_UP,
+        unknown=UNKNOWN_TO_XNNPACK,
+    ),
+    "tflite-micro": Kernels(
+        TWICE_AWAY,
+        TWICE_AWAY,
+        TWICE_AWAY,
+        grouped=TWICE_AWAY,
+        plain=TWICE_AWAY,
+        quantize=TWICE_AWAY,
+        nibbles=TWICE_AWAY,
+        unknown=("RELU6", "RELU_N1_TO_1"),
+    ),
+}
+HANDLERS: Mapping[str, Callable[[Node], None]] = {
+    "ADD": binary,
+    "AVERAGE_POOL_2D": pool_2d,
+    "BATCH_MATMUL": batch_matmul,
+    "CONCATENATION": concatenation,
+    "CONV_2D": conv_2d,
+    "DEPTHWISE_CONV_2D": depthwise_conv_2d,
+    "DEQUANTIZE": dequantize,
+    "EXPAND_DIMS": reshape,
+    "FULLY_CONNECTED": fully_connected,
+    "HARD_SWISH": function,
+    "LEAKY_RELU": function,
+    "LOGISTIC": function,
+    "MAX_POOL_2D": pool_2d,
+    "MEAN": mean,
+    "MUL": binary,
+    "PAD": pad,
+    "PADV2": pad,
+    "QUANTIZE": quantize,
+    "RELU": function,
+    "RELU6": function,
+    "RELU_N1_TO_1": function,
+    "RESHAPE": reshape,
+    "RESIZE_BILINEAR": resize_bilinear,
+    "RESIZE_NEAREST_NEIGHBOR": resize_nearest,
+    "SLICE": slice_codes,
+    "SOFTMAX": softmax,
+    "SPLIT": split,
+    "SQUEEZE": reshape,
+    "STRIDED_SLICE": strided_slice,
+    "SUB": binary,
+    "TANH": function,
+    "TRANSPOSE": transpose,
+    "TRANSPOSE_CONV": transpose_conv,
+}
+
+
+def import_tflite(
+    path: str | os.PathLike[str] | bytes,
+    *,
+    kernels: str = "reference",
+    until: str | None = None,
+) -> IntegerNetwork:
+    """Return the integer network that a TFLite quantized model amounts to.
+
+    ``path`` is that of a file, or its bytes. Steps carry the names of the tensors;
+    (1, H, W, C) becomes (C, H, W). ``kernels`` are those of ``KERNELS``. With ``until``
+    the network ends at the tensor of this name.
+
+    Raises ValueError naming operator and place for what is not supported and what would
+    fit; ``Unreadable`` for a file that is damaged.
+    """
+    if kernels not in KERNELS:
+        raise ValueError(f"kernels must be one of {list(KERNELS)}, got {kernels!r}")
+    model = parse_model(path) if isinstance(path, bytes) else read_tflite(path)
+    reader = start(model, KERNELS[kernels])
+    outputs = [*model.outputs]
+    for place, operator in enumerate(model.operators):
+        read_operator(Node(reader, place, operator))
+        ends = [n for n in operator.outputs if reader.names[n] == until]
+        if until is not None and ends:
+            outputs = ends
+            break
+    else:
+        if until is not None:
+            raise ValueError(f"no tensor that is computed is called {until!r}")
+    return finish(reader, outputs)
+
+
+def start(model: Model, kernels: Kernels) -> Reader:
+    """Return a reader that knows the names, and the image where it is codes."""
+    weights = sum(t.data.nbytes for t in model.tensors if t.data is not None)
+    reader = Reader(model, kernels, unique_names(model.tensors), 2 * weights + 2**20)
+    check_numbers(model)
+    if len(model.inputs) != 1:
+        names = [reader.names[number] for number in model.inputs]
+        raise ValueError(f"the model must have one input, has {names}")
+    (number,) = model.inputs
+    if model.tensors[number].dtype in RANGES:
+        image = Operator("INPUT", (), (number,))
+        add_image(Node(reader, 0, image), number)
+    return reader
+
+
+def check_numbers(model: Model) -> None:
+    """Raise where an operator or the graph names a tensor that does not exist."""
+    count = len(model.tensors)
+    for place, operator in enumerate(model.operators):
+        if not operator.outputs:
+            raise ValueError(f"{operator.op} (operator {place}) has no output")
+        for numbers, least in ((operator.inputs, -1), (operator.outputs, 0)):
+            if any(not least <= number < count for number in numbers):
+                raise ValueError(
+                    f"{operator.op} (operator {place}) names tensors {numbers}, there "
+                    f"are {count}"
+                )
+    for number in (*model.inputs, *model.outputs):
+        if not 0 <= number < count:
+            raise ValueError(f"the graph names tensor {number} of {count}")
+
+
+def read_operator(node: Node) -> None:
+    """Add the steps of one operator; raise for one that is not supported."""
+    op, reader = node.operator.op, node.reader
+    if op not in HANDLERS:
+        raise node.refusal(f"supported are {', '.join(HANDLERS)}")
+    codes = node.has(0) and node.tensor(0).dtype in RANGES
+    if op in reader.kernels.unknown and codes:
+        raise node.refusal("how these kernels round it is not known here")
+    for number in node.operator.outputs:
+        known = number in reader.values or number in reader.model.inputs
+        if known or reader.model.tensors[number].data is not None:
+            raise node.refusal("its output has a value already")
+    if len(node.operator.outputs) > 1 and op != "SPLIT":
+        raise node.refusal("it has one output")
+    HANDLERS[op](node)
+
+
+def finish(reader: Reader, outputs: list[int]) -> IntegerNetwork:
+    """Return the network whose last step is the last of the outputs."""
+    missing = [reader.names[n] for n in outputs if n not in reader.values]
+    if missing or not outputs:
+        raise ValueError(f"no operator computes the outputs {missing}")
+    name = reader.values[outputs[-1]]
+    step: Any = reader.steps.pop(name)
+    if any(name in sources_of(other) for other in reader.steps.values()):
+        reader.steps = put_back(reader.steps, step)
+        options = {"shape": step.shape}
+        name = f"{name}.output"
+        step = OperationStep(
+            name, (step.name,), ("x",), step.shape, "reshape", options, step.grid
+        )
+    reader.steps[name] = step
+    return IntegerNetwork(tuple(reader.steps.values()))
+
+
+def put_back(steps: Mapping[str, Any], step: Any) -> dict[str, Any]:
+    """Put a step back before the first that reads it."""
+    before: dict[str, Any] = {}
+    for name, other in steps.items():
+        if step.name in sources_of(other) and step.name not in before:
+            before[step.name] = step
+        before[name] = other
+    return before

@@ -1,0 +1,334 @@
+"""Operators of a TFLite model that are no sums of constant weights.
+
+    ADD, SUB, MUL, CONCATENATION, SOFTMAX    ``refqnn.integer`` with semantics "tflite"
+    AVERAGE_POOL_2D    round(sum q / n), ties away from 0, padding not counted
+    MEAN               z_y + M(floor(m 2^k / n) 2^(e - k - 31), sum (q - z_x))      (1)
+    BATCH_MATMUL       sums, requantized by (s_x s_y in float32) / s
+    functions of one code    tables (``tflite_tables``)
+
+where s_x / s_y = m 2^(e - 31) and 2^k is the largest power of two up to n, M the two
+roundings of ``two_stage_half_away`` (reference/reduce.h).
+"""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Int
+from refqnn.deploy.build import pool_step
+from refqnn.deploy.formats.tflite_graph import (
+    TO_PLANES,
+    Node,
+    add_step,
+    axis_of,
+    clamp,
+    grid_of,
+    move_codes,
+    planes,
+    store,
+)
+from refqnn.deploy.formats.tflite_layers import plane_shape, window_of
+from refqnn.deploy.formats.tflite_tables import code_table
+from refqnn.deploy.operations import OperationStep
+from refqnn.deploy.steps import ImageStep, Shape
+from refqnn.geometry import output_size
+from refqnn.integer import code_dtype, quantize_multiplier
+
+#: what functions of one code clamp to, in real numbers
+CLAMPS = {
+    "RELU": (0.0, np.inf),
+    "RELU6": (0.0, 6.0),
+    "RELU_N1_TO_1": (-1.0, 1.0),
+}
+
+
+def binary(node: Node) -> None:
+    """x, y: codes of two steps, or of one and a constant"""
+    op, y_grid = node.operator.op.lower(), node.clamped_grid()
+    options: dict[str, Any] = {}
+    sources, arguments, shapes = [], [], []
+    rank = len(node.output.shape)
+    for at, key in enumerate("xy"):
+        t = node.tensor(at)
+        if t.data is None:
+            source = node.source(at)
+            grid = source.grid
+            sources.append(source.name)
+            arguments.append(key)
+            if len(t.shape) != rank:
+                raise node.refusal(f"inputs must have {rank} axes, one has {t.shape}")
+            shapes.append((1, *source.shape))
+        else:
+            grid = grid_of(t, str(node))
+            wide = t.data.reshape(*(1,) * (rank - t.data.ndim), *t.data.shape)
+            options[key] = np.ascontiguousarray(planes(wide))
+            shapes.append(options[key].shape)
+        options |= {f"{key}_scale": grid.scale, f"{key}_zero_point": grid.zero_point}
+    if not sources:
+        raise node.refusal("one input must be computed")
+    check_powers_of_two(node, [options["x_scale"], options["y_scale"], y_grid.scale])
+    options |= grid_options(y_grid) | {"semantics": "tflite"}
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise node.refusal(f"{shapes} do not broadcast") from None
+    store(
+        node,
+        OperationStep(
+            node.name, tuple(sources), tuple(arguments), shape[1:], op, options, y_grid
+        ),
+    )
+
+
+def check_powers_of_two(node: Node, scales: list[float]) -> None:
+    """Raise for sums of 16-bit codes on scales 2^k, which are shifted, not multiplied.
+
+    Those of other scales, or with the option pot_scale_int16 off, are multiplied.
+    """
+    if node.output.dtype != "int16" or node.operator.op == "MUL":
+        return
+    powers = all(math.frexp(s)[0] == 0.5 for s in scales)
+    if powers and node.operator.options.get("pot_scale_int16", 1):
+        raise node.refusal(
+            "codes of 16 bits on scales 2^k need pot_scale_int16 = false"
+        )
+
+
+def grid_options(grid: Any) -> dict[str, Any]:
+    """Return a grid as the arguments of an operation."""
+    return dict(zip(("scale", "zero_point", "q_min", "q_max"), grid, strict=True))
+
+
+def concatenation(node: Node) -> None:
+    """Codes of steps side by side; those of uint8 may lie on other grids."""
+    sources = [node.source(at) for at in range(len(node.operator.inputs))]
+    y, rank = node.clamped_grid(), len(node.output.shape)
+    axis = axis_of(node, int(node.option("axis")), rank)
+    grids = {source.grid[:2] for source in sources}
+    if axis == 0 or (node.output.dtype != "uint8" and grids != {y[:2]}):
+        raise node.refusal(
+            "images must stay apart, and codes other than uint8 lie on one grid"
+        )
+    shapes = [list(source.shape) for source in sources]
+    total = sum(shape[axis - 1] for shape in shapes if len(shape) >= axis)
+    for shape in shapes:
+        shape[axis - 1 : axis] = [total]
+    if any(shape != shapes[0] for shape in shapes):
+        raise node.refusal(f"shapes differ beside axis {axis}")
+    options = {
+        "scales": tuple(source.grid.scale for source in sources),
+        "zero_points": tuple(source.grid.zero_point for source in sources),
+        "axis": axis,
+        "semantics": "tflite",
+        **grid_options(y),
+    }
+    names = tuple(source.name for source in sources)
+    shape = tuple(shapes[0])
+    store(node, OperationStep(node.name, names, ("",), shape, "concat", options, y))
+
+
+def pool_2d(node: Node) -> None:
+    """x: (1, H, W, C)  ->  the mean or the maximum of every window"""
+    source, y = node.source(), node.clamped_grid()
+    c, h, w = plane_shape(node, source)
+    kernel = int(node.option("filter_height")), int(node.option("filter_width"))
+    at = window_of(node, kernel, (h, w))
+    shape = (c, *output_size((h, w), at))
+    options: dict[str, Any] = {
+        "kernel": at.kernel,
+        "stride": at.stride,
+        "padding": at.padding,
+    }
+    if source.grid[:2] != y[:2]:
+        raise node.refusal("codes must come in and go out on one grid")
+    if node.operator.op == "AVERAGE_POOL_2D":
+        options |= {"x_scale": y.scale, "x_zero_point": y.zero_point}
+        options |= grid_options(y) | {"semantics": "tflite"}
+        name = (source.name,)
+        step = OperationStep(node.name, name, ("x",), shape, "mean_pool2d", options, y)
+    else:
+        step = move_codes(node, source, "max_pool2d", shape, options)
+        if (y.q_min, y.q_max) != node.grid()[2:]:
+            step = replace(step, name=f"{node.name}.unclamped")
+            node.reader.steps[step.name] = step
+            low, high = max(y.q_min, step.grid.q_min), min(y.q_max, step.grid.q_max)
+            ends = {"q_min": low, "q_max": high}
+            # the dtype stays that of the source
+            grid = step.grid
+            step = OperationStep(
+                node.name, (step.name,), ("x",), shape, "clip", ends, grid
+            )
+    store(node, step)
+
+
+def mean(node: Node) -> None:
+    """x, axes: any but that of the batch  ->  their mean, (1)"""
+    source, y, rank = node.source(), node.grid(), len(node.tensor(0).shape)
+    axes = {axis_of(node, axis, rank) for axis in node.integers(1)}
+    if not axes or 0 in axes:
+        raise node.refusal("the mean of some axes, images apart")
+    order = sorted(range(1, rank), key=lambda axis: (axis in axes, axis))
+    kept = [axis for axis in order if axis not in axes]
+    if rank == 4 and len(node.output.shape) != 4:  # the order of the file
+        kept.sort(key=TO_PLANES.__getitem__)
+    name, shape = node.name, (1, *source.shape)
+    count = math.prod(shape[axis] for axis in axes)
+    rows = math.prod(shape[axis] for axis in kept)
+    planar = rank == 4 and axes == {2, 3}
+    if (
+        planar
+        and node.option("keep_dims")
+        and "MEAN kept" in node.reader.kernels.unknown
+    ):
+        raise node.refusal("how these kernels round a kept plane is not known here")
+    if not planar:
+        turned = (0, *kept, *sorted(axes))
+        first = tuple(shape[axis] for axis in turned[1:])
+        source = add_step(
+            node, f"{name}.turned", source, "transpose", first, {"axes": turned}
+        )
+        plane = {"shape": (rows, count, 1)}
+        source = add_step(
+            node, f"{name}.rows", source, "reshape", (rows, count, 1), plane
+        )
+    pooled = (rows,) == tuple(node.output.shape[1:])
+    own = name if pooled else f"{name}.mean"
+    if source.grid.magnitude() * count >= 2**31:
+        raise node.refusal(f"sums of {count} codes leave int32")
+    step = pool_step(str(node), own, source, y, "two_stage_half_away")
+    multiplier, shift = mean_multiplier(source.grid.scale / y.scale, count)
+    step = replace(step, multiplier=multiplier, shift=shift)
+    if pooled:
+        store(node, step)
+        return
+    node.reader.steps[own] = step
+    out = tuple(np.array(node.output.shape)[[*TO_PLANES]] if rank == 4 and len(
+        node.output.shape) == 4 else node.output.shape)  # fmt: skip
+    target = tuple(int(n) for n in out[1:])
+    if math.prod(target) != rows:
+        raise node.refusal(f"it computes {rows} means, the file states {out}")
+    store(node, add_step(node, name, step, "reshape", target, {"shape": target}))
+
+
+def mean_multiplier(ratio: float, count: int) -> tuple[Int, Int]:
+    """ratio / count = multiplier 2^(shift - 31), the multiplier rounded down, (1)
+
+    >>> mean_multiplier(0.5, 3)
+    (array([715827882], dtype=int32), array([-1], dtype=int32))
+    """
+    multiplier, shift = quantize_multiplier(ratio)
+    k = min(count.bit_length() - 1, 32, 31 + shift)
+    short = np.array([(multiplier << k) // count], np.int32)
+    return short, np.array([shift - k], np.int32)
+
+
+def softmax(node: Node) -> None:
+    """x: (1, ..., C)  ->  probabilities of the last axis"""
+    source, y, rank = node.source(), node.grid(), len(node.tensor(0).shape)
+    if float(node.option("beta")) != 1.0 or node.output.dtype == "int16":
+        raise node.refusal("beta must be 1, codes of 8 bits")
+    options = {
+        "axis": axis_of(node, rank - 1, rank),
+        "x_scale": source.grid.scale,
+        "x_zero_point": source.grid.zero_point,
+        "semantics": "tflite",
+        **grid_options(y),
+    }
+    name, shape = (source.name,), source.shape
+    if (y.scale, y.zero_point) != (1 / 256, y.q_min):
+        raise node.refusal("its output must have scale 1/256 and the least zero-point")
+    store(node, OperationStep(node.name, name, ("x",), shape, "softmax", options, y))
+
+
+def function(node: Node) -> None:
+    """x: (...)  ->  the code of a function of every code, by a table"""
+    source = node.source()
+    if code_dtype(*source.grid[2:]).itemsize > 1 or node.output.dtype == "int16":
+        raise node.refusal("codes must have 8 bits, one table of them")
+    y = clamp(node.grid(), *CLAMPS.get(node.operator.op, (-np.inf, np.inf)))
+    try:
+        options = {"rounding": node.reader.kernels.quantize, **node.operator.options}
+        table = code_table(node.operator.op, source.grid, y, options)
+    except (ValueError, KeyError) as error:
+        raise node.refusal(str(error)) from error
+    name, shape = (source.name,), source.shape
+    made = (node.name, name, ("x",), shape, "lookup", {"table": table}, y)
+    store(node, OperationStep(*made))
+
+
+def quantize(node: Node) -> None:
+    """Real numbers or codes  ->  codes; of the model's input, its image"""
+    reader, number = node.reader, node.number(0)
+    if number in reader.model.inputs and node.tensor(0).dtype == "float32":
+        add_image(node, node.operator.outputs[0])
+    elif node.tensor(0).dtype != "float32":
+        rest = math.prod(node.output.shape) % 16
+        if rest and "half_up" in reader.kernels.quantize:
+            raise node.refusal("these kernels round what vectors of 16 leave otherwise")
+        function(node)
+    elif number in reader.values:
+        source = reader.steps[reader.values[number]]
+        options = {"shape": source.shape}
+        store(node, move_codes(node, source, "reshape", source.shape, options))
+    else:
+        raise node.refusal("it must read the input, codes or dequantized codes")
+
+
+def add_image(node: Node, number: int) -> None:
+    """Make the codes of the model's input, or of its quantizer, the first step."""
+    reader, t = node.reader, node.reader.model.tensors[number]
+    shape, name = shape_of_image(node, t.shape), reader.names[number]
+    if any(isinstance(step, ImageStep) for step in reader.steps.values()):
+        raise node.refusal("the input is quantized twice")
+    reader.steps[name] = ImageStep(name, shape, grid_of(t, str(node)))
+    reader.values[number] = name
+
+
+def shape_of_image(node: Node, shape: Shape) -> Shape:
+    """Return (C, H, W) or (I,) of the input."""
+    if len(shape) not in {2, 4} or shape[0] != 1 or min(shape) < 1:
+        raise node.refusal(f"the input must be (1, H, W, C) or (1, I), is {shape}")
+    _, *rest = shape
+    return (rest[2], rest[0], rest[1]) if len(rest) == 3 else (rest[0],)
+
+
+def dequantize(node: Node) -> None:
+    """Codes  ->  real numbers, whose codes stand for them"""
+    node.reader.values[node.operator.outputs[0]] = node.source().name
+
+
+def batch_matmul(node: Node) -> None:
+    """x: (1, I, K), y: (1, K, J)  ->  (1, I, J)"""
+    grids, sources, shapes = [], [], []
+    for at, key in enumerate(("adj_x", "adj_y")):
+        t, name = node.tensor(at), f"{node.name}.{'xy'[at]}"
+        if len(t.shape) != 3 or t.dtype != "int8" or t.data is not None:
+            raise node.refusal(
+                "inputs must be computed int8 codes (1, I, K), (1, K, J)"
+            )
+        source = node.source(at)
+        if node.option(key):
+            turned = (source.shape[1], source.shape[0])
+            axes = {"axes": (0, 2, 1)}
+            source = add_step(node, name, source, "transpose", turned, axes)
+        grids.append(source.grid)
+        sources.append(source.name)
+        shapes.append(source.shape)
+    if shapes[0][1] != shapes[1][0]:
+        raise node.refusal(f"{shapes[0]} and {shapes[1]} do not multiply")
+    y = node.grid()
+    product = np.float32(grids[0].scale) * np.float32(grids[1].scale)
+    multiplier, shift = quantize_multiplier(float(product) / y.scale)
+    rescaling = {k: v for k, v in grid_options(y).items() if k != "scale"}
+    rescaling |= {"multiplier": multiplier, "shift": shift}
+    rescaling["rounding"] = node.reader.kernels.plain
+    options = {
+        "a_zero_point": grids[0].zero_point,
+        "b_zero_point": grids[1].zero_point,
+        "requantize": rescaling,
+    }
+    shape = (shapes[0][0], shapes[1][1])
+    made = (node.name, tuple(sources), ("a", "b"), shape, "matmul", options, y)
+    store(node, OperationStep(*made))

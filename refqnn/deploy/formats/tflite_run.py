@@ -1,0 +1,61 @@
+"""Run a TFLite model in LiteRT and show every tensor on the way."""
+
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Array
+from refqnn.deploy.formats.onnx_graph import package
+from refqnn.deploy.formats.tflite_graph import TO_PIXELS, planes, unique_names
+from refqnn.deploy.formats.tflite_read import parse_model
+from refqnn.deploy.formats.tflite_write import write_model
+
+#: kernels -> the resolver that chooses them
+RESOLVERS = {
+    "reference": "BUILTIN_REF",
+    "optimized": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
+    "xnnpack": "AUTO",
+}
+
+
+def interpreter_of(model: bytes, kernels: str) -> Any:
+    """Return LiteRT's interpreter of a model, one thread.
+
+    Raises ValueError where ai-edge-litert is not installed, and for unknown kernels.
+    """
+    if kernels not in RESOLVERS:
+        raise ValueError(f"LiteRT has the kernels {list(RESOLVERS)}, not {kernels!r}")
+    litert = package("ai_edge_litert.interpreter")
+    interpreter = litert.Interpreter(
+        model_content=model,
+        num_threads=1,
+        experimental_op_resolver_type=litert.OpResolverType[RESOLVERS[kernels]],
+    )
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def tflite_trace(model: bytes, x: Array, kernels: str) -> dict[str, Array]:
+    """Return every tensor that is computed, by name, with the model's input.
+
+    x: (N, C, H, W) or (N, I), the input of the model  ->  tensors of N images, channels
+    first where they are planes
+
+    The model is written anew with all of them as outputs: a delegate then keeps them.
+    """
+    graph = parse_model(model)
+    computed = [n for operator in graph.operators for n in operator.outputs]
+    names = unique_names(graph.tensors)
+    shown = graph._replace(outputs=tuple(computed))
+    interpreter = interpreter_of(write_model(shown), kernels)
+    (entry,) = interpreter.get_input_details()
+    places = [detail["index"] for detail in interpreter.get_output_details()]
+    parts: dict[str, list[Array]] = {names[n]: [] for n in computed}
+    for image in x:
+        pixels = image[None].transpose(TO_PIXELS) if x.ndim == 4 else image[None]
+        interpreter.set_tensor(entry["index"], np.ascontiguousarray(pixels))
+        interpreter.invoke()
+        for name, place in zip(parts, places, strict=True):
+            parts[name].append(planes(np.asarray(interpreter.get_tensor(place))))
+    tensors = {name: np.concatenate(held) for name, held in parts.items() if held}
+    return {names[graph.inputs[0]]: x, **tensors}

@@ -1,0 +1,117 @@
+"""Functions of one 8-bit code as TensorFlow Lite computes them: tables of 256 codes.
+
+    RELU, ...    z_y + M(s_x / s_y, q - z_x), clamped                               (1)
+    LEAKY_RELU   z_y + M(s_x / s_y, q - z_x), below 0 M(s_x alpha / s_y, q - z_x)   (2)
+    LOGISTIC, TANH    z_y + round(f(s_x (q - z_x)) (1 / s_y)), all of it in float32 (3)
+    HARD_SWISH   16-bit fixed point throughout (reference/hard_swish.h)             (4)
+
+M(r, a) is a requantization by r in two roundings, ``two_stage_half_away``. (1) is that
+of QUANTIZE from codes to codes, too. The ratios of (1) and (2) are made in float32 for
+LEAKY_RELU and the clamps, in float64 for QUANTIZE.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from refqnn._types import Float, Int
+from refqnn.deploy.fold import Grid
+from refqnn.integer.arithmetic import INT32, multiply
+from refqnn.integer.checks import code_dtype
+from refqnn.integer.rescale import quantize_multiplier, requantize
+from refqnn.integer.rounding import round_half_away, shift_right
+from refqnn.integer.tables import every_code, sigmoid
+
+F = np.float32
+INT16 = (-(2**15), 2**15 - 1)
+
+
+def code_table(op: str, x: Grid, y: Grid, options: Mapping[str, Any]) -> Int:
+    """Return the code on grid ``y`` of every 8-bit code on grid ``x``: (256,)
+
+    Raises ValueError for codes of 16 bits.
+    """
+    q = every_code(code_dtype(x.q_min, x.q_max)).astype(np.int64) - x.zero_point
+    codes = FUNCTIONS[op](q, x, y, options) + y.zero_point
+    return np.clip(codes, y.q_min, y.q_max).astype(code_dtype(y.q_min, y.q_max))
+
+
+def rescale_codes(q: Int, x: Grid, y: Grid, _: Mapping[str, Any]) -> Int:
+    """M(s_x / s_y, q - z_x), the ratio in float32"""
+    return multiply(q, float(F(x.scale) / F(y.scale)))  # (1)
+
+
+def requantize_codes(q: Int, x: Grid, y: Grid, options: Mapping[str, Any]) -> Int:
+    """M(s_x / s_y, q - z_x), the ratio in float64, by the rounding of the kernels"""
+    m, e = quantize_multiplier(x.scale / y.scale)
+    rounding = options["rounding"]
+    return requantize(q, m, e, 0, **INT32, rounding=rounding).astype(np.int64)  # (1)
+
+
+def leaky(q: Int, x: Grid, y: Grid, options: Mapping[str, Any]) -> Int:
+    """(2), whose alpha is not negative"""
+    alpha = F(options["alpha"])
+    if not 0 <= alpha < np.inf:
+        raise ValueError(f"alpha must lie in [0, inf), is {alpha}")
+    below = multiply(q, float(F(x.scale) * alpha / F(y.scale)))
+    return np.where(q >= 0, rescale_codes(q, x, y, options), below)  # (2)
+
+
+def sample_function(function: Callable[[Float], Float]) -> Callable[..., Int]:
+    """Return (3) for a function of real numbers."""
+
+    def table(q: Int, x: Grid, y: Grid, _: Mapping[str, Any]) -> Int:
+        v = F(x.scale) * q.astype(np.float32)
+        real = function(v.astype(np.float64)).astype(np.float32)
+        moved = round_half_away(real * (F(1) / F(y.scale)))
+        # the float32 sum with the zero-point is exact for every code
+        return np.clip(moved, -1024, 1024).astype(np.int64)  # (3)
+
+    return table
+
+
+def hard_swish(q: Int, x: Grid, y: Grid, _: Mapping[str, Any]) -> Int:
+    """x clip(x + 3, 0, 6) / 6 with factors of 16 bits, (4)"""
+    fine = F(1 / 128) * F(x.scale)
+    scale, exponent = short_multiplier(float(fine / F(y.scale)))
+    gate, gate_exponent = short_multiplier(float(fine / (F(3) / F(32768))))
+    if exponent > 0:
+        raise ValueError(f"s_x / (128 s_y) must be below 1, is {fine / F(y.scale)}")
+    raised = q << 7
+    value = high_half(raised, scale)
+    up = max(gate_exponent - 1, 0)
+    share = high_half(np.clip(raised << up, *INT16), gate)
+    if gate_exponent > 0:
+        share = np.clip(share << 1, *INT16)
+    share = shift_right(share, max(-gate_exponent, 0), rounding="half_away")
+    share = (share + (1 << 15)) >> 1
+    product = share * value
+    product = np.sign(product) * (np.abs(product) >> 15)  # towards 0
+    return shift_right(product, -exponent, rounding="half_away")  # (4)
+
+
+def short_multiplier(real: float) -> tuple[int, int]:
+    """real = multiplier 2^(shift - 15), a multiplier of 15 bits, ties up"""
+    multiplier, shift = quantize_multiplier(real)
+    return min((multiplier + (1 << 15)) >> 16, 2**15 - 1), shift
+
+
+def high_half(a: Int, b: int) -> Int:
+    """round(a b / 2^15) of int16 values, ties up (gemmlowp, fixedpoint.h)"""
+    product = a * b
+    nudge = np.where(product >= 0, 1 << 14, 1 - (1 << 14))
+    total = product + nudge
+    return np.sign(total) * (np.abs(total) >> 15)
+
+
+FUNCTIONS: dict[str, Callable[..., Int]] = {
+    "RELU": rescale_codes,
+    "RELU6": rescale_codes,
+    "RELU_N1_TO_1": rescale_codes,
+    "QUANTIZE": requantize_codes,
+    "LEAKY_RELU": leaky,
+    "LOGISTIC": sample_function(sigmoid),
+    "TANH": sample_function(np.tanh),
+    "HARD_SWISH": hard_swish,
+}

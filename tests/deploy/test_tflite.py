@@ -1,0 +1,267 @@
+"""TFLite models: what the runtimes answered is what the imported networks compute."""
+
+import importlib
+import inspect
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from deploy.tflite_cases import CASES, case
+from deploy.tflite_models import MODELS
+from deploy.tflite_record import GOLDENS, digest, few, model_images
+
+import refqnn
+from refqnn.deploy import IntegerNetwork, import_tflite
+from refqnn.deploy.formats import tflite_schema
+from refqnn.deploy.formats.tflite_import import HANDLERS, KERNELS
+from refqnn.deploy.formats.tflite_read import parse_model
+from refqnn.deploy.formats.tflite_run import RESOLVERS, tflite_trace
+from refqnn.deploy.formats.tflite_schema import Model, Operator, Tensor
+from refqnn.deploy.formats.tflite_write import write_model
+
+ANSWERS = json.loads(GOLDENS.read_text("utf-8"))
+#: outputs that TensorFlow Lite Micro gives first are not the last step
+SEVERAL_OUTPUTS = ("split",)
+
+
+def computed(model, network, x):
+    """Return the tensors that a file computes, in its order, as refqnn does."""
+    graph = parse_model(model)
+    values = network.trace(x)
+    places = [n for operator in graph.operators for n in operator.outputs]
+    return {graph.tensors[n].name: values[graph.tensors[n].name] for n in places}
+
+
+def imported(model, kernels):
+    """Import a model; None where these kernels are refused."""
+    try:
+        return import_tflite(model, kernels=kernels)
+    except ValueError as error:
+        assert kernels != "reference", error  # noqa: PT017 - others must be refused
+        return None
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_operators_answer_as_the_runtimes(name):
+    for ties in (False, True):
+        model, x = case(name, ties=ties)
+        for kernels in KERNELS:
+            want = ANSWERS[name][kernels][ties]
+            network = imported(model, kernels)
+            if network is None or not want:
+                continue
+            tensors = [*computed(model, network, few(x)).values()]
+            if kernels == "tflite-micro":
+                tensors = tensors[-1:] if name not in SEVERAL_OUTPUTS else tensors[:1]
+            assert digest(tensors) == want, (name, kernels, ties)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_tensor_of_whole_models(name):
+    model = MODELS[name]()
+    x = model_images(model)
+    for kernels in ("reference", "optimized", "tflite-micro"):
+        network = import_tflite(model, kernels=kernels)
+        tensors = [*computed(model, network, x).values()]
+        tensors = tensors[-1:] if kernels == "tflite-micro" else tensors
+        assert digest(tensors) == ANSWERS[name][kernels][0]
+    np.testing.assert_array_equal(network.forward(x), network.forward(x, refqnn.fast))
+
+
+@pytest.mark.parametrize(
+    "name", ["conv", "product", "matmul", "bilinear", "transposed"]
+)
+def test_files_keep_what_was_imported(tmp_path, name):
+    model, x = case(name, ties=False)
+    network = import_tflite(model)
+    network.save(tmp_path / "n.npz")
+    again = IntegerNetwork.load(tmp_path / "n.npz")
+    np.testing.assert_array_equal(again.forward(few(x)), network.forward(few(x)))
+    assert str(again) == str(network)
+
+
+@pytest.mark.parametrize("name", [*CASES, *MODELS])
+def test_writing_what_was_read_gives_the_same_bytes(name):
+    model = MODELS[name]() if name in MODELS else case(name, ties=False)[0]
+    assert write_model(parse_model(model)) == model
+
+
+def test_every_operator_has_a_case():
+    written = {
+        operator.op
+        for name in CASES
+        for operator in parse_model(case(name, ties=False)[0]).operators
+    }
+    moved = {"DEQUANTIZE", "EXPAND_DIMS", "PADV2", "SLICE", "SQUEEZE"}
+    assert written | moved == set(HANDLERS) == set(tflite_schema.CODES)
+
+
+def row(op, tensors, *, inputs=(0,), outputs=None, **options):
+    """Write a model of one operator; the last tensor is its output."""
+    last = (len(tensors) - 1,) if outputs is None else outputs
+    given = tuple(i for i in range(len(tensors)) if i not in last)
+    named = [t._replace(name=f"t{i}") for i, t in enumerate(tensors)]
+    made = Model(tuple(named), (Operator(op, given, last, options),), inputs, last)
+    return write_model(made)
+
+
+def whole(values):
+    return Tensor(np.shape(values), "int32", data=np.array(values, np.int32))
+
+
+def codes(*shape, scale=0.5, zero=3, dtype="int8"):
+    return Tensor((1, *shape), dtype, scale, zero)
+
+
+def test_slices_squeezes_and_padding_by_a_code():
+    x = np.arange(24, dtype=np.int8).reshape(1, 4, 2, 3)
+    pixels = x.transpose(0, 2, 3, 1)
+    cut = row("SLICE", [codes(2, 3, 4), whole([0, 1, 0, 2]), whole([1, 1, -1, 2]),
+                        codes(1, 3, 2)])  # fmt: skip
+    got = import_tflite(cut).forward(x)
+    np.testing.assert_array_equal(got, pixels[:, 1:2, :, 2:4].transpose(0, 3, 1, 2))
+    pads = [[0, 0], [1, 0], [0, 2], [0, 0]]
+    code = Tensor((1,), "int8", 0.5, 3, np.array([-7], np.int8))
+    padded = row("PADV2", [codes(2, 3, 4), whole(pads), code, codes(3, 5, 4)])
+    want = np.pad(pixels, pads, constant_values=-7).transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(import_tflite(padded).forward(x), want)
+    flat = row("SQUEEZE", [codes(1, 1, 4), codes(4)])
+    np.testing.assert_array_equal(import_tflite(flat).forward(x[:, :, :1, :1]),
+                                  x[:, :, 0, 0])  # fmt: skip
+    wide = row("EXPAND_DIMS", [codes(4), whole(1), codes(1, 4)])
+    np.testing.assert_array_equal(import_tflite(wide).forward(x[:, :, 0, 0]),
+                                  x[:, None, :, 0, 0])  # fmt: skip
+
+
+def test_float_models_begin_and_end_with_quantizers():
+    real = Tensor((1, 4), "float32", name="image")
+    grid = {"scale": 0.25, "zero_point": -3}
+    q, y = (Tensor((1, 4), "int8", **grid, name=name) for name in "qy")
+    out = Tensor((1, 4), "float32", name="out")
+    operators = (
+        Operator("QUANTIZE", (0,), (1,)),
+        Operator("RELU", (1,), (2,)),
+        Operator("DEQUANTIZE", (2,), (3,)),
+    )
+    model = write_model(Model((real, q, y, out), operators, (0,), (3,)))
+    network = import_tflite(model)
+    assert [step.name for step in network.steps] == ["q", "y"]
+    got = network.forward(np.array([[-8, -3, 0, 9]], np.int8))
+    np.testing.assert_array_equal(got, [[-3, -3, 0, 9]])
+    assert network.logit_scale == 0.25
+
+
+def test_until_ends_the_network_at_a_tensor():
+    model = MODELS["detector"]()
+    graph = parse_model(model)
+    name = graph.tensors[graph.operators[5].outputs[0]].name
+    assert import_tflite(model, until=name).steps[-1].name == name
+    with pytest.raises(ValueError, match="no tensor that is computed is called 'x'"):
+        import_tflite(model, until="x")
+    with pytest.raises(ValueError, match="kernels must be one of"):
+        import_tflite(model, kernels="fast")
+
+
+def test_an_output_that_is_read_later_stays_in_its_place():
+    tensors = [codes(4), codes(4), codes(4)]
+    named = tuple(t._replace(name=n) for t, n in zip(tensors, "xyz", strict=True))
+    chain = (Operator("RELU", (0,), (1,)), Operator("RELU", (1,), (2,)))
+    model = write_model(Model(named, chain, (0,), (2, 1)))
+    network = import_tflite(model)
+    assert [step.name for step in network.steps] == ["x", "y", "z", "y.output"]
+    x = np.array([[-9, 3, 4, 127]], np.int8)
+    np.testing.assert_array_equal(network.forward(x), [[3, 3, 4, 127]])
+
+
+W = Tensor((2, 4), "int8", 0.5, 0, np.ones((2, 4), np.int8))
+#: a model that is refused, and words of the reason
+REFUSED = {
+    "no operator": (row("RESHAPE", [codes(4), codes(2, 2, 2)]), "makes"),
+    "apart": (row("TRANSPOSE", [codes(4), whole([1, 0]), codes(4)]), "begin with 0"),
+    "beta": (row("SOFTMAX", [codes(4), codes(4, scale=1 / 256, zero=-128)], beta=0.5),
+             "beta must be 1"),
+    "softmax": (row("SOFTMAX", [codes(4), codes(4)], beta=1.0), "scale 1/256"),
+    "pool": (row("MAX_POOL_2D", [codes(2, 2, 1), codes(1, 1, 1, zero=4)], padding=1,
+                 stride_w=1, stride_h=1, filter_width=2, filter_height=2), "one grid"),
+    "stride": (row("MAX_POOL_2D", [codes(2, 2, 1), codes(1, 1, 1)], padding=1,
+                   filter_width=2, filter_height=2), "at least 1"),
+    "shape": (row("RELU", [codes(4), codes(5)]), r"the file states \(5,\)"),
+    "computed": (row("FULLY_CONNECTED", [codes(4), codes(4), codes(4)]),
+                 "must be constant"),
+    "weights": (row("FULLY_CONNECTED", [codes(4), W._replace(dtype="uint8",
+                    data=W.data.astype(np.uint8)), whole([1, 2, 3]), codes(2)]),
+                r"the bias must be \(2,\)"),
+    "concat": (row("CONCATENATION", [codes(4), codes(4, zero=9)], axis=1), "one grid"),
+    "grid": (row("RESHAPE", [codes(4), codes(4, scale=0.25)]), "on the grid"),
+    "scales": (row("RELU", [codes(4), codes(4, scale=[0.5, 0.25])]), "with 2 scales"),
+    "wide": (row("RELU", [codes(4, dtype="int16", zero=0)] * 2), "8 bits"),
+    "real": (row("RELU", [Tensor((1, 4), "float32"), codes(4)]), "computed before it"),
+    "pads": (row("PAD", [codes(4), whole([[1, 0], [0, 0]]), codes(4)]), "stay apart"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_is_named_with_its_place(name):
+    model, words = REFUSED[name]
+    with pytest.raises(ValueError, match=words) as caught:
+        import_tflite(model)
+    assert re.search(r"\(operator 0, output 't\d'\)", str(caught.value))
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_operators_say_what_is_supported():
+    model = bytearray(row("RELU", [codes(4), codes(4)]))
+    place = model.index(bytes([19, 0, 0, 0]))  # its code, and the deprecated one
+    model[place] = model[model.rindex(19)] = 54
+    with pytest.raises(ValueError, match=r"builtin operator 54 .* supported are ADD"):
+        import_tflite(bytes(model))
+
+
+def test_operators_that_read_what_comes_later():
+    named = [codes(4)._replace(name=n) for n in "xyz"]
+    circle = (Operator("RELU", (2,), (1,)), Operator("RELU", (1,), (2,)))
+    with pytest.raises(ValueError, match="computed before it"):
+        import_tflite(write_model(Model(tuple(named), circle, (0,), (2,))))
+    twice = (Operator("RELU", (0,), (1,)), Operator("RELU", (0,), (1,)))
+    with pytest.raises(ValueError, match="has a value already"):
+        import_tflite(write_model(Model(tuple(named), twice, (0,), (1,))))
+    beyond = (Operator("RELU", (7,), (1,)),)
+    with pytest.raises(ValueError, match="there are 3"):
+        import_tflite(write_model(Model(tuple(named), beyond, (0,), (1,))))
+
+
+def test_tables_of_the_schema_are_those_of_the_published_package():
+    tflite = pytest.importorskip("tflite", reason="pip install refqnn[tflite]")
+    for kind, fields in tflite_schema.FIELDS.items():
+        published = getattr(tflite, kind)
+        assert importlib.import_module(published.__module__) in sys.modules.values()
+        for name, field in fields.items():
+            camel = "".join(part.title() for part in name.split("_"))
+            if field.kind == "-" and not hasattr(published, camel):
+                continue  # deprecated: a slot without a reader
+            source = inspect.getsource(getattr(published, camel))
+            slot = int(re.search(r"Offset\((\d+)\)", source).group(1))
+            assert slot == 4 + 2 * field.slot, (kind, name)
+    for op, code in tflite_schema.CODES.items():
+        assert getattr(tflite.BuiltinOperator, op) == code
+    for kind, union in tflite_schema.OPTIONS.values():
+        assert getattr(tflite.BuiltinOptions, kind) == union
+    for number, dtype in tflite_schema.TYPES.items():
+        assert getattr(tflite.TensorType, dtype.upper()) == number
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_litert_agrees_on_20_000_outputs(name):
+    pytest.importorskip("ai_edge_litert", reason="pip install refqnn[tflite]")
+    for ties in (False, True):
+        model, x = case(name, ties=ties)
+        for kernels in RESOLVERS:
+            network = imported(model, kernels)
+            if network is None:
+                continue
+            _, *theirs = tflite_trace(model, x, kernels).values()
+            ours = computed(model, network, x)
+            for key, got, want in zip(ours, ours.values(), theirs, strict=True):
+                np.testing.assert_array_equal(got, want, f"{key} {kernels} {ties}")

@@ -1,4 +1,4 @@
-"""``refqnn export``: a network as ONNX or QONNX, a pack in the formats of others."""
+"""``refqnn export``: a network as ONNX, QONNX or TFLite, a pack in other formats."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from refqnn.cli.options import Answer, Parser
 
 #: forms of a network, the default first; what is written of a pack, with its suffix
-NETWORKS = ("onnx-exact", "onnx-qoperator", "onnx-qdq", "qonnx")
+NETWORKS = ("onnx-exact", "onnx-qoperator", "onnx-qdq", "qonnx", "tflite")
 PACKS = {"c-header": "h", "hex": "hex", "csv": "csv", "safetensors": "safetensors"}
 
 
@@ -28,7 +28,7 @@ def run(options: Namespace) -> Answer:
     from refqnn.files import check_writable
 
     if options.output is None:
-        suffix = PACKS.get(options.format, "onnx")
+        suffix = (PACKS | {"tflite": "tflite"}).get(options.format, "onnx")
         options.output = options.network.with_suffix(f".{suffix}")
     if options.output != Path("-"):
         check_writable(options.output, keep=(options.network,))
@@ -39,6 +39,7 @@ def export_network(options: Namespace) -> Answer:
     """Write an ONNX model, and list the layers that may differ in it."""
     from refqnn import deploy
     from refqnn.cli.inputs import load_either
+    from refqnn.files import write_bytes
 
     network = load_either(options.network)
     whole = isinstance(network, deploy.IntegerNetwork)
@@ -46,6 +47,11 @@ def export_network(options: Namespace) -> Answer:
         needed = "a checkpoint" if whole else "an integer network"
         raise ValueError(f"--format {options.format} needs {needed}: {options.network}")
     lines: list[str] = []
+    if options.format == "tflite" and isinstance(network, deploy.IntegerNetwork):
+        write_bytes(options.output, deploy.to_tflite(network))
+        lines = deploy.inexact_in_tflite(network)
+        text = "\n".join([*lines, f"wrote {options.output}"])
+        return {"output": str(options.output), "inexact": lines}, text
     if isinstance(network, deploy.IntegerNetwork):
         form = options.format.removeprefix("onnx-")
         model = deploy.to_onnx(network, form=form)

@@ -1,32 +1,44 @@
-"""``refqnn import``: from an ONNX quantized model to a network of integers."""  # noqa: N999 - the name of the command
+"""``refqnn import``: from a quantized ONNX or TFLite model to integers."""  # noqa: N999 - the name of the command
 
 from argparse import Namespace
 from pathlib import Path
 
 from refqnn.cli.options import Answer, Parser
 
+#: sets of kernels of TFLite, the default first
+KERNELS = ("reference", "optimized", "xnnpack", "tflite-micro")
+
 
 def arguments(command: Parser) -> None:
     """Add the options."""
     command.epilog = (
-        "Every step computes what onnxruntime does, with its rounding. Steps carry the "
-        "names of the model's tensors. What is refused is named, and why."
+        "Every step computes what the runtime does, with its rounding: onnxruntime, or "
+        "the kernels of TFLite that are named. Steps carry the names of the model's "
+        "tensors. What is refused is named, and why."
     )
     add = command.add_argument
-    add("model", type=Path, help="ONNX model: QDQ or quantized operators (.onnx)")
+    add("model", type=Path, help="quantized model (.onnx, .tflite)")
     output = "file of the integer network (.npz)"
     add("-o", "--output", type=Path, required=True, help=output)
     add("--until", metavar="NAME", help="stop after this node, or this tensor")
+    add("--kernels", metavar="KERNELS", help=f"of TFLite: {', '.join(KERNELS)}")
     add("--listing", type=Path, help="write the listing to this file, too")
 
 
 def run(options: Namespace) -> Answer:
     """Write the integer network of a model, and list it."""
-    from refqnn.deploy import import_onnx
+    from refqnn.cli.inputs import is_tflite
+    from refqnn.deploy import import_onnx, import_tflite
     from refqnn.files import check_writable, write_text
 
     check_writable(options.output, options.listing, keep=(options.model,))
-    integer = import_onnx(options.model, until=options.until)
+    if is_tflite(options.model):
+        kernels = options.kernels or KERNELS[0]
+        integer = import_tflite(options.model, kernels=kernels, until=options.until)
+    elif options.kernels is not None:
+        raise ValueError(f"--kernels is for TFLite models, not {options.model}")
+    else:
+        integer = import_onnx(options.model, until=options.until)
     integer.save(options.output)
     if options.listing is not None:
         write_text(options.listing, f"{integer}\n")

@@ -31,6 +31,14 @@ def load_network(path: Path) -> Sequential:
     return network
 
 
+def is_tflite(path: Path) -> bool:
+    """Say whether a file is a TFLite model, by its name or the identifier in it."""
+    if path.suffix == ".tflite":
+        return True
+    with path.open("rb") as file:
+        return file.read(8)[4:] == b"TFL3"
+
+
 def load_data(folder: Path | None) -> data.Dataset:
     """Return the images of a folder, IDX or CIFAR by its files; None: the embedded."""
     if folder is None:

@@ -11,6 +11,7 @@ inexact             where a form of ONNX cannot state a network as it is
 import_onnx         ONNX quantized model -> IntegerNetwork (from_onnx: its former name)
 import_tflite       TFLite quantized model -> IntegerNetwork, by a runtime's kernels
 onnx_trace          the tensors of an ONNX model, computed by onnxruntime
+to_tflite           integer network -> TFLite model, nearly: inexact_in_tflite
 to_qonnx            trained, quantized network -> QONNX model
 """
 
@@ -31,5 +32,7 @@ from refqnn.deploy.formats.onnx_import import from_onnx as from_onnx
 from refqnn.deploy.formats.onnx_import import import_onnx as import_onnx
 from refqnn.deploy.formats.onnx_run import onnx_trace as onnx_trace
 from refqnn.deploy.formats.qonnx_export import to_qonnx as to_qonnx
+from refqnn.deploy.formats.tflite_export import inexact_in_tflite as inexact_in_tflite
+from refqnn.deploy.formats.tflite_export import to_tflite as to_tflite
 from refqnn.deploy.formats.tflite_import import import_tflite as import_tflite
 from refqnn.deploy.network import IntegerNetwork as IntegerNetwork

@@ -6,76 +6,18 @@ optimized ones, with those of XNNPACK, and by the length of what a vector holds.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from refqnn._types import Array, Float, Int
 from refqnn.conformance.carry.runtimes_onnx import whole_type
+from refqnn.deploy.formats.tflite_run import RESOLVERS, interpreter_of
+from refqnn.deploy.formats.tflite_schema import Model, Operator, Tensor
+from refqnn.deploy.formats.tflite_write import write_model
 
 Function = Callable[..., Any]
-
-#: kernels -> the resolver that chooses them
-KERNELS = {
-    "reference": "BUILTIN_REF",
-    "optimized": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
-    "xnnpack": "AUTO",
-}
-
-
-class Tensor(NamedTuple):
-    """A tensor of a model: its shape, type and grid; ``data`` where it is constant."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    #: one for all, one for each entry of the first axis, or none for real numbers
-    scale: Any = ()
-    zero_point: int = 0
-    data: Array | None = None
-
-
-class Writer:
-    """Tables and vectors of a flatbuffer, by the names of the published schema."""
-
-    def __init__(self) -> None:
-        import flatbuffers  # noqa: PLC0415
-        import tflite  # noqa: PLC0415
-
-        self.builder, self.schema = flatbuffers.Builder(1024), tflite
-
-    def table(self, kind: str, **fields: Any) -> int:
-        """Write a table; return its offset."""
-        getattr(self.schema, f"{kind}Start")(self.builder)
-        for field, value in fields.items():
-            getattr(self.schema, f"{kind}Add{field}")(self.builder, value)
-        return int(getattr(self.schema, f"{kind}End")(self.builder))
-
-    def offsets(self, values: list[int]) -> int:
-        """Write a vector of tables; return its offset."""
-        self.builder.StartVector(4, len(values), 4)
-        for value in reversed(values):
-            self.builder.PrependUOffsetTRelative(value)
-        return int(self.builder.EndVector())
-
-    def numbers(self, values: Any, dtype: str) -> int:
-        """Write a vector of numbers; return its offset."""
-        return int(self.builder.CreateNumpyVector(np.asarray(values, dtype)))
-
-    def tensor(self, place: int, t: Tensor, buffer: int) -> int:
-        """Write a tensor with its grid; return its offset."""
-        scales = np.ravel(t.scale)
-        zeros = np.full(scales.size, t.zero_point)
-        scale, zero = self.numbers(scales, "<f4"), self.numbers(zeros, "<i8")
-        return self.table(
-            "Tensor",
-            Quantization=self.table(
-                "QuantizationParameters", Scale=scale, ZeroPoint=zero
-            ),
-            Shape=self.numbers(t.shape, "<i4"),
-            Name=self.builder.CreateString(f"t{place}"),
-            Type=getattr(self.schema.TensorType, t.dtype.upper()),
-            Buffer=buffer,
-        )
+KERNELS = tuple(RESOLVERS)
 
 
 def litert_model(
@@ -89,50 +31,16 @@ def litert_model(
 
     ``options`` are fields of the operator's table of options, numbers all.
     """
-    w = Writer()
-    buffers, written = [w.table("Buffer")], []
-    for place, t in enumerate(tensors):
-        if t.data is not None:
-            raw = w.numbers(np.frombuffer(t.data.tobytes(), np.uint8), "u1")
-            buffers.append(w.table("Buffer", Data=raw))
-        written.append(w.tensor(place, t, 0 if t.data is None else len(buffers) - 1))
     last = len(tensors) - 1
-    made: dict[str, Any] = {}
-    if options is not None:
-        kind = f"{operator.title().replace('_', '')}Options"
-        made["BuiltinOptionsType"] = getattr(w.schema.BuiltinOptions, kind)
-        made["BuiltinOptions"] = w.table(kind, **options)
-    made["Inputs"] = w.numbers(range(last), "<i4")
-    made["Outputs"] = w.numbers([last], "<i4")
-    parts = {
-        "Operators": w.offsets([w.table("Operator", **made)]),
-        "Tensors": w.offsets(written),
-        "Inputs": w.numbers([i for i in range(last) if tensors[i].data is None], "<i4"),
-        "Outputs": w.numbers([last], "<i4"),
-    }
-    code = getattr(w.schema.BuiltinOperator, operator)
-    numbers = {"DeprecatedBuiltinCode": min(code, 127), "BuiltinCode": code}
-    codes = w.offsets([w.table("OperatorCode", Version=version, **numbers)])
-    subgraphs = w.offsets([w.table("SubGraph", **parts)])
-    held = {"OperatorCodes": codes, "Subgraphs": subgraphs}
-    model = w.table("Model", Version=3, Buffers=w.offsets(buffers), **held)
-    w.builder.Finish(model, b"TFL3")
-    return bytes(w.builder.Output())
+    named = tuple(t._replace(name=f"t{i}") for i, t in enumerate(tensors))
+    made = Operator(operator, tuple(range(last)), (last,), options or {}, version)
+    given = tuple(i for i in range(last) if tensors[i].data is None)
+    return write_model(Model(named, (made,), given, (last,)))
 
 
 def run_litert(model: bytes, inputs: list[Array], kernels: str) -> Array:
     """Run a model with one output, one thread."""
-    from ai_edge_litert.interpreter import (  # noqa: PLC0415
-        Interpreter,
-        OpResolverType,
-    )
-
-    interpreter = Interpreter(
-        model_content=model,
-        num_threads=1,
-        experimental_op_resolver_type=OpResolverType[KERNELS[kernels]],
-    )
-    interpreter.allocate_tensors()
+    interpreter = interpreter_of(model, kernels)
     for detail, array in zip(interpreter.get_input_details(), inputs, strict=True):
         interpreter.set_tensor(detail["index"], np.ascontiguousarray(array))
     interpreter.invoke()
@@ -152,7 +60,7 @@ def litert_sum(operator: str, kernels: str, x: Int, y: Int, *grids: Any) -> Arra
         Tensor(shape, "int8", float(scale), int(zero))
         for scale, zero in ((sx, zx), (sy, zy), (s, z))
     ]
-    model = litert_model(operator, tensors, options={"FusedActivationFunction": 0})
+    model = litert_model(operator, tensors, options={"fused_activation_function": 0})
     return run_litert(model, given, kernels).reshape(x.shape)
 
 
@@ -203,7 +111,7 @@ def litert_requantize(
         Tensor((n,), "int32", scales * x_scale, 0, bias),
         Tensor((*flat[:-1], n), "int8", 1.0, int(np.ravel(zero_point)[0])),
     ]
-    strides = {} if whole else {"StrideW": 1, "StrideH": 1}
+    strides = {} if whole else {"stride_w": 1, "stride_h": 1}
     version = 4 if whole else 3
     model = litert_model(operator, tensors, version=version, options=strides)
     x = np.zeros(flat, np.int8)

@@ -1,10 +1,11 @@
 """A network of integers and a model of a runtime, tensor by tensor, as one page.
 
-    compare_model   integer network, ONNX model, images -> Comparison
-    html_page       Comparison -> one self-contained HTML page, readable without scripts
+    compare_model     integer network, ONNX model, images -> Comparison
+    compare_tensors   integer network, the tensors of another one -> Comparison
+    html_page         Comparison -> one HTML page, self-contained, without scripts
 
-The model runs in onnxruntime. Its first quantizer makes the codes that both read; from
-there on every tensor of codes that a step stores is compared with the model's.
+An ONNX model runs in onnxruntime. Its first quantizer makes the codes that both read;
+from there on every tensor of codes that a step stores is compared with the model's.
 """
 
 import html
@@ -81,10 +82,19 @@ def compare_model(network: IntegerNetwork, model: Any, x: Array) -> Comparison:
     names = [step.name for step in network.steps]
     parts = [onnx_trace(model, image[None], names) for image in x]
     theirs = {k: np.concatenate([p[k] for p in parts]) for k in (parts or [{}])[0]}
+    return compare_tensors(network, theirs)
+
+
+def compare_tensors(network: IntegerNetwork, theirs: dict[str, Array]) -> Comparison:
+    """Compare the codes of every step with tensors of the same name: (N, ...)
+
+    The network runs on its first codes, which must be among them.
+    """
+    names = [step.name for step in network.steps]
     if names[0] not in theirs:
         raise ValueError(f"the model has no tensor {names[0]!r}, the network's images")
     codes = theirs[names[0]]
-    if codes.dtype == np.int8:
+    if codes.dtype == np.int8 and network.steps[0].grid.q_min == 0:
         codes = theirs[names[0]] = (codes.astype(np.int16) + 128).astype(np.uint8)
     ours = trace(network, codes)
     theirs = {
@@ -101,7 +111,7 @@ def compare_model(network: IntegerNetwork, model: Any, x: Array) -> Comparison:
     return Comparison(
         rows,
         replace(bisection, missing=codes_only),  # a model keeps no accumulators
-        len(x),
+        len(codes),
         different_decisions(ours.tensors[names[-1]], theirs.get(names[-1])),
     )
 

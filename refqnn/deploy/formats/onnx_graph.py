@@ -31,13 +31,13 @@ class Graph(NamedTuple):
     weights: str = "uint8"
 
 
-def package(name: str) -> Any:
-    """Import a module of the extra ``onnx``; say how to install it where absent."""
+def package(name: str, extra: str = "onnx") -> Any:
+    """Import a module of an extra; say how to install it where absent."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise ValueError(
-            f"{name.partition('.')[0]} is not installed: pip install refqnn[onnx]"
+            f"{name.partition('.')[0]} is not installed: pip install refqnn[{extra}]"
         ) from error
 
 

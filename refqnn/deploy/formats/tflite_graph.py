@@ -16,6 +16,7 @@ from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.tflite_schema import ACTIVATIONS, Model, Operator, Tensor
 from refqnn.deploy.operations import OperationStep
 from refqnn.deploy.steps import Shape, Step
+from refqnn.files import Unreadable
 from refqnn.integer.rounding import round_half_away
 
 RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-(2**15), 2**15 - 1)}
@@ -73,6 +74,10 @@ class Node(NamedTuple):
         """Return the error that names the operator and says why."""
         return ValueError(f"{self} is not supported: {why}")
 
+    def damage(self, why: str) -> Unreadable:
+        """Return the error of a model that no runtime can run, and why."""
+        return Unreadable(f"{self} is damaged: {why}")
+
     def option(self, name: str) -> Any:
         """Return a field of its options, as written or the schema's default."""
         return self.operator.options.get(name, 0)
@@ -85,7 +90,7 @@ class Node(NamedTuple):
         """Return the number of input ``at``; raise where it is left out."""
         inputs = self.operator.inputs
         if at >= len(inputs) or inputs[at] < 0:
-            raise self.refusal(f"it has no input {at}")
+            raise self.damage(f"it has no input {at}")
         return inputs[at]
 
     def has(self, at: int) -> bool:
@@ -119,8 +124,10 @@ class Node(NamedTuple):
     def source(self, at: int = 0) -> Step:
         """Return the step of the codes that input ``at`` is."""
         name = self.reader.values.get(self.number(at))
-        if name is None or self.tensor(at).dtype not in RANGES:
-            raise self.refusal(f"input {at} must be codes that are computed before it")
+        if self.tensor(at).dtype not in RANGES or self.tensor(at).data is not None:
+            raise self.refusal(f"input {at} must be codes that a step computes")
+        if name is None:
+            raise self.damage(f"input {at} is not computed before it")
         return self.reader.steps[name]
 
     def clamped_grid(self) -> Grid:
@@ -143,9 +150,10 @@ def clamp(grid: Grid, low: float, high: float) -> Grid:
     >>> clamp(Grid(0.5, -128, -128, 127), 0.0, 6.0)
     Grid(scale=0.5, zero_point=-128, q_min=-128, q_max=-116)
     """
+    scale = np.float32(grid.scale)
     least, most = (
         grid.zero_point
-        + round_half_away(np.clip(np.float32(end) / np.float32(grid.scale), -1e9, 1e9))
+        + round_half_away(np.clip(np.asarray(end, np.float32) / scale, -1e9, 1e9))
         for end in (low, high)
     )
     q_min, q_max = max(grid.q_min, int(least)), min(grid.q_max, int(most))
@@ -219,7 +227,7 @@ def store(node: Node, step: Step, number: int | None = None) -> None:
     number = node.operator.outputs[0] if number is None else number
     want = shape_of(node.reader.model.tensors[number], str(node))
     if step.shape != want:
-        raise node.refusal(f"it computes {step.shape}, the file states {want}")
+        raise node.damage(f"it computes {step.shape}, the file states {want}")
     node.reader.steps[step.name] = step
     node.reader.values[number] = step.name
 

@@ -54,6 +54,7 @@ from refqnn.deploy.formats.tflite_schema import Model, Operator
 from refqnn.deploy.network import IntegerNetwork
 from refqnn.deploy.operations import OperationStep
 from refqnn.deploy.steps import REAL_ROUNDING, sources_of
+from refqnn.files import Unreadable
 
 TWICE_AWAY, TWICE_UP = "two_stage_half_away", "two_stage_half_up"
 UNKNOWN_TO_XNNPACK = (
@@ -196,16 +197,16 @@ def check_numbers(model: Model) -> None:
     count = len(model.tensors)
     for place, operator in enumerate(model.operators):
         if not operator.outputs:
-            raise ValueError(f"{operator.op} (operator {place}) has no output")
+            raise Unreadable(f"{operator.op} (operator {place}) has no output")
         for numbers, least in ((operator.inputs, -1), (operator.outputs, 0)):
             if any(not least <= number < count for number in numbers):
-                raise ValueError(
+                raise Unreadable(
                     f"{operator.op} (operator {place}) names tensors {numbers}, there "
                     f"are {count}"
                 )
     for number in (*model.inputs, *model.outputs):
         if not 0 <= number < count:
-            raise ValueError(f"the graph names tensor {number} of {count}")
+            raise Unreadable(f"the graph names tensor {number} of {count}")
 
 
 def read_operator(node: Node) -> None:
@@ -219,7 +220,7 @@ def read_operator(node: Node) -> None:
     for number in node.operator.outputs:
         known = number in reader.values or number in reader.model.inputs
         if known or reader.model.tensors[number].data is not None:
-            raise node.refusal("its output has a value already")
+            raise node.damage("its output has a value already")
     if len(node.operator.outputs) > 1 and op != "SPLIT":
         raise node.refusal("it has one output")
     HANDLERS[op](node)
@@ -229,7 +230,7 @@ def finish(reader: Reader, outputs: list[int]) -> IntegerNetwork:
     """Return the network whose last step is the last of the outputs."""
     missing = [reader.names[n] for n in outputs if n not in reader.values]
     if missing or not outputs:
-        raise ValueError(f"no operator computes the outputs {missing}")
+        raise Unreadable(f"no operator computes the outputs {missing}")
     name = reader.values[outputs[-1]]
     step: Any = reader.steps.pop(name)
     if any(name in sources_of(other) for other in reader.steps.values()):

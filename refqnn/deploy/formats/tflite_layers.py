@@ -19,7 +19,13 @@ from refqnn._types import Array, Float
 from refqnn.deploy.build import layer_step, output_shape
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.onnx_weights import Weights, weighted_sum
-from refqnn.deploy.formats.tflite_graph import Node, reshape_codes, scale_of, store
+from refqnn.deploy.formats.tflite_graph import (
+    RANGES,
+    Node,
+    reshape_codes,
+    scale_of,
+    store,
+)
 from refqnn.deploy.operations import OperationStep
 from refqnn.deploy.steps import REAL_ROUNDING, LayerStep, Step, Sum
 from refqnn.geometry import Pair, Window
@@ -160,8 +166,7 @@ def make_layer(
     depthwise = node.operator.op == "DEPTHWISE_CONV_2D"
     grouped = groups > 1 and not depthwise
     scale, y, rounding = scaling_of(node, len(w), axis, grouped=grouped)
-    zero = np.ravel(node.tensor(1).zero_point)
-    zero = zero if zero.size else np.zeros(1, np.int64)
+    zero = weight_zeros(node, len(w))
     weights = Weights(w, scale, zero, bias_of(node, len(w)), attributes)
     total, shape = weighted_sum(str(node), name, source, weights, bits=16)
     total = with_product(node, total, scale)
@@ -201,6 +206,22 @@ def scaling_of(
     }
     default = kernels.grouped if grouped else kernels.convolution
     return scale, y, of_op.get(op, default)
+
+
+def weight_zeros(node: Node, channels: int) -> Array:
+    """Return the zero-points of weights: of uint8 and of products one, of others 0."""
+    t = node.tensor(1)
+    zero = np.ravel(t.zero_point)
+    low, high = RANGES["int8" if t.dtype == "int4" else t.dtype]
+    free = t.dtype == "uint8" or (node.operator.op == "FULLY_CONNECTED" and
+                                  scale_of(t).size == 1)  # fmt: skip
+    if not zero.size:
+        return np.zeros(1, np.int64)
+    if zero.size not in {1, channels} or zero.min() < low or zero.max() > high:
+        raise node.damage(f"weights have {zero.size} zero-points, {zero.max()} one")
+    if np.any(zero) and not (free and zero.size == 1):
+        raise node.refusal("weights must have zero-point 0")
+    return zero
 
 
 def wide_rounding(node: Node) -> str:

@@ -125,8 +125,8 @@ def concatenation(node: Node) -> None:
         **grid_options(y),
     }
     names = tuple(source.name for source in sources)
-    shape = tuple(shapes[0])
-    store(node, OperationStep(node.name, names, ("",), shape, "concat", options, y))
+    whole = tuple(shapes[0])
+    store(node, OperationStep(node.name, names, ("",), whole, "concat", options, y))
 
 
 def pool_2d(node: Node) -> None:
@@ -245,7 +245,8 @@ def softmax(node: Node) -> None:
 def function(node: Node) -> None:
     """x: (...)  ->  the code of a function of every code, by a table"""
     source = node.source()
-    if code_dtype(*source.grid[2:]).itemsize > 1 or node.output.dtype == "int16":
+    wide = node.output.dtype == "int16" and node.operator.op != "QUANTIZE"
+    if code_dtype(*source.grid[2:]).itemsize > 1 or wide:
         raise node.refusal("codes must have 8 bits, one table of them")
     y = clamp(node.grid(), *CLAMPS.get(node.operator.op, (-np.inf, np.inf)))
     try:

@@ -11,7 +11,6 @@ the schema makes finite: offsets that run in a circle cannot be followed forever
 
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,12 +42,20 @@ def read_tflite(path: str | os.PathLike[str]) -> Model:
     content = read_bytes(path)
     try:
         return parse_model(content)
-    except ValueError as error:
-        raise Unreadable(f"{Path(path)} is no TFLite model: {error}") from error
+    except Unreadable as error:
+        raise Unreadable(f"{path}: {error}") from error
 
 
 def parse_model(data: bytes) -> Model:
-    """Read the graph of a model; ValueError says where its bytes are wrong."""
+    """Read the graph of a model; ``Unreadable`` says where its bytes are wrong."""
+    try:
+        return read_graph(data)
+    except ValueError as error:
+        raise Unreadable(f"no TFLite model: {error}") from error
+
+
+def read_graph(data: bytes) -> Model:
+    """Read the one graph of a file from its root."""
     if data[4:8] != IDENTIFIER:
         raise ValueError(f"bytes 4 to 8 must be {IDENTIFIER!r}, are {data[4:8]!r}")
     model = table(data, int(number(data, 0, "u4")), "Model")

@@ -173,12 +173,13 @@ def resize_bilinear(node: Node) -> None:
     c, h, w = plane_shape(node, source)
     if node.output.dtype == "uint8":
         raise node.refusal("uint8 is blended in float32; int8 in integers")
+    size = new_size(node)
     options = {
-        "size": new_size(node),
+        "size": size,
         "align_corners": bool(node.option("align_corners")),
         "half_pixel_centers": bool(node.option("half_pixel_centers")),
     }
-    step = move_codes(node, source, "resize_bilinear", (c, *options["size"]), options)
+    step = move_codes(node, source, "resize_bilinear", (c, *size), options)
     zeros = np.zeros((1, 1, h, w), np.int8)
     try:
         step.forward({source.name: zeros}, integer)

@@ -1,5 +1,6 @@
 """Run a TFLite model in LiteRT and show every tensor on the way."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ from refqnn.deploy.formats.onnx_graph import package
 from refqnn.deploy.formats.tflite_graph import TO_PIXELS, planes, unique_names
 from refqnn.deploy.formats.tflite_read import parse_model
 from refqnn.deploy.formats.tflite_write import write_model
+from refqnn.deploy.operations import dequantize32
+from refqnn.deploy.steps import Step
+from refqnn.files import read_bytes
 
 #: kernels -> the resolver that chooses them
 RESOLVERS = {
@@ -25,7 +29,7 @@ def interpreter_of(model: bytes, kernels: str) -> Any:
     """
     if kernels not in RESOLVERS:
         raise ValueError(f"LiteRT has the kernels {list(RESOLVERS)}, not {kernels!r}")
-    litert = package("ai_edge_litert.interpreter")
+    litert = package("ai_edge_litert.interpreter", "tflite")
     interpreter = litert.Interpreter(
         model_content=model,
         num_threads=1,
@@ -33,6 +37,21 @@ def interpreter_of(model: bytes, kernels: str) -> Any:
     )
     interpreter.allocate_tensors()
     return interpreter
+
+
+def run_steps(
+    path: str | os.PathLike[str], steps: tuple[Step, ...], x: Array, kernels: str
+) -> dict[str, Array]:
+    """Return the tensors of a file that steps hold, by name; x: codes of the image
+
+    A model that quantizes its input is given the real numbers that the codes stand for.
+    """
+    model, image = read_bytes(path), steps[0]
+    graph = parse_model(model)
+    if graph.tensors[graph.inputs[0]].dtype == "float32":
+        x = dequantize32(x, image.grid).astype(np.float32)
+    tensors = tflite_trace(model, x, kernels)
+    return {step.name: tensors[step.name] for step in steps if step.name in tensors}
 
 
 def tflite_trace(model: bytes, x: Array, kernels: str) -> dict[str, Array]:

@@ -96,3 +96,12 @@ def test_micro_and_the_delegate_differ_by_one_in_a_few_codes():
     np.testing.assert_array_equal(micro, reference)
     if pytest.importorskip("tflite_micro", reason="no wheel of tflite-micro"):
         np.testing.assert_array_equal(micro_trace(model, few(x)), micro)
+
+
+def test_the_code_that_tells_quantizers_apart():
+    grids = (Tensor((1, 16), "int8", s, 0, name=n) for s, n in ((1.0, "x"), (4.0, "y")))
+    operator = Operator("QUANTIZE", (0,), (1,), {}, 2)
+    model = write_model(Model(tuple(grids), (operator,), (0,), (1,)))
+    x = np.full((1, 16), -2, np.int8)
+    for kernels, want in (("reference", -1), ("optimized", 0), ("tflite-micro", -1)):
+        assert set(import_tflite(model, kernels=kernels).forward(x).ravel()) == {want}

@@ -102,13 +102,15 @@ def convolution(c, *, dtype="int8", w_dtype="int8", per_channel=True, padding=0,
     fine = {"scale": c.scale(-12, -10)} if dtype == "int16" else {}
     y = c.tensor((1, out, out, outputs), dtype, zero=zero, **fine)
     options = {"depth_multiplier": 2} if depthwise else {}
+    if dtype == "int16" and wide == np.int32:
+        options["quantized_bias_type"] = 2
     c.operator(inputs, [y], 3, padding=padding, stride_w=stride, stride_h=stride,
                dilation_w_factor=dilation, dilation_h_factor=dilation,
                fused_activation_function=activation, **options)  # fmt: skip
 
 
 def product(c, *, dtype="int8", w_dtype="int8", per_channel=False, activation=0,
-            shape=(1, 64), wide=np.int32):  # fmt: skip
+            shape=(1, 64), wide=np.int32, biased=True):  # fmt: skip
     fine = {"scale": c.scale(-12, -10)} if dtype == "int16" else {}
     x = c.tensor(shape, dtype, **fine)
     if len(shape) == 3:  # of a model whose input has two axes
@@ -121,16 +123,17 @@ def product(c, *, dtype="int8", w_dtype="int8", per_channel=False, activation=0,
     inputs = shape[-1] if len(shape) == 3 else int(np.prod(shape))
     w, scale = weights(c, (100, inputs), 100, axis=0, per_channel=per_channel,
                        dtype=w_dtype)  # fmt: skip
-    b = bias(c, x, scale, 100, wide)
+    b = bias(c, x, scale, 100, wide) if biased else -1
     out = (1, shape[1], 100) if len(shape) == 3 else (1, 100)
     y = c.tensor(out, dtype, **fine)
+    narrow = {"quantized_bias_type": 2} if (dtype, wide) == ("int16", np.int32) else {}
     c.operator([x, w, b], [y], 4, fused_activation_function=activation,
-               keep_num_dims=len(shape) == 3)  # fmt: skip
+               keep_num_dims=len(shape) == 3, **narrow)  # fmt: skip
 
 
 def binary(c, *, dtype="int8", activation=0, constant=False, shape=(1, 4, 4, 8)):
     low, high = FACTORS[dtype]
-    middle = int(c.rng.integers(low // 2, high // 2))
+    middle = 0 if dtype == "int16" else int(c.rng.integers(low // 2, high // 2))
     x = c.tensor(shape, dtype, zero=middle)
     options = {} if c.op == "MUL" else {"pot_scale_int16": False}
     if constant:
@@ -239,6 +242,7 @@ PADS = np.array([[0, 0], [1, 2], [0, 3], [2, 0]], np.int32)
 U = {"dtype": "uint8"}
 U_CONV = {"dtype": "uint8", "w_dtype": "uint8", "per_channel": False}
 WIDE = {"dtype": "int16", "wide": np.int64}
+NARROW = {"dtype": "int16", "wide": np.int32}
 #: name -> operator, builder, its options
 CASES = {
     "conv": ("CONV_2D", convolution, {}),
@@ -251,6 +255,7 @@ CASES = {
     "conv int4": ("CONV_2D", convolution, {"w_dtype": "int4"}),
     "conv uint8": ("CONV_2D", convolution, U_CONV),
     "conv int16": ("CONV_2D", convolution, WIDE),
+    "conv int16 narrow": ("CONV_2D", convolution, NARROW),
     "depthwise": ("DEPTHWISE_CONV_2D", convolution, {"stride": 2}),
     "depthwise relu6": ("DEPTHWISE_CONV_2D", convolution, {"activation": 3}),
     "depthwise dilated": ("DEPTHWISE_CONV_2D", convolution, {"dilation": 2}),
@@ -265,27 +270,35 @@ CASES = {
     "product uint8": ("FULLY_CONNECTED", product,
                       {"dtype": "uint8", "w_dtype": "uint8"}),
     "product int16": ("FULLY_CONNECTED", product, WIDE),
+    "product int16 narrow": ("FULLY_CONNECTED", product, NARROW),
+    "product plain": ("FULLY_CONNECTED", product, {"biased": False}),
     "add": ("ADD", binary, {}),
     "add relu": ("ADD", binary, {"activation": 1}),
     "add constant": ("ADD", binary, {"constant": True}),
     "add uint8": ("ADD", binary, U),
+    "add int16": ("ADD", binary, {"dtype": "int16", "constant": True}),
     "sub": ("SUB", binary, {}),
     "sub uint8": ("SUB", binary, U),
+    "sub int16": ("SUB", binary, {"dtype": "int16", "constant": True}),
     "mul": ("MUL", binary, {}),
     "mul constant": ("MUL", binary, {"constant": True, "activation": 3}),
     "mul uint8": ("MUL", binary, U),
+    "mul int16": ("MUL", binary, {"dtype": "int16", "constant": True}),
     "average": ("AVERAGE_POOL_2D", pool, {}),
     "average valid": ("AVERAGE_POOL_2D", pool, {"padding": 1, "kernel": 4}),
     "average relu": ("AVERAGE_POOL_2D", pool, {"activation": 1}),
     "average uint8": ("AVERAGE_POOL_2D", pool, U),
+    "average int16": ("AVERAGE_POOL_2D", pool, {"dtype": "int16"}),
     "maximum": ("MAX_POOL_2D", pool, {}),
     "maximum relu6": ("MAX_POOL_2D", pool, {"activation": 3}),
     "maximum uint8": ("MAX_POOL_2D", pool, U),
+    "maximum int16": ("MAX_POOL_2D", pool, {"dtype": "int16", "activation": 1}),
     "mean": ("MEAN", means, {}),
     "mean kept": ("MEAN", means, {"keep": True}),
     "mean channels": ("MEAN", means, {"axes": (3,)}),
     "mean rows": ("MEAN", means, {"axes": (1,)}),
     "mean uint8": ("MEAN", means, U),
+    "mean int16": ("MEAN", means, {"dtype": "int16"}),
     "logistic": ("LOGISTIC", unary, {"fixed": LOGISTIC["int8"]}),
     "logistic uint8": ("LOGISTIC", unary, U | {"fixed": LOGISTIC["uint8"]}),
     "tanh": ("TANH", unary, {"fixed": TANH["int8"]}),

@@ -283,7 +283,7 @@ def put_pool(writer: Writer, step: PoolStep) -> None:
 def put_classifier(writer: Writer, step: LayerStep) -> None:
     """Add the codes less their zero-point in 16 bits, and the products of these."""
     total, x = step.sum, writer.grids[step.source]
-    if (step.grid[1], total.w.dtype) != (0, np.int8):
+    if step.grid.zero_point or total.w.dtype != np.int8:
         raise ValueError(f"{step.name}: its weights and codes need zero-point 0")
     wide = Grid(x.scale, 0, *INT16)
     shape = tuple(writer.tensors[writer.places[step.source]].shape[1:])

@@ -37,8 +37,9 @@ class Kernels(NamedTuple):
     plain: str
     #: QUANTIZE of codes
     quantize: str
-    #: convolutions by 4 bits, which a delegate leaves to the optimized kernels
-    nibbles: str
+    #: what a delegate leaves to the optimized kernels: convolutions by weights of 4
+    #: bits, sums of 16-bit codes with an int32 bias
+    left: str
     #: operators that the set computes in a way that is not stated here
     unknown: tuple[str, ...] = ()
 

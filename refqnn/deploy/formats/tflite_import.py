@@ -75,7 +75,7 @@ KERNELS: Mapping[str, Kernels] = {
         grouped=TWICE_AWAY,
         plain=TWICE_AWAY,
         quantize=TWICE_AWAY,
-        nibbles=TWICE_AWAY,
+        left=TWICE_AWAY,
     ),
     "optimized": Kernels(
         TWICE_UP,
@@ -84,7 +84,7 @@ KERNELS: Mapping[str, Kernels] = {
         grouped=TWICE_AWAY,
         plain=TWICE_AWAY,
         quantize=TWICE_UP,
-        nibbles=TWICE_UP,
+        left=TWICE_UP,
         unknown=("MEAN kept",),
     ),
     "xnnpack": Kernels(
@@ -94,7 +94,7 @@ KERNELS: Mapping[str, Kernels] = {
         grouped=FLOAT32,
         plain=TWICE_AWAY,
         quantize="",
-        nibbles=TWICE_UP,
+        left=TWICE_UP,
         unknown=UNKNOWN_TO_XNNPACK,
     ),
     "tflite-micro": Kernels(
@@ -104,7 +104,7 @@ KERNELS: Mapping[str, Kernels] = {
         grouped=TWICE_AWAY,
         plain=TWICE_AWAY,
         quantize=TWICE_AWAY,
-        nibbles=TWICE_AWAY,
+        left=TWICE_AWAY,
         unknown=("RELU6", "RELU_N1_TO_1"),
     ),
 }

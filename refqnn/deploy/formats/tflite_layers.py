@@ -34,6 +34,8 @@ from refqnn.integer import quantize_multiplier
 SAME, VALID = 0, 1
 WEIGHTS = ("int8", "uint8", "int4")
 INT64 = "int64"
+#: the option of a layer that states the type of its bias, and int32 there
+BIAS_TYPE, INT32 = "quantized_bias_type", 2
 
 
 def window_of(node: Node, kernel: Pair, size: Pair) -> Window:
@@ -169,7 +171,7 @@ def make_layer(
     zero = weight_zeros(node, len(w))
     weights = Weights(w, scale, zero, bias_of(node, len(w)), attributes)
     total, shape = weighted_sum(str(node), name, source, weights, bits=16)
-    total = with_product(node, total, scale)
+    total = with_product(node, total, scale, rounding)
     if rounding == INT64:
         return shorten_multipliers(
             layer_step(str(node), source, total, shape, y, "half_up")
@@ -198,7 +200,7 @@ def scaling_of(
     if {node.tensor(0).dtype, node.output.dtype} & {"int16"}:
         return scale, y, wide_rounding(node)
     if t.dtype == "int4" and op != "FULLY_CONNECTED":
-        return scale, y, kernels.nibbles
+        return scale, y, kernels.left
     unsigned = node.tensor(0).dtype == "uint8"
     of_op = {
         "FULLY_CONNECTED": kernels.fully_connected,
@@ -226,28 +228,24 @@ def weight_zeros(node: Node, channels: int) -> Array:
 
 def wide_rounding(node: Node) -> str:
     """Return the rounding of a layer that reads and gives codes of 16 bits."""
-    if {node.tensor(0).dtype, node.output.dtype} != {"int16"} or node.source().grid[
-        1
-    ] + node.grid().zero_point:
+    kinds = {node.tensor(0).dtype, node.output.dtype}
+    if kinds != {"int16"} or node.source().grid.zero_point or node.grid().zero_point:
         raise node.refusal("codes of 16 bits must come in and go out, zero-point 0")
-    whole = node.operator.op == "FULLY_CONNECTED"
-    if whole and node.reader.kernels.fully_connected != "two_stage_half_away":
-        return REAL_ROUNDING
-    has = node.has(2)
-    if has and node.tensor(2).dtype == "int32":
-        return "two_stage_half_away"
-    return INT64
+    op, kernels = node.operator.op, node.reader.kernels
+    micro = kernels.fully_connected == "two_stage_half_away"
+    narrow = node.has(2) and node.tensor(2).dtype == "int32"
+    if narrow and (op == "DEPTHWISE_CONV_2D" or node.option(BIAS_TYPE) != INT32):
+        raise node.refusal(f"the bias must be int64, or int32 and {BIAS_TYPE} INT32")
+    if op == "FULLY_CONNECTED" and not micro:
+        exact = not narrow or kernels.fully_connected == REAL_ROUNDING
+        return REAL_ROUNDING if exact else kernels.left
+    return kernels.left if narrow else INT64
 
 
-def with_product(node: Node, total: Sum, scale: Float) -> Sum:
+def with_product(node: Node, total: Sum, scale: Float, rounding: str) -> Sum:
     """Return a sum of scale s_x s_w, rounded to float32 where the kernels do it."""
-    rounding = node.reader.kernels.fully_connected
     whole = node.operator.op == "FULLY_CONNECTED"
-    kind = node.tensor(0).dtype
-    single = kind == "uint8"
-    if whole:  # tflite-micro multiplies 16 bits, too; LiteRT in float64
-        multiplied = rounding == "two_stage_half_away" or kind != "int16"
-        single = rounding != REAL_ROUNDING and multiplied
+    single = rounding != REAL_ROUNDING if whole else node.tensor(0).dtype == "uint8"
     if scale.size > 1 or not single:
         return total
     product = np.float32(node.source().grid.scale) * scale  # (2)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from refqnn import integer
 from refqnn._types import Int
 from refqnn.deploy.build import pool_step
 from refqnn.deploy.formats.tflite_graph import (
@@ -27,12 +28,13 @@ from refqnn.deploy.formats.tflite_graph import (
     grid_of,
     move_codes,
     planes,
+    shape_of,
     store,
 )
 from refqnn.deploy.formats.tflite_layers import plane_shape, window_of
 from refqnn.deploy.formats.tflite_tables import code_table
 from refqnn.deploy.operations import OperationStep
-from refqnn.deploy.steps import ImageStep, Shape
+from refqnn.deploy.steps import ImageStep
 from refqnn.geometry import output_size
 from refqnn.integer import code_dtype, quantize_multiplier
 
@@ -74,12 +76,15 @@ def binary(node: Node) -> None:
         shape = np.broadcast_shapes(*shapes)
     except ValueError:
         raise node.refusal(f"{shapes} do not broadcast") from None
-    store(
-        node,
-        OperationStep(
-            node.name, tuple(sources), tuple(arguments), shape[1:], op, options, y_grid
-        ),
-    )
+    names, keys = tuple(sources), tuple(arguments)
+    step = OperationStep(node.name, names, keys, shape[1:], op, options, y_grid)
+    grids = [node.reader.steps[name].grid for name in names]
+    ones = [np.zeros((1,) * rank, code_dtype(*grid[2:])) for grid in grids]
+    try:  # scales may be out of the reach of a shift
+        step.forward(dict(zip(names, ones, strict=True)), integer)
+    except ValueError as error:
+        raise node.refusal(str(error)) from error
+    store(node, step)
 
 
 def check_powers_of_two(node: Node, scales: list[float]) -> None:
@@ -280,19 +285,13 @@ def quantize(node: Node) -> None:
 def add_image(node: Node, number: int) -> None:
     """Make the codes of the model's input, or of its quantizer, the first step."""
     reader, t = node.reader, node.reader.model.tensors[number]
-    shape, name = shape_of_image(node, t.shape), reader.names[number]
+    shape, name = shape_of(t, str(node)), reader.names[number]
+    if len(shape) not in {1, 3}:
+        raise node.refusal(f"the input must be (1, H, W, C) or (1, I), is {t.shape}")
     if any(isinstance(step, ImageStep) for step in reader.steps.values()):
         raise node.refusal("the input is quantized twice")
     reader.steps[name] = ImageStep(name, shape, grid_of(t, str(node)))
     reader.values[number] = name
-
-
-def shape_of_image(node: Node, shape: Shape) -> Shape:
-    """Return (C, H, W) or (I,) of the input."""
-    if len(shape) not in {2, 4} or shape[0] != 1 or min(shape) < 1:
-        raise node.refusal(f"the input must be (1, H, W, C) or (1, I), is {shape}")
-    _, *rest = shape
-    return (rest[2], rest[0], rest[1]) if len(rest) == 3 else (rest[0],)
 
 
 def dequantize(node: Node) -> None:

@@ -41,14 +41,18 @@ def run(options: Namespace) -> Answer:
     read = (options.model, options.network, options.images)
     check_writable(options.html, keep=read)
     network = IntegerNetwork.load(options.network)
+    explaining: list[str] = []
     if options.dumps is not None or is_tflite(options.model):
-        comparison = compare_tflite(options, network)
+        comparison, explaining = compare_tflite(options, network)
     else:
         comparison = compare_onnx(options, network)
     if options.html is not None:
         write_text(options.html, html_page(comparison, options.model.name))
     answer = comparison.as_dict() | {"exit_code": comparison.exit_code}
-    return answer, str(comparison)
+    if not explaining:
+        return answer, str(comparison)
+    line = f"the first is what these kernels compute: {', '.join(explaining)}"
+    return answer | {"explaining_kernels": explaining}, f"{comparison}\n{line}"
 
 
 def compare_onnx(options: Namespace, network: Any) -> Any:
@@ -70,12 +74,17 @@ def compare_onnx(options: Namespace, network: Any) -> Any:
     return compare_model(network, model, x)
 
 
-def compare_tflite(options: Namespace, network: Any) -> Any:
-    """Run a TFLite model on given or random codes, or read what a device computed."""
+def compare_tflite(options: Namespace, network: Any) -> tuple[Any, list[str]]:
+    """Run a TFLite model on given or random codes, or read what a device computed.
+
+    Returns the comparison and the kernels that explain the first tensor that differs.
+    """
     import numpy as np
 
+    from refqnn.cli.inputs import is_tflite
     from refqnn.conformance.traces.report import compare_tensors
     from refqnn.deploy.formats.tflite_dumps import read_dumps
+    from refqnn.deploy.formats.tflite_import import explaining_kernels
     from refqnn.deploy.formats.tflite_run import run_steps
     from refqnn.files import read_npy
     from refqnn.integer import code_dtype
@@ -94,4 +103,8 @@ def compare_tflite(options: Namespace, network: Any) -> Any:
         tensors = read_dumps(options.dumps, network.steps)
         if image.name not in tensors and options.images is not None:
             tensors[image.name] = x
-    return compare_tensors(network, tensors)
+    comparison = compare_tensors(network, tensors)
+    first = comparison.bisection.first
+    if first is None or not is_tflite(options.model):
+        return comparison, []
+    return comparison, explaining_kernels(options.model, first.name, tensors)

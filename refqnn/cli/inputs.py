@@ -7,6 +7,7 @@ from refqnn import data
 from refqnn._types import Array
 from refqnn.deploy import IntegerNetwork
 from refqnn.files import Absent, Unreadable, parse_npz, read_headed, read_npz
+from refqnn.files.reading import open_file
 from refqnn.networks import build
 from refqnn.nn import Sequential
 from refqnn.nn import checkpoint as checkpoints
@@ -35,7 +36,7 @@ def is_tflite(path: Path) -> bool:
     """Say whether a file is a TFLite model, by its name or the identifier in it."""
     if path.suffix == ".tflite":
         return True
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(8)[4:] == b"TFL3"
 
 

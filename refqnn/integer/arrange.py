@@ -4,7 +4,8 @@
     pad                                  a code around every plane, such as real 0
     resize  nearest    y_i = x_j,  j = round((i + 1/2) n / m - 1/2)                 (1)
             bilinear   y_i = round((1 - t) x_j + t x_(j+1)),  j + t that place      (2)
-    resize_bilinear    the same with places and shares of 10 fractional bits        (3)
+    resize_bilinear    y_i = round(sum of four codes times their shares / 2^20)     (3)
+                       at i r, or i r + r / 2 - 1/2,  r = n / m, all of 10 bits     (4)
 
 n codes become m along each axis, positions at the edges clamped. Everything is integer:
 2 m (j + t) = (2 i + 1) n - m, so a blend is a quotient with denominator 4 m_h m_w that
@@ -140,18 +141,15 @@ def positions(n: int, m: int) -> Int:
 def resize_bilinear(
     x: Int, *, size: int | Pair, align_corners: bool, half_pixel_centers: bool
 ) -> Int:
-    """y = round(sum of four codes, each by its shares of 10 bits, / 2^20), (3)
+    """y = round(sum of four codes times their shares of 10 bits / 2^20), (3)
 
     x: (N, C, H, W)  ->  (N, C, *size), dtype of x
 
-    The integer RESIZE_BILINEAR of TensorFlow Lite (reference/resize_bilinear.h): n
-    codes become m, the places of the new ones are multiples of 2^-10,
-
-        p_i = i r,  or i r + r / 2 - 1/2 with half-pixel centres,  r = n / m        (4)
-
-    r rounded to 10 bits, or (n - 1) / (m - 1) with aligned corners; the blend is
-    rounded once, ties away from 0. Raises ValueError for sizes below 1, where both
-    options are given, and where the rounded r leads beyond the plane.
+    The integer RESIZE_BILINEAR of TensorFlow Lite (reference/resize_bilinear.h). The
+    places are (4), the second with half-pixel centres; with aligned corners r is
+    (n - 1) / (m - 1). The blend is rounded once, ties away from 0. Raises ValueError
+    for sizes below 1, where both options are given, and where the rounded r leads
+    beyond the plane.
 
     >>> x = np.array([[[[0, 4]]]], np.uint8)
     >>> resize_bilinear(x, size=(1, 4), align_corners=False, half_pixel_centers=True)

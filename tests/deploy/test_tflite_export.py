@@ -156,7 +156,21 @@ def test_litert_runs_beside_a_network(tmp_path, capsys):
         pytest.skip("ai-edge-litert is not installed")
     assert "conforms" in capsys.readouterr().out
     assert cli.main([*pair, "--kernels", "xnnpack", "--count", "2"]) == 1
-    assert "float32_half_even" in capsys.readouterr().out
+    assert "these kernels compute: xnnpack" in capsys.readouterr().out
+
+
+def test_a_device_with_other_kernels_is_explained(tmp_path, capsys):
+    model, network = tmp_path / "m.tflite", tmp_path / "n.npz"
+    model.write_bytes(MODELS["keywords"]())
+    import_tflite(model).save(network)
+    x = model_images(model.read_bytes())
+    graph = parse_model(model.read_bytes())
+    last = graph.tensors[graph.operators[5].outputs[0]].name  # before the mean
+    device = import_tflite(model, kernels="xnnpack", until=last).trace(x)
+    dump(tmp_path / "dumps", device)
+    command = ["compare", str(model), str(network), "--dumps", str(tmp_path / "dumps")]
+    assert cli.main(command) == 1
+    assert "these kernels compute: xnnpack" in capsys.readouterr().out
 
 
 def dump(folder, tensors):

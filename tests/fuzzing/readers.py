@@ -34,7 +34,13 @@ from refqnn.conformance.reach.goldens.suite import reaction
 from refqnn.conformance.traces.bisection import bisect
 from refqnn.conformance.traces.record import Trace, trace
 from refqnn.core import Run
-from refqnn.deploy import IntegerNetwork, deploy, to_onnx
+from refqnn.deploy import (
+    IntegerNetwork,
+    deploy,
+    import_tflite,
+    to_onnx,
+    to_tflite,
+)
 from refqnn.deploy.formats.onnx_import import from_onnx
 from refqnn.nn import checkpoint, read_tensors, staged, state_dicts, training
 from refqnn.papers.haq.ddpg import Settings
@@ -181,6 +187,9 @@ def deployed(folder):
         "trace": Reader(folder / "t.npz", damage.archive_of, as_reference),
         "other trace": Reader(folder / "t.npz", damage.archive_of, as_other),
     }
+    tflite = folder / "m.tflite"
+    tflite.write_bytes(to_tflite(integers))
+    made["tflite"] = Reader(tflite, damage.bytes_of, import_tflite)
     if importlib.util.find_spec("onnx"):
         models = folder / "models"
         models.mkdir()

@@ -15,6 +15,7 @@ from refqnn.integer import (
     pad,
     reshape,
     resize,
+    resize_bilinear,
     take,
     transpose,
     unpack_nibbles,
@@ -126,3 +127,50 @@ def test_bad_arguments_raise():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def c_quotient(a, b):
+    """a / b in C: towards 0"""
+    return abs(a) // b * (1 if a >= 0 else -1)
+
+
+def one_axis(i, n, m, *, corners, centres):
+    """Two places and the share of the second, of 1024, as the C code has them."""
+    steps = m - 1 if corners and m > 1 else m
+    ratio = (1024 * (n - 1 if corners and m > 1 else n) + steps // 2) // steps
+    at = i * ratio + (ratio // 2 - 512 if centres else 0)
+    low = max(c_quotient(at, 1024), 0)
+    return low, min(c_quotient(at + 1023, 1024), n - 1), at - 1024 * low
+
+
+@given(
+    n=st.tuples(sizes, sizes),
+    m=st.tuples(sizes, sizes),
+    mode=st.sampled_from([(False, False), (True, False), (False, True)]),
+)
+def test_blends_of_ten_bits_are_those_of_a_plain_loop(n, m, mode):
+    corners, centres = mode
+    x = np.random.default_rng(0).integers(-128, 128, (1, 1, *n)).astype(np.int8)
+    options = {"align_corners": corners, "half_pixel_centers": centres}
+    got = resize_bilinear(x, size=m, **options)
+    assert got.dtype == np.int8
+    for i, j in np.ndindex(*m):
+        i0, i1, p = one_axis(i, n[0], m[0], corners=corners, centres=centres)
+        j0, j1, q = one_axis(j, n[1], m[1], corners=corners, centres=centres)
+        total = sum(
+            int(x[0, 0, a, b]) * s * t
+            for a, s in ((i0, 1024 - p), (i1, p))
+            for b, t in ((j0, 1024 - q), (j1, q))
+        )
+        nudge = 2**19 if total > 0 else -(2**19)
+        assert got[0, 0, i, j] == c_quotient(total + nudge, 2**20)
+
+
+def test_blends_of_ten_bits_refuse_what_leads_beyond_the_plane():
+    x = np.zeros((1, 1, 2, 2), np.int8)
+    options = {"align_corners": False, "half_pixel_centers": False}
+    with pytest.raises(ValueError, match="10 bits do not place 4096 codes among 2"):
+        resize_bilinear(x, size=(2, 4096), **options)
+    both = dict.fromkeys(options, True)
+    with pytest.raises(ValueError, match="exclude each other"):
+        resize_bilinear(x, size=2, **both)

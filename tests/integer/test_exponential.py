@@ -103,6 +103,15 @@ def test_a_row_of_one_is_certain():
         ]
 
 
+def test_unsigned_codes_are_those_of_signed_ones_shifted():
+    x = np.random.default_rng(1).integers(-128, 128, (20, 30)).astype(np.int8)
+    unsigned = {"scale": 1 / 256, "zero_point": 0, "q_min": 0, "q_max": 255}
+    shifted = (x.astype(np.int16) + 128).astype(np.uint8)
+    got = softmax(shifted, x_scale=0.1, **unsigned, semantics="tflite")
+    want = softmax(x, x_scale=0.1, **LITE, semantics="tflite")
+    np.testing.assert_array_equal(got, want.astype(np.int16) + 128)
+
+
 def test_bad_arguments_raise():
     x = np.zeros((1, 2), np.int8)
     for wrong, message in (

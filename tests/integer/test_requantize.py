@@ -14,6 +14,7 @@ from refqnn.integer import (
     quantize_multipliers,
     requantize,
     requantize_add,
+    requantize_real,
 )
 from refqnn.integer.rescale import (
     ABOVE_HALF,
@@ -372,3 +373,34 @@ def test_bad_arguments_raise(wrong, message):
 def test_bad_skips_raise(wrong, message):
     with pytest.raises(ValueError, match=message):
         requantize_add(**(GOOD | SKIP | wrong))
+
+
+@given(
+    acc=st.lists(int32, min_size=1, max_size=5),
+    real=st.floats(0, 2**20) | st.sampled_from([0.5, 0.25, 1 / 3, 2.0**-31]),
+    zero=st.integers(-128, 127),
+)
+def test_real_ratios_round_the_float64_product_away_from_zero(acc, real, zero):
+    got = requantize_real(np.array(acc), real, zero, q_min=-128, q_max=127)
+    assert got.dtype == np.int8
+    for a, q in zip(acc, got, strict=True):
+        t = Fraction(float(a) * real)
+        whole = abs(t) + Fraction(1, 2)
+        rounded = (whole.numerator // whole.denominator) * (1 if t >= 0 else -1)
+        assert q == min(max(rounded + zero, -128), 127)
+
+
+def test_real_ratios_go_by_channel_and_are_checked():
+    acc = np.array([[2, 2], [-3, -3]])
+    got = requantize_real(acc, np.array([0.25, 0.5]), 0, q_min=-9, q_max=9)
+    np.testing.assert_array_equal(got, [[1, 1], [-1, -2]])
+    for wrong, message in (
+        ({"acc": np.array([2**31])}, "acc must lie in"),
+        ({"real": -1.0}, "real must be finite"),
+        ({"real": np.inf}, "real must be finite"),
+        ({"real": np.ones(3)}, "real must broadcast"),
+        ({"zero_point": 10}, "zero_point must lie in"),
+    ):
+        good = {"acc": acc, "real": 0.5, "zero_point": 0, "q_min": -9, "q_max": 9}
+        with pytest.raises(ValueError, match=message):
+            requantize_real(**(good | wrong))

@@ -13,6 +13,10 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
+from refqnn import integer
+from refqnn._types import Array
 from refqnn.deploy.build import FLOAT32
 from refqnn.deploy.formats.tflite_graph import (
     RANGES,
@@ -252,3 +256,24 @@ def put_back(steps: Mapping[str, Any], step: Any) -> dict[str, Any]:
             before[step.name] = step
         before[name] = other
     return before
+
+
+def explaining_kernels(
+    path: str | os.PathLike[str], name: str, tensors: Mapping[str, Array]
+) -> list[str]:
+    """Return the kernels that compute a tensor of codes from what stands before it.
+
+    tensors: those of a device by name, the image among them. What it lacks is computed.
+    """
+    explaining = []
+    for kernels in KERNELS:
+        try:
+            network = import_tflite(path, kernels=kernels, until=name)
+        except ValueError:
+            continue  # an operator before is not known of these kernels
+        values = network.trace(tensors[network.steps[0].name]) | dict(tensors)
+        step = next(step for step in network.steps if step.name == name)
+        codes = step.forward(values, integer)[name]
+        if np.array_equal(codes, tensors[name]):
+            explaining.append(kernels)
+    return explaining

@@ -298,10 +298,11 @@ class Program:
             lay_out = LayOut(self.tensors, self.steps, self.numbers, images)
             self._laid_out[images] = lay_out.machine()
         if self._ready is None:
-            reals = np.concatenate(self.reals)
+            # a program of tables and moves alone has no sums
+            reals = np.concatenate([np.zeros((0, 2)), *self.reals])
             self._ready = (
-                np.concatenate(self.weights),
-                np.concatenate(self.channels),
+                np.concatenate([np.zeros(0, np.int32), *self.weights]),
+                np.concatenate([np.zeros((0, 8), np.int64), *self.channels]),
                 reals.astype(np.float32),
                 reals,
             )

@@ -82,6 +82,17 @@ def test_files_keep_what_was_imported(tmp_path, name):
     assert str(again) == str(network)
 
 
+@pytest.mark.parametrize(
+    "name", ["product", "relu", "concat uint8", "pad", "matmul", "mean", "conv int16"]
+)
+def test_twins_compute_the_same(name):
+    model, x = case(name, ties=True)
+    network = import_tflite(model)
+    got, want = network.forward(x[:1], refqnn.fast), network.forward(x[:1])
+    assert got.dtype == want.dtype
+    np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize("name", [*CASES, *MODELS])
 def test_writing_what_was_read_gives_the_same_bytes(name):
     model = MODELS[name]() if name in MODELS else case(name, ties=False)[0]

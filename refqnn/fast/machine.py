@@ -20,9 +20,18 @@ import numpy as np
 from refqnn._types import Float, Int
 from refqnn.fast.compiler import njit
 from refqnn.fast.scaling import WIDTH, scale
-from refqnn.fast.tiles import OUTER_QUADS, OUTER_WIDE, outer_quads, outer_quads_wide
+from refqnn.fast.tiles import (
+    OUTER_QUADS,
+    OUTER_WIDE,
+    copy,
+    outer_quads,
+    outer_quads_wide,
+    weave,
+)
 
-HIGH_ROWS, LOW_ROWS = OUTER_WIDE.rows, OUTER_QUADS.rows
+HIGH_ROWS, LOW_ROWS, RUNS = OUTER_WIDE.rows, OUTER_QUADS.rows, OUTER_QUADS.runs
+#: neighbours that a tile computes together
+RUN = WIDTH // RUNS
 
 #: kinds of steps
 LOAD, SPLIT, MOVE, SUM, POOL, LOOK_UP, STORE = range(7)
@@ -37,11 +46,14 @@ def _record(names: str) -> np.dtype[np.void]:
 
 
 #: where a tensor lies in the memory of a worker: planes of int32, ``channel`` apart
-TENSOR = _record("at channels planes rows cols row image margin span channel zero mask")
+TENSOR = _record(
+    "at channels planes rows cols row image margin span channel zero starts runs"
+)
 #: what is read, what is written and with which numbers
 STEP = _record(
     "kind source target second plus blocks quads rows tiles terms offsets weights "
-    "first form low high zero minus sign outside wide row_step col_step remainders map"
+    "first factors form low high zero minus sign outside wide row_step col_step "
+    "remainders map"
 )
 
 
@@ -94,55 +106,67 @@ def work(
             source, target = plan.tensors[step.source], plan.tensors[step.target]
             second = plan.tensors[step.second]
             if step.kind == SUM:
-                _sum(step, source, second, target, plan, memory, tile, skip)
+                _sum(step, source, second, target, plan, memory, tile, skip, images)
             elif step.kind == POOL:
                 _pool(step, source, target, plan, memory, tile, images)
             elif step.kind == LOAD:
-                _load(x, first, count, step, target, memory)
+                _load(x, first, count, step, target, memory, images)
             elif step.kind == SPLIT:
                 _split(step, source, target, numbers, memory, images)
             elif step.kind == MOVE:
                 _move(step, source, target, numbers, memory, images)
             elif step.kind == LOOK_UP:
-                _look_up(step, source, second, target, numbers, memory)
+                _look_up(step, source, second, target, numbers, memory, images)
             else:
                 _store(step, source, memory, y, sums, first, count)
 
 
 @njit()
-def _load(x: Int, first: int, count: int, step: Any, target: Any, memory: Int) -> None:
+def _load(
+    x: Int, first: int, count: int, step: Any, target: Any, memory: Int, images: int
+) -> None:
     """Put four channels of every pixel into one entry."""
-    _surround(target, memory, 0)
     rows, cols, last = target.rows, target.cols, target.channels - 1
     size, sign = rows * cols, np.int32(step.sign)
+    quads = np.empty(size, np.int32)
     for n in range(count):
-        image = x[first + n]
+        image = x[first + n, step.outside : step.outside + (last + 1) * size]
         for c in range(0, target.channels, 4):
-            at = target.at + c // 4 * target.channel + target.margin + n * target.image
             # behind the last channel the last one again: its weights are 0
-            a, b = step.outside + c * size, step.outside + min(c + 1, last) * size
-            d = step.outside + min(c + 2, last) * size
-            e = step.outside + min(c + 3, last) * size
+            a, b = image[c * size :], image[min(c + 1, last) * size :]
+            d, e = image[min(c + 2, last) * size :], image[min(c + 3, last) * size :]
+            for j in range(size):
+                low = (np.int32(a[j]) ^ sign) | (np.int32(b[j]) ^ sign) << np.int32(8)
+                high = (np.int32(d[j]) ^ sign) | (np.int32(e[j]) ^ sign) << np.int32(8)
+                quads[j] = low | high << np.int32(16)
+            at = target.at + c // 4 * target.channel + target.margin + n * target.image
             for h in range(rows):
-                row, pixel = at + h * target.row, h * cols
-                for j in range(cols):
-                    low = (np.int32(image[a + pixel + j]) ^ sign) | (
-                        (np.int32(image[b + pixel + j]) ^ sign) << np.int32(8)
-                    )
-                    high = (np.int32(image[d + pixel + j]) ^ sign) | (
-                        (np.int32(image[e + pixel + j]) ^ sign) << np.int32(8)
-                    )
-                    memory[row + j] = low | high << np.int32(16)
+                copy(memory, at + h * target.row, quads, h * cols, cols)
+    _surround(target, memory, images)
 
 
 @njit()
-def _surround(target: Any, memory: Int, inner: int) -> None:
-    """Fill planes with the zero-point, without the ``inner`` entries of their span."""
+def _fill(target: Any, memory: Int) -> None:
+    """Make every entry the zero-point."""
+    memory[target.at : target.at + target.planes * target.channel] = target.zero
+
+
+@njit()
+def _surround(target: Any, memory: Int, images: int) -> None:
+    """Make every entry that is no pixel of an image the zero-point."""
     zero = np.int32(target.zero)
     for plane in range(target.planes):
-        start = target.at + plane * target.channel
-        memory[start : start + target.margin] = zero
-        memory[start + target.margin + inner : start + target.channel] = zero
+        at = target.at + plane * target.channel
+        end = at + target.channel
+        memory[at : at + target.margin] = zero
+        at += target.margin
+        for _ in range(images):
+            for row in range(at, at + target.rows * target.row, target.row):
+                for j in range(target.cols, target.row):
+                    memory[row + j] = zero
+            memory[at + target.rows * target.row : at + target.image] = zero
+            at += target.image
+        memory[at:end] = zero
 
 
 @njit()
@@ -150,7 +174,7 @@ def _split(
     step: Any, source: Any, target: Any, numbers: Int, memory: Int, images: int
 ) -> None:
     """Copy every ``row_step``-th row and ``col_step``-th column, by remainders."""
-    _surround(target, memory, 0)
+    _fill(target, memory)
     kinds = target.planes // source.planes
     for plane in range(target.planes):
         which = step.remainders + 2 * (plane % kinds)
@@ -171,7 +195,7 @@ def _move(
 ) -> None:
     """Gather single codes: ``map`` says for each where it lies in the source."""
     if step.sign:  # the first of the steps that write this tensor
-        _surround(target, memory, 0)
+        _fill(target, memory)
     for n in range(images):
         seen = source.at + source.margin + n * source.image
         entry = step.map
@@ -193,7 +217,13 @@ def _move(
 
 @njit()
 def _look_up(
-    step: Any, source: Any, second: Any, target: Any, numbers: Int, memory: Int
+    step: Any,
+    source: Any,
+    second: Any,
+    target: Any,
+    numbers: Int,
+    memory: Int,
+    images: int,
 ) -> None:
     """target = table[256 second + source], or without a second table[source]"""
     table = numbers[step.map : step.map + (65_536 if step.plus else 256)]
@@ -207,20 +237,7 @@ def _look_up(
             value |= np.int32(table[index]) << up
         memory[target.at + k] = value
     if step.sign:
-        for plane in range(target.planes):
-            at = target.at + plane * target.channel
-            memory[at : at + target.margin] = target.zero
-            at += target.margin
-            for start in range(0, target.span, WIDTH):
-                mask = numbers[target.mask + start : target.mask + start + WIDTH]
-                _keep(memory[at + start : at + start + WIDTH], mask, target.zero)
-            memory[at + target.span : at - target.margin + target.channel] = target.zero
-
-
-@njit()
-def _keep(row: Int, mask: Int, zero: int) -> None:
-    for j in range(WIDTH):
-        row[j] = (row[j] & mask[j]) | (zero & ~mask[j])
+        _surround(target, memory, images)
 
 
 @njit()
@@ -233,27 +250,37 @@ def _sum(
     memory: Int,
     tile: Int,
     skip: Int,
+    images: int,
 ) -> None:
     """Add products tile by tile, and requantize each while it is in the cache."""
-    offsets, weights = plan.numbers, plan.weights
-    offsets = offsets[step.offsets : step.offsets + step.terms]
-    if not step.wide:
-        _surround(target, memory, target.span)
-    sums = tile.reshape(-1)
+    offsets = plan.numbers[step.offsets : step.offsets + step.terms]
+    weights, channels = plan.weights, plan.channels
+    sums, into = tile.reshape(-1), np.arange(RUNS) * RUN
+    bias, at = np.zeros(HIGH_ROWS, np.int32), np.empty(RUNS, np.int64)
+    places = np.empty(RUNS, np.int64)
     for b in range(step.blocks * step.tiles):
         block, o = b // step.tiles, b * step.rows
         first = source.at + source.margin + block * step.quads * source.channel
         w = step.weights + b * step.rows * step.terms
-        for p in range(0, target.span, WIDTH):
-            at = first + p
+        if not step.factors:
+            for r in range(step.rows):
+                bias[r] = channels[step.first + o + r, 0]
+        for i in range(target.starts, target.starts + target.runs, RUNS):
+            starts = plan.numbers[i : i + RUNS]
+            for j in range(RUNS):
+                at[j] = first + starts[j]
             if step.rows == HIGH_ROWS:
-                outer_quads_wide(sums, 0, WIDTH, memory, at, offsets, weights, w)
+                outer_quads_wide(
+                    sums, into, WIDTH, bias, 0, memory, at, offsets, weights, w
+                )
             else:
-                outer_quads(sums, 0, WIDTH, memory, at, offsets, weights, w)
+                outer_quads(sums, into, WIDTH, bias, 0, memory, at, offsets, weights, w)
             if step.plus:
-                _seen(step, second, memory, o, p, skip)
+                _seen(step, second, memory, o, starts, skip)
             _scale(tile, skip, plan, step.first + o, step)
-            _write(step, target, plan.numbers, memory, tile, o, p)
+            _write(step, target, memory, tile, o, starts, places)
+    if not step.wide:
+        _surround(target, memory, images)
 
 
 @njit()
@@ -263,38 +290,36 @@ def _scale(tile: Int, skip: Int, plan: Plan, first: int, step: Any) -> None:
 
 @njit()
 def _write(
-    step: Any, target: Any, numbers: Int, memory: Int, codes: Int, o: int, p: int
+    step: Any, target: Any, memory: Int, codes: Int, o: int, starts: Int, places: Int
 ) -> None:
-    """Four rows of codes become one of quads, the zero-point outside of planes."""
-    zero, mask = np.int32(target.zero), target.mask + p
+    """Four rows of codes become one of quads."""
+    flat = codes.reshape(-1)
     for r in range(0, step.rows, 1 if step.wide else 4):
         if step.wide:
-            at = target.at + (o + r) * target.channel + p
-            for j in range(WIDTH):
-                memory[at + j] = codes[r, j]
-            continue
-        at = target.at + (o + r) // 4 * target.channel + target.margin + p
-        for j in range(WIDTH):
-            value = codes[r, j] | (codes[r + 1, j] << 8)
-            value |= (codes[r + 2, j] << 16) | (codes[r + 3, j] << 24)
-            inside = np.int32(numbers[mask + j])
-            memory[at + j] = (value & inside) | (zero & ~inside)
+            plane = target.at + (o + r) * target.channel
+            for i in range(RUNS):
+                copy(memory, plane + starts[i], flat, r * WIDTH + i * RUN, RUN)
+        else:
+            plane = target.at + (o + r) // 4 * target.channel + target.margin
+            for i in range(RUNS):
+                places[i] = plane + starts[i]
+            weave(memory, places, flat, r * WIDTH, WIDTH)
 
 
 @njit()
-def _seen(step: Any, second: Any, memory: Int, o: int, p: int, skip: Int) -> None:
+def _seen(step: Any, second: Any, memory: Int, o: int, starts: Int, skip: Int) -> None:
     """Read what is added to a tile: codes less their zero-point, or accumulators."""
-    zero = np.int32(step.minus)
+    zero, flat = np.int32(step.minus), skip.reshape(-1)
     for r in range(step.rows):
+        plane = second.at + (o + r) * second.channel
         if step.plus == CODES:
-            at = second.at + (o + r) // 4 * second.channel + second.margin + p
+            plane = second.at + (o + r) // 4 * second.channel + second.margin
+        for i in range(RUNS):
+            copy(flat, r * WIDTH + i * RUN, memory, plane + starts[i], RUN)
+        if step.plus == CODES:
             place = np.int32(8 * ((o + r) % 4))
             for j in range(WIDTH):
-                skip[r, j] = ((memory[at + j] >> place) & 255) - zero
-        else:
-            at = second.at + (o + r) * second.channel + p
-            for j in range(WIDTH):
-                skip[r, j] = memory[at + j]
+                skip[r, j] = ((skip[r, j] >> place) & 255) - zero
 
 
 @njit()
@@ -303,8 +328,8 @@ def _pool(
 ) -> None:
     """Sum every plane, and requantize the sums of a block of images at once."""
     count = source.rows * source.cols
-    if not step.wide:
-        _surround(target, memory, target.span)
+    starts = plan.numbers[target.starts : target.starts + RUNS]
+    places = np.empty(RUNS, np.int64)
     for plane in range(step.quads):
         for n in range(images):
             at = source.at + plane * source.channel + source.margin + n * source.image
@@ -318,7 +343,9 @@ def _pool(
                     d += (row[j] >> 24) & 255
             tile[0, n], tile[1, n], tile[2, n], tile[3, n] = a, b, c, d
         _scale(tile, tile, plan, step.first + 4 * plane, step)
-        _write(step, target, plan.numbers, memory, tile, 4 * plane, 0)
+        _write(step, target, memory, tile, 4 * plane, starts, places)
+    if not step.wide:
+        _surround(target, memory, images)
 
 
 @njit()
@@ -327,19 +354,21 @@ def _store(
 ) -> None:
     rows, cols, sign = source.rows, source.cols, np.int32(step.sign)
     size = rows * cols
+    flat = np.empty(size, np.int32)
     for n in range(count):
         codes, numbers = y[first + n], sums[first + n]
         for c in range(0, source.channels, 1 if step.wide else 4):
             plane = c if step.wide else c // 4
             at = source.at + plane * source.channel + source.margin + n * source.image
             start = step.outside + c * size
+            if step.wide:
+                for h in range(rows):
+                    copy(numbers, start + h * cols, memory, at + h * source.row, cols)
+                continue
             for h in range(rows):
-                row, into = at + h * source.row, start + h * cols
-                if step.wide:
-                    for j in range(cols):
-                        numbers[into + j] = memory[row + j]
-                    continue
-                for i in range(min(4, source.channels - c)):
-                    place, to = np.int32(8 * i), into + i * size
-                    for j in range(cols):
-                        codes[to + j] = ((memory[row + j] >> place) & 255) ^ sign
+                copy(flat, h * cols, memory, at + h * source.row, cols)
+            for i in range(min(4, source.channels - c)):
+                place = np.int32(8 * i)
+                into = codes[start + i * size : start + (i + 1) * size]
+                for j in range(size):
+                    into[j] = ((flat[j] >> place) & 255) ^ sign

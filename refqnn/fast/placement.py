@@ -12,8 +12,8 @@ import numpy as np
 
 from refqnn._types import Array, Int
 from refqnn.fast import machine
-from refqnn.fast.machine import STEP, TENSOR
-from refqnn.fast.planes import Axis
+from refqnn.fast.machine import RUN, RUNS, STEP, TENSOR
+from refqnn.fast.planes import Axis, gapless_starts
 from refqnn.fast.scaling import WIDTH
 from refqnn.geometry import Pair
 from refqnn.integer.checks import code_dtype
@@ -82,7 +82,8 @@ class Planes(NamedTuple):
     margin: int
     span: int
     channel: int
-    mask: int
+    starts: int  # where the runs of a tile begin, among the numbers
+    runs: int
 
 
 class LayOut:
@@ -141,19 +142,20 @@ class LayOut:
         margin = max([0, *(r.before * row + c.before for r, c in axes)])
         reach = max([0, *(r.reach * row + c.reach for r, c in axes)])
         span = -(-self.images * image // WIDTH) * WIDTH
-        inside = np.zeros((self.images, image // row, row), np.int64)
-        inside[:, : size[0], : size[1]] = -1
-        mask = np.zeros(span, np.int64)
-        mask[: inside.size] = inside.reshape(-1)
         channel = ((margin + span + reach) // 16 + 1 | 1) * 16
-        return Planes(row, image, margin, span, channel, self._keep(mask))
+        lie = Planes(row, image, margin, span, channel, 0, 0)
+        starts: Int = np.arange(0, span, RUN)
+        if size[1] % RUN == 0:  # no gaps; the last run fills the last tile
+            starts = gapless_starts(self.images, lie, *size, RUN)
+            starts = np.pad(starts, (0, -starts.size % RUNS), "edge")
+        return lie._replace(starts=self._keep(starts), runs=starts.size)
 
     def _describe(self, record: Any, step: Step, tensors: Array) -> None:
         """Fill in the tensor that a step writes, but for its place."""
         tensor, lie = self.tensors[step.target], self.planes[self.sizes[step.target]]
         channels, record.rows, record.cols = tensor.shape
         record.channels, record.planes = channels, -(-channels // 4)
-        for name in ("row", "image", "margin", "span", "channel", "mask"):
+        for name in ("row", "image", "margin", "span", "channel", "starts", "runs"):
             record[name] = getattr(lie, name)
         if tensor.codes:
             record.zero = four(tensor.codes.zero_point + tensor.codes.sign)

@@ -11,7 +11,7 @@ A stride s splits an image into s * s planes, one for each remainder of row and 
 which turns strided taps into unit steps.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -91,7 +91,7 @@ class Layout(NamedTuple):
     row: int  # entries from one row to the next
     image: int  # entries from one image to the next
     margin: int  # zeros before the first image
-    span: int  # outputs of a block, gaps included, whole tiles
+    span: int  # entries from the first output to the last, gaps included
     channel: int  # entries from one plane of the block to the next
     size: int  # entries of a block
     remainders: Int  # (planes of a channel, 2): which rows and columns each holds
@@ -107,6 +107,10 @@ class Outputs(NamedTuple):
     left: int = 0
     down: int = 1  # from one row to the next
     right: int = 1
+
+    def is_whole(self, y: Array) -> bool:
+        """Return whether every entry of y (N, O, H, W) is written."""
+        return self == Outputs(*y.shape[2:])
 
 
 class Taps(NamedTuple):
@@ -124,24 +128,55 @@ def taps(rows: Axis, cols: Axis) -> Taps:
     return Taps(pairs[:, 0], pairs[:, 1])
 
 
-_PLANES, _OUTPUTS = 65_536, 4_096
+_PLANES, _OUTPUTS, _KEPT = 65_536, 4_096, 65_536
+
+
+class Rows(Protocol):
+    """How images lie: entries from one row, and from one image, to the next."""
+
+    @property
+    def row(self) -> int:
+        """Entries from one row to the next."""
+
+    @property
+    def image(self) -> int:
+        """Entries from one image to the next."""
+
+
+def gapless_starts(images: int, lie: Rows, rows: int, cols: int, run: int) -> Int:
+    """Where runs of outputs begin when rows are whole runs: without their gaps."""
+    at = np.add.outer(np.arange(images) * lie.image, np.arange(rows) * lie.row)
+    return np.add.outer(at, np.arange(0, cols, run)).reshape(-1)
 
 
 def layout(
-    rows: Axis, cols: Axis, *, channels: int, images: int, tile: int, per: int = 1
+    rows: Axis,
+    cols: Axis,
+    *,
+    channels: int,
+    images: int,
+    tile: int,
+    per: int = 1,
+    shares: int = 1,
+    kept: int = 0,
 ) -> Layout:
     """Lay out blocks of images for the taps of two axes.
 
     A block holds as many images as fit ``_PLANES`` inputs and ``_OUTPUTS`` outputs of
     one channel, which keeps it in the second-level cache and short of the TLB's reach.
     ``tile`` is the number of neighbouring outputs that are computed together; ``per``
-    real channels share each of the ``channels``.
+    real channels share each of the ``channels``. The number of blocks is a multiple of
+    ``shares`` where there are images enough; ``kept`` channels of outputs are held.
     """
     row, image = cols.pitch, rows.pitch * cols.pitch
     keys = sorted({(a, b) for _, a, _ in rows.taps for _, b, _ in cols.taps})
     plane_of = {key: index for index, key in enumerate(keys)}
-    fits = min(_PLANES // max(1, channels * len(keys)), _OUTPUTS) // image
+    most = min(_OUTPUTS, _KEPT // kept) if kept else _OUTPUTS
+    fits = min(_PLANES // max(1, channels * len(keys)), most) // image
     block = min(images, max(1, fits))
+    if shares > 1:
+        blocks = -(-images // max(1, block * shares)) * shares
+        block = -(-images // max(1, blocks))
     span = -(-block * image // tile) * tile
     margin = rows.before * row + cols.before
     end = margin + span + rows.reach * row + cols.reach

@@ -30,7 +30,7 @@ __all__ = ["Codes", "Program", "Scaling", "UnsupportedError"]
 
 Shape = tuple[int, ...]
 #: images that a worker takes at once: a plane of 8 x 8 alone fills no tile
-IMAGES = 4
+IMAGES = 6
 #: float32 counts clamped codes exactly up to here, zero-point included
 LARGEST = 1 << 22
 POINT = window((1, 1))
@@ -147,6 +147,7 @@ class Program:
         fields |= {"blocks": len(tiles), "tiles": tiles.shape[1], "rows": rows}
         fields |= {"quads": blocks.shape[2], "first": first}
         fields |= {"weights": sum(a.size for a in self.weights)}
+        fields |= {"factors": int(np.any(factor != 1))}
         self._step(machine.SUM, x, y, second, axes=axes, **fields)
         self.weights.append(tiles.reshape(-1))
         return y

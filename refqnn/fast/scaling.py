@@ -14,7 +14,8 @@ import numpy as np
 from refqnn._types import Float, Int
 from refqnn.fast.compiler import njit
 from refqnn.fast.integer.rounding import carry
-from refqnn.fast.tiles import OUTER_QUADS, VECTOR_BYTES
+from refqnn.fast.tiles import OUTER_QUADS
+from refqnn.fast.vectors import VECTOR_BYTES
 
 #: positions that are computed together
 WIDTH = OUTER_QUADS.vectors * VECTOR_BYTES // 4
@@ -32,10 +33,11 @@ def scale(
     A channel is bias, 2^f, multiplier, shift to the right, the terms of the carry, and
     the multiplier of the skip.
     """
-    for r in range(step.rows):
-        bias, factor = channels[o + r, 0], channels[o + r, 1]
-        for j in range(WIDTH):
-            sums[r, j] = sums[r, j] * factor + bias
+    if step.factors:
+        for r in range(step.rows):
+            bias, factor = channels[o + r, 0], channels[o + r, 1]
+            for j in range(WIDTH):
+                sums[r, j] = sums[r, j] * factor + bias
     if step.form in (SHIFT, CARRY):
         _scale_once(sums, skip, channels, o, step)
     elif step.form == TWICE:

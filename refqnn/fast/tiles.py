@@ -1,6 +1,6 @@
 """Register tiles: the innermost loops of the convolutions, over flat planes.
 
-    outer   out[r, j]      = sum_k w[k, r] * planes[start + offsets[k] + j]         (1)
+    outer   out[r, j]      = b[r] + sum_k w[k, r] * planes[starts[j] + offsets[k]]  (1)
     dot     partial[r, t] += sum_j dy[r, j] * planes[start + offsets[t] + j]        (2)
 
 Each tile is written twice: as NumPy, which is its meaning and what runs uncompiled, and
@@ -8,11 +8,15 @@ as the LLVM loop that Numba compiles in its place, which keeps every accumulator
 vector register from the first term to the last. Terms are added in the order of k (1),
 or lane by lane and then across the lanes (2); nothing depends on threads.
 
+In (1) the columns are runs of neighbours, a vector long or half of one: rows of whole
+runs are computed without the gaps between them, and each run goes where it belongs.
+
 In (1) a number may also be a pair of int16 held by an int32, on both sides, and then
 the product is ``w_low x_low + w_high x_high`` in an int32: twice the terms in one step.
 (It must fit, as must the sums.) ``outer_quads`` takes four products in one step:
 an int32 of planes holds four codes in 0 .. 255, one of w four weights in -128 .. 127.
-A CPU with VNNI has one instruction for it; others add two pairs.
+A CPU with VNNI has one instruction for it; others add two pairs. An int64 holds 64
+signs on both sides, and the product is -2 times the count of those that differ.
 
 The wide tiles of a CPU with 32 registers of 64 bytes (AVX-512) hold 24 sums: enough
 to hide the latency of the multiply-add, and 11 loads feed 24 of them. Other CPUs have
@@ -23,13 +27,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
 
 from refqnn._types import Array, Float, Int
+from refqnn.fast.vectors import VECTOR_BYTES, Vectors, has_avx512, has_vnni
 
 Tile = Callable[..., None]
 
@@ -39,6 +41,11 @@ class Outer(NamedTuple):
 
     rows: int
     vectors: int
+    runs: int
+
+    def run(self, lanes: int) -> int:
+        """Return how many neighbours each start begins."""
+        return self.vectors * lanes // self.runs
 
 
 class Dot(NamedTuple):
@@ -48,21 +55,12 @@ class Dot(NamedTuple):
     taps: int
 
 
-def has_avx512() -> bool:
-    """Return whether Numba compiles for AVX-512."""
-    return "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2]
-
-
-def has_vnni() -> bool:
-    """Return whether Numba compiles for a CPU that adds four products of bytes."""
-    features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-    return ("+avx512vnni" if has_avx512() else "+avxvnni") in features
-
-
-VECTOR_BYTES = 64 if has_avx512() else 32
-OUTER_WIDE = Outer(8, 3) if has_avx512() else Outer(4, 3)
-OUTER_QUADS = Outer(4, 3)
-OUTER_NARROW = Outer(1, 8)
+OUTER_WIDE = Outer(8, 3, 3) if has_avx512() else Outer(4, 3, 3)
+OUTER_HALVES = OUTER_WIDE._replace(runs=6)
+OUTER_QUADS = Outer(4, 3, 6)
+OUTER_NARROW = Outer(1, 8, 8)
+#: where the bytes of an int32 begin
+EIGHTS = np.array([0, 8, 16, 24], np.int32)
 DOT_WIDE = Dot(4, 6) if has_avx512() else Dot(2, 6)
 DOT_NARROW = Dot(1, 9)
 
@@ -76,47 +74,61 @@ def lanes_of(dtype: np.dtype[Any]) -> int:
     return VECTOR_BYTES // dtype.itemsize
 
 
-def _outer(rows: int, vectors: int, product: str = "numbers") -> Tile:
+def _outer(rows: int, vectors: int, runs: int, product: str = "numbers") -> Tile:
     """Return the tile of equation (1) with ``rows`` outputs of ``vectors`` vectors.
 
-    ``product`` is "numbers" (or pairs, where these are int32), "quads", or
-    "quads_by_pairs", which needs no VNNI.
+    ``product`` is "numbers" (pairs in int32, signs in int64), "quads" or
+     "quads_by_pairs", which needs no VNNI.
     """
-    multiply = product_of_pairs if product == "numbers" else product_of_quads
+    multiply = product_of_numbers if product == "numbers" else product_of_quads
 
     def outer(
         out: Float,
-        at: int,
+        into: Int,
         pitch: int,
+        bias: Float,
+        first: int,
         planes: Float,
-        start: int,
+        starts: Int,
         offsets: Int,
         w: Float,
         w_at: int,
     ) -> None:
-        width = vectors * lanes_of(planes.dtype)
-        seen = np.stack([planes[start + k : start + k + width] for k in offsets])
+        neighbours = np.arange(vectors * lanes_of(planes.dtype) // runs)
+        seen = planes[_sums(offsets, starts, neighbours)]
         w_rows = w[w_at : w_at + offsets.size * rows].reshape(offsets.size, rows)
         for r in range(rows):
-            line = out[at + r * pitch : at + r * pitch + width]
-            line[:] = multiply(w_rows[:, r], seen)  # (1)
+            places = _sums(into, neighbours) + r * pitch
+            out[places] = multiply(w_rows[:, r], seen) + bias[first + r]  # (1)
 
     @intrinsic
-    def emit(typingctx, out, at, pitch, planes, start, offsets, w, w_at):
-        signature = types.void(out, at, pitch, planes, start, offsets, w, w_at)
-        return signature, _outer_loop(rows, vectors, product)
+    def emit(
+        typingctx, out, into, pitch, bias, first, planes, starts, offsets, w, w_at
+    ):
+        signature = types.void(
+            out, into, pitch, bias, first, planes, starts, offsets, w, w_at
+        )
+        return signature, _outer_loop(rows, vectors, runs, product)
 
     @overload(outer)
-    def compiled(out, at, pitch, planes, start, offsets, w, w_at):
-        def call(out, at, pitch, planes, start, offsets, w, w_at):
-            # Numba passes the typing context
-            emit(out, at, pitch, planes, start, offsets, w, w_at)  # type: ignore[call-arg]
+    def compiled(out, into, pitch, bias, first, planes, starts, offsets, w, w_at):
+        def call(out, into, pitch, bias, first, planes, starts, offsets, w, w_at):
+            emit(  # type: ignore[call-arg]  # Numba passes the typing context
+                out, into, pitch, bias, first, planes, starts, offsets, w, w_at
+            )
 
         # two tiles with one name and one signature are one symbol to a cache
-        call.__qualname__ = f"outer_{product}_{rows}_{vectors}"
+        call.__qualname__ = f"outer_{product}_{rows}_{vectors}_{runs}"
         return call
 
     return outer
+
+
+def product_of_numbers(w: Array, seen: Array) -> Array:
+    """Return w @ seen, of pairs for int32 and of signs for int64."""
+    if w.dtype == np.int64:
+        return product_of_signs(w, seen)
+    return product_of_pairs(w, seen) if w.dtype == np.int32 else w @ seen
 
 
 def product_of_pairs(w: Array, seen: Array) -> Array:
@@ -128,8 +140,6 @@ def product_of_pairs(w: Array, seen: Array) -> Array:
     >>> product_of_pairs(pair, pair[None])
     array([109], dtype=int32)
     """
-    if w.dtype != np.int32:
-        return w @ seen
     both = np.ascontiguousarray(w).view(np.int16).astype(np.int32)
     low, high = both[0::2], both[1::2]
     pairs = np.ascontiguousarray(seen).view(np.int16).astype(np.int32)
@@ -152,30 +162,133 @@ def product_of_quads(w: Array, seen: Array) -> Array:
     return np.einsum("ki,kji->j", bytes_of_w.reshape(k, 4), codes.reshape(k, -1, 4))
 
 
-def _outer_loop(rows: int, vectors: int, product: str) -> Tile:
+def product_of_signs(w: Array, seen: Array) -> Array:
+    """Return -2 times how many bits of w and seen differ: (K,), (K, J)  ->  (J,)
+
+    >>> product_of_signs(np.array([3, -1]), np.array([[1, 3], [-1, 1]]))
+    array([  -2, -126])
+    """
+    differ = (w[:, None] ^ seen).view(np.uint64)
+    return -2 * np.bitwise_count(differ).sum(axis=0, dtype=np.int64)
+
+
+def _sums(offsets: Int, *others: Int) -> Int:
+    """Every sum of one of each: (K,), (R,), (J,)  ->  (K, R J)
+
+    >>> _sums(np.array([0, 100]), np.array([10, 20]), np.array([0, 1]))
+    array([[ 10,  11,  20,  21],
+           [110, 111, 120, 121]])
+    """
+    for other in others:
+        offsets = np.add.outer(offsets, other)
+    return offsets.reshape(len(offsets), -1) if len(others) > 1 else offsets.reshape(-1)
+
+
+def _outer_loop(rows: int, vectors: int, runs: int, product: str) -> Tile:
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, at, pitch, _, start, _, _, w_at = args
-        ll = _Vectors(context, builder, sig, args)
+        _, _, pitch, _, first, _, _, _, _, w_at = args
+        ll = Vectors(context, builder, sig, args)
         multiply = getattr(ll, f"add_{product}")
-        planes = builder.gep(ll.data(3), [start])
-        w = builder.gep(ll.data(6), [w_at])
+        planes = [builder.gep(ll.data(5), [ll.item(6, i)]) for i in range(runs)]
+        out = [builder.gep(ll.data(0), [ll.item(1, i)]) for i in range(runs)]
+        bias, w = builder.gep(ll.data(3), [first]), builder.gep(ll.data(8), [w_at])
 
         def term(k: Any, sums: list[Any]) -> list[Any]:
-            offset = builder.load(builder.gep(ll.data(5), [k]))
-            x = ll.loads(builder.gep(planes, [offset]), vectors)
+            offset = builder.load(builder.gep(ll.data(7), [k]))
+            x = ll.loads([builder.gep(p, [offset]) for p in planes], vectors)
             w_k = builder.gep(w, [builder.mul(k, ll.whole(rows))])
             w_rows = [ll.splat(builder.gep(w_k, [ll.whole(r)])) for r in range(rows)]
             pairs = [(w_r, x_v) for w_r in w_rows for x_v in x]
             return [multiply(*p, s) for p, s in zip(pairs, sums, strict=True)]
 
-        sums = ll.loop(ll.size(5), ll.whole(1), rows * vectors, term)
-        for i, total in enumerate(sums):
-            row, v = divmod(i, vectors)
-            place = builder.add(at, builder.mul(pitch, ll.whole(row)))
-            ll.store(total, builder.gep(ll.data(0), [place]), v)
+        sums = ll.loop(ll.size(7), ll.whole(1), rows * vectors, term)
+        for r in range(rows):
+            b = ll.splat(builder.gep(bias, [ll.whole(r)]))
+            row = sums[r * vectors : (r + 1) * vectors]
+            if ll.signs:
+                row = [ll.shift_left(builder.neg(s), 1) for s in row]
+            row = [ll.add(s, b) for s in row]
+            ahead = builder.mul(pitch, ll.whole(r))
+            ll.store([builder.gep(p, [ahead]) for p in out], row)
         return context.get_dummy_value()
 
     return build
+
+
+def _copy_halves() -> Tile:
+    """Return a copy of neighbours, half a vector at a time."""
+
+    def copy(out: Array, to: int, x: Array, at: int, count: int) -> None:
+        out[to : to + count] = x[at : at + count]
+
+    @intrinsic
+    def emit(typingctx, out, to, x, at):
+        return types.void(out, to, x, at), _one_half
+
+    @overload(copy)
+    def compiled(out, to, x, at, count):
+        half = VECTOR_BYTES // (out.dtype.bitwidth // 8) // 2
+
+        def call(out, to, x, at, count):
+            if count < half:
+                for i in range(count):
+                    out[to + i] = x[at + i]
+                return
+            last = count - half
+            for i in range(0, last, half):
+                emit(out, to + i, x, at + i)  # type: ignore[call-arg]
+            emit(out, to + last, x, at + last)  # type: ignore[call-arg]
+
+        return call
+
+    return copy
+
+
+def _one_half(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    _, to, _, at = args
+    ll = Vectors(context, builder, sig, args)
+    x, out = builder.gep(ll.data(2), [at]), builder.gep(ll.data(0), [to])
+    ll.copy_half(x, out)
+    return context.get_dummy_value()
+
+
+def _weave(vectors: int, runs: int) -> Tile:
+    """Return the tile that puts four rows of bytes into one row of int32.
+
+    out[into[j]] = sum_r codes[at + r pitch + j] 2^(8 r)
+    """
+
+    def weave(out: Int, into: Int, codes: Int, at: int, pitch: int) -> None:
+        width = vectors * lanes_of(codes.dtype)
+        rows = codes[_sums(at + np.arange(4) * pitch, np.arange(width))]
+        total = np.bitwise_or.reduce(rows.reshape(4, width) << EIGHTS[:, None])
+        out[_sums(into, np.arange(width // runs))] = total
+
+    @intrinsic
+    def emit(typingctx, out, into, codes, at, pitch):
+        return types.void(out, into, codes, at, pitch), build
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        at, pitch = args[3:]
+        ll = Vectors(context, builder, sig, args)
+        total = [ll.zero] * vectors
+        for r in range(4):
+            row = builder.add(at, builder.mul(pitch, ll.whole(r)))
+            codes = ll.neighbours(builder.gep(ll.data(2), [row]), vectors)
+            pairs = zip(total, codes, strict=True)
+            total = [builder.or_(t, ll.shift_left(c, 8 * r)) for t, c in pairs]
+        places = [builder.gep(ll.data(0), [ll.item(1, i)]) for i in range(runs)]
+        ll.store(places, total)
+        return context.get_dummy_value()
+
+    @overload(weave)
+    def compiled(out, into, codes, at, pitch):
+        def call(out, into, codes, at, pitch):
+            emit(out, into, codes, at, pitch)  # type: ignore[call-arg]
+
+        return call
+
+    return weave
 
 
 def _dot(rows: int, taps: int) -> Tile:
@@ -237,7 +350,7 @@ def _dot(rows: int, taps: int) -> Tile:
 def _dot_loop(rows: int, taps: int) -> Tile:
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, at, pitch, _, dy_at, dy_pitch, _, start, _, length = args
-        ll = _Vectors(context, builder, sig, args)
+        ll = Vectors(context, builder, sig, args)
 
         def at_row(first: Any, row_pitch: Any, r: int) -> Any:
             return builder.add(first, builder.mul(row_pitch, ll.whole(r)))
@@ -251,10 +364,10 @@ def _dot_loop(rows: int, taps: int) -> Tile:
         ]
 
         def term(j: Any, sums: list[Any]) -> list[Any]:
-            dy = [ll.loads(builder.gep(line, [j]), 1)[0] for line in lines]
+            dy = ll.loads([builder.gep(line, [j]) for line in lines], rows)
             new = list(sums)
             for t, first in enumerate(starts):
-                x = ll.loads(builder.gep(planes, [builder.add(first, j)]), 1)[0]
+                x = ll.loads([builder.gep(planes, [builder.add(first, j)])], 1)[0]
                 for r in range(rows):
                     new[r * taps + t] = ll.add_numbers(dy[r], x, sums[r * taps + t])
             return new
@@ -270,128 +383,13 @@ def _dot_loop(rows: int, taps: int) -> Tile:
     return build
 
 
-class _Vectors:
-    """The few LLVM sentences the tiles are written in."""
-
-    def __init__(self, context: Any, builder: Any, sig: Any, args: Any) -> None:
-        self.context, self.builder, self.sig, self.args = context, builder, sig, args
-        self.number = context.get_value_type(sig.args[0].dtype)
-        self.pairs = isinstance(self.number, ir.IntType)
-        self.bytes = 8 if isinstance(self.number, ir.DoubleType) else 4
-        self.lanes = VECTOR_BYTES // self.bytes
-        self.vector = ir.VectorType(self.number, self.lanes)
-        self.zero = ir.Constant(self.vector, [0 if self.pairs else 0.0] * self.lanes)
-
-    def _float_call(
-        self, name: str, result: Any, arguments: list[Any], **how: Any
-    ) -> Any:
-        kind = ir.FunctionType(result, [a.type for a in arguments])
-        full = f"llvm.{name}.v{self.lanes}f{8 * self.bytes}"
-        function = cgutils.get_or_insert_function(self.builder.module, kind, full)
-        return self.builder.call(function, arguments, **how)
-
-    def _array(self, i: int) -> Any:
-        make = self.context.make_array(self.sig.args[i])
-        return make(self.context, self.builder, self.args[i])
-
-    def data(self, i: int) -> Any:
-        return self._array(i).data
-
-    def size(self, i: int) -> Any:
-        return self.builder.extract_value(self._array(i).shape, 0)
-
-    def whole(self, value: int) -> Any:
-        return ir.Constant(ir.IntType(64), value)
-
-    def _place(self, pointer: Any, v: int) -> Any:
-        moved = self.builder.gep(pointer, [self.whole(v * self.lanes)])
-        return self.builder.bitcast(moved, self.vector.as_pointer())
-
-    def loads(self, pointer: Any, count: int) -> list[Any]:
-        return [
-            self.builder.load(self._place(pointer, v), align=self.bytes)
-            for v in range(count)
-        ]
-
-    def store(self, value: Any, pointer: Any, v: int) -> None:
-        self.builder.store(value, self._place(pointer, v), align=self.bytes)
-
-    def splat(self, pointer: Any) -> Any:
-        undefined = ir.Constant(self.vector, ir.Undefined)
-        first = ir.Constant(ir.IntType(32), 0)
-        one = self.builder.insert_element(undefined, self.builder.load(pointer), first)
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
-        return self.builder.shuffle_vector(one, undefined, mask)
-
-    def add_numbers(self, a: Any, b: Any, total: Any) -> Any:
-        if self.pairs:
-            return self.builder.add(total, self._pair_products(a, b))
-        return self._float_call("fma", self.vector, [a, b, total])
-
-    def add_quads(self, w: Any, x: Any, total: Any) -> Any:
-        kind = ir.FunctionType(self.vector, [self.vector] * 3)
-        name = f"llvm.x86.avx512.vpdpbusd.{8 * VECTOR_BYTES}"
-        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
-        return self.builder.call(function, [total, x, w])
-
-    def add_quads_by_pairs(self, w: Any, x: Any, total: Any) -> Any:
-        """The even bytes are one pair of int16, the odd ones another."""
-        build, halves = self.builder, ir.VectorType(ir.IntType(16), 2 * self.lanes)
-        eight = ir.Constant(halves, [8] * (2 * self.lanes))
-        w, x = (build.bitcast(v, halves) for v in (w, x))
-        even = (
-            build.ashr(build.shl(w, eight), eight),
-            build.lshr(build.shl(x, eight), eight),
-        )
-        odd = (build.ashr(w, eight), build.lshr(x, eight))
-        for a, b in (even, odd):
-            total = build.add(total, self._pair_products(a, b))
-        return total
-
-    def _pair_products(self, a: Any, b: Any) -> Any:
-        build, twice = self.builder, 2 * self.lanes
-        halves = ir.VectorType(ir.IntType(16), twice)
-        wide = ir.VectorType(ir.IntType(32), twice)
-        a, b = (build.sext(build.bitcast(v, halves), wide) for v in (a, b))
-        low, high = (ir.Constant(self.vector, [*range(i, twice, 2)]) for i in (0, 1))
-        products, none = build.mul(a, b), ir.Constant(wide, ir.Undefined)
-        return build.add(
-            build.shuffle_vector(products, none, low),
-            build.shuffle_vector(products, none, high),
-        )
-
-    def across(self, vector: Any, start: Any) -> Any:
-        how = {"fastmath": ("reassoc",)}
-        return self._float_call(
-            "vector.reduce.fadd", self.number, [start, vector], **how
-        )
-
-    def loop(self, stop: Any, step: Any, count: int, term: Any) -> list[Any]:
-        """``sums = term(i, sums)`` for i in range(0, stop, step), from zeros."""
-        builder, entry = self.builder, self.builder.block
-        body = builder.append_basic_block("tile")
-        after = builder.append_basic_block("tile.end")
-        builder.branch(body)
-        builder.position_at_end(body)
-        i = builder.phi(ir.IntType(64))
-        i.add_incoming(self.whole(0), entry)
-        sums = [builder.phi(self.vector) for _ in range(count)]
-        for total in sums:
-            total.add_incoming(self.zero, entry)
-        new = term(i, sums)
-        following = builder.add(i, step)
-        i.add_incoming(following, builder.block)
-        for total, updated in zip(sums, new, strict=True):
-            total.add_incoming(updated, builder.block)
-        builder.cbranch(builder.icmp_signed("<", following, stop), body, after)
-        builder.position_at_end(after)
-        return new
-
-
+copy = _copy_halves()
+weave = _weave(OUTER_QUADS.vectors, OUTER_QUADS.runs)
 outer_wide = _outer(*OUTER_WIDE)
+outer_halves = _outer(*OUTER_HALVES)
 outer_narrow = _outer(*OUTER_NARROW)
 QUADS = "quads" if has_vnni() else "quads_by_pairs"
 outer_quads = _outer(*OUTER_QUADS, QUADS)
-outer_quads_wide = _outer(*OUTER_WIDE, QUADS)
+outer_quads_wide = _outer(*OUTER_HALVES, QUADS)
 dot_wide = _dot(*DOT_WIDE)
 dot_narrow = _dot(*DOT_NARROW)

@@ -5,8 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refqnn.fast.ops.conv import _pack
-from refqnn.fast.planes import forward_axis, input_grad_axis, layout, taps, tile_weights
+from refqnn.fast.packing import pack
+from refqnn.fast.planes import (
+    forward_axis,
+    input_grad_axis,
+    layout,
+    taps,
+    tile_weights,
+)
 from refqnn.geometry import output_size, pad_planes, window, windows
 
 sizes = st.integers(1, 9)
@@ -38,7 +44,7 @@ def test_planes_show_every_window(geometry, images, channels):
     x = 1.0 + np.arange(images * channels * h * w).reshape(images, channels, h, w)
     planes = np.zeros(lie.size)
     count = min(lie.images, images)
-    _pack(x, 0, 0, channels, planes, lie)
+    pack(x, 0, 0, channels, planes, lie)
     want = windows(pad_planes(x, at), at)
     offsets = lie.offsets.reshape(channels, *at.kernel)
     for n, c, p, q in np.ndindex(count, channels, ho, wo):

@@ -11,11 +11,13 @@ from numba import get_num_threads, prange
 
 from refqnn._types import Array, Float, Int
 from refqnn.fast.compiler import njit
+from refqnn.fast.packing import pack, pack_rows, unpack
 from refqnn.fast.planes import (
     Axis,
     Layout,
     Outputs,
     forward_axis,
+    gapless_starts,
     input_grad_axis,
     layout,
     taps,
@@ -24,18 +26,23 @@ from refqnn.fast.planes import (
 from refqnn.fast.tiles import (
     DOT_NARROW,
     DOT_WIDE,
+    OUTER_HALVES,
     OUTER_NARROW,
     OUTER_WIDE,
-    VECTOR_BYTES,
     dot_narrow,
     dot_wide,
     lanes_of,
+    outer_halves,
     outer_narrow,
     outer_wide,
 )
 from refqnn.geometry import Padding, Pair, Window, output_size
 from refqnn.ops.checks import check_gradient
 from refqnn.ops.conv import Conv2dCache, Conv2dGrads, check_conv2d
+
+#: tiles of outputs, and how many runs each computes
+WIDE, HALVES, NARROW = range(3)
+RUNS = (OUTER_WIDE.runs, OUTER_HALVES.runs, OUTER_NARROW.runs)
 
 
 def conv2d(
@@ -133,33 +140,49 @@ def correlate(
     x: (N, C, H, W), w: (O, C // G, Kh, Kw), bias: (O,)  ->  y: (N, O, ...), written
 
     Sums are carried in the dtype of w; int16 weights are taken in pairs of channels and
-    carried in int32. Outputs go to every ``step``-th row and column of y from
+    carried in int32. int64 words of w and x hold 64 signs each, and a product is
+    -2 popcount(x xor w). Outputs go to every ``step``-th row and column of y from
     ``corner`` on.
     """
-    o = w.shape[0]
-    at = taps(rows, cols)
+    o, at, workers = w.shape[0], taps(rows, cols), get_num_threads()
+    og = o // groups
     flat = w[:, :, at.rows, at.cols]
     per = 2 if w.dtype == np.int16 else 1
     flat = flat if per == 1 else pair_channels(flat)
-    wide = o // groups >= 4
+    lanes, wide = lanes_of(flat.dtype), og >= 4
     tile = OUTER_WIDE if wide else OUTER_NARROW
+    into = Outputs(rows.out, cols.out, *corner, *step)
+    # rows of whole runs need no gaps between them, and go where they belong at once
+    fits = og % tile.rows == 0 and y.dtype == flat.dtype and into.is_whole(y)
+    direct = wide and fits and cols.out % (lanes // 2) == 0
     lie = layout(
         rows,
         cols,
         channels=flat.shape[1],
         per=per,
         images=x.shape[0],
-        tile=tile.vectors * lanes_of(flat.dtype),
+        tile=tile.vectors * lanes,
+        shares=workers,
+        kept=0 if direct else og,
     )
     if y.size == 0 or lie.offsets.size == 0:
         y[:, :, corner[0] :: step[0], corner[1] :: step[1]] = bias[:, None, None]
         return
-    flat = flat.reshape(groups, o // groups, -1)
+    flat = flat.reshape(groups, og, -1)
     tiles = np.stack([tile_weights(group, tile.rows) for group in flat])
-    into = Outputs(rows.out, cols.out, *corner, *step)
+    biases = np.zeros((groups, tiles.shape[1] * tile.rows), flat.dtype)
+    biases[:, :og] = bias.reshape(groups, -1)
+    run = lanes // 2 if direct and cols.out % lanes else lanes
+    starts: Int = np.arange(0, lie.span, lanes)
+    if direct:
+        starts = gapless_starts(lie.images, lie, rows.out, cols.out, run)
+    kind = NARROW if not wide else WIDE if run == lanes else HALVES
+    x = np.ascontiguousarray(x, x.dtype if per == 2 else flat.dtype)
+    whole = y.reshape(-1) if direct else np.empty(0, flat.dtype)
     offsets = lie.offsets.reshape(-1)
-    x, workers = np.ascontiguousarray(x), get_num_threads()
-    _correlate(x, tiles, bias, y, offsets, lie, into, wide, workers)
+    _correlate(
+        x, tiles, biases, y, whole, offsets, lie, into, starts, run, kind, workers
+    )
 
 
 def pair_channels(w: Int) -> Int:
@@ -183,41 +206,72 @@ def _correlate(
     tiles: Array,
     bias: Array,
     y: Array,
+    whole: Array,
     offsets: Int,
     lie: Layout,
     into: Outputs,
-    wide: bool,
+    starts: Int,
+    run: int,
+    kind: int,
     workers: int,
 ) -> None:
-    groups, count = tiles.shape[:2]
+    """Tiles write into ``whole``, which is y, or where it is empty into a copy."""
+    direct = whole.size > 0
+    groups, count, _, rows = tiles.shape
     cg, og = x.shape[1] // groups, y.shape[1] // groups
-    rows = OUTER_WIDE.rows if wide else OUTER_NARROW.rows
     jobs = -(-x.shape[0] // lie.images) * groups
+    plane = y.shape[2] * y.shape[3]
+    per_image = starts.size // lie.images
     for worker in prange(workers):
         planes = np.zeros(lie.size, tiles.dtype)
-        out = np.empty(count * rows * lie.span, tiles.dtype)
+        out = np.empty(0 if direct else count * rows * lie.span, tiles.dtype)
+        ends = np.arange(starts.size) * run
         for job in range(worker, jobs, workers):
             first, group = job // groups * lie.images, job % groups
-            _pack(x, first, group * cg, cg, planes, lie)
-            _tiles(out, planes, offsets, tiles[group], lie, wide)
-            _unpack(out, first, group * og, og, bias, y, lie, into)
+            pack(x, first, group * cg, cg, planes, lie)
+            some, w, b = lie.margin + starts, tiles[group], bias[group]
+            if direct:
+                images = min(lie.images, x.shape[0] - first)
+                for i in range(images * per_image):
+                    n, place = divmod(i, per_image)
+                    row = (first + n) * y.shape[1] + group * og
+                    ends[i] = row * plane + place * run
+                some = some[: images * per_image]
+                _tiles(whole, ends, plane, b, planes, some, offsets, w, kind)
+            else:
+                _tiles(out, ends, lie.span, b, planes, some, offsets, w, kind)
+                unpack(out, first, group * og, og, y, lie, into)
 
 
 @njit()
 def _tiles(
-    out: Array, planes: Array, offsets: Int, tiles: Array, lie: Layout, wide: bool
+    out: Array,
+    ends: Int,
+    pitch: int,
+    bias: Array,
+    planes: Array,
+    starts: Int,
+    offsets: Int,
+    tiles: Array,
+    kind: int,
 ) -> None:
-    w, size = tiles.reshape(-1), tiles.shape[1] * tiles.shape[2]
-    vectors = OUTER_WIDE.vectors if wide else OUTER_NARROW.vectors
-    width = vectors * VECTOR_BYTES // planes.itemsize
-    for p in range(0, lie.span, width):
-        start = lie.margin + p
+    """Compute runs of outputs, so many at once; a last tile repeats its last run."""
+    w, size, rows = tiles.reshape(-1), tiles.shape[1] * tiles.shape[2], tiles.shape[2]
+    runs = RUNS[kind]
+    at, into = np.empty(runs, np.int64), np.empty(runs, np.int64)
+    for first in range(0, starts.size, runs):
+        for i in range(runs):
+            k = min(first + i, starts.size - 1)
+            at[i], into[i] = starts[k], ends[k]
         for t in range(tiles.shape[0]):
-            at = t * tiles.shape[2] * lie.span + p
-            if wide:
-                outer_wide(out, at, lie.span, planes, start, offsets, w, t * size)
+            r, u = t * rows, t * size
+            if kind == WIDE:
+                outer_wide(out, into, pitch, bias, r, planes, at, offsets, w, u)
+            elif kind == HALVES:
+                outer_halves(out, into, pitch, bias, r, planes, at, offsets, w, u)
             else:
-                outer_narrow(out, at, lie.span, planes, start, offsets, w, t * size)
+                outer_narrow(out, into, pitch, bias, r, planes, at, offsets, w, u)
+            into += rows * pitch
 
 
 @njit(parallel=True)
@@ -241,8 +295,8 @@ def _weight_grads(
             first = block * lie.images
             if first + lie.images > x.shape[0]:
                 rows[:] = 0
-            _pack(x, first, group * cg, cg, planes, lie)
-            _pack_rows(dy, first, group * og, og, rows, lie)
+            pack(x, first, group * cg, cg, planes, lie)
+            pack_rows(dy, first, group * og, og, rows, lie)
             sums = partial[block, group]
             _dots(sums, rows, planes, offsets, lie, lines, wide)
 
@@ -262,84 +316,3 @@ def _dots(
                 dot_wide(sums, at, k, dy, o * span, span, x, start, part, span)
             else:
                 dot_narrow(sums, at, k, dy, o * span, span, x, start, part, span)
-
-
-@njit()
-def _pack(
-    x: Array, first: int, c0: int, channels: int, planes: Array, lie: Layout
-) -> None:
-    """Copy a block of images into planes, one channel or a pair in each entry."""
-    for n in range(first, min(first + lie.images, x.shape[0])):
-        for c in range(0, channels, lie.per):
-            both = c + 1 < channels
-            for r in range(lie.remainders.shape[0]):
-                a, b = lie.remainders[r]
-                plane = (c // lie.per * lie.remainders.shape[0] + r) * lie.channel
-                plane += lie.margin + (n - first) * lie.image
-                for i, h in enumerate(range(a, x.shape[2], lie.row_stride)):
-                    row = planes[plane + i * lie.row : plane + (i + 1) * lie.row]
-                    if lie.per == 1:
-                        _copy(x[n, c0 + c, h], b, lie.col_stride, row)
-                    else:
-                        low, high = x[n, c0 + c, h], x[n, c0 + c + both, h]
-                        _copy_pair(low, high, both, b, lie.col_stride, row)
-
-
-@njit()
-def _copy(x: Array, first: int, stride: int, row: Array) -> None:
-    if stride == 1:
-        for j in range(x.size):
-            row[j] = x[j]
-    else:
-        for j, v in enumerate(range(first, x.size, stride)):
-            row[j] = x[v]
-
-
-@njit()
-def _copy_pair(
-    low: Array, high: Array, both: bool, first: int, stride: int, row: Array
-) -> None:
-    """Put low into the lower 16 bits, high into the upper."""
-    number, upper = row.dtype.type, np.int64(65_536) * both
-    for j, v in enumerate(range(first, low.size, stride)):
-        row[j] = number((np.int64(low[v]) & 65_535) + np.int64(high[v]) * upper)
-
-
-@njit()
-def _pack_rows(
-    dy: Float, first: int, o0: int, count: int, rows: Float, lie: Layout
-) -> None:
-    last = min(first + lie.images, dy.shape[0])
-    for n in range(first, last):
-        for o in range(count):
-            for p in range(dy.shape[2]):
-                at = o * lie.span + (n - first) * lie.image + p * lie.row
-                for q in range(dy.shape[3]):
-                    rows[at + q] = dy[n, o0 + o, p, q]
-
-
-@njit()
-def _unpack(
-    out: Float,
-    first: int,
-    o0: int,
-    count: int,
-    bias: Array,
-    y: Array,
-    lie: Layout,
-    into: Outputs,
-) -> None:
-    number = y.dtype.type
-    last = min(first + lie.images, y.shape[0])
-    for n in range(first, last):
-        for o in range(count):
-            b = bias[o0 + o]
-            for p in range(into.rows):
-                at = o * lie.span + (n - first) * lie.image + p * lie.row
-                row = y[n, o0 + o, into.top + p * into.down, into.left :]
-                if into.right == 1:
-                    for q in range(into.cols):
-                        row[q] = number(out[at + q]) + b
-                else:
-                    for q in range(into.cols):
-                        row[q * into.right] = number(out[at + q]) + b

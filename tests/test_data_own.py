@@ -200,14 +200,19 @@ GOOD = np.zeros((2, 1, 4, 4), np.uint8)
     ("images", "labels", "message"),
     [
         (np.zeros((2, 4, 4, 3)), [0, 1], r"train_images\.transpose\(0, 3, 1, 2\)"),
-        (np.zeros((2, 16)), [0, 1], r"must be \(N, C, H, W\) or \(N, H, W\), got"),
+        (np.zeros((2, 16)), [0, 1], r"must be \(N, C, H, W\) or \(N, H, W\), none"),
         (np.zeros((0, 1, 4, 4)), [], r"got \(0, 1, 4, 4\)"),
-        (GOOD.astype(int), [0, 1], "must be uint8, float32 or float64, got dtype int"),
+        (GOOD.astype(int), [0, 1], r"got dtype int64: give .*astype\(numpy.uint8\)"),
+        (GOOD.astype(int) - 1, [0, 1], "uint8, float32 or float64, got dtype int64$"),
+        ([GOOD[0], GOOD[1][:, :3]], [0, 1], "must be an array or nested lists"),
+        (GOOD[:0], [], "none of them 0"),
         (GOOD + np.nan, [0, 1], "must be finite"),
         (GOOD, ["cat", "dog"], r"numpy\.unique\(train_labels, return_inverse=True\)"),
         (GOOD, [[0, 1], [1, 0]], r"train_labels\.argmax\(1\)"),
-        (GOOD, [0, 1, 2], r"one a image: 2, got \(3,\)"),
-        (GOOD, [0.0, 1.0], "must be integers, got dtype float64"),
+        (GOOD, [0, 1, 2], r"must be 2, one an image, got \(3,\)"),
+        (GOOD, [[0], [1]], r"got \(2, 1\): give train_labels\[:, 0\]"),
+        (GOOD, [0.0, 1.0], r"got dtype float64: give train_labels.astype\(int\)"),
+        (GOOD, [0.5, 1.0], "must be integers, got dtype float64$"),
         (GOOD, [True, False], "must be integers, got dtype bool"),
         (GOOD, [0, -1], r"train_labels must be in 0\.\.0, got -1\.\.0"),
         (GOOD.astype(np.float32), [0, 1], "one shape and one dtype"),
@@ -247,3 +252,14 @@ def test_lists_train_and_are_judged(rng):
     logits, _ = network.forward(x, Run())
     assert accuracy(logits, y) == score.accuracy
     assert np.isfinite(cross_entropy(network, x, y, Run(training=True))[0])
+
+
+def test_folders_of_cifar_without_what_is_needed(tmp_path):
+    (tmp_path / "test_batch.bin").write_bytes(bytes(3073))
+    with pytest.raises(ValueError, match=r"no data_batch_\*\.bin"):
+        data.read_dataset(tmp_path)
+    with pytest.raises(ValueError, match="at least one file"):
+        data.read_cifar10([])
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps({b"data": 0}))
+    with pytest.raises(ValueError, match="is a pickle, which is never read; convert"):
+        data.read_dataset(tmp_path)

@@ -4,9 +4,11 @@ The page holds the numbers as JSON; its script only looks them up and draws them
 Without scripts one setting stands there as a table.
 """
 
+import itertools
 import json
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +22,7 @@ from book.tags import cuts
 from refqnn import quantizers as qz
 from refqnn.core import Run
 
+DOCS = Path(__file__).parents[1]
 #: the values that can be asked for; their statistics are those of a normal sample
 GRID = np.linspace(-3, 3, 121).round(3)
 SAMPLE = np.random.default_rng(0).standard_normal(2000)
@@ -27,18 +30,30 @@ BITS = (2, 3, 4, 5)
 
 
 class Method(NamedTuple):
-    """A quantizer: what makes it, its equation, and where that stands."""
+    """A quantizer: what makes it, and its equation, by the tag on its page."""
 
     name: str
     make: Callable[[int, float], Any]
     bits: tuple[int, ...]
-    #: "" and (0,) for a method without a number to choose
-    parameter: str
-    values: tuple[float, ...]
     page: str
-    file: str
     tag: str
-    equation: str
+    #: "" and (0,) for a method without a number to choose
+    parameter: str = ""
+    values: tuple[float, ...] = (0,)
+    #: where its equation is computed; the page's own file by default
+    module: str = ""
+
+    @property
+    def file(self) -> str:
+        """The file that computes the equation."""
+        return f"refqnn/quantizers/{self.module or self.page}.py"
+
+    @property
+    def equation(self) -> str:
+        """Read the equation off the page of the quantizer."""
+        lines = (DOCS / "quantizers" / f"{self.page}.md").read_text().splitlines()
+        at = lines.index(f"```{{equation}} {self.file} {self.tag}") + 1
+        return "\n".join(itertools.takewhile(bool, lines[at:]))
 
 
 class Setting(NamedTuple):
@@ -49,49 +64,79 @@ class Setting(NamedTuple):
     slopes: list[float]
 
 
-def lsq(bits: int, s: float) -> Any:
-    """LSQ's grid of weights with a held step."""
-    module = qz.LSQ(bits=bits)
-    module.set_step(s)
-    return module
+def of(kind: Any, **fixed: Any) -> Callable[[int, float], Any]:
+    """Make a quantizer of some bits."""
+    return lambda bits, _: kind(bits=bits, **fixed)
 
 
-def pact(bits: int, alpha: float) -> Any:
-    """PACT with a held level."""
-    module = qz.PACT(bits=bits)
-    module.set_alpha(alpha)
-    return module
+def held(kind: Any, number: str, **others: float) -> Callable[[int, float], Any]:
+    """Make a quantizer of some bits, one of its learned numbers chosen."""
+
+    def make(bits: int, value: float) -> Any:
+        module = kind(bits=bits)
+        module.hold(**{number: value}, **others)
+        return module
+
+    return make
 
 
-def qil(bits: int, gamma: float) -> Any:
-    """QIL with the interval [0.25, 1.75] and an exponent."""
-    module = qz.QILWeight(bits=bits)
-    module.set_interval(1.0, 0.75, gamma)
-    return module
+def qil(kind: Any) -> Callable[[int, float], Any]:
+    """QIL with the interval [0.25, 1.75], and for weights an exponent."""
+
+    def make(bits: int, gamma: float) -> Any:
+        module = kind(bits=bits)
+        module.set_interval(1.0, 0.75, *([gamma] if gamma else []))
+        return module
+
+    return make
 
 
+STEPS = ("s", (0.25, 0.5, 1.0))
 METHODS = (
-    Method(
-        "Fixed point, clip of a Gaussian", lambda bits, _: qz.FixedPoint(bits=bits),
-        BITS, "", (0,), "quantizers/fixed_point_weights",
-        "refqnn/quantizers/fixed_point_weights.py", "1",
-        r"Q(w) = s \lfloor \operatorname{clip}(w, -a, a) / s \rceil",
-    ),
-    Method(
-        "LSQ", lsq, BITS, "s", (0.25, 0.5, 1.0), "quantizers/learned_step_size",
-        "refqnn/quantizers/learned_step_size.py", "2", r"\hat v = s\, \bar v",
-    ),
-    Method(
-        "PACT", pact, BITS, "alpha", (1.0, 2.0, 3.0),
-        "quantizers/parameterized_clipping",
-        "refqnn/quantizers/parameterized_clipping.py", "Q",
-        r"y_q = \lfloor y\, n / \alpha \rceil\, \alpha / n",
-    ),
-    Method(
-        "QIL, interval 0.25 to 1.75", qil, BITS, "gamma", (0.5, 1.0, 2.0),
-        "quantizers/qil", "refqnn/quantizers/qil.py", "D",
-        r"Q(w) = \lfloor n\, T_W(w) \rceil / n",
-    ),
+    Method("Fixed point, clip of a Gaussian", of(qz.FixedPoint), BITS,
+           "fixed_point_weights", "1"),
+    Method("LSQ", held(qz.LSQ, "s"), BITS, "learned_step_size", "2", *STEPS),
+    Method("PACT", held(qz.PACT, "alpha"), BITS, "parameterized_clipping", "Q",
+           "alpha", (1.0, 2.0, 3.0)),
+    Method("QIL, interval 0.25 to 1.75", qil(qz.QILWeight), BITS, "qil", "D",
+           "gamma", (0.5, 1.0, 2.0)),
+    Method("QIL, activations", qil(qz.QILActivation), BITS,
+           "qil", "D", module="qil_activations"),
+    Method("LSQ+, offset -0.9", held(qz.LSQPlus, "s", beta=-0.9), BITS,
+           "learned_offset", "D", *STEPS),
+    Method("Learned range, from -1", held(qz.LearnedMinMax, "hi", lo=-1.0), BITS,
+           "learned_range", "Y", "hi", (1.0, 2.0)),
+    Method("Affine grid, from -1", held(qz.Affine, "hi", lo=-1.0), BITS,
+           "affine_grid", "12", "hi", (1.0, 2.0)),
+    Method("Min-max", of(qz.MinMax), BITS, "min_max_grid", "Q"),
+    Method("Binary", of(qz.Binary), (1,), "binary_weights", "2"),
+    Method("XNOR, weights", of(qz.XnorWeight), (1,), "xnor", "W"),
+    Method("XNOR, activations", of(qz.XnorActivation), (1,), "xnor", "I"),
+    Method("Ternary", of(qz.Ternary), (2,), "ternary_weights", "3"),
+    Method("TWN", of(qz.TWN), (2,), "ternary_weight_networks", "C"),
+    Method("TTQ, negative level 0.8", held(qz.TTQ, "wp", wn=0.8), (2,),
+           "trained_ternary", "6", "wp", (0.5, 1.0, 1.5)),
+    Method("SYQ, one scale", lambda *_: qz.SYQ(group="layer"), (2,),
+           "symmetric_quantization", "S"),
+    Method("TSQ, weights", of(qz.TSQWeight), (2,), "tsq", "T", module="tsq_weights"),
+    Method("TSQ, activations", of(qz.TSQActivation), BITS, "tsq", "Q"),
+    Method("DoReFa, weights", of(qz.DoReFaWeight), BITS, "dorefa", "W"),
+    Method("DoReFa, activations", of(qz.DoReFaActivation), BITS, "dorefa", "A"),
+    Method("SAWB", of(qz.SAWB), BITS, "statistics_aware", "Q"),
+    Method("Balanced quantization", of(qz.Balanced), BITS, "balanced_quantization",
+           "R"),
+    Method("LQ-Nets, weights", of(qz.LQWeight, filters=1), (2, 3), "lq_nets", "Q"),
+    Method("LQ-Nets, activations", of(qz.LQActivation), (2, 3), "lq_nets", "Q"),
+    Method("ABC-Net, weights, a base a bit", lambda n, _: qz.ABCWeight(bases=n), BITS,
+           "abc_net", "W"),
+    Method("ABC-Net, activations, a base a bit", lambda n, _: qz.ABCActivation(bases=n),
+           BITS, "abc_net", "R"),
+    Method("WEQ, weights", lambda bits, _: qz.WEQWeight(levels=2**bits), (2, 3, 4),
+           "weq", "Q"),
+    Method("WEQ, activations", lambda bits, _: qz.WEQActivation(levels=2**bits),
+           (2, 3, 4), "weq", "A", module="weq_logarithm"),
+    Method("HAQ, linear", of(qz.HAQLinear), BITS, "haq", "L"),
+    Method("HAQ, k-means", of(qz.KMeansWeight), (2, 3, 4), "haq_kmeans", "Y"),
 )  # fmt: skip
 
 
@@ -101,7 +146,11 @@ def setting(index: int, bits: int, number: float) -> Setting:
     method = METHODS[index]
     module = method.make(bits, number)
     v = np.concatenate([GRID, SAMPLE])[None]
-    y, kept = module.forward(v, Run())
+    try:
+        y, kept = module.forward(v, Run())
+    except ValueError:  # it takes its first numbers from a training pass
+        module.forward(v, Run(training=True, rng=np.random.default_rng(0)))
+        y, kept = module.forward(v, Run())
     codes, levels = module.encode(v)
     if not np.array_equal(np.ravel(levels)[codes], y):
         raise ValueError(f"{method.name}: levels[codes] differ from the output")
@@ -110,8 +159,8 @@ def setting(index: int, bits: int, number: float) -> Setting:
         dy = np.zeros_like(v)
         dy[0, i] = 1
         slopes.append(float(module.backward(dy, kept)[0, i]))
-    own = np.ravel(levels).tolist()
-    return Setting(codes[0, : GRID.size].tolist(), own, slopes)
+    own, which = np.unique(np.ravel(levels), return_inverse=True)
+    return Setting(which[codes[0, : GRID.size]].tolist(), own.tolist(), slopes)
 
 
 def key(bits: int, number: float) -> str:
@@ -144,7 +193,9 @@ class Explorer(SphinxDirective):
                     "bits": method.bits,
                     "parameter": method.parameter,
                     "values": method.values,
-                    "page": app.builder.get_relative_uri(docname, method.page),
+                    "page": app.builder.get_relative_uri(
+                        docname, f"quantizers/{method.page}"
+                    ),
                     "line": uri(app, docname, method.file, line),
                     "where": f"{method.file}, line {line}",
                     "equation": mathml(method.equation, block=False),

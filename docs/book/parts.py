@@ -77,10 +77,16 @@ class StopTests(SphinxDirective):
 
 
 class Examples(SphinxDirective):
-    """``{examples}``: what every script of examples/ says, and its command."""
+    """``{examples}``: what every script of examples/ says, its command and figure.
+
+    A line a script: its name, the seconds it takes, and the directive that draws.
+    """
+
+    has_content = True
 
     def run(self) -> list[nodes.Node]:
         """Set a section for each script, from its docstring."""
+        rows = {name: row for name, *row in (s.split(None, 3) for s in self.content)}
         lines: list[str] = []
         for path in sorted((ROOT / "examples").glob("*.py")):
             head = head_of(f"examples/{path.name}")
@@ -89,6 +95,11 @@ class Examples(SphinxDirective):
             lines += ["\n\n".join(prose(part) for part in text if part), ""]
             lines += [link(path.name, f"examples/{path.name}"), ""]
             lines += ["```console", f"$ python examples/{path.name}", "```", ""]
+            if path.stem not in rows:
+                raise self.error(f"{path.name} has no line: its seconds and its figure")
+            seconds, kind, what = rows[path.stem]
+            lines += [f"About {seconds} s on one thread, compiled before.", ""]
+            lines += [f"```{{{kind}}} {what}", "```", ""]
         lines = "\n".join(lines).splitlines()
         box = nodes.container()
         box.document = self.state.document

@@ -79,21 +79,34 @@ def as_images(images: Any, *, name: str = "images") -> Array:
     >>> as_images(np.zeros((2, 8, 8), np.uint8)).shape
     (2, 1, 8, 8)
     """
-    array = np.asarray(images)
+    array = array_of(images, name)
     if array.ndim == 4 and array.shape[3] in {1, 3} and array.shape[1] not in {1, 3}:
         raise ValueError(
             f"{name} must be (N, C, H, W), got {array.shape}, channels last: "
             f"give {name}.transpose(0, 3, 1, 2)"
         )
     if array.ndim not in {3, 4} or 0 in array.shape:
-        raise ValueError(f"{name} must be (N, C, H, W) or (N, H, W), got {array.shape}")
-    if array.dtype != np.uint8 and array.dtype not in (np.float32, np.float64):
         raise ValueError(
-            f"{name} must be uint8, float32 or float64, got dtype {array.dtype}"
+            f"{name} must be (N, C, H, W) or (N, H, W), none of them 0, "
+            f"got {array.shape}"
+        )
+    if array.dtype != np.uint8 and array.dtype not in (np.float32, np.float64):
+        pixels = array.dtype.kind in "iu" and 0 <= array.min() <= array.max() <= 255
+        cure = f": give {name}.astype(numpy.uint8)" if pixels else ""
+        raise ValueError(
+            f"{name} must be uint8, float32 or float64, got dtype {array.dtype}{cure}"
         )
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got NaN or infinity")
     return array[:, None] if array.ndim == 3 else array
+
+
+def array_of(values: Any, name: str) -> Array:
+    """Make an array; ValueError for images of several sizes and for what is none."""
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name} must be an array or nested lists: {error}") from error
 
 
 def as_labels(
@@ -106,21 +119,24 @@ def as_labels(
     >>> as_labels([0, 2], 2)
     array([0, 2])
     """
-    array = np.asarray(labels)
+    array = array_of(labels, name)
     if array.dtype.kind in "US":
         raise ValueError(
             f"{name} must be integers, got strings: "
             f"give numpy.unique({name}, return_inverse=True)[1]"
         )
     if array.ndim == 2 and array.shape[0] == count:
-        raise ValueError(
-            f"{name} must be (N,), got {array.shape}: "
-            f"of one-hot rows give {name}.argmax(1)"
-        )
+        column = array.shape[1] == 1
+        cure = f"give {name}[:, 0]" if column else f"one-hot? give {name}.argmax(1)"
+        raise ValueError(f"{name} must be (N,), got {array.shape}: {cure}")
     if array.shape != (count,):
-        raise ValueError(f"{name} must be one a image: {count}, got {array.shape}")
+        raise ValueError(
+            f"{name} must be {count}, one an image, got {array.shape}"
+        )
     if array.dtype.kind not in "iu":
-        raise ValueError(f"{name} must be integers, got dtype {array.dtype}")
+        whole = array.dtype.kind == "f" and np.array_equal(array, np.rint(array))
+        cure = f": give {name}.astype(int)" if whole else ""
+        raise ValueError(f"{name} must be integers, got dtype {array.dtype}{cure}")
     most = int(array.max(initial=0)) + 1 if classes is None else classes
     return checked_labels(array, most, name=name)
 

@@ -138,8 +138,12 @@ def read_dataset(path: StrPath) -> Dataset:
         train = read_folder(root / "train")
         test = read_folder(root / "test", classes=train.classes)
         return dataset(train.images, train.labels, test.images, test.labels)
+    if (root / "data_batch_1").is_file():
+        read_cifar10(root / "data_batch_1")  # a pickle: it says how to convert it
     if (root / "test_batch.bin").is_file():
         batches = sorted(root.glob("data_batch_*.bin"))
+        if not batches:
+            raise ValueError(f"{root} holds test_batch.bin and no data_batch_*.bin")
         return Dataset(*read_cifar10(batches), *read_cifar10(root / "test_batch.bin"))
     if any(root.glob("train-images-idx3-ubyte*")):
         return fashion_mnist(root)

@@ -142,6 +142,8 @@ def read_cifar100(
 def cifar_records(paths: StrPath | Sequence[StrPath], *, label_bytes: int) -> Array:
     """Return all records: (N, label_bytes + 3072); ValueError if one is cut."""
     every = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    if not every:
+        raise ValueError("paths must name at least one file of records, got none")
     size = label_bytes + 3072
     records = []
     for path in every:

@@ -43,6 +43,7 @@ RESIDUAL = (
 ALIASES = (
     (r"^(?:(?:module|model|_orig_mod|net|network|backbone)\.)+", ""),
     (r"\.shortcut\.", ".downsample."),
+    (r"\.parametrizations\.(weight|bias)\.original$", r".\1"),
     (r"^linear\.", "fc."),
     (r"(^|\.)conv(\d)\.bn\.", r"\1bn\2."),
     (r"\.downsample\.0\.bn\.", ".downsample.1."),

@@ -2,9 +2,9 @@
 
 A tensor of a quantizer stands in a state dict under the layer that it belongs to:
 
-    under a convolution    quan_w_fn.s, weight_fake_quant.scale,        its weights
+    under a convolution    quan_w_fn.s, weight_fake_quant.scale, wq.s,  its weights
                            weight_quant.tensor_quant.scaling_impl.value
-                           quan_a_fn.s, input_quant.*, act_alpha        what it reads
+                           quan_a_fn.s, input_quant.*, act_alpha, aq.s  what it reads
                            activation_post_process.*, output_quant.*    what it gives
     under a norm, a ReLU   activation_post_process.*, act_quant.*       what it gives
     under a block          act1.s, quant2.s                             by number
@@ -33,7 +33,7 @@ KINDS = (
     ("low", r"min_val|min|lo|lower"),
     ("high", r"max_val|max|hi|upper"),
     ("clip", r"clip|clip_val|clip_value|alpha|threshold"),
-    ("step", r"s|step|step_size|scale|scales|delta|interval|log_s"),
+    ("step", r"s|step|step_size|scale|scales|delta|interval|s[wax]"),
     ("value", r"value"),
 )
 #: settings and counters: they hold no value of a layer
@@ -42,9 +42,9 @@ SETTINGS = (
     r"learning_enabled|eps|init_state|init_done|initialized|inited|known|signed|"
     r"ch_axis|qmin|qmax|bits|n_bits|bit|bit_width|counter"
 )
-READS = r"(?:^|_)(?:a|act|acts|activation|in|input|x)(?:_|\d|$)"
+READS = r"(?i)(?:^|_)(?:[qs]?[ax]|[ax]q|act|acts|activation|inp?|input)(?:_|\d|$)"
 SIDE = r"(?:a|act|activation|in|input|x|w|weight)"
-GIVES = r"activation_post_process|output_quant|act_quant"
+GIVES = r"activation_post_process|output_quant"
 ACTS = r"act|relu|quan|q\d*$|lsq|pact|nonlin|stem|pool|add|skip|out|after"
 LAST = r"add|skip|out|after"
 

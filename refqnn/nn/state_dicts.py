@@ -97,13 +97,16 @@ def load_state_dict(
     the same lines, and the rest is put in.
     """
     leaves, theirs = weights_of(network), torch_names(network)
-    ours, others = sort_tensors(network, tensors, names)
+    arrays = arrays_of(tensors)
+    check_names(names, arrays)
+    ours, others = sort_tensors(network, arrays, names)
     lines = dequantize(ours, others, theirs)
     unfold(network, ours, others)
     lines += [
         line
         for name in sorted(ours, key=theirs.__getitem__)
         for line in misfit(theirs[name], ours[name], leaves[name].value)
+        if not any(known.startswith(f"{theirs[name]} is ") for known in lines)
     ]
     settings, extra = quantizer_values(network, others)
     missing = [f"missing {theirs[n]}, for {n}" for n in leaves if n not in ours]
@@ -119,6 +122,44 @@ def load_state_dict(
         modules[name].hold(**values)
         written |= {f"{name}.{field}" for field in (*values, modules[name].known_by)}
     return sorted((named_params(network) | named_buffers(network)).keys() - written)
+
+
+def arrays_of(tensors: Any) -> dict[str, Array]:
+    """Read the tensors of a state dict: of NumPy, PyTorch or lists, bfloat16 widened.
+
+    Raises ValueError for what is no mapping from names to arrays, a checkpoint that
+    holds the state dict among other things by the name that it has there.
+    """
+    if not isinstance(tensors, Mapping):
+        raise ValueError(  # noqa: TRY004 - bad values are ValueErrors in this house
+            f"tensors must map names to arrays, got {type(tensors).__name__}; "
+            "module.state_dict() and read_tensors(path) give such a mapping"
+        )
+    nested = [name for name, value in tensors.items() if isinstance(value, Mapping)]
+    if nested:
+        raise ValueError(
+            f"tensors must map names to arrays, but {nested} are mappings themselves; "
+            f"give one of them, as tensors[{nested[0]!r}]"
+        )
+    return {name: array_of(value) for name, value in tensors.items()}
+
+
+def array_of(value: Any) -> Array:
+    """Read one tensor; one of PyTorch is cut off its graph, bfloat16 is widened."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if "bfloat16" in str(value.dtype) else value
+    return np.asarray(value)
+
+
+def check_names(names: Any, tensors: Mapping[str, Array]) -> None:
+    """Raise ValueError for a map of names that is none, or of names no tensor has."""
+    if names is None or callable(names):
+        return
+    if not isinstance(names, Mapping):
+        raise ValueError(f"names must be a mapping or a function, got {names!r}")  # noqa: TRY004 - bad values are ValueErrors in this house
+    if unknown := sorted(names.keys() - tensors.keys()):
+        raise ValueError(f"names must be those of tensors, got {unknown}")
 
 
 def sort_tensors(
@@ -141,7 +182,7 @@ def sort_tensors(
         if here in sources:
             raise ValueError(f"{sources[here]} and {name} have one place, {here}")
         sources[here] = name
-        (ours if here in weights else others)[here] = np.asarray(array)
+        (ours if here in weights else others)[here] = array
     return ours, others
 
 
@@ -256,7 +297,8 @@ def quantizer_values(
             continue
         first = sources.setdefault((at, kind), name)
         value = np.asarray(array, np.float64)
-        if not np.array_equal(given.setdefault(at, {}).setdefault(kind, value), value):
+        before = given.setdefault(at, {}).setdefault(kind, value)
+        if not np.array_equal(before, value, equal_nan=True):
             lines.append(f"{first} and {name} differ, and {at} is one quantizer")
     values: dict[str, dict[str, Array]] = {}
     for at, numbers in given.items():
@@ -292,6 +334,13 @@ def misfit(name: str, array: Array, value: Array) -> list[str]:
     """Say what is wrong with a tensor for a value of the network."""
     if array.shape != value.shape:
         return [f"misshaped {name} {array.shape}, want {value.shape}"]
-    if array.dtype.kind != "f" or not np.all(np.isfinite(array)):
+    if array.dtype.kind != "f":
         return [f"{name} must hold finite floats, is {array.dtype}"]
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(array.astype(value.dtype))
+    if not np.all(finite):
+        worst = array[~finite].flat[0]
+        return [f"{name} must hold finite floats of {value.dtype}, holds {worst}"]
+    if name.endswith("running_var") and np.any(array < 0):
+        return [f"{name} must not be negative, holds {array.min()}"]
     return []

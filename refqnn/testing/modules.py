@@ -8,8 +8,7 @@ before it agrees.
 
 import copy
 import importlib
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,72 +18,14 @@ from refqnn.nn import ImageInput, loss_and_gradient
 from refqnn.nn.layer_names import canonical, layer_names, spellings
 from refqnn.nn.quantizer_places import is_setting, kind_of, place, places, values_of
 from refqnn.nn.state_dicts import leaf_namer, weights_of
-from refqnn.testing.mistakes import Matrices, matrix_mistake
-
-#: below this share of the largest gradient of all, differences are rounding
-FLOOR = 1e-6
-
-
-class Row(NamedTuple):
-    """One array of both sides."""
-
-    #: "value", "output", "loss", "gradient of output" or "gradient"
-    kind: str
-    ours: str
-    theirs: str
-    #: largest difference over the largest magnitude of ours; infinite for other shapes
-    error: float
-    #: how theirs differs; "" within the tolerance
-    diagnosis: str
-
-    def __str__(self) -> str:
-        verdict = self.diagnosis or "agrees"
-        return f"{self.kind} of {self.theirs} ({self.ours}): {verdict}"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All rows of a comparison, and the parameters that were compared with nothing."""
-
-    rows: tuple[Row, ...]
-    not_compared: tuple[str, ...]
-
-    @property
-    def first(self) -> Row | None:
-        """The first row that differs; None where both sides agree."""
-        return next((row for row in self.rows if row.diagnosis), None)
-
-    @property
-    def agrees(self) -> bool:
-        """Whether every row agrees and every parameter was compared."""
-        return self.first is None and not self.not_compared
-
-    def __str__(self) -> str:
-        lines = []
-        for kind in dict.fromkeys(row.kind for row in self.rows):
-            errors = [row.error for row in self.rows if row.kind == kind]
-            same = sum(not r.diagnosis for r in self.rows if r.kind == kind)
-            largest = f"largest error {max(errors):.2g}"
-            lines.append(f"{kind}: {same} of {len(errors)} agree, {largest}")
-        if self.first is not None:
-            lines.append(f"first difference: {self.first}")
-        if self.not_compared:
-            lines.append(f"not compared: {', '.join(self.not_compared)}")
-        return "\n".join(lines)
-
-    __repr__ = __str__
-
-
-@dataclass
-class Side:
-    """What one side computed, in the order of computation."""
-
-    values: dict[str, Float]
-    outputs: dict[str, Float]
-    #: derivatives of the loss by outputs, and by values
-    output_grads: dict[str, Float]
-    grads: dict[str, Float]
-    loss: float = 0.0
+from refqnn.testing.comparison import (
+    Comparison,
+    Side,
+    gradient_rows,
+    layer_rows,
+    row,
+    value_rows,
+)
 
 
 def compare_module(
@@ -108,12 +49,15 @@ def compare_module(
     1e-3 or so.
     Raises ValueError where no layer has a counterpart.
     """
+    check_asked(torch_module, network, tolerance)
     module, ours = copy.deepcopy(torch_module), float_copy(network, dtype)
     module.double() if dtype == "float64" else module.float()
     layers, values = layer_pairs(module, ours), value_pairs(module, ours)
     if not layers:
         raise ValueError("no layer of the module has a counterpart: other names")
     pixels = np.asarray(images, dtype)
+    if not np.isfinite(pixels).all():
+        raise ValueError("images must be finite")
     first = next((m for _, m in named_modules(ours) if isinstance(m, ImageInput)), None)
     numbers = pixels if first is None else first.forward(pixels, Run())[0]
     run = Run(training=training)
@@ -122,6 +66,7 @@ def compare_module(
     rows = [
         *value_rows("value", values, mine.values, theirs.values, tolerance),
         *layer_rows("output", layers, mine.outputs, theirs.outputs, tolerance),
+        row("logits", ("network", "module"), mine.logits, theirs.logits, tolerance),
         row("loss", ("network", "module"), mine.loss, theirs.loss, tolerance),
         *gradient_rows(layers, values, (mine, theirs), tolerance),
     ]
@@ -130,6 +75,16 @@ def compare_module(
     params = {name for name, leaf in walk(ours) if isinstance(leaf, Param)}
     left = [*sorted(theirs.grads.keys() - seen), *sorted(params - learned.keys())]
     return Comparison(tuple(rows), tuple(left))
+
+
+def check_asked(module: Any, network: Any, tolerance: float) -> None:
+    """Raise ValueError for what is no module of torch, no network, no tolerance."""
+    if isinstance(module, type) or not hasattr(module, "named_modules"):
+        raise ValueError(f"torch_module must be a torch.nn.Module, got {module!r}")
+    if not (hasattr(network, "forward") and hasattr(network, "backward")):
+        raise ValueError(f"network must be one of refqnn.networks, got {network!r}")
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance must not be negative, got {tolerance}")
 
 
 def float_copy(network: Any, dtype: str) -> Any:
@@ -192,7 +147,7 @@ def layer_pairs(module: Any, network: Any) -> dict[str, list[str]]:
     parts, order = dict(named_modules(network)), list(layer_names(network))
     pairs: dict[str, list[str]] = {}
     taken: list[str] = []
-    for name, part in module.named_modules():
+    for name, part in module.named_modules(remove_duplicate=False):
         there = canonical(f"{name}.weight").removesuffix(".weight")
         here = known.get(there, "")
         if here in every.reads and hasattr(part, "bn"):
@@ -237,8 +192,11 @@ def our_side(
     logits, cache = network.forward(pixels, Run(training=run.training, observe=observe))
     if labels is None:
         labels = np.arange(len(pixels)) % logits.shape[1]
-    labels = np.asarray(labels)
+    if not np.isfinite(logits).all():
+        raise ValueError("the network gives logits that are not finite")
+    labels, side.logits = np.asarray(labels), logits
     side.loss, dlogits = loss_and_gradient(logits, labels, run)
+    labels = labels.astype(np.int64)
     network.backward(dlogits, cache)
     side.grads |= {n: p.grad for n, p in walk(network) if isinstance(p, Param)}
     return side, labels
@@ -252,99 +210,66 @@ def torch_side(
 
     values = {n: t.detach().numpy().copy() for n, t in module.state_dict().items()}
     side = Side(values, {}, {}, {})
-
-    def see(name: str) -> Any:
-        def keep(_part: Any, _inputs: Any, y: Any) -> None:
-            if isinstance(y, torch.Tensor):
-                side.outputs[name] = y.detach().clone().numpy()
-                if y.requires_grad:
-                    y.register_hook(
-                        lambda g: side.output_grads.update({name: g.numpy()})
-                    )
-
-        return keep
-
-    watched = {name for names in layers.values() for name in names}
-    for name, part in module.named_modules():
-        if name in watched:
-            part.register_forward_hook(see(name))
-    logits = module(torch.from_numpy(np.array(numbers)))
-    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels))
+    x, labels = torch.from_numpy(np.array(numbers)), torch.from_numpy(labels)
+    check_chance(torch, module, x)
+    watch(torch, module, {name for names in layers.values() for name in names}, side)
+    logits = module(x)
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+        kind = getattr(logits, "shape", type(logits).__name__)
+        raise ValueError(f"the module must give logits (N, K), gives {kind}")
+    loss = torch.nn.functional.cross_entropy(logits, labels)
+    if not loss.requires_grad:
+        raise ValueError("no gradient leads from the loss of the module to anything")
     loss.backward()
-    side.loss = float(loss.detach())
-    side.grads |= {
-        name: np.zeros(p.shape) if p.grad is None else p.grad.numpy()
-        for name, p in module.named_parameters()
-    }
+    side.loss, side.logits = float(loss.detach()), logits.detach().numpy()
+    first: dict[Any, str] = {}
+    for name, p in module.named_parameters(remove_duplicate=False):
+        if p.requires_grad:
+            side.same[name] = first.setdefault(p, name)
+            side.grads[name] = np.zeros(p.shape) if p.grad is None else p.grad.numpy()
     return side
 
 
-def row(
-    kind: str, names: tuple[str, str], ours: Any, theirs: Any, tolerance: float,
-    least: float = 0.0,
-) -> Row:  # fmt: skip
-    """Compare one array of both sides; differences below ``least`` are small."""
-    a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    if a.size == b.size and a.size == 1:
-        b = b.reshape(a.shape)
-    if a.shape != b.shape:
-        return Row(kind, *names, np.inf, f"its shape is {b.shape}, not {a.shape}")
-    scale = max(float(np.abs(a).max(initial=0)), least) or 1.0
-    difference = np.abs(a - b)
-    error = float(difference.max(initial=0)) / scale
-    if error <= tolerance:
-        return Row(kind, *names, error, "")
-    at = np.unravel_index(int(np.nan_to_num(difference, nan=np.inf).argmax()), a.shape)
-    place = f"[{', '.join(map(str, at))}]" if at else ""
-    numbers = f"{place} is {b[at]:.6g}, not {a[at]:.6g}".lstrip()
-    mistake = matrix_mistake(Matrices(b.reshape(1, -1), a.reshape(1, -1), None, a.size))
-    return Row(kind, *names, error, f"{numbers}: {mistake}")
+def watch(torch: Any, module: Any, watched: set[str], side: Side) -> None:
+    """Note the outputs of the parts that are ``watched``, and the gradients by them.
+
+    A part with several names is called by each in turn; otherwise the last call counts.
+    """
+    names_of: dict[Any, list[str]] = {}
+    for name, part in module.named_modules(remove_duplicate=False):
+        if name in watched:
+            names_of.setdefault(part, []).append(name)
+
+    def keep(part: Any, _inputs: Any, y: Any) -> None:
+        names = names_of[part]
+        name = next((n for n in names if n not in side.outputs), names[-1])
+        if isinstance(y, torch.Tensor):
+            side.outputs[name] = y.detach().clone().numpy()
+            if y.requires_grad:
+                y.register_hook(lambda g: side.output_grads.update({name: g.numpy()}))
+
+    for part in names_of:
+        part.register_forward_hook(keep)
 
 
-def value_rows(
-    kind: str, pairs: dict[str, list[str]], ours: dict[str, Float],
-    theirs: dict[str, Float], tolerance: float,
-) -> list[Row]:  # fmt: skip
-    """Compare the values of both sides."""
-    return [
-        row(kind, (name, there), ours[name], theirs[there], tolerance)
-        for name, names in pairs.items()
-        for there in names
-    ]
-
-
-def layer_rows(
-    kind: str, pairs: dict[str, list[str]], ours: dict[str, Float],
-    theirs: dict[str, Float], tolerance: float,
-) -> list[Row]:  # fmt: skip
-    """Compare outputs, or gradients of outputs, in the order of ``ours``."""
-    return [
-        row(kind, (name, there), y, theirs[there], tolerance)
-        for name, y in ours.items()
-        for there in pairs.get(name, [])
-        if there in theirs
-    ]
-
-
-def gradient_rows(
-    layers: dict[str, list[str]], values: dict[str, list[str]],
-    sides: tuple[Side, Side], tolerance: float,
-) -> list[Row]:  # fmt: skip
-    """Compare gradients from the last layer to the first."""
-    ours, theirs = sides
-    least = FLOOR * max(
-        (np.abs(g).max(initial=0) for g in ours.grads.values()), default=0
-    )
-    rows = []
-    for layer, dy in ours.output_grads.items():
-        rows += layer_rows(
-            "gradient of output", layers, {layer: dy}, theirs.output_grads, tolerance
+def check_chance(torch: Any, module: Any, x: Any) -> None:
+    """Raise ValueError for a module that gives another answer to the same images."""
+    twice = []
+    for _ in range(2):
+        try:
+            with torch.no_grad():
+                twice.append(copy.deepcopy(module)(x))
+        except (TypeError, RuntimeError) as error:
+            raise ValueError(f"the module raises: {error}") from error
+    if isinstance(twice[0], torch.Tensor) and not torch.equal(
+        *map(torch.nan_to_num, twice)
+    ):
+        named = [
+            f"{name} ({type(part).__name__})"
+            for name, part in module.named_modules()
+            if "Dropout" in type(part).__name__ and part.training and part.p
+        ]
+        raise ValueError(
+            "the module answers by chance: compare with training=False, or set the p "
+            f"of dropouts to 0: {', '.join(named) or 'it has no module of that name'}"
         )
-        for name, grad in ours.grads.items():
-            names_there = values.get(name, [])
-            learned = names_there and theirs.grads.keys() >= set(names_there)
-            if name.rpartition(".")[0] == layer and learned:
-                total = sum(theirs.grads[there] for there in values[name])
-                names = (name, " + ".join(values[name]))
-                rows.append(row("gradient", names, grad, total, tolerance, least))
-    return rows

@@ -67,6 +67,9 @@ WEIGHT_FORMS = (
     "{}.weight_quantizer.scale",
     "{}.weight_fake_quant.scale",
     "{}.lsq_w.alpha",
+    "{}.wq.s",
+    "{}.Qw.step",
+    "{}.sw",
 )
 
 
@@ -86,7 +89,16 @@ def test_steps_of_weights(form, rng):
     assert not any("weight_quant" in name for name in left)
 
 
-INPUT_FORMS = ("{}.quan_a_fn.s", "{}.act_step", "{}.input_quant.scale", "{}.s_a")
+INPUT_FORMS = (
+    "{}.quan_a_fn.s",
+    "{}.act_step",
+    "{}.input_quant.scale",
+    "{}.act_quantizer.scale",
+    "{}.s_a",
+    "{}.aq.s",
+    "{}.Qa.step",
+    "{}.sa",
+)
 
 
 @pytest.mark.parametrize("form", INPUT_FORMS)

@@ -366,3 +366,61 @@ def test_names_of_other_networks(make, names):
     assert load_state_dict(target, state_dict(net)) == []
     for name, leaf in weights_of(net).items():
         np.testing.assert_array_equal(weights_of(target)[name].value, leaf.value)
+
+
+def test_what_is_no_state_dict_is_refused_with_the_way_to_one():
+    net, tensors = network(), state_dict(network())
+    before = everything(net)
+    for wrong in (None, [*tensors.items()], "net.npz", net):
+        with pytest.raises(ValueError, match=r"map names to arrays, got \w+; module"):
+            load_state_dict(net, wrong)
+    with pytest.raises(ValueError, match=r"give one of them, as tensors\['model'\]"):
+        load_state_dict(net, {"model": tensors, "optimizer": {}, "epoch": 3})
+    with pytest.raises(ValueError, match="names must be a mapping or a function"):
+        load_state_dict(net, tensors, names=3)
+    with pytest.raises(ValueError, match=r"names must be those of tensors.*'fc.bais'"):
+        load_state_dict(net, tensors, names={"fc.bais": "fc.bias"})
+    for name, value in before.items():
+        np.testing.assert_array_equal(everything(net)[name], value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (
+            "fc.bias",
+            1e300,
+            r"must hold finite floats of float32, holds 1e\+300",
+        ),
+        ("fc.bias", np.nan, "fc.bias must hold finite floats of float32, holds nan"),
+        ("fc.bias", 1j, "fc.bias must hold finite floats, is complex128"),
+        ("bn1.running_var", -1.0, "bn1.running_var must not be negative, holds -1"),
+    ],
+)
+def test_values_that_no_network_has(name, value, message):
+    net = network(dtype="float32")
+    tensors = state_dict(net)
+    tensors[name] = np.full(tensors[name].shape, value)
+    with pytest.raises(ValueError, match=message):
+        load_state_dict(net, tensors)
+
+
+def test_tensors_of_pytorch_with_gradients_and_of_sixteen_bits():
+    torch = pytest.importorskip("torch", reason="needs the optional package torch")
+    net, want = network(dtype="float32"), state_dict(network(1, dtype="float32"))
+    learned = {name: torch.nn.Parameter(torch.tensor(v)) for name, v in want.items()}
+    assert load_state_dict(net, learned) == []
+    np.testing.assert_array_equal(state_dict(net)["fc.weight"], want["fc.weight"])
+    halves = {name: tensor.bfloat16() for name, tensor in learned.items()}
+    load_state_dict(net, halves)
+    error = np.abs(state_dict(net)["fc.weight"] - want["fc.weight"])
+    assert 0 < error.max() <= 2**-8 * np.abs(want["fc.weight"]).max()
+
+
+def test_parametrized_weights_are_those_of_the_layer():
+    net, tensors = network(), state_dict(network(1))
+    own = "layer1.0.conv1.weight"
+    moved = {n: v for n, v in tensors.items() if n != own}
+    moved["layer1.0.conv1.parametrizations.weight.original"] = tensors[own]
+    load_state_dict(net, moved)
+    np.testing.assert_array_equal(state_dict(net)[own], tensors[own])

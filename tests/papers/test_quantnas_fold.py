@@ -205,3 +205,30 @@ def test_bad_arguments_raise(rng):
     for batch in (0, 5):
         with pytest.raises(ValueError, match=rf"in \[1, N = 4\], got {batch}"):
             calibrated_statistics(x[:1].repeat(4, 0), batch=batch)
+
+
+def test_torch_computes_the_same_and_a_gamma_of_zero_has_a_gradient(rng):
+    torch = pytest.importorskip("torch", reason="needs the optional package torch")
+    conv2d_of_torch = torch.nn.functional.conv2d
+    x, w = rng.normal(size=(4, 3, 6, 6)), rng.normal(size=(5, 3, 3, 3))
+    gamma, beta, s = rng.normal(size=5), rng.normal(size=5), np.array(0.1)
+    gamma[2] = 0.0
+    dy = rng.normal(size=(4, 5, 6, 6))
+    leaves = [torch.tensor(a, requires_grad=True) for a in (x, w, gamma, beta, s)]
+    x_t, w_t, gamma_t, beta_t, s_t = leaves
+    z = conv2d_of_torch(x_t, w_t, padding=1)
+    mean, var = z.mean((0, 2, 3)), z.var((0, 2, 3), unbiased=False)
+    gain = gamma_t / torch.sqrt(var + 1e-5)
+    u = gain.reshape(-1, 1, 1, 1) * w_t / s_t
+    ends = torch.full_like(u, -8), torch.full_like(u, 7)
+    c = torch.where(u <= -8, ends[0], torch.where(u >= 7, ends[1], u))
+    w_q = s_t * (c + (c.round() - c).detach())
+    y = conv2d_of_torch(x_t, w_q, beta_t - gain * mean, padding=1)
+    y.backward(torch.tensor(dy))
+    mine, cache = folded_conv2d(x, w, gamma, beta, s, padding=1)
+    np.testing.assert_allclose(mine, y.detach().numpy(), rtol=1e-10, atol=1e-12)
+    grads = folded_conv2d_backward(dy, cache)
+    for grad, leaf in zip(grads, leaves, strict=True):
+        np.testing.assert_allclose(grad, leaf.grad.numpy(), rtol=1e-10, atol=1e-11)
+    assert grads.dgamma[2] != 0
+    assert np.any(np.abs(u.detach().numpy()) > 7)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from refqnn.core import Run
-from refqnn.quantizers import LSQ, LSQPlus, lsq, lsq_plus, lsq_plus_backward
+from refqnn.quantizers import (
+    LSQ,
+    LSQPlus,
+    lsq,
+    lsq_backward,
+    lsq_plus,
+    lsq_plus_backward,
+)
 from refqnn.quantizers.learned_offset import range_start
 
 S, BETA = np.array(0.5), np.array(-0.25)
@@ -102,6 +109,24 @@ def test_torch_computes_the_same(rng):
 
 
 # -- one step a channel of LSQ --------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_torch_computes_the_same_with_a_step_a_channel(rng, axis):
+    torch = pytest.importorskip("torch", reason="needs the optional package torch")
+    x, dy = rng.normal(size=(2, 4, 4, 3, 3))
+    shape = [1, 1, 1, 1]
+    shape[axis] = 4
+    steps = rng.uniform(0.1, 0.6, shape)
+    v, s = (torch.tensor(a, requires_grad=True) for a in (x, steps))
+    u, g = v / s, 1 / np.sqrt(9 * 4 * 3)
+    ends = torch.full_like(u, -4), torch.full_like(u, 3)
+    c = torch.where(u <= -4, ends[0], torch.where(u >= 3, ends[1], u))
+    (s * (c + (c.round() - c).detach())).backward(torch.tensor(dy))
+    _, cache = lsq(x, steps, q_n=4, q_p=3, grad_scale=g)
+    dv, ds = lsq_backward(dy, cache)
+    np.testing.assert_allclose(dv, v.grad.numpy(), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(ds, g * s.grad.numpy(), rtol=1e-10, atol=1e-12)
 
 
 def channel_parts(v, of):

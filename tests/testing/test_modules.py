@@ -234,3 +234,136 @@ def test_a_module_of_other_names_is_refused(both):
     with pytest.raises(ValueError, match="no layer of the module has a counterpart"):
         compare_module(torch.nn.Sequential(torch.nn.Flatten()), network, IMAGES)
     assert dict(named_modules(network))
+
+
+class Plain(torch.nn.Module):
+    """Without quantizers: layers of three names, a functional ReLU."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(1, 4, 3, padding=1, bias=False)
+        self.bn1, self.drop = torch.nn.BatchNorm2d(4), torch.nn.Dropout(0.0)
+        for i, (inputs, outputs) in enumerate([(4, 4), (4, 8), (8, 16)], 1):
+            block = Block(inputs, outputs, 1 if i == 1 else 2)
+            for name, part in [*block.named_modules()]:
+                if isinstance(part, Step):
+                    block.set_submodule(name, torch.nn.Identity())
+            setattr(self, f"layer{i}", torch.nn.Sequential(block))
+        self.fc = torch.nn.Linear(16, 10)
+
+    def features(self, x):
+        h = F.relu(self.bn1(self.conv1(x)))
+        return self.layer3(self.layer2(self.layer1(h))).mean((2, 3))
+
+    def forward(self, x):
+        return self.fc(self.drop(self.features(x)))
+
+
+def plain(change=lambda _: None, forward=None):
+    """A module with what is changed in it, and the network of its values."""
+    torch.manual_seed(0)
+    module = Plain()
+    change(module)
+    if forward:
+        module.__class__ = type("Changed", (Plain,), {"forward": forward})
+    tensors = {k: v.numpy() for k, v in module.state_dict().items()}
+    network = resnet(8, width=0.25, shortcut="B", rng=np.random.default_rng(0))
+    load_state_dict(network, tensors)
+    return module, network
+
+
+def shares_a_layer(module):
+    module.layer1[0].conv2 = module.layer1[0].conv1
+
+
+def shares_weights(module):
+    module.layer1[0].conv2.weight = module.layer1[0].conv1.weight
+
+
+@pytest.mark.parametrize("change", [shares_a_layer, shares_weights])
+def test_shared_weights_have_the_sum_of_our_gradients(change):
+    module, network = plain(change)
+    result = compare_module(module, network, IMAGES)
+    assert result.agrees, str(result)
+    both = [row for row in result.rows if " + " in row.ours]
+    assert [row.theirs for row in both] == ["layer1.0.conv1.weight"]
+    kinds = [row.kind for row in result.rows]
+    assert kinds.count("gradient") == 28
+    assert kinds.count("output") == kinds.count("gradient of output") == 22
+    wrong = turned(module, "layer1.0.conv1", lambda dy: 2 * dy)
+    assert not compare_module(wrong, network, IMAGES).agrees
+
+
+def test_dropout_is_chance_in_training_and_none_in_evaluation():
+    module, network = plain(lambda module: setattr(module.drop, "p", 0.5))
+    with pytest.raises(ValueError, match=r"answers by chance.*: drop \(Dropout\)"):
+        compare_module(module, network, IMAGES)
+    assert compare_module(module, network, IMAGES, training=False).agrees
+    module, network = plain(forward=lambda self, x: F.dropout(Plain.forward(self, x)))
+    with pytest.raises(ValueError, match="no module of that name"):
+        compare_module(module, network, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (lambda self, x: (Plain.forward(self, x), None), r"logits \(N, K\), gives tup"),
+        (lambda self, x: {"y": Plain.forward(self, x)}, r"logits \(N, K\), gives dict"),
+        (lambda self, x: Plain.forward(self, x).sum(), r"gives torch.Size\(\[\]\)"),
+        (lambda self, x: Plain.forward(self, x).detach(), "no gradient leads from"),
+        (lambda self, x: Plain.forward(self, x.float()), "the module raises: Input"),
+    ],
+)
+def test_what_gives_no_logits_is_refused(forward, message):
+    module, network = plain(forward=forward)
+    with pytest.raises(ValueError, match=message):
+        compare_module(module, network, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("forward", "diagnosis"),
+    [
+        (lambda self, x: Plain.forward(self, x).softmax(1), "it is a softmax"),
+        (lambda self, x: Plain.forward(self, x) * math.nan, "it is not finite"),
+        (lambda self, x: 2 * Plain.forward(self, x), "a factor of 2"),
+    ],
+)
+def test_logits_that_differ_behind_the_last_layer(forward, diagnosis):
+    module, network = plain(forward=forward)
+    first = compare_module(module, network, IMAGES).first
+    assert (first.kind, first.theirs) == ("logits", "module")
+    assert diagnosis in first.diagnosis
+
+
+def test_a_missing_relu_is_said_to_lie_behind_the_last_that_agrees():
+    def forward(self, x):
+        h = self.layer1(self.bn1(self.conv1(x)))
+        return self.fc(self.layer3(self.layer2(h)).mean((2, 3)))
+
+    module, network = plain(forward=forward)
+    result = compare_module(module, network, IMAGES)
+    assert result.first.theirs == "layer1.0.conv1"
+    assert "the last output before it, of bn1, agrees" in str(result)
+
+
+def test_parameters_that_are_frozen_are_not_compared():
+    module, network = plain(lambda module: module.layer1.requires_grad_(False))
+    result = compare_module(module, network, IMAGES, labels=[0, 1, 2, 3, 4, 5])
+    assert result.first is None
+    assert len(result.not_compared) == 6
+    assert all("stage1_block1" in name for name in result.not_compared)
+
+
+def test_wrong_questions_are_named(both):
+    module, network = both
+    for wrong in (Net, network, lambda x: x):
+        with pytest.raises(ValueError, match=r"torch_module must be a torch\.nn"):
+            compare_module(wrong, network, IMAGES)
+    with pytest.raises(ValueError, match="network must be one of"):
+        compare_module(module, None, IMAGES)
+    with pytest.raises(ValueError, match="tolerance must not be negative, got -1"):
+        compare_module(module, network, IMAGES, tolerance=-1)
+    with pytest.raises(ValueError, match="images must be finite"):
+        compare_module(module, network, IMAGES * np.nan)
+    labels = np.zeros(len(IMAGES), np.int32)
+    assert compare_module(module, network, IMAGES, labels=labels).agrees

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -30,9 +31,20 @@ SHOWN = {
 }
 
 
+#: example -> the seconds that the gallery states
+STATED = {
+    name: int(seconds)
+    for name, seconds in re.findall(
+        r"^(\w+) (\d+) (?:story|transfer) ",
+        (ROOT / "docs" / "examples.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+}
+
+
 def test_every_example_is_run():
     examples = {path.stem for path in (ROOT / "examples").glob("*.py")}
-    assert examples == set(SHOWN)
+    assert examples == set(SHOWN) == set(STATED)
 
 
 @pytest.mark.parametrize("name", SHOWN)
@@ -40,6 +52,7 @@ def test_the_example_shows_what_it_says(name, tmp_path):
     package, shown = SHOWN[name]
     if package:
         pytest.importorskip(package, reason=f"{package} is not installed")
+    start = time.monotonic()
     ran = subprocess.run(
         [sys.executable, str(ROOT / "examples" / f"{name}.py")],
         env=os.environ | {"PYTHONPATH": str(ROOT), "NUMBA_NUM_THREADS": "1"},
@@ -50,6 +63,8 @@ def test_the_example_shows_what_it_says(name, tmp_path):
     )
     assert ran.returncode == 0, ran.stderr
     assert re.search(shown, ran.stdout), ran.stdout
+    # the first run compiles, and the machine may be a slow one
+    assert time.monotonic() - start < 10 * STATED[name] + 120
 
 
 def said(output):

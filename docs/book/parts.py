@@ -98,7 +98,7 @@ class Examples(SphinxDirective):
             if path.stem not in rows:
                 raise self.error(f"{path.name} has no line: its seconds and its figure")
             seconds, kind, what = rows[path.stem]
-            lines += [f"About {seconds} s on one thread, compiled before.", ""]
+            lines += [f"About {seconds} s on one thread of a busy machine.", ""]
             lines += [f"```{{{kind}}} {what}", "```", ""]
         lines = "\n".join(lines).splitlines()
         box = nodes.container()

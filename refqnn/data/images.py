@@ -102,7 +102,7 @@ def as_images(images: Any, *, name: str = "images") -> Array:
 
 
 def array_of(values: Any, name: str) -> Array:
-    """Make an array; ValueError for images of several sizes and for what is none."""
+    """Make an array; ValueError for lists of unequal lengths."""
     try:
         return np.asarray(values)
     except (ValueError, TypeError) as error:
@@ -130,9 +130,7 @@ def as_labels(
         cure = f"give {name}[:, 0]" if column else f"one-hot? give {name}.argmax(1)"
         raise ValueError(f"{name} must be (N,), got {array.shape}: {cure}")
     if array.shape != (count,):
-        raise ValueError(
-            f"{name} must be {count}, one an image, got {array.shape}"
-        )
+        raise ValueError(f"{name} must be {count}, one an image, got {array.shape}")
     if array.dtype.kind not in "iu":
         whole = array.dtype.kind == "f" and np.array_equal(array, np.rint(array))
         cure = f": give {name}.astype(int)" if whole else ""

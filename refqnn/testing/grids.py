@@ -13,7 +13,7 @@ from refqnn.core import Run
 from refqnn.integer.affine import quantize
 from refqnn.testing.laws import Subject
 from refqnn.testing.pairs import Pair
-from refqnn.testing.trials import as_tuple
+from refqnn.testing.trials import answer, as_tuple
 
 
 def check_levels(q: Subject, v: Float, most: int) -> None:
@@ -22,12 +22,24 @@ def check_levels(q: Subject, v: Float, most: int) -> None:
         np.testing.assert_array_less(np.unique(group).size, most + 1)
 
 
+def codes_and_levels(module: Any, v: Float) -> tuple[Array, Array]:
+    """Give codes and levels; AssertionError for what is no pair of them."""
+    pair = answer("encode", module.encode, v)
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        kind = type(pair).__name__
+        raise AssertionError(f"encode must give (codes, levels), gives {kind}")
+    return pair
+
+
 def check_codes(module: Any, v: Float) -> None:
     """levels[codes] = y"""
     y = module.forward(v, Run())[0]
-    codes, levels = module.encode(v)
+    codes, levels = codes_and_levels(module, v)
     check_integers(codes, "codes")
-    np.testing.assert_array_less(-1, codes, strict=False)
+    if codes.size and not 0 <= codes.min() <= codes.max() < levels.size:
+        raise AssertionError(
+            f"codes must be in 0..{levels.size - 1}, are {codes.min()}..{codes.max()}"
+        )
     np.testing.assert_array_equal(levels[codes], y, err_msg="levels[codes]")
     if levels.dtype != v.dtype:
         raise AssertionError(f"levels are {levels.dtype} for {v.dtype}")

@@ -20,6 +20,7 @@ from refqnn.deploy import compare_float64, compare_layers, deploy
 from refqnn.nn import SGD, Training, checkpoint, cross_entropy, fit
 from refqnn.ops import softmax_cross_entropy
 from refqnn.quantizers import PACT
+from refqnn.testing.trials import check_callable
 
 State = dict[str, Array]
 #: relative error with which two derivatives are the same
@@ -57,6 +58,12 @@ def check_network(
     two images and for labels of another number. A decay of a learned clip (PACT) is no
     part of the loss, and left out.
     """
+    check_callable(
+        **{
+            f"network.{name}": getattr(network, name, None)
+            for name in ("forward", "backward")
+        }
+    )
     if len(images) < 2 or np.shape(labels) != (len(images),):
         raise ValueError(
             "images (N, C, H, W) and labels (N,) must agree on N >= 2, "
@@ -244,7 +251,8 @@ def check_backward_adds(
     once = {name: p.grad.copy() for name, p in named_params(module).items()}
     np.testing.assert_array_equal(module.backward(dy, cache), first_dx)
     for name, param in named_params(module).items():
-        np.testing.assert_array_equal(param.grad, 2 * once[name], err_msg=name)
+        text = f"a second backward doubles the gradient of {name}"
+        np.testing.assert_array_equal(param.grad, 2 * once[name], err_msg=text)
     np.testing.assert_array_equal(x, before)
     if np.shares_memory(x, y):
         raise AssertionError("the output shares memory with the input")

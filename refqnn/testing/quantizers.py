@@ -19,7 +19,8 @@ from refqnn.core import Run
 from refqnn.testing.gradients import check_gradients
 from refqnn.testing.grids import check_codes, check_scale
 from refqnn.testing.laws import ABOUT_PARAMETERS, LAWS, holds
-from refqnn.testing.networks import check_module, check_still, in_float64
+from refqnn.testing.module_passes import check_unfrozen, module_error
+from refqnn.testing.networks import check_still, in_float64
 from refqnn.testing.subjects import (
     Layout,
     Quantizer,
@@ -31,9 +32,7 @@ from refqnn.testing.subjects import (
 from refqnn.testing.trials import (
     answer,
     as_tuple,
-    check_form,
     check_question,
-    draw_dy,
     handing,
     output_and_cache,
     plain,
@@ -331,9 +330,11 @@ def gradient_error(
         module = in_float64(forward(**options) if isclass(forward) else forward)
         rng = np.random.default_rng(1)
         v = heavy_tailed(5, np.float64)
+        if backward is not None:
+            raise ValueError("a module has its own backward: leave backward out")
         module.forward(v, Run(training=True, rng=rng))
         check_still(module, heavy_tailed(8, np.float64))
-        return check_module(module, v, Run(), rng, floor=0.1)
+        return module_error(module, v, linear=linear)
     if backward is None:
         return None
     check_question(forward, backward, [])
@@ -364,20 +365,3 @@ def gradient_error(
         )
         worst = max(worst, error)
     return worst if frozen else None
-
-
-def check_unfrozen(
-    backward: Any, y: Float, cache: Any, v: Float, *, linear: bool
-) -> None:
-    """dv has the form of v; backward(2a - 3b) = 2 backward(a) - 3 backward(b)"""
-    rng = np.random.default_rng(0)
-    a, b = draw_dy(rng, y), draw_dy(rng, y)
-    of_mixed, of_a, of_b = (
-        as_tuple(backward(dy, cache)) for dy in (2 * a - 3 * b, a, b)
-    )
-    check_form(of_a[0], v, "v")
-    for mixed, one, two in zip(of_mixed, of_a, of_b, strict=True):
-        if linear and not np.allclose(mixed, 2 * one - 3 * two, rtol=1e-9, atol=1e-9):
-            raise AssertionError(
-                "the backward is not linear in dy; linear=False if it is meant to be so"
-            )

@@ -16,7 +16,8 @@ import numpy as np
 
 from refqnn._types import Array, Float
 from refqnn.core import Run, named_params
-from refqnn.testing.trials import handing, plain
+from refqnn.testing.grids import codes_and_levels
+from refqnn.testing.trials import answer, handing, output_and_cache, plain
 
 GROUPS = ("filter", "layer")
 #: more distinct outputs than this are no grid
@@ -121,7 +122,7 @@ class Quantizer:
         """List the levels of each group: of the module, of the grid, or those met."""
         groups = self.groups(self.apply(v))
         if self.module is not None:
-            levels = np.asarray(self.module.encode(v)[1])
+            levels = np.asarray(codes_and_levels(self.module, v)[1])
             if levels.size and levels.size % len(groups) == 0:
                 return list(np.sort(levels.reshape(len(groups), -1), axis=1))
         known = self.levels  # unless they depend on the shape of v
@@ -212,11 +213,13 @@ def of_module(
 
     Its Params, or those named by ``parameters``, are what k multiplies.
     """
-    module: Any = made(**options) if inspect.isclass(made) else copy.deepcopy(made)
-    name = type(module).__name__
+    name = made.__name__ if inspect.isclass(made) else type(made).__name__
+    module = answer(name, made, **options) if inspect.isclass(made) else made
+    module = copy.deepcopy(module)
     rng = np.random.default_rng(0)
     if inspect.isclass(made) or not usable(module):
-        module.forward(heavy_tailed(0), Run(training=True, rng=rng))
+        training = Run(training=True, rng=rng)
+        answer(name, module.forward, heavy_tailed(0), training)
     params = named_params(module)
     chosen = list(parameters) or list(params)
     unknown = [each for each in chosen if each not in params]
@@ -230,8 +233,7 @@ def of_module(
             for each in chosen:
                 param = named_params(at)[each]
                 param.value = np.asarray(param.value * param.value.dtype.type(k))
-        y, _ = at.forward(v, Run())
-        return np.asarray(y)
+        return np.asarray(output_and_cache(at.forward(v, Run()))[0])
 
     encodes = hasattr(module, "encode")
     return Quantizer(name, call, bool(params), module if encodes else None)
@@ -240,7 +242,7 @@ def of_module(
 def usable(module: Any) -> bool:
     """Whether a module evaluates without a training pass before."""
     try:
-        module.forward(heavy_tailed(0), Run())
+        answer(type(module).__name__, module.forward, heavy_tailed(0), Run())
     except ValueError:
         return False
     return True

@@ -48,3 +48,11 @@ def test_the_two_commands_are_there():
     text = (ROOT / "README.md").read_text("utf-8")
     assert "python -m pip install . && refqnn demo" in text
     assert "python -m pip install '.[test]' && pytest" in text
+
+
+def test_no_cell_of_a_table_is_a_page():
+    folders = ("*.md", "docs/**/*.md", "refqnn/**/*.md")
+    for path in [path for folder in folders for path in ROOT.glob(folder)]:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith("|"):
+                assert max(map(len, line.split("|"))) < 600, (path, line[:80])

@@ -63,7 +63,8 @@ def as_pair(module: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
         dv = module.backward(dy, cache[0])
         return dv, *(np.array(param.grad) for param in params.values())
 
-    names = ["v", *(name.replace(".", "_") for name in params)]
+    own = [name.replace(".", "_") for name in params]
+    names = ["x" if "v" in own else "v", *own]
     shown: Any = forward
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     frozen = inspect.Parameter("frozen", inspect.Parameter.KEYWORD_ONLY, default=None)

@@ -1,12 +1,18 @@
 """Modules of one's own with a mistake: what is said of them names it."""
 
+import inspect
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
-from refqnn.core import Param
+from refqnn import quantizers as qz
+from refqnn.core import Param, Run
+from refqnn.quantizers.module import Quantizer
 from refqnn.testing import check_network, check_quantizer
+from refqnn.testing.module_passes import module_error
+from refqnn.testing.networks import in_float64
+from refqnn.testing.subjects import heavy_tailed
 
 
 def lattice(v, a, *, frozen=None):
@@ -118,6 +124,26 @@ def test_a_module_with_a_mistake_is_named(wrong):
     kind, message = WRONG[wrong]
     with pytest.raises(AssertionError, match=message):
         check_quantizer(kind)
+
+
+OPTIONS = {
+    "LQWeight": {"filters": 3},
+    "SYQ": {"group": "layer"},
+    "WEQWeight": {"levels": 4},
+}
+EVERY = [
+    kind
+    for _, kind in inspect.getmembers(qz, inspect.isclass)
+    if issubclass(kind, Quantizer) and kind is not Quantizer
+]
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_every_quantizer_of_the_package_is_differenced_as_a_pair(kind):
+    module = in_float64(kind(**OPTIONS.get(kind.__name__, {})))
+    v = heavy_tailed(5, np.float64)
+    module.forward(v, Run(training=True, rng=np.random.default_rng(0)))
+    assert module_error(module, v, linear=True) < 1e-6
 
 
 def test_a_right_module_passes_made_or_not():

@@ -13,8 +13,8 @@ All raise AssertionError where a law is broken and ValueError for a wrong questi
 """
 
 from refqnn.testing import strategies as strategies
+from refqnn.testing.comparison import Comparison as Comparison
 from refqnn.testing.gradients import check_gradients as check_gradients
-from refqnn.testing.modules import Comparison as Comparison
 from refqnn.testing.modules import compare_module as compare_module
 from refqnn.testing.networks import check_deployment as check_deployment
 from refqnn.testing.networks import check_network as check_network

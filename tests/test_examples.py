@@ -24,7 +24,7 @@ SHOWN = {
     "qil_prunes": ("", r"layer7 +\d+%"),
     "quantnas_two_subnets": ("", "no integer differs from float64 execution"),
     "torch_binary_layer": ("torch", r"first difference: gradient of features\.0"),
-    "torch_fold_batch_norm": ("torch", r"ds +error \de-1\d(.|\n)* are NaN"),
+    "torch_fold_batch_norm": ("torch", r"ds +error \d\.\de-1\d(.|\n)* are NaN"),
     "torch_resnet_learned_steps": ("torch", r"gradient: 44 of 44 agree"),
     "train_and_deploy": ("", "integers say .*; it is labelled"),
     "what_one_bit_costs": ("", r"\n   1 +0\.95 +8\.05%"),

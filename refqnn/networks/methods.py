@@ -212,6 +212,11 @@ def method_of(method: str | Method) -> Method:
     """
     if isinstance(method, Method):
         return method
+    if not isinstance(method, str):
+        raise ValueError(  # noqa: TRY004 - bad values are ValueErrors in this house
+            "method must be a name or Method(weights, activations), two factories, "
+            f"got {method!r}"
+        )
     if method not in METHODS:
         raise ValueError(
             f"method must be one of {sorted(METHODS)}, got {method!r}; "
@@ -228,15 +233,31 @@ def name_of(method: str | Method) -> str:
     """
     if isinstance(method, str):
         return method
+    method = method_of(method)
     names = [name for name, known in METHODS.items() if known == method]
     return names[0] if names else method.name
 
 
 def weight_quantizer(method: Method, bits: int | None, shape: Shape) -> Any:
     """Return the quantizer of a weight array, or None without bits."""
-    return None if bits is None else method.weights(bits, shape)
+    return None if bits is None else made_by("weights", method.weights, bits, shape)
 
 
 def activation_quantizer(method: Method, bits: int | None) -> Any:
     """Return the layer that quantizes activations, or None without bits."""
-    return None if bits is None else method.activations(bits)
+    return None if bits is None else made_by("activations", method.activations, bits)
+
+
+def made_by(name: str, factory: Any, *args: Any) -> Any:
+    """Call a factory; ValueError unless it makes a module, or None for floats."""
+    try:
+        made = factory(*args)
+    except TypeError as error:
+        raise ValueError(f"method.{name}{args} raises TypeError: {error}") from error
+    parts = [getattr(made, part, None) for part in ("forward", "backward")]
+    if made is not None and not all(map(callable, parts)):
+        raise ValueError(
+            f"method.{name}{args} must make a module with forward and backward, "
+            f"made {made!r}"
+        )
+    return made

@@ -6,7 +6,7 @@ from tables.networks import pixels, tiny
 
 from refqnn import quantizers as q
 from refqnn.core import Run, named_modules
-from refqnn.networks import METHODS, build, resnet
+from refqnn.networks import METHODS, Method, build, resnet
 from refqnn.testing.networks import calibrate, check_module
 
 #: the bits a method's weights are defined for, where not all are
@@ -106,3 +106,31 @@ def test_where_learned_clips_start():
     for name in ("pact", "sawb"):
         clip = METHODS[name].activations(4)
         assert (clip.percentile, clip.decay) == (99.9, 2e-4)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (lambda bits: q.FixedPoint(bits=bits), "a name or Method.*, two factories"),
+        (q.FixedPoint, "a name or Method.*, two factories, got <class"),
+        ((METHODS["lsq"].weights,) * 2, "a name or Method.*, two factories"),
+        (
+            Method(lambda bits: bits, METHODS["lsq"].activations),
+            r"weights\(2, .* raises",
+        ),
+        (
+            Method(lambda *_: np.sign, METHODS["lsq"].activations),
+            r"made <ufunc 'sign'>",
+        ),
+        (Method(METHODS["lsq"].weights, lambda bits: bits), r"activations\(4,\) must"),
+    ],
+)
+def test_what_makes_no_quantizer_is_named(method, message, rng):
+    with pytest.raises(ValueError, match=message):
+        resnet(8, method=method, weight_bits=2, activation_bits=4, rng=rng)
+
+
+def test_a_factory_may_leave_weights_in_floating_point(rng):
+    method = Method(lambda *_: None, METHODS["lsq"].activations)
+    network = resnet(8, method=method, weight_bits=2, activation_bits=4, rng=rng)
+    assert network.layers["stage1_block1"].conv1.weight_quant is None

@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_listed_and_nothing_changes():
     assert lines == [
         "missing conv1.weight, for layers.stem.w",
         "extra layer9.0.conv1.weight (1, 2)",
-        "bn1.bias must hold finite floats, is float64",
+        "bn1.bias must hold finite floats of float64, holds nan",
         "bn1.weight must hold finite floats, is int64",
         "misshaped fc.weight (16, 10), want (10, 16)",
     ]

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,21 @@ def test_commands_that_are_disturbed_end_as_others(what, tmp_path):
     command = [sys.executable, "-m", f"reliability.{what}", tmp_path / "runs", "4", "0"]
     ran = subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=False)
     assert ran.returncode == 0, ran.stdout.decode() + ran.stderr.decode()
+
+
+BUILD = """
+import os, runpy, sys
+os.access = lambda *_: False
+sys.argv = ["setup.py", "-q", "bdist_wheel", "-d", sys.argv[1]]
+runpy.run_path("setup.py", run_name="__main__")
+"""
+
+
+def test_a_tree_that_is_read_only_is_built_elsewhere(tmp_path):
+    pytest.importorskip("setuptools", minversion="77")
+    before = set(ROOT.iterdir())
+    command = [sys.executable, "-c", BUILD, tmp_path]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert "refqnn/__init__.py" in zipfile.ZipFile(wheel).namelist()
+    assert set(ROOT.iterdir()) == before

@@ -10,7 +10,11 @@ from refqnn.conformance.choices.axes import AXES
 from refqnn.conformance.choices.changes import is_square
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.families.fake_quantize import scale_factor
-from refqnn.conformance.choices.families.published_answers import parameter_gradient
+from refqnn.conformance.choices.families.published_answers import (
+    Pass,
+    parameter_gradient,
+    step_of,
+)
 from refqnn.conformance.choices.semantics import Semantics
 
 
@@ -135,3 +139,21 @@ def test_factors_of_a_gradient_of_a_parameter(name, factor):
 )  # fmt: skip
 def test_what_can_be_transposed_unseen_is_square(shape, square):
     assert is_square(np.zeros(shape)) == square
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "parameters"),
+    [
+        ("dorefa_activation", {"bits": 3}, ()),
+        ("fixed_point", {"bits": 3}, (np.array(1.5),)),
+        ("haq_linear", {"bits": 4, "clip": 1.5}, ()),
+        ("min_max", {"bits": 3}, (np.array(-1.0), np.array(1.5))),
+        ("affine", {"bits": 3}, (np.array(-1.0), np.array(1.5))),
+        ("affine", {"bits": 3, "narrow_range": True}, (np.array(-1.0), np.array(1.5))),
+    ],
+)
+def test_steps_of_uniform_grids_are_distances_of_levels(name, options, parameters):
+    x = np.linspace(-3, 3, 6001)[None]
+    q = Pass(name, options, parameters, np.ones_like(x))
+    gaps = np.diff(np.unique(np.round(q(x)[0], 12)))
+    np.testing.assert_allclose(gaps, step_of(q), rtol=1e-9)

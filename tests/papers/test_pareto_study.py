@@ -279,6 +279,10 @@ def test_families_of_curves_are_those_of_their_titles():
     families = study_curves.FAMILIES
     assert [m["depth"] for m in families["resnet"].members] == [8, 14, 20]
     assert families["resnet"].title == "ResNet-8, -14, -20"
+    for name in "abc":
+        (member,) = families[f"vgg11{name}"].members
+        assert member["variant"] == name
+        assert families[f"vgg11{name}"].title == f"VGG11, variant {name.upper()}"
     figures = {name: family.figure for name, family in families.items()}
     first = [name for name, figure in figures.items() if figure == 1]
     assert first == ["resnet", "vgg11", "mobilenetv2"]
@@ -286,9 +290,10 @@ def test_families_of_curves_are_those_of_their_titles():
 
 
 def test_the_best_pair_is_a_cell_of_the_grid():
-    accuracies = ([0.5, 0.7], [0.9, 0.5], [0.6, 0.6], [1, 1], [1, 1], [1, 1])
+    cells = ([0.5, 0.7], [0.5, 0.5], [0.6, 0.6], [0.9, 0.5])
+    accuracies = (*cells, [1, 1], [1, 1], [1, 1])
     scores = [
         ({"weight_bits": n, "width": 1.0}, {"accuracies": given})
         for n, given in enumerate(accuracies)
     ]
-    assert study_dual_precision.best_pair(scores) == {"weight_bits": 1}
+    assert study_dual_precision.best_pair(scores) == {"weight_bits": 3}

@@ -230,3 +230,23 @@ def test_a_learned_number_stays_positive():
     assert p.project is positive
     assert p.project(np.array(-1.0)) == np.finfo(np.float32).tiny
     assert p.project(np.array(0.25)) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("make", "least", "most"),
+    [
+        (qz.FixedPoint, 2, 16),
+        (qz.HAQLinear, 2, 16),
+        (qz.SAWB, 2, 8),
+        (qz.TWN, 2, 2),
+        (qz.Ternary, 2, 2),
+        (qz.DoReFaWeight, 1, 16),
+    ],
+)
+def test_fewest_and_most_bits(make, least, most, rng):
+    v = rng.normal(size=(3, 4))
+    for bits in (least, most):
+        assert make(bits=bits).forward(v, Run(training=True))[0].shape == v.shape
+    for bits in (least - 1, most + 1):
+        with pytest.raises(ValueError, match="bits must be"):
+            make(bits=bits).forward(v, Run(training=True))

@@ -15,6 +15,7 @@ from refqnn.conformance.choices.families.published_answers import (
     parameter_gradient,
     step_of,
 )
+from refqnn.conformance.choices.kinds import units
 from refqnn.conformance.choices.semantics import Semantics
 
 
@@ -157,3 +158,10 @@ def test_steps_of_uniform_grids_are_distances_of_levels(name, options, parameter
     q = Pass(name, options, parameters, np.ones_like(x))
     gaps = np.diff(np.unique(np.round(q(x)[0], 12)))
     np.testing.assert_allclose(gaps, step_of(q), rtol=1e-9)
+
+
+def test_ends_of_a_grid_are_in_steps_from_its_zero_point():
+    call = {"x": [1.0, -3.0], "scale": 0.5, "zero_point": 3, "q_min": -8, "q_max": 7}
+    steps, least, most = units(call, "x")
+    np.testing.assert_array_equal(steps, [2, -6])
+    assert (float(least), float(most)) == (-11, 4)

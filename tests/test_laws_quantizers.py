@@ -61,10 +61,17 @@ REFUTED = [
 @every_row
 @given(v=dyadic(), seed=seeds)
 def test_laws_hold_where_the_row_says_so(row, v, seed):
+    """The laws of the row, and what every grid keeps: levels, codes, scales."""
     for x in filter(row.takes, (v, heavy_tailed(seed))):
         for law, verdict in row.laws.items():
             if verdict.mark in "yc" and verdict.when(x):
                 LAWS[law](row, x)
+    for x in filter(row.takes, (v, heavy_tailed(seed), v.astype(np.float64))):
+        check_levels(row, x, row.most_levels)
+        check_codes(row.module(), x)
+        if row.uniform:
+            check_scale(row.module(), x)
+        np.testing.assert_array_equal(row.module().forward(x, Run())[0], row.apply(x))
 
 
 @pytest.mark.parametrize(("row", "law"), REFUTED)
@@ -106,17 +113,6 @@ def test_every_law_rejects_a_broken_quantizer(law):
 
 
 # -- grids: levels, codes, scale and zero-point ---------------------------------------
-
-
-@every_row
-@given(v=dyadic(), seed=seeds)
-def test_levels_and_codes(row, v, seed):
-    for x in filter(row.takes, (v, heavy_tailed(seed), v.astype(np.float64))):
-        check_levels(row, x, row.most_levels)
-        check_codes(row.module(), x)
-        if row.uniform:
-            check_scale(row.module(), x)
-        np.testing.assert_array_equal(row.module().forward(x, Run())[0], row.apply(x))
 
 
 #: their codes are a rounded quotient; those of masks and signs are not

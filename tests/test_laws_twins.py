@@ -45,8 +45,15 @@ def test_equals_the_definition_or_keeps_its_bound(twin, seed):
 @every_twin
 @fewer
 @drawn
-def test_memory_order_does_not_matter(twin, seed):
+def test_order_of_memory_extremes_and_arguments(twin, seed):
+    """Any order of memory, extreme values as in the definition, nothing mutated."""
     check_scattered(twin, *twin.draw(np.random.default_rng(seed)))
+    check_pure(twin, *twin.draw(np.random.default_rng(seed)))
+    rng = np.random.default_rng(seed)
+    args, kwargs = twin.draw(rng)
+    special = twin.bound is None
+    ends = with_first(args, lambda a: extreme(rng, a, special=special))
+    compare_twin(twin, ends, kwargs)
 
 
 @pytest.mark.parametrize("twin", [t for t in TWINS if t.empty], ids=str)
@@ -58,17 +65,6 @@ def test_an_empty_first_argument_is_treated_as_in_the_definition(twin):
         compare_twin(twin, with_first(args, lambda a: a[:0] if a.ndim else a), kwargs)
 
 
-@every_twin
-@fewer
-@drawn
-def test_extremes_are_treated_as_in_the_definition(twin, seed):
-    rng = np.random.default_rng(seed)
-    args, kwargs = twin.draw(rng)
-    special = twin.bound is None
-    ends = with_first(args, lambda a: extreme(rng, a, special=special))
-    compare_twin(twin, ends, kwargs)
-
-
 @pytest.mark.compiled
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
 @every_twin
@@ -76,13 +72,6 @@ def test_extremes_are_treated_as_in_the_definition(twin, seed):
 @drawn
 def test_one_thread_and_two_give_the_same_bits(twin, seed):
     check_threads(twin, *twin.draw(np.random.default_rng(seed)))
-
-
-@every_twin
-@fewer
-@drawn
-def test_nothing_is_mutated_or_aliased(twin, seed):
-    check_pure(twin, *twin.draw(np.random.default_rng(seed)))
 
 
 @pytest.mark.parametrize(

@@ -133,13 +133,14 @@ def test_guided_training_resumes(tmp_path):
 
 
 def test_haq_allocation_resumes(tmp_path):
-    rows, lines = ran("haq_allocation", tmp_path, seeds=(0, 2))
+    given = {"seeds": (0, 2), "ratio": 0.1, "highest": 4}
+    rows, lines = ran("haq_allocation", tmp_path, **given)
     assert list(rows["seeds"]) == ["0", "2"]
     for searches in rows["seeds"].values():
         assert list(searches) == ["DDPG", "random", "greedy"]
         for result in searches.values():
             assert len(result["bits"]) == len(rows["weights"]) == 8
-            assert result["ratio"] <= 0.2
+            assert result["ratio"] <= 0.1
             assert result["evaluations"] == len(result["rewards"]) <= 12
             rewards = [r for r in result["rewards"] if r is not None]
             assert max(rewards) == result["reward"]
@@ -149,7 +150,7 @@ def test_haq_allocation_resumes(tmp_path):
     assert len(list(tmp_path.glob("*.npz"))) == 1 + 2 + 2 + 1
     assert len(lines) == 2 + 6
     (tmp_path / "searches.jsonl").unlink()  # every search goes on at its end
-    assert ran("haq_allocation", tmp_path, seeds=(0, 2)) == (rows, lines)
+    assert ran("haq_allocation", tmp_path, **given) == (rows, lines)
 
 
 @pytest.fixture

@@ -653,31 +653,89 @@ def dorefa_activation(c, x, dy):
     return y, replaced(c, x, dx, dy)
 
 
-def training_step(
-    c, x, labels, w, b, scale, q_min, q_max, lrs, momentum, weight_decay, smooth
+def training_step(c, x, labels, w, b, *settings):
+    def forward(wq, b):
+        rows = [[sum(r * k) + d for k, d in zip(wq, b, strict=True)] for r in x]
+        return np.array(rows)
+
+    def backward(dlogits):
+        return np.array([[sum(p * r) for r in x.T] for p in dlogits.T])
+
+    return stepped(c, forward, backward, labels, w, b, *settings)
+
+
+def conv_step(
+    c, x, labels, w, b, scale, q_min, q_max, stride, padding, lrs, momentum, decay, a
+):
+    (top, bottom), (left, right) = padding
+    sh, sw = np.broadcast_to(stride, 2)
+    n, kh, kw = len(x), w.shape[2], w.shape[3]
+    planes = np.zeros(
+        (n, x.shape[1], x.shape[2] + top + bottom, x.shape[3] + left + right)
+    )
+    planes[:, :, top : top + x.shape[2], left : left + x.shape[3]] = x
+    places = [
+        (p, q)
+        for p in range(0, planes.shape[2] - kh + 1, sh)
+        for q in range(0, planes.shape[3] - kw + 1, sw)
+    ]
+
+    def patches(image):
+        return [planes[image, :, p : p + kh, q : q + kw] for p, q in places]
+
+    def forward(wq, b):
+        each = [
+            [sum(np.sum(v * k) for v in patches(i)) / len(places) for k in wq]
+            for i in range(n)
+        ]
+        return np.array(each) + b
+
+    def backward(dlogits):
+        share = dlogits.T / len(places)
+        rows = [[k * sum(patches(i)) for i, k in enumerate(col)] for col in share]
+        return np.array([sum(row) for row in rows])
+
+    c = {"decay_order": "gradient", "velocity": "without_lr", **c}
+    settings = scale, q_min, q_max, lrs, momentum, decay, a
+    return stepped(c, forward, backward, labels, w, b, *settings)
+
+
+def stepped(
+    c,
+    forward,
+    backward,
+    labels,
+    w,
+    b,
+    scale,
+    q_min,
+    q_max,
+    lrs,
+    momentum,
+    weight_decay,
+    smooth,
 ):
     answers = {"logarithm": "natural", "smoothing": "all_classes", **c}
     losses, seen_w, seen_b = [], [], []
     v_w, v_b = np.zeros_like(w), np.zeros_like(b)
     for lr in lrs:
-        codes = np.array([[to_integer(v / scale, c["rounding"]) for v in r] for r in w])
+        codes = each(lambda v: to_integer(v / scale, c["rounding"]), w)
         wq = scale * np.minimum(np.maximum(codes, q_min), q_max)
-        logits = np.array(
-            [[sum(r * k) + d for k, d in zip(wq, b, strict=True)] for r in x]
-        )
+        logits = forward(wq, b)
         loss, dlogits = softmax_cross_entropy(answers, logits, labels, smooth)
-        dw, db = np.zeros_like(w), np.array([sum(col) for col in dlogits.T])
-        for o, i in np.ndindex(w.shape):
-            v, lo, hi = w[o, i], scale * q_min, scale * q_max
+        dwq, db = backward(dlogits), np.array([sum(col) for col in dlogits.T])
+        dw = np.zeros_like(w)
+        for at in np.ndindex(w.shape):
+            v, lo, hi = w[at], scale * q_min, scale * q_max
             passes = {
                 "none": True,
                 "input_inclusive": lo <= v <= hi,
                 "input_open": lo < v < hi,
                 "input_half_open": lo <= v < hi,
                 "input_half_open_below": lo < v <= hi,
-                "rounded_inclusive": q_min <= codes[o, i] <= q_max,
+                "rounded_inclusive": q_min <= codes[at] <= q_max,
             }[c["straight_through"]]
-            dw[o, i] = sum(dlogits[:, o] * x[:, i]) if passes else 0
+            dw[at] = dwq[at] if passes else 0
         start = w if c["updated"] == "latent" else wq
         w, v_w = moved(c, start, dw, v_w, lr, momentum, weight_decay)
         kept = weight_decay if c["decayed"] == "all" else 0.0
@@ -779,19 +837,34 @@ def adam(c, value, grads, lrs, beta1, beta2, eps, weight_decay):
     return np.stack(seen)
 
 
-def binary_step(c, x, labels, w, b, lrs, momentum, weight_decay):
+def binary_step(c, *given):
+    def quantize(row, _):
+        mean = sum(abs(v) for v in row) / len(row)
+        scale = mean if c["binary_scale"] == "filter" else 1
+        zero = float(c["sign_of_zero"])
+        return [scale * (math.copysign(1, v) if v else zero) for v in row]
+
+    return latent_step(c, quantize, *given)
+
+
+def ternary_step(c, *given):
+    def quantize(row, w):
+        over = row if c["filter_group"] == "filter" else np.ravel(w)
+        limit = 0.7 * sum(abs(v) for v in over) / len(over)
+        kept = [abs(v) for v in over if abs(v) > limit]
+        scale = sum(kept) / max(len(kept), 1) if c["ternary_scale"] != "none" else 1
+        return [math.copysign(scale, v) if abs(v) > limit else 0.0 for v in row]
+
+    return latent_step(c, quantize, *given)
+
+
+def latent_step(c, quantize, x, labels, w, b, lrs, momentum, weight_decay):
     answers = {"logarithm": "natural", "smoothing": "all_classes", **c}
     answers |= {"decay_order": "gradient", "velocity": "without_lr"}
     losses, seen_w, seen_b = [], [], []
     v_w, v_b = np.zeros_like(w), np.zeros_like(b)
     for lr in lrs:
-        wq = np.zeros_like(w)
-        for o, i in np.ndindex(w.shape):
-            sign = (
-                float(c["sign_of_zero"]) if w[o, i] == 0 else math.copysign(1, w[o, i])
-            )
-            mean = sum(abs(v) for v in w[o]) / len(w[o])
-            wq[o, i] = sign * (mean if c["binary_scale"] == "filter" else 1)
+        wq = np.array([quantize(row, w) for row in w])
         logits = np.array(
             [[sum(r * k) + d for k, d in zip(wq, b, strict=True)] for r in x]
         )
@@ -809,3 +882,47 @@ def binary_step(c, x, labels, w, b, lrs, momentum, weight_decay):
         seen_w.append(w)
         seen_b.append(b)
     return np.array(losses), np.stack(seen_w), np.stack(seen_b)
+
+
+def folded_conv2d(
+    c, x, w, gamma, beta, m, var, eps, scale, q_min, q_max, stride, padding
+):
+    def conv(w):
+        (top, bottom), (left, right) = padding
+        sh, sw = np.broadcast_to(stride, 2)
+        kh, kw = w.shape[2:]
+        planes = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+        rows = range(0, planes.shape[2] - kh + 1, sh)
+        columns = range(0, planes.shape[3] - kw + 1, sw)
+        y = np.zeros((len(x), len(w), len(rows), len(columns)))
+        for n, o, i, j in np.ndindex(y.shape):
+            p, q = rows[i], columns[j]
+            y[n, o, i, j] = np.sum(planes[n, :, p : p + kh, q : q + kw] * w[o])
+        return y
+
+    def root(v):
+        return math.sqrt(v) + eps if c["epsilon"] == "outside" else math.sqrt(v + eps)
+
+    kind, wq, plain = c["fold_statistics"], np.zeros_like(w), conv(w)
+    s = np.broadcast_to(scale, len(w))
+    ours = [(float(np.mean(v)), root(float(np.var(v)))) for v in plain.swapaxes(0, 1)]
+    for o in range(len(w)):
+        by = ours[o][1] if kind == "batch" else root(var[o])
+        for at in np.ndindex(w[o].shape):
+            code = to_integer(w[o][at] * gamma[o] / by / s[o], "half_even")
+            wq[o][at] = s[o] * max(q_min, min(q_max, code))
+    y = conv(wq)
+    for o, (mean, sigma) in enumerate(ours):
+        if kind == "of_quantized":
+            if gamma[o] == 0:
+                y[:, o] = beta[o] if c["zero_gamma"] == "beta" else np.nan
+                continue
+            back = y[:, o] * root(var[o]) / gamma[o]
+            away = back - np.mean(back)
+            y[:, o] = away / root(np.mean(away**2)) * gamma[o] + beta[o]
+            continue
+        if kind == "corrected":
+            y[:, o] *= root(var[o]) / sigma
+        middle, by = (m[o], root(var[o])) if kind == "running" else (mean, sigma)
+        y[:, o] += beta[o] - gamma[o] * middle / by
+    return y

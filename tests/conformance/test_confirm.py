@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from refqnn import integer, quantizers
-from refqnn.conformance import identify, identify_files, write_probes
+from refqnn.conformance import (
+    Semantics,
+    check_implementation,
+    identify,
+    identify_files,
+    verify,
+    write_probes,
+)
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.regions import regions_of
 from refqnn.conformance.judge.confirm import (
@@ -280,3 +287,109 @@ def test_a_first_identification_keeps_its_budget(name, seconds):
     assert spent < seconds
     assert gigabytes < 1
     assert inputs <= 12
+
+
+def cut(bits, *, saturates):
+    """Rounding to the nearest, accumulators of so many bits."""
+    half = 1 << (bits - 1)
+
+    def requantize(acc, m, e, z, lo, hi):
+        a = acc.astype(np.int64)
+        kept = np.clip(a, -half, half - 1) if saturates else (a + half) % (2 * half)
+        kept = kept - (0 if saturates else half)
+        n = 31 - np.asarray(e, np.int64)
+        t = (kept * np.asarray(m, np.int64) + (np.int64(1) << (n - 1))) >> n
+        return np.clip(t + np.asarray(z, np.int64), lo, hi)
+
+    return requantize
+
+
+@pytest.mark.parametrize("saturates", [True, False])
+@pytest.mark.parametrize("bits", [32, 40, 48])
+def test_accumulators_of_fewer_bits_than_int64_are_refuted(bits, saturates):
+    wrong = cut(bits, saturates=saturates)
+    assert not identify(wrong, "requantize", in_process=True).explained
+    assert not check_implementation(wrong, "requantize", in_process=True).conforms
+    said, rng = Semantics(), np.random.default_rng(0)
+    assert not verify(wrong, "requantize", said, rng=rng, inputs=500).conforms
+
+
+def test_a_kernel_of_int32_accumulators_may_refuse_others_and_that_is_said():
+    whole = cut(64, saturates=True)
+
+    def of_int32(acc, *others):
+        if np.any(acc != acc.astype(np.int32)):
+            raise ValueError("accumulators are int32")
+        return whole(acc, *others)
+
+    found = identify(of_int32, "requantize", in_process=True)
+    assert found.certain["requantize"] == "half_up"
+    assert any("accumulators are int32" in line for line in found.unseen)
+    results = check_implementation(of_int32, "requantize", in_process=True)
+    assert results.conforms
+    assert any("accumulators are int32" in line for line in results.unseen)
+
+
+def test_two_roundings_are_not_judged_beyond_int32():
+    """gemmlowp's fixed point has no int64: whatever is answered there is right."""
+    for beyond in (0, 77):
+
+        def two_stage(acc, *others, beyond=beyond):
+            wide = acc != acc.astype(np.int32)
+            rule = variant("requantize", requantize="two_stage_half_away")
+            (y,) = rule(np.where(wide, 0, acc), *others)
+            return np.where(wide, beyond, y)
+
+        found = identify(two_stage, "requantize", in_process=True)
+        assert found.certain["requantize"] == "two_stage_half_away"
+
+
+def learned_step(of_step):
+    """LSQ from its equations; ``of_step`` sums the terms of the gradient of s."""
+
+    def lsq(x, dy, s):
+        u = x / s
+        inside, q = (u > -4) & (u < 3), np.clip(np.rint(u), -4, 3)
+        return s * q, dy * inside, of_step(dy * np.where(inside, q - u, q), s)
+
+    return lsq
+
+
+def test_a_step_for_each_filter_is_judged_where_it_is_taken():
+    def of_each(terms, s):
+        return terms.sum(axis=(1, 2, 3), keepdims=True) if s.ndim else terms.sum()
+
+    def neighbours(terms, s):
+        return np.roll(of_each(terms, s), 1)
+
+    def in_all(terms, _):
+        return terms.sum()
+
+    assert check_implementation(learned_step(of_each), "lsq", in_process=True).conforms
+    wrong = learned_step(neighbours)
+    assert not identify(wrong, "lsq", in_process=True).explained
+    assert not check_implementation(wrong, "lsq", in_process=True).conforms
+    one = check_implementation(learned_step(in_all), "lsq", in_process=True)
+    assert one.conforms
+    assert any("one ds for s of shape" in line for line in one.unseen)
+
+
+def test_numbers_of_few_bits_do_not_hide_a_narrow_gradient():
+    """dy in float16: powers of two and quarters alone would not have shown it."""
+    of_lsq = variant("lsq")
+
+    def narrow(x, dy, s):
+        return of_lsq(x, dy.astype(np.float16).astype(dy.dtype), s)
+
+    assert not identify(narrow, "lsq", in_process=True).explained
+
+
+def test_verify_says_what_a_kernel_of_one_range_was_not_asked():
+    def int8_only(x, s, z, _lo, _hi):
+        u = np.nan_to_num(x / s, posinf=1e9, neginf=-1e9)
+        return np.clip(np.rint(u) + z, -128, 127)
+
+    said, rng = Semantics(nan="zero"), np.random.default_rng(0)
+    held = verify(int8_only, "quantize", said, rng=rng, inputs=500, in_process=True)
+    assert held.conforms
+    assert "ignores q_min and q_max" in str(held)

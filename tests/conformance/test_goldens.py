@@ -360,7 +360,11 @@ def test_arrays_of_our_own_headers_are_read_back():
         assert got.dtype == array.dtype
 
 
-ONNX_CASES = ("QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger")
+ONNX_CASES = (
+    "QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
+    "MaxPool", "BatchNormalization", "SoftmaxCrossEntropyLoss", "LSTM", "Momentum",
+    "DynamicQuantizeLinear",
+)  # fmt: skip
 
 
 def directory(folder, kind, arrays, output, **attributes):
@@ -500,6 +504,41 @@ def test_what_the_cases_of_qlinear_operators_cannot_see(onnx_suite, operator):
              "float32_half_even", "mixed_half_even")  # fmt: skip
     assert all(seen["requantize", form] == 0 for form in blind)
     assert seen["requantize", "trunc"] == seen["requantize", "floor"] == score.cases
+
+
+@pytest.mark.parametrize(
+    ("operator", "family", "cases", "answers", "reason"),
+    [
+        ("MaxPool", "max_pool2d", 9, {"max_pool_padding": "never"}, "ceil_mode is 1"),
+        (
+            "BatchNormalization",
+            "batch_norm",
+            2,
+            {"running_variance": "biased", "running_momentum": "old"},
+            "training_mode is 0",
+        ),
+        ("SoftmaxCrossEntropyLoss", "softmax_cross_entropy", 4, {}, "reduction is"),
+        ("LSTM", "lstm_cell", 3, {}, "peepholes"),
+        (
+            "Momentum",
+            "sgd",
+            3,
+            {"decay_order": "gradient", "nesterov": "gradient_plus_velocity"},
+            "",
+        ),
+        ("DynamicQuantizeLinear", "quantize", 3, {"rounding": "half_even"}, ""),
+    ],
+)
+def test_layers_and_steps_of_onnx_are_read(
+    onnx_suite, operator, family, cases, answers, reason
+):
+    suite = goldens.read(onnx_suite / operator)
+    scores = goldens.score(suite)
+    assert {score.family for score in scores} == {family}
+    assert sum(score.cases for score in scores) == cases
+    assert not any(score.unexplained for score in scores)
+    assert answers.items() <= scores[0].recorder.items()
+    assert reason in suite.reasons()
 
 
 def test_zero_points_of_channels_are_read(onnx_suite):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Array, Float, Int
-from refqnn.conformance.carry.runtimes_onnx import whole_type
+from refqnn.conformance.carry.runtimes_onnx import as_int32, whole_type
 from refqnn.deploy.formats.tflite_run import RESOLVERS, interpreter_of
 from refqnn.deploy.formats.tflite_schema import Model, Operator, Tensor
 from refqnn.deploy.formats.tflite_write import write_model
@@ -103,7 +103,7 @@ def litert_requantize(
         raise ValueError("one scale for all weights")
     scales = scales[:1] if whole else scales
     weights = np.zeros((n, 1) if whole else (n, 1, 1, 1), np.int8)
-    bias = np.ascontiguousarray(acc, np.int32).ravel()
+    bias = np.ascontiguousarray(as_int32(acc)).ravel()
     flat = (1, 1) if whole else (1, 1, 1, 1)
     tensors = [
         Tensor(flat, "int8", x_scale),

@@ -111,6 +111,14 @@ def onnx_sum(run: Runner, kind: str) -> Function:
     return call
 
 
+def as_int32(acc: Int) -> Int:
+    """Return accumulators as int32; ValueError where one does not fit."""
+    narrow = acc.astype(np.int32)
+    if np.any(narrow != acc):
+        raise ValueError("the accumulators of this kernel are int32")
+    return narrow
+
+
 def onnx_requantize(run: Runner) -> Function:
     """QLinearConv with one weight of 0: its bias is the accumulator."""
 
@@ -125,7 +133,7 @@ def onnx_requantize(run: Runner) -> Function:
             "wz": np.asarray(0, np.int8),
             "ys": np.asarray(1, np.float32),
             "yz": np.asarray(zero_point, np.int8),
-            "b": acc.astype(np.int32),
+            "b": as_int32(acc),
         }
         one = node("QLinearConv", "x xs xz w ws wz ys yz b", "y")
         return run(one, feeds)[0].reshape(n)

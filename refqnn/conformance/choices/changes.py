@@ -57,6 +57,7 @@ def kept_kind_changes(values: Sequence[Any], *, main: bool) -> dict[str, Change]
         changes["halved"] = lambda v: v * type_of(v)(0.5)
     else:
         changes["times 0.9"] = lambda v: v * type_of(v)(0.9)
+        changes["kept as float16"] = as_float16
     if any(np.size(v) > 1 for v in values):
         changes["first element for all"] = first_for_all
         changes["reversed"] = reverse
@@ -65,6 +66,17 @@ def kept_kind_changes(values: Sequence[Any], *, main: bool) -> dict[str, Change]
     if a.ndim > 1:
         changes["first row for all"] = lambda v: np.broadcast_to(v[:1], v.shape)
     return changes
+
+
+def as_float16(value: Any) -> Any:
+    """Round a real parameter to float16, in its own type.
+
+    >>> as_float16(0.1)
+    0.0999755859375
+    """
+    with np.errstate(over="ignore"):
+        kept = np.asarray(value).astype(np.float16).astype(type_of(value))
+    return kept if isinstance(value, np.ndarray | np.generic) else kept.item()
 
 
 def is_square(value: Any) -> bool:

@@ -140,16 +140,18 @@ def high(x: Int, span: int) -> Int:
 
 
 def gradient(rng: Generator, shape: Sequence[int], dtype: Any = np.float64) -> Float:
-    """Draw dy: of both signs, of unequal sizes, a few zeros.
+    """Draw dy: of both signs, of unequal sizes, a few zeros; often of many bits.
 
     >>> gradient(np.random.default_rng(0), (4,))
     array([ 0. , -0.5,  0. , -1. ])
     """
-    quarters = rng.integers(-8, 9, shape) / 4
+    values = rng.integers(-8, 9, shape) / 4
     sign = rng.random()
     if sign < 0.3:  # all of one sign
-        quarters = np.copysign(quarters, sign - 0.15)
-    return np.asarray(np.where(rng.random(shape) < 0.1, 0, quarters) + 0.0, dtype)
+        values = np.copysign(values, sign - 0.15)
+    elif sign > 0.6:
+        values = 1.1 * values
+    return np.asarray(np.where(rng.random(shape) < 0.1, 0, values) + 0.0, dtype)
 
 
 def pick(rng: Generator, *choices: Any) -> Any:
@@ -188,7 +190,7 @@ def offsets(rng: Generator, dtype: str, channels: int) -> Any:
 
 def biases(rng: Generator, n: int) -> Int:
     """Draw int32 biases of both signs, of any size, or zeros."""
-    size = 2.0 ** rng.integers(1, 24)
+    size = 2.0 ** rng.integers(1, 31)
     return np.asarray(rng.uniform(-size, size, n) * (rng.random() < 0.85), np.int32)
 
 

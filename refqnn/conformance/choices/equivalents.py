@@ -32,15 +32,16 @@ qil_* tsq_activation weq_activation | dx 0 where x = 0 |
         0 lies outside the interval, where the gradient is 0
 weq_activation | dx dy where x > 0; dx dy where x > 1 | above 0 the gradient is dy
 lstm_cell | b_x and b_h exchanged | their sum is used
+folded_conv2d | running_var and eps exchanged | their sum is used
 mul | x_scale and y_scale exchanged | their product is used
 conv2d linear | w_zero_point: read as * |
         zero-points fit the type of the weights, or are refused
 ttq syq | x: halved | the threshold moves with x, levels do not
 affine *min_max | hi: absolute | 0 lies within the range
 conv2d | groups: 1 | weights of other channels are refused
-softmax_cross_entropy training_step binary_step |
+softmax_cross_entropy *_step |
         label_smoothing: negated; momentum: negated | negative values are refused
-softmax_cross_entropy training_step binary_step batch_norm |
+softmax_cross_entropy *_step batch_norm |
         loss absolute; running_var absolute | never negative
 """
 EQUIVALENT = (

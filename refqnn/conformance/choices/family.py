@@ -64,6 +64,8 @@ class Family:
     call: str = ""
     #: as ``draw``, over all regions
     wide: Callable[[np.random.Generator, int], Inputs] | None = None
+    #: as ``wide``, of types that only some functions take: packs leave them out
+    beyond: Callable[[np.random.Generator, int], Inputs] | None = None
     #: arguments that are scaled together, to be far below and far above 1
     scaled: tuple[str, ...] = ()
     #: where mathematics or code may go another way: "ARGUMENT: WHAT" and its predicate

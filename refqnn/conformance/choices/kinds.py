@@ -54,11 +54,11 @@ ALONE: dict[str, dict[str, Test]] = {
         "negative": lambda z: z < 0,
         "positive": lambda z: z > 0,
     },
-    # numbers that shift, and those that round
     "power_of_two": {
         "power of two": lambda s: np.frexp(s)[0] == 0.5,
         "no power of two": lambda s: np.frexp(s)[0] != 0.5,
     },
+    "multipliers": {"0": lambda m: m == 0, "2^31 - 1": lambda m: m == 2**31 - 1},
     "magnitudes": {
         "far below 1": lambda x: 0 < np.abs(x).max() < 2.0**-10,
         "far above 1": lambda x: np.abs(x).max() > 2.0**9,
@@ -76,6 +76,7 @@ ALONE: dict[str, dict[str, Test]] = {
         "beyond 24 bits": lambda a: np.abs(a.astype(np.int64)) > 2**23,
         "small": lambda a: np.abs(a.astype(np.int64)) < 2**8,
     },
+    "biases": {"large": lambda b: b > 2**23, "far below 0": lambda b: b < -(2**23)},
     "ends": {
         "lowest of its type": lambda x: x == np.iinfo(x.dtype).min,
         "highest of its type": lambda x: x == np.iinfo(x.dtype).max,
@@ -87,13 +88,11 @@ ALONE: dict[str, dict[str, Test]] = {
         "several examples": lambda x: len(x) > 1,
     },
     "flag": {"True": lambda is_set: is_set, "False": lambda is_set: not is_set},
-    # one number for h and w, two that differ
     "pairs": {
         "1": lambda size: np.all(size == 1),
         "above 1": lambda size: np.all(size > 1),
         "h unlike w": lambda size: size.ndim and size[0] != size[1],
     },
-    # the last two axes of weights
     "kernels": {
         "1 x 1": lambda w: w.shape[2:] == (1, 1),
         "square": lambda w: w.shape[2] == w.shape[3] > 1,
@@ -119,6 +118,8 @@ ALONE: dict[str, dict[str, Test]] = {
     "square_planes": {"square planes": lambda x: x.shape[-2:] == (2, 2)},
     "one_sign": {"of one sign": lambda dy: np.all(dy > 0) | np.all(dy < 0)},
     "matrix": {"square": lambda x: len({*x.shape}) == 1 and len(x) > 1},
+    "bytes": {"above 127": lambda z: z > 127},
+    "examples_each": {"one for each example": lambda p: p.size > 1 and p.ndim > 1},
     "an_output_each": {
         "one for all": lambda z: z.size == 1,
         "one for each output": lambda z: z.ndim == 1 and np.ptp(z) > 0,

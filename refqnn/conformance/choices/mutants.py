@@ -158,6 +158,8 @@ def arguments_misread(family: Family, examples: Sequence[Inputs]) -> Iterator[Mu
             **constant_changes(first[name]),
             **kept_kind_changes(values, main=name == main),
         }
+        if name == "noise":  # what rounds at random is seldom beside a tie
+            changes.pop("kept as float16", None)
         if name in NO_CODES:
             changes.pop("negated", None)
         else:

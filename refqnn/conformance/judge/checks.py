@@ -17,7 +17,7 @@ from refqnn.conformance.choices.family import Family
 from refqnn.conformance.choices.variants import table
 from refqnn.conformance.judge.arguments import Function
 from refqnn.conformance.judge.calls import Broken
-from refqnn.conformance.judge.confirm import confirming_calls
+from refqnn.conformance.judge.confirm import every_call
 from refqnn.conformance.judge.inspection import CHECKS, Check, Judge
 from refqnn.conformance.judge.subject import Supports, subject_of
 
@@ -127,7 +127,7 @@ def judge_of(
 ) -> Iterator[Judge]:
     """Yield the judge of a function; which calls that takes is found out first."""
     with subject_of(family, function, **options) as subject:
-        calls = *table(family.name).probes, *confirming_calls(family.name)
+        calls = *table(family.name).probes, *every_call(family.name)
         subject.settle(calls)
         yield Judge(subject, profile)
 

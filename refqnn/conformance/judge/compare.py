@@ -39,7 +39,7 @@ class Comparison:
     at: str = "y"
     want: Any = None
     got: Any = None
-    #: what all mismatches have in common
+    #: what all mismatches have in common, and what was not looked at
     where: tuple[str, ...] = ()
     #: why the arrays could not be compared
     error: str = ""
@@ -70,15 +70,15 @@ class Comparison:
             return f"{self.name}  UNREADABLE  {self.error}"
         if not self.total:
             return f"{self.name}  NOTHING COMPARED"
+        where = [f"where     {line}" for line in self.where]
         if not self.mismatches:
-            return f"{self.name}  conforms  {self.total} / {self.total}"
+            head = f"{self.name}  conforms  {self.total} / {self.total}"
+            return "\n".join([head, *where])
         share = 100 * self.mismatches / self.total
-        lines = [
-            f"{self.name}  MISMATCH  {self.mismatches} / {self.total} ({share:.3g} %)",
-            *self.details(),
-            *(f"where     {line}" for line in self.where),
-        ]
-        return "\n".join(lines)
+        head = (
+            f"{self.name}  MISMATCH  {self.mismatches} / {self.total} ({share:.3g} %)"
+        )
+        return "\n".join([head, *self.details(), *where])
 
     def details(self) -> list[str]:
         """Return the first mismatch and the histogram, where there are any."""

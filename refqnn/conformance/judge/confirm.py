@@ -103,6 +103,20 @@ def confirming_calls(name: str) -> tuple[Inputs, ...]:
     return tuple(sorted(map(decided_everywhere, calls), key=numbers))
 
 
+@cache
+def every_call(name: str) -> tuple[Inputs, ...]:
+    """Return the calls that confirm, and those of types that not every function takes.
+
+    A function may refuse the latter: the verdict names what was not looked at.
+    """
+    draw = family_of(name).beyond
+    if draw is None:
+        return confirming_calls(name)
+    seeds = [[11, n, k] for n in LENGTHS for k in range(4)]
+    further = [draw(np.random.default_rng(seed), seed[1]) for seed in seeds]
+    return (*confirming_calls(name), *further)
+
+
 def decided_everywhere(call: Inputs) -> Inputs:
     """Return a call with 0 for every x of which no semantics says where it lies.
 
@@ -184,6 +198,25 @@ def ask_into(evidence: Evidence, subject: Subject, call: Inputs) -> None:
         plain = without_special(subject.family, call)
         if plain is not None:
             ask_into(evidence, subject, plain)
+
+
+def without_refused(family: Family, declared: Choices, call: Inputs) -> Inputs | None:
+    """Return a call whose refused elements are replaced by one that is not.
+
+    None for a call that a semantics refuses as a whole.
+    """
+    try:
+        wants = family.evaluate(declared, **call)
+    except ValueError:
+        return None
+    bad = next((w == REFUSED for w in wants.values() if np.any(w == REFUSED)), None)
+    if bad is None:
+        return call
+    name = family.elementwise
+    if not name or np.shape(bad) != np.shape(call[name]) or np.all(bad):
+        return None
+    data = np.asarray(call[name])
+    return call | {name: np.where(bad, data[~bad].ravel()[0], data)}
 
 
 def right(

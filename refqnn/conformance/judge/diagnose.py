@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, final
 
+import numpy as np
+
 from refqnn.conformance.choices import mutants
 from refqnn.conformance.choices.families import family_of
-from refqnn.conformance.choices.family import Choices, Family, Inputs, key
+from refqnn.conformance.choices.family import REFUSED, Choices, Family, Inputs, key
 from refqnn.conformance.choices.semantics import Semantics, deviations_text
 from refqnn.conformance.judge.arguments import complete
 from refqnn.conformance.judge.calls import (
@@ -313,6 +315,8 @@ def recognise_beside_one_answer(
     """List how outputs are those of a variant with one other answer, but moved."""
     for variant in family.neighbours(declared, 1)[1:]:
         want = family.outputs_or_none(variant, first.call) or {}
+        if any(np.any(w == REFUSED) for w in want.values()):
+            continue
         lines = [line for k, w in want.items() for line in moves(first.got[k], w)]
         if lines:
             return [

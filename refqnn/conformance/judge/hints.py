@@ -14,16 +14,19 @@ from refqnn._types import Array, Float
 from refqnn.conformance.choices.families import Choices, Family, Inputs, Outputs
 from refqnn.conformance.judge.arguments import CODES, GRADIENTS, PLAIN
 from refqnn.conformance.judge.calls import Trial
+from refqnn.conformance.judge.scales import kept_in_few_bits, rescaling_hint
 
 #: arguments that are read element by element
 DATA = ("x", "acc", "q", *GRADIENTS)
-#: outputs that a scale is fitted to, at least
-ENOUGH = 4
 
 
 def hints(family: Family, declared: Choices, tried: Sequence[Trial]) -> list[str]:
     """Return a line for every mistake that gives exactly, or nearly, these outputs."""
-    lines = misread(family, declared, tried) or rescaling_hint(family, tried)
+    lines = (
+        misread(family, declared, tried)
+        or kept_in_few_bits(family, declared, tried)
+        or rescaling_hint(family, tried)
+    )
     for name in family.outputs:
         if name.startswith("d") and name != "d":
             lines += gradient_hints(name, tried)
@@ -125,44 +128,6 @@ def other_orders(value: Array, axes: int) -> Iterator[tuple[str, Array]]:
             shape = [1] * axes
             shape[axis] = value.size
             yield f"along axis {axis} instead of {own}", value.reshape(shape)
-
-
-def rescaling_hint(family: Family, tried: Sequence[Trial]) -> list[str]:
-    """Say by which one factor all real numbers were multiplied before the rounding."""
-    name = family.outputs[0]
-    if family.exact is None or "zero_point" not in tried[0].call:
-        return []
-    reals, codes = [], []
-    for call, got, want in tried:
-        code = got[name]
-        if code.shape != want[name].shape:
-            return []
-        z = np.asarray(call["zero_point"], np.float64)
-        lo, hi = (
-            np.float64(call.get(k, v))
-            for k, v in (("q_min", -np.inf), ("q_max", np.inf))
-        )
-        inside = (code > lo) & (code < hi) & np.isfinite(code)
-        reals.append(np.broadcast_to(family.exact(**call), code.shape)[inside])
-        codes.append((code - z)[inside])
-    return factor_hint(np.concatenate(reals), np.concatenate(codes))
-
-
-def factor_hint(real: Float, code: Float) -> list[str]:
-    """Name f = <r, c> / <r, r> where |c - f r| <= 1 for all codes c of real numbers r.
-
-    >>> factor_hint(np.array([1.0, 10, 20, 31]), np.array([2.0, 20, 40, 62]))
-    ['got = 2 want before the rounding -> scale: multiplier, shift or their pairing']
-    """
-    if len(real) < ENOUGH or not np.any(real) or not np.any(code):
-        return []
-    factor = float(real @ code / (real @ real))
-    if np.max(np.abs(code - factor * real)) > 1 or abs(factor - 1) < 1e-6:
-        return []
-    if np.max(np.abs(factor * real)) < 2 or abs(factor - 1) * np.max(np.abs(real)) < 1:
-        return []  # too small to tell a factor from a rounding
-    what = "scale: multiplier, shift or their pairing"
-    return [f"got = {factor:.6g} want before the rounding -> {what}"]
 
 
 def gradient_hints(name: str, tried: Sequence[Trial]) -> list[str]:

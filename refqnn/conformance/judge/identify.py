@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.conformance.carry.child import isolate
-from refqnn.conformance.carry.words import one_line
 from refqnn.conformance.choices.families import family_of
 from refqnn.conformance.choices.family import REFUSED, Choices, Family, Inputs, Outputs
 from refqnn.conformance.choices.variants import Table, size, table
 from refqnn.conformance.judge import confirm as confirmation
 from refqnn.conformance.judge.arguments import Function
-from refqnn.conformance.judge.calls import Answered, as_outputs, compare_trials, trials
+from refqnn.conformance.judge.calls import Answered, compare_trials, trials
 from refqnn.conformance.judge.compare import Comparison
 from refqnn.conformance.judge.confirm import Evidence
 from refqnn.conformance.judge.failures import smallest_failure
@@ -73,7 +71,7 @@ def identify(
         seconds=seconds,
     ) as subject:
         subject.skips_zeros = True
-        calls = confirmation.confirming_calls(family)
+        calls = confirmation.every_call(family)
         usable = askable(subject, known, calls)
         decision = decide(subject, usable)
         if decision.complaint:
@@ -262,7 +260,10 @@ def verify(
     in_process: bool = False,
     seconds: float = 60.0,
 ) -> Comparison:
-    """Compare a function with the semantics it is said to have, on random inputs.
+    """Compare a function with the semantics it is said to have.
+
+    On random inputs, of which none may be refused, then on whole arrays over all
+    regions, of which it may refuse some.
 
     >>> from refqnn.conformance import Semantics
     >>> rint = lambda x, s, z, lo, hi: np.clip(np.rint(x / s) + z, lo, hi)
@@ -271,15 +272,25 @@ def verify(
     >>> found.conforms
     False
     """
-    of_family = family_of(family)
-    choices = of_family.choices(semantics)
-    calls = [of_family.draw(rng, max(inputs // PARTS, 1)) for _ in range(PARTS)]
-    try:
-        with isolate(fn, seconds, in_process=in_process) as called:
-            answers = [
-                Answered(call, as_outputs(of_family, called(*call.values())))
-                for call in calls
-            ]
-    except Exception as error:  # noqa: BLE001 - the foreign function may raise anything
-        return Comparison(family, 0, 0, error=one_line(error))
-    return compare_trials(of_family, trials(of_family, choices, answers), family)
+    of = family_of(family)
+    choices = of.choices(semantics)
+    drawn = [of.draw(rng, max(inputs // PARTS, 1)) for _ in range(PARTS)]
+    further = confirmation.every_call(family)
+    options: dict[str, Any] = {"in_process": in_process, "seconds": seconds}
+    with subject_of(of, fn, **options) as subject:
+        subject.settle([*drawn, *further])
+        subject.find_built_in_range()
+        evidence = Evidence(of)
+        for call in (*drawn, *further):
+            usable = subject.usable(call)
+            given = usable and confirmation.without_refused(of, choices, usable)
+            if given is not None:
+                confirmation.ask_into(evidence, subject, given)
+            failed = evidence.broken or (evidence.refused and not evidence.answered)
+            if failed:
+                error = evidence.broken or evidence.refused[0][1]
+                return Comparison(family, 0, 0, error=error)
+        unseen = evidence.unseen_regions(subject)
+    held = compare_trials(of, trials(of, choices, evidence.answered), family)
+    lines = [f"not looked at: {', '.join(unseen)}"] if unseen else []
+    return replace(held, where=(*held.where, *lines))

@@ -13,7 +13,12 @@ from typing import Any
 import numpy as np
 
 from refqnn.conformance.choices import strategies
-from refqnn.conformance.choices.family import REFUSED, Family, Inputs, Outputs
+from refqnn.conformance.choices.family import (
+    REFUSED,
+    Family,
+    Inputs,
+    Outputs,
+)
 from refqnn.conformance.choices.profiles import profile_of
 from refqnn.conformance.choices.regions import regions_visited
 from refqnn.conformance.choices.variants import table
@@ -25,7 +30,12 @@ from refqnn.conformance.judge.calls import (
     stack_scalar_calls,
     trials,
 )
-from refqnn.conformance.judge.confirm import Evidence, ask_into, confirming_calls
+from refqnn.conformance.judge.confirm import (
+    Evidence,
+    ask_into,
+    every_call,
+    without_refused,
+)
 from refqnn.conformance.judge.diagnose import diagnose
 from refqnn.conformance.judge.reproduce import literals, numbers, shrink, whole_call
 from refqnn.conformance.judge.subject import Subject, Unfit
@@ -85,20 +95,7 @@ class Judge:
     def answerable(self, call: Inputs) -> Inputs | None:
         """Return a call as the subject takes it, without what the profile refuses."""
         usable = self.subject.usable(call)
-        if usable is None:
-            return None
-        try:
-            wants = self.family.evaluate(self.declared, **usable)
-        except ValueError:
-            return None
-        bad = next((w == REFUSED for w in wants.values() if np.any(w == REFUSED)), None)
-        if bad is None:
-            return usable
-        name = self.family.elementwise
-        if not name or np.shape(bad) != np.shape(usable[name]) or np.all(bad):
-            return None
-        data = np.asarray(usable[name])
-        return usable | {name: np.where(bad, data[~bad].ravel()[0], data)}
+        return usable and without_refused(self.family, self.declared, usable)
 
     def refusals(self, evidence: Evidence) -> str:
         """Say which calls were refused, and first where.
@@ -202,7 +199,7 @@ def random(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:
 
 def regions(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:  # noqa: ARG001 - a check's signature
     """Judge whole arrays over every region of the family, gradients of both signs."""
-    return judge.compare(confirming_calls(judge.family.name))
+    return judge.compare(every_call(judge.family.name))
 
 
 def invalid(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:  # noqa: ARG001 - a check's signature
@@ -292,7 +289,7 @@ class Mismatch(AssertionError):  # noqa: N818 - says what it is
 def one_call(judge: Judge, rng: np.random.Generator, n: int) -> Inputs | None:
     """Return a random call that the function takes; None where it takes none of 20."""
     drawn = (judge.answerable(judge.family.draw(rng, n)) for _ in range(20))
-    every = (judge.answerable(c) for c in confirming_calls(judge.family.name))
+    every = (judge.answerable(c) for c in every_call(judge.family.name))
     return next((call for call in chain(drawn, every) if call is not None), None)
 
 

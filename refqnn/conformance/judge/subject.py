@@ -113,6 +113,17 @@ def is_zero_by_zero(call: Inputs, outputs: Outputs) -> bool:
     return any(map(np.any, unknown)) and not any(np.any(a & ~zeros) for a in unknown)
 
 
+def check_gradient_of_each(call: Inputs, outputs: Outputs) -> None:
+    """Raise ValueError where a parameter for each filter has one gradient in all.
+
+    A function of one parameter for a tensor does not take several: it is not wrong.
+    """
+    for name, value in call.items():
+        got = outputs.get(f"d{name}")
+        if name != "x" and got is not None and np.ndim(value) > 1 and not got.ndim:
+            raise ValueError(f"one d{name} for {name} of shape {np.shape(value)}")
+
+
 @dataclass(eq=False)
 class Subject:
     """A function, and what of its family it takes."""
@@ -152,6 +163,7 @@ class Subject:
         if self.skips_zeros and is_zero_by_zero(call, outputs):
             raise ValueError("NaN where all of a filter or layer is 0: 0 / 0")
         if not name:
+            check_gradient_of_each(call, outputs)
             return outputs
         first = self.family.outputs[0]
         if outputs[first].size != data.size:

@@ -45,6 +45,20 @@ smoothing: where does the smoothed mass go?
 logarithm: in which base is the loss?
     natural | ln | everyone, by specification
     base_2 | log2 | information theory
+fold_statistics: by which statistics is a normalization folded into weights?
+    running | sigma' = sigma_r;  y = conv(x, wq) + beta - gamma mean_r / sigma_r |
+        refqnn.deploy; PyTorch and TensorFlow once statistics are frozen
+    batch | sigma' = sigma;  y = conv(x, wq) + beta - gamma mean / sigma |
+        arXiv:1712.05877, section 3.2
+    corrected | sigma' = sigma_r;  y = conv(x, wq) sigma_r / sigma + beta - gamma mean /
+        sigma | arXiv:1806.08342, section 3.2.2
+    mixed | sigma' = sigma_r;  y = conv(x, wq) + beta - gamma mean / sigma |
+        the correction left out
+    of_quantized | c' = conv(x, wq) sigma_r / gamma, normalized by its own statistics |
+        PyTorch ConvBn2d
+zero_gamma: what is a channel whose gamma is 0?
+    beta | y = beta | everyone, by specification
+    nan | 0 / 0 | PyTorch ConvBn2d, which divides by gamma / sigma_r
 decay_order: where does weight decay enter?
     gradient | g = grad + decay * value | PyTorch SGD
     after_momentum | direction = v + decay * value | decay outside the velocity
@@ -88,6 +102,9 @@ binary_mask: which latent weights get a gradient?
 latent_clip: are latent weights clipped after a step?
     never | w as stepped | BWN
     to_1 | clip(w, -1, 1) | BinaryConnect, larq weight_clip
+ternary_scale: is a ternary weight scaled?
+    mean_of_kept | mean of the |w| above the threshold | TWN, arXiv:1605.04711
+    none | 1 | larq SteTern
 offset_gradient: what is the gradient of a learned offset?
     clipped | sum of dy where x is clipped | LSQ+, the derivative
     everywhere | sum dy | an offset that is only added back

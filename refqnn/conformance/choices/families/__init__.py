@@ -8,9 +8,11 @@ sums.py          add, sub, mul
 convolution.py   conv2d, linear
 pooling.py       avg_pool2d, max_pool2d
 float_layers.py  lstm_cell, batch_norm, softmax_cross_entropy
+folding.py       folded_conv2d
 optimiser.py     sgd, adam
 gating.py        gate
-training_step.py whole steps of a quantized layer, and of one of binary weights
+training_step.py whole steps of a quantized layer or convolution, and of layers of
+                 binary and of ternary weights
 learned_offset.py  a learned step and a learned offset (LSQ+)
 gradients.py     dorefa_gradient, min_max_gradient
 published.py     every quantizer of refqnn.quantizers, forward and backward
@@ -24,6 +26,7 @@ from refqnn.conformance.choices.families import (
     dequantize,
     fake_quantize,
     float_layers,
+    folding,
     gating,
     gradients,
     learned_offset,
@@ -51,6 +54,7 @@ ROOMS = (
     convolution,
     pooling,
     float_layers,
+    folding,
     optimiser,
     gating,
     training_step,

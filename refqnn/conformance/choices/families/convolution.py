@@ -281,7 +281,7 @@ def wide_linear(rng: np.random.Generator, n: int) -> Inputs:
 CODES = kinds.regions(
     "x: dtypes uint8 int8 int16, integers, layout, examples, tails",
     "w: dtypes int8 uint8, integers, layout",
-    "b: reals",
+    "b: reals, biases",
     "x_zero_point: integers",
     "w_zero_point: integers, an_output_each",
 )

@@ -75,6 +75,7 @@ def draw(rng: np.random.Generator, n: int) -> Inputs:
     shape, (q_min, q_max) = (n // f, f), draws.pick(rng, (-8, 7), (0, 15), (-4, 3))
     scale, offset = draws.pick(rng, 0.25, 0.5, 0.3), draws.pick(rng, 0.0, 0.125, -1.5)
     exact = scale != 0.3
+    offset *= 1.0 if exact else 1.1
     units = rng.integers(2 * q_min - 6, 2 * q_max + 7, shape) / 2
     units = np.where(rng.random(shape) < 0.4, rng.choice([q_min, q_max], shape), units)
     off = rng.choice([0.0, 0.0, 0.3, -0.2], shape) if exact else rng.uniform(0.1, 0.2)

@@ -130,8 +130,8 @@ def wide_sgd(rng: np.random.Generator, n: int) -> Inputs:
     )
     free = momentum > 0 and not nesterov  # without momentum nothing is dampened
     descent = draw_steps(rng, n, steps)
-    decay = float(draws.pick(rng, 0.0, 0.25, 0.5))
-    dampening = float(draws.pick(rng, 0.0, 0.5, 0.25)) if free else 0.0
+    decay = float(draws.pick(rng, 0.0, 0.25, 0.3))
+    dampening = float(draws.pick(rng, 0.0, 0.5, 0.3)) if free else 0.0
     return draws.call(sgd, *descent, momentum, decay, dampening, nesterov)
 
 
@@ -139,7 +139,7 @@ def draw_steps(
     rng: np.random.Generator, n: int, steps: int
 ) -> tuple[Float, Float, Float]:
     """Draw n values, the gradients of each step, and its rate, each another."""
-    rates = np.array([0.5, 0.25, 0.125, 0.375])
+    rates = np.array([0.5, 0.1, 0.125, 0.375])
     value, grads = draws.normal(rng, (n,)), draws.gradient(rng, (steps, n))
     return value, grads, rng.permutation(rates)[:steps]
 
@@ -199,7 +199,7 @@ def draw_adam(rng: np.random.Generator, n: int) -> Inputs:
     """Draw one to four steps; epsilons so large that their place shows."""
     steps = int(draws.pick(rng, 1, 2, 3, 4))
     descent = draw_steps(rng, n, steps)
-    settings = (0.0, 0.5, 0.9), (0.5, 0.75, 0.9), (0.25, 0.5), (0.0, 0.25)
+    settings = (0.0, 0.5, 0.9), (0.5, 0.75, 0.9), (0.25, 0.3), (0.0, 0.3)
     return draws.call(adam, *descent, *(float(draws.pick(rng, *s)) for s in settings))
 
 

@@ -157,7 +157,10 @@ def wide_planes(rng: np.random.Generator, n: int) -> Inputs:
     channels = max(min(n // 8, 3), 1)
     dtype = draws.pick(rng, "int8", "uint8")
     x = draws.codes(rng, (draws.pick(rng, 1, 2), channels, h, w), dtype)
-    x = draws.laid_out(rng, draws.high(x, 16) if large else x)
+    x = draws.high(x, 16) if large else x
+    if not large and rng.random() < 0.3:  # means near an end of the type
+        x = draws.high(x, 24) if rng.random() < 0.5 else ~draws.high(x, 24)
+    x = draws.laid_out(rng, x)
     return draws.call(max_pool2d, x, kernel, stride, padding[0][0] if even else padding)
 
 
@@ -208,7 +211,7 @@ FAMILIES = (
         exact=exact,
         wide=wide,
         regions=PLANES
-        | kinds.regions("zero_point: integers")
+        | kinds.regions("zero_point: integers, bytes")
         | kinds.wide_sums(sums_of, 16)
         | {"sum: a tie": ties_among},
     ),

@@ -52,18 +52,34 @@ def parse_answer(value: str) -> Any:
 
 
 def draw(row: Row, rng: Generator, n: int) -> Inputs:
-    """Draw values of both signs, some equal, some on points of the row, zeros."""
+    """Draw values of both signs, some equal, some on points of the row, zeros.
+
+    One call in four is in a unit that is no power of two, on no point of the row. Of
+    the others, parameters that broadcast are sometimes one for each filter or example.
+    """
     shape = dims(row, rng, max(n, row.least))
     x = rng.normal(size=shape) * rng.choice([0.5, 1.0, 2.0])
     x = x**3 if rng.random() < 0.2 else x
     x = np.where(rng.random(shape) < 0.25, np.round(4 * x) / 4 + 2.0**-6, x)
     x = np.where(rng.random(shape) < 0.1, 0, x)
     given = dict(zip(names_of(row), row.parameters(rng), strict=True))
-    x = plant_points(row, rng, x, given)
-    return {
-        "x": draws.laid_out(rng, x),
+    call = {
+        "x": draws.laid_out(rng, plant_points(row, rng, x, given)),
         "dy": draws.laid_out(rng, draws.gradient(rng, shape)),
     } | given
+    if rng.random() < 0.25:
+        call["x"][...] = x
+        for name in in_unit_of_x(row):
+            call[name] *= UNIT
+    elif row.spread and len(x) > 1 and rng.random() < 0.2:
+        each = rng.permutation(np.resize([1.0, 2.0, 0.5], len(x)))
+        for name in given:
+            call[name] = call[name] * each.reshape(-1, *[1] * (x.ndim - 1))
+    return call
+
+
+#: what keeps every number from being one of few bits
+UNIT = 1.1
 
 
 def dims(row: Row, rng: Generator, n: int) -> tuple[int, ...]:
@@ -97,7 +113,11 @@ def regions(row: Row) -> kinds.Regions:
     """Return the regions: signs, values beyond 1, points of the row, sizes, layouts."""
 
     def x_and_points(call: Inputs) -> tuple[Float, dict[str, Any]]:
-        given = {k: v for k, v in call.items() if k not in {"x", "dy"}}
+        given = {
+            name: np.ravel(v)[0] if np.ndim(v) > 1 else v  # the first filter's
+            for name, v in call.items()
+            if name not in {"x", "dy"}
+        }
         return call["x"], row.points(call["x"], **given, **row.options)
 
     _, points = x_and_points(draw(row, np.random.default_rng(0), 24))
@@ -127,6 +147,8 @@ def each_value(row: Row) -> kinds.Regions:
         for name, value in zip(names_of(row), row.parameters(rng), strict=True):
             shown = str(np.asarray(value).tolist())
             seen |= kinds.where(name, {shown: partial(np.array_equal, value)})
+            if row.spread:
+                seen |= kinds.regions(f"{name}: examples_each")
     return dict(sorted(seen.items()))
 
 
@@ -138,8 +160,12 @@ def names_of(row: Row) -> list[str]:
 
 
 def candidates(row: Row) -> list[Inputs]:
-    """List inputs of few filters, then of more, that together visit every region."""
-    return few(regions(row), partial(draw, row), (24, 96, 24, 7), SEED)
+    """List inputs of few filters, then of more, that together visit every region.
+
+    Those with a parameter for each filter come last.
+    """
+    calls = few(regions(row), partial(draw, row), (24, 96, 24, 7), SEED)
+    return sorted(calls, key=lambda c: any(np.ndim(c[n]) > 1 for n in names_of(row)))
 
 
 def canonical(choices: Choices) -> dict[str, str]:

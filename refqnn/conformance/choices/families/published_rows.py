@@ -269,7 +269,7 @@ ROWS = (
     Row("ternary", asks={"ternary_variant": "variant"}, backward=MASKS),
     Row(
         "tsq_activation",
-        parameters=one_of((0.25, 0.5), (0.0625, 1.0)),
+        parameters=one_of((0.2, 0.5), (0.0625, 1.0)),
         options=FOUR,
         answers={"ties": ("published", "up"), "mask_ends": OPEN},
         points=lambda _x, eps, delta, **_: (

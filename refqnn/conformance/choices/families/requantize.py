@@ -5,6 +5,9 @@ t = round(acc real)                              (2)     requantize
 q = clip(zero_point + t, q_min, q_max)           (3)     zero_point_when, _use,
                                                          float_sum, overflow,
                                                          code_range
+
+int64 accumulators that int32 does not hold are drawn such that |acc multiplier| is at
+most 2^62; forms of two roundings are not defined for them, so any answer is right.
 """
 
 from functools import partial
@@ -13,11 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from refqnn import integer
-from refqnn._types import Float, Int
+from refqnn._types import Bool, Float, Int
 from refqnn.conformance.choices import axes, draws, kinds
 from refqnn.conformance.choices.families.affine import enclosing, in_type
 from refqnn.conformance.choices.families.roundings import fused_multiply_add
-from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
+from refqnn.conformance.choices.family import (
+    REFUSED,
+    Choices,
+    Family,
+    Inputs,
+    Outputs,
+)
 from refqnn.integer.rescale import (
     BEYOND_FLOAT64,
     FLOATING,
@@ -85,7 +94,10 @@ def requantize(
     if choices["code_range"] == "symmetric":
         q_min = max(q_min, -q_max)
     form, fuses = choices["requantize"], choices["float_sum"] == "fused"
-    zero = np.zeros_like(z)
+    zero, undefined = np.zeros_like(z), np.zeros_like(acc, bool)
+    if form in TWO_STAGE:
+        undefined = beyond_int32(np.ldexp(acc.astype(np.float64), np.maximum(e, 0)))
+        acc = np.where(undefined, 0, acc)
     if choices["zero_point_when"] == "before_rounding" and np.any(z):
         q = zero_point_inside(form, acc, m, e, z, fuses=fuses)
     elif form in OWN_FORMS:
@@ -96,8 +108,15 @@ def requantize(
         q = in_type(q, np.dtype(np.int16))
     if choices["overflow"] == "wrap":
         low, high = enclosing(q_min, q_max)
-        return {"y": (q - low) % (high - low + 1) + low}
-    return {"y": np.clip(q, q_min, q_max)}
+        q = (q - low) % (high - low + 1) + low
+    else:
+        q = np.clip(q, q_min, q_max)
+    return {"y": np.where(undefined, REFUSED, q)}
+
+
+def beyond_int32(acc: Float) -> Bool:
+    """Return where a whole number is no int32 value."""
+    return np.asarray((acc < -(2.0**31)) | (acc >= 2.0**31))
 
 
 def zero_point_inside(
@@ -115,6 +134,8 @@ def zero_point_inside(
         left, right = np.maximum(e, 0), np.maximum(-e, 0)
         high = shift_right((acc << left) * m, 31, rounding="half_up")
         return shifted_beside(high, right, z, TWO_STAGE[form])
+    if np.any(np.abs(acc.astype(np.float64) * m) >= 2.0**63):
+        raise ValueError("acc * multiplier must be an int64 value")
     return shifted_beside(acc * m, 31 - e, z, form)
 
 
@@ -227,7 +248,7 @@ def wide(rng: np.random.Generator, n: int) -> Inputs:
 
     def real() -> tuple[int, int]:
         m = MULTIPLIERS[int(rng.integers(len(MULTIPLIERS)))]
-        m = m or int(rng.integers(1 << 30, 1 << 31))
+        m = int(rng.integers(1 << 30, 1 << 31)) if m < 0 else m
         return m, max(largest - int(rng.integers(0, 9)), -31)
 
     pairs = np.asarray(draws.several(rng, shape, real, values=2), np.int64)
@@ -242,7 +263,7 @@ def accumulators(
     rng: np.random.Generator, shape: tuple[int, ...], m: Int, e: Int, span: int
 ) -> Int:
     """Draw what becomes codes, ties and their neighbours, and what int32 just holds."""
-    real = np.ldexp(m.astype(np.float64), e - 31)
+    real = np.ldexp(np.where(m == 0, 1 << 30, m).astype(np.float64), e - 31)
     halves = rng.integers(-2 * span, 2 * span + 1, shape) / 2
     small = rng.integers(-9, 10, shape) / 2
     near = np.rint(np.where(rng.random(shape) < 0.5, halves, small) / real)
@@ -256,8 +277,26 @@ def accumulators(
     return np.asarray(np.clip(acc, -limit - 1, limit).astype(np.int32))
 
 
-#: powers of two, one beside, the largest, and 0 for any
-MULTIPLIERS = (1 << 30, (1 << 30) + 1, 3 << 29, 2**31 - 1, 0, 0)
+def beyond(rng: np.random.Generator, n: int) -> Inputs:
+    """Draw int64 accumulators of 33 to 61 bits whose products become codes.
+
+    |acc multiplier| <= 2^62: what is added to round keeps it within int64.
+    """
+    shape, ends = draws.dims(rng, n), draws.code_range(rng)
+    width = int(rng.choice([32, 38, 46, 54, 60]))
+    m = int(rng.integers(1 << (61 - width), 1 << (62 - width)))
+    span = ends[1] - ends[0]
+    free = rng.uniform(-1, 1, shape) * 2.0**width
+    acc = np.where(rng.random(shape) < 0.3, np.copysign(2.0**31 + 5, free), free)
+    acc.flat[-1] = np.copysign(2.0**width - 3, free.flat[-1])
+    e = span.bit_length() - 31 - int(rng.integers(0, 2))
+    z = draws.several(rng, shape, lambda: draws.zero_point(rng, *ends))
+    laid_out = draws.laid_out(rng, acc.astype(np.int64))
+    return draws.call(requantize, laid_out, m, e, z, *ends)
+
+
+#: powers of two, one beside, the largest, -1 for any, and the 0 of a real of 0
+MULTIPLIERS = (1 << 30, (1 << 30) + 1, 3 << 29, 2**31 - 1, -1, -1, -1, 0)
 
 FAMILIES = (
     Family(
@@ -281,9 +320,10 @@ FAMILIES = (
         call="refqnn.integer.requantize(np.array([{acc}]), {multiplier}, {shift}, "
         "{zero_point}, q_min={q_min}, q_max={q_max})",
         wide=wide,
+        beyond=beyond,
         regions=kinds.regions(
             "acc: integers, products, accumulators, shape",
-            "multiplier: power_of_two, along acc",
+            "multiplier: power_of_two, multipliers, along acc",
             "shift: shifts, along acc",
             "zero_point: integers, ends_of_range, along acc",
             "range: code_range",

@@ -235,11 +235,12 @@ def family(kind: str, axis: str) -> Family:
         "y_zero_point={y_zero_point}, scale={scale}, zero_point={zero_point}, "
         "q_min={q_min}, q_max={q_max})",
         wide=partial(wide, kind),
+        scaled=("x_scale", "y_scale", "scale"),
         regions=kinds.regions(
             "x y: integers, ends, shape",
             "x: dtypes int8 uint8 int16",
             "y: along x",
-            "x_scale y_scale scale: power_of_two",
+            "x_scale y_scale scale: power_of_two, magnitudes",
             "x_zero_point y_zero_point zero_point: integers",
             "zero_point: ends_of_range",
             "range: code_range 8",

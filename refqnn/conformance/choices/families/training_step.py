@@ -1,7 +1,10 @@
 """Whole training steps: a layer of few bits, its loss, its gradients, SGD.
 
     training_step    wq = scale clip(round(w / scale), q_min, q_max)   (1)  rounding
+    conv_step        the same of a convolution, its outputs averaged over positions
     binary_step      wq = scale sgn(w)              (1)  binary_scale, sign_of_zero
+    ternary_step     wq = alpha sgn(w) 1{|w| > 0.7 mean|w|}    (1)  ternary_scale,
+                                                                   filter_group
 
 logits = x wq^T + b;  loss, dlogits                          (2)   reduction
 dwq = dlogits^T x;  db = sum of dlogits                      (3)
@@ -14,6 +17,7 @@ w, b: one step of SGD with momentum and weight decay         (5)   decay_order, 
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -24,8 +28,10 @@ from refqnn.conformance.choices.coverage import few
 from refqnn.conformance.choices.families import float_layers, optimiser
 from refqnn.conformance.choices.families.fake_quantize import fake_quantize
 from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
+from refqnn.geometry import window, windows
 
 SEED, BINARY_SEED = 20_240_618, 20_261_132
+CONV_SEED, TERNARY_SEED = 20_261_134, 20_261_135
 #: answers of the parts that are no question here
 FIXED = {
     axis: AXES[axis].default
@@ -105,6 +111,62 @@ def training_step(
     )
 
 
+def conv_step(
+    choices: Choices,
+    x: Float,
+    labels: Int,
+    w: Float,
+    b: Float,
+    scale: float,
+    q_min: int,
+    q_max: int,
+    stride: Any,
+    padding: Any,
+    lrs: Float,
+    momentum: float,
+    weight_decay: float,
+    label_smoothing: float,
+) -> Outputs:
+    """Equations (1) to (5), logits = the mean of conv(x, wq) over positions + b.
+
+    The mean commutes with the product: it is that of the windows of x.
+    """
+    seen = windows(x, window(w.shape[2:], stride=stride, padding=padding), 0.0)
+    rows = seen.mean(axis=(2, 3)).reshape(len(x), -1)
+    layer = rows, labels, w.reshape(len(w), -1), b, scale, q_min, q_max
+    settings = lrs, momentum, weight_decay, label_smoothing
+    got = training_step(choices, *layer, *settings)
+    return got | {"w": got["w"].reshape(-1, *w.shape)}
+
+
+def ternary_step(
+    choices: Choices,
+    x: Float,
+    labels: Int,
+    w: Float,
+    b: Float,
+    lrs: Float,
+    momentum: float,
+    weight_decay: float,
+) -> Outputs:
+    """Equations (1) to (5) with ternary weights, each gradient as ``binary_step``."""
+    quantize = partial(ternary_weights, choices)
+    return latent_step(choices, quantize, x, labels, w, b, lrs, momentum, weight_decay)
+
+
+def ternary_weights(choices: Choices, w: Float) -> Float:
+    """Equation (1), means over a row or over all of w: (O, I)  ->  (O, I)"""
+    size = np.abs(w)
+    over = 1 if choices["filter_group"] == "filter" else (0, 1)
+    kept = size > 0.7 * size.mean(axis=over, keepdims=True)
+    if choices["ternary_scale"] == "none":
+        return np.sign(w) * kept
+    count = np.maximum(kept.sum(axis=over, keepdims=True), 1)
+    return np.asarray(
+        (size * kept).sum(axis=over, keepdims=True) / count * np.sign(w) * kept
+    )
+
+
 def binary_step(
     choices: Choices,
     x: Float,
@@ -116,15 +178,24 @@ def binary_step(
     weight_decay: float,
 ) -> Outputs:
     """Equations (1) to (5) with binary weights."""
+    quantize = partial(binary_weights, choices)
+    return latent_step(choices, quantize, x, labels, w, b, lrs, momentum, weight_decay)
+
+
+def latent_step(
+    choices: Choices,
+    quantize: Callable[[Float], Float],
+    x: Float,
+    labels: Int,
+    *descent: Any,
+) -> Outputs:
+    """Equations (1) to (5), dw = dwq, or only where |w| <= 1."""
 
     def gradient(w: Float, dwq: Float) -> Float:
         masked = choices["binary_mask"] == "within_1"
         return np.where(np.abs(w) <= 1, dwq, 0) if masked else dwq
 
-    quantize, batch = partial(binary_weights, choices), (x, labels, 0.0)
-    return descend(
-        choices, quantize, gradient, batch, w, b, lrs, momentum, weight_decay
-    )
+    return descend(choices, quantize, gradient, (x, labels, 0.0), *descent)
 
 
 def binary_weights(choices: Choices, w: Float) -> Float:
@@ -173,6 +244,20 @@ def wide(rng: np.random.Generator, n: int) -> Inputs:
     return draws.call(training_step, *given)
 
 
+def draw_conv(rng: np.random.Generator, n: int) -> Inputs:
+    """Draw convolutions of any geometry, grids and settings as ``wide`` does."""
+    flat = wide(rng, n)
+    c, o = int(draws.pick(rng, 1, 2, 3)), len(flat["b"])
+    kernel = draws.pick(rng, (1, 1), (2, 2), (3, 3), (2, 3))
+    side = (int(rng.integers(k, k + 3)) for k in kernel)
+    low, high = 2 * flat["q_min"] - 2, 2 * flat["q_max"] + 3
+    units = rng.integers(low, high, (o, c, *kernel)) / 2 + rng.choice([0.0, 0.2])
+    planes = draws.laid_out(rng, draws.normal(rng, (len(flat["x"]), c, *side)))
+    at = {"stride": draws.pair(rng, 1, 2), "padding": draws.padding(rng, 1)}
+    given = flat | at | {"x": planes, "w": flat["scale"] * units}
+    return {name: given[name] for name in draws.argument_names(conv_step)}
+
+
 def draw_binary(rng: np.random.Generator, n: int) -> Inputs:
     """Draw layers of any sizes; weights of both signs, zeros, beyond 1 and on it."""
     i, o = int(draws.pick(rng, 1, 4, 7)), int(draws.pick(rng, 2, 3, 5))
@@ -185,15 +270,22 @@ def draw_binary(rng: np.random.Generator, n: int) -> Inputs:
     return draws.call(binary_step, x, labels, w, b, *settings)
 
 
+def draw_ternary(rng: np.random.Generator, n: int) -> Inputs:
+    """Draw as for binary weights, half of them far below the others."""
+    call = draw_binary(rng, n)
+    small = np.where(rng.random(call["w"].shape) < 0.5, 0.2, 1.0)
+    return call | {"w": small * call["w"]}
+
+
 def draw_rates(rng: np.random.Generator, steps: int) -> Float:
     """Draw the learning rates of steps, each another."""
-    return rng.permutation(np.array([0.5, 0.25, 0.125]))[:steps]
+    return rng.permutation(np.array([0.5, 0.1, 0.125]))[:steps]
 
 
 def draw_settings(rng: np.random.Generator) -> tuple[float, float]:
     """Draw a momentum and a weight decay."""
-    momentum = float(draws.pick(rng, 0.0, 0.5, 0.75))
-    return momentum, float(draws.pick(rng, 0.0, 0.25))
+    momentum = float(draws.pick(rng, 0.0, 0.5, 0.7))
+    return momentum, float(draws.pick(rng, 0.0, 0.3))
 
 
 #: ranges of codes of weights
@@ -202,6 +294,18 @@ LAYER = "x: examples, tails, columns features 1 4 7"
 STEPS = "lrs: rows 1 2 3", "momentum weight_decay: number 0"
 BINARY = kinds.regions("x w b: reals", "w: on_1, beyond_1", LAYER, *STEPS)
 
+#: grids of training_step and of conv_step
+GRID = (
+    kinds.regions("x w b: reals", "w: on_grid", "scale: number 0.5 0.25")
+    | kinds.regions_named(
+        "range", {f"[{a}, {b}]": (a, b).__eq__ for a, b in GRIDS}, kinds.read_range
+    )
+    | kinds.regions(*STEPS, "label_smoothing: number 0")
+)
+CONV = GRID | kinds.regions(
+    "x: examples, tails, layout", "stride: pairs", "padding: padding"
+)
+LATENT = "reduction binary_mask updated latent_clip"
 FAMILIES = (
     Family(
         "training_step",
@@ -221,14 +325,24 @@ FAMILIES = (
         canonical=optimiser.sgd_canonical,
         outputs=("loss", "w", "b"),
         wide=wide,
-        regions=kinds.regions("x w b: reals", "w: on_grid", LAYER)
-        | kinds.regions("scale: number 0.5 0.25")
-        | kinds.regions_named(
-            "range",
-            {f"[{a}, {b}]": (a, b).__eq__ for a, b in GRIDS},
-            kinds.read_range,
-        )
-        | kinds.regions(*STEPS, "label_smoothing: number 0"),
+        regions=GRID | kinds.regions(LAYER),
+    ),
+    Family(
+        "conv_step",
+        (
+            "wq = scale clip(q, q_min, q_max): {rounding}",
+            "logits = mean of conv(x, wq) + b; loss: {reduction}",
+            "{straight_through}",
+            "{updated}; decay of {decayed}",
+        ),
+        {"rounding": ("half_even", "half_away")}
+        | axes.of("straight_through reduction decayed updated"),
+        conv_step,
+        partial(few, CONV, draw_conv, (24, 64), CONV_SEED),
+        draw_conv,
+        close=1e-5,
+        outputs=("loss", "w", "b"),
+        regions=CONV,
     ),
     Family(
         "binary_step",
@@ -238,10 +352,26 @@ FAMILIES = (
             "dwq = dlogits^T x; {binary_mask}",
             "{updated}; {latent_clip}",
         ),
-        axes.of("binary_scale sign_of_zero reduction binary_mask updated latent_clip"),
+        axes.of(f"binary_scale sign_of_zero {LATENT}"),
         binary_step,
         partial(few, BINARY, draw_binary, (24, 64), BINARY_SEED),
         draw_binary,
+        close=1e-5,
+        outputs=("loss", "w", "b"),
+        regions=BINARY,
+    ),
+    Family(
+        "ternary_step",
+        (
+            "wq: {ternary_scale}; over a {filter_group}",
+            "logits = x wq^T + b; loss: {reduction}",
+            "dwq = dlogits^T x; {binary_mask}",
+            "{updated}; {latent_clip}",
+        ),
+        axes.of(f"ternary_scale filter_group {LATENT}"),
+        ternary_step,
+        partial(few, BINARY, draw_ternary, (24, 64), TERNARY_SEED),
+        draw_ternary,
         close=1e-5,
         outputs=("loss", "w", "b"),
         regions=BINARY,

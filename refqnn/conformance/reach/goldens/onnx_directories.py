@@ -3,59 +3,25 @@
 QuantizeLinear, DequantizeLinear    quantize, dequantize
 QLinearConv, QLinearMatMul          requantize: the sums before it are exact
 ConvInteger, MatMulInteger          conv2d, linear
+onnx_layers.py                      MaxPool, BatchNormalization, LSTM, Momentum ...
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from refqnn import integer
 from refqnn._types import Array, Float, Int
+from refqnn.conformance.reach.goldens import onnx_layers
 from refqnn.conformance.reach.goldens.golden import (
     Golden,
     Unread,
     of_codes,
     requantization,
 )
-
-#: codes of at most 32 bits, by the names of ONNX's types
-RANGES = {
-    f"{'U' if low == 0 else ''}INT{bits}": (low, low + 2**bits - 1)
-    for bits in (2, 4, 8, 16, 32)
-    for low in (0, -(2 ** (bits - 1)))
-}
-
-
-class Tensor(NamedTuple):
-    """An array, and the name of its type in ONNX."""
-
-    array: Array
-    kind: str
-
-
-class Call(NamedTuple):
-    """One node with its attributes, inputs by place (None: left out) and output."""
-
-    attributes: Mapping[str, Any]
-    inputs: Sequence[Tensor | None]
-    output: Tensor
-
-    def array(self, place: int, default: Any = None) -> Array:
-        """Return an input; raise Unread where it is missing and has no default."""
-        value = self.inputs[place] if place < len(self.inputs) else None
-        if value is None:
-            if default is None:
-                raise Unread(f"input {place} is missing")
-            return np.asarray(default)
-        return value.array
-
-    def ends(self) -> tuple[int, int]:
-        """Return the range of the output."""
-        if self.output.kind not in RANGES:
-            raise Unread(f"the output is {self.output.kind}, no integer")
-        return RANGES[self.output.kind]
+from refqnn.conformance.reach.goldens.onnx_node import RANGES, Call, Tensor, window_of
 
 
 def read_directory(folder: Path) -> Golden:
@@ -79,8 +45,12 @@ def read_directory(folder: Path) -> Golden:
     }
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     given = [tensors[name] if name else None for name in node.input]
-    output = tensor(onnx.load_tensor(data / "output_0.pb"))
-    return HANDLERS[node.op_type](Call(attributes, given, output))
+    made = {
+        value.name: tensor(onnx.load_tensor(data / f"output_{i}.pb"))
+        for i, value in enumerate(graph.output)
+    }
+    outputs = [made.get(name) for name in node.output]
+    return HANDLERS[node.op_type](Call(attributes, given, outputs))
 
 
 def tensor(proto: Any) -> Tensor:
@@ -173,19 +143,6 @@ def requantization_by(call: Call, acc: Int, real: Float, zero: int) -> Golden:
     return requantization(acc, multiplier, shift, z, call.ends(), y)
 
 
-def window_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a convolution; raise Unread where padding is automatic."""
-    if attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
-        raise Unread("auto_pad is set, pads must be written out")
-    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
-    return {
-        "stride": tuple(attributes.get("strides", (1, 1))),
-        "padding": ((top, bottom), (left, right)),
-        "dilation": tuple(attributes.get("dilations", (1, 1))),
-        "groups": int(attributes.get("group", 1)),
-    }
-
-
 def conv_integer(call: Call) -> Golden:
     """x, w, [x_zero], [w_zero]"""
     x, w = call.array(0), call.array(1)
@@ -212,4 +169,5 @@ HANDLERS: Mapping[str, Callable[[Call], Golden]] = {
     "QLinearMatMul": qlinear_matmul,
     "ConvInteger": conv_integer,
     "MatMulInteger": matmul_integer,
+    **onnx_layers.HANDLERS,
 }

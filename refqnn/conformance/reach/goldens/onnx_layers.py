@@ -131,14 +131,15 @@ def momentum(call: Call) -> Golden:
     """rate, step, values ..., gradients ..., velocities ..."""
     n = (len(call.inputs) - 2) // 3
     values, grads, velocities = (
-        joined([call.array(2 + part * n + i) for i in range(n)]) for part in range(3)
+        in_one_vector([call.array(2 + part * n + i) for i in range(n)])
+        for part in range(3)
     )
     rate, step = call.array(0).item(), call.array(1).item()
     alpha, decay = (
         float(call.attributes[name]) for name in ("alpha", "norm_coefficient")
     )
     beta = float(call.attributes["beta"]) if step else 1.0
-    after = joined([t.array for t in call.outputs[:n] if t is not None])
+    after = in_one_vector([t.array for t in call.outputs[:n] if t is not None])
     nesterov = call.attributes["mode"] == b"nesterov"
     # a step before this one, whose velocity is the one given and which ends at values
     start = values + rate * velocities * (1 + alpha * nesterov)
@@ -148,7 +149,7 @@ def momentum(call: Call) -> Golden:
     return of_floats("sgd", {"y": np.stack([values, after])}, *given)
 
 
-def joined(arrays: Sequence[Array]) -> Float:
+def in_one_vector(arrays: Sequence[Array]) -> Float:
     """Put the elements of arrays into one vector of float64."""
     return np.concatenate([as_real(a).ravel() for a in arrays])
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from refqnn._types import Array, Float, Int
+from refqnn._types import Float, Int
 from refqnn.conformance.choices.families import family_of
 from refqnn.conformance.reach.goldens.golden import Golden, Unread, of_codes
-from refqnn.conformance.reach.goldens.onnx_node import Call, window_of
+from refqnn.conformance.reach.goldens.onnx_node import Call, Tensor, window_of
 
 
 def refuse(call: Call, **only: Any) -> None:
@@ -130,16 +130,14 @@ def lstm(call: Call) -> Golden:
 def momentum(call: Call) -> Golden:
     """rate, step, values ..., gradients ..., velocities ..."""
     n = (len(call.inputs) - 2) // 3
-    values, grads, velocities = (
-        in_one_vector([call.array(2 + part * n + i) for i in range(n)])
-        for part in range(3)
-    )
+    parts = (call.inputs[2 + part * n : 2 + part * n + n] for part in range(3))
+    values, grads, velocities = map(in_one_vector, parts)
     rate, step = call.array(0).item(), call.array(1).item()
     alpha, decay = (
         float(call.attributes[name]) for name in ("alpha", "norm_coefficient")
     )
     beta = float(call.attributes["beta"]) if step else 1.0
-    after = in_one_vector([t.array for t in call.outputs[:n] if t is not None])
+    after = in_one_vector(call.outputs[:n])
     nesterov = call.attributes["mode"] == b"nesterov"
     # a step before this one, whose velocity is the one given and which ends at values
     start = values + rate * velocities * (1 + alpha * nesterov)
@@ -149,9 +147,9 @@ def momentum(call: Call) -> Golden:
     return of_floats("sgd", {"y": np.stack([values, after])}, *given)
 
 
-def in_one_vector(arrays: Sequence[Array]) -> Float:
-    """Put the elements of arrays into one vector of float64."""
-    return np.concatenate([as_real(a).ravel() for a in arrays])
+def in_one_vector(tensors: Sequence[Tensor | None]) -> Float:
+    """Put the elements of tensors into one vector of float64."""
+    return np.concatenate([as_real(t.array).ravel() for t in tensors if t is not None])
 
 
 def dynamic_quantize_linear(call: Call) -> Golden:

@@ -188,6 +188,9 @@ class Subject:
         if any(changed[name] != value for name, value in self.built_in.items()):
             self.note(call, f"the function ignores {' and '.join(self.built_in)}")
             changed = {**changed, **self.built_in}
+            z = np.asarray(changed["zero_point"])
+            if np.any((z < changed["q_min"]) | (z > changed["q_max"])):
+                return None
         if changed is not call and not self.is_defined(changed):
             return self.note(call, "the function leaves out the argument")
         if not self.is_supported(changed):

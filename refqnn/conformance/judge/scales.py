@@ -86,7 +86,7 @@ FORMATS: dict[str, Callable[[Float], Float]] = {
 
 def scales_of(call: Inputs) -> dict[str, Float]:
     """Return the scales of a call in float64: multiplier 2^(shift - 31) is one."""
-    scales = {
+    scales: dict[str, Float] = {
         name: np.asarray(call[name], np.float64)
         for name in SCALES
         if name in call and np.asarray(call[name]).dtype.kind == "f"

@@ -63,10 +63,11 @@ def draw(row: Row, rng: Generator, n: int) -> Inputs:
     x = np.where(rng.random(shape) < 0.25, np.round(4 * x) / 4 + 2.0**-6, x)
     x = np.where(rng.random(shape) < 0.1, 0, x)
     given = dict(zip(names_of(row), row.parameters(rng), strict=True))
-    call = {
+    call: Inputs = {
         "x": draws.laid_out(rng, plant_points(row, rng, x, given)),
         "dy": draws.laid_out(rng, draws.gradient(rng, shape)),
-    } | given
+        **given,
+    }
     if rng.random() < 0.25:
         call["x"][...] = x
         for name in in_unit_of_x(row):

@@ -131,7 +131,8 @@ def conv_step(
 
     The mean commutes with the product: it is that of the windows of x.
     """
-    seen = windows(x, window(w.shape[2:], stride=stride, padding=padding), 0.0)
+    kernel = w.shape[2], w.shape[3]
+    seen = windows(x, window(kernel, stride=stride, padding=padding), 0.0)
     rows = seen.mean(axis=(2, 3)).reshape(len(x), -1)
     layer = rows, labels, w.reshape(len(w), -1), b, scale, q_min, q_max
     settings = lrs, momentum, weight_decay, label_smoothing
@@ -157,10 +158,10 @@ def ternary_step(
 def ternary_weights(choices: Choices, w: Float) -> Float:
     """Equation (1), means over a row or over all of w: (O, I)  ->  (O, I)"""
     size = np.abs(w)
-    over = 1 if choices["filter_group"] == "filter" else (0, 1)
+    over = (1,) if choices["filter_group"] == "filter" else (0, 1)
     kept = size > 0.7 * size.mean(axis=over, keepdims=True)
     if choices["ternary_scale"] == "none":
-        return np.sign(w) * kept
+        return np.asarray(np.sign(w) * kept)
     count = np.maximum(kept.sum(axis=over, keepdims=True), 1)
     return np.asarray(
         (size * kept).sum(axis=over, keepdims=True) / count * np.sign(w) * kept

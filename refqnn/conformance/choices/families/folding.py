@@ -46,7 +46,7 @@ def folded_conv2d(
     mean, var = statistics(conv(w)[0])  # (1)
     running, batch = deviation(running_var), deviation(var)  # (2)
     factor = gamma / (batch if kind == "batch" else running)
-    s = np.reshape(scale, (-1, 1, 1, 1))
+    s: Float = np.reshape(np.asarray(scale, np.float64), (-1, 1, 1, 1))
     codes = np.rint(factor[:, None, None, None] * w / s)
     y, _ = conv(s * np.clip(codes, q_min, q_max))  # (3)
     if kind == "of_quantized":

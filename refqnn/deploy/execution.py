@@ -183,13 +183,10 @@ class Translation:
     def table(self, step: OperationStep, sources: tuple[str, ...]) -> int:
         """Add a function of one code or of two as the table that the step computes."""
         constants = [v for v in step.options.values() if isinstance(v, np.ndarray)]
-        shapes = {self.by_name[name].shape for name in sources}
-        if len(shapes) > 1 or (
-            step.operation != "lookup" and any(v.size > 1 for v in constants)
-        ):
-            raise self.twin.UnsupportedError(f"{step.name}: shapes differ")
-        xs = [self.tensor(name) for name in sources]
-        each = (-1, *(1,) * len(shapes.pop()))
+        if step.operation != "lookup" and any(v.size > 1 for v in constants):
+            raise self.twin.UnsupportedError(f"{step.name}: a number for each element")
+        xs = [self.spread(name, step) for name in sources]
+        each = (-1, *(1,) * len(step.shape))
         every = [every_byte(self.by_name[name].grid) for name in sources]
         if len(every) > 1:
             every = [np.tile(every[0], 256), np.repeat(every[1], 256)]
@@ -199,6 +196,17 @@ class Translation:
         return self.program.look_up(
             xs[0], xs[1] if len(xs) > 1 else None, table + codes.sign, codes
         )
+
+    def spread(self, name: str, step: OperationStep) -> int:
+        """Return the codes of a source, repeated to the shape of the step."""
+        x, shape = self.tensor(name), self.by_name[name].shape
+        if step.operation == "concat" or shape == step.shape:
+            return x
+        if len(shape) != len(step.shape):
+            raise self.twin.UnsupportedError(f"{step.name}: axes differ")
+        places = np.arange(np.prod(shape)).reshape(shape)
+        wide = np.broadcast_to(places, step.shape)
+        return self.program.move([x], wide, self.codes(self.by_name[name].grid))
 
     def move(self, step: OperationStep) -> int:
         """Add a step that moves codes as the map that it makes of their indices."""

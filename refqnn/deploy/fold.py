@@ -35,6 +35,8 @@ from refqnn.quantizers.module import GridQuantizer
 INT32_MAX = 2**31 - 1
 #: the bias of a channel is wrong by at most this part of a code, where int32 has room
 BIAS_ERROR = 1 / 64
+#: weights of 9 bits: uint8 codes less a zero-point, odd codes of 8 bits
+LEAST_WEIGHT, MOST_WEIGHT = -256, 255
 #: the step of a channel whose scale is 0, in codes
 ZERO_STEP = 2.0**-16
 
@@ -55,7 +57,7 @@ class Grid(NamedTuple):
 class Folded(NamedTuple):
     """A layer as codes and the affine map (1) of its accumulators, A >= 0."""
 
-    w: Int  # int8 (O, ...)
+    w: Int  # int8 (O, ...), or int16
     step: Float  # A, float64 (O,)
     offset: Float  # h, float64 (O,)
     low: Int  # smallest and largest possible a, int64 (O,)
@@ -76,8 +78,8 @@ def fold(weighted: Weighted, x: Grid) -> Folded:
     """Return codes and affine map of a layer that reads codes on the grid ``x``.
 
     Raises ValueError naming layer and channel where a number is not finite, where
-    weights have a zero-point or more than 8 bits, and where the sign of a scale cannot
-    move into the codes.
+    weights less their zero-point have more than 9 bits, and where the sign of a scale
+    cannot move into the codes.
     """
     name, layer, norm = weighted
     q, scale, grid = weight_codes(name, layer)
@@ -93,19 +95,32 @@ def fold(weighted: Weighted, x: Grid) -> Folded:
 
 
 def weight_codes(name: str, layer: Any) -> tuple[Int, Float, Int]:
-    """Return symmetric integer weights, their scale per output channel, the codes.
+    """Return integer weights less their zero-point, their scale, the codes there are.
 
-    ->  q: (O, ...), scale: (O,) float64, every code of the grid: (L,)
+    ->  q: (O, ...), scale: (O,) float64 per output channel, codes of the grid: (L,)
+
+    Odd codes of 8 bits, and codes of 8 bits less a zero-point, need 9.
     """
     try:
         q, scale, zero_point, grid = codes_on_grid(layer.weight_quant, layer.w.value)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     if np.any(zero_point):
-        raise ValueError(f"{name}: weights need zero-point 0, got {zero_point.max()}")
-    if q.size and (q.min() < -128 or q.max() > 127):
-        raise ValueError(f"{name}: weight codes must fit int8, reach {np.abs(q).max()}")
-    return q, np.broadcast_to(scale.ravel().astype(np.float64), len(q)), grid
+        q = q.astype(np.int64) - zero_point
+        grid = np.arange(q.min(initial=0), q.max(initial=0) + 1)
+        grid = np.union1d(grid, -grid)  # no code is without its negative
+    if q.size and not LEAST_WEIGHT <= q.min() <= q.max() <= MOST_WEIGHT:
+        raise ValueError(
+            f"{name}: weight codes less their zero-point must fit 9 bits, reach "
+            f"{np.abs(q.astype(np.int64)).max()}"
+        )
+    try:
+        scale = np.broadcast_to(scale.ravel().astype(np.float64), len(q))
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: weights need one scale an output channel, have {scale.shape}"
+        ) from error
+    return q, scale, grid
 
 
 def codes_on_grid(quant: Any, v: Float) -> tuple[Int, Float, Int, Int]:
@@ -118,12 +133,23 @@ def codes_on_grid(quant: Any, v: Float) -> tuple[Int, Float, Int, Int]:
 def activation_codes(name: str, quant: Any, dtype: Any) -> tuple[Int, Float, int]:
     """Return the codes of an activation quantizer in order, its scale and zero-point.
 
-    Raises ValueError, naming the layer that it follows, where the range is unknown.
+    Raises ValueError, naming the layer that it follows, where the range is unknown, and
+    where values are not given the code of the nearest level: integers round to it.
     """
     try:
         _, scale, zero_point, codes = codes_on_grid(quant, np.zeros(1, dtype))
+        steps = codes - int(zero_point) + np.array([[-0.4], [0.0], [0.4]])
+        near = (np.asarray(scale).reshape(()) * steps).astype(dtype)
+        got = codes_on_grid(quant, near.reshape(-1))[0].reshape(near.shape)
     except ValueError as error:
         raise ValueError(f"the quantizer after {name}: {error}") from error
+    stray = got != codes
+    if np.any(stray & (near >= 0)):
+        v = near[stray & (near >= 0)][0]
+        raise ValueError(
+            f"the quantizer after {name} gives {v:.4g} another level than the nearest: "
+            "integers round to the nearest"
+        )
     return codes, scale, int(zero_point)
 
 
@@ -146,7 +172,7 @@ def gain_and_offset(
 def signed_codes(name: str, q: Int, real: Float, grid: Int) -> Int:
     """Move the signs of the folded scales into the codes; a zero scale zeroes them.
 
-    q: (O, ...), real: (O,)  ->  (O, ...) int8
+    q: (O, ...), real: (O,)  ->  (O, ...) int8, or int16 where they need 9 bits
 
     Raises ValueError where a negated code is not on the grid, such as -8 in [-8, 7].
 
@@ -166,7 +192,8 @@ def signed_codes(name: str, q: Int, real: Float, grid: Int) -> Int:
             f"{name} channel {c}: the folded scale {real[c]:.3g} is negative and code "
             f"{code} has no negative on the grid [{grid[0]}, {grid[-1]}]"
         )
-    return turned.astype(np.int8)
+    narrow = turned.min(initial=0) >= -128 and turned.max(initial=0) <= 127
+    return turned.astype(np.int8 if narrow else np.int16)
 
 
 def check_sums(name: str, w: Int, x_zero_point: int) -> None:

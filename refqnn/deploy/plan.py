@@ -190,10 +190,14 @@ def check_quantizer(name: str, module: Any) -> None:
     """Raise unless the module quantizes activations to an integer grid."""
     if not hasattr(module, "quantize") or not hasattr(module, "grid"):
         kind = "missing" if module is None else type(module).__name__
-        raise ValueError(
-            f"{name} must be an activation quantizer, is {kind}: "
-            "the network is not quantized"
-        )
+        why = "the network is not quantized"
+        if isinstance(module, BasicBlock):
+            why = "its shortcut reads floats (quantized_shortcut=False)"
+        elif hasattr(module, "encode"):
+            why = (
+                "its levels have no scale * (code - zero_point): it has no quantize(v)"
+            )
+        raise ValueError(f"{name} must be an activation quantizer, is {kind}: {why}")
 
 
 def check_weight_quantizer(name: str, layer: Conv2d | Linear) -> None:

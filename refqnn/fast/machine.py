@@ -228,14 +228,18 @@ def _look_up(
     """target = table[256 second + source], or without a second table[source]"""
     table = numbers[step.map : step.map + (65_536 if step.plus else 256)]
     for k in range(target.planes * target.channel):
-        first = memory[source.at + k]
-        other = memory[second.at + k] if step.plus else np.int32(0)
-        value = np.int32(0)
-        for i in range(4):
-            up = np.int32(8 * i)
-            index = ((other >> up) & 255) * 256 + ((first >> up) & 255)
-            value |= np.int32(table[index]) << up
-        memory[target.at + k] = value
+        first, value = memory[np.uint64(source.at + k)], np.int32(0)
+        if step.plus:
+            other = memory[np.uint64(second.at + k)]
+            for i in range(4):
+                up = np.int32(8 * i)
+                index = ((other >> up) & 255) * 256 + ((first >> up) & 255)
+                value |= np.int32(table[np.uint64(index)]) << up
+        else:
+            for i in range(4):
+                up = np.int32(8 * i)
+                value |= np.int32(table[np.uint64((first >> up) & 255)]) << up
+        memory[np.uint64(target.at + k)] = value
     if step.sign:
         _surround(target, memory, images)
 

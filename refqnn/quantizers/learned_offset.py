@@ -22,8 +22,9 @@ u) + beta = x + s (q - u) with q - u held, so d x_hat / d x = 1, d x_hat / d s =
 is an end of the grid and x_hat = s q + beta: no gradient for x, q for s (S), 1 for beta
 (B).
 
-Zero is a level only where beta is a multiple of s: there is no integer zero-point, and
-a network with this quantizer is not deployed in integers. ``learned_range`` has one.
+Zero is a level only where beta is a multiple of s. ``round_offset`` moves beta to the
+nearest one, and says how far: then there is an integer zero-point, and a network with
+this quantizer is deployed in integers. ``learned_range`` has one from the start.
 
 Left open, chosen here: ties (half to even); the ends of the grid (u = -q_n and u = q_p
 count as saturated, as in ``lsq``); the gradient scale g of LSQ, for both parameters;
@@ -188,23 +189,49 @@ class LSQPlus(GridQuantizer):
         step, offset = check_step(one, s, *self.ends(), name="x", beta=beta)
         self.hold(s=step, beta=offset)
 
+    def round_offset(self) -> float:
+        """Move the offset to a whole number of steps; give the move, in steps.
+
+        Then the levels are s (q - z), z = -beta / s, and the layer is deployed.
+        """
+        self.check_known(self.s.value)
+        steps = float(self.beta.value) / float(self.s.value)
+        self.beta.value[...] = np.rint(steps) * self.s.value
+        return float(np.rint(steps) - steps)
+
     def codes_and_scale(self, v: Float) -> tuple[Float, Float, int]:
+        """Give the codes of (Q), the step () and z = -beta / s.
+
+        Raises ValueError where z is no integer: ``encode`` needs none.
+        """
+        z = -float(self.beta.value) / float(self.s.value)
+        whole = round(z)
+        if abs(z - whole) > 4 * np.finfo(self.s.value.dtype).eps * max(abs(z), 1):
+            raise ValueError(
+                f"an offset of {-z:.6g} steps has no integer zero-point: "
+                "round_offset() moves it to the nearest"
+            )
+        return *self.codes_and_step(v), whole
+
+    def codes_and_step(self, v: Float) -> tuple[Float, Float]:
         """Give the codes of (Q) and the step ()."""
         q_n, q_p = self.ends()
         cache = lsq_plus(v, self.s.value, self.beta.value, q_n=q_n, q_p=q_p)[1]
-        return cache.q, cache.s, 0
-
-    def quantize(self, v: Float) -> tuple[Int, Float, Int]:
-        """Raise ValueError: the levels s q + beta have no integer zero-point."""
-        raise ValueError("a learned offset has no integer zero-point: use encode(v)")
+        return cache.q, cache.s
 
     def encode(self, v: Float) -> tuple[Int, Float]:
         """Give ``(codes, levels)`` with ``levels[codes] == y``."""
-        codes, levels = codebook(*super().quantize(v), self.grid())
+        self.check_known(v)
+        check_values(v, name="v")
+        q, s = self.codes_and_step(v)
+        codes, levels = codebook(
+            q.astype(np.int64), s, np.zeros((), np.int32), self.grid()
+        )
         return codes, levels + self.beta.value.astype(v.dtype)
 
     def decision_boundaries(self, v: Float) -> Float:
         """Give the midpoints between neighbouring levels: (1, 2^b - 1)."""
-        _, scale, zero_point = super().quantize(v)
-        middle = boundaries(scale, zero_point, self.grid())
+        self.check_known(v)
+        _, s = self.codes_and_step(v)
+        middle = boundaries(s, np.zeros((), np.int32), self.grid())
         return middle + self.beta.value.astype(v.dtype)

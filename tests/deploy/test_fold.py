@@ -130,21 +130,35 @@ def test_batch_norms_must_be_sound(rng, name, value, message):
         fold(layer, GRID)
 
 
-def test_weights_must_be_int8_codes_around_zero(rng):
-    with pytest.raises(ValueError, match="conv: weight codes must fit int8"):
-        fold(weighted(rng, FixedPoint(9)), GRID)
-    layer = weighted(rng, LSQ(bits=9), norm=False)
+def test_weights_must_be_codes_of_nine_bits(rng):
+    with pytest.raises(ValueError, match=r"conv: weight codes less .* must fit 9 bits"):
+        fold(weighted(rng, FixedPoint(10)), GRID)
+    layer = weighted(rng, LSQ(bits=10), norm=False)
     layer.layer.weight_quant.set_step(1.0)
-    layer.layer.w.value[0, 0, 0, 0] = -128.0
-    assert fold(layer, GRID).w.min() == -128
-    for beyond in (-129.0, 128.0):
+    for least, dtype in ((-128.0, np.int8), (-129.0, np.int16), (-256.0, np.int16)):
+        layer.layer.w.value[0, 0, 0, 0] = least
+        w = fold(layer, GRID).w
+        assert (w.min(), w.dtype) == (least, dtype)
+    for beyond in (-257.0, 256.0):
         layer.layer.w.value[0, 0, 0, 0] = beyond
-        with pytest.raises(ValueError, match="conv: weight codes must fit int8, rea"):
+        with pytest.raises(ValueError, match="fit 9 bits, reach 25"):
             fold(layer, GRID)
-    affine = Affine(bits=4)
+
+
+def test_weights_count_from_their_zero_point(rng):
+    """Of an asymmetric grid the signs move, too: nothing is off the grid of 9 bits."""
+    affine = Affine(bits=8)
     affine.set_range(-1.0, 2.0)
-    with pytest.raises(ValueError, match="conv: weights need zero-point 0, got 5"):
-        fold(weighted(rng, affine), GRID)
+    layer = weighted(rng, affine)
+    layer.norm.gamma.value[...] = [-1.0, 1.0] * (len(layer.norm.gamma.value) // 2)
+    q, _, zero_point = affine.quantize(layer.layer.w.value)
+    signs = np.sign(layer.norm.gamma.value).astype(int).reshape(-1, 1, 1, 1)
+    centred = q.astype(int) - zero_point
+    assert zero_point.item() == 85
+    np.testing.assert_array_equal(fold(layer, GRID).w, signs * centred)
+
+
+def test_weights_that_have_no_value_are_refused(rng):
     broken = weighted(rng, FixedPoint(4))
     broken.layer.w.value[0, 0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="conv: v must be finite"):

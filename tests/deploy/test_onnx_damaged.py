@@ -115,6 +115,50 @@ def test_orders_that_run_in_a_circle(whole):
         import_onnx(made)
 
 
+def with_constants(whole, op, arrays, **attributes):
+    """Return a copy that begins with an operator of constants."""
+    made = copy(whole)
+    for i, array in enumerate(arrays):
+        made.graph.initializer.append(onnx.numpy_helper.from_array(array, f"c{i}"))
+    names = [f"c{i}" for i in range(len(arrays))]
+    node = onnx.helper.make_node(op, names, ["folded"], "growing", **attributes)
+    made.graph.node.insert(0, node)
+    return made
+
+
+LARGE, LINE = np.array([2**33], np.int64), np.zeros((1, 2**15), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("op", "arrays"),
+    [
+        ("ConstantOfShape", [LARGE]),
+        ("Expand", [np.zeros(1, np.float32), LARGE]),
+        ("Tile", [np.zeros(8, np.float32), LARGE]),
+        ("Range", [np.int64(0), np.int64(2**40), np.int64(1)]),
+        ("Add", [LINE, LINE.T]),
+        ("MatMul", [LINE.T, LINE]),
+    ],
+)
+def test_constants_far_larger_than_the_file_are_refused(whole, op, arrays):
+    made = with_constants(whole, op, [np.asarray(a) for a in arrays])
+    with pytest.raises(ValueError, match=rf"{op} \(node 'growing'.*: \d+ elements of"):
+        import_onnx(made)
+
+
+def test_operators_with_graphs_of_their_own_are_refused(whole):
+    """A Loop of constants could run forever."""
+    helper = onnx.helper
+    value = helper.make_tensor_value_info
+    ends = [value("i", 7, []), value("on", 9, [])]
+    same = helper.make_node("Identity", ["on"], ["still"])
+    body = helper.make_graph([same], "body", ends, [value("still", 9, [])])
+    arrays = [np.array(2**62), np.array(True)]
+    made = with_constants(whole, "Loop", arrays, body=body)
+    with pytest.raises(ValueError, match="it runs a graph of its own"):
+        import_onnx(made)
+
+
 def with_data_outside(whole, location, **entries):
     """Return a copy whose first weights stand in another file."""
     made = copy(whole)
@@ -179,6 +223,17 @@ def test_the_command(whole, tmp_path, capsys):
     capsys.readouterr()
     assert cli.main([*words[:4], "--until", "nowhere"]) == 2
     assert "no tensor is called 'nowhere'" in capsys.readouterr().err
-    model.write_bytes(model.read_bytes()[:-100])
-    assert cli.main(words) == 4
-    assert capsys.readouterr().err.count("\n") == 1
+    content = model.read_bytes()
+    backwards, inconsistent = copy(whole), copy(whole)
+    del backwards.graph.node[:]
+    backwards.graph.node.extend(list(whole.graph.node)[::-1])
+    weights = next(t for t in inconsistent.graph.initializer if len(t.dims) == 4)
+    weights.dims[:] = [*weights.dims[:2], weights.dims[2] * weights.dims[3], 1]
+    for damaged in (
+        content[:-100],
+        backwards.SerializeToString(),
+        inconsistent.SerializeToString(),
+    ):
+        model.write_bytes(damaged)
+        assert cli.main(words) == 4
+        assert capsys.readouterr().err.count("\n") == 1

@@ -1,13 +1,13 @@
 """ONNX models of integer networks in onnxruntime: equal, or said to differ."""
 
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from refqnn import integer
 from refqnn.conformance import bisect, trace
-from refqnn.deploy import deploy
+from refqnn.deploy import IntegerNetwork, deploy
 from refqnn.deploy.formats.onnx_exact import COMPOSED
 from refqnn.deploy.formats.onnx_export import FORMS, WEIGHTS, inexact, to_onnx
 from refqnn.deploy.formats.onnx_graph import package, save_model
@@ -59,19 +59,52 @@ def test_the_exact_form_is_equal_tensor_by_tensor(
     assert inexact(network, "exact") == []
 
 
+@pytest.mark.parametrize("rounding", COMPOSED)
+def test_the_exact_form_rounds_ties(make, images, rounding):
+    """Quarters of sums: every fourth one is a tie."""
+    network = deployed(make, shortcut="B", requantize=rounding)
+    steps = list(network.steps)
+    for at, step in enumerate(steps):
+        if isinstance(step, LayerStep) and step.sum.w.ndim == 4:
+            one = np.full(len(step.multiplier), 2**30, np.int32)
+            steps[at] = replace(step, multiplier=one, shift=one - 2**30 - 6)
+    network = IntegerNetwork(tuple(steps))
+    got = ran(network, images, "exact")
+    assert bisect(trace(network, images), got).exit_code == 0
+    first = network.steps[1]
+    acc = network.trace(images)[f"{first.name}.accumulator"]
+    assert np.any(acc % 2**7 == 2**6)  # multiplied by 2^-7
+
+
+@pytest.mark.parametrize("rounding", COMPOSED)
 @pytest.mark.parametrize("optimize", [False, True])
-def test_the_exact_form_does_not_depend_on_optimization(make, images, optimize):
-    network = deployed(make, shortcut="B")
+def test_the_exact_form_does_not_depend_on_optimization(
+    make, images, optimize, rounding
+):
+    network = deployed(make, shortcut="B", requantize=rounding)
     got = ran(network, images, "exact", optimize=optimize)
     assert bisect(trace(network, images), got).exit_code == 0
 
 
-def test_the_exact_form_in_the_evaluator_of_onnx(make, images):
+@pytest.mark.parametrize("rounding", COMPOSED)
+def test_the_exact_form_in_the_evaluator_of_onnx(make, images, rounding):
     """A second runtime: the reference implementation of the package onnx."""
-    network = deployed(make, bits=2)
+    network = deployed(make, bits=2, requantize=rounding)
     evaluator = pytest.importorskip("onnx.reference").ReferenceEvaluator
     (got,) = evaluator(to_onnx(network)).run(None, {network.steps[0].name: images})
     np.testing.assert_array_equal(got, network.forward(images), strict=True)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_the_float32_rounding_in_openvino(make, images, bits):
+    """A third runtime; of int64 products it gives wrong codes."""
+    openvino = pytest.importorskip("openvino", reason="needs the package openvino")
+    network = deployed(make, bits=bits, requantize="float32_half_even")
+    core = openvino.Core()
+    made = core.read_model(to_onnx(network).SerializeToString())
+    hint = {"INFERENCE_PRECISION_HINT": "f32"}
+    (got,) = core.compile_model(made, "CPU", hint)(images).values()
+    np.testing.assert_array_equal(got, network.forward(images))
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
@@ -168,9 +201,9 @@ def saturating(network):
     steps = list(network.steps)
     for i, step in enumerate(steps):
         if hasattr(step, "sum"):
-            full = dataclasses.replace(step.sum, w=np.full_like(step.sum.w, 127))
-            steps[i] = dataclasses.replace(step, sum=full)
-    return dataclasses.replace(network, steps=tuple(steps))
+            full = replace(step.sum, w=np.full_like(step.sum.w, 127))
+            steps[i] = replace(step, sum=full)
+    return replace(network, steps=tuple(steps))
 
 
 @pytest.mark.parametrize("form", ["exact", "qoperator"])
@@ -242,10 +275,10 @@ def test_what_cannot_be_exported_is_refused(make):
     with pytest.raises(ValueError, match=r"stem: rounding must be .* got 'half_away'"):
         to_onnx(odd)
     steps = list(network.steps)
-    wide = dataclasses.replace(steps[1].sum, accumulator_bits=33)
-    steps[1] = dataclasses.replace(steps[1], sum=wide)
+    wide = replace(steps[1].sum, accumulator_bits=33)
+    steps[1] = replace(steps[1], sum=wide)
     with pytest.raises(ValueError, match="int64 has no room"):
-        to_onnx(dataclasses.replace(network, steps=tuple(steps)))
+        to_onnx(replace(network, steps=tuple(steps)))
 
 
 def test_absent_packages_are_named():

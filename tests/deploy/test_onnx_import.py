@@ -277,13 +277,19 @@ def test_what_is_not_supported_is_named(rng):
     )
     refused(
         with_node(made, 1, op_type="TopK"),
-        r"TopK \(node 'conv1', .* no integer step computes it; supported are Abs",
+        r"TopK \(node 'conv1', .* no integer step computes it; .*supported are Abs",
     )
     refused(
         with_node(made, 1, op_type="DynamicQuantizeLinear"),
         r"DynamicQuantizeLinear \(node 'conv1', .* its scale depends on the image",
     )
     refused(with_node(made, 1, domain="elsewhere"), "QLinearConv .* is not supported")
+
+
+def test_the_nearest_operator_and_the_part_before_are_offered(rng):
+    made = with_node(operators(rng), 1, op_type="GlobalLpPool")
+    refused(made, r"nearest: Global\w+Pool, .*; what is before it: --until conv0$")
+    assert from_onnx(made, until="conv0").steps[-1].name == "conv0"
 
 
 def test_attributes_without_an_integer_form_are_refused(rng):

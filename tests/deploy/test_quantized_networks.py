@@ -13,18 +13,13 @@ from deploy.architectures import (
     quantized,
     statically_quantized,
 )
+from deploy.matrix import FORMS, KINDS, row_of
 
 from refqnn.conformance import trace
 from refqnn.deploy import IntegerNetwork, import_onnx, to_onnx
 from refqnn.deploy.formats.onnx_run import onnx_trace
 from refqnn.deploy.operations import OperationStep, RealStep
 
-FORMS = ("QDQ", "QOperator")
-KINDS = {
-    "u8s8": {"activations": "QUInt8", "weights": "QInt8", "per_channel": True},
-    "u8u8": {"activations": "QUInt8", "weights": "QUInt8", "per_channel": False},
-    "s8s8": {"activations": "QInt8", "weights": "QInt8", "per_channel": False},
-}
 #: files of each form: one kind here, the others in the slow test
 QUICK = [(name, form, "u8s8") for name in ARCHITECTURES for form in FORMS]
 QUICK += [("sequential", form, "u8u8") for form in FORMS]  # weights of 9 bits
@@ -82,6 +77,16 @@ def test_other_kinds_of_codes(rng, tmp_path, name, form, kind):
         return
     _, counts = differences(made, shape, rng)
     assert not any(counts.values()), counts
+
+
+def test_a_row_of_the_matrix_names_the_levels_that_are_equal(rng, tmp_path):
+    """Two architectures: equal at every level, and where the runtime's own differ."""
+    row = row_of(rng, tmp_path, "sequential", "QOperator", "u8u8", images=1)
+    assert (row.file, row.steps) == ("sequential QOperator u8u8", 5)
+    assert row.equal == ["shown", "fused", "plain"]
+    row = row_of(rng, tmp_path, "transposed", "QOperator", "u8s8", images=1)
+    assert row.equal == ["shown", "fused"]
+    assert row.different["plain"]["Relu8_y_quantized"] > 100
 
 
 def different_outputs(made, shape, rng, images=8):

@@ -83,7 +83,7 @@ def test_a_constant_batch_warns():
 def test_there_is_no_integer_zero_point():
     module = LSQPlus(bits=2)
     module.set_step(0.5, -0.25)
-    with pytest.raises(ValueError, match="no integer zero-point: use encode"):
+    with pytest.raises(ValueError, match="no integer zero-point: round_offset"):
         module.quantize(np.ones(3))
     with pytest.raises(ValueError, match="beta must be finite"):
         module.set_step(0.5, np.nan)

@@ -9,6 +9,7 @@ from there on every tensor of codes that a step stores is compared with the mode
 """
 
 import html
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -102,7 +103,9 @@ def compare_tensors(network: IntegerNetwork, theirs: dict[str, Array]) -> Compar
         for k, v in theirs.items()
     }
     rows = tuple(
-        row_of(name, ours.manifest[name], want, theirs[name])
+        row_of(name, ours.manifest[name], want, theirs[name])._replace(
+            inputs=tuple(shown_inputs(ours.manifest, name, theirs))
+        )
         for name, want in ours.tensors.items()
         if name in theirs
     )
@@ -114,6 +117,15 @@ def compare_tensors(network: IntegerNetwork, theirs: dict[str, Array]) -> Compar
         len(codes),
         different_decisions(ours.tensors[names[-1]], theirs.get(names[-1])),
     )
+
+
+def shown_inputs(manifest: Any, name: str, shown: Any) -> Iterator[str]:
+    """Yield what a tensor reads, through accumulators that no model keeps."""
+    for source in manifest[name]["inputs"] if name in manifest else ():
+        if source in shown:
+            yield source
+        else:
+            yield from shown_inputs(manifest, source, shown)
 
 
 def row_of(name: str, record: Any, want: Array, got: Array) -> Row:
@@ -142,6 +154,11 @@ td,th{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:left}
 td.n{text-align:right;font-variant-numeric:tabular-nums}
 .bar{background:#e45a2a;display:inline-block;height:.7em}
 tr.first{background:#fdeee7}
+svg{max-width:100%;height:auto}
+svg text{font:13px system-ui,sans-serif;fill:currentColor}
+path{fill:none;stroke:#8a8a8a}
+circle{fill:#3a7d44}
+circle.wrong{fill:#e45a2a}
 pre{background:#f5f5f5;padding:1rem;overflow-x:auto}
 @media(prefers-color-scheme:dark){body{background:#161616;color:#e8e8e8}
 pre,tr.first{background:#2a2421}td,th{border-color:#444}}"""
@@ -170,9 +187,42 @@ def html_page(comparison: Comparison, title: str) -> str:
 <th>differ</th><th>largest</th><th>share</th></tr></thead><tbody>
 {rows}
 </tbody></table>
+<h2>Graph</h2>
+{graph(comparison.rows)}
 <h2>First difference</h2><pre>{detail}</pre>
 </body></html>
 """
+
+
+#: pixels from one tensor of the graph to the next, and to the column of its name
+PITCH, COLUMN = 22, 180
+
+
+def graph(rows: tuple[Row, ...]) -> str:
+    """Return the tensors as one picture: a line down, and an arc for every other edge.
+
+    Arcs reach the further left the more tensors they pass; a tensor with codes that
+    differ is orange.
+    """
+    at = {row.name: i for i, row in enumerate(rows)}
+    edges, nodes = [], []
+    for i, row in enumerate(rows):
+        y = PITCH * (i + 1)
+        for source in (at[name] for name in row.inputs if name in at):
+            far = min(12 * (i - source - 1), COLUMN - 24)
+            start = PITCH * (source + 1)
+            bend = f"C{COLUMN - far} {start},{COLUMN - far} {y},{COLUMN} {y}"
+            edges.append(f'<path d="M{COLUMN} {start}{bend}"></path>')
+        kind = ' class="wrong"' if row.different else ""
+        text = f"{row.name}: {row.operation}"
+        text += f", {row.different} of {row.elements} differ" if row.different else ""
+        nodes.append(
+            f'<circle{kind} cx="{COLUMN}" cy="{y}" r="5"></circle>'
+            f'<text x="{COLUMN + 14}" y="{y + 4}">{html.escape(text)}</text>'
+        )
+    size = f"0 0 900 {PITCH * (len(rows) + 1)}"
+    label = 'role="img" aria-label="the tensors and what each reads"'
+    return "\n".join([f'<svg viewBox="{size}" {label}>', *edges, *nodes, "</svg>"])
 
 
 def table_row(row: Row, *, first: bool) -> str:

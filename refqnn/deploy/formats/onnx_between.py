@@ -87,15 +87,9 @@ def store_quantized(reader: Reader, node: Node, value: Term, y: Grid) -> None:
         core = value = with_quantized_constants(reader, core)
         for clamp in reversed(clamps):
             value = clamp._replace(inputs=(value, *clamp.inputs[1:]))
-    low, high = y.q_min, y.q_max
-    for clamp in clamps:
-        ends = (quantize32(REAL[clamp.op](np.array(e), *clamp.inputs[1:],
-                **clamp.attributes), y) for e in (-1e30, 1e30))  # fmt: skip
-        least, most = (int(e) for e in ends)
-        low, high = max(low, least), min(high, most)
+    smaller = clamped_grid(clamps, y)
     builder = STEPS.get(core.op) or (move if core.op in MOVED else None)
-    inside = low <= y.zero_point <= high
-    smaller = y._replace(q_min=low, q_max=max(low, high))
+    inside = smaller.q_min <= y.zero_point <= smaller.q_max
     shift: int | None = 0
     if core.op in SHIFTED and y[2:] == GRIDS["int8"]:
         shift = int8_shift(reader, node.output, core)
@@ -107,6 +101,17 @@ def store_quantized(reader: Reader, node: Node, value: Term, y: Grid) -> None:
         return
     if not store_table(reader, node.output, value, y):
         store_real(reader, node.output, value, y)
+
+
+def clamped_grid(clamps: list[Term], y: Grid) -> Grid:
+    """Restrict the codes of a grid to those inside of clamps."""
+    low, high = y.q_min, y.q_max
+    for clamp in clamps:
+        ends = (quantize32(REAL[clamp.op](np.array(e), *clamp.inputs[1:],
+                **clamp.attributes), y) for e in (-1e30, 1e30))  # fmt: skip
+        least, most = (int(e) for e in ends)
+        low, high = max(low, least), min(high, most)
+    return y._replace(q_min=low, q_max=max(low, high))
 
 
 def without_clamps(term: Term) -> tuple[Term, list[Term]]:

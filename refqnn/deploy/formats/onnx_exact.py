@@ -5,7 +5,8 @@
     codes = clip(z + (t - t mod 2^k) / 2^k)        rounded down, so ties go up      (3)
 
 Mod has the sign of its divisor and Div truncates, which is exact for a multiple.
-BitShift would not do: it is defined for unsigned integers only. With float32_half_even
+BitShift would not do: it is defined for unsigned integers only. With half_even an odd
+quotient of a tie, where t mod 2^k = 0, is one too many. With float32_half_even
 
     codes = clip(z + Round(float(acc) r [+ float(skip) r_2])),  r = m 2^(-k)        (4)
 
@@ -39,7 +40,7 @@ from refqnn.deploy.steps import (
 )
 
 #: roundings that are composed
-COMPOSED = ("half_up", "floor", "float32_half_even")
+COMPOSED = ("half_up", "half_even", "floor", "float32_half_even")
 #: what (2) must stay below, so that nothing on the way leaves int64
 MOST = 2**62
 Terms = list[tuple[str, Int]]
@@ -120,7 +121,7 @@ def integer_codes(graph: Graph, step: Computing, terms: Terms) -> str:
     ndim = len(step.shape) + 1
     t = sum_products(graph, step, [(acc, m, np.int64) for acc, m in terms])
     divisor = np.left_shift(np.int64(1), k)
-    if step.rounding == "half_up":
+    if step.rounding != "floor":
         half = constant(
             graph, f"{name}.half", per_channel(divisor // 2, ndim), np.int64
         )
@@ -129,7 +130,19 @@ def integer_codes(graph: Graph, step: Computing, terms: Terms) -> str:
     rest = node(graph, "Mod", [t, by], f"{name}.rest")
     whole = node(graph, "Sub", [t, rest], f"{name}.multiple")
     rounded = node(graph, "Div", [whole, by], f"{name}.rounded")
+    if step.rounding == "half_even":
+        rounded = even_ties(graph, name, rounded, rest)
     return clip_wide(graph, step, rounded, np.int64)
+
+
+def even_ties(graph: Graph, name: str, q: str, rest: str) -> str:
+    """q - (q mod 2) where nothing is left of a division whose ties went up, int64"""
+    zero, two = (constant(graph, f"{name}.{v}", v, np.int64) for v in (0, 2))
+    tie = node(graph, "Equal", [rest, zero], f"{name}.is_tie")
+    one = node(graph, "Cast", [tie], f"{name}.tie", to=onnx_type(np.int64))
+    odd = node(graph, "Mod", [q, two], f"{name}.odd")
+    lost = node(graph, "Mul", [one, odd], f"{name}.too_many")
+    return node(graph, "Sub", [q, lost], f"{name}.even")
 
 
 def float32_codes(graph: Graph, step: Computing, terms: Terms) -> str:

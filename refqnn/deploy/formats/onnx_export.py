@@ -11,6 +11,8 @@
 
 (1) Every operator of the exact form is one of integers, or a float32 operation that
 IEEE 754 rounds in one way. A division by 2^k that rounds down is (t - t mod 2^k) / 2^k.
+OpenVINO 2026.4 gives wrong codes for products of int64, without a message; networks
+whose rounding is float32_half_even have none, and are equal there, too.
 
 (2) Equal where the runtime fuses a layer to QLinearConv and ``inexact`` has no line of
 the layer. Residual additions, the classifier and what is not fused are sums of floats:

@@ -6,6 +6,7 @@
     between quantizers   float operators between DequantizeLinear and QuantizeLinear:
                          what onnxruntime fuses is the operator of codes, the rest is
                          computed in floats (``refqnn.deploy.formats.onnx_between``)
+    nodes of QONNX       Quant, BipolarQuant (``refqnn.deploy.formats.qonnx_import``)
     codes rearranged     MaxPool, Flatten, Reshape, Squeeze, Unsqueeze, Transpose, Pad,
                          Slice, Clip, nearest Resize, Identity
 
@@ -15,17 +16,19 @@ QuantizeLinear makes, or the uint8 input itself; codes of int8 images are given 
 Weights in floats behind a QuantizeLinear are quantized here.
 """
 
+import difflib
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from refqnn.deploy.build import layer_step, pool_step
-from refqnn.deploy.fold import Grid
+from refqnn.deploy.formats import qonnx_import
 from refqnn.deploy.formats.onnx_between import float_operator, store_quantized
 from refqnn.deploy.formats.onnx_graph import package
 from refqnn.deploy.formats.onnx_options import OPTIONS, REFUSED
+from refqnn.deploy.formats.onnx_qlinear import CONTRIB, QLINEAR, Handler
 from refqnn.deploy.formats.onnx_read import (
     Codes,
     Fixed,
@@ -54,15 +57,15 @@ from refqnn.deploy.formats.onnx_rearrange import (
     rearrange,
     store_rearranged,
 )
-from refqnn.deploy.formats.onnx_weights import ROUNDING, Weights, weighted_sum
 from refqnn.deploy.network import IntegerNetwork
 from refqnn.deploy.operations import OperationStep
 from refqnn.deploy.steps import ImageStep, PoolStep
+from refqnn.files import Unreadable
 from refqnn.integer import quantize
 
-CONTRIB = "com.microsoft"
+#: elements of a folded constant, where its inputs are not larger
+MOST_FOLDED = 2**20
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
-Handler = Callable[[Reader, Node], None]
 #: what a damaged operator raises where it is read
 DAMAGED = (IndexError, KeyError, TypeError, AttributeError, OverflowError)
 
@@ -74,29 +77,49 @@ def import_onnx(made: Any, *, until: str | None = None) -> IntegerNetwork:
     step is called after the tensor that holds its codes. With ``until`` the network
     ends at a node of this name, or one that makes a tensor of this name.
 
-    Raises ValueError naming operator and node for what is not supported, and for
-    parameters that have no integer form; ``Unreadable`` for a file that is damaged.
+    Raises ValueError naming operator and node for what is not supported or damaged, and
+    for parameters that have no integer form: ``Unreadable`` where they come of a file.
     """
-    if isinstance(made, str | os.PathLike):
-        made = read_model(made)
+    path = made if isinstance(made, str | os.PathLike) else None
+    made = made if path is None else read_model(path)
+    names = {name for n in made.graph.node for name in (n.name, *n.output)}
+    if until is not None and until not in names:
+        raise ValueError(f"no node and no tensor is called {until!r}")
+    try:
+        return network_of(made, until)
+    except ValueError as error:
+        if path is None:
+            raise
+        raise Unreadable(f"{path}: {error}") from error
+
+
+def network_of(made: Any, until: str | None) -> IntegerNetwork:
+    """Read the operators of a model in their order, up to a name."""
     with refuse_malformed("the model"):
         reader = start(made)
     outputs = [output.name for output in made.graph.output]
     for proto in made.graph.node:
-        with refuse_malformed(f"{proto.op_type} (node {proto.name!r})"):
-            read_operator(reader, proto)
+        try:
+            with refuse_malformed(f"{proto.op_type} (node {proto.name!r})"):
+                read_operator(reader, proto)
+        except ValueError as error:
+            raise ValueError(f"{error}{partial_import(reader, made)}") from error
         if until is not None and until in (proto.name, *proto.output):
             outputs = list(proto.output[:1])
             break
-    else:
-        if until is not None:
-            raise ValueError(f"no node and no tensor is called {until!r}")
     if not outputs:
         raise ValueError("the model has no output")
     for name in outputs:
         step = output_step(reader, name)
     reader.steps[step] = reader.steps.pop(step)  # the last one gives the logits
     return IntegerNetwork(tuple(reader.steps.values()))
+
+
+def partial_import(reader: Reader, made: Any) -> str:
+    """Name the last tensor that can be imported, for the end of a message."""
+    tensors = {name for proto in made.graph.node for name in proto.output}
+    codes = [name for name in list(reader.steps)[1:] if name in tensors]
+    return f"; what is before it: --until {codes[-1]}" if codes else ""
 
 
 #: the name of ``import_onnx`` in refqnn 0.1
@@ -123,8 +146,11 @@ def handler_of(reader: Reader, proto: Any, node: Node) -> Handler:
         return store_constant
     if not domain and constant and node.op not in QUANTIZERS:
         return lambda reader, node: fold_constants(reader, proto, node)
-    if (domain, node.op) in HANDLERS:
-        return HANDLERS[domain, node.op]
+    known = HANDLERS.get((domain, node.op)) or qonnx_import.handler(
+        reader, domain, node
+    )
+    if known is not None:
+        return known
     real = not isinstance(value_of(reader, node, 0), Codes)
     blended = real and node.attributes.get("mode") == "linear"  # Resize of floats
     if not domain and node.op in REARRANGED and not blended:
@@ -133,8 +159,12 @@ def handler_of(reader: Reader, proto: Any, node: Node) -> Handler:
         return float_operator
     if node.op in REFUSED:
         raise unsupported_error(node, REFUSED[node.op])
-    known = ", ".join(sorted({op for _, op in HANDLERS} | {*OPTIONS, *REARRANGED}))
-    raise unsupported_error(node, f"no integer step computes it; supported are {known}")
+    names = sorted({op for _, op in HANDLERS} | {*OPTIONS, *REARRANGED})
+    near = difflib.get_close_matches(node.op, names, cutoff=0.5)
+    nearest = f"nearest: {', '.join(near)}; " if near else ""
+    supported = ", ".join(names)
+    why = f"no integer step computes it; {nearest}supported are {supported}"
+    raise unsupported_error(node, why)
 
 
 def store_constant(reader: Reader, node: Node) -> None:
@@ -143,18 +173,27 @@ def store_constant(reader: Reader, node: Node) -> None:
 
 
 def fold_constants(reader: Reader, proto: Any, node: Node) -> None:
-    """Compute an operator whose inputs are all constants, by the reference of ONNX."""
+    """Compute an operator whose inputs are all constants, by the reference of ONNX.
+
+    Raises ValueError for operators with graphs of their own, which may run forever, and
+    for results that are far larger than the file.
+    """
     helper = package("onnx.helper")
     feeds = {name: reader.constants[name] for name in node.inputs if name}
+    if any(a.HasField("g") or len(a.graphs) for a in proto.attribute):
+        raise unsupported_error(node, "it runs a graph of its own on constants")
     empty = helper.make_empty_tensor_value_info
     opset = [helper.make_opsetid("", reader.opset)]
+    held = [package("onnx.numpy_helper").from_array(v, k) for k, v in feeds.items()]
     try:
-        graph = helper.make_graph(
-            [proto], "constant", [empty(name) for name in feeds], [empty(node.output)]
-        )
+        graph = helper.make_graph([proto], "constant", [], [empty(node.output)], held)
         model = helper.make_model(graph, opset_imports=opset)
+        size = inferred_size(model)
+        limit = max(MOST_FOLDED, 2 * sum(v.size for v in feeds.values()))
+        if size > limit:
+            raise ValueError(f"{size} elements of {limit}")  # noqa: TRY301 - named below
         evaluator = package("onnx.reference").ReferenceEvaluator(model)
-        folded = np.asarray(evaluator.run(None, feeds)[0])
+        folded = np.asarray(evaluator.run(None, {})[0])
     except Exception as error:
         raise unsupported_error(
             node, f"its constants cannot be computed: {error}"
@@ -162,119 +201,23 @@ def fold_constants(reader: Reader, proto: Any, node: Node) -> None:
     reader.constants[node.output] = folded
 
 
+def inferred_size(model: Any) -> int:
+    """Return the number of elements of the one output of a model; 0 where unknown."""
+    infer = package("onnx.shape_inference").infer_shapes
+    kind = infer(model, data_prop=True).graph.output[0].type.tensor_type
+    return (
+        math.prod(d.dim_value for d in kind.shape.dim) if kind.HasField("shape") else 0
+    )
+
+
 def output_step(reader: Reader, name: str) -> str:
     """Return the step of an output of the model: codes, dequantized or not."""
     value = reader.values.get(name)
     if isinstance(value, Term):
-        raise unsupported_error(value.node, f"the output {name!r} must be quantized")
+        return qonnx_import.store_logits(reader, name, value)
     if not isinstance(value, Codes | Real):
         raise ValueError(f"the output {name!r} is computed by no operator before")  # noqa: TRY004 - bad values are ValueErrors in this house
     return stored_as(reader, value).name
-
-
-def store_layer(
-    reader: Reader, node: Node, x: Codes | Real, weights: Weights, y: Grid
-) -> None:
-    """Add the step of a convolution or a product."""
-    source = stored_as(reader, x)
-    total, shape = weighted_sum(str(node), node.output, source, weights)
-    store(reader, layer_step(str(node), source, total, shape, y, ROUNDING))
-
-
-def qlinear_conv(reader: Reader, node: Node) -> None:
-    """x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, [bias]"""
-    x = codes_of(reader, node, 0, grid_of(reader, node, 1, 2))
-    w, scale, zero = (constant_input(reader, node, at) for at in (3, 4, 5))
-    bias = constant_input(reader, node, 8, np.zeros(len(w), np.int32))
-    weights = Weights(w, scale, zero, bias, node.attributes)
-    store_layer(reader, node, x, weights, grid_of(reader, node, 6, 7))
-
-
-def qlinear_matmul(reader: Reader, node: Node) -> None:
-    """a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero"""
-    x = codes_of(reader, node, 0, grid_of(reader, node, 1, 2))
-    b, scale, zero = (constant_input(reader, node, at) for at in (3, 4, 5))
-    weights = Weights(b.T, scale, zero, np.zeros(b.shape[-1], np.int32), {})
-    store_layer(reader, node, x, weights, grid_of(reader, node, 6, 7))
-
-
-def qgemm(reader: Reader, node: Node) -> None:
-    """a, a_scale, a_zero, b, b_scale, b_zero, [bias], y_scale, y_zero"""
-    factors = [node.attributes.get("alpha", 1.0), node.attributes.get("transA", 0)]
-    if factors != [1.0, 0]:
-        raise unsupported_error(node, "alpha and beta must be 1 and transA 0")
-    if len(node.inputs) < 8 or not node.inputs[7]:
-        raise unsupported_error(node, "its output must be quantized")
-    x = codes_of(reader, node, 0, grid_of(reader, node, 1, 2))
-    b, scale, zero = (constant_input(reader, node, at) for at in (3, 4, 5))
-    w = b if node.attributes.get("transB") else b.T
-    bias = constant_input(reader, node, 6, np.zeros(len(w), np.int32)).reshape(-1)
-    weights = Weights(w, scale, zero, bias, {})
-    store_layer(reader, node, x, weights, grid_of(reader, node, 7, 8))
-
-
-def qlinear_global_pool(reader: Reader, node: Node) -> None:
-    """x, x_scale, x_zero, y_scale, y_zero"""
-    check_channels_first(node)
-    x = stored_as(reader, codes_of(reader, node, 0, grid_of(reader, node, 1, 2)))
-    y = grid_of(reader, node, 3, 4)
-    step = pool_step(str(node), node.output, x, y, ROUNDING)
-    store(reader, step, (*step.shape, 1, 1))
-
-
-def qlinear_pool(reader: Reader, node: Node) -> None:
-    """x, x_scale, x_zero, y_scale, y_zero"""
-    check_channels_first(node)
-    x = codes_of(reader, node, 0, grid_of(reader, node, 1, 2))
-    store_operator(reader, node, "AveragePool", (x,), grid_of(reader, node, 3, 4))
-
-
-def qlinear_binary(reader: Reader, node: Node) -> None:
-    """a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero"""
-    given = [code_input(reader, node, at) for at in (0, 3)]
-    op = node.op.removeprefix("QLinear")
-    store_operator(reader, node, op, tuple(given), grid_of(reader, node, 6, 7))
-
-
-def qlinear_concat(reader: Reader, node: Node) -> None:
-    """y_scale, y_zero, then x, x_scale, x_zero of every input"""
-    given = [code_input(reader, node, at) for at in range(2, len(node.inputs), 3)]
-    store_operator(reader, node, "Concat", tuple(given), grid_of(reader, node, 0, 1))
-
-
-def qlinear_function(reader: Reader, node: Node) -> None:
-    """x, x_scale, x_zero, y_scale, y_zero"""
-    x = codes_of(reader, node, 0, grid_of(reader, node, 1, 2))
-    op = node.op.removeprefix("QLinear")
-    store_operator(reader, node, op, (x,), grid_of(reader, node, 3, 4))
-
-
-def code_input(reader: Reader, node: Node, at: int) -> Any:
-    """Return codes of a step, or constant codes, with scale and zero-point behind."""
-    if node.inputs[at] in reader.constants:
-        q, scale, zero = (constant_input(reader, node, at + i) for i in range(3))
-        return Fixed(q, scale, zero, 0)
-    return codes_of(reader, node, at, grid_of(reader, node, at + 1, at + 2))
-
-
-def store_operator(
-    reader: Reader, node: Node, op: str, inputs: tuple[Any, ...], y: Grid
-) -> None:
-    """Add the step of a float operator between quantizers, written as one of codes."""
-    reals = [Real(*v) if isinstance(v, Codes) else v for v in inputs]
-    keys = [f"{node.output}.input{i}" for i in range(len(reals))]
-    reader.values |= dict(zip(keys, reals, strict=True))
-    inner = node._replace(op=op, inputs=keys)
-    float_operator(reader, inner)
-    store_quantized(reader, node, reader.values[node.output], y)
-    for key in keys:
-        del reader.values[key]
-
-
-def check_channels_first(node: Node) -> None:
-    """Raise for planes whose channels stand last."""
-    if node.attributes.get("channels_last"):
-        raise unsupported_error(node, "channels_last must be 0")
 
 
 def dequantize_linear(reader: Reader, node: Node) -> None:
@@ -377,17 +320,7 @@ def identity(reader: Reader, node: Node) -> None:
 
 
 HANDLERS: Mapping[tuple[str, str], Handler] = {
-    ("", "QLinearConv"): qlinear_conv,
-    ("", "QLinearMatMul"): qlinear_matmul,
-    (CONTRIB, "QGemm"): qgemm,
-    (CONTRIB, "QLinearGlobalAveragePool"): qlinear_global_pool,
-    (CONTRIB, "QLinearAveragePool"): qlinear_pool,
-    (CONTRIB, "QLinearAdd"): qlinear_binary,
-    (CONTRIB, "QLinearMul"): qlinear_binary,
-    (CONTRIB, "QLinearConcat"): qlinear_concat,
-    (CONTRIB, "QLinearSigmoid"): qlinear_function,
-    (CONTRIB, "QLinearLeakyRelu"): qlinear_function,
-    (CONTRIB, "QLinearSoftmax"): qlinear_function,
+    **QLINEAR,
     ("", "DequantizeLinear"): dequantize_linear,
     ("", "QuantizeLinear"): quantize_linear,
     (CONTRIB, "DequantizeLinear"): dequantize_linear,

@@ -28,6 +28,9 @@ def window_of(
     """
     if len(shape) != 3 or len(kernel) != 2:
         raise ValueError(f"{what} reads planes, is given shape {shape}")
+    stated = attributes.get("kernel_shape", kernel)
+    if tuple(stated) != tuple(kernel):
+        raise ValueError(f"{what}: kernel_shape {list(stated)}, weights {kernel}")
     stride, dilation = (
         tuple(int(v) for v in attributes.get(k, (1, 1)))
         for k in ("strides", "dilations")

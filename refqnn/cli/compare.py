@@ -1,6 +1,7 @@
 """``refqnn compare``: a model beside its integers, tensor by tensor."""
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def compare_tflite(options: Namespace, network: Any) -> tuple[Any, list[str]]:
     from refqnn.conformance.traces.report import compare_tensors
     from refqnn.deploy.formats.tflite_dumps import read_dumps
     from refqnn.deploy.formats.tflite_import import explaining_kernels
-    from refqnn.deploy.formats.tflite_run import run_steps
+    from refqnn.deploy.formats.tflite_run import names_of, run_steps
     from refqnn.files import read_npy
     from refqnn.integer import code_dtype
 
@@ -104,7 +105,12 @@ def compare_tflite(options: Namespace, network: Any) -> tuple[Any, list[str]]:
         if image.name not in tensors and options.images is not None:
             tensors[image.name] = x
     comparison = compare_tensors(network, tensors)
-    first = comparison.bisection.first
-    if first is None or not is_tflite(options.model):
+    if not is_tflite(options.model):
+        return comparison, []
+    names, bisection = names_of(options.model), comparison.bisection
+    missing = [name for name in bisection.missing if name in names]
+    comparison = comparison._replace(bisection=replace(bisection, missing=missing))
+    first = bisection.first
+    if first is None:
         return comparison, []
     return comparison, explaining_kernels(options.model, first.name, tensors)

@@ -215,9 +215,9 @@ def accumulator_range(w: Int, x: Grid) -> tuple[Int, Int]:
     >>> accumulator_range(w, Grid(scale=1.0, zero_point=3, q_min=0, q_max=7))
     (array([-10]), array([11]))
     """
-    rows = w.reshape(len(w), -1).astype(np.int64)
-    positive = np.maximum(rows, 0).sum(axis=1)
-    negative = np.minimum(rows, 0).sum(axis=1)
+    rows = w.reshape(len(w), -1)
+    positive = np.maximum(rows, 0).sum(axis=1, dtype=np.int64)
+    negative = np.minimum(rows, 0).sum(axis=1, dtype=np.int64)
     least, most = x.q_min - x.zero_point, x.q_max - x.zero_point
     return (
         positive * least + negative * most,

@@ -123,7 +123,9 @@ def accumulator_bound(
     """
     info = np.iinfo(x_dtype)
     reach = max(info.max - x_zero_point, x_zero_point - info.min)
-    sums = np.abs(w).reshape(w.shape[0], -1).sum(axis=1).astype(object)  # no overflow
+    rows = w.reshape(w.shape[0], -1)  # |-128| is no int8
+    sums = np.maximum(rows, 0).sum(axis=1, dtype=np.int64).astype(object)
+    sums -= np.minimum(rows, 0).sum(axis=1, dtype=np.int64)
     bound = reach * sums + (0 if b is None else np.abs(b.astype(object)))  # (2)
     return list(bound)
 

@@ -263,6 +263,23 @@ def test_tables_of_the_schema_are_those_of_the_published_package():
         assert getattr(tflite.TensorType, dtype.upper()) == number
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_the_published_parser_reads_what_is_written(name):
+    tflite = pytest.importorskip("tflite", reason="pip install refqnn[tflite]")
+    model = MODELS[name]()
+    graph, read = parse_model(model), tflite.Model.GetRootAs(model, 0).Subgraphs(0)
+    assert read.TensorsLength() == len(graph.tensors)
+    assert read.OperatorsLength() == len(graph.operators)
+    for i, t in enumerate(graph.tensors):
+        other = read.Tensors(i)
+        assert (other.Name().decode(), *other.ShapeAsNumpy()) == (t.name, *t.shape)
+        scale = other.Quantization() and other.Quantization().ScaleAsNumpy()
+        if np.size(t.scale):
+            np.testing.assert_array_equal(scale, np.ravel(t.scale))
+    for i, operator in enumerate(graph.operators):
+        assert tuple(read.Operators(i).InputsAsNumpy()) == operator.inputs
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_litert_agrees_on_20_000_outputs(name):
     pytest.importorskip("ai_edge_litert", reason="pip install refqnn[tflite]")

@@ -129,6 +129,8 @@ def test_the_bound_is_about_the_farther_end_of_the_codes_and_the_worst_channel()
     assert accumulator_bound(np.dtype(np.int8), -128, w, None) == [255 * 3, 255 * 7]
     assert accumulator_bound(np.dtype(np.int8), 27, w, None) == [155 * 3, 155 * 7]
     assert accumulator_bound(np.dtype(np.int8), -28, w, None) == [155 * 3, 155 * 7]
+    least = np.array([[-128, 1]], np.int8)  # |-128| is no int8
+    assert accumulator_bound(np.dtype(np.uint8), 0, least, None) == [255 * 129]
     big = np.array([[1], [2**24]], np.int32)
     with pytest.raises(ValueError, match="output channel 1 could reach"):
         linear(np.zeros((1, 1), np.uint8), big)

@@ -68,7 +68,7 @@ def weighted_sum(
         at.padding,
         at.dilation,
         groups,
-        signed_bits(int(np.abs(w.astype(np.int64)).max(initial=1))),
+        signed_bits(max(int(w.max(initial=1)), -int(w.min(initial=0)))),
         signed_bits(peak),
         np.broadcast_to(step.reshape(-1), len(w)),
     )
@@ -77,13 +77,13 @@ def weighted_sum(
 
 def centred_weights(what: str, weights: Weights) -> Int:
     """Return codes less their zero-point: int8, or int16 where they need 9 bits."""
-    zero = weights.zero_point.astype(np.int64).reshape(-1)
-    w = weights.q.astype(np.int64) - zero.reshape(-1, *(1,) * (weights.q.ndim - 1))
-    if w.ndim not in {2, 4} or weights.q.dtype.itemsize > 1:
+    q, zero = weights.q, weights.zero_point.astype(np.int16).reshape(-1)
+    if q.ndim not in {2, 4} or q.dtype.itemsize > 1:
         raise ValueError(
             f"{what}: weights must have 8 bits and two or four axes, got "
-            f"{weights.q.dtype} {w.shape}"
+            f"{q.dtype} {q.shape}"
         )
+    w = q.astype(np.int16) - zero.reshape(-1, *(1,) * (q.ndim - 1))
     narrow = w.min(initial=0) >= -128 and w.max(initial=0) <= 127
     return w.astype(np.int8 if narrow else np.int16)
 

@@ -39,6 +39,11 @@ def interpreter_of(model: bytes, kernels: str) -> Any:
     return interpreter
 
 
+def names_of(path: str | os.PathLike[str]) -> set[str]:
+    """Return the names of the tensors of a file, as steps carry them."""
+    return set(unique_names(parse_model(read_bytes(path)).tensors))
+
+
 def run_steps(
     path: str | os.PathLike[str], steps: tuple[Step, ...], x: Array, kernels: str
 ) -> dict[str, Array]:

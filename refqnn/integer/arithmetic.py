@@ -6,12 +6,14 @@ With real values x = s_x (q_x - z_x) and y = s_y (q_y - z_y), the codes of x + y
     onnxruntime   round((c + r_y q_y) + r_x q_x),  c = z - (r_x z_x + r_y z_y)      (2)
     tflite        z + M(2 s_m / (2^k s), M(s_x / (2 s_m), 2^k (q_x - z_x))
                                        + M(s_y / (2 s_m), 2^k (q_y - z_y)))         (3)
+    xnnpack       z + floor((m_x (q_x - z_x) + m_y (q_y - z_y)) / 2^k + 1/2)        (7)
 
 and those of x y
 
     exact         z + round(s_x s_y / s (q_x - z_x) (q_y - z_y))                    (4)
     onnxruntime   round(s_x s_y / s (q_x - z_x) (q_y - z_y) + z)                    (5)
     tflite        z + M(s_x s_y / s, (q_x - z_x) (q_y - z_y))                       (6)
+    xnnpack       z + round(s_x s_y / s (q_x - z_x) (q_y - z_y))                    (8)
 
 (1) and (4) round a rational number once, ties to even, the scales as they are given;
 the other forms round the scales to float32. (2) and (5) are those of onnxruntime on
@@ -20,7 +22,9 @@ zero-point inside the rounding: r_x = s_x / s, r_y = s_y / s; each product of (2
 its sum without a rounding of its own. On Arm its QLinearAdd rounds 22-bit integers. (3)
 and (6) are those of TensorFlow Lite (reference/integer_ops, add.h and mul.h): M(r, a)
 is a requantization of two roundings, ``two_stage_half_away``, s_m = max(s_x, s_y), and
-k = 20 for codes of 8 bits, 15 for those of 16.
+k = 20 for codes of 8 bits, 15 for those of 16. (7) and (8) are XNNPACK's (qs8-vadd,
+qs8-vmul): m_x = round(2^k s_x / s), the larger of m_x and m_y with 21 bits; (8) is one
+product of float32 numbers, ties to even.
 """
 
 from fractions import Fraction
@@ -35,6 +39,9 @@ from refqnn.integer.rescale import quantize_multiplier, requantize
 
 SEMANTICS = ("tflite", "onnxruntime", "exact")
 Semantics = Literal["tflite", "onnxruntime", "exact"]
+#: of ``add``, ``sub`` and ``mul``
+SUM_SEMANTICS = (*SEMANTICS, "xnnpack")
+SumSemantics = Literal[Semantics, "xnnpack"]
 INT32 = {"q_min": -(2**31), "q_max": 2**31 - 1}
 
 
@@ -60,15 +67,15 @@ def add(
     zero_point: int,
     q_min: int,
     q_max: int,
-    semantics: Semantics = "exact",
+    semantics: SumSemantics = "exact",
 ) -> Int:
     """q = z + round((s_x (q_x - z_x) + s_y (q_y - z_y)) / s), saturated
 
     x, y: broadcast to (...)  ->  (...), the smallest dtype that holds [q_min, q_max]
 
-    How it is rounded is what ``semantics`` says: (1), (2) or (3). Raises ValueError for
-    codes of more than 16 bits, scales that are not positive and finite, zero-points
-    outside their codes, and unknown semantics.
+    How it is rounded is what ``semantics`` says: (1), (2), (3) or (7). Raises
+    ValueError for codes of more than 16 bits, scales that are not positive and finite,
+    zero-points outside their codes, and unknown semantics.
 
     >>> add(np.array([3, 4], np.int8), np.array([1, 1], np.int8), x_scale=0.5,
     ...     x_zero_point=0, y_scale=1.0, y_zero_point=0, scale=1.0, zero_point=0,
@@ -93,7 +100,7 @@ def sub(
     zero_point: int,
     q_min: int,
     q_max: int,
-    semantics: Semantics = "exact",
+    semantics: SumSemantics = "exact",
 ) -> Int:
     """q = z + round((s_x (q_x - z_x) - s_y (q_y - z_y)) / s), saturated
 
@@ -125,13 +132,13 @@ def mul(
     zero_point: int,
     q_min: int,
     q_max: int,
-    semantics: Semantics = "exact",
+    semantics: SumSemantics = "exact",
 ) -> Int:
     """q = z + round(s_x s_y / s (q_x - z_x) (q_y - z_y)), saturated
 
     x, y: broadcast to (...)  ->  (...), dtype and errors as ``add``
 
-    How it is rounded is what ``semantics`` says: (4), (5) or (6).
+    How it is rounded is what ``semantics`` says: (4), (5), (6) or (8).
 
     >>> mul(np.array([3, 4], np.int8), np.array([5, 5], np.int8), x_scale=0.5,
     ...     x_zero_point=0, y_scale=0.5, y_zero_point=4, scale=0.5, zero_point=0,
@@ -144,8 +151,8 @@ def mul(
     return np.clip(q, q_min, q_max).astype(code_dtype(q_min, q_max))
 
 
-def product_codes(given: Operands, semantics: Semantics) -> Int:
-    """(4), (5) or (6), not yet saturated."""
+def product_codes(given: Operands, semantics: SumSemantics) -> Int:
+    """(4), (5), (6) or (8), not yet saturated."""
     zx, zy, z = given.zeros
     product = (given.x - zx) * (given.y - zy)
     if semantics == "exact":
@@ -156,11 +163,13 @@ def product_codes(given: Operands, semantics: Semantics) -> Int:
     if semantics == "onnxruntime":
         t = product.astype(np.float32) * ratio + np.float32(z)
         return saturated_rint(t)  # (5)
+    if semantics == "xnnpack":
+        return z + saturated_rint(product.astype(np.float32) * ratio)  # (8)
     return z + multiply(product, float(ratio))  # (6)
 
 
-def sum_codes(given: Operands, sign: int, semantics: Semantics) -> Int:
-    """(1), (2) or (3), not yet saturated; ``sign`` is that of the second term."""
+def sum_codes(given: Operands, sign: int, semantics: SumSemantics) -> Int:
+    """(1), (2), (3) or (7), not yet saturated; ``sign`` is that of the second term."""
     x, y, scales, (zx, zy, z), bits = given
     if semantics == "exact":
         sx, sy, s = map(Fraction, scales)
@@ -174,12 +183,24 @@ def sum_codes(given: Operands, sign: int, semantics: Semantics) -> Int:
         return saturated_rint(
             fused_multiply_add(x, rx, fused_multiply_add(y, ry, offset))
         )  # (2)
+    if semantics == "xnnpack":
+        return xnnpack_sum(given, sign)
     k = 20 if bits == 8 else 15
     one, two, out = map(float, f)
     most = 2 * max(one, two)
     first = multiply((x - zx) << k, one / most)
     second = multiply((y - zy) << k, two / most)
     return z + multiply(first + sign * second, most / (2**k * out))  # (3)
+
+
+def xnnpack_sum(given: Operands, sign: int) -> Int:
+    """(7), not yet saturated; ``sign`` is that of the second term."""
+    s, (zx, zy, z) = np.array(given.scales, np.float32), given.zeros
+    ratios = s[:2] / s[2]
+    k = 21 - int(np.frexp(ratios.max())[1])
+    mx, my = np.rint(np.ldexp(ratios.astype(np.float64), k)).astype(np.int64)
+    acc = (given.x - zx) * mx + sign * (given.y - zy) * my
+    return z + ((acc + (1 << (k - 1)) >> k) if k > 0 else acc << -k)  # (7)
 
 
 def fused_multiply_add(a: npt.ArrayLike, b: Float, c: npt.ArrayLike) -> Float:
@@ -235,9 +256,9 @@ def as_operands(
     semantics: str,
 ) -> Operands:
     """Return the codes in int64 with their grids; raise where they do not fit."""
-    if semantics not in SEMANTICS:
+    if semantics not in SUM_SEMANTICS:
         raise ValueError(
-            f"semantics must be one of {list(SEMANTICS)}, got {semantics!r}"
+            f"semantics must be one of {list(SUM_SEMANTICS)}, got {semantics!r}"
         )
     x, y = as_codes("x", x), as_codes("y", y)
     output = code_dtype(*ends)

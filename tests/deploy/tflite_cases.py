@@ -131,7 +131,8 @@ def product(c, *, dtype="int8", w_dtype="int8", per_channel=False, activation=0,
                keep_num_dims=len(shape) == 3, **narrow)  # fmt: skip
 
 
-def binary(c, *, dtype="int8", activation=0, constant=False, shape=(1, 4, 4, 8)):
+def binary(c, *, dtype="int8", activation=0, constant=False, through="QUANTIZE",
+           shape=(1, 4, 4, 8)):  # fmt: skip
     low, high = FACTORS[dtype]
     middle = 0 if dtype == "int16" else int(c.rng.integers(low // 2, high // 2))
     x = c.tensor(shape, dtype, zero=middle)
@@ -145,7 +146,7 @@ def binary(c, *, dtype="int8", activation=0, constant=False, shape=(1, 4, 4, 8))
         turned = c.tensor(shape, dtype, scale=at.scale, zero=at.zero_point)
         c.operators.append(Operator("TRANSPOSE", (x, order), (turned,), {}, 2))
         other = c.tensor(shape, dtype, zero=middle // 2)
-        c.operators.append(Operator("QUANTIZE", (turned,), (other,), {}, 2))
+        c.operators.append(Operator(through, (turned,), (other,), {}, 2))
     y = c.tensor(shape, dtype, zero=middle, scale=c.scale(-7, -5))
     c.operator([x, other], [y], fused_activation_function=activation, **options)
 
@@ -240,6 +241,7 @@ LOGISTIC = {"int8": {"scale": 1 / 256, "zero": -128},
 TANH = {"int8": {"scale": 1 / 128, "zero": 0}, "uint8": {"scale": 1 / 128, "zero": 128}}
 PADS = np.array([[0, 0], [1, 2], [0, 3], [2, 0]], np.int32)
 U = {"dtype": "uint8"}
+RECTIFIED = {"through": "RELU"}
 U_CONV = {"dtype": "uint8", "w_dtype": "uint8", "per_channel": False}
 WIDE = {"dtype": "int16", "wide": np.int64}
 NARROW = {"dtype": "int16", "wide": np.int32}
@@ -284,6 +286,12 @@ CASES = {
     "mul constant": ("MUL", binary, {"constant": True, "activation": 3}),
     "mul uint8": ("MUL", binary, U),
     "mul int16": ("MUL", binary, {"dtype": "int16", "constant": True}),
+    "add rectified": ("ADD", binary, RECTIFIED),
+    "sub rectified": ("SUB", binary, RECTIFIED),
+    "add rectified uint8": ("ADD", binary, U | RECTIFIED),
+    "sub rectified uint8": ("SUB", binary, U | RECTIFIED),
+    "mul rectified": ("MUL", binary, RECTIFIED),
+    "mul rectified uint8": ("MUL", binary, U | RECTIFIED),
     "average": ("AVERAGE_POOL_2D", pool, {}),
     "average valid": ("AVERAGE_POOL_2D", pool, {"padding": 1, "kernel": 4}),
     "average relu": ("AVERAGE_POOL_2D", pool, {"activation": 1}),

@@ -40,6 +40,8 @@ class Kernels(NamedTuple):
     #: what a delegate leaves to the optimized kernels: convolutions by weights of 4
     #: bits, sums of 16-bit codes with an int32 bias
     left: str
+    #: of ADD, SUB and MUL
+    semantics: str = "tflite"
     #: operators that the set computes in a way that is not stated here
     unknown: tuple[str, ...] = ()
 

@@ -62,14 +62,11 @@ from refqnn.files import Unreadable
 
 TWICE_AWAY, TWICE_UP = "two_stage_half_away", "two_stage_half_up"
 UNKNOWN_TO_XNNPACK = (
-    "ADD",
     "BATCH_MATMUL",
     "LEAKY_RELU",
     "MEAN",
-    "MUL",
     "QUANTIZE",
     "RESIZE_BILINEAR",
-    "SUB",
 )
 KERNELS: Mapping[str, Kernels] = {
     "reference": Kernels(
@@ -99,6 +96,7 @@ KERNELS: Mapping[str, Kernels] = {
         plain=TWICE_AWAY,
         quantize="",
         left=TWICE_UP,
+        semantics="xnnpack",
         unknown=UNKNOWN_TO_XNNPACK,
     ),
     "tflite-micro": Kernels(

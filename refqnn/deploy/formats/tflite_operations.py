@@ -71,7 +71,9 @@ def binary(node: Node) -> None:
     if not sources:
         raise node.refusal("one input must be computed")
     check_powers_of_two(node, [options["x_scale"], options["y_scale"], y_grid.scale])
-    options |= grid_options(y_grid) | {"semantics": "tflite"}
+    wide = node.output.dtype == "int16"  # which no delegate takes
+    semantics = "tflite" if wide else node.reader.kernels.semantics
+    options |= grid_options(y_grid) | {"semantics": semantics}
     try:
         shape = np.broadcast_shapes(*shapes)
     except ValueError:

@@ -25,6 +25,7 @@ from refqnn.integer.arithmetic import (
     product_codes,
     saturated_rint,
     sum_codes,
+    xnnpack_sum,
 )
 from refqnn.integer.rounding import round_half_away
 
@@ -44,19 +45,6 @@ def dequantized_sum(given: Operands, sign: int, *, torch: bool) -> Int:
     a = s[0] * (given.x - zx).astype(np.float32)
     b = s[1] * (given.y - zy).astype(np.float32)
     return z + saturated_rint((a + sign * b) / s[2])
-
-
-def xnnpack_sum(given: Operands, sign: int) -> Int:
-    """z + floor((m_x (x - z_x) +- m_y (y - z_y)) / 2^k + 1/2), m = round(2^k s_i / s)
-
-    The larger multiplier has 21 bits (qs8-vadd).
-    """
-    s, (zx, zy, z) = np.array(given.scales, np.float32), given.zeros
-    ratios = s[:2] / s[2]
-    k = 21 - int(np.frexp(ratios.max())[1])
-    mx, my = np.rint(np.ldexp(ratios.astype(np.float64), k)).astype(np.int64)
-    acc = (given.x - zx) * mx + sign * (given.y - zy) * my
-    return z + ((acc + (1 << (k - 1)) >> k) if k > 0 else acc << -k)
 
 
 def separate_sum(given: Operands, sign: int) -> Int:

@@ -3,10 +3,12 @@
     exact         z + round(s_x / (s n) sum (q - z_x)), a rational number           (1)
     onnxruntime   round(((... (v_1 + v_2) + ...) + v_n) / n / s + z)                (2)
     tflite        round((sum q) / n), ties away from 0, on one grid                 (3)
+    xnnpack       round((sum (q - z_x)) r + z),  r = s_x / s / n                    (4)
 
 onnxruntime (QLinearAveragePool, qlinear_pool.cc) adds v = s_x (q - z_x) as float32
 numbers row by row, with the zero-point inside the rounding, ties to even. TensorFlow
-Lite's AVERAGE_POOL_2D keeps the grid of its input and never counts padding.
+Lite's AVERAGE_POOL_2D keeps the grid of its input and never counts padding. (4) is
+XNNPACK's mean, in float32, with the zero-point inside the rounding, ties to even.
 """
 
 from fractions import Fraction
@@ -16,8 +18,8 @@ import numpy as np
 from refqnn._types import Float, Int
 from refqnn.geometry import Padding, Pair, Window, pad_planes, windows
 from refqnn.integer.arithmetic import (
-    SEMANTICS,
-    Semantics,
+    SUM_SEMANTICS,
+    SumSemantics,
     round_rational,
     saturated_rint,
 )
@@ -44,7 +46,7 @@ def mean_pool2d(
     zero_point: int,
     q_min: int,
     q_max: int,
-    semantics: Semantics = "exact",
+    semantics: SumSemantics = "exact",
 ) -> Int:
     """q = z + round(s_x / (s n) sum of the window of (x - z_x)), saturated
 
@@ -59,9 +61,9 @@ def mean_pool2d(
     ...             q_min=0, q_max=255)
     array([[[[4]]]], dtype=uint8)
     """
-    if semantics not in SEMANTICS:
+    if semantics not in SUM_SEMANTICS:
         raise ValueError(
-            f"semantics must be one of {list(SEMANTICS)}, got {semantics!r}"
+            f"semantics must be one of {list(SUM_SEMANTICS)}, got {semantics!r}"
         )
     dtype = code_dtype(q_min, q_max)
     x, at = as_pool_operands(x, kernel, stride, padding)
@@ -83,6 +85,10 @@ def mean_pool2d(
     planes = pad_planes(x.astype(np.int64) - zx, at)
     if semantics == "exact":
         q = zero_point + exact_means(planes, at, n, float(x_scale), float(scale))  # (1)
+    elif semantics == "xnnpack":
+        ratio = np.float32(x_scale) / np.float32(scale) / n.astype(np.float32)
+        total = windows(planes, at).sum(axis=(-2, -1)).astype(np.float32)
+        q = saturated_rint(total * ratio + np.float32(zero_point))  # (4)
     else:
         mean = float32_means(planes, at, n, np.float32(x_scale))
         t: Float = mean / np.float32(scale) + np.float32(zero_point)  # (2)

@@ -62,7 +62,7 @@ def test_operators_answer_as_the_runtimes(name):
 def test_every_tensor_of_whole_models(name):
     model = MODELS[name]()
     x = model_images(model)
-    for kernels in ("reference", "optimized", "tflite-micro"):
+    for kernels in KERNELS:
         network = import_tflite(model, kernels=kernels)
         tensors = [*computed(model, network, x).values()]
         tensors = tensors[-1:] if kernels == "tflite-micro" else tensors

@@ -64,6 +64,22 @@ def test_the_form_of_onnxruntime(rng, options):
             assert got[n, c, p, q] == clipped(int(np.rint(t)), given)
 
 
+def test_the_form_of_xnnpack_rounds_with_the_zero_point(rng):
+    x = rng.integers(0, 256, (2, 3, 6, 7), dtype=np.uint8)
+    given = GRIDS | {"x_scale": 0.5, "scale": 0.25}
+    got = mean_pool2d(x, kernel=(6, 7), **given, semantics="xnnpack")
+    ratio = np.float32(0.5) / np.float32(0.25) / np.float32(42)
+    for n, c in np.ndindex(2, 3):
+        total = np.float32(int(x[n, c].astype(int).sum()) - 42 * 7)
+        want = int(np.rint(total * ratio + np.float32(9)))
+        assert got[n, c, 0, 0] == clipped(want, given)
+    odd = {"x_scale": 1.0, "x_zero_point": 0, "scale": 1.0, "zero_point": 1}
+    odd |= {"q_min": -9, "q_max": 9, "semantics": "xnnpack"}
+    pair = np.array([[[[0, 1]]]], np.int8)  # 1/2 + 1 goes to 2, 1/2 to 0
+    assert mean_pool2d(pair, kernel=(1, 2), **odd).item() == 2
+    assert mean_pool2d(pair, kernel=(1, 2), **(odd | {"zero_point": 0})).item() == 0
+
+
 def test_the_form_of_tensorflow_lite(rng):
     x = rng.integers(-128, 128, (1, 2, 5, 6), dtype=np.int8)
     given = {"x_scale": 0.5, "x_zero_point": 3, "scale": 0.5, "zero_point": 3}

@@ -55,6 +55,7 @@ from refqnn.deploy.formats.tflite_rearrange import (
     transpose,
 )
 from refqnn.deploy.formats.tflite_schema import Model, Operator
+from refqnn.deploy.formats.tflite_tables import EIGHT_BITS
 from refqnn.deploy.network import IntegerNetwork
 from refqnn.deploy.operations import OperationStep
 from refqnn.deploy.steps import REAL_ROUNDING, sources_of
@@ -63,9 +64,6 @@ from refqnn.files import Unreadable
 TWICE_AWAY, TWICE_UP = "two_stage_half_away", "two_stage_half_up"
 UNKNOWN_TO_XNNPACK = (
     "BATCH_MATMUL",
-    "LEAKY_RELU",
-    "MEAN",
-    "QUANTIZE",
     "RESIZE_BILINEAR",
 )
 KERNELS: Mapping[str, Kernels] = {
@@ -94,7 +92,7 @@ KERNELS: Mapping[str, Kernels] = {
         FLOAT32,
         grouped=FLOAT32,
         plain=TWICE_AWAY,
-        quantize="",
+        quantize=EIGHT_BITS,
         left=TWICE_UP,
         semantics="xnnpack",
         unknown=UNKNOWN_TO_XNNPACK,

@@ -1,6 +1,7 @@
 """Operators of a TFLite model that are no sums of constant weights.
 
-    ADD, SUB, MUL, CONCATENATION, SOFTMAX    ``refqnn.integer`` with semantics "tflite"
+    ADD, SUB, MUL, CONCATENATION, SOFTMAX    ``refqnn.integer`` with semantics "tflite",
+                       sums, products and means of XNNPACK with "xnnpack"
     AVERAGE_POOL_2D    round(sum q / n), ties away from 0, padding not counted
     MEAN               z_y + M(floor(m 2^k / n) 2^(e - k - 31), sum (q - z_x))      (1)
     BATCH_MATMUL       sums, requantized by (s_x s_y in float32) / s
@@ -19,6 +20,7 @@ import numpy as np
 from refqnn import integer
 from refqnn._types import Int
 from refqnn.deploy.build import pool_step
+from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.tflite_graph import (
     TO_PLANES,
     Node,
@@ -34,7 +36,7 @@ from refqnn.deploy.formats.tflite_graph import (
 from refqnn.deploy.formats.tflite_layers import plane_shape, window_of
 from refqnn.deploy.formats.tflite_tables import code_table
 from refqnn.deploy.operations import OperationStep
-from refqnn.deploy.steps import ImageStep
+from refqnn.deploy.steps import ImageStep, PoolStep, Step
 from refqnn.geometry import output_size
 from refqnn.integer import code_dtype, quantize_multiplier
 
@@ -193,30 +195,41 @@ def mean(node: Node) -> None:
     if not planar:
         turned = (0, *kept, *sorted(axes))
         first = tuple(shape[axis] for axis in turned[1:])
+        axes_option: dict[str, Any] = {"axes": turned}
         source = add_step(
-            node, f"{name}.turned", source, "transpose", first, {"axes": turned}
+            node, f"{name}.turned", source, "transpose", first, axes_option
         )
-        plane = {"shape": (rows, count, 1)}
-        source = add_step(
-            node, f"{name}.rows", source, "reshape", (rows, count, 1), plane
-        )
-    pooled = (rows,) == tuple(node.output.shape[1:])
-    own = name if pooled else f"{name}.mean"
+        plane, own = (rows, count, 1), f"{name}.rows"
+        source = add_step(node, own, source, "reshape", plane, {"shape": plane})
     if source.grid.magnitude() * count >= 2**31:
         raise node.refusal(f"sums of {count} codes leave int32")
-    step = pool_step(str(node), own, source, y, "two_stage_half_away")
-    multiplier, shift = mean_multiplier(source.grid.scale / y.scale, count)
-    step = replace(step, multiplier=multiplier, shift=shift)
-    if pooled:
+    pooled = (rows,) == tuple(node.output.shape[1:])
+    step = mean_step(node, name if pooled else f"{name}.mean", source, y)
+    if step.name == name and step.shape == (rows,):
         store(node, step)
         return
-    node.reader.steps[own] = step
-    out = tuple(np.array(node.output.shape)[[*TO_PLANES]] if rank == 4 and len(
-        node.output.shape) == 4 else node.output.shape)  # fmt: skip
-    target = tuple(int(n) for n in out[1:])
+    step = replace(step, name=f"{name}.mean")
+    node.reader.steps[step.name] = step
+    out = node.output.shape
+    target = shape_of(node.output, str(node))
     if math.prod(target) != rows:
-        raise node.refusal(f"it computes {rows} means, the file states {out}")
+        raise node.damage(f"it computes {rows} means, the file states {out}")
     store(node, add_step(node, name, step, "reshape", target, {"shape": target}))
+
+
+def mean_step(node: Node, name: str, source: Step, y: Grid) -> PoolStep | OperationStep:
+    """Return the step of the means of planes, (1), or as XNNPACK has them: (C, 1, 1)"""
+    channels, *plane = source.shape
+    if node.reader.kernels.semantics == "xnnpack" and node.output.dtype != "int16":
+        options: dict[str, Any] = {"kernel": tuple(plane), "semantics": "xnnpack"}
+        options |= {"x_scale": source.grid.scale, **grid_options(y)}
+        options["x_zero_point"] = source.grid.zero_point
+        names, shape = (source.name,), (channels, 1, 1)
+        return OperationStep(name, names, ("x",), shape, "mean_pool2d", options, y)
+    step = pool_step(str(node), name, source, y, "two_stage_half_away")
+    ratio = source.grid.scale / y.scale
+    multiplier, shift = mean_multiplier(ratio, math.prod(plane))
+    return replace(step, multiplier=multiplier, shift=shift)
 
 
 def mean_multiplier(ratio: float, count: int) -> tuple[Int, Int]:
@@ -257,13 +270,20 @@ def function(node: Node) -> None:
         raise node.refusal("codes must have 8 bits, one table of them")
     y = clamp(node.grid(), *CLAMPS.get(node.operator.op, (-np.inf, np.inf)))
     try:
-        options = {"rounding": node.reader.kernels.quantize, **node.operator.options}
+        options = {"rounding": table_rounding(node), **node.operator.options}
         table = code_table(node.operator.op, source.grid, y, options)
     except (ValueError, KeyError) as error:
         raise node.refusal(str(error)) from error
     name, shape = (source.name,), source.shape
     made = (node.name, name, ("x",), shape, "lookup", {"table": table}, y)
     store(node, OperationStep(*made))
+
+
+def table_rounding(node: Node) -> str:
+    """Return the rounding of QUANTIZE; no delegate takes one between two types."""
+    kernels = node.reader.kernels
+    same = node.tensor(0).dtype == node.output.dtype
+    return kernels.quantize if same else kernels.left
 
 
 def quantize(node: Node) -> None:
@@ -273,7 +293,7 @@ def quantize(node: Node) -> None:
         add_image(node, node.operator.outputs[0])
     elif node.tensor(0).dtype != "float32":
         rest = math.prod(node.output.shape) % 16
-        if rest and "half_up" in reader.kernels.quantize:
+        if rest and "half_up" in table_rounding(node):
             raise node.refusal("these kernels round what vectors of 16 leave otherwise")
         function(node)
     elif number in reader.values:

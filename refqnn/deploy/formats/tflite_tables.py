@@ -4,6 +4,7 @@
     LEAKY_RELU   z_y + M(s_x / s_y, q - z_x), below 0 M(s_x alpha / s_y, q - z_x)   (2)
     LOGISTIC, TANH    z_y + round(f(s_x (q - z_x)) (1 / s_y)), all of it in float32 (3)
     HARD_SWISH   16-bit fixed point throughout (reference/hard_swish.h)             (4)
+    XNNPACK's QUANTIZE and LEAKY_RELU    z_y + ((q - z_x) round(2^8 r) + 2^7) >> 8  (5)
 
 M(r, a) is a requantization by r in two roundings, ``two_stage_half_away``. (1) is that
 of QUANTIZE from codes to codes, too. The ratios of (1) and (2) are made in float32 for
@@ -24,6 +25,8 @@ from refqnn.integer.rounding import round_half_away, shift_right
 from refqnn.integer.tables import every_code, sigmoid
 
 F = np.float32
+#: the rounding (5)
+EIGHT_BITS = "xnnpack"
 INT16 = (-(2**15), 2**15 - 1)
 
 
@@ -46,7 +49,18 @@ def requantize_codes(q: Int, x: Grid, y: Grid, options: Mapping[str, Any]) -> In
     """M(s_x / s_y, q - z_x), the ratio in float64, by the rounding of the kernels"""
     m, e = quantize_multiplier(x.scale / y.scale)
     rounding = options["rounding"]
+    if rounding == EIGHT_BITS:
+        return eight_bits(q, F(x.scale) / F(y.scale))
     return requantize(q, m, e, 0, **INT32, rounding=rounding).astype(np.int64)  # (1)
+
+
+def eight_bits(q: Int, ratio: np.float32) -> Int:
+    """(5) of codes less their zero-point (qs8-vcvt, qs8-vlrelu)"""
+    if not 2.0**-8 <= ratio < 2.0**7:
+        raise ValueError(
+            f"the ratio of the scales must lie in [1/256, 128), is {ratio}"
+        )
+    return (q * int(np.rint(256 * ratio)) + 128) >> 8  # (5)
 
 
 def leaky(q: Int, x: Grid, y: Grid, options: Mapping[str, Any]) -> Int:
@@ -54,6 +68,9 @@ def leaky(q: Int, x: Grid, y: Grid, options: Mapping[str, Any]) -> Int:
     alpha = F(options["alpha"])
     if not 0 <= alpha < np.inf:
         raise ValueError(f"alpha must lie in [0, inf), is {alpha}")
+    if options["rounding"] == EIGHT_BITS:
+        ratio = F(x.scale) / F(y.scale)
+        return np.where(q >= 0, eight_bits(q, ratio), eight_bits(q, ratio * alpha))
     below = multiply(q, float(F(x.scale) * alpha / F(y.scale)))
     return np.where(q >= 0, rescale_codes(q, x, y, options), below)  # (2)
 

@@ -73,8 +73,9 @@ def binary(node: Node) -> None:
     if not sources:
         raise node.refusal("one input must be computed")
     check_powers_of_two(node, [options["x_scale"], options["y_scale"], y_grid.scale])
-    wide = node.output.dtype == "int16"  # which no delegate takes
-    semantics = "tflite" if wide else node.reader.kernels.semantics
+    semantics = node.reader.kernels.semantics
+    if node.output.dtype == "int16":  # which no delegate takes
+        semantics = "tflite"
     options |= grid_options(y_grid) | {"semantics": semantics}
     try:
         shape = np.broadcast_shapes(*shapes)

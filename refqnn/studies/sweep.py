@@ -36,7 +36,7 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from refqnn import files
-from refqnn.files import append_line, lock, parse_object
+from refqnn.files import append_line, lock, parse_object, read_bytes
 from refqnn.studies.workers import own_processes
 
 Settings = Mapping[str, Any]
@@ -265,7 +265,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, Outcome]]:
     """Yield ``(digest, outcome)`` of every line; warn of those that hold none."""
     if not path.exists():
         return
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+    for number, line in enumerate(read_bytes(path).split(b"\n"), start=1):
         try:
             if line.strip():
                 yield outcome_in(line)

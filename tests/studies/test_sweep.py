@@ -344,6 +344,13 @@ def test_a_worker_whose_queue_breaks_leaves_without_a_word(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_file_of_runs_that_is_none_is_not_waited_for(make, tmp_path):
+    make(tmp_path / "runs.jsonl")
+    with pytest.raises(ValueError, match="cannot be read: it is not a reg"):
+        Sweep(tens, RUNS, tmp_path / "runs.jsonl").recorded()
+
+
 def test_wrong_numbers_of_workers_are_refused(tmp_path):
     with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
         sweep(tmp_path).outcomes(workers=0)

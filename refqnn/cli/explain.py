@@ -103,7 +103,6 @@ def indent(text: str) -> str:
 
 def under_profile(name: str, profile: str) -> dict[str, Any]:
     """Give the equations of a family under a profile, and every other answer."""
-    from refqnn.conformance.choices.axes import AXES
     from refqnn.conformance.choices.families import family_of
     from refqnn.conformance.choices.profiles import profile_of
 
@@ -112,7 +111,7 @@ def under_profile(name: str, profile: str) -> dict[str, Any]:
     chosen = family.choices(semantics)
     lines = []
     for axis, value in chosen.items():
-        others = [other for other in AXES[axis].values if other != value]
+        others = [other for other in family.axes[axis] if other != value]
         lines.append(f"  {axis} = {value}; or {', '.join(others) or 'nothing else'}")
     return {
         "family": name,

@@ -209,7 +209,7 @@ def fused_multiply_add(a: npt.ArrayLike, b: Float, c: npt.ArrayLike) -> Float:
     return np.asarray(product + np.asarray(c, np.float64), np.float32)
 
 
-def multiply(a: Int, real: float) -> Int:
+def multiply(a: Int, real: float | Float) -> Int:
     """M(real, a): the nearest of two roundings, int64."""
     multiplier, shift = quantize_multiplier(real)
     q = requantize(a, multiplier, shift, 0, **INT32, rounding="two_stage_half_away")

@@ -240,7 +240,7 @@ def requantize(c, acc, multiplier, shift, zero_point, q_min, q_max):
     return each(one, acc)
 
 
-def doubled_high(real, a):
+def doubled_high(real, a, how="half_away"):
     """Two roundings by hand: a 31-bit multiplier, its high half, then the shift."""
     exponent = 0
     while real >= 1:
@@ -253,7 +253,7 @@ def doubled_high(real, a):
     high = to_integer(
         Fraction(a * 2 ** max(exponent, 0) * multiplier, 2**31), "half_up"
     )
-    return to_integer(Fraction(high, 2 ** max(-exponent, 0)), "half_away")
+    return to_integer(Fraction(high, 2 ** max(-exponent, 0)), how)
 
 
 def fma(a, b, c):
@@ -326,6 +326,307 @@ def combined(one, sign, c, x, y, sx, zx, sy, zy, s, z, q_min, q_max):
 add = partial(combined, summed, 1)
 sub = partial(combined, summed, -1)
 mul = partial(combined, multiplied, 1)
+
+
+def real_activation(function, how, v, alpha):
+    """f(v) as a float32."""
+    wide = float(v)
+    if function == "sigmoid" and how == "rational":
+        v = F32(max(-18.0, min(18.0, wide)))
+        odd = "4.37031012579801e-11 1.15627324459942e-07 6.08574864600143e-05"
+        odd += " 8.51377133304701e-03 2.48287947061529e-01"
+        even = "6.10247389755681e-13 5.76102136993427e-09 6.29106785017040e-06"
+        even += " 1.70198817374094e-03 1.16817656904453e-01 9.93151921023180e-01"
+        sums = []
+        for terms in (odd, even):
+            first, *rest = map(F32, terms.split())
+            for term in rest:
+                first = fma(first, v * v, term)
+            sums.append(first)
+        return max(F32(0), v * sums[0] / sums[1] + F32(0.5))
+    if how == "float32":
+        return {
+            "sigmoid": lambda: F32(1) / (F32(1) + F32(math.exp(-wide))),
+            "tanh": lambda: F32(1) - F32(2) / (F32(1) + F32(math.exp(2 * wide))),
+            "hard_swish": lambda: v * min(max(v + F32(3), F32(0)), F32(6)) / F32(6),
+        }[function]()
+    real = {
+        "sigmoid": lambda: 1 / (1 + math.exp(-wide)),
+        "tanh": lambda: math.tanh(wide),
+        "hard_swish": lambda: wide * min(max(wide / 6 + 0.5, 0), 1),
+        "leaky_relu": lambda: wide * (float(F32(alpha)) if wide < 0 else 1),
+    }
+    return F32(real[function]())
+
+
+def towards_zero(n, d):
+    return abs(n) // d * (1 if n >= 0 else -1)
+
+
+def fixed_hard_swish(d, sx, s, z):
+    """TFLite's reference on 16-bit integers, shifts and all."""
+
+    def high(a, b):
+        nudge = 2**14 if a * b >= 0 else 1 - 2**14
+        return int16(towards_zero(a * b + nudge, 2**15))
+
+    def to_16_bits(real):
+        fraction, exponent = math.frexp(real)
+        m = to_integer(fraction * 2**31, "half_away")
+        return min((m + 2**15) >> 16, 2**15 - 1), exponent
+
+    hires = F32(1 / 128) * F32(sx)
+    output, down = to_16_bits(float(hires / F32(s)))
+    slope, exponent = to_16_bits(float(hires / F32(3 / 32768)))
+    r = d * 128
+    if exponent > 0:
+        r = int16(r << (exponent - 1))
+    r = high(r, slope)
+    if exponent > 0:
+        r = int16(r * 2)
+    r = to_integer(Fraction(r, 2 ** max(-exponent, 0)), "half_away")
+    r = (r + 2**15) >> 1
+    product = towards_zero(r * high(d * 128, output), 2**15)
+    return z + to_integer(Fraction(product, 2**-down), "half_away")
+
+
+def tabled(function, c, x, sx, zx, s, z, q_min, q_max, alpha=0.0):
+    fx, fs, slope = F32(sx), F32(s), F32(alpha)
+
+    def integer(d):
+        if c["activation"] == "fixed_point":
+            return fixed_hard_swish(d, sx, s, z)
+        if c["activation"] == "multipliers":
+            ratio = fx * slope / fs if d < 0 else fx / fs
+            return z + (doubled_high(float(ratio), d) if ratio else 0)
+        if c["activation"] == "multipliers_8_bits":
+            ratio = fx / fs * slope if d < 0 else fx / fs
+            m = to_integer(256 * ratio, "half_even")
+            return z + to_integer(Fraction(m * d, 256), "half_up")
+        y = real_activation(function, c["activation"], fx * F32(d), alpha)
+        u = y / fs if c["scaling"] == "divide" else y * (F32(1) / fs)
+        if c["zero_point_when"] == "before_rounding":
+            return to_integer(u + F32(z), c["rounding"])
+        return z + to_integer(u, c["rounding"])
+
+    def code(v):
+        q = integer(int(v) - zx)
+        if c["overflow"] == "wrap":
+            return low_bits(q, q_min, q_max)
+        return max(q_min, min(q_max, q))
+
+    with np.errstate(over="ignore"):
+        return each(code, x)
+
+
+sigmoid = partial(tabled, "sigmoid")
+tanh = partial(tabled, "tanh")
+hard_swish = partial(tabled, "hard_swish")
+
+
+def leaky_relu(c, x, alpha, *grids):
+    return tabled("leaky_relu", c, x, *grids, alpha=alpha)
+
+
+def mean_code(c, codes, n, sx, zx, s, z):  # noqa: PLR0911 - an answer each
+    """The mean of the codes of a window of n: those beyond the plane are real 0."""
+    fx, fs, size, form = F32(sx), F32(s), F32(n), c["mean_rescaling"]
+    total = sum(v - zx for v in codes)
+    every = total + n * zx
+    if form == "exact":
+        real = Fraction(sx) / Fraction(s) * Fraction(total, n)
+        return z + to_integer(real, "half_even")
+    if form == "float32":
+        return z + to_integer(F32(total) * (fx / (fs * size)), "half_even")
+    if form == "xnnpack":
+        r = F32(1) / size * (fx / fs)
+        return to_integer(F32(every) * r + (F32(z) - F32(zx) * size * r), "half_even")
+    if form.startswith("offset"):
+        moved = F32(zx) * fx / fs
+        near = to_integer(moved, "half_away")
+        how = "half_up" if form.endswith("up") else "half_away"
+        return z - near + doubled_high(float(fx / (size * fs)), every, how)
+    if form == "folded":
+        fraction, exponent = math.frexp(float(fx / fs))
+        m = to_integer(Fraction(fraction) * 2**31, "half_away")
+        gained = min(n.bit_length() - 1, 31 + exponent)
+        scaled = Fraction((m << gained) // n, 2**31)
+        high = to_integer(scaled * (total << max(exponent - gained, 0)), "half_up")
+        return z + to_integer(
+            Fraction(high, 2 ** max(gained - exponent, 0)), "half_away"
+        )
+    mean = F32(0)
+    for v in codes:
+        mean += fx * F32(v - zx)
+    t = mean / size / fs
+    if form == "onnxruntime":
+        return to_integer(t + F32(z), "half_even")
+    return z + to_integer(t, "half_even")
+
+
+def mean_pool2d(c, x, kernel, stride, padding, *grids):
+    *grid, q_min, q_max = grids
+    (kh, kw), (sh, sw) = np.broadcast_to(kernel, 2), np.broadcast_to(stride, 2)
+    pads = (
+        np.broadcast_to(np.array(padding), (2, 2)) if np.ndim(padding) < 2 else padding
+    )
+    (top, bottom), (left, right) = np.array(pads).tolist()
+    count, channels, h, w = x.shape
+    rows, cols = (h + top + bottom - kh) // sh + 1, (w + left + right - kw) // sw + 1
+    y = np.zeros((count, channels, rows, cols), np.int64)
+    for at in np.ndindex(y.shape):
+        i, j = at[2] * sh - top, at[3] * sw - left
+        inside = [
+            int(x[at[0], at[1], a, b])
+            for a, b in product(range(i, i + kh), range(j, j + kw))
+            if 0 <= a < h and 0 <= b < w
+        ]
+        n = len(inside) if c["pool_count"] == "exclude_pad" else int(kh * kw)
+        q = mean_code(c, inside, n, *grid)
+        fit = low_bits if c["overflow"] == "wrap" else np.clip
+        y[at] = fit(q, q_min, q_max)
+    return y
+
+
+def moved_code(c, v, own, zx, scale, z):
+    """A code of one grid on another."""
+    fx, fs, form = F32(own), F32(scale), c["concat_rescaling"]
+    if form == "exact":
+        real = Fraction(own) / Fraction(scale) * (v - zx)
+        return z + to_integer(real, "half_even")
+    if form == "multiplier":
+        return z + doubled_high(float(fx / fs), v - zx)
+    inverse, real = F32(1) / fs, fx * F32(v - zx)
+    if form == "tflite":
+        r = fx * inverse
+        return z + to_integer(F32(v) * r - F32(zx) * r, "half_away")
+    if form == "torch":
+        return to_integer(fma(real, inverse, F32(z)), "half_even")
+    t = real / fs if form == "onnxruntime" else real * inverse
+    return z + to_integer(t, "half_even")
+
+
+def concat(c, x, y, sx, zx, sy, zy, s, z, q_min, q_max):
+    fit = low_bits if c["overflow"] == "wrap" else np.clip
+    parts = [
+        each(
+            lambda v, a=a, b=b: fit(moved_code(c, int(v), a, b, s, z), q_min, q_max), w
+        )
+        for w, a, b in ((x, sx, zx), (y, sy, zy))
+    ]
+    return np.concatenate(parts, axis=-1)
+
+
+def lookup(c, x, table):
+    table, bits = table.tolist(), 8 * np.asarray(x).dtype.itemsize
+    lowest = int(np.iinfo(x.dtype).min)
+
+    def entry(v):
+        if bits == 8:
+            return table[int(v) % 256 if c["table_index"] == "by_byte" else v - lowest]
+        i, j = divmod(int(v) - lowest, 128)
+        step = Fraction((table[i + 1] - table[i]) * j, 128)
+        how = {"rounded": "half_up", "floor": "floor", "trunc": "trunc"}
+        if c["table_between"] == "nearest":
+            return table[i + (j >= 64)]
+        return table[i] + to_integer(step, how[c["table_between"]])
+
+    return each(entry, np.asarray(x, np.int64))
+
+
+def low_product(a, b):
+    """round(a b / 2^31), ties up, 31 bits"""
+    return min(to_integer(Fraction(a * b, 2**31), "half_up"), 2**31 - 1)
+
+
+def divided(a, bits):
+    return to_integer(Fraction(a, 2**bits), "half_away")
+
+
+def fixed_row(below, sx):
+    """gemmlowp's exponential and reciprocal, in Python integers: TFLite, softmax.h."""
+    fraction, exponent = math.frexp(min(float(F32(sx)) * 2**26, 2.0**31 - 1))
+    multiplier = to_integer(Fraction(fraction) * 2**31, "half_away")
+    least = -((31 * 2**26) // 2**exponent)
+    powers = [
+        (2.0**k, to_integer(math.exp(-(2.0**k)) * 2**31, "half_even"))
+        for k in range(-2, 5)
+    ]
+
+    def exponential(a):
+        if a == 0:
+            return 2**31 - 1
+        inside = a % 2**24 - 2**24
+        x = (inside << 5) + 2**28
+        square = low_product(x, x)
+        tail = divided(low_product(square, square), 2) + low_product(square, x)
+        tail = divided(low_product(tail, 715_827_883) + square, 1)
+        eighth = 1_895_147_668
+        y = eighth + low_product(eighth, x + tail)
+        for k, (_, factor) in enumerate(powers):
+            if (inside - a) & (1 << (24 + k)):
+                y = low_product(y, factor)
+        return y
+
+    kept = [d >= least for d in below]
+    es = [
+        exponential(low_product(d << exponent, multiplier)) if k else 0
+        for d, k in zip(below, kept, strict=True)
+    ]
+    total = sum(divided(e, 12) for e in es)
+    zeros = 32 - total.bit_length()
+    half = ((total << zeros) - 2**31 + 2**31) >> 1
+    x = 1_515_870_810 + low_product(half, -1_010_580_540)
+    for _ in range(3):
+        x += low_product(x, 2**29 - low_product(half, x)) * 4
+    inverse = min(2 * x, 2**31 - 1)
+    bits = 12 - zeros + 31 - 8
+    return [
+        divided(low_product(inverse, e), bits) if k else 0
+        for e, k in zip(es, kept, strict=True)
+    ]
+
+
+def softmax_row(c, row, sx, s, z, low):
+    below, form = [int(v) - int(max(row)) for v in row], c["softmax"]
+    if form == "tflite":
+        return [low + q for q in fixed_row(below, sx)]
+    if form == "exact":
+        e = [math.exp(sx * d) for d in below]
+        return [z + to_integer(v / math.fsum(e) / s, "half_even") for v in e]
+    if form.startswith("onnxruntime"):
+        reach = np.finfo(F32).max / F32(len(row))
+        log = math.log(reach) if form == "onnxruntime" else float(np.log(reach))
+        wide = float(F32(sx))
+        shift = (log - 5) / wide
+        t = [F32(math.exp((d + shift) * wide)) for d in below]
+        inverse = F32(math.floor(F32(1) / F32(s)))
+        total = F32(0)
+        for v in t:
+            total += v
+        if form == "onnxruntime":
+            most = F32(2**31)
+            q = [to_integer(min(v * inverse / total, most), "half_even") for v in t]
+            return [z + v for v in q]
+        quotients = [float(v) * float(inverse) / float(total) for v in t]
+        return [z + to_integer(q, "half_even") for q in quotients]
+    e = [F32(math.exp(F32(sx) * F32(d))) for d in below]
+    total = F32(0)
+    for v in e:
+        total += v
+    if form == "table":
+        inverse = F32(1) / (total * F32(s))
+        return [z + to_integer(v * inverse, "half_away") for v in e]
+    return [z + to_integer(v / total / F32(s), "half_even") for v in e]
+
+
+def softmax(c, x, sx, s, z, q_min, q_max):
+    flat = c["softmax_axis"] == "flattened" and x.ndim > 1
+    rows = x.reshape(len(x), -1) if flat else x.reshape(-1, x.shape[-1])
+    with np.errstate(over="ignore"):
+        q = [softmax_row(c, row, sx, s, z, q_min) for row in rows]
+    fit = low_bits if c["overflow"] == "wrap" else np.clip
+    return np.array([[fit(v, q_min, q_max) for v in r] for r in q]).reshape(x.shape)
 
 
 def int16(v):
@@ -422,6 +723,23 @@ def linear(c, x, w, b, x_zero_point, w_zero_point):
     return y
 
 
+def matmul(c, a, b, a_zero_point, b_zero_point):
+    k, j = b.shape[-2:]
+    use = {"subtracted": 1, "ignored": 0, "added": -1}[c["x_zero_point_use"]]
+    leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    rows = np.broadcast_to(a, leading + a.shape[-2:])
+    y = np.zeros((*leading, a.shape[-2], j), np.int64)
+    for *at, row, col in np.ndindex(y.shape):
+        memory = np.broadcast_to(b, leading + b.shape[-2:])[tuple(at)].ravel().tolist()
+        where = [i * j + col for i in range(k)]
+        if c["y_order"] == "transposed":
+            where = [col * k + i for i in range(k)]
+        codes = rows[tuple(at)][row].tolist()
+        terms = [(codes[i], memory[w]) for i, w in enumerate(where)]
+        y[(*at, row, col)] = total(c, terms, 0, use * a_zero_point, a, b_zero_point)
+    return y
+
+
 def avg_pool2d(c, x, kernel, stride, padding, zero_point):
     n, channels, h, w = x.shape
     oh = (h + 2 * padding - kernel) // stride + 1
@@ -462,7 +780,7 @@ def max_pool2d(c, x, kernel, stride, padding):
     return y
 
 
-def sigmoid(v):
+def logistic(v):
     return 1 / (1 + math.exp(-v))
 
 
@@ -479,11 +797,11 @@ def lstm_cell(c, x, h, c_, w_x, w_h, b_x, b_h):
             a += b_x[k] if c["lstm_bias"] != "recurrent_only" else 0
             a += b_h[k] if c["lstm_bias"] != "input_only" else 0
             gates[name] = a
-        forget = sigmoid(gates["f"] + int(c["forget_bias"]))
-        c_new[row, unit] = forget * c_[row, unit] + sigmoid(gates["i"]) * math.tanh(
+        forget = logistic(gates["f"] + int(c["forget_bias"]))
+        c_new[row, unit] = forget * c_[row, unit] + logistic(gates["i"]) * math.tanh(
             gates["g"]
         )
-        h_new[row, unit] = sigmoid(gates["o"]) * math.tanh(c_new[row, unit])
+        h_new[row, unit] = logistic(gates["o"]) * math.tanh(c_new[row, unit])
     return h_new, c_new
 
 
@@ -546,7 +864,7 @@ def sgd(c, value, grads, lrs, momentum, weight_decay, dampening, nesterov):
 def gate(c, x, fx, logit, h, h_new, dm):
     y, state, dlogit = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
     for k in range(len(x)):
-        p = sigmoid(logit[k])
+        p = logistic(logit[k])
         runs = p > 0.5 if c["threshold"] == "above" else p >= 0.5
         times = c["skipped_branch"] == "times_zero"
         lost = times and not runs and math.isinf(fx[k])

@@ -156,6 +156,14 @@ def test_inputs_are_not_mutated(name, rng):
         np.testing.assert_array_equal(v, before[k])
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if FAMILIES[n].exact])
+def test_real_numbers_before_the_rounding_have_the_shape_of_the_codes(name, rng):
+    family = FAMILIES[name]
+    call = family.draw(rng, 50)
+    y = family.evaluate(family.default, **call)[family.outputs[0]]
+    assert np.broadcast_shapes(np.shape(family.exact(**call)), np.shape(y)) == y.shape
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_one_argument_is_elementwise_if_one_is_named(name, rng):
     family = FAMILIES[name]

@@ -22,7 +22,7 @@ def asked(box):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pytest.importorskip(distribution(box.runtime).replace("-", "_"))
-        return identify(box.make(), box.family, in_process=True)
+        return identify(box.make(), box.family, supports=box.supports, in_process=True)
 
 
 @pytest.mark.parametrize("box", EXPLAINED, ids=lambda b: f"{b.runtime}-{b.operator}")
@@ -41,6 +41,7 @@ def test_a_runtime_does_what_its_profile_says(box):
             found.semantics,
             rng=np.random.default_rng(1),
             inputs=100_000,
+            supports=box.supports,
             in_process=True,
         )
     assert held.total > 99_000

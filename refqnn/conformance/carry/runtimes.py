@@ -13,6 +13,8 @@ import numpy as np
 
 from refqnn._types import Array, Float
 from refqnn.conformance.carry import runtimes_litert, runtimes_onnx, runtimes_torch
+from refqnn.conformance.choices.families.means import is_whole_plane
+from refqnn.conformance.choices.kinds import Inputs
 
 Function = Callable[..., Any]
 
@@ -25,6 +27,8 @@ class Box(NamedTuple):
     operator: str
     family: str
     make: Callable[[], Function]
+    #: which calls it takes; None for all that it does not refuse
+    supports: Callable[[Inputs], bool] | None = None
 
 
 def distribution(runtime: str) -> str:
@@ -52,14 +56,39 @@ def itself(fn: Function) -> Function:
     return fn
 
 
-ONNX = {
+ONNX: dict[str, tuple[str, Function]] = {
     "QuantizeLinear": ("quantize", runtimes_onnx.onnx_quantize),
     "DequantizeLinear": ("dequantize", runtimes_onnx.onnx_dequantize),
     "QLinearConv": ("requantize", runtimes_onnx.onnx_requantize),
     "ConvInteger": ("conv2d", runtimes_onnx.onnx_conv2d),
     "MatMulInteger": ("linear", runtimes_onnx.onnx_linear),
+    "MatMulInteger of two arrays": (
+        "matmul",
+        partial(partial, runtimes_onnx.onnx_matmul),
+    ),
     "LSTM": ("lstm_cell", runtimes_onnx.onnx_lstm),
     "BatchNormalization": ("batch_norm", runtimes_onnx.onnx_batch_norm),
+}
+#: operators of onnxruntime alone
+ONNXRUNTIME: dict[str, tuple[str, Function]] = {
+    **{
+        kind: (family, partial(fn, kind))
+        for kind, family, fn in (
+            ("QLinearAdd", "add", runtimes_onnx.onnx_sum),
+            ("QLinearMul", "mul", runtimes_onnx.onnx_sum),
+            ("QLinearSigmoid", "sigmoid", runtimes_onnx.onnx_table),
+            ("QLinearLeakyRelu", "leaky_relu", runtimes_onnx.onnx_table),
+            ("QLinearAveragePool", "mean_pool2d", runtimes_onnx.onnx_mean),
+            ("QLinearGlobalAveragePool", "mean_pool2d", runtimes_onnx.onnx_mean),
+        )
+    },
+    "QLinearConcat": ("concat", runtimes_onnx.onnx_concat),
+    "QLinearSoftmax": ("softmax", runtimes_onnx.onnx_softmax),
+}
+#: which calls they take, where these are few
+SUPPORTS: dict[str, Callable[[Inputs], bool]] = {
+    "QLinearAveragePool": lambda call: not is_whole_plane(call),
+    "QLinearGlobalAveragePool": is_whole_plane,
 }
 TORCH: dict[str, tuple[str, Function]] = {
     "quantize_per_tensor": ("quantize", runtimes_torch.torch_quantize),
@@ -74,6 +103,7 @@ TORCH: dict[str, tuple[str, Function]] = {
     "max_pool2d": ("max_pool2d", runtimes_torch.torch_max_pool2d),
     "quantized avg_pool2d": ("avg_pool2d", runtimes_torch.torch_avg_pool2d),
     "quantized.add": ("add", partial(runtimes_torch.torch_sum, "add")),
+    "quantized.cat": ("concat", runtimes_torch.torch_concat),
     "quantized.mul": ("mul", partial(runtimes_torch.torch_sum, "mul")),
     "lstm_cell": ("lstm_cell", runtimes_torch.torch_lstm_cell),
     "batch_norm": ("batch_norm", runtimes_torch.torch_batch_norm),
@@ -91,16 +121,9 @@ BOXES = (
     ),
     *(
         Box(
-            "onnxruntime",
-            f"QLinear{kind.title()}",
-            kind,
-            partial(
-                runtimes_onnx.onnx_sum,
-                runtimes_onnx.onnxruntime,
-                f"QLinear{kind.title()}",
-            ),
+            "onnxruntime", operator, family, partial(itself, fn), SUPPORTS.get(operator)
         )
-        for kind in ("add", "mul")
+        for operator, (family, fn) in ONNXRUNTIME.items()
     ),
     *(
         Box("torch", operator, family, partial(itself, fn))
@@ -108,7 +131,11 @@ BOXES = (
     ),
     *(
         Box(
-            f"litert-{kernels}", operator, family, partial(itself, partial(fn, kernels))
+            f"litert-{kernels}",
+            operator,
+            family,
+            partial(itself, partial(fn, kernels)),
+            runtimes_litert.supports_of(operator, kernels),
         )
         for kernels in runtimes_litert.KERNELS
         for operator, (family, fn) in runtimes_litert.OPERATORS.items()

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Array, Float, Int
-from refqnn.conformance.carry.runtimes_onnx import as_int32, whole_type
+from refqnn.conformance.carry.runtimes_onnx import as_int32, pair, whole_type
+from refqnn.conformance.choices.families.means import is_whole_plane
+from refqnn.conformance.choices.kinds import Inputs
 from refqnn.deploy.formats.tflite_run import RESOLVERS, interpreter_of
 from refqnn.deploy.formats.tflite_schema import Model, Operator, Tensor
 from refqnn.deploy.formats.tflite_write import write_model
+from refqnn.geometry import pad_widths
 
 Function = Callable[..., Any]
 KERNELS = tuple(RESOLVERS)
@@ -25,7 +28,7 @@ def litert_model(
     tensors: list[Tensor],
     *,
     version: int = 2,
-    options: Mapping[str, int] | None = None,
+    options: Mapping[str, float] | None = None,
 ) -> bytes:
     """Write a model of one operator: all tensors but the last are its inputs.
 
@@ -62,6 +65,21 @@ def litert_sum(operator: str, kernels: str, x: Int, y: Int, *grids: Any) -> Arra
     ]
     model = litert_model(operator, tensors, options={"fused_activation_function": 0})
     return run_litert(model, given, kernels).reshape(x.shape)
+
+
+def litert_table(operator: str, kernels: str, x: Int, *given: Any) -> Array:
+    """LOGISTIC, TANH, HARD_SWISH or LEAKY_RELU of an int8 tensor."""
+    *alpha, sx, zx, s, z, q_min, q_max = given
+    int8_only(x, q_min, q_max)
+    shape = x.shape or (1,)
+    if alpha and kernels == "xnnpack" and alpha[0] * sx / s < 2**-8:
+        raise ValueError(f"slope {alpha[0]} is left to the optimized kernels")
+    grids = (float(sx), int(zx)), (float(s), int(z))
+    tensors = [Tensor(shape, "int8", *grid) for grid in grids]
+    options = {"alpha": float(alpha[0])} if alpha else None
+    version = 1 if operator == "HARD_SWISH" else 2
+    model = litert_model(operator, tensors, version=version, options=options)
+    return run_litert(model, [x.reshape(shape)], kernels).reshape(x.shape)
 
 
 def two_scales(multiplier: Any, shift: Any) -> tuple[Float, Float]:
@@ -143,9 +161,131 @@ def litert_dequantize(kernels: str, q: Int, scale: Any, zero_point: Any) -> Arra
     return run_litert(model, [q.reshape(shape)], kernels).reshape(q.shape)
 
 
+def litert_softmax(kernels: str, x: Int, *grids: Any) -> Array:
+    """SOFTMAX of an int8 tensor along its last axis."""
+    sx, s, z, q_min, q_max = grids
+    int8_only(x, q_min, q_max)
+    scales = (float(sx), 0), (float(s), int(z))
+    tensors = [Tensor(x.shape, "int8", *grid) for grid in scales]
+    model = litert_model("SOFTMAX", tensors, options={"beta": 1.0})
+    return run_litert(model, [x], kernels)
+
+
+def litert_mean(channels: int, kernels: str, x: Int, *given: Any) -> Array:
+    """MEAN of int8 planes over their height and width, so many at once as channels."""
+    kernel, _, padding, sx, zx, s, z, q_min, q_max = given
+    int8_only(x, q_min, q_max)
+    if tuple(pair(kernel)) != x.shape[2:] or np.any(padding):
+        raise ValueError(f"windows {kernel} must be planes {x.shape[2:]}")
+    planes = x.reshape(-1, *x.shape[2:])
+    n = -(-len(planes) // channels)
+    planes = np.resize(planes, (n, channels, *x.shape[2:]))
+    tensors = [
+        Tensor((n, *x.shape[2:], channels), "int8", float(sx), int(zx)),
+        Tensor((2,), "int32", data=np.array([1, 2], np.int32)),
+        Tensor((n, 1, 1, channels), "int8", float(s), int(z)),
+    ]
+    model = litert_model("MEAN", tensors, options={"keep_dims": 1})
+    y = run_litert(model, [planes.transpose(0, 2, 3, 1)], kernels)
+    return y.ravel()[: x.shape[0] * x.shape[1]].reshape(*x.shape[:2], 1, 1)
+
+
+def litert_concat(kernels: str, x: Int, y: Int, *grids: Any) -> Array:
+    """CONCATENATION of two uint8 tensors along the last axis."""
+    sx, zx, sy, zy, s, z, q_min, q_max = grids
+    whole_type(x, q_min, q_max)
+    if x.dtype != np.uint8:
+        raise ValueError(f"codes of other grids are rescaled as uint8, got {x.dtype}")
+    shape = (*x.shape[:-1], x.shape[-1] + y.shape[-1])
+    tensors = [
+        Tensor(of, "uint8", float(scale), int(zero))
+        for of, scale, zero in ((x.shape, sx, zx), (y.shape, sy, zy), (shape, s, z))
+    ]
+    model = litert_model("CONCATENATION", tensors, options={"axis": x.ndim - 1})
+    return run_litert(model, [x, y], kernels)
+
+
+def is_uint8(call: Inputs) -> bool:
+    """Say whether the codes are all of uint8."""
+    return call["x"].dtype == np.uint8 and (call["q_min"], call["q_max"]) == (0, 255)
+
+
+def litert_avg_pool2d(
+    kernels: str, x: Int, kernel: Any, stride: Any, padding: Any, zero_point: int
+) -> Array:
+    """AVERAGE_POOL_2D of int8 planes, with padding VALID or SAME."""
+    int8_only(x, -128, 127)
+    call = {"x": x, "kernel": kernel, "stride": stride, "padding": padding}
+    if not is_same_or_valid(call):
+        raise ValueError(f"padding {padding} is neither none nor SAME")
+    n, c, *size = x.shape
+    (kh, kw), (sh, sw) = pair(kernel), pair(stride)
+    valid = not np.any(padding)
+    out = [
+        (length - k) // step + 1 if valid else -(-length // step)
+        for length, k, step in zip(size, (kh, kw), (sh, sw), strict=True)
+    ]
+    grid = 1.0, int(zero_point)
+    tensors = [
+        Tensor((n, *size, c), "int8", *grid),
+        Tensor((n, *out, c), "int8", *grid),
+    ]
+    options = {"filter_height": kh, "filter_width": kw, "stride_h": sh, "stride_w": sw}
+    options["padding"] = int(valid)
+    model = litert_model("AVERAGE_POOL_2D", tensors, options=options)
+    y = run_litert(model, [x.transpose(0, 2, 3, 1)], kernels)
+    return y.transpose(0, 3, 1, 2)
+
+
+def int8_only(x: Int, q_min: int, q_max: int) -> None:
+    """Refuse codes that are not those of int8."""
+    whole_type(x, q_min, q_max)
+    if x.dtype != np.int8:
+        raise ValueError(f"the kernels judged here take int8, got {x.dtype}")
+
+
+def is_same_or_valid(call: Inputs) -> bool:
+    """Say whether the padding of a pool is none or that which TFLite calls SAME."""
+    size, kernel, stride = call["x"].shape[2:], call["kernel"], call["stride"]
+    k, step = np.broadcast_to(kernel, 2), np.broadcast_to(stride, 2)
+    total = np.maximum((-(-np.array(size) // step) - 1) * step + k - size, 0)
+    pads = np.array(pad_widths(call["padding"]))
+    same = np.stack([total // 2, total - total // 2], axis=1)
+    return not pads.any() or np.array_equal(pads, same)
+
+
+def supports_of(operator: str, kernels: str) -> Callable[[Inputs], bool] | None:
+    """Return which calls an operator takes, where these are few; None for most."""
+    if operator == "CONCATENATION":
+        return is_uint8
+    if operator == "AVERAGE_POOL_2D":
+        return is_same_or_valid
+    if operator.startswith("MEAN"):
+        return is_whole_plane
+    if operator == "SOFTMAX":
+        return lambda call: (call["scale"], call["zero_point"]) == (2.0**-8, -128)
+    if operator == "LOGISTIC" and kernels != "xnnpack":
+        return lambda call: bool(np.all(call["scale"] == 2.0**-8))
+    return None
+
+
 #: operator -> its family and the function of it that takes the kernels first
 OPERATORS: dict[str, tuple[str, Function]] = {
     **{o: (o.lower(), partial(litert_sum, o)) for o in ("ADD", "SUB", "MUL")},
+    **{
+        operator: (family, partial(litert_table, operator))
+        for operator, family in {
+            "LOGISTIC": "sigmoid",
+            "TANH": "tanh",
+            "HARD_SWISH": "hard_swish",
+            "LEAKY_RELU": "leaky_relu",
+        }.items()
+    },
+    "CONCATENATION": ("concat", litert_concat),
+    "SOFTMAX": ("softmax", litert_softmax),
+    "MEAN": ("mean_pool2d", partial(litert_mean, 1)),
+    "MEAN of 16 channels": ("mean_pool2d", partial(litert_mean, 16)),
+    "AVERAGE_POOL_2D": ("avg_pool2d", litert_avg_pool2d),
     "CONV_2D": ("requantize", partial(litert_requantize, "CONV_2D")),
     "FULLY_CONNECTED": ("requantize", partial(litert_requantize, "FULLY_CONNECTED")),
     "QUANTIZE": ("quantize", litert_quantize),

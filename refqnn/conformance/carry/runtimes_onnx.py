@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Array, Float, Int
+from refqnn.geometry import pad_widths
 
 Function = Callable[..., Any]
 
@@ -89,26 +90,77 @@ def whole_type(x: Int, q_min: int, q_max: int) -> None:
         raise ValueError(f"codes must be all of an 8-bit type, got {x.dtype}")
 
 
-def onnx_sum(run: Runner, kind: str) -> Function:
+def grid(dtype: Any, **numbers: Any) -> dict[str, Array]:
+    """Return scales, whose names begin with s, and zero-points as inputs of a node.
+
+    >>> grid(np.int8, s=0.5, z=3)
+    {'s': array(0.5, dtype=float32), 'z': array(3, dtype=int8)}
+    """
+    return {
+        name: np.asarray(number, np.float32 if name[0] == "s" else dtype)
+        for name, number in numbers.items()
+    }
+
+
+def run_contrib(kind: str, feeds: dict[str, Array], **settings: Any) -> Array:
+    """Run a node of onnxruntime's own operators, one output."""
+    one = node(kind, " ".join(feeds), "q", domain="com.microsoft", **settings)
+    return onnxruntime(one, feeds)[0]
+
+
+def onnx_sum(kind: str, x: Int, y: Int, *grids: Any) -> Array:
     """QLinearAdd or QLinearMul."""
+    sx, zx, sy, zy, s, z, q_min, q_max = grids
+    whole_type(x, q_min, q_max)
+    feeds = {"x": x, **grid(x.dtype, sx=sx, zx=zx)}
+    feeds |= {"y": y, **grid(x.dtype, sy=sy, zy=zy, s=s, z=z)}
+    return run_contrib(kind, feeds)
 
-    def call(x: Int, y: Int, *grids: Any) -> Array:
-        sx, zx, sy, zy, s, z, q_min, q_max = grids
-        whole_type(x, q_min, q_max)
-        feeds = {
-            "x": x,
-            "sx": np.float32(sx),
-            "zx": x.dtype.type(zx),
-            "y": y,
-            "sy": np.float32(sy),
-            "zy": x.dtype.type(zy),
-            "s": np.float32(s),
-            "z": x.dtype.type(z),
-        }
-        arrays = {name: np.asarray(a) for name, a in feeds.items()}
-        return run(node(kind, " ".join(arrays), "q", domain="com.microsoft"), arrays)[0]
 
-    return call
+def onnx_table(kind: str, x: Int, *given: Any) -> Array:
+    """QLinearSigmoid or QLinearLeakyRelu, of which alpha precedes the grids."""
+    *alpha, sx, zx, s, z, q_min, q_max = given
+    whole_type(x, q_min, q_max)
+    settings = {"alpha": float(alpha[0])} if alpha else {}
+    feeds = {"x": x, **grid(x.dtype, sx=sx, zx=zx, s=s, z=z)}
+    return run_contrib(kind, feeds, **settings)
+
+
+def onnx_concat(x: Int, y: Int, *grids: Any) -> Array:
+    """QLinearConcat along the last axis."""
+    sx, zx, sy, zy, s, z, q_min, q_max = grids
+    whole_type(x, q_min, q_max)
+    feeds = {**grid(x.dtype, s=s, z=z), "x": x, **grid(x.dtype, sx=sx, zx=zx)}
+    feeds |= {"y": y, **grid(x.dtype, sy=sy, zy=zy)}
+    return run_contrib("QLinearConcat", feeds, axis=-1)
+
+
+def onnx_mean(kind: str, x: Int, *given: Any) -> Array:
+    """QLinearAveragePool, padding not counted, or QLinearGlobalAveragePool."""
+    kernel, stride, padding, sx, zx, s, z, q_min, q_max = given
+    whole_type(x, q_min, q_max)
+    feeds = {"x": x, **grid(x.dtype, sx=sx, zx=zx, s=s, z=z)}
+    whole = tuple(pair(kernel)) == x.shape[2:] and not np.any(padding)
+    if whole != (kind == "QLinearGlobalAveragePool"):
+        raise ValueError(f"of windows that are planes, {kernel} is one: {whole}")
+    if whole:
+        return run_contrib(kind, feeds)
+    (t, b), (l, r) = pad_widths(padding)
+    settings = {"kernel_shape": pair(kernel), "strides": pair(stride)}
+    return run_contrib(kind, feeds, pads=[t, l, b, r], count_include_pad=0, **settings)
+
+
+def pair(size: Any) -> list[int]:
+    """Return the two numbers of a size of windows."""
+    return [int(v) for v in np.broadcast_to(size, 2)]
+
+
+def onnx_softmax(x: Int, *grids: Any) -> Array:
+    """QLinearSoftmax along the last axis."""
+    sx, s, z, q_min, q_max = grids
+    whole_type(x, q_min, q_max)
+    feeds = {"x": x, **grid(x.dtype, sx=sx, zx=0, s=s, z=z)}
+    return run_contrib("QLinearSoftmax", feeds, axis=-1, opset=13)
 
 
 def as_int32(acc: Int) -> Int:
@@ -189,6 +241,17 @@ def onnx_linear(run: Runner) -> Function:
         return run(node("MatMulInteger", "x w xz wz", "y"), feeds)[0] + b
 
     return call
+
+
+def onnx_matmul(run: Runner, a: Int, b: Int, za: int, zb: int) -> Array:
+    """MatMulInteger of two arrays."""
+    feeds: dict[str, Array] = {
+        "a": a,
+        "b": b,
+        "za": np.asarray(za, a.dtype),
+        "zb": np.asarray(zb, b.dtype),
+    }
+    return run(node("MatMulInteger", "a b za zb", "y"), feeds)[0]
 
 
 def onnx_lstm(run: Runner) -> Function:

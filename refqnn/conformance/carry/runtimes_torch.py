@@ -83,6 +83,20 @@ def torch_sum(kind: str, x: Int, y: Int, *grids: Any) -> Array:
     return np.asarray(y)
 
 
+def torch_concat(x: Int, y: Int, *grids: Any) -> Array:
+    """Call torch.ops.quantized.cat along the last axis."""
+    import torch  # noqa: PLC0415
+
+    sx, zx, sy, zy, s, z, q_min, q_max = grids
+    whole_type(x, q_min, q_max)
+    both = [
+        torch._make_per_tensor_quantized_tensor(torch.from_numpy(v.copy()), scale, zero)  # noqa: SLF001 - the only way to set codes
+        for v, scale, zero in ((x, sx, zx), (y, sy, zy))
+    ]
+    q = torch.ops.quantized.cat(both, -1, float(s), int(z))
+    return np.asarray(q.int_repr())
+
+
 def torch_lstm_cell(*args: Float) -> tuple[Array, ...]:
     """Call torch.lstm_cell in float64."""
     import torch  # noqa: PLC0415

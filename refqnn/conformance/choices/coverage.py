@@ -88,3 +88,32 @@ def choose_calls(
     often = np.repeat([times, 1], [seen.shape[1], met.shape[1]])
     rows = greedy(np.concatenate([seen, met], axis=1), often)
     return [calls[i] for i in sorted(rows)]
+
+
+def separating(labels: Int) -> list[int]:
+    """Return few columns that tell apart whatever rows any column tells apart.
+
+    >>> separating(np.array([[0, 0, 0], [0, 1, 1], [0, 0, 2]]))
+    [2]
+    """
+    groups, chosen = np.zeros((len(labels), 1), np.int64), list[int]()
+    while True:
+        parts = groups * (1 + labels.max(initial=0)) + labels
+        ordered = np.sort(parts, axis=0)
+        distinct = 1 + np.count_nonzero(np.diff(ordered, axis=0), axis=0)
+        best = int(np.argmax(distinct))
+        if distinct[best] == len(np.unique(groups)):
+            return chosen
+        chosen.append(best)
+        groups = np.unique(parts[:, best], return_inverse=True)[1][:, None]
+
+
+def separating_twice(labels: Int) -> list[int]:
+    """Return columns that tell rows apart, then others that do what is left of it.
+
+    >>> separating_twice(np.array([[0, 0, 0], [0, 1, 1], [0, 0, 2]]))
+    [2, 1]
+    """
+    first, rest = separating(labels), labels.copy()
+    rest[:, first] = 0
+    return [*first, *separating(rest)]

@@ -34,10 +34,15 @@ weq_activation | dx dy where x > 0; dx dy where x > 1 | above 0 the gradient is 
 lstm_cell | b_x and b_h exchanged | their sum is used
 folded_conv2d | running_var and eps exchanged | their sum is used
 mul | x_scale and y_scale exchanged | their product is used
+sigmoid softmax | q_min: -128; q_min: one less |
+        what is positive is never below its zero-point
+sigmoid tanh hard_swish leaky_relu softmax mean_pool2d concat | y * at 15 bits |
+        codes have at most 8 bits
 conv2d linear | w_zero_point: read as * |
         zero-points fit the type of the weights, or are refused
 ttq syq | x: halved | the threshold moves with x, levels do not
 affine *min_max | hi: absolute | 0 lies within the range
+matmul | y_zero_point: read as * | zero-points fit the type of y, or are refused
 conv2d | groups: 1 | weights of other channels are refused
 softmax_cross_entropy *_step |
         label_smoothing: negated; momentum: negated | negative values are refused

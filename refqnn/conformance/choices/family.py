@@ -16,6 +16,7 @@ import numpy as np
 
 from refqnn._types import Array, Bool
 from refqnn.conformance.choices.axes import AXES
+from refqnn.conformance.choices.coverage import separating_twice
 from refqnn.conformance.choices.kinds import Region
 
 Choices = Mapping[str, str]
@@ -147,6 +148,16 @@ class Family:
         for v in variants:
             groups.setdefault(key(self.canonical(v)), []).append(dict(v))
         return groups
+
+    def few_of(self, calls: Sequence[Inputs], axis: str) -> list[Inputs]:
+        """Return few of the calls: they tell the answers of an axis apart, twice."""
+        forms = [self.default | {axis: value} for value in self.axes[axis]]
+        answers = [
+            [self.evaluate(v, **call)[self.outputs[0]].tobytes() for v in forms]
+            for call in calls
+        ]
+        labels = np.array([[ways.index(a) for a in ways] for ways in answers]).T
+        return [calls[at] for at in separating_twice(labels)]
 
     def single_deviations(self, choices: Choices) -> list[tuple[str, str]]:
         """Return every other answer of every axis."""

@@ -98,9 +98,18 @@ ONNXRUNTIME = profile(
     QLinearConv | requantize | requantize = float32_half_even | 7
     QLinearAdd | add | sum_rescaling = onnxruntime | 4 | x86
     QLinearMul | mul | product_rescaling = onnxruntime | 3
+    QLinearSigmoid | sigmoid | activation = rational | 7 | x86 with FMA
+    QLinearLeakyRelu | leaky_relu | as refqnn | 7
+    QLinearConcat | concat | concat_rescaling = onnxruntime | 3
+    QLinearAveragePool | mean_pool2d | mean_rescaling = onnxruntime,
+            pool_count = exclude_pad | 1 | a window that is the plane: as below
+    QLinearGlobalAveragePool | mean_pool2d | mean_rescaling = float32 | 4 | x86
+    QLinearSoftmax | softmax | softmax = onnxruntime_float64 | 4 | x86
     ConvInteger | conv2d | as refqnn | 1
     MatMulInteger | linear | accumulator = int16_saturating_pairs, or as refqnn | 2 |
             x86 without VNNI; with it int32
+    MatMulInteger of two arrays | matmul | accumulator = int16_saturating_pairs,
+            or as refqnn | 2 | x86 without VNNI; with it int32
     LSTM | lstm_cell | gate_order = i o f g | 1
     BatchNormalization | batch_norm | running_variance = biased,
             running_momentum = old | 1
@@ -116,6 +125,7 @@ ONNX = profile(
             requantize = mixed_half_even | 7 | the reference evaluator under NumPy 2
     ConvInteger | conv2d | accumulator = int32_wrap | 3
     MatMulInteger | linear | accumulator = int32_wrap | 3
+    MatMulInteger of two arrays | matmul | accumulator = int32_wrap | 2
     LSTM | lstm_cell | gate_order = i o f g | 1
     BatchNormalization | batch_norm | running_variance = biased,
             running_momentum = old | 1
@@ -129,6 +139,16 @@ LITERT = (
         ADD | add | sum_rescaling = tflite | 4
         SUB | sub | sum_rescaling = tflite | 4
         MUL | mul | product_rescaling = tflite | 4
+        LOGISTIC | sigmoid | activation = float32, rounding = half_away | 4
+        TANH | tanh | rounding = half_away, scaling = reciprocal | 6 |
+                where tanhf of the C library is rounded to the nearest
+        HARD_SWISH | hard_swish | activation = fixed_point | 2
+        LEAKY_RELU | leaky_relu | activation = multipliers | 3
+        SOFTMAX | softmax | softmax = tflite | 3
+        CONCATENATION | concat | concat_rescaling = tflite | 3 | uint8
+        MEAN | mean_pool2d | mean_rescaling = folded | 4
+        MEAN of 16 channels | mean_pool2d | mean_rescaling = folded | 4
+        AVERAGE_POOL_2D | avg_pool2d | pool_count = exclude_pad, pool_centre = codes | 1
         CONV_2D | requantize | requantize = two_stage_half_away | 8
         FULLY_CONNECTED | requantize | requantize = float64_half_away | 7
         QUANTIZE | quantize | rounding = half_away, overflow = cast_then_clip,
@@ -143,6 +163,16 @@ LITERT = (
         ADD | add | sum_rescaling = tflite | 4 | x86
         SUB | sub | sum_rescaling = tflite | 4 | x86
         MUL | mul | product_rescaling = tflite | 4 | x86
+        LOGISTIC | sigmoid | activation = float32, rounding = half_away | 4
+        TANH | tanh | rounding = half_away, scaling = reciprocal | 6 |
+                where tanhf of the C library is rounded to the nearest
+        HARD_SWISH | hard_swish | activation = fixed_point | 2
+        LEAKY_RELU | leaky_relu | activation = multipliers | 3
+        SOFTMAX | softmax | softmax = table | 4
+        CONCATENATION | concat | concat_rescaling = tflite | 3 | uint8
+        MEAN | mean_pool2d | mean_rescaling = offset | 4
+        MEAN of 16 channels | mean_pool2d | mean_rescaling = offset_half_up | 4 | x86
+        AVERAGE_POOL_2D | avg_pool2d | pool_count = exclude_pad, pool_centre = codes | 1
         CONV_2D | requantize | requantize = two_stage_half_up | 7 | x86
         FULLY_CONNECTED | requantize | requantize = two_stage_half_up,
                 multiplier_bits = 24 | 7 | x86
@@ -155,6 +185,19 @@ LITERT = (
         ADD | add | sum_rescaling = xnnpack | 4 | x86
         SUB | sub | sum_rescaling = xnnpack | 3 | x86
         MUL | mul | product_rescaling = float32 | 4 | x86
+        LOGISTIC | sigmoid | scaling = reciprocal, zero_point_when = before_rounding | 7
+        TANH | tanh | scaling = reciprocal, zero_point_when = before_rounding | 5 |
+                where tanhf of the C library is rounded to the nearest
+        HARD_SWISH | hard_swish | activation = fixed_point | 2 |
+                left to the optimized kernel
+        LEAKY_RELU | leaky_relu | activation = multipliers_8_bits | 4 |
+                slopes below 2^-8 are left to the optimized kernel
+        SOFTMAX | softmax | softmax = table | 4 | left to the optimized kernel
+        CONCATENATION | concat | concat_rescaling = tflite | 3 |
+                uint8, left to the optimized kernel
+        MEAN | mean_pool2d | mean_rescaling = xnnpack | 4
+        MEAN of 16 channels | mean_pool2d | mean_rescaling = xnnpack | 4
+        AVERAGE_POOL_2D | avg_pool2d | pool_count = exclude_pad, pool_centre = codes | 1
         CONV_2D | requantize | requantize = float32_half_even | 7 | x86
         FULLY_CONNECTED | requantize | requantize = float32_half_even | 7 | x86
         QUANTIZE | quantize | scaling = reciprocal, nan = q_max | 7 | x86
@@ -171,6 +214,7 @@ TORCH = profile(
     fake_quantize_per_tensor_affine | fake_quantize | scaling = reciprocal,
             straight_through = rounded_inclusive, scale_gradient = none | 8
     quantized.add | add | sum_rescaling = torch | 4 | x86 with FMA
+    quantized.cat | concat | concat_rescaling = torch | 2 | x86 with FMA
     quantized.mul | mul | product_rescaling = reciprocal | 4
     max_pool2d | max_pool2d | as refqnn | 1
     quantized avg_pool2d | avg_pool2d | pool_rounding = half_even,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refqnn._types import Array, Int
+from refqnn.conformance.choices.coverage import separating
 from refqnn.conformance.choices.families import family_of
 from refqnn.conformance.choices.family import FIXED, Family, Inputs, Outputs, stack
 
@@ -46,17 +47,7 @@ class Table(NamedTuple):
 
     def discriminating(self, alive: Sequence[int] | None = None) -> list[int]:
         """Return few probes that separate whatever any probe separates."""
-        rows = self.labels if alive is None else self.labels[list(alive)]
-        groups, chosen = np.zeros((len(rows), 1), np.int64), list[int]()
-        while True:
-            parts = groups * (1 + rows.max(initial=0)) + rows
-            ordered = np.sort(parts, axis=0)
-            distinct = 1 + np.count_nonzero(np.diff(ordered, axis=0), axis=0)
-            best = int(np.argmax(distinct))
-            if distinct[best] == len(np.unique(groups)):
-                return chosen
-            chosen.append(best)
-            groups = np.unique(parts[:, best], return_inverse=True)[1][:, None]
+        return separating(self.labels if alive is None else self.labels[list(alive)])
 
 
 def expected_left(labels: Int) -> Array:

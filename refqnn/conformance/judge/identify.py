@@ -32,8 +32,8 @@ from refqnn.conformance.judge.partial import (
 from refqnn.conformance.judge.questions import Decision, ask_all, askable, decide
 from refqnn.conformance.judge.subject import Subject, Supports, subject_of
 
-#: calls of a random verification, each with parameters of its own
-PARTS = 10
+#: calls of a random verification, each with parameters of its own, at least; at most
+PARTS, MOST_CALLS = 10, 10_000
 
 
 def identify(
@@ -257,6 +257,7 @@ def verify(
     *,
     rng: np.random.Generator,
     inputs: int = 100_000,
+    supports: Supports | None = None,
     in_process: bool = False,
     seconds: float = 60.0,
 ) -> Comparison:
@@ -264,6 +265,8 @@ def verify(
 
     On random inputs, of which none may be refused, then on whole arrays over all
     regions, of which it may refuse some.
+
+    ``supports(call)`` says of which calls.
 
     >>> from refqnn.conformance import Semantics
     >>> rint = lambda x, s, z, lo, hi: np.clip(np.rint(x / s) + z, lo, hi)
@@ -274,9 +277,10 @@ def verify(
     """
     of = family_of(family)
     choices = of.choices(semantics)
-    drawn = [of.draw(rng, max(inputs // PARTS, 1)) for _ in range(PARTS)]
+    drawn = random_calls(of, rng, max(inputs // PARTS, 1), supports)
     further = confirmation.every_call(family)
     options: dict[str, Any] = {"in_process": in_process, "seconds": seconds}
+    options |= {"supports": supports}
     with subject_of(of, fn, **options) as subject:
         subject.settle([*drawn, *further])
         subject.find_built_in_range()
@@ -294,3 +298,19 @@ def verify(
     held = compare_trials(of, trials(of, choices, evidence.answered), family)
     lines = [f"not looked at: {', '.join(unseen)}"] if unseen else []
     return replace(held, where=(*held.where, *lines))
+
+
+def random_calls(
+    family: Family, rng: np.random.Generator, n: int, supports: Supports | None
+) -> list[Inputs]:
+    """Draw calls of about n elements, more where a family draws fewer at once."""
+    calls: list[Inputs] = []
+    elements, wanted = 0, PARTS * (n if family.elementwise else 1)
+    for _ in range(MOST_CALLS):
+        call = family.draw(rng, n)
+        if supports is None or supports(call):
+            calls.append(call)
+            elements += size(family, call)
+        if elements >= wanted:
+            break
+    return calls

@@ -14,6 +14,10 @@ AXES: dict[str, Axis] = (
     | arithmetic.GRADIENT
     | arithmetic.REQUANTIZE
     | arithmetic.SUMS
+    | arithmetic.CONCAT
+    | arithmetic.ACTIVATION
+    | arithmetic.LOOKUP
+    | arithmetic.SOFTMAX
     | arithmetic.PRODUCT
     | arithmetic.POOL
     | learning.TRAINING

@@ -171,6 +171,62 @@ product_rescaling: how is a product of codes brought to its grid?
     dequantized | z + rint(s_x (x - z_x) s_y (y - z_y) / s) in float32 |
         DequantizeLinear, Mul, QuantizeLinear left as they are
 """)
+ACTIVATION = read_table("""
+activation: how is a function of a code computed?
+    rounded | f(s_x (x - z_x)) in float64, rounded to float32 | refqnn; XNNPACK
+    float32 | 1 / (1 + exp(-v)), 1 - 2 / (1 + exp(2 v)), v clip(v + 3, 0, 6) / 6,
+        operation by operation | kernels in C; LiteRT LOGISTIC
+    rational | 1/2 + v p(v^2) / q(v^2), fused, |v| at most 18 |
+        onnxruntime QLinearSigmoid on x86 with FMA
+    fixed_point | v clip(v + 3, 0, 6) / 6 in products of 16 bits |
+        TensorFlow Lite HARD_SWISH
+    multipliers | z + M(s_x / s, x - z_x), M(alpha s_x / s, .) below 0, two roundings |
+        TensorFlow Lite LEAKY_RELU
+    multipliers_8_bits | z + floor((m (x - z_x) + 128) / 256), m = round(256 s_x / s) |
+        XNNPACK qs8-vlrelu
+""")
+LOOKUP = read_table("""
+table_index: which entry of a table of 256 is that of an 8-bit code?
+    from_lowest | table[x - min of its type] | refqnn
+    by_byte | table[x modulo 2^8]: signed codes below 0 in the upper half |
+        tables indexed by uint8_t: onnxruntime and TensorFlow Lite inside
+table_between: what lies between two entries for the 7 low bits j of a 16-bit code?
+    rounded | t_i + ((t_{i+1} - t_i) j + 64) >> 7 | TensorFlow Lite lut_lookup
+    floor | t_i + ((t_{i+1} - t_i) j) >> 7 | a rounding that was left out
+    trunc | t_i + (t_{i+1} - t_i) j / 2^7 towards 0 | a division in C
+    nearest | t_i below j = 64, else t_{i+1} | tables without interpolation
+""")
+SOFTMAX = read_table("""
+softmax: how do codes become exp(s_x x_i) / sum exp(s_x x_j), as codes?
+    exact | z + round(p_i / s), p_i in float64 | refqnn
+    onnxruntime | z + rint(floor(1 / s) t_i / sum t), t a float32 table of exp |
+        qlinear_softmax.cc of onnxruntime, read as float32
+    onnxruntime_float64 | the same, the quotient in float64 |
+        onnxruntime QLinearSoftmax on x86
+    tflite | exp and reciprocal in fixed point, s = 1 / 256, q_min for 0 |
+        TensorFlow Lite SOFTMAX, reference kernels; CMSIS-NN
+    table | z + round(t_i (1 / (s sum t))), t = exp(s_x (x - max x)), ties away from 0 |
+        TensorFlow Lite SOFTMAX, optimized kernels
+    dequantized | z + rint(e_i / sum e / s), all in float32 |
+        DequantizeLinear, Softmax, QuantizeLinear left as they are
+softmax_axis: over what do the codes of a softmax sum to 1?
+    last | the last axis | ONNX from opset 13, TFLite, PyTorch with dim = -1
+    flattened | all axes but the first | ONNX before opset 13, axis = 1
+""")
+CONCAT = read_table("""
+concat_rescaling: how is an input of a concatenation brought to the common grid?
+    exact | z + round(s_i / s (x - z_i)), a rational number | refqnn
+    onnxruntime | z + rint(s_i (x - z_i) / s) in float32 |
+        onnxruntime QLinearConcat; DequantizeLinear, QuantizeLinear left as they are
+    tflite | z + round(x r - z_i r), r = s_i (1 / s), in float32, ties away from 0 |
+        TensorFlow Lite CONCATENATION of uint8
+    multiplier | z + M(s_i / s, x - z_i), two roundings |
+        kernels that requantize each input first
+    reciprocal | z + rint(s_i (x - z_i) (1 / s)) in float32 |
+        kernels with 1 / s ready
+    torch | rint(fma(s_i (x - z_i), 1 / s, z)) in float32 |
+        PyTorch quantized.cat on x86 with FMA
+""")
 PRODUCT = read_table("""
 padding_value: which code surrounds the plane?
     zero_point | x_zero_point, real 0 | ONNX, TFLite, PyTorch
@@ -190,6 +246,9 @@ weight_layout: in which order are the weights read from memory?
 weight_order: in which order is the matrix read from memory?
     OI | w as given | PyTorch, ONNX Gemm with transB = 1, TFLite
     IO | w read as (I, O) | Keras, ONNX MatMul, Fortran order
+y_order: in which order is the second matrix of a product read from memory?
+    as_given | y[k, j] | ONNX MatMul, NumPy
+    transposed | y read as (J, K) | kernels for transposed matrices; BATCH_MATMUL, adj_y
 group_assignment: which channels form a group?
     contiguous | channel c in group c // (C / G) | PyTorch, ONNX
     interleaved | channel c in group c % G | channel-last kernels
@@ -233,4 +292,20 @@ pool_division: is the sum divided, or multiplied by a reciprocal?
 max_pool_padding: may padding win a maximum?
     never | max over the plane | PyTorch, ONNX
     raw_zero | max(0, plane) at the border | planes padded by memset
+mean_rescaling: how is the mean of a window brought to a grid of its own?
+    exact | z + round(s_x / (s n) S), a rational number | refqnn
+    onnxruntime | rint((v_1 + v_2 + ...) / n / s + z), v = s_x (x - z_x), in float32 |
+        onnxruntime QLinearAveragePool
+    dequantized | z + rint((v_1 + v_2 + ...) / n / s) in float32 |
+        DequantizeLinear, AveragePool, QuantizeLinear left as they are
+    float32 | z + rint(S (s_x / (s n))) in float32 |
+        onnxruntime QLinearGlobalAveragePool on x86
+    folded | z + M(s_x / s, S), two roundings, the multiplier of M divided by n |
+        TensorFlow Lite MEAN, reference kernels
+    offset | z - round(z_x s_x / s) + M(s_x / (n s), sum x), ties of M away from 0 |
+        TensorFlow Lite MEAN, optimized kernels
+    offset_half_up | the same, ties of M up |
+        TensorFlow Lite MEAN, optimized kernels on x86, vectors of 16 channels
+    xnnpack | rint(r sum x + (z - n r z_x)), r = 1 / n (s_x / s), in float32 |
+        XNNPACK means of qs8
 """)

@@ -5,8 +5,14 @@ dequantize.py    dequantize
 fake_quantize.py fake_quantize with its gradients
 requantize.py    requantize
 sums.py          add, sub, mul
+concat.py        concat
+tables.py        sigmoid, tanh, hard_swish, leaky_relu
+lookup.py        lookup
+softmax.py       softmax of codes
 convolution.py   conv2d, linear
+matmul.py        matmul
 pooling.py       avg_pool2d, max_pool2d
+means.py         mean_pool2d
 float_layers.py  lstm_cell, batch_norm, softmax_cross_entropy
 folding.py       folded_conv2d
 optimiser.py     sgd, adam
@@ -22,6 +28,7 @@ published.py     every quantizer of refqnn.quantizers, forward and backward
 
 from refqnn.conformance.choices.families import (
     affine,
+    concat,
     convolution,
     dequantize,
     fake_quantize,
@@ -30,11 +37,16 @@ from refqnn.conformance.choices.families import (
     gating,
     gradients,
     learned_offset,
+    lookup,
+    matmul,
+    means,
     optimiser,
     pooling,
     published,
     requantize,
+    softmax,
     sums,
+    tables,
     training_step,
 )
 from refqnn.conformance.choices.family import REFUSED as REFUSED
@@ -51,8 +63,14 @@ ROOMS = (
     fake_quantize,
     requantize,
     sums,
+    concat,
+    tables,
+    lookup,
+    softmax,
     convolution,
+    matmul,
     pooling,
+    means,
     float_layers,
     folding,
     optimiser,

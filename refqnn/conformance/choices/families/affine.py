@@ -117,6 +117,18 @@ def enclosing(q_min: int, q_max: int) -> tuple[int, int]:
     return -half, half - 1
 
 
+def fit(q: Int, overflow: str, q_min: int, q_max: int) -> Int:
+    """Return integers in a range: saturated, or their low bits with "wrap".
+
+    >>> fit(np.array([130]), "wrap", -128, 127)
+    array([-126])
+    """
+    if overflow != "wrap":
+        return np.clip(q, q_min, q_max)
+    low, high = enclosing(q_min, q_max)
+    return (q - low) % (high - low + 1) + low
+
+
 def quotient(x: Float, scale: npt.ArrayLike, **_: object) -> Float:
     """Return x / scale in float64: what is rounded."""
     with np.errstate(over="ignore"):

@@ -15,7 +15,7 @@ import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.conformance.choices import axes, draws, kinds
-from refqnn.conformance.choices.families.affine import enclosing
+from refqnn.conformance.choices.families.affine import fit
 from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 from refqnn.integer.arithmetic import (
     SEMANTICS,
@@ -103,10 +103,7 @@ def evaluate(
         q = product_codes(given, form) if of_refqnn else float_product(given, form)
     else:
         q = sum_codes(given, sign, form) if of_refqnn else SUMS[form](given, sign)
-    if choices["overflow"] == "wrap":
-        low, high = enclosing(q_min, q_max)
-        return {"y": (q - low) % (high - low + 1) + low}
-    return {"y": np.clip(q, q_min, q_max)}
+    return {"y": fit(q, choices["overflow"], q_min, q_max)}
 
 
 def exact(kind: str, x: Int, y: Int, *grids: Any, **named: Any) -> Float:

@@ -1,0 +1,166 @@
+"""softmax of codes along the last axis.
+
+    p_i = exp(s_x (x_i - max x)) / sum of all     (1)     softmax, softmax_axis
+    q_i = z + round(p_i / s)                      (2)
+
+Forms of refqnn are those of ``integer.softmax``; the others stand here.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from refqnn import integer
+from refqnn._types import Float, Int
+from refqnn.conformance.choices import axes, draws, kinds
+from refqnn.conformance.choices.families.affine import fit
+from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
+from refqnn.integer.arithmetic import INT32
+from refqnn.integer.exponential import fixed_softmax
+from refqnn.integer.rounding import round_half_away
+
+#: the grid of the fixed-point form
+USUAL = (2.0**-8, -128)
+
+
+def evaluate(
+    choices: Choices,
+    x: Int,
+    x_scale: float,
+    scale: float,
+    zero_point: int,
+    q_min: int,
+    q_max: int,
+) -> Outputs:
+    """Equations (1) and (2) over the last axis, or over all but the first."""
+    shape = x.shape
+    if choices["softmax_axis"] == "flattened" and x.ndim > 1:
+        x = x.reshape(len(x), -1)
+    q = codes_of(choices["softmax"], x, float(x_scale), float(scale), int(zero_point))
+    if choices["softmax"] == "tflite":
+        q = q + q_min
+    return {"y": fit(q, choices["overflow"], q_min, q_max).reshape(shape)}
+
+
+def codes_of(form: str, x: Int, x_scale: float, scale: float, z: int) -> Int:
+    """Return codes before they are made to fit; "tflite" has a grid of its own."""
+    below = x.astype(np.int64) - x.max(axis=-1, keepdims=True).astype(np.int64)
+    if form == "tflite":
+        return fixed_softmax(below, float(np.float32(x_scale)))
+    if form in {"exact", "onnxruntime"}:
+        grid: dict[str, Any] = {"x_scale": x_scale, "scale": scale, "zero_point": z}
+        grid |= {**INT32, "semantics": form}
+        return integer.softmax(x, **grid).astype(np.int64)
+    s = np.float32(scale)
+    if form == "onnxruntime_float64":
+        t = aligned_table(np.float32(x_scale), x.shape[-1])[below + 255]
+        total = np.add.accumulate(t, axis=-1)[..., -1:]  # in order, in float32
+        wide = t.astype(np.float64) * np.floor(np.float32(1) / s)
+        return z + np.rint(wide / total).astype(np.int64)
+    v = np.float32(x_scale) * below.astype(np.float32)
+    e = np.exp(v.astype(np.float64)).astype(np.float32)
+    total = np.add.accumulate(e, axis=-1)[..., -1:]  # in order, in float32
+    if form == "table":
+        t = round_half_away(e * (np.float32(1) / (total * s)))
+    else:
+        t = np.rint(e / total / s)
+    return z + t.astype(np.int64)
+
+
+def aligned_table(x_scale: np.float32, length: int) -> Float:
+    """exp((i - 255) s_x + b) for i = 0 .. 255, b = log(max float32 / length) - 5
+
+    As ``refqnn.integer`` has it for "onnxruntime", but that the logarithm is rounded to
+    float32.
+    """
+    room = np.log(np.finfo(np.float32).max / np.float32(length)).astype(np.float64) - 5
+    steps = np.arange(256) - 255 + room / np.float64(x_scale)
+    return np.exp(steps * np.float64(x_scale)).astype(np.float32)
+
+
+def exact(x: Int, x_scale: float, scale: float, *_: Any, **__: Any) -> Float:
+    """Return p / s in float64, what is rounded."""
+    v = float(x_scale) * (np.asarray(x, np.float64) - np.max(x, -1, keepdims=True))
+    return np.exp(v) / np.exp(v).sum(-1, keepdims=True) / float(scale)
+
+
+@cache
+def candidates() -> list[Inputs]:
+    """List ties of one half, of thirds and quarters, then rows beside ties, few."""
+    rng = np.random.default_rng(20_261_130)
+    rows = ([0], [0, 0], [3, 3, 3], [5, 0], [-128, 127], [1, 2, 3, 4])
+    grids = (*((s, z) for s in (1.0, 0.3, 0.125) for z in (0, 1, -3)), USUAL)
+    by_hand = [
+        inputs(row, sx, *grid) for row in rows for sx in (1.0, 0.1) for grid in grids
+    ]
+    pairs = inputs([[[0, 0], [3, 1]], [[0, 9], [9, 0]]], 0.125, *USUAL)
+    aimed = [beside_tie(rng) for _ in range(300)]
+    return [*by_hand, pairs, *FAMILIES[0].few_of(aimed, "softmax")]
+
+
+def inputs(x: Any, x_scale: float, scale: float, zero_point: int) -> Inputs:
+    """Return the arguments of one question, int8 in and out."""
+    codes = np.array(x, np.int8)
+    return draws.call(evaluate, codes, x_scale, scale, zero_point, -128, 127)
+
+
+def beside_tie(rng: np.random.Generator) -> Inputs:
+    """Draw two codes whose distance is the logit of a tie, and small ones after them.
+
+    With more codes the scale of the result makes the tie.
+    """
+    low = int(rng.integers(-128, 100))
+    d, k = int(rng.integers(1, 28)), int(rng.integers(128, 255)) + 0.5
+    if rng.random() < 0.7:
+        sx = np.float32(np.log(k / (256 - k)) / d)
+        return inputs([low + d, low], float(sx), *USUAL)
+    x, sx = rng.integers(-128, 128, 5), np.float32(2.0 ** rng.uniform(-6, -3))
+    largest = float(exact(x, float(sx), 1.0).max())
+    near = np.float32(largest / (int(rng.integers(3, 100)) + 0.5))
+    s = np.nextafter(near, near * draws.pick(rng, 0, 1, 2))
+    return inputs(x, float(sx), float(s), int(rng.integers(-20, 20)))
+
+
+def draw(rng: np.random.Generator, n: int) -> Inputs:
+    """Draw rows of 16 codes, half of them on the usual grid."""
+    x = rng.integers(-128, 128, (max(n // 16, 1), 16)).astype(np.int8)
+    return on_grids(rng, x, (-128, 127))
+
+
+def on_grids(rng: np.random.Generator, x: Int, ends: tuple[int, int]) -> Inputs:
+    """Give codes two scales; the highest code of the result is 1, or far from it."""
+    sx = float(np.float32(np.exp2(draws.pick(rng, -4, rng.uniform(-8, 0)))))
+    s, z = draws.pick(rng, 0.125, rng.uniform(0.002, 0.3)), draws.zero_point(rng, *ends)
+    if rng.random() < 0.5:
+        s, z = USUAL[0], ends[0]
+    return draws.call(evaluate, x, sx, float(np.float32(s)), z, *ends)
+
+
+def wide(rng: np.random.Generator, n: int) -> Inputs:
+    """Draw codes of both types, rows of any length, many of them close together."""
+    dtype = draws.pick(rng, "int8", "uint8")
+    x = draws.codes(rng, draws.dims(rng, n), dtype)
+    x = draws.high(x, 9) if rng.random() < 0.3 else x
+    return on_grids(rng, draws.laid_out(rng, x), draws.code_range(rng, 8))
+
+
+FAMILIES = (
+    Family(
+        "softmax",
+        ("{softmax_axis}", "{softmax}", "{overflow}"),
+        axes.of("softmax softmax_axis") | {"overflow": ("saturate", "wrap")},
+        evaluate,
+        candidates,
+        draw,
+        exact=exact,
+        wide=wide,
+        regions=kinds.regions(
+            "x: integers, ends, shape",
+            "x: dtypes int8 uint8",
+            "x_scale scale: power_of_two",
+            "zero_point: integers, ends_of_range",
+            "range: code_range 8",
+        ),
+    ),
+)

@@ -114,7 +114,7 @@ def lstm(call: Call) -> Golden:
         raise Unread(f"x of shape {x.shape}: only one step is judged")
     if len(call.inputs) > 7 and call.inputs[7] is not None:
         raise Unread("peepholes")
-    x, d = x[:, 0] if axis else x[0], r.shape[2]
+    x, d = np.take(x, 0, axis), r.shape[2]
     b = as_real(call.array(3, np.zeros((1, 8 * d))))[0]
     start = np.zeros((1, len(x), d))
     h, c = (as_real(call.array(p, start)).reshape(len(x), d) for p in (5, 6))

@@ -186,7 +186,8 @@ def _split(
                 seen = start + n * source.image + h * source.row + b
                 row = into + n * target.image + i * target.row
                 for j in range(-(-(source.cols - b) // step.col_step)):
-                    memory[row + j] = memory[seen + j * step.col_step]
+                    at = np.uint64(seen + j * step.col_step)
+                    memory[np.uint64(row + j)] = memory[at]
 
 
 @njit()
@@ -258,7 +259,8 @@ def _sum(
 ) -> None:
     """Add products tile by tile, and requantize each while it is in the cache."""
     offsets = plan.numbers[step.offsets : step.offsets + step.terms]
-    weights, channels = plan.weights, plan.channels
+    weights, channels, numbers = plan.weights, plan.channels, plan.numbers
+    singles, doubles = plan.singles, plan.doubles
     sums, into = tile.reshape(-1), np.arange(RUNS) * RUN
     bias, at = np.zeros(HIGH_ROWS, np.int32), np.empty(RUNS, np.int64)
     places = np.empty(RUNS, np.int64)
@@ -270,7 +272,7 @@ def _sum(
             for r in range(step.rows):
                 bias[r] = channels[step.first + o + r, 0]
         for i in range(target.starts, target.starts + target.runs, RUNS):
-            starts = plan.numbers[i : i + RUNS]
+            starts = numbers[i : i + RUNS]
             for j in range(RUNS):
                 at[j] = first + starts[j]
             if step.rows == HIGH_ROWS:
@@ -281,18 +283,18 @@ def _sum(
                 outer_quads(sums, into, WIDTH, bias, 0, memory, at, offsets, weights, w)
             if step.plus:
                 _seen(step, second, memory, o, starts, skip)
-            _scale(tile, skip, plan, step.first + o, step)
+            scale(tile, skip, channels, singles, doubles, step.first + o, step)
             _write(step, target, memory, tile, o, starts, places)
     if not step.wide:
         _surround(target, memory, images)
 
 
-@njit()
+@njit(inline="always")
 def _scale(tile: Int, skip: Int, plan: Plan, first: int, step: Any) -> None:
     scale(tile, skip, plan.channels, plan.singles, plan.doubles, first, step)
 
 
-@njit()
+@njit(inline="always")
 def _write(
     step: Any, target: Any, memory: Int, codes: Int, o: int, starts: Int, places: Int
 ) -> None:

@@ -23,7 +23,7 @@ WIDTH = OUTER_QUADS.vectors * VECTOR_BYTES // 4
 RAW, SHIFT, CARRY, TWICE, FLOAT32, FLOAT64 = range(6)
 
 
-@njit()
+@njit(inline="always")
 def scale(
     sums: Int, skip: Int, channels: Int, singles: Float, doubles: Float, o: int,
     step: Any,
@@ -38,14 +38,15 @@ def scale(
             bias, factor = channels[o + r, 0], channels[o + r, 1]
             for j in range(WIDTH):
                 sums[r, j] = sums[r, j] * factor + bias
-    if step.form in (SHIFT, CARRY):
-        _scale_once(sums, skip, channels, o, step)
-    elif step.form == TWICE:
-        _scale_twice(sums, channels, o, step)
-    elif step.form == FLOAT32:
+    form = step.form
+    if form == FLOAT32:
         _scale_in_float(sums, skip, singles, o, step)
-    elif step.form == FLOAT64:
+    elif form == FLOAT64:
         _scale_in_float(sums, skip, doubles, o, step)
+    elif form == TWICE:
+        _scale_twice(sums, channels, o, step)
+    elif form != RAW:
+        _scale_once(sums, skip, channels, o, step)
 
 
 @njit()
@@ -86,7 +87,7 @@ def _scale_twice(sums: Int, channels: Int, o: int, step: Any) -> None:
             sums[r, j] = min(max(t + z, low), high)
 
 
-@njit()
+@njit(inline="always")
 def _scale_in_float(sums: Int, skip: Int, reals: Float, o: int, step: Any) -> None:
     """Clamp before the zero-point is added: every such number is exact in float32."""
     kind, z = reals.dtype.type, np.int32(step.zero)

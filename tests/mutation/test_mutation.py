@@ -3,10 +3,11 @@
 import ast
 import csv
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import pytest
 from mutation import __main__ as command
-from mutation import operators, runner
+from mutation import operators, runner, warm
 from mutation.selection import Selection
 
 ROOT = Path(__file__).parents[2]
@@ -125,6 +126,31 @@ def test_results_are_resumed_and_survivors_without_a_reason_are_said(tmp_path):
     assert len(lines) == 1
     assert "NO REASON" in lines[0]
     assert score == "2 mutants, 1 killed (50.0%), 0 survive with a reason, 1 without"
+
+
+MODULE = "N = 3\n\ndef f(x):\n    return x + N\n\ndef g(x, y=2):\n    return x * y\n"
+
+
+def test_a_changed_function_alone_has_new_code():
+    path = Path("a.py")
+    changed = MODULE.replace("x + N", "x - N")
+    ((name, line, code),) = warm.replacements(path, MODULE, changed)
+    assert (name, line) == ("f", 3)
+    assert FunctionType(code, {"N": 3})(5) == 2
+    assert list(warm.replacements(path, MODULE, MODULE.replace("y=2", "y=3"))) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [(("N = 3", "N = 4"), (9, 10)), (("y=2", "y=3"), (8, 15)), (("z", "z"), (8, 10))],
+)
+def test_changed_values_and_defaults_are_replaced_where_they_live(change, got):
+    module, old, new = ModuleType("m"), dict[str, object](), dict[str, object]()
+    for space, text in ((vars(module), MODULE), (old, MODULE)):
+        exec(text, space)  # noqa: S102 - the lines above
+    exec(MODULE.replace(*change), new)  # noqa: S102
+    assert warm.replace_values(module, old, new) == (got != (8, 10))
+    assert (module.f(5), module.g(5)) == got
 
 
 def test_every_survivor_in_the_table_is_a_mutant_and_has_a_reason():

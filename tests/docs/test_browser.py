@@ -156,20 +156,6 @@ def test_text_is_read_in_both_themes(browser, theme):
     assert sorted(low) == []
 
 
-@pytest.mark.parametrize("page", OF_EACH_KIND)
-def test_a_page_prints_on_white_paper_without_what_is_clicked(browser, page):
-    tab = opened(browser, page, viewport={"width": 720, "height": 1000},
-                 color_scheme="dark")  # fmt: skip
-    tab.emulate_media(media="print", color_scheme="dark")
-    wide = tab.evaluate("document.documentElement.scrollWidth - innerWidth")
-    assert wide <= 0
-    assert tab.evaluate(CONTRAST) == []
-    ink = "getComputedStyle(document.body).getPropertyValue('--book-ink')"
-    assert tab.evaluate(ink).strip() == "#222"
-    for part in (".sidebar-drawer", ".copybtn", "#ex-method"):
-        assert all(not each.is_visible() for each in tab.locator(part).all())
-
-
 def test_low_contrast_is_found(browser):
     tab = opened(browser)
     tab.set_content("<body style='background:#fff'><p style='color:#999'>pale</p>")

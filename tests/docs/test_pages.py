@@ -159,3 +159,16 @@ def test_the_tests_of_a_stop_carry_its_marker(conftest, request):
     assert (of_stop.own, of_none.own) == (["stop01"], [])
     registered = [line.split(":")[0] for line in request.config.getini("markers")]
     assert "stop01" in registered
+
+
+def test_colours_of_the_dark_are_those_of_screens_and_paper_has_no_controls():
+    style = (ROOT / "docs" / "static" / "book.css").read_text(encoding="utf-8")
+    paper = style[style.index("@media print") :]
+    paper = paper[: paper.index("\n}\n")]
+    assert ".explorer .controls" in paper
+    assert ".copybtn" in paper
+    assert "overflow: visible" in paper
+    light = style[: style.index("@media screen")]
+    assert "--book-ink: #222" in light
+    assert "#e6e6e6" not in light
+    assert "@media (prefers-color-scheme: dark)" not in style

@@ -142,7 +142,19 @@ def wide(rng: np.random.Generator, n: int) -> Inputs:
     dtype = draws.pick(rng, "int8", "uint8")
     x = draws.codes(rng, draws.dims(rng, n), dtype)
     x = draws.high(x, 9) if rng.random() < 0.3 else x
-    return on_grids(rng, draws.laid_out(rng, x), draws.code_range(rng, 8))
+    call = on_grids(rng, draws.laid_out(rng, x), draws.code_range(rng, 8))
+    if rng.random() < 0.7:  # a scale that brings some code to a tie
+        call["x_scale"] *= draws.pick(rng, 1.0, 0.125)
+        p = float(rng.choice(exact(x, call["x_scale"], 1.0).ravel()))
+        s = float(np.float32(p / (int(rng.integers(0, 60)) + 0.5)))
+        call |= {"scale": s} if s > 1e-3 else {}
+    return call
+
+
+def gives_q_min(call: Inputs) -> bool:
+    """Say whether a code of the result is the lowest of its range."""
+    lowest = exact(**call).min() < 0.5
+    return bool(lowest and call["zero_point"] == call["q_min"])
 
 
 FAMILIES = (
@@ -161,6 +173,7 @@ FAMILIES = (
             "x_scale scale: power_of_two",
             "zero_point: integers, ends_of_range",
             "range: code_range 8",
-        ),
+        )
+        | {"range: its lowest code is a result": gives_q_min},
     ),
 )

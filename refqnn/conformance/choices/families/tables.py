@@ -278,6 +278,11 @@ def wide(function: str, rng: np.random.Generator, n: int) -> Inputs:
     call = on_grids(function, rng, x, zeros, ends)
     if "alpha" in call and rng.random() < 0.5:
         call["alpha"] = draws.pick(rng, 0.0, 1.0, float(rng.integers(2, 5)))
+    if rng.random() < 0.8:  # a scale that brings some code to a tie
+        call["x_scale"] *= draws.pick(rng, 1.0, 0.125)
+        y = abs(float(rng.choice(exact(function, **call | {"scale": 1.0}).ravel())))
+        s = float(np.float32(y / (int(rng.integers(1, 100)) + 0.5)))
+        call |= {"scale": s} if s > call["x_scale"] / 100 and s > 1e-4 else {}
     return call
 
 

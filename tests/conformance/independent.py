@@ -916,6 +916,13 @@ def said(answer, published):
 
 
 def pact(c, x, dy, alpha):
+    if np.ndim(alpha):  # one for each example
+        each = [
+            pact(c, x[i : i + 1], dy[i : i + 1], alpha[i].item()) for i in range(len(x))
+        ]
+        y, dx, dalpha = zip(*each, strict=True)
+        total = np.array(dalpha).reshape(alpha.shape)
+        return np.concatenate(y), np.concatenate(dx), total
     alpha, n = float(alpha), 15
     y, dx, terms = np.zeros_like(x), np.zeros_like(x), []
     for at in np.ndindex(x.shape):

@@ -158,6 +158,7 @@ def arguments_misread(family: Family, examples: Sequence[Inputs]) -> Iterator[Mu
             **constant_changes(first[name]),
             **kept_kind_changes(values, main=name == main),
         }
+        # the last bits of noise seldom decide
         if name == "noise" or family.name in FEW_BITS:
             changes.pop("kept as float16", None)
         if name in NO_CODES:
@@ -172,8 +173,7 @@ def arguments_misread(family: Family, examples: Sequence[Inputs]) -> Iterator[Mu
                     yield Mutant(f"{name}: {what}, for {output}", given, only=output)
 
 
-#: families whose real parameters are drawn with few bits, float16 holds them; and noise,
-#: whose last bits seldom decide
+#: families whose real parameters are drawn with so few bits that float16 holds them
 FEW_BITS = ("sigmoid", "tanh", "hard_swish", "leaky_relu", "softmax")
 
 

@@ -915,14 +915,19 @@ def said(answer, published):
     return published if answer == "published" else answer
 
 
+def by_example(quantizer, x, dy, parameter):
+    each = [
+        quantizer(x[i : i + 1], dy[i : i + 1], parameter[i].item())
+        for i in range(len(x))
+    ]
+    y, dx, gradient = zip(*each, strict=True)
+    total = np.array(gradient).reshape(parameter.shape)
+    return np.concatenate(y), np.concatenate(dx), total
+
+
 def pact(c, x, dy, alpha):
-    if np.ndim(alpha):  # one for each example
-        each = [
-            pact(c, x[i : i + 1], dy[i : i + 1], alpha[i].item()) for i in range(len(x))
-        ]
-        y, dx, dalpha = zip(*each, strict=True)
-        total = np.array(dalpha).reshape(alpha.shape)
-        return np.concatenate(y), np.concatenate(dx), total
+    if np.ndim(alpha):
+        return by_example(partial(pact, c), x, dy, alpha)
     alpha, n = float(alpha), 15
     y, dx, terms = np.zeros_like(x), np.zeros_like(x), []
     for at in np.ndindex(x.shape):
@@ -940,6 +945,8 @@ def pact(c, x, dy, alpha):
 
 
 def lsq(c, x, dy, s):
+    if np.ndim(s):
+        return by_example(partial(lsq, c), x, dy, s)
     s, y, dx, terms = float(s), np.zeros_like(x), np.zeros_like(x), []
     for at in np.ndindex(x.shape):
         u = x[at] / s

@@ -159,7 +159,7 @@ def arguments_misread(family: Family, examples: Sequence[Inputs]) -> Iterator[Mu
             **kept_kind_changes(values, main=name == main),
         }
         # the last bits of noise seldom decide
-        if name == "noise" or family.name in FEW_BITS:
+        if name == "noise":
             changes.pop("kept as float16", None)
         if name in NO_CODES:
             changes.pop("negated", None)
@@ -171,10 +171,6 @@ def arguments_misread(family: Family, examples: Sequence[Inputs]) -> Iterator[Mu
             if name == "dy" and what in {"absolute", "negated", "ones"}:
                 for output in family.outputs[1:]:
                     yield Mutant(f"{name}: {what}, for {output}", given, only=output)
-
-
-#: families whose real parameters are drawn with so few bits that float16 holds them
-FEW_BITS = ("sigmoid", "tanh", "hard_swish", "leaky_relu", "softmax")
 
 
 def change_argument(name: str, change: Change, call: Inputs) -> Inputs:

@@ -191,10 +191,10 @@ table_index: which entry of a table of 256 is that of an 8-bit code?
     by_byte | table[x modulo 2^8]: signed codes below 0 in the upper half |
         tables indexed by uint8_t: onnxruntime and TensorFlow Lite inside
 table_between: what lies between two entries for the 7 low bits j of a 16-bit code?
-    rounded | t_i + ((t_{i+1} - t_i) j + 64) >> 7 | TensorFlow Lite lut_lookup
-    floor | t_i + ((t_{i+1} - t_i) j) >> 7 | a rounding that was left out
-    trunc | t_i + (t_{i+1} - t_i) j / 2^7 towards 0 | a division in C
-    nearest | t_i below j = 64, else t_{i+1} | tables without interpolation
+    rounded | t_i + ((t_(i+1) - t_i) j + 64) >> 7 | TensorFlow Lite lut_lookup
+    floor | t_i + ((t_(i+1) - t_i) j) >> 7 | a rounding that was left out
+    trunc | t_i + (t_(i+1) - t_i) j / 2^7 towards 0 | a division in C
+    nearest | t_i below j = 64, else t_(i+1) | tables without interpolation
 """)
 SOFTMAX = read_table("""
 softmax: how do codes become exp(s_x x_i) / sum exp(s_x x_j), as codes?

@@ -1,7 +1,7 @@
 """lookup: codes of 8 bits through 256 entries, codes of 16 bits between 513.
 
     q = table[i]                                         (1)     table_index
-    q = t_i + ((t_{i+1} - t_i) j + 64) >> 7              (2)     table_between
+    q = t_i + ((t_(i+1) - t_i) j + 64) >> 7              (2)     table_between
 
 with i = x - min of its type in (1), and 2^7 i + j = x + 2^15 in (2).
 """

@@ -4,11 +4,11 @@
     onnxruntime   z + round(floor(1 / s) t_i / sum t),  t = table[x + 255 - max x]  (2)
     tflite        q_min + round(e_i (1 / sum e) 2^8), all of it in fixed point      (3)
 
-(2) is QLinearSoftmax (qlinear_softmax.cc): float32 throughout, a table of exp that is
-aligned with the largest code. (3) is the reference of TensorFlow Lite for 8 bits
-(reference/softmax.h) on its output grid, scale 1/256 and the smallest code as its
-zero-point, with the exponential and the reciprocal of gemmlowp (fixedpoint.h): e has 31
-fractional bits, their sum 19.
+(2) is QLinearSoftmax (qlinear_softmax.cc): a table of exp in float32 that is aligned
+with the largest code, its sum in float32, the quotient in float64. (3) is the reference
+of TensorFlow Lite for 8 bits (reference/softmax.h) on its output grid, scale 1/256 and
+the smallest code as its zero-point, with the exponential and the reciprocal of gemmlowp
+(fixedpoint.h): e has 31 fractional bits, their sum 19.
 """
 
 import numpy as np
@@ -78,8 +78,7 @@ def softmax(
         t = runtime_table(float(np.float32(x_scale)), below.shape[-1])[below + 255]
         total = np.add.accumulate(t, axis=-1)[..., -1:]  # in order, in float32
         inverse = np.floor(np.float32(1) / np.float32(scale))
-        with np.errstate(over="ignore"):  # beyond 2^31 all is one
-            q = zero_point + saturated_rint(t * inverse / total)  # (2)
+        q = zero_point + saturated_rint(t.astype(np.float64) * inverse / total)  # (2)
     else:
         if (float(scale), zero_point, q_max) != (1 / 256, q_min, q_min + 255):
             raise ValueError(
@@ -92,9 +91,12 @@ def softmax(
 
 
 def runtime_table(x_scale: float, length: int) -> Float:
-    """exp((i - 255 + b) s_x) for i = 0 .. 255, b such that no sum overflows."""
-    largest = np.finfo(np.float32).max
-    room = max(0.0, float(np.log(np.float64(largest / np.float32(length)))) - 5)
+    """exp((i - 255 + b) s_x) for i = 0 .. 255, b such that no sum overflows.
+
+    b s_x is the logarithm, in float32, of the largest float32 / length, less 5.
+    """
+    most = np.log(np.finfo(np.float32).max / np.float32(length))
+    room = max(0.0, float(most) - 5)
     exponent = (np.arange(256) - 255.0 + room / x_scale) * x_scale
     return np.exp(exponent).astype(np.float32)
 

@@ -2,11 +2,13 @@
 
     exact         z + round(s_x / (s n) sum (q - z_x)), a rational number           (1)
     onnxruntime   round(((... (v_1 + v_2) + ...) + v_n) / n / s + z)                (2)
+                  z + round(r sum (q - z_x)),  r = s_x / (s n)                     (2')
     tflite        round((sum q) / n), ties away from 0, on one grid                 (3)
     xnnpack       round((sum (q - z_x)) r + z),  r = s_x / s / n                    (4)
 
 onnxruntime (QLinearAveragePool, qlinear_pool.cc) adds v = s_x (q - z_x) as float32
-numbers row by row, with the zero-point inside the rounding, ties to even. TensorFlow
+numbers row by row, with the zero-point inside the rounding, ties to even; a window that
+is the whole plane is QLinearGlobalAveragePool's (2'), float32 too. TensorFlow
 Lite's AVERAGE_POOL_2D keeps the grid of its input and never counts padding. (4) is
 XNNPACK's mean, in float32, with the zero-point inside the rounding, ties to even.
 """
@@ -89,6 +91,10 @@ def mean_pool2d(
         ratio = np.float32(x_scale) / np.float32(scale) / n.astype(np.float32)
         total = windows(planes, at).sum(axis=(-2, -1)).astype(np.float32)
         q = saturated_rint(total * ratio + np.float32(zero_point))  # (4)
+    elif at.kernel == x.shape[2:] and not np.any(at.padding):
+        ratio = np.float32(x_scale) / (np.float32(scale) * n.astype(np.float32))
+        total = planes.sum(axis=(-2, -1), keepdims=True).astype(np.float32)
+        q = zero_point + saturated_rint(total * ratio)  # (2')
     else:
         mean = float32_means(planes, at, n, np.float32(x_scale))
         t: Float = mean / np.float32(scale) + np.float32(zero_point)  # (2)

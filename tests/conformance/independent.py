@@ -594,20 +594,15 @@ def softmax_row(c, row, sx, s, z, low):
     if form == "exact":
         e = [math.exp(sx * d) for d in below]
         return [z + to_integer(v / math.fsum(e) / s, "half_even") for v in e]
-    if form.startswith("onnxruntime"):
+    if form == "onnxruntime":
         reach = np.finfo(F32).max / F32(len(row))
-        log = math.log(reach) if form == "onnxruntime" else float(np.log(reach))
         wide = float(F32(sx))
-        shift = (log - 5) / wide
+        shift = (float(np.log(reach)) - 5) / wide
         t = [F32(math.exp((d + shift) * wide)) for d in below]
         inverse = F32(math.floor(F32(1) / F32(s)))
         total = F32(0)
         for v in t:
             total += v
-        if form == "onnxruntime":
-            most = F32(2**31)
-            q = [to_integer(min(v * inverse / total, most), "half_even") for v in t]
-            return [z + v for v in q]
         quotients = [float(v) * float(inverse) / float(total) for v in t]
         return [z + to_integer(q, "half_even") for q in quotients]
     e = [F32(math.exp(F32(sx) * F32(d))) for d in below]

@@ -9,6 +9,7 @@ import pytest
 from refqnn import integer
 from refqnn.conformance import identify
 from refqnn.conformance.choices.families import FAMILIES
+from refqnn.conformance.choices.families.means import is_whole_plane
 
 spec = importlib.util.spec_from_file_location(
     "independent", Path(__file__).with_name("independent.py")
@@ -43,10 +44,12 @@ def test_forms_of_refqnn_are_those_of_its_function(semantics, count):
             x, **geometry, **grids, **ends, count_include_pad=counted
         )
 
-    answer = identify(theirs, "mean_pool2d", in_process=True)
+    # of a whole plane, onnxruntime has another rule, and so has ours
+    part = None if semantics == "exact" else lambda call: not is_whole_plane(call)
+    answer = identify(theirs, "mean_pool2d", in_process=True, supports=part)
     own = {"mean_rescaling": semantics, "pool_count": count}
     assert answer.certain == FAMILY.default | own
-    assert answer.unseen == ()
+    assert semantics != "exact" or answer.unseen == ()
 
 
 def test_every_form_is_that_of_an_independent_loop():

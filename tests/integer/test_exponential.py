@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from refqnn.conformance.carry.runtimes_onnx import onnx_softmax
+from refqnn.conformance.choices.families import softmax as probabilities
 from refqnn.integer import softmax
 from refqnn.integer.exponential import exp_of_negative, reciprocal
 
@@ -65,6 +67,18 @@ def test_onnxruntime_gives_the_same(rng, code):
             q_min=info.min, q_max=info.max, semantics="onnxruntime",
         )  # fmt: skip
         want = session.run(None, {"x": x})[0]
+        np.testing.assert_array_equal(got, want, strict=True)
+
+
+def test_onnxruntime_gives_the_same_beside_ties():
+    pytest.importorskip("onnx", reason="needs the optional package onnx")
+    pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
+    rng = np.random.default_rng(5)
+    for _ in range(120):
+        x, x_scale, scale, z, low, high = probabilities.beside_tie(rng).values()
+        given = {"scale": scale, "zero_point": z, "q_min": low, "q_max": high}
+        got = softmax(x, x_scale=x_scale, **given, semantics="onnxruntime")
+        want = onnx_softmax(x, x_scale, scale, z, low, high)
         np.testing.assert_array_equal(got, want, strict=True)
 
 

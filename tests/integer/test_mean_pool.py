@@ -5,6 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from refqnn.conformance.carry.runtimes_onnx import grid, run_contrib
+from refqnn.conformance.choices.families import means
 from refqnn.integer import avg_pool2d, mean_pool2d
 
 GRIDS = {
@@ -62,6 +64,29 @@ def test_the_form_of_onnxruntime(rng, options):
                 total += np.float32(0.0123) * np.float32(int(x[n, c, i, j]) - 7)
             t = total / np.float32(count) / np.float32(0.0111) + np.float32(9)
             assert got[n, c, p, q] == clipped(int(np.rint(t)), given)
+
+
+@pytest.mark.parametrize("kind", ["QLinearAveragePool", "QLinearGlobalAveragePool"])
+def test_onnxruntime_multiplies_the_sum_of_a_whole_plane_beside_ties(kind):
+    """Its window of the whole plane is its global mean; other windows add floats."""
+    pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
+    pytest.importorskip("onnx", reason="needs the optional package onnx")
+    rng = np.random.default_rng(3)
+    for _ in range(120):
+        x, kernel, _, _, *grids = means.beside_tie(rng).values()
+        given = dict(zip(GRIDS, grids, strict=True))
+        got = mean_pool2d(x, kernel=kernel, **given, semantics="onnxruntime")
+        if kind == "QLinearGlobalAveragePool":
+            want = run_mean(kind, x, grids)
+        else:
+            want = run_mean(kind, x, grids, kernel_shape=list(kernel))
+        np.testing.assert_array_equal(got, want)
+
+
+def run_mean(kind, x, grids, **settings):
+    sx, zx, s, z, *_ = grids
+    feeds = {"x": x, **grid(x.dtype, sx=sx, zx=zx, s=s, z=z)}
+    return run_contrib(kind, feeds, **settings)
 
 
 def test_the_form_of_xnnpack_rounds_with_the_zero_point(rng):

@@ -104,7 +104,7 @@ ONNXRUNTIME = profile(
     QLinearAveragePool | mean_pool2d | mean_rescaling = onnxruntime,
             pool_count = exclude_pad | 1 | a window that is the plane: as below
     QLinearGlobalAveragePool | mean_pool2d | mean_rescaling = float32 | 4 | x86
-    QLinearSoftmax | softmax | softmax = onnxruntime_float64 | 4 | x86
+    QLinearSoftmax | softmax | softmax = onnxruntime | 4 | x86
     ConvInteger | conv2d | as refqnn | 1
     MatMulInteger | linear | accumulator = int16_saturating_pairs, or as refqnn | 2 |
             x86 without VNNI; with it int32

@@ -199,10 +199,8 @@ table_between: what lies between two entries for the 7 low bits j of a 16-bit co
 SOFTMAX = read_table("""
 softmax: how do codes become exp(s_x x_i) / sum exp(s_x x_j), as codes?
     exact | z + round(p_i / s), p_i in float64 | refqnn
-    onnxruntime | z + rint(floor(1 / s) t_i / sum t), t a float32 table of exp |
-        qlinear_softmax.cc of onnxruntime, read as float32
-    onnxruntime_float64 | the same, the quotient in float64 |
-        onnxruntime QLinearSoftmax on x86
+    onnxruntime | z + rint(floor(1 / s) t_i / sum t), t and sum in float32 |
+        onnxruntime QLinearSoftmax
     tflite | exp and reciprocal in fixed point, s = 1 / 256, q_min for 0 |
         TensorFlow Lite SOFTMAX, reference kernels; CMSIS-NN
     table | z + round(t_i (1 / (s sum t))), t = exp(s_x (x - max x)), ties away from 0 |

@@ -53,11 +53,6 @@ def codes_of(form: str, x: Int, x_scale: float, scale: float, z: int) -> Int:
         grid |= {**INT32, "semantics": form}
         return integer.softmax(x, **grid).astype(np.int64)
     s = np.float32(scale)
-    if form == "onnxruntime_float64":
-        t = aligned_table(np.float32(x_scale), x.shape[-1])[below + 255]
-        total = np.add.accumulate(t, axis=-1)[..., -1:]  # in order, in float32
-        wide = t.astype(np.float64) * np.floor(np.float32(1) / s)
-        return z + np.rint(wide / total).astype(np.int64)
     v = np.float32(x_scale) * below.astype(np.float32)
     e = np.exp(v.astype(np.float64)).astype(np.float32)
     total = np.add.accumulate(e, axis=-1)[..., -1:]  # in order, in float32
@@ -66,17 +61,6 @@ def codes_of(form: str, x: Int, x_scale: float, scale: float, z: int) -> Int:
     else:
         t = np.rint(e / total / s)
     return z + t.astype(np.int64)
-
-
-def aligned_table(x_scale: np.float32, length: int) -> Float:
-    """exp((i - 255) s_x + b) for i = 0 .. 255, b = log(max float32 / length) - 5
-
-    As ``refqnn.integer`` has it for "onnxruntime", but that the logarithm is rounded to
-    float32.
-    """
-    room = np.log(np.finfo(np.float32).max / np.float32(length)).astype(np.float64) - 5
-    steps = np.arange(256) - 255 + room / np.float64(x_scale)
-    return np.exp(steps * np.float64(x_scale)).astype(np.float32)
 
 
 def exact(x: Int, x_scale: float, scale: float, *_: Any, **__: Any) -> Float:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,10 @@ settings.load_profile(
 )
 
 
-#: scripts that .ci/run starts beside the wheel alone
+#: scripts that .ci/run starts beside the wheel alone, and modules of PyTorch
 collect_ignore = ["testing/own"]
+if find_spec("torch") is None or find_spec("onnx") is None:
+    collect_ignore.append("deploy/torch_networks.py")
 
 BOOK = Path(__file__).parents[1] / "docs" / "reading"
 

@@ -68,8 +68,8 @@ def test_a_training_step(training):
 
 def test_a_deployment(training):
     calls, moves = walk(lambda: deploy.deploy(training.network))
-    assert calls <= 565
-    assert moves <= 290
+    assert calls <= 650  # activations are asked for the code of the nearest level
+    assert moves <= 339
 
 
 def test_an_integer_forward(training):

@@ -293,3 +293,20 @@ def test_litert_agrees_on_20_000_outputs(name):
             ours = computed(model, network, x)
             for key, got, want in zip(ours, ours.values(), theirs, strict=True):
                 np.testing.assert_array_equal(got, want, f"{key} {kernels} {ties}")
+
+
+def test_weights_of_minus_128_have_eight_bits(tmp_path):
+    w = np.array([[-128, 127]], np.int8)
+    tensors = (
+        Tensor((1, 2), "int8", 1.0, 0, name="x"),
+        Tensor(w.shape, "int8", [0.01], 0, w, "w"),
+        Tensor((1, 1), "int8", 1.0, 0, name="y"),
+    )
+    operator = Operator("FULLY_CONNECTED", (0, 1), (2,), {}, 3)
+    network = import_tflite(write_model(Model(tensors, (operator,), (0,), (2,))))
+    network.save(tmp_path / "integers.npz")
+    read = IntegerNetwork.load(tmp_path / "integers.npz")
+    (layer,) = (step for step in read.steps if hasattr(step, "sum"))
+    assert layer.sum.weight_bits == 8
+    x = np.array([[-100, 3]], np.int8)
+    np.testing.assert_array_equal(read.forward(x), network.forward(x))

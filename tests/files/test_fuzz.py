@@ -22,7 +22,7 @@ NAMES = (
     *("safetensors", "integers", "trace", "other trace", "manifest", "pack"),
     *("pack export", "outputs", "probes", "answers", "stream", "directory", "tosa"),
     *("tosa npy", "latency table", "sweep", "memo", "search", "idx", "idx gz"),
-    *("cifar10", "cifar100"),
+    *("cifar10", "cifar100", "tflite"),
 )
 WITH_ONNX = ("export", "qoperator", "qdq")
 

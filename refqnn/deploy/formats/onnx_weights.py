@@ -68,7 +68,7 @@ def weighted_sum(
         at.padding,
         at.dilation,
         groups,
-        signed_bits(max(int(w.max(initial=1)), -int(w.min(initial=0)))),
+        signed_bits(max(int(w.max(initial=1)), -int(w.min(initial=0)) - 1)),
         signed_bits(peak),
         np.broadcast_to(step.reshape(-1), len(w)),
     )

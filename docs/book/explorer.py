@@ -140,17 +140,22 @@ METHODS = (
 )  # fmt: skip
 
 
+def quantizer(method: Method, bits: int, number: float) -> Any:
+    """Make a quantizer that knows its numbers, if need be from grid and sample."""
+    module, v = method.make(bits, number), np.concatenate([GRID, SAMPLE])[None]
+    try:
+        module.forward(v, Run())
+    except ValueError:  # it takes its first numbers from a training pass
+        module.forward(v, Run(training=True, rng=np.random.default_rng(0)))
+    return module
+
+
 @cache
 def setting(index: int, bits: int, number: float) -> Setting:
     """Quantize the grid: codes in order of their levels, and dy / dv at each value."""
-    method = METHODS[index]
-    module = method.make(bits, number)
-    v = np.concatenate([GRID, SAMPLE])[None]
-    try:
-        y, kept = module.forward(v, Run())
-    except ValueError:  # it takes its first numbers from a training pass
-        module.forward(v, Run(training=True, rng=np.random.default_rng(0)))
-        y, kept = module.forward(v, Run())
+    method, v = METHODS[index], np.concatenate([GRID, SAMPLE])[None]
+    module = quantizer(method, bits, number)
+    y, kept = module.forward(v, Run())
     codes, levels = module.encode(v)
     if not np.array_equal(np.ravel(levels)[codes], y):
         raise ValueError(f"{method.name}: levels[codes] differ from the output")

@@ -230,7 +230,7 @@ def test_the_explorer_shows_the_numbers_of_the_package(browser, explorer, rng):
         shown = [tab.locator(f"#ex-{name}").text_content() for name in FIELDS]
         np.testing.assert_array_equal(
             [float(text) for text in shown],
-            computed(method.make(bits, number), explorer, i),
+            computed(explorer.quantizer(method, bits, number), explorer, i),
         )
     assert tab.wrong == []
 
@@ -244,5 +244,6 @@ def computed(module, explorer, i):
     y, cache = module.forward(v, Run())
     one = np.zeros_like(y)
     one[0, i] = 1
-    code = module.encode(v)[0][0, i]
+    codes, levels = module.encode(v)
+    code = np.searchsorted(np.unique(levels), np.ravel(levels)[codes[0, i]])
     return [v[0, i], code, y[0, i], module.backward(one, cache)[0, i]]

@@ -285,3 +285,27 @@ def test_what_a_kernel_refuses_is_replaced_until_it_is_refuted(bits):
     answer = identify(kernel, "requantize", in_process=True)
     assert not answer.explained
     assert "multiplier_bits" not in answer.certain
+
+
+def test_rare_regions_of_what_a_partial_kernel_takes_are_looked_for():
+    """One number for all channels, int32 only: a shifted product of 33 bits wraps."""
+
+    def requantize(acc, m, shift, z, low, high):
+        if acc.dtype != np.int32 or any(map(np.ndim, (m, shift, z))):
+            raise TypeError("int32 accumulators and single numbers")
+        wide = acc.astype(np.int64) * int(m) >> (30 - int(shift))
+        return np.clip(int(z) + ((wide.astype(np.int32) + np.int64(1)) >> 1), low, high)
+
+    results = check_implementation(
+        requantize, "requantize", supports=takes_single_numbers, in_process=True
+    )
+    failed = [r.check for r in results.results if r.status == "failed"]
+    assert "regions" in failed
+    assert not identify(
+        requantize, "requantize", supports=takes_single_numbers, in_process=True
+    ).explained
+
+
+def takes_single_numbers(call):
+    rest = (call["multiplier"], call["shift"], call["zero_point"])
+    return call["acc"].dtype == np.int32 and not any(map(np.ndim, rest))

@@ -6,7 +6,7 @@ answered; ``where_it_differs`` names the regions of the inputs that refute.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -37,6 +37,8 @@ LOOKED_AT = 60
 APART = 0.2
 #: calls that are drawn in place of those that were refused, at most
 OTHERS = 400
+#: calls that shall visit each region
+VISITS = 3
 #: elements that are asked alone where no array is answered
 ALONE = 300
 
@@ -164,7 +166,8 @@ def gather(subject: Subject, calls: Iterable[Inputs]) -> Evidence:
         if evidence.broken:
             return evidence
     if evidence.answered:
-        ask_others(evidence, subject, len(given))
+        for call in other_calls(evidence, subject, len(given)):
+            ask_into(evidence, subject, call)
     if not evidence.answered and subject.family.elementwise:
         apart = [e for call in usable for e in elements(subject.family, call)]
         for call in apart[:: max(len(apart) // ALONE, 1)]:
@@ -172,18 +175,28 @@ def gather(subject: Subject, calls: Iterable[Inputs]) -> Evidence:
     return evidence
 
 
-def ask_others(evidence: Evidence, subject: Subject, wanted: int) -> None:
-    """Ask for drawn calls of every kind until ``wanted`` are answered.
+def other_calls(evidence: Evidence, subject: Subject, wanted: int) -> Iterator[Inputs]:
+    """Draw calls to be asked for in turn, until ``wanted`` are answered.
 
     What a partial kernel takes is a small part of a covering, too small to refute.
+    Regions that hardly any answered call visits are looked for in all that is drawn.
     """
-    left_out = list(subject.left_out)
-    for call in regions.pool(subject.family.name, OTHERS, start=3):
-        if len(evidence.answered) >= wanted or evidence.broken:
+    left_out, name = list(subject.left_out), subject.family.name
+    rare: Counter[str] = Counter()
+    if evidence.refused or left_out:
+        rare.update(dict.fromkeys(regions.regions_of(name), VISITS))
+        for call, _ in evidence.answered:
+            rare.subtract(regions.regions_visited(name, [call]))
+    for call in regions.pool(name, OTHERS, start=3):
+        if evidence.broken or (len(evidence.answered) >= wanted and not +rare):
             break
         usable = subject.usable(call)
-        if usable is not None:
-            ask_into(evidence, subject, usable)
+        if usable is None:
+            continue
+        visited = regions.regions_visited(name, [usable]) if +rare else set()
+        if len(evidence.answered) < wanted or any(rare[r] > 0 for r in visited):
+            yield usable
+            rare.subtract(visited)
     subject.left_out[:] = left_out
 
 

@@ -34,6 +34,7 @@ from refqnn.conformance.judge.confirm import (
     Evidence,
     ask_into,
     every_call,
+    other_calls,
     without_refused,
 )
 from refqnn.conformance.judge.diagnose import diagnose
@@ -73,10 +74,13 @@ class Judge:
         """The answers of the profile to the questions of the family."""
         return self.family.choices(profile_of(self.profile).semantics(self.family.name))
 
-    def compare(self, calls: Iterable[Inputs]) -> tuple[int, str]:
+    def compare(
+        self, calls: Iterable[Inputs], *, others: bool = False
+    ) -> tuple[int, str]:
         """Return how many outputs were compared, and what is wrong; plain calls first.
 
-        -1 outputs where the function supports none of the calls.
+        -1 outputs where the function supports none of the calls. With ``others`` drawn
+        calls take the place of those that it does not take.
         """
         asked = [call for call in map(self.answerable, calls) if call is not None]
         evidence = Evidence(self.family)
@@ -84,6 +88,15 @@ class Judge:
             ask_into(evidence, self.subject, call)
             if evidence.broken:
                 raise Broken(evidence.broken)
+        if others and evidence.answered and (evidence.refused or self.subject.left_out):
+            refused = len(evidence.refused)
+            for call in other_calls(evidence, self.subject, len(asked)):
+                taken = without_refused(self.family, self.declared, call)
+                if taken is not None:
+                    ask_into(evidence, self.subject, taken)
+            if evidence.broken:
+                raise Broken(evidence.broken)
+            del evidence.refused[refused:]  # what may be refused, the covering says
         self.evidence.answered += evidence.answered
         if not evidence.answered:
             message = self.refusals(evidence)
@@ -199,7 +212,7 @@ def random(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:
 
 def regions(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:  # noqa: ARG001 - a check's signature
     """Judge whole arrays over every region of the family, gradients of both signs."""
-    return judge.compare(every_call(judge.family.name))
+    return judge.compare(every_call(judge.family.name), others=True)
 
 
 def invalid(judge: Judge, rng: np.random.Generator) -> tuple[int, str]:  # noqa: ARG001 - a check's signature

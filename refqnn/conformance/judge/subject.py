@@ -199,7 +199,9 @@ class Subject:
         if kind not in self.refuses:
             return changed
         for other in recasts(changed):
-            if kind_of(other) in self.accepts and self.is_supported(other):
+            # a zero-point that moved with its codes may be one that is left out
+            whole = with_defaults(other, self.takes) is other
+            if whole and kind_of(other) in self.accepts and self.is_supported(other):
                 return other
         return self.note(call, f"refused: {self.refuses[kind]}")
 

@@ -173,6 +173,7 @@ def test_until_ends_the_network_at_a_tensor():
         import_tflite(model, until="x")
     with pytest.raises(ValueError, match="kernels must be one of"):
         import_tflite(model, kernels="fast")
+    assert tuple(KERNELS) == importlib.import_module("refqnn.cli.import").KERNELS
 
 
 def test_an_output_that_is_read_later_stays_in_its_place():

@@ -133,6 +133,25 @@ def test_commands_leave_with_4_and_one_line(tmp_path, capsys):
         assert str(path) in error
 
 
+def test_what_a_file_causes_leaves_with_4_and_what_options_cause_with_2(
+    tmp_path, capsys
+):
+    path = tmp_path / "m.tflite"
+    command = ["import", str(path), "-o", str(tmp_path / "n.npz")]
+    relu, other = bytes([19, 0, 0, 0]), bytes([54, 0, 0, 0])
+    unsupported = EVERY["relu"].replace(relu, other)
+    path.write_bytes(unsupported)
+    with pytest.raises(ValueError, match="is not supported") as caught:
+        import_tflite(unsupported)
+    assert not isinstance(caught.value, Unreadable)
+    assert cli.main(command) == 4
+    assert capsys.readouterr().err == f"refqnn: error: {path}: {caught.value}\n"
+    path.write_bytes(WHOLE[0])
+    for option in ("--until", "--kernels"):
+        assert cli.main([*command, option, "nowhere"]) == 2
+        assert "nowhere" in capsys.readouterr().err
+
+
 def test_one_buffer_as_the_weights_of_many_layers():
     w = np.ones((500, 500), np.int8)
     tensors = [Tensor((1, 500), "int8", 0.5, 0, name="x")]

@@ -157,13 +157,27 @@ def import_tflite(
     (1, H, W, C) becomes (C, H, W). ``kernels`` are those of ``KERNELS``. With ``until``
     the network ends at the tensor of this name.
 
-    Raises ValueError naming operator and place for what is not supported and what would
-    fit; ``Unreadable`` for a file that is damaged.
+    Raises ValueError naming operator and place for what is not supported, and what is:
+    ``Unreadable`` where it comes of a file, and for content that is damaged.
     """
     if kernels not in KERNELS:
         raise ValueError(f"kernels must be one of {list(KERNELS)}, got {kernels!r}")
     model = parse_model(path) if isinstance(path, bytes) else read_tflite(path)
-    reader = start(model, KERNELS[kernels])
+    computed = {number for operator in model.operators for number in operator.outputs}
+    names = {n for i, n in enumerate(unique_names(model.tensors)) if i in computed}
+    if until is not None and until not in names:
+        raise ValueError(f"no tensor that is computed is called {until!r}")
+    try:
+        return network_of(model, KERNELS[kernels], until)
+    except ValueError as error:
+        if isinstance(path, bytes):
+            raise
+        raise Unreadable(f"{path}: {error}") from error
+
+
+def network_of(model: Model, kernels: Kernels, until: str | None) -> IntegerNetwork:
+    """Read the operators of a model in their order, up to a tensor."""
+    reader = start(model, kernels)
     outputs = [*model.outputs]
     for place, operator in enumerate(model.operators):
         read_operator(Node(reader, place, operator))
@@ -171,9 +185,6 @@ def import_tflite(
         if until is not None and ends:
             outputs = ends
             break
-    else:
-        if until is not None:
-            raise ValueError(f"no tensor that is computed is called {until!r}")
     return finish(reader, outputs)
 
 

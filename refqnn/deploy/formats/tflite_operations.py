@@ -85,8 +85,12 @@ def binary(node: Node) -> None:
     step = OperationStep(node.name, names, keys, shape[1:], op, options, y_grid)
     grids = [node.reader.steps[name].grid for name in names]
     ones = [np.zeros((1,) * rank, code_dtype(*grid[2:])) for grid in grids]
-    try:  # scales may be out of the reach of a shift
-        step.forward(dict(zip(names, ones, strict=True)), integer)
+    constants = {
+        key: options[key][(slice(1),) * rank] for key in "xy" if key in options
+    }
+    trial = replace(step, options=options | constants)
+    try:  # scales may be out of the reach of a shift: one code tells
+        trial.forward(dict(zip(names, ones, strict=True)), integer)
     except ValueError as error:
         raise node.refusal(str(error)) from error
     store(node, step)

@@ -153,7 +153,7 @@ def array_of(value: Any) -> Array:
 
 
 def check_names(names: Any, tensors: Mapping[str, Array]) -> None:
-    """Raise ValueError for a map of names that is none, or of names no tensor has."""
+    """Raise ValueError unless ``names`` is a function or maps names of tensors."""
     if names is None or callable(names):
         return
     if not isinstance(names, Mapping):

@@ -144,9 +144,10 @@ def accuracy_after(
 ) -> float:
     """Train to the end, resuming at ``path``, and return the test accuracy."""
     pictures, length = data.embedded().first(images), epochs or preset.epochs
-    how |= {"preset": preset, "images": len(pictures.train_images)}
-    rng = np.random.default_rng([seed, 1])
-    training = begin_training(network, rng, length, augment=mirror, **how)
+    rng, count = np.random.default_rng([seed, 1]), len(pictures.train_images)
+    training = begin_training(
+        network, rng, length, preset=preset, images=count, augment=mirror, **how
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     kept: Any = {"checkpoint": path, "metrics": path.with_suffix(".jsonl")}
     parts: Any = {"epochs": length, "test": pictures[2:]}
@@ -167,10 +168,10 @@ def progressive_accuracy(
     """Fine-tune QIL from 5 bits down to ``bits`` and return the test accuracy."""
     pictures = data.embedded().first(images)
     lengths = stage_lengths(bits, epochs or FINE.epochs)
-    how: Any = {"preset": FINE, "images": len(pictures.train_images), "rate": rate}
+    count = len(pictures.train_images)
     stages = progressive(
         lambda b, g: resnet(8, method="qil", weight_bits=b, activation_bits=b, rng=g),
-        partial(begin_training, augment=mirror, **how),
+        partial(begin_training, preset=FINE, images=count, rate=rate, augment=mirror),
         pictures[:2],
         bits=[*lengths],
         epochs=[*lengths.values()],

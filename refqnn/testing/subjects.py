@@ -107,7 +107,7 @@ class Quantizer:
                 return self.call(v, k)
         except (ValueError, AssertionError):
             raise
-        except Exception as error:
+        except Exception as error:  # whatever a user's function raises is its fault
             raise AssertionError(
                 f"{self.name} raises {type(error).__name__} for v = {show(v)}: {error}"
             ) from error

@@ -196,7 +196,7 @@ def answer(name: str, function: Op, *args: Any, **options: Any) -> Any:
         return function(*args, **options)
     except (ValueError, AssertionError):
         raise
-    except Exception as error:
+    except Exception as error:  # whatever a user's function raises is its fault
         kind = type(error).__name__
         raise AssertionError(f"{name} raises {kind}: {error}") from error
 

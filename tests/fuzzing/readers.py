@@ -257,16 +257,9 @@ def conformance(folder):
         f"{c.name}/{name}": a for c in pack.cases for name, a in c.outputs.items()
     }
     np.savez(folder / "o.npz", **outputs)
-    write_probes("dequantize", folder / "p.npz")
-    pack = packs.generate("dequantize")
-    family, given = FAMILIES["dequantize"], files.read_npz(folder / "p.npz")
-    answers = family.evaluate(
-        family.default, **{k: v for k, v in given.items() if k != "json"}
-    )
     lines = list(stream.lines(packs.generate("max_pool2d")))[:2]
     lines[1] = '{"call": 0, "y": [[[[1]]]]}'
     (folder / "s.jsonl").write_text("\n".join(lines) + "\n")
-    np.savez(folder / "answers.npz", **answers)
     (folder / "answered").mkdir()
     np.savez(folder / "answered" / "0.npz", y=np.ones(3))
 
@@ -280,12 +273,6 @@ def conformance(folder):
     def verify(path):
         compared = pack_verify.verify(pack, read_arrays(str(path)))
         assert [str(each) for each in compared]
-
-    def probe(path):
-        str(identify_files(path, answers))
-
-    def identify(path):
-        str(identify_files(folder / "p.npz", read_arrays(str(path))))
 
     def read_stream(path):
         text = path.read_bytes().decode("utf-8", "replace")
@@ -305,13 +292,32 @@ def conformance(folder):
         "pack": Reader(vectors, damage.archive_of, read_pack),
         "pack export": Reader(vectors, damage.archive_of, export_pack),
         "outputs": Reader(folder / "o.npz", damage.archive_of, verify),
-        "probes": Reader(folder / "p.npz", damage.archive_of, probe),
-        "answers": Reader(folder / "answers.npz", damage.archive_of, identify),
         "stream": Reader(folder / "s.jsonl", damage.lines_of, read_stream),
         "directory": Reader(
             folder / "answered" / "0.npz", damage.archive_of, read_directory
         ),
+        **probe_readers(folder),
         **golden_readers(folder),
+    }
+
+
+def probe_readers(folder):
+    write_probes("dequantize", folder / "p.npz")
+    family, given = FAMILIES["dequantize"], files.read_npz(folder / "p.npz")
+    answers = family.evaluate(
+        family.default, **{k: v for k, v in given.items() if k != "json"}
+    )
+    np.savez(folder / "answers.npz", **answers)
+
+    def probe(path):
+        str(identify_files(path, answers))
+
+    def identify(path):
+        str(identify_files(folder / "p.npz", read_arrays(str(path))))
+
+    return {
+        "probes": Reader(folder / "p.npz", damage.archive_of, probe),
+        "answers": Reader(folder / "answers.npz", damage.archive_of, identify),
     }
 
 

@@ -48,7 +48,7 @@ def codes(code: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:
 
 
 def meaning(code: CodeType) -> tuple[object, ...]:
-    """Return what a code computes, without the numbers of its lines."""
+    """Return bytecode, names and constants: equal where only lines have moved."""
     constants = tuple(
         meaning(c) if isinstance(c, CodeType) else (type(c), repr(c))
         for c in code.co_consts

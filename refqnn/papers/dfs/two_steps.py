@@ -125,8 +125,10 @@ def backbone(
     network: RoutedResNet, dataset: Dataset, settings: Settings = SMALL, **how: Any
 ) -> int:
     """Step 0: train everything but the gates, every block at 32 bits."""
-    length: Any = {"steps": settings.backbone_steps, "lr": settings.backbone_lr}
-    return train(network, dataset, Forced(), settings=settings, **length, **how)
+    steps, lr = settings.backbone_steps, settings.backbone_lr
+    return train(
+        network, dataset, Forced(), steps=steps, lr=lr, settings=settings, **how
+    )
 
 
 def gate_start(
@@ -196,8 +198,8 @@ def joint(
     """
     check_target(target, network.options)
     objective = Joint(target, *price_of(settings, alpha, scale), sign)
-    length: Any = {"steps": settings.joint_steps, "lr": settings.joint_lr}
-    train(network, dataset, objective, settings=settings, **length, **how)
+    steps, lr = settings.joint_steps, settings.joint_lr
+    train(network, dataset, objective, steps=steps, lr=lr, settings=settings, **how)
     return objective
 
 

@@ -131,10 +131,10 @@ def search_run(
     held_out = last_training(network["held_out"])
     accuracy = 100 * evaluate(made, *held_out, backend=fast).accuracy
     problem = haq.Problem(layers, ratio, accuracy, b_min=lowest, b_max=highest)
-    fine: Row = {"steps": steps, "lr": FINE_RATE, "backend": fast}
+    train = pictures[:2]
     worth, test = (
-        haq.proxy(made, layers, pictures[:2], judged_by, **fine)
-        for judged_by in (held_out, pictures[2:])
+        haq.proxy(made, layers, train, part, steps=steps, lr=FINE_RATE, backend=fast)
+        for part in (held_out, pictures[2:])
     )
     own = {"ratio": ratio, "bits": (lowest, highest), "steps": steps, "of": episodes}
     path = checkpoint_folder(

@@ -90,6 +90,19 @@ def window_of_ints(
     )
 
 
+def same_padding(size: Pair, at: Window) -> tuple[Pair, Pair]:
+    """Return the padding that makes ceil(H / stride) outputs, the odd pixel behind.
+
+    >>> same_padding((8, 9), window(3, stride=2))
+    ((0, 1), (1, 1))
+    """
+    around = []
+    for n, k, s, d in zip(size, at.kernel, at.stride, at.dilation, strict=True):
+        total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+        around.append((total // 2, total - total // 2))
+    return around[0], around[1]
+
+
 def output_size(size: Pair, at: Window) -> Pair:
     """Return ``(Ho, Wo)``, equation (1); raise if no window fits.
 

@@ -4,6 +4,7 @@ layer_step      sums of products, one requantization
 pool_step       the mean of every plane, one requantization
 multipliers     real ratios -> integer multipliers and shifts
 output_shape    the shape that weights make of the shape they read
+weight_bits     the bits of the widest weight
 """
 
 import math
@@ -69,6 +70,15 @@ def output_shape(name: str, w: Array, at: Window, groups: int, x: Shape) -> Shap
             f"{name} reads {channels} channels of {w.ndim - 1} axes, is given shape {x}"
         )
     return (len(w), *output_size((x[1], x[2]), at)) if w.ndim == 4 else (len(w),)
+
+
+def weight_bits(w: Int) -> int:
+    """Return the bits of the signed number that the widest weight needs, 2 at least.
+
+    >>> weight_bits(np.array([-128, 127])), weight_bits(np.array([-129]))
+    (8, 9)
+    """
+    return signed_bits(max(int(w.max(initial=1)), -int(w.min(initial=0)) - 1))
 
 
 def sum_ratio(total: Sum | Shortcut, x: Grid, y: Grid, rounding: str) -> Float:

@@ -28,7 +28,7 @@ from refqnn.deploy.fold import (
 from refqnn.deploy.network import IntegerNetwork
 from refqnn.deploy.plan import Plan, Stage, Weighted, plan
 from refqnn.deploy.steps import ImageStep, ResidualStep, Shape, Shortcut, Step, Sum
-from refqnn.geometry import Pair, pair, window
+from refqnn.geometry import Pair, pair
 from refqnn.integer import quantize_multipliers
 from refqnn.integer.rescale import FLOATING
 from refqnn.integer.rounding import ROUNDINGS
@@ -126,13 +126,15 @@ def step_of(stage: Stage, known: dict[str, Step], options: Options) -> Step:
         grid = Grid(logit_scale(folded), 0, -LOGIT_MAX - 1, LOGIT_MAX)
     else:
         grid = activation_grid(name, stage.quant, options.dtype, relu=True)
-    main = branch(stage.weighted, folded, source, grid.scale, options)
+    finer, weighted = options.finer, stage.weighted.name
+    main = branch(weighted, folded, source, grid.scale, finer=finer)
     if not stage.skip_source:
         return layer_step(name, source, main.sum, main.shape, grid, rounding)
     skip_source = known[stage.skip_source]
     if isinstance(stage.skip, Weighted):
         folded = fold(stage.skip, skip_source.grid)
-        skip = branch(stage.skip, folded, skip_source, grid.scale, options)
+        around = stage.skip.name
+        skip = branch(around, folded, skip_source, grid.scale, finer=finer)
     else:
         skip = shortcut_of(stage, skip_source)
     return residual_step(stage, main, skip, grid, rounding)
@@ -164,18 +166,10 @@ def residual_step(
 
 
 def branch(
-    weighted: Weighted, folded: Folded, source: Step, y_scale: float, options: Options
+    name: str, folded: Folded, source: Step, y_scale: float, *, finer: bool = True
 ) -> Branch:
     """Return the integer accumulators of a folded layer, and their shape."""
-    name, layer, _ = weighted
-    placed = place_bias(name, folded, y_scale, finer=options.finer)
-    at = window(
-        folded.w.shape[2:] or 1,
-        stride=getattr(layer, "stride", 1),
-        padding=getattr(layer, "padding", 0),
-        dilation=getattr(layer, "dilation", 1),
-    )
-    groups = getattr(layer, "groups", 1)
+    placed, at = place_bias(name, folded, y_scale, finer=finer), folded.at
     total = Sum(
         name,
         folded.w,
@@ -185,12 +179,12 @@ def branch(
         at.stride,
         at.padding,
         at.dilation,
-        groups,
-        int(layer.weight_quant.bits),
+        folded.groups,
+        folded.bits,
         signed_bits(int(np.abs([placed.low, placed.high]).max())),
         placed.step,
     )
-    shape = output_shape(name, folded.w, at, groups, source.shape)
+    shape = output_shape(name, folded.w, at, folded.groups, source.shape)
     return Branch(total, shape, source.grid)
 
 

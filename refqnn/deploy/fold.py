@@ -28,6 +28,7 @@ import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.deploy.plan import Weighted
+from refqnn.geometry import Window, window
 from refqnn.integer import accumulator_bound
 from refqnn.nn import BatchNorm2d
 from refqnn.quantizers.module import GridQuantizer
@@ -62,6 +63,9 @@ class Folded(NamedTuple):
     offset: Float  # h, float64 (O,)
     low: Int  # smallest and largest possible a, int64 (O,)
     high: Int
+    at: Window  # of a convolution; of a product that of one pixel
+    groups: int
+    bits: int  # of the weights
 
 
 class Bias(NamedTuple):
@@ -91,7 +95,15 @@ def fold(weighted: Weighted, x: Grid) -> Folded:
     check_finite(name, "the folded bias", offset)
     w = signed_codes(name, q, real, grid)
     check_sums(name, w, x.zero_point)
-    return Folded(w, np.abs(real), offset, *accumulator_range(w, x))
+    at = window(
+        w.shape[2:] or 1,
+        stride=getattr(layer, "stride", 1),
+        padding=getattr(layer, "padding", 0),
+        dilation=getattr(layer, "dilation", 1),
+    )
+    groups, bits = getattr(layer, "groups", 1), int(layer.weight_quant.bits)
+    ends = accumulator_range(w, x)
+    return Folded(w, np.abs(real), offset, *ends, at, groups, bits)
 
 
 def weight_codes(name: str, layer: Any) -> tuple[Int, Float, Int]:

@@ -18,6 +18,7 @@ from refqnn.deploy.fold import (
     signed_codes,
 )
 from refqnn.deploy.plan import Weighted
+from refqnn.geometry import window
 from refqnn.nn import Conv2d, Linear, batch_norm2d
 from refqnn.nn.layers import Param
 from refqnn.quantizers import LSQ, Affine, Binary, FixedPoint, Ternary
@@ -196,6 +197,9 @@ def folded_of(step, offset, peak):
         offset * one,
         np.array([-peak]),
         np.array([peak]),
+        window(1),
+        groups=1,
+        bits=2,
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from deploy.test_qonnx_export import SIZE, evaluated
 
-from refqnn.deploy import deploy, import_onnx, onnx_trace, to_onnx
+from refqnn.deploy import IntegerNetwork, deploy, import_onnx, onnx_trace, to_onnx
 from refqnn.deploy.formats.onnx_import import read_operator
 from refqnn.deploy.formats.onnx_read import start
 from refqnn.deploy.formats.qonnx_export import DOMAIN, to_qonnx
@@ -158,3 +158,15 @@ def test_signs_of_activations_are_refused():
     out = q.node("BipolarQuant", q.quant("x", 0.5), q.put(1.0), domain=DOMAIN)
     with pytest.raises(ValueError, match="its input must be constant weights"):
         import_onnx(q.model(out))
+
+
+def test_weights_of_minus_128_have_eight_bits(tmp_path):
+    q = Quants()
+    codes = np.resize(np.array([-128.0, 127.0, 1.0]), (8, 3, 1, 1))
+    w = q.quant(q.put(codes), 1.0, bits=8.0)
+    y = q.node("Conv", q.quant("x", 0.125), w, kernel_shape=[1, 1])
+    network = import_onnx(q.model(q.quant(y, 16.0, bits=8.0)))
+    assert network.steps[1].sum.w.min() == -128
+    assert network.steps[1].sum.weight_bits == 8
+    network.save(tmp_path / "integers.npz")
+    IntegerNetwork.load(tmp_path / "integers.npz")

@@ -17,7 +17,7 @@ from refqnn.conformance.choices.kinds import Inputs
 from refqnn.deploy.formats.tflite_run import RESOLVERS, interpreter_of
 from refqnn.deploy.formats.tflite_schema import Model, Operator, Tensor
 from refqnn.deploy.formats.tflite_write import write_model
-from refqnn.geometry import pad_widths
+from refqnn.geometry import pad_widths, same_padding, window
 
 Function = Callable[..., Any]
 KERNELS = tuple(RESOLVERS)
@@ -247,11 +247,8 @@ def int8_only(x: Int, q_min: int, q_max: int) -> None:
 def is_same_or_valid(call: Inputs) -> bool:
     """Say whether the padding of a pool is none or that which TFLite calls SAME."""
     size, kernel, stride = call["x"].shape[2:], call["kernel"], call["stride"]
-    k, step = np.broadcast_to(kernel, 2), np.broadcast_to(stride, 2)
-    total = np.maximum((-(-np.array(size) // step) - 1) * step + k - size, 0)
-    pads = np.array(pad_widths(call["padding"]))
-    same = np.stack([total // 2, total - total // 2], axis=1)
-    return not pads.any() or np.array_equal(pads, same)
+    pads = pad_widths(call["padding"])
+    return not np.any(pads) or pads == same_padding(size, window(kernel, stride=stride))
 
 
 def supports_of(operator: str, kernels: str) -> Callable[[Inputs], bool] | None:

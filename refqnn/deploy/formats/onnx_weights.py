@@ -14,7 +14,7 @@ import numpy as np
 
 from refqnn._types import Array, Int
 from refqnn.cost import signed_bits
-from refqnn.deploy.build import output_shape
+from refqnn.deploy.build import output_shape, weight_bits
 from refqnn.deploy.fold import INT32_MAX, accumulator_range, check_sums
 from refqnn.deploy.formats.onnx_windows import window_of
 from refqnn.deploy.steps import Step, Sum
@@ -68,7 +68,7 @@ def weighted_sum(
         at.padding,
         at.dilation,
         groups,
-        signed_bits(max(int(w.max(initial=1)), -int(w.min(initial=0)) - 1)),
+        weight_bits(w),
         signed_bits(peak),
         np.broadcast_to(step.reshape(-1), len(w)),
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.geometry import Pair, Window, output_size
+from refqnn.geometry import Pair, Window, output_size, same_padding
 
 Shape = tuple[int, ...]
 #: nothing but a file bounds padding
@@ -46,24 +46,19 @@ def window_of(
             f"{what}: kernel, strides and dilations must be pairs of at least 1, got "
             f"{kernel}, {stride}, {dilation}"
         )
-    if auto == "VALID":
-        pads = [0, 0, 0, 0]
-    elif auto != "NOTSET":
-        pads = [0, 0, 0, 0]
-        for k in (0, 1):
-            reach = dilation[k] * (kernel[k] - 1) + 1
-            outputs = -(-shape[k + 1] // stride[k])
-            total = max((outputs - 1) * stride[k] + reach - shape[k + 1], 0)
-            small, large = total // 2, total - total // 2
-            upper = auto == "SAME_UPPER"
-            pads[k], pads[k + 2] = (small, large) if upper else (large, small)
     around = ((pads[0], pads[2]), (pads[1], pads[3]))
-    return Window(
+    at = Window(
         (int(kernel[0]), int(kernel[1])),
         (stride[0], stride[1]),
-        around,
+        around if auto == "NOTSET" else ((0, 0), (0, 0)),
         (dilation[0], dilation[1]),
     )
+    if not auto.startswith("SAME"):
+        return at
+    rows, columns = same_padding((shape[1], shape[2]), at)
+    if auto == "SAME_LOWER":
+        rows, columns = rows[::-1], columns[::-1]
+    return at._replace(padding=(rows, columns))
 
 
 def pool_window(attributes: Mapping[str, Any], shape: Shape, what: str) -> Window:

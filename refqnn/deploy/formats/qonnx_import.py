@@ -19,15 +19,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn._types import Array, Float
-from refqnn.cost import signed_bits
-from refqnn.deploy.build import layer_step, output_shape, pool_step
-from refqnn.deploy.convert import LOGIT_MAX, Branch, logit_scale, residual_step
+from refqnn.deploy.build import layer_step, pool_step, weight_bits
+from refqnn.deploy.convert import (
+    LOGIT_MAX,
+    Branch,
+    branch,
+    logit_scale,
+    residual_step,
+)
 from refqnn.deploy.fold import (
     Folded,
     Grid,
     accumulator_range,
     check_sums,
-    place_bias,
     signed_codes,
 )
 from refqnn.deploy.formats.onnx_between import (
@@ -51,7 +55,7 @@ from refqnn.deploy.formats.onnx_read import (
 from refqnn.deploy.formats.onnx_windows import window_of
 from refqnn.deploy.operations import MOVED
 from refqnn.deploy.plan import Stage
-from refqnn.deploy.steps import ImageStep, Shortcut, Step, Sum
+from refqnn.deploy.steps import ImageStep, Shortcut, Step
 from refqnn.geometry import window
 
 DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
@@ -237,36 +241,17 @@ def folded_layer(name: str, source: Step, layer: Affine) -> Folded:
         raise ValueError(f"{name}: folded scales and biases must be finite")
     w = signed_codes(name, q, real, INT8)
     check_sums(name, w, source.grid.zero_point)
-    return Folded(w, np.abs(real), offset, *accumulator_range(w, source.grid))
+    attributes, at = layer.term.node.attributes, window(1)
+    if w.ndim == 4:
+        at = window_of(attributes, (w.shape[2], w.shape[3]), source.shape, name)
+    ends, groups = accumulator_range(w, source.grid), int(attributes.get("group", 1))
+    return Folded(w, np.abs(real), offset, *ends, at, groups, weight_bits(w))
 
 
 def branch_of(reader: Reader, name: str, layer: Affine, y_scale: float) -> Branch:
     """Return the accumulators of a layer, biases in fractions of their steps."""
     source = stored_as(reader, layer.x)
-    folded = folded_layer(name, source, layer)
-    placed, attributes = place_bias(name, folded, y_scale), layer.term.node.attributes
-    at = window(1)
-    if folded.w.ndim == 4:
-        kernel = (folded.w.shape[2], folded.w.shape[3])
-        at = window_of(attributes, kernel, source.shape, name)
-    groups = int(attributes.get("group", 1))
-    total = Sum(
-        name,
-        folded.w,
-        placed.bias,
-        placed.fraction_bits,
-        source.grid.zero_point,
-        at.stride,
-        at.padding,
-        at.dilation,
-        groups,
-        signed_bits(int(np.abs(folded.w.astype(np.int64)).max(initial=1))),
-        signed_bits(int(np.abs([placed.low, placed.high]).max())),
-        placed.step,
-    )
-    return Branch(
-        total, output_shape(name, folded.w, at, groups, source.shape), source.grid
-    )
+    return branch(name, folded_layer(name, source, layer), source, y_scale)
 
 
 def residual(reader: Reader, name: str, core: Term, y: Grid) -> bool:
@@ -317,10 +302,11 @@ def store_logits(reader: Reader, name: str, value: Term) -> str:
     layer = affine_of(reader, value)
     if layer is None:
         raise unsupported_error(value.node, f"the output {name!r} must be quantized")
-    folded = folded_layer(name, stored_as(reader, layer.x), layer)
+    source = stored_as(reader, layer.x)
+    folded = folded_layer(name, source, layer)
     y = Grid(logit_scale(folded), 0, -LOGIT_MAX - 1, LOGIT_MAX)
-    total = branch_of(reader, name, layer, y.scale)
-    made = (name, stored_as(reader, layer.x), total.sum, total.shape, y, ROUNDING)
+    total = branch(name, folded, source, y.scale)
+    made = (name, source, total.sum, total.shape, y, ROUNDING)
     return store(reader, layer_step(*made)).step
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Array
+from refqnn.deploy.build import float32_weight_scale
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.tflite_schema import Model, Operator, Tensor
 from refqnn.deploy.formats.tflite_write import write_model
@@ -32,6 +33,7 @@ from refqnn.deploy.steps import (
     Shortcut,
     Sum,
 )
+from refqnn.geometry import same_padding, window
 
 INT8, INT16 = (-128, 127), (-(2**15), 2**15 - 1)
 SAME, VALID = 0, 1
@@ -155,15 +157,16 @@ def put_layer(
     shape = step.shape
     grid = int8_grid(name, step.grid) if y is None else y
     clamp = activation(name, grid)
-    x, scale = writer.places[source], weight_scale(writer, source, total)
+    x, x_grid = writer.places[source], writer.grids[source]
     w, depthwise = total.w, total.groups > 1
     c = writer.tensors[x].shape[3]
     if w.dtype != np.int8 or (depthwise and (total.groups, w.shape[1]) != (c, 1)):
         raise ValueError(f"{name}: weights must be int8, of one group or one channel")
     x, padding = pad_as_needed(writer, name, x, source, total)
     axes = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
+    scale = float32_weight_scale(total, x_grid)
     held = writer.constant(f"{name}.w", w.transpose(axes), scale, 3 * depthwise)
-    bias = put_bias(writer, name, source, total, scale)
+    bias = put_bias(writer, name, x_grid, total, np.int32)
     output = writer.codes(name, shape, grid)
     options = {
         "padding": padding,
@@ -179,17 +182,11 @@ def put_layer(
     writer.operator(op, [x, held, bias], output, 3, **options)
 
 
-def weight_scale(writer: Writer, source: str, total: Sum) -> Array:
-    """s_w of every channel in float32, from whole steps of the accumulator"""
-    step = np.ldexp(total.scale, total.fraction_bits)
-    return (step / np.float64(np.float32(writer.grids[source].scale))).astype("<f4")
-
-
-def put_bias(writer: Writer, name: str, source: str, total: Sum, scale: Array) -> int:
+def put_bias(writer: Writer, name: str, x: Grid, total: Sum, dtype: Any) -> int:
     """Add a bias in whole steps of the accumulator."""
     whole = np.rint(np.ldexp(total.bias.astype(np.float64), -total.fraction_bits))
-    step = np.float32(writer.grids[source].scale) * scale
-    return writer.constant(f"{name}.b", whole.astype(np.int32), step)
+    step = np.float32(x.scale) * float32_weight_scale(total, x)
+    return writer.constant(f"{name}.b", whole.astype(dtype), step)
 
 
 def pad_as_needed(
@@ -199,20 +196,14 @@ def pad_as_needed(
 
     SAME where it makes these borders, else VALID behind a PAD by real 0.
     """
-    t, kernel = writer.tensors[x], total.w.shape[2:]
-    same = []
-    for k in (0, 1):
-        reach, stride = total.dilation[k] * (kernel[k] - 1) + 1, total.stride[k]
-        n = t.shape[1 + k]
-        room = max((-(-n // stride) - 1) * stride + reach - n, 0)
-        same.append((room // 2, room - room // 2))
-    if tuple(same) == total.padding:
+    _, h, w, c = writer.tensors[x].shape
+    at = window(total.w.shape[2:], stride=total.stride, dilation=total.dilation)
+    if same_padding((h, w), at) == total.padding:
         return x, SAME
     if not np.any(total.padding):
         return x, VALID
     (top, bottom), (left, right) = total.padding
     widths = np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32)
-    _, h, w, c = t.shape
     size = (c, h + top + bottom, w + left + right)
     padded = writer.codes(f"{name}.padded", size, writer.grids[source])
     writer.operator("PAD", [x, writer.constant(f"{name}.widths", widths)], padded, 2)
@@ -291,11 +282,8 @@ def put_classifier(writer: Writer, step: LayerStep) -> None:
         raise ValueError(f"{step.name}: it must read (I,), reads {shape}")
     source = writer.codes(f"{step.name}.int16", shape, wide, "int16")
     writer.operator("QUANTIZE", [writer.places[step.source]], source, 2)
-    scale = weight_scale(writer, step.source, total)
-    w = writer.constant(f"{step.name}.w", total.w, scale)
-    whole = np.rint(np.ldexp(total.bias.astype(np.float64), -total.fraction_bits))
-    step_scale = np.float32(x.scale) * scale
-    b = writer.constant(f"{step.name}.b", whole.astype(np.int64), step_scale)
+    w = writer.constant(f"{step.name}.w", total.w, float32_weight_scale(total, x))
+    b = put_bias(writer, step.name, x, total, np.int64)
     y = Grid(step.grid.scale, 0, *INT16)
     output = writer.codes(step.name, step.shape, y, "int16")
     writer.operator("FULLY_CONNECTED", [source, w, b], output, 11)

@@ -28,7 +28,7 @@ from refqnn.deploy.formats.tflite_graph import (
 )
 from refqnn.deploy.operations import OperationStep
 from refqnn.deploy.steps import REAL_ROUNDING, LayerStep, Step, Sum
-from refqnn.geometry import Pair, Window
+from refqnn.geometry import Pair, Window, same_padding
 from refqnn.integer import quantize_multiplier
 
 SAME, VALID = 0, 1
@@ -39,10 +39,7 @@ BIAS_TYPE, INT32 = "quantized_bias_type", 2
 
 
 def window_of(node: Node, kernel: Pair, size: Pair) -> Window:
-    """Return the window of an operator over planes of a size, padding written out.
-
-    SAME makes ceil(H / stride) outputs, the odd pixel below and right.
-    """
+    """Return the window of an operator over planes of a size, padding written out."""
     kind = int(node.option("padding"))
     stride = int(node.option("stride_h")), int(node.option("stride_w"))
     options = node.operator.options
@@ -57,12 +54,8 @@ def window_of(node: Node, kernel: Pair, size: Pair) -> Window:
             f"padding must be SAME or VALID, kernel {kernel}, strides {stride} and "
             f"dilations {dilation} at least 1"
         )
-    around = []
-    for n, k, s, d in zip(size, kernel, stride, dilation, strict=True):
-        reach, outputs = d * (k - 1) + 1, -(-n // s)
-        total = max((outputs - 1) * s + reach - n, 0) if kind == SAME else 0
-        around.append((total // 2, total - total // 2))
-    return Window(kernel, stride, (around[0], around[1]), dilation)
+    at = Window(kernel, stride, ((0, 0), (0, 0)), dilation)
+    return at._replace(padding=same_padding(size, at)) if kind == SAME else at
 
 
 def conv_2d(node: Node) -> None:

@@ -5,6 +5,7 @@ import itertools
 import json
 import operator
 import os
+import pickle
 import resource
 import shutil
 import signal
@@ -256,6 +257,35 @@ def test_children_end_with_the_block():
         child(np.zeros(1))
         process = child.process
     assert not process.is_alive()
+
+
+OPEN = """
+import json
+import sys
+from refqnn.conformance.carry import child
+sys.kept = child, json  # both are alive when the names of modules become None
+json.child = child.Child(abs)
+json.child(-1)
+print(json.child.process.pid)
+"""
+
+
+def test_a_child_that_is_open_ends_with_its_interpreter_without_a_word():
+    ended = subprocess.run(
+        [sys.executable, "-c", OPEN], capture_output=True, text=True, check=True
+    )
+    assert ended.stderr == ""
+    assert not Path("/proc", ended.stdout.strip()).exists()
+
+
+def test_a_child_that_cannot_start_says_why_and_leaves_nothing_open():
+    with Child(lambda x: x, start="spawn") as child:
+        with pytest.raises((AttributeError, pickle.PicklingError), match="pickle"):
+            child(1)
+        printed = child.printed
+        os.fstat(printed)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(printed)
 
 
 KERNELS = """

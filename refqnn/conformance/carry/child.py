@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -68,6 +69,8 @@ class Child:
     link: socket.socket | None = field(default=None, init=False)
     #: descriptor of a file without a name that holds what the process prints
     printed: int = field(default=-1, init=False)
+    #: ends the process, also with this object and with the interpreter
+    ending: Any = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if self.start not in STARTS:
@@ -124,14 +127,17 @@ class Child:
         self.link.setblocking(False)
         with tempfile.TemporaryFile() as file:
             self.printed = os.dup(file.fileno())
+        self.process = context.Process(
+            target=serve,
+            args=(self.function, theirs, Inherited(self.printed)),
+            daemon=True,
+        )
+        self.ending = weakref.finalize(
+            self, end_child, self.owner, self.process, self.link, self.printed
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # threads and fork
             with theirs:
-                self.process = context.Process(
-                    target=serve,
-                    args=(self.function, theirs, Inherited(self.printed)),
-                    daemon=True,
-                )
                 self.process.start()
         self.exchange(None, TO_START)  # its first word: the function is there
 
@@ -145,20 +151,20 @@ class Child:
 
     def close(self) -> None:
         """End the process, and every process that it has started."""
-        if os.getpid() != self.owner:
-            return
-        if self.process is not None:
-            end_processes(self.process.pid, self.printed)
-            self.process.join()
-        if self.link is not None:
-            self.link.close()
-        if self.printed >= 0:
-            os.close(self.printed)
+        if self.ending is not None:
+            self.ending()
         self.process, self.link, self.printed = None, None, -1
 
-    def __del__(self) -> None:
-        with suppress(Exception):
-            self.close()
+
+def end_child(owner: int, process: Any, link: socket.socket, printed: int) -> None:
+    """End a process that ``owner`` has started, and every process that it started."""
+    if os.getpid() != owner:
+        return
+    if process.pid is not None:
+        end_processes(process.pid, printed)
+        process.join()
+    link.close()
+    os.close(printed)
 
 
 def serve(function: Function, link: socket.socket, printed: int) -> None:

@@ -92,9 +92,8 @@ def mean_pool2d(
         total = windows(planes, at).sum(axis=(-2, -1)).astype(np.float32)
         q = saturated_rint(total * ratio + np.float32(zero_point))  # (4)
     elif at.kernel == x.shape[2:] and not np.any(at.padding):
-        ratio = np.float32(x_scale) / (np.float32(scale) * n.astype(np.float32))
-        total = planes.sum(axis=(-2, -1), keepdims=True).astype(np.float32)
-        q = zero_point + saturated_rint(total * ratio)  # (2')
+        total = planes.sum(axis=(-2, -1), keepdims=True)
+        q = zero_point + global_means(total, n, np.float32(x_scale), np.float32(scale))
     else:
         mean = float32_means(planes, at, n, np.float32(x_scale))
         t: Float = mean / np.float32(scale) + np.float32(zero_point)  # (2)
@@ -110,6 +109,12 @@ def exact_means(planes: Int, at: Window, n: Int, x_scale: float, scale: float) -
     for count in np.unique(n):
         q = np.where(n == count, round_rational([(total, ratio / int(count))]), q)
     return q
+
+
+def global_means(total: Int, n: Int, x_scale: np.float32, scale: np.float32) -> Int:
+    """rint(r total), r = s_x / (s n), in float32"""
+    ratio = x_scale / (scale * n.astype(np.float32))
+    return saturated_rint(total.astype(np.float32) * ratio)  # (2')
 
 
 def float32_means(planes: Int, at: Window, n: Int, x_scale: np.float32) -> Float:

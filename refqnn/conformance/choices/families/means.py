@@ -3,8 +3,8 @@
     S = sum over the window of (x - z_x), n its size     (1)     pool_count
     q = z + round(s_x / (s n) S)                         (2)     mean_rescaling
 
-Forms of refqnn are those of ``integer.mean_pool2d``; the others stand here. A mean of
-a whole plane is the window of its size.
+Forms that refqnn offers are those of ``integer.mean_pool``; the others stand here. A
+mean of a whole plane is the window of its size.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 from refqnn.conformance.choices.kinds import regions
 from refqnn.geometry import Padding, Pair, pad_planes, window, windows
 from refqnn.integer.arithmetic import INT32
-from refqnn.integer.mean_pool import exact_means, float32_means
+from refqnn.integer.mean_pool import exact_means, float32_means, global_means
 from refqnn.integer.pool import counts
 from refqnn.integer.rescale import quantize_multiplier, requantize
 
@@ -31,8 +31,7 @@ Grids = tuple[np.float32, int, np.float32, int]
 def global_codes(total: Int, n: Int, grids: Grids) -> Int:
     """z + rint(S (s_x / (s n))) in float32"""
     sx, _, s, z = grids
-    t = total.astype(np.float32) * (sx / (s * n.astype(np.float32)))
-    return z + np.rint(t).astype(np.int64)
+    return z + global_means(total, n, sx, s)
 
 
 def folded_codes(total: Int, n: Int, grids: Grids) -> Int:
@@ -70,7 +69,7 @@ def xnnpack_codes(total: Int, n: Int, grids: Grids) -> Int:
     return np.rint(t).astype(np.int64)
 
 
-#: answers that refqnn does not offer
+#: answers of which ``integer.mean_pool2d`` offers the first, for whole planes
 MEANS: dict[str, Callable[[Int, Int, Grids], Int]] = {
     "float32": global_codes,
     "folded": folded_codes,

@@ -14,7 +14,7 @@ from refqnn.conformance.judge.arguments import (
     order_of,
     two_pairs,
 )
-from refqnn.conformance.judge.confirm import confirming_calls
+from refqnn.conformance.judge.confirm import confirming_calls, gather
 from refqnn.conformance.judge.inspection import unplain
 from refqnn.conformance.judge.subject import subject_of
 
@@ -304,6 +304,28 @@ def test_rare_regions_of_what_a_partial_kernel_takes_are_looked_for():
     assert not identify(
         requantize, "requantize", supports=takes_single_numbers, in_process=True
     ).explained
+
+
+def test_a_kernel_is_not_blamed_for_refusing_calls_that_are_drawn_for_others():
+    """Some have parameters along an axis along which the covering has none."""
+
+    def single(acc, multiplier, shift, zero_point, q_min, q_max):
+        m, e, z = (np.asarray(a).item() for a in (multiplier, shift, zero_point))
+        return integer.requantize(acc, m, e, z, q_min=q_min, q_max=q_max)
+
+    assert check_implementation(single, "requantize", in_process=True).conforms
+
+
+def test_calls_that_are_drawn_in_place_of_others_are_not_counted_as_left_out():
+    family = FAMILIES["requantize"]
+    with subject_of(
+        family, integer.requantize, supports=takes_single_numbers, in_process=True
+    ) as subject:
+        calls = confirming_calls("requantize")
+        evidence = gather(subject, calls)
+    left_out = [call for call in calls if not takes_single_numbers(call)]
+    assert [why for _, why in subject.left_out] == ["not supported"] * len(left_out)
+    assert 0 < len(left_out) < len(calls) <= len(evidence.answered)
 
 
 def takes_single_numbers(call):

@@ -4,25 +4,18 @@ The implementations are those of independent.py with one or two answers flipped.
 sees outputs only (diagnose), or may ask (identify).
 """
 
-import importlib.util
 from collections import defaultdict
 from functools import cache, partial
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conformance import independent
 
 from refqnn.conformance.choices.families import FAMILIES, stack
 from refqnn.conformance.choices.family import key
 from refqnn.conformance.choices.variants import table
 from refqnn.conformance.judge.diagnose import diagnose
 from refqnn.conformance.judge.identify import identify, verify
-
-spec = importlib.util.spec_from_file_location(
-    "independent", Path(__file__).with_name("independent.py")
-)
-independent = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(independent)
 
 JUDGED = [name for name in FAMILIES if hasattr(independent, name)]
 DRAWN = 300

@@ -1,35 +1,20 @@
 """mean_pool2d: every rescaling is named, and is that of an independent loop."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
+from conformance.forms import assert_loops, assert_named
 
 from refqnn import integer
 from refqnn.conformance import identify
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.families.means import is_whole_plane
 
-spec = importlib.util.spec_from_file_location(
-    "independent", Path(__file__).with_name("independent.py")
-)
-independent = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(independent)
 FAMILY = FAMILIES["mean_pool2d"]
-
-
-def variant(choices):
-    return lambda *given: FAMILY.evaluate(choices, *given)["y"]
+PLANE = "kernel: the whole plane (not supported)"
 
 
 def test_every_rescaling_is_named():
-    for choices in FAMILY.variants()[::2]:
-        answer = identify(
-            variant(choices), "mean_pool2d", confirm=False, in_process=True
-        )
-        assert answer.certain == choices
-        assert answer.inputs <= 7
+    assert_named("mean_pool2d", FAMILY.variants(), inputs=7)
 
 
 @pytest.mark.parametrize("semantics", ["exact", "onnxruntime"])
@@ -49,16 +34,11 @@ def test_forms_of_refqnn_are_those_of_its_function(semantics, count):
     answer = identify(theirs, "mean_pool2d", in_process=True, supports=part)
     own = {"mean_rescaling": semantics, "pool_count": count}
     assert answer.certain == FAMILY.default | own
-    assert semantics != "exact" or answer.unseen == ()
+    assert answer.unseen == (() if part is None else (PLANE,))
 
 
 def test_every_form_is_that_of_an_independent_loop():
-    drawn = [FAMILY.wide(np.random.default_rng(seed), 8) for seed in range(12)]
-    for call in [*drawn, *FAMILY.candidates()]:
-        for choices in FAMILY.variants()[:: 1 if call["x"].size < 50 else 5]:
-            got = FAMILY.evaluate(choices, **call)["y"]
-            want = independent.mean_pool2d(choices, *call.values())
-            np.testing.assert_array_equal(got, want, err_msg=str((choices, call)))
+    assert_loops("mean_pool2d", FAMILY.variants())
 
 
 def test_a_mean_that_rounds_twice_is_none_of_them():

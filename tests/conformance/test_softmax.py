@@ -1,32 +1,18 @@
 """softmax of codes: every form is named, and is that of an independent loop."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
+from conformance.forms import assert_loops, assert_named
 
 from refqnn import integer
 from refqnn.conformance import identify
 from refqnn.conformance.choices.families import FAMILIES
 
-spec = importlib.util.spec_from_file_location(
-    "independent", Path(__file__).with_name("independent.py")
-)
-independent = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(independent)
 FAMILY = FAMILIES["softmax"]
 
 
-def variant(choices):
-    return lambda *given: FAMILY.evaluate(choices, *given)["y"]
-
-
 def test_every_form_is_named():
-    for choices in FAMILY.variants()[::2]:
-        answer = identify(variant(choices), "softmax", confirm=False, in_process=True)
-        assert answer.certain == choices
-        assert answer.inputs <= 6
+    assert_named("softmax", FAMILY.variants(), inputs=6)
 
 
 @pytest.mark.parametrize("semantics", ["exact", "onnxruntime"])
@@ -42,12 +28,7 @@ def test_forms_of_refqnn_are_those_of_its_function(semantics):
 
 
 def test_every_form_is_that_of_an_independent_loop():
-    drawn = [FAMILY.wide(np.random.default_rng(seed), 24) for seed in range(12)]
-    for call in [*drawn, *FAMILY.candidates()]:
-        for choices in FAMILY.variants():
-            got = FAMILY.evaluate(choices, **call)["y"]
-            want = independent.softmax(choices, *call.values())
-            np.testing.assert_array_equal(got, want, err_msg=str((choices, call)))
+    assert_loops("softmax", FAMILY.variants())
 
 
 def test_a_softmax_that_forgets_the_largest_code_of_each_row_is_none_of_them():

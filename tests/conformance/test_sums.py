@@ -1,37 +1,17 @@
 """add, sub and mul of codes: every documented rescaling is named, others are not."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
+from conformance.forms import assert_loops, assert_named, variant
 
 from refqnn import integer
 from refqnn.conformance import identify
 from refqnn.conformance.choices.families import FAMILIES
 
-spec = importlib.util.spec_from_file_location(
-    "independent", Path(__file__).with_name("independent.py")
-)
-independent = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(independent)
-
-
-def variant(name, choices):
-    family = FAMILIES[name]
-    names = list(family.candidates()[0])
-    return lambda *inputs: family.evaluate(
-        choices, **dict(zip(names, inputs, strict=True))
-    )["y"]
-
 
 @pytest.mark.parametrize("name", ["add", "sub", "mul"])
 def test_every_rescaling_is_named(name):
-    for choices in FAMILIES[name].variants():
-        answer = identify(variant(name, choices), name, in_process=True)
-        assert answer.explained, choices
-        assert answer.certain == choices
-        assert answer.inputs <= 5
+    assert_named(name, FAMILIES[name].variants(), inputs=5)
 
 
 @pytest.mark.parametrize("name", ["add", "sub", "mul"])
@@ -42,14 +22,7 @@ def test_the_default_is_the_definition(name):
 
 @pytest.mark.parametrize("name", ["add", "sub", "mul"])
 def test_every_form_is_that_of_an_independent_loop(name):
-    family, loop = FAMILIES[name], getattr(independent, name)
-    drawn = [family.wide(np.random.default_rng(seed), 24) for seed in range(12)]
-    for call in [*drawn, *family.candidates()]:
-        for choices in family.variants():
-            got = family.evaluate(choices, **call)["y"]
-            np.testing.assert_array_equal(
-                got, loop(choices, *call.values()), err_msg=str(choices)
-            )
+    assert_loops(name, FAMILIES[name].variants())
 
 
 def test_a_sum_whose_zero_point_is_added_twice_is_none_of_them():

@@ -1,27 +1,14 @@
 """sigmoid, tanh, hard_swish, leaky_relu: constructions are named, others are not."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
+from conformance.forms import assert_loops, assert_named, variant
 
 from refqnn import integer
 from refqnn.conformance import identify
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.families.tables import ANSWERS
 from refqnn.conformance.choices.family import stack
-
-spec = importlib.util.spec_from_file_location(
-    "independent", Path(__file__).with_name("independent.py")
-)
-independent = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(independent)
-
-
-def variant(name, choices):
-    family = FAMILIES[name]
-    return lambda *given: family.evaluate(choices, *given)["y"]
 
 
 def sampled(name, rng, count):
@@ -34,12 +21,7 @@ def sampled(name, rng, count):
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_constructions_are_named(name, rng):
-    family = FAMILIES[name]
-    for choices in sampled(name, rng, 12):
-        answer = identify(variant(name, choices), name, confirm=False, in_process=True)
-        assert answer.explained, choices
-        assert family.canonical(answer.alive[0]) == family.canonical(choices)
-        assert answer.inputs <= 24
+    assert_named(name, sampled(name, rng, 12), inputs=24)
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -59,18 +41,13 @@ def test_the_default_is_a_table_of_refqnn(name):
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_every_construction_is_that_of_an_independent_loop(name, rng):
-    family, loop = FAMILIES[name], getattr(independent, name)
-    drawn = [family.wide(np.random.default_rng(seed), 24) for seed in range(8)]
-    calls = [*drawn, *family.candidates()]
+    variants, family = sampled(name, rng, 8), FAMILIES[name]
+    assert_loops(name, variants)
     together = stack(family.candidates())
-    for choices in sampled(name, rng, 8):
+    for choices in variants:
         alone = [family.evaluate(choices, **call)["y"] for call in family.candidates()]
         every = family.evaluate(choices, **together)["y"]
         np.testing.assert_array_equal(every, alone)
-        for call in calls:
-            got = family.evaluate(choices, **call)["y"]
-            want = loop(choices, *call.values())
-            np.testing.assert_array_equal(got, want, err_msg=str((choices, call)))
 
 
 def test_a_sigmoid_whose_codes_are_read_without_sign_is_none_of_them():

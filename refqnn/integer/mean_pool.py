@@ -4,7 +4,7 @@
     onnxruntime   round(((... (v_1 + v_2) + ...) + v_n) / n / s + z)                (2)
                   z + round(r sum (q - z_x)),  r = s_x / (s n)                     (2')
     tflite        round((sum q) / n), ties away from 0, on one grid                 (3)
-    xnnpack       round((sum (q - z_x)) r + z),  r = s_x / s / n                    (4)
+    xnnpack       round(r sum q + (z - z_x n r)),  r = (1 / n) (s_x / s)            (4)
 
 onnxruntime (QLinearAveragePool, qlinear_pool.cc) adds v = s_x (q - z_x) as float32
 numbers row by row, with the zero-point inside the rounding, ties to even; a window that
@@ -33,6 +33,9 @@ from refqnn.integer.pool import (
     counts,
     one_zero_point,
 )
+
+#: s_x, z_x, s, z
+Grids = tuple[np.float32, int, np.float32, int]
 
 
 def mean_pool2d(
@@ -85,15 +88,14 @@ def mean_pool2d(
         check_covered(at)
     n = counts(x, at, count_include_pad=count_include_pad)
     planes = pad_planes(x.astype(np.int64) - zx, at)
+    grids = np.float32(x_scale), zx, np.float32(scale), zero_point
     if semantics == "exact":
         q = zero_point + exact_means(planes, at, n, float(x_scale), float(scale))  # (1)
     elif semantics == "xnnpack":
-        ratio = np.float32(x_scale) / np.float32(scale) / n.astype(np.float32)
-        total = windows(planes, at).sum(axis=(-2, -1)).astype(np.float32)
-        q = saturated_rint(total * ratio + np.float32(zero_point))  # (4)
+        q = xnnpack_means(windows(planes, at).sum(axis=(-2, -1)), n, grids)
     elif at.kernel == x.shape[2:] and not np.any(at.padding):
         total = planes.sum(axis=(-2, -1), keepdims=True)
-        q = zero_point + global_means(total, n, np.float32(x_scale), np.float32(scale))
+        q = global_means(total, n, grids)
     else:
         mean = float32_means(planes, at, n, np.float32(x_scale))
         t: Float = mean / np.float32(scale) + np.float32(zero_point)  # (2)
@@ -111,10 +113,19 @@ def exact_means(planes: Int, at: Window, n: Int, x_scale: float, scale: float) -
     return q
 
 
-def global_means(total: Int, n: Int, x_scale: np.float32, scale: np.float32) -> Int:
-    """rint(r total), r = s_x / (s n), in float32"""
-    ratio = x_scale / (scale * n.astype(np.float32))
-    return saturated_rint(total.astype(np.float32) * ratio)  # (2')
+def global_means(total: Int, n: Int, grids: Grids) -> Int:
+    """z + rint(r total), r = s_x / (s n), in float32"""
+    sx, _, s, z = grids
+    ratio = sx / (s * n.astype(np.float32))
+    return z + saturated_rint(total.astype(np.float32) * ratio)  # (2')
+
+
+def xnnpack_means(total: Int, n: Int, grids: Grids) -> Int:
+    """rint(r (total + n z_x) + (z - z_x n r)), r = (1 / n) (s_x / s), in float32"""
+    (sx, zx, s, z), size = grids, n.astype(np.float32)
+    ratio = np.float32(1) / size * (sx / s)
+    offset = np.float32(z) - np.float32(zx) * size * ratio
+    return saturated_rint((total + n * zx).astype(np.float32) * ratio + offset)  # (4)
 
 
 def float32_means(planes: Int, at: Window, n: Int, x_scale: np.float32) -> Float:

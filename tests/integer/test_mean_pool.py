@@ -5,6 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from refqnn.conformance.carry.runtimes_litert import litert_mean
 from refqnn.conformance.carry.runtimes_onnx import grid, run_contrib
 from refqnn.conformance.choices.families import means
 from refqnn.integer import avg_pool2d, mean_pool2d
@@ -93,16 +94,27 @@ def test_the_form_of_xnnpack_rounds_with_the_zero_point(rng):
     x = rng.integers(0, 256, (2, 3, 6, 7), dtype=np.uint8)
     given = GRIDS | {"x_scale": 0.5, "scale": 0.25}
     got = mean_pool2d(x, kernel=(6, 7), **given, semantics="xnnpack")
-    ratio = np.float32(0.5) / np.float32(0.25) / np.float32(42)
+    ratio = np.float32(1) / np.float32(42) * (np.float32(0.5) / np.float32(0.25))
+    offset = np.float32(9) - np.float32(7) * np.float32(42) * ratio
     for n, c in np.ndindex(2, 3):
-        total = np.float32(int(x[n, c].astype(int).sum()) - 42 * 7)
-        want = int(np.rint(total * ratio + np.float32(9)))
+        total = np.float32(int(x[n, c].astype(int).sum()))
+        want = int(np.rint(total * ratio + offset))
         assert got[n, c, 0, 0] == clipped(want, given)
     odd = {"x_scale": 1.0, "x_zero_point": 0, "scale": 1.0, "zero_point": 1}
     odd |= {"q_min": -9, "q_max": 9, "semantics": "xnnpack"}
     pair = np.array([[[[0, 1]]]], np.int8)  # 1/2 + 1 goes to 2, 1/2 to 0
     assert mean_pool2d(pair, kernel=(1, 2), **odd).item() == 2
     assert mean_pool2d(pair, kernel=(1, 2), **(odd | {"zero_point": 0})).item() == 0
+
+
+def test_xnnpack_means_are_those_of_its_kernel_beside_ties():
+    pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
+    rng = np.random.default_rng(3)
+    for _ in range(120):
+        call = means.beside_tie(rng)
+        got = mean_pool2d(**call, semantics="xnnpack")
+        want = litert_mean(1, "xnnpack", *call.values())
+        np.testing.assert_array_equal(got, want)
 
 
 def test_the_form_of_tensorflow_lite(rng):

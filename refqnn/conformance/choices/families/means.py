@@ -21,17 +21,15 @@ from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 from refqnn.conformance.choices.kinds import regions
 from refqnn.geometry import Padding, Pair, pad_planes, window, windows
 from refqnn.integer.arithmetic import INT32
-from refqnn.integer.mean_pool import exact_means, float32_means, global_means
+from refqnn.integer.mean_pool import (
+    Grids,
+    exact_means,
+    float32_means,
+    global_means,
+    xnnpack_means,
+)
 from refqnn.integer.pool import counts
 from refqnn.integer.rescale import quantize_multiplier, requantize
-
-Grids = tuple[np.float32, int, np.float32, int]
-
-
-def global_codes(total: Int, n: Int, grids: Grids) -> Int:
-    """z + rint(S (s_x / (s n))) in float32"""
-    sx, _, s, z = grids
-    return z + global_means(total, n, sx, s)
 
 
 def folded_codes(total: Int, n: Int, grids: Grids) -> Int:
@@ -59,23 +57,13 @@ def offset_codes(total: Int, n: Int, grids: Grids, *, rounding: str) -> Int:
     return z - nearest + q.astype(np.int64)
 
 
-def xnnpack_codes(total: Int, n: Int, grids: Grids) -> Int:
-    """rint(r sum of codes + (z - n r z_x)), r = 1 / n (s_x / s), all in float32"""
-    sx, zx, s, z = grids
-    size = n.astype(np.float32)
-    r = (np.float32(1) / size) * (sx / s)
-    codes = (total + n * zx).astype(np.float32)
-    t = codes * r + (np.float32(z) - np.float32(zx) * size * r)
-    return np.rint(t).astype(np.int64)
-
-
-#: answers of which ``integer.mean_pool2d`` offers the first, for whole planes
+#: answers that add codes before any float: form -> codes of sums
 MEANS: dict[str, Callable[[Int, Int, Grids], Int]] = {
-    "float32": global_codes,
+    "float32": global_means,
     "folded": folded_codes,
     "offset": partial(offset_codes, rounding="two_stage_half_away"),
     "offset_half_up": partial(offset_codes, rounding="two_stage_half_up"),
-    "xnnpack": xnnpack_codes,
+    "xnnpack": xnnpack_means,
 }
 
 

@@ -21,6 +21,11 @@ PR_SET_PDEATHSIG = 1
 class Worker(SpawnProcess):
     """A process that leaves without a word where its queues break: its parent ends."""
 
+    def start(self) -> None:
+        """Start it, in the parent, whose blocked interrupts it inherits."""
+        with interrupts_blocked():
+            super().start()
+
     def run(self) -> None:
         """Work; what the runs raise goes to the parent, so this is of the queues."""
         be_killed_with_parent()
@@ -57,8 +62,6 @@ def own_processes(workers: int) -> Iterator[ProcessPoolExecutor]:
     )
     with pool:
         try:
-            with interrupts_blocked():
-                pool.submit(int)  # starts the processes, which inherit it
             yield pool
         except BaseException:
             for process in [*(pool._processes or {}).values()]:  # noqa: SLF001 - Python 3.14 has kill_workers

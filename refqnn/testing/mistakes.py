@@ -62,10 +62,11 @@ def diagnosis(trial: Trial, k: int, dy: Any) -> str:
 def in_single(y: Any) -> bool:
     """Whether no value has more bits than a float32.
 
-    >>> in_single(np.array([0.5])), in_single(np.array([0.1]))
-    (True, False)
+    >>> [in_single(np.array(y)) for y in (0.5, 0.1, 1e300)]
+    [True, False, False]
     """
-    return bool(np.all(np.asarray(y).astype(np.float32) == y))
+    with np.errstate(over="ignore"):
+        return bool(np.all(np.asarray(y).astype(np.float32) == y))
 
 
 def column(trial: Trial, at: int, entry: int, step: float) -> tuple[Float, ...]:

@@ -145,7 +145,11 @@ def refuse_list(name: str, result: Any) -> None:
 
 
 def takes_frozen(forward: Op, *, unknown: bool = True) -> bool:
-    """Whether a forward takes ``frozen``; ``unknown`` where that cannot be read."""
+    """Whether a forward takes ``frozen``; ``unknown`` where that cannot be read.
+
+    >>> takes_frozen(max), takes_frozen(max, unknown=False)
+    (True, False)
+    """
     try:
         taken = inspect.signature(forward).parameters.values()
     except (TypeError, ValueError):

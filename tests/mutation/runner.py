@@ -93,11 +93,11 @@ def forked(
             os.chdir(root)
             sys.path[:0] = [str(root), str(root / "tests")]
             os.environ["PYTHONPATH"] = str(root)
-            answer = work()
+            answer = json.dumps(work())
         except BaseException as error:  # noqa: BLE001 - of this program: not the mutant's
-            answer = {"fault": repr(error)}
+            answer = json.dumps({"fault": repr(error)})
         with os.fdopen(write, "w") as file:
-            json.dump(answer, file)
+            file.write(answer)
         os._exit(0)
     os.close(write)
     with os.fdopen(read, "rb") as answers:

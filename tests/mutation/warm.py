@@ -109,7 +109,7 @@ class Functions:
         usual = {k: v for k, v in vars(module).items() if k.startswith("__")}
         old, new = dict(usual), dict(usual)
         exec(compile(source, path, "exec"), old)  # noqa: S102 - of the package
-        exec(compile(changed, path, "exec"), new)  # noqa: S102
+        exec(compile(changed, path, "exec"), new)  # noqa: S102 - likewise
         return replace_values(module, old, new)
 
 

@@ -322,6 +322,14 @@ def test_what_a_new_process_imports_first_is_light():
     subprocess.run([sys.executable, "-c", code], check=True, env=env)
 
 
+def test_every_worker_has_interrupts_blocked():
+    with own_processes(2) as pool:
+        ask = signal.pthread_sigmask, signal.SIG_BLOCK, ()
+        masks = [pool.submit(*ask), pool.submit(*ask)]  # each starts a process
+        assert all(signal.SIGINT in mask.result() for mask in masks)
+    assert signal.SIGINT not in signal.pthread_sigmask(*ask[1:])
+
+
 def test_an_interrupt_ends_processes_at_once():
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt), own_processes(1) as pool:  # noqa: PT012 - of both

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from refqnn.testing import check_gradients, check_op, check_quantizer, check_twin
+from refqnn.testing.trials import handing
 
 X = np.arange(1.0, 7.0).reshape(2, 3)
 
@@ -117,13 +118,13 @@ def writes_cache(dy, x):
 
 
 class Adding:
-    """A backward that adds to what it gave before, as ``.grad`` does."""
+    """A backward that adds to what it gave before, in place, as ``.grad`` does."""
 
     def __init__(self):
-        self.grad = 0.0
+        self.grad = np.zeros_like(X)
 
     def __call__(self, dy, x):
-        self.grad = self.grad + 2 * x * dy
+        self.grad += 2 * x * dy
         return self.grad
 
 
@@ -132,6 +133,7 @@ BACKWARDS = [
     (writes_cache, "another answer for the same dy"),
     (Adding(), "another answer for the same dy"),
     (lambda dy, x: [2 * x * dy], "backward gives a list"),
+    (lambda dy, x: np.copysign(0 * x, -dy * dy), r"is 0, the slope .*: it is zero"),
     (lambda dy, x: (2 * x * dy).astype(np.float32), "dx is float32, x is float64"),
     (lambda dy, x: np.rint(2 * x * dy).astype(int), "dx is int64, x is float64"),
     (lambda dy, x: np.roll(2 * x * dy, 1), "stand at other entries: rolled"),
@@ -217,6 +219,32 @@ def test_outputs_without_axes_and_arguments_in_any_order_of_memory():
         assert check_gradients(total, square_backward, [x], wrt=0) < 1e-6
 
 
+def test_a_forward_of_any_keywords_may_take_frozen():
+    def lattice(x, **how):
+        return x + (how["frozen"] if "frozen" in how else np.rint(x) - x), np.rint(
+            x
+        ) - x
+
+    x = X + 0.3
+    assert check_gradients(lattice, lambda dy, _: dy, [x], wrt=0, frozen=True) < 1e-6
+    assert check_quantizer(lattice, lambda dy, _: dy).gradient_error is None
+
+
+def test_a_nan_that_stays_is_not_written():
+    def first(x, _):
+        return x * x, x
+
+    beside = np.full(3, np.nan)
+    assert check_gradients(first, square_backward, [X, beside], wrt=0) < 1e-6
+
+
+def test_what_dlpack_cannot_share_is_copied():
+    torch = pytest.importorskip("torch", reason="needs the optional package torch")
+    listed = handing(lambda a: [t.tolist() for t in a], torch)
+    backwards, broadcast = X[::-1], np.broadcast_to(1.5, (2, 3))  # negative: aborts
+    assert listed((backwards, broadcast)) == [backwards.tolist(), broadcast.tolist()]
+
+
 def test_tensors_of_torch_are_read_and_written_writes_are_seen():
     torch = pytest.importorskip("torch", reason="needs the optional package torch")
     for tensor in (torch.arange(3.0), torch.arange(6.0).double().reshape(2, 3).T):
@@ -240,8 +268,12 @@ def test_tensors_of_torch_are_read_and_written_writes_are_seen():
         check_quantizer(lambda x: x.round_())
 
     class Lattice(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.s = torch.nn.Parameter(torch.tensor(0.5))
+
         def forward(self, x):
-            return torch.round(2 * x) / 2
+            return torch.round(x / self.s) * self.s
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")

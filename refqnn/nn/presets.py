@@ -12,7 +12,7 @@ from refqnn.nn.optim import SGD, check_rates
 from refqnn.nn.schedules import Schedule, cosine
 from refqnn.nn.training import Training, cross_entropy, steps_per_epoch
 
-#: a larger rate takes float32 weights beyond their range within a few steps
+#: rates of the papers are at most 0.1; one above this is a slip
 LARGEST_RATE = 1000
 
 

@@ -19,7 +19,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class Worker(SpawnProcess):
-    """A process that leaves without a word where its queues break: its parent ends."""
+    """A process that ends silently when its queues break, as when its parent ends."""
 
     def start(self) -> None:
         """Start it, in the parent, whose blocked interrupts it inherits."""
@@ -27,7 +27,7 @@ class Worker(SpawnProcess):
             super().start()
 
     def run(self) -> None:
-        """Work; what the runs raise goes to the parent, so this is of the queues."""
+        """Work; errors of runs go to the parent, so one here is of the queues."""
         be_killed_with_parent()
         try:
             super().run()

@@ -23,7 +23,7 @@ def check_levels(q: Subject, v: Float, most: int) -> None:
 
 
 def codes_and_levels(module: Any, v: Float) -> tuple[Array, Array]:
-    """Give codes and levels; AssertionError for what is no pair of them."""
+    """Encode v; AssertionError unless that gives a pair, codes and levels."""
     pair = answer("encode", module.encode, v)
     if not isinstance(pair, tuple) or len(pair) != 2:
         kind = type(pair).__name__

@@ -78,7 +78,7 @@ def compare_module(
 
 
 def check_asked(module: Any, network: Any, tolerance: float) -> None:
-    """Raise ValueError for what is no module of torch, no network, no tolerance."""
+    """Raise ValueError unless given a module of torch, a network and a tolerance."""
     if isinstance(module, type) or not hasattr(module, "named_modules"):
         raise ValueError(f"torch_module must be a torch.nn.Module, got {module!r}")
     if not (hasattr(network, "forward") and hasattr(network, "backward")):

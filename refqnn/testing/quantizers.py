@@ -222,7 +222,7 @@ def check_answer(quantizer: Quantizer, v: Float) -> None:
 
 
 def check_again(quantizer: Quantizer, v: Float, want: Float) -> None:
-    """Raise AssertionError unless ``want`` is the answer to v once more."""
+    """Raise AssertionError unless another call for v gives ``want``, too."""
     have = quantizer.apply(v.copy())
     if not np.array_equal(np.ravel(have), want, equal_nan=want.dtype.kind == "f"):
         raise AssertionError(

@@ -279,7 +279,7 @@ def first_answer(
     *,
     strict: bool,
 ) -> tuple[Float, Float] | None:
-    """Give values and the answer to them; None for what is no array, or not of v.
+    """Give values and the answer to them; None unless it is an array of their shape.
 
     Unless ``strict``, an array of any shape is one.
     """

@@ -122,7 +122,7 @@ def record(
 def check_question(
     forward: Any, backward: Any, args: Any, *, frozen: bool = False
 ) -> None:
-    """Raise ValueError for what can be neither called nor handed over."""
+    """Raise ValueError unless both are callable, args listed and frozen is taken."""
     check_callable(forward=forward, backward=backward)
     if not isinstance(args, list | tuple):
         kind = type(args).__name__
@@ -132,7 +132,7 @@ def check_question(
 
 
 def check_callable(**functions: Any) -> None:
-    """Raise ValueError, with the name, for what is no function."""
+    """Raise ValueError that names the argument which is not callable."""
     for name, function in functions.items():
         if not callable(function):
             raise ValueError(f"{name} must be callable, got {function!r}")  # noqa: TRY004 - bad values are ValueErrors in this house
@@ -195,7 +195,7 @@ def check_output(part: Any) -> None:
 
 
 def answer(name: str, function: Op, *args: Any, **options: Any) -> Any:
-    """Call a function; AssertionError that names it for what is no ValueError."""
+    """Call a function; any error but ValueError is an AssertionError that names it."""
     try:
         return function(*args, **options)
     except (ValueError, AssertionError):
@@ -245,7 +245,7 @@ def handing(function: Op, framework: Any) -> Op:
 
 
 def undoing(backward: Op, framework: Any) -> Op:
-    """Give a backward the dy of a framework, if there is one; its cache is its own."""
+    """Hand a backward dy as an array of a framework, if any; its cache as it is."""
     give: Op = handing(as_it_is, framework) if framework else as_it_is
     return lambda dy, cache: plain(backward(give(dy), cache))
 

@@ -15,10 +15,13 @@ import importlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 
 def load_sleeping_threads() -> None:
@@ -39,8 +42,26 @@ def load_sleeping_threads() -> None:
 load_sleeping_threads()
 
 
+@cache
+def kernels_digest() -> str:
+    """Digest of all files of kernels: compiled code holds what it calls of others."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
 class PatientCache(FunctionCache):
-    """A cache that leaves out what cannot be read or written."""
+    """A cache that leaves out what cannot be read or written, or is of other kernels.
+
+    Numba's own cache looks at the file of a function alone, and would run code that
+    was compiled from tiles that have changed since.
+    """
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)  # type: ignore[no-untyped-call]
+        stamp = self._impl.locator.get_source_stamp(), kernels_digest()
+        self._cache_file = IndexDataCacheFile(  # type: ignore[no-untyped-call]
+            self._cache_path, self._impl.filename_base, stamp
+        )
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Load compiled code for a signature; None where no readable copy is kept."""
@@ -65,8 +86,7 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         kernel = numba.njit(**options)(function)
         if kernel is not function:
             with suppress(RuntimeError):  # no folder can be written
-                cache = PatientCache(function)  # type: ignore[no-untyped-call]
-                kernel._cache = cache  # noqa: SLF001 - as numba's enable_caching
+                kernel._cache = PatientCache(function)  # noqa: SLF001 - as numba's enable_caching
         return kernel
 
     return compile_lazily

@@ -37,8 +37,8 @@ RUN = WIDTH // RUNS
 LOAD, SPLIT, MOVE, SUM, POOL, LOOK_UP, STORE = range(7)
 #: what a sum is added to
 ALONE, CODES, SUMS = range(3)
-#: entries of a map that are no place: the zero-point, and what is there already
-FILL, LEAVE = -1, -2
+#: an entry of a map that is no place: what is there stays, at first the zero-point
+FILL = -1
 
 
 def _record(names: str) -> np.dtype[np.void]:
@@ -153,11 +153,13 @@ def _fill(target: Any, memory: Int) -> None:
 
 @njit()
 def _surround(target: Any, memory: Int, images: int) -> None:
-    """Make every entry that is no pixel of an image the zero-point."""
+    """Make the margin and the gaps behind rows and images the zero-point.
+
+    No tap of a pixel reaches further: a gap is as wide as the widest window needs.
+    """
     zero = np.int32(target.zero)
     for plane in range(target.planes):
         at = target.at + plane * target.channel
-        end = at + target.channel
         memory[at : at + target.margin] = zero
         at += target.margin
         for _ in range(images):
@@ -166,7 +168,6 @@ def _surround(target: Any, memory: Int, images: int) -> None:
                     memory[row + j] = zero
             memory[at + target.rows * target.row : at + target.image] = zero
             at += target.image
-        memory[at:end] = zero
 
 
 @njit()

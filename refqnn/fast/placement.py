@@ -146,7 +146,7 @@ class LayOut:
         lie = Planes(row, image, margin, span, channel, 0, 0)
         starts: Int = np.arange(0, span, RUN)
         if size[1] % RUN == 0:  # no gaps; the last run fills the last tile
-            starts = gapless_starts(self.images, lie, *size, RUN)
+            starts = gapless_starts(self.images, size, row, image, RUN)
             starts = np.pad(starts, (0, -starts.size % RUNS), "edge")
         return lie._replace(starts=self._keep(starts), runs=starts.size)
 
@@ -228,8 +228,8 @@ class LayOut:
             np.maximum(places, 0), self.tensors[step.source].shape
         )
         entry = c // 4 * source.channel + h * source.row + w
-        at = np.where(places < 0, -1, 4 * entry + c % 4)
-        padded = np.full((4 * target.planes, *places.shape[1:]), -1)
+        at = np.where(places < 0, machine.FILL, 4 * entry + c % 4)
+        padded = np.full((4 * target.planes, *places.shape[1:]), machine.FILL)
         padded[: len(places)] = at
         return padded.reshape(-1, 4, *places.shape[1:]).transpose(0, 2, 3, 1)
 

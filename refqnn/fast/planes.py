@@ -11,12 +11,12 @@ A stride s splits an image into s * s planes, one for each remainder of row and 
 which turns strided taps into unit steps.
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from refqnn._types import Array, Int
-from refqnn.geometry import Window
+from refqnn.geometry import Pair, Window
 
 
 class Axis(NamedTuple):
@@ -131,22 +131,16 @@ def taps(rows: Axis, cols: Axis) -> Taps:
 _PLANES, _OUTPUTS, _KEPT = 65_536, 4_096, 65_536
 
 
-class Rows(Protocol):
-    """How images lie: entries from one row, and from one image, to the next."""
+def gapless_starts(images: int, size: Pair, row: int, image: int, run: int) -> Int:
+    """Where runs of outputs begin when rows are whole runs: without their gaps.
 
-    @property
-    def row(self) -> int:
-        """Entries from one row to the next."""
+    ``row`` and ``image`` are the entries from one row, and one image, to the next.
 
-    @property
-    def image(self) -> int:
-        """Entries from one image to the next."""
-
-
-def gapless_starts(images: int, lie: Rows, rows: int, cols: int, run: int) -> Int:
-    """Where runs of outputs begin when rows are whole runs: without their gaps."""
-    at = np.add.outer(np.arange(images) * lie.image, np.arange(rows) * lie.row)
-    return np.add.outer(at, np.arange(0, cols, run)).reshape(-1)
+    >>> gapless_starts(1, (2, 8), row=9, image=27, run=4)
+    array([ 0,  4,  9, 13])
+    """
+    at = np.add.outer(np.arange(images) * image, np.arange(size[0]) * row)
+    return np.add.outer(at, np.arange(0, size[1], run)).reshape(-1)
 
 
 def layout(
@@ -165,8 +159,9 @@ def layout(
     A block holds as many images as fit ``_PLANES`` inputs and ``_OUTPUTS`` outputs of
     one channel, which keeps it in the second-level cache and short of the TLB's reach.
     ``tile`` is the number of neighbouring outputs that are computed together; ``per``
-    real channels share each of the ``channels``. The number of blocks is a multiple of
-    ``shares`` where there are images enough; ``kept`` channels of outputs are held.
+    real channels share each of the ``channels``. ``shares`` workers take the blocks in
+    turn. ``kept`` channels of outputs lie beside the planes, in the same cache, until
+    they are copied into y; 0 where none do.
     """
     row, image = cols.pitch, rows.pitch * cols.pitch
     keys = sorted({(a, b) for _, a, _ in rows.taps for _, b, _ in cols.taps})
@@ -174,9 +169,8 @@ def layout(
     most = min(_OUTPUTS, _KEPT // kept) if kept else _OUTPUTS
     fits = min(_PLANES // max(1, channels * len(keys)), most) // image
     block = min(images, max(1, fits))
-    if shares > 1:
-        blocks = -(-images // max(1, block * shares)) * shares
-        block = -(-images // max(1, blocks))
+    if shares > 1 and block:  # the largest that leaves the busiest worker least to do
+        block = min(range(block, 0, -1), key=lambda b: -(-images // (b * shares)) * b)
     span = -(-block * image // tile) * tile
     margin = rows.before * row + cols.before
     end = margin + span + rows.reach * row + cols.reach

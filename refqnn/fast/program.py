@@ -29,7 +29,7 @@ from refqnn.integer.rescale import FLOATING, TWO_STAGE
 __all__ = ["Codes", "Program", "Scaling", "UnsupportedError"]
 
 Shape = tuple[int, ...]
-#: images that a worker takes at once: a plane of 8 x 8 alone fills no tile
+#: images that a worker takes at once: runs of six planes of 8 x 8 are whole tiles
 IMAGES = 6
 #: float32 counts clamped codes exactly up to here, zero-point included
 LARGEST = 1 << 22
@@ -177,7 +177,9 @@ class Program:
                 raise UnsupportedError("codes must fit 8 bits")
             count = math.prod(source.shape)
             mine = np.where(
-                (places >= begin) & (places < begin + count), places - begin, -1
+                (places >= begin) & (places < begin + count),
+                places - begin,
+                machine.FILL,
             )
             self._step(machine.MOVE, x, y, sign=int(i == 0), map=len(self.numbers))
             self.numbers.append(mine.reshape(self.tensors[y].shape))

@@ -43,10 +43,6 @@ class Outer(NamedTuple):
     vectors: int
     runs: int
 
-    def run(self, lanes: int) -> int:
-        """Return how many neighbours each start begins."""
-        return self.vectors * lanes // self.runs
-
 
 class Dot(NamedTuple):
     """The size of a tile of equation (2)."""

@@ -63,6 +63,19 @@ def test_compiled_code_is_kept(tmp_path):
     assert stamps == again
 
 
+OTHER = "from refqnn.fast import compiler; compiler.kernels_digest = lambda: 'other'"
+
+
+@pytest.mark.compiled
+def test_code_of_other_kernels_is_compiled_anew(tmp_path):
+    """Numba itself looks at one file: code compiled from former tiles would run."""
+    assert ran("", tmp_path).returncode == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}
+    assert ran(OTHER, tmp_path).returncode == 0
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}
+    assert all(after[path] > before[path] for path in before)
+
+
 def test_options_reach_the_compiler():
     @njit(parallel=False)
     def double(x):

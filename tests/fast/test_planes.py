@@ -91,3 +91,21 @@ def test_a_block_is_never_empty(images):
     axis = forward_axis(300, 300, 0, window(3, padding=1))
     lie = layout(axis, axis, channels=64, images=images, tile=48)
     assert lie.images == 1
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 13, 128])
+@pytest.mark.parametrize("shares", [1, 2, 3])
+def test_blocks_are_shared_evenly_and_hold_what_fits(images, shares):
+    axis = forward_axis(16, 16, 0, window(3, padding=1))
+    options = {"channels": 32, "images": images, "tile": 48}
+    most = layout(axis, axis, **options).images
+    lie = layout(axis, axis, **options, shares=shares)
+
+    def busiest(block):
+        firsts = range(0, images, block)
+        return block * max(len(firsts[i::shares]) for i in range(shares))
+
+    assert 1 <= lie.images <= most
+    assert shares == 1 or busiest(lie.images) == min(map(busiest, range(1, most + 1)))
+    held = layout(axis, axis, **options, kept=256)
+    assert held.images == 1 or held.span * 256 <= 65_536

@@ -175,7 +175,9 @@ def correlate(
     run = lanes // 2 if direct and cols.out % lanes else lanes
     starts: Int = np.arange(0, lie.span, lanes)
     if direct:
-        starts = gapless_starts(lie.images, lie, rows.out, cols.out, run)
+        starts = gapless_starts(
+            lie.images, (rows.out, cols.out), lie.row, lie.image, run
+        )
     kind = NARROW if not wide else WIDE if run == lanes else HALVES
     x = np.ascontiguousarray(x, x.dtype if per == 2 else flat.dtype)
     whole = y.reshape(-1) if direct else np.empty(0, flat.dtype)

@@ -87,8 +87,12 @@ def test_the_notebook_runs_from_top_to_bottom(path, tmp_path):
     }
     stored = json.loads(path.read_text(encoding="utf-8"))["cells"]
     notebook = nbformat.read(path, as_version=4)
-    place = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=180, resources=place).execute(env=env)
+    settings = {
+        "timeout": 180,
+        "resources": {"metadata": {"path": str(tmp_path)}},
+        "coalesce_streams": True,  # one print may arrive as two messages
+    }
+    nbclient.NotebookClient(notebook, **settings).execute(env=env)
     for before, after in zip(stored, notebook.cells, strict=True):
         kinds, shown = (
             [o["output_type"] for o in cell.get("outputs", ()) if said(o)]

@@ -48,7 +48,8 @@ class BatchNorm2d:
             y, cache = ops.batch_norm(x, gamma, beta, eps=self.eps)
             undo = ops.batch_norm_backward
             if run.replay is None:
-                self.update(cache.mean, cache.var, count=x.size // x.shape[1])
+                m = x.size // x.shape[1]
+                update(self, mean=cache.mean, var=cache.var * (m / max(m - 1, 1)))
         else:
             mean, var = self.mean.value, self.var.value
             y, cache = ops.batch_norm_inference(x, gamma, beta, mean, var, eps=self.eps)
@@ -56,12 +57,6 @@ class BatchNorm2d:
         if run.observe is not None:
             run.observe(self, x, y)
         return y, (undo, cache)
-
-    def update(self, mean: Float, var: Float, *, count: int) -> None:
-        """Move the running statistics towards those of a batch of ``count`` values."""
-        unbiased = var * (count / max(count - 1, 1))
-        move(self.mean, mean, self.momentum)
-        move(self.var, unbiased, self.momentum)
 
     backward = norm_backward
 
@@ -95,7 +90,7 @@ class RangeBatchNorm2d:
             )
             undo = ops.range_batch_norm_backward
             if run.replay is None:
-                self.update(cache.mean, cache.scale)
+                update(self, mean=cache.mean, scale=cache.scale)
         else:
             var = self.scale.value**2
             y, cache = ops.batch_norm_inference(
@@ -106,18 +101,15 @@ class RangeBatchNorm2d:
             run.observe(self, x, y)
         return y, (undo, cache)
 
-    def update(self, mean: Float, scale: Float) -> None:
-        """Move the running statistics towards those of a batch."""
-        move(self.mean, mean, self.momentum)
-        move(self.scale, scale, self.momentum)
-
     backward = norm_backward
 
 
-def move(running: Buffer, batch: Float, momentum: float) -> None:
-    """running <- (1 - momentum) running + momentum batch"""
-    moved = (1 - momentum) * running.value + momentum * batch
-    running.value = moved.astype(running.value.dtype)
+def update(norm: Any, **batch: Float) -> None:
+    """running <- (1 - momentum) running + momentum batch, for each statistic: (C,)"""
+    for name, value in batch.items():
+        running = getattr(norm, name)
+        moved = (1 - norm.momentum) * running.value + norm.momentum * value
+        running.value = moved.astype(running.value.dtype)
 
 
 def even_chunks(count: int, most: int) -> int:

@@ -86,7 +86,10 @@ def batch_norm(
     mean, var = batch_statistics(x)  # (1)
     if np.any(var + eps <= 0):
         check_variance(var, eps)
-    y = normalize(x, mean, np.sqrt(var + eps), gamma, beta)  # (2)
+    each = (-1, *(1,) * (x.ndim - 2))  # (C, 1, 1) for planes
+    x_hat = (x - mean.reshape(each)) / np.sqrt(var + eps).reshape(each)
+    y = gamma.reshape(each) * x_hat + beta.reshape(each)  # (2)
+    y = y.astype(x.dtype, copy=False)
     return y, BatchNormCache(x, gamma, mean, var, eps)
 
 
@@ -193,7 +196,8 @@ def range_batch_norm(
     mean, scale = rows.mean(axis=(1, 2)), K * R + eps
     if not np.all(scale != 0):
         raise ValueError(f"K R + eps is 0 in channel {np.argmin(scale)}: give eps > 0")
-    y = normalize(x, mean, scale, gamma, beta)  # (4)
+    y = lift(gamma, x) * standardize(x, mean, scale) + lift(beta, x)  # (4)
+    y = y.astype(x.dtype, copy=False)
     return y, RangeBatchNormCache(x, gamma, mean, scale, K, first_max, first_min)
 
 
@@ -274,14 +278,6 @@ def batch_statistics(x: Float) -> tuple[Float, Float]:
 def standardize(x: Float, mean: Float, std: Float) -> Float:
     """x_hat = (x - mean) / std in float64"""
     return (x - lift(mean, x)) / lift(std, x)
-
-
-def normalize(x: Float, mean: Float, std: Float, gamma: Float, beta: Float) -> Float:
-    """y = gamma x_hat + beta, rounded once to the dtype of x."""
-    each = (-1, *(1,) * (x.ndim - 2))  # (C, 1, 1) for planes
-    x_hat = (x - mean.reshape(each)) / std.reshape(each)
-    y = gamma.reshape(each) * x_hat + beta.reshape(each)
-    return y.astype(x.dtype, copy=False)
 
 
 def channel_sum(x: Float) -> Float:

@@ -36,9 +36,9 @@ import numpy as np
 from refqnn._types import Bool, Float, Int
 from refqnn.core import Buffer, Run
 from refqnn.integer.rounding import ROUND, check_rounding
-from refqnn.ops.checks import check_gradient
+from refqnn.ops.checks import FLOATS, check_float, check_gradient
 from refqnn.prompt import one_line
-from refqnn.quantizers.checks import check_values
+from refqnn.quantizers.checks import LARGEST, check_values
 from refqnn.quantizers.module import GridQuantizer, unset, zero
 
 
@@ -167,9 +167,12 @@ def batch_range(x: Float) -> tuple[Float, Float]:
     >>> batch_range(np.array([0.5, 2.0]))
     (array(0.), array(2.))
     """
-    check_values(x, name="x")
-    ends = x.min(initial=0), x.max(initial=0)
-    return np.asarray(ends[0] + 0.0), np.asarray(ends[1] + 0.0)  # 0.0, never -0.0
+    if getattr(x, "dtype", None) not in FLOATS:
+        check_float(x=x)
+    lo, hi = x.min(initial=0), x.max(initial=0)  # NaN where x has one
+    if not max(-lo, hi) <= LARGEST[x.dtype]:
+        check_values(x, name="x")
+    return np.asarray(lo + 0.0), np.asarray(hi + 0.0)  # 0.0, never -0.0
 
 
 @final

@@ -2,6 +2,7 @@
 
 import doctest
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,25 @@ def test_studies_that_are_named_exist(page):
 
 def test_a_link_to_nowhere_is_found():
     assert missing("[a](LICENSE) [b](absent.md) [c](https://x.org)") == ["absent.md"]
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        (
+            "https://d.org/",
+            "![P](https://d.org/raw/HEAD/a)[b](https://d.org/blob/HEAD/b)",
+        ),
+        ("", "`b`"),
+    ],
+)
+def test_no_link_of_the_description_is_relative(address, expected):
+    pytest.importorskip("setuptools", reason="setuptools is not installed")
+    description = runpy.run_path(str(ROOT / "setup.py"))["description"]
+    text, elsewhere = "![P](a)[b](b)", "[c](https://c.org)"
+    assert description(text + elsewhere, address) == expected + elsewhere
+    whole = description((ROOT / "README.md").read_text("utf-8"), address)
+    assert re.findall(r"\]\((?!https://)", whole) == []
 
 
 def test_the_two_commands_are_there():

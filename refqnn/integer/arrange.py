@@ -6,6 +6,7 @@
             bilinear   y_i = round((1 - t) x_j + t x_(j+1)),  j + t that place      (2)
     resize_bilinear    y_i = round(sum of four codes times their shares / 2^20)     (3)
                        at i r, or i r + r / 2 - 1/2,  r = n / m, all of 10 bits     (4)
+                       or by shares of 11 bits, floor(sum / 2^22 + 1/2)             (5)
 
 n codes become m along each axis, positions at the edges clamped. Everything is integer:
 2 m (j + t) = (2 i + 1) n - m, so a blend is a quotient with denominator 4 m_h m_w that
@@ -26,6 +27,7 @@ from refqnn.integer.rounding import check_rounding, divide
 Shape = tuple[int, ...]
 Widths = tuple[tuple[int, int], ...]
 Mode = Literal["nearest", "bilinear"]
+BlendSemantics = Literal["tflite", "xnnpack"]
 
 
 def reshape(x: Int, *, shape: Shape) -> Int:
@@ -139,7 +141,12 @@ def positions(n: int, m: int) -> Int:
 
 
 def resize_bilinear(
-    x: Int, *, size: int | Pair, align_corners: bool, half_pixel_centers: bool
+    x: Int,
+    *,
+    size: int | Pair,
+    align_corners: bool,
+    half_pixel_centers: bool,
+    semantics: BlendSemantics = "tflite",
 ) -> Int:
     """y = round(sum of four codes times their shares of 10 bits / 2^20), (3)
 
@@ -147,9 +154,10 @@ def resize_bilinear(
 
     The integer RESIZE_BILINEAR of TensorFlow Lite (reference/resize_bilinear.h). The
     places are (4), the second with half-pixel centres; with aligned corners r is
-    (n - 1) / (m - 1). The blend is rounded once, ties away from 0. Raises ValueError
-    for sizes below 1, where both options are given, and where the rounded r leads
-    beyond the plane.
+    (n - 1) / (m - 1). The blend is rounded once, ties away from 0. With "xnnpack" it
+    is (5), that of XNNPACK (s8-ibilinear): the places are those of (4) in float32, the
+    shares of 11 bits, ties up. Raises ValueError for sizes below 1, unknown semantics,
+    where both options are given, and where the rounded r of (4) leads beyond the plane.
 
     >>> x = np.array([[[[0, 4]]]], np.uint8)
     >>> resize_bilinear(x, size=(1, 4), align_corners=False, half_pixel_centers=True)
@@ -158,18 +166,44 @@ def resize_bilinear(
     x, sizes = as_planes(x), pair(size, name="size", least=1)
     if align_corners and half_pixel_centers:
         raise ValueError("align_corners and half_pixel_centers exclude each other")
+    if semantics not in {"tflite", "xnnpack"}:
+        raise ValueError(f"semantics must be 'tflite' or 'xnnpack', got {semantics!r}")
+    place = float32_places if semantics == "xnnpack" else short_places
     y = x.astype(np.int64)
     for axis, (n, m) in enumerate(zip(x.shape[2:], sizes, strict=True), start=2):
         corners = int(align_corners and m > 1)
-        steps = m - corners
-        ratio = (1024 * (n - corners) + steps // 2) // steps
-        at = np.arange(m) * ratio
-        if half_pixel_centers:
-            at = at + ratio // 2 - 512  # (4)
-        low = np.maximum(at // 1024 + (at < 0), 0)  # C divides towards 0
-        high = np.minimum((at + 1023) // 1024, n - 1)
-        if low[-1] > n - 1:
-            raise ValueError(f"10 bits do not place {m} codes among {n}")
-        share = (at - 1024 * low).reshape(-1, *(1,) * (3 - axis))
-        y = np.take(y, low, axis) * (1024 - share) + np.take(y, high, axis) * share
+        low, high, share, whole = place(n, m, corners, centres=half_pixel_centers)
+        share = share.reshape(-1, *(1,) * (3 - axis))
+        y = np.take(y, low, axis) * (whole - share) + np.take(y, high, axis) * share
+    if semantics == "xnnpack":
+        return ((y + (1 << 21)) >> 22).astype(x.dtype)  # (5)
     return divide(y, 1 << 20, rounding="half_away").astype(x.dtype)  # (3)
+
+
+def short_places(
+    n: int, m: int, corners: int, *, centres: bool
+) -> tuple[Int, Int, Int, int]:
+    """(4) of m codes among n: lower and upper codes, shares of the upper, 2^10"""
+    steps = m - corners
+    ratio = (1024 * (n - corners) + steps // 2) // steps
+    at = np.arange(m) * ratio
+    if centres:
+        at = at + ratio // 2 - 512  # (4)
+    low = np.maximum(at // 1024 + (at < 0), 0)  # C divides towards 0
+    high = np.minimum((at + 1023) // 1024, n - 1)
+    if low[-1] > n - 1:
+        raise ValueError(f"10 bits do not place {m} codes among {n}")
+    return low, high, at - 1024 * low, 1024
+
+
+def float32_places(
+    n: int, m: int, corners: int, *, centres: bool
+) -> tuple[Int, Int, Int, int]:
+    """(4) in float32, as ``short_places`` with shares of 11 bits: ..., 2^11"""
+    f = np.float32
+    ratio = f(n - corners) / f(m - corners)
+    offset = f(0.5) * ratio - f(0.5) if centres else f(0)
+    at = np.clip(np.arange(m, dtype=f) * ratio + offset, f(0), f(n - 1))
+    low = at.astype(np.int64)
+    share = np.rint((at - low.astype(f)) * f(2048)).astype(np.int64)
+    return low, np.minimum(low + 1, n - 1), share, 2048

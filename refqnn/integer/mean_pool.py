@@ -5,21 +5,26 @@
                   z + round(r sum (q - z_x)),  r = s_x / (s n)                     (2')
     tflite        round((sum q) / n), ties away from 0, on one grid                 (3)
     xnnpack       round(r sum q + (z - z_x n r)),  r = (1 / n) (s_x / s)            (4)
+    offset        z - round(z_x s_x / s) + M(s_x / (n s), sum q)                    (5)
 
 onnxruntime (QLinearAveragePool, qlinear_pool.cc) adds v = s_x (q - z_x) as float32
 numbers row by row, with the zero-point inside the rounding, ties to even; a window that
 is the whole plane is QLinearGlobalAveragePool's (2'), float32 too. TensorFlow
 Lite's AVERAGE_POOL_2D keeps the grid of its input and never counts padding. (4) is
-XNNPACK's mean, in float32, with the zero-point inside the rounding, ties to even.
+XNNPACK's mean, in float32, with the zero-point inside the rounding, ties to even. (5)
+is MEAN of TensorFlow Lite's optimized kernels (optimized/integer_ops/mean.h): M rounds
+twice, ties away from 0, with "offset_half_up" up, as vectors of 16 channels do on x86.
 """
 
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.geometry import Padding, Pair, Window, pad_planes, windows
 from refqnn.integer.arithmetic import (
+    INT32,
     SUM_SEMANTICS,
     SumSemantics,
     round_rational,
@@ -33,7 +38,10 @@ from refqnn.integer.pool import (
     counts,
     one_zero_point,
 )
+from refqnn.integer.rescale import quantize_multiplier, requantize
 
+MEAN_SEMANTICS = (*SUM_SEMANTICS, "offset", "offset_half_up")
+MeanSemantics = Literal[SumSemantics, "offset", "offset_half_up"]
 #: s_x, z_x, s, z
 Grids = tuple[np.float32, int, np.float32, int]
 
@@ -51,7 +59,7 @@ def mean_pool2d(
     zero_point: int,
     q_min: int,
     q_max: int,
-    semantics: SumSemantics = "exact",
+    semantics: MeanSemantics = "exact",
 ) -> Int:
     """q = z + round(s_x / (s n) sum of the window of (x - z_x)), saturated
 
@@ -66,9 +74,9 @@ def mean_pool2d(
     ...             q_min=0, q_max=255)
     array([[[[4]]]], dtype=uint8)
     """
-    if semantics not in SUM_SEMANTICS:
+    if semantics not in MEAN_SEMANTICS:
         raise ValueError(
-            f"semantics must be one of {list(SUM_SEMANTICS)}, got {semantics!r}"
+            f"semantics must be one of {list(MEAN_SEMANTICS)}, got {semantics!r}"
         )
     dtype = code_dtype(q_min, q_max)
     x, at = as_pool_operands(x, kernel, stride, padding)
@@ -91,6 +99,11 @@ def mean_pool2d(
     grids = np.float32(x_scale), zx, np.float32(scale), zero_point
     if semantics == "exact":
         q = zero_point + exact_means(planes, at, n, float(x_scale), float(scale))  # (1)
+    elif semantics in {"offset", "offset_half_up"}:
+        away = semantics == "offset"
+        rounding = "two_stage_half_away" if away else "two_stage_half_up"
+        total = windows(planes, at).sum(axis=(-2, -1))
+        q = offset_means(total, n, grids, rounding=rounding)
     elif semantics == "xnnpack":
         q = xnnpack_means(windows(planes, at).sum(axis=(-2, -1)), n, grids)
     elif at.kernel == x.shape[2:] and not np.any(at.padding):
@@ -126,6 +139,17 @@ def xnnpack_means(total: Int, n: Int, grids: Grids) -> Int:
     ratio = np.float32(1) / size * (sx / s)
     offset = np.float32(z) - np.float32(zx) * size * ratio
     return saturated_rint((total + n * zx).astype(np.float32) * ratio + offset)  # (4)
+
+
+def offset_means(total: Int, n: Int, grids: Grids, *, rounding: str) -> Int:
+    """z - round(z_x s_x / s) + M(s_x / (n s), total + n z_x), two roundings in M"""
+    sx, zx, s, z = grids
+    ratio = (sx / (n.astype(np.float32) * s)).astype(np.float64)
+    offset = np.float32(zx) * sx / s
+    nearest = int(offset + np.copysign(np.float32(0.5), offset))
+    multiplier = quantize_multiplier(ratio)
+    q = requantize(total + n * zx, *multiplier, 0, **INT32, rounding=rounding)
+    return z - nearest + q.astype(np.int64)  # (5)
 
 
 def float32_means(planes: Int, at: Window, n: Int, x_scale: np.float32) -> Float:

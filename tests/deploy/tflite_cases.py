@@ -221,19 +221,23 @@ def transposed(c, *, padding=0, stride=2, activation=0):
                fused_activation_function=activation)  # fmt: skip
 
 
-def multiplied(c, *, adj_x=False, adj_y=True):
+def multiplied(c, *, adj_x=False, adj_y=True, centred=False):
     x = c.tensor((1, 1, 12, 12), scale=c.scale(-7, -5), zero=c.rng.integers(-20, 20))
     at = c.tensors[x]
     grid = {"scale": at.scale, "zero": at.zero_point}
     flat = c.tensor((1, 12, 12), **grid)
     shape = c.integers(1, 12, 12)
     c.operators.append(Operator("RESHAPE", (x, shape), (flat,), {}, 1))
+    other = flat
+    if centred:
+        other = c.tensor((1, 12, 12), zero=0)
+        c.operators.append(Operator("QUANTIZE", (flat,), (other,), {}, 2))
     y = c.tensor((1, 12, 12), scale=c.scale(-6, -4), zero=0)
-    c.operator([flat, flat], [y], adj_x=adj_x, adj_y=adj_y)
+    c.operator([flat, other], [y], adj_x=adj_x, adj_y=adj_y)
 
 
-def nearest(c, **options):
-    rearranged(c, (1, 9, 4, 8), (9, 4), **options)
+def nearest(c, *, size=(9, 4), **options):
+    rearranged(c, (1, *size, 8), size, **options)
 
 
 LOGISTIC = {"int8": {"scale": 1 / 256, "zero": -128},
@@ -305,6 +309,9 @@ CASES = {
     "mean kept": ("MEAN", means, {"keep": True}),
     "mean channels": ("MEAN", means, {"axes": (3,)}),
     "mean rows": ("MEAN", means, {"axes": (1,)}),
+    "mean kept uint8": ("MEAN", means, U | {"keep": True}),
+    "mean kept int16": ("MEAN", means, {"dtype": "int16", "keep": True}),
+    "mean kept few": ("MEAN", means, {"keep": True, "shape": (1, 3, 5, 20)}),
     "mean uint8": ("MEAN", means, U),
     "mean int16": ("MEAN", means, {"dtype": "int16"}),
     "logistic": ("LOGISTIC", unary, {"fixed": LOGISTIC["int8"]}),
@@ -333,6 +340,7 @@ CASES = {
     "matmul": ("BATCH_MATMUL", multiplied, {}),
     "matmul plain": ("BATCH_MATMUL", multiplied, {"adj_y": False}),
     "matmul turned": ("BATCH_MATMUL", multiplied, {"adj_x": True, "adj_y": False}),
+    "matmul centred": ("BATCH_MATMUL", multiplied, {"adj_y": False, "centred": True}),
     "pad": ("PAD", rearranged, {"out": (1, 8, 9, 10), "inputs": (PADS,)}),
     "reshape": ("RESHAPE", rearranged, {"out": (1, 6, 40), "inputs": ((1, 6, 40),)}),
     "reshape planes": ("RESHAPE", rearranged,
@@ -351,6 +359,8 @@ CASES = {
     "nearest centres": ("RESIZE_NEAREST_NEIGHBOR", nearest,
                         {"half_pixel_centers": True}),
     "bilinear": ("RESIZE_BILINEAR", nearest, {}),
+    "bilinear small": ("RESIZE_BILINEAR", nearest,
+                       {"size": (3, 1), "align_corners": True}),
     "bilinear corners": ("RESIZE_BILINEAR", nearest, {"align_corners": True}),
     "bilinear centres": ("RESIZE_BILINEAR", nearest, {"half_pixel_centers": True}),
 }  # fmt: skip

@@ -166,6 +166,35 @@ def test_blends_of_ten_bits_are_those_of_a_plain_loop(n, m, mode):
         assert got[0, 0, i, j] == c_quotient(total + nudge, 2**20)
 
 
+@pytest.mark.parametrize("mode", [(False, False), (True, False), (False, True)])
+def test_blends_of_eleven_bits_round_ties_up(mode):
+    corners, centres = mode
+    x = np.random.default_rng(0).integers(-128, 128, (1, 1, 5, 3)).astype(np.int8)
+    options = {"align_corners": corners, "half_pixel_centers": centres}
+    got = resize_bilinear(x, size=(7, 8), **options, semantics="xnnpack")
+    assert got.dtype == np.int8
+    for i, j in np.ndindex(7, 8):
+        (i0, i1, p), (j0, j1, q) = (
+            (low, min(low + 1, n - 1), Fraction(round(2048 * (at - low)), 2048))
+            for n, at in ((5, at_place(i, 5, 7, mode)), (3, at_place(j, 3, 8, mode)))
+            for low in [math.floor(at)]
+        )
+        rows = [int(x[0, 0, a, j0]) * (1 - q) + int(x[0, 0, a, j1]) * q
+                for a in (i0, i1)]  # fmt: skip
+        blend = rows[0] * (1 - p) + rows[1] * p
+        assert got[0, 0, i, j] == math.floor(blend + Fraction(1, 2))
+    with pytest.raises(ValueError, match="semantics must be 'tflite' or 'xnnpack'"):
+        resize_bilinear(x, size=2, **options, semantics="onnx")
+
+
+def at_place(i, n, m, mode):
+    """The place of output i of m among n codes, without the rounding of floats."""
+    corners, centres = mode
+    if centres:
+        return place(i, n, m)
+    return i * (Fraction(n - 1, m - 1) if corners else Fraction(n, m))
+
+
 def test_blends_of_ten_bits_refuse_what_leads_beyond_the_plane():
     x = np.zeros((1, 1, 2, 2), np.int8)
     options = {"align_corners": False, "half_pixel_centers": False}

@@ -117,6 +117,20 @@ def test_xnnpack_means_are_those_of_its_kernel_beside_ties():
         np.testing.assert_array_equal(got, want)
 
 
+def test_the_form_with_an_offset_rounds_the_zero_point_apart():
+    """round(3 / 2) = 2 and M(1/4, sum of codes): 3, 6 and -6 in quarters."""
+    given = {"x_scale": 0.5, "x_zero_point": 3, "scale": 1.0, "zero_point": 10}
+    given |= {"q_min": -128, "q_max": 127, "kernel": (1, 2)}
+    pairs = np.array([[[[1, 2]], [[5, 1]], [[-5, -1]]]], np.int8)
+    away = mean_pool2d(pairs, **given, semantics="offset")
+    up = mean_pool2d(pairs, **given, semantics="offset_half_up")
+    assert away.ravel().tolist() == [10 - 2 + 1, 10 - 2 + 2, 10 - 2 - 2]
+    assert up.ravel().tolist() == [10 - 2 + 1, 10 - 2 + 2, 10 - 2 - 1]
+    far = given | {"x_zero_point": 127, "scale": 0.125, "zero_point": -100}
+    low = mean_pool2d(np.full((1, 1, 1, 2), 125, np.int8), **far, semantics="offset")
+    assert low.item() == -100 - 508 + 500  # the offset alone leaves the codes
+
+
 def test_the_form_of_tensorflow_lite(rng):
     x = rng.integers(-128, 128, (1, 2, 5, 6), dtype=np.int8)
     given = {"x_scale": 0.5, "x_zero_point": 3, "scale": 0.5, "zero_point": 3}

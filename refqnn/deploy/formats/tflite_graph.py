@@ -42,8 +42,14 @@ class Kernels(NamedTuple):
     left: str
     #: of ADD, SUB and MUL
     semantics: str = "tflite"
-    #: operators that the set computes in a way that is not stated here
-    unknown: tuple[str, ...] = ()
+    #: means of planes, height and width kept, are added in vectors of 16 channels
+    vectors_of_means: bool = False
+    #: RELU6 leaves codes on the grid of its input, whatever that of its output
+    clamps_codes: bool = False
+    #: operators that the set does not have
+    missing: tuple[str, ...] = ()
+    #: operators that take uint8; None for all
+    unsigned: tuple[str, ...] | None = None
 
 
 @final
@@ -176,6 +182,11 @@ def grid_of(t: Tensor, what: str) -> Grid:
     if not 0 < s < np.inf or not low <= z <= high:
         raise ValueError(f"{what}: {t.name!r} has scale {s} and zero-point {z}")
     return Grid(s, z, low, high)
+
+
+def grid_options(grid: Grid) -> dict[str, Any]:
+    """Return a grid as the arguments of an operation."""
+    return dict(zip(("scale", "zero_point", "q_min", "q_max"), grid, strict=True))
 
 
 def shape_of(t: Tensor, what: str) -> Shape:

@@ -31,6 +31,7 @@ from refqnn.deploy.formats.tflite_layers import (
     fully_connected,
     transpose_conv,
 )
+from refqnn.deploy.formats.tflite_means import mean
 from refqnn.deploy.formats.tflite_operations import (
     add_image,
     batch_matmul,
@@ -38,7 +39,6 @@ from refqnn.deploy.formats.tflite_operations import (
     concatenation,
     dequantize,
     function,
-    mean,
     pool_2d,
     quantize,
     softmax,
@@ -62,10 +62,8 @@ from refqnn.deploy.steps import REAL_ROUNDING, sources_of
 from refqnn.files import Unreadable
 
 TWICE_AWAY, TWICE_UP = "two_stage_half_away", "two_stage_half_up"
-UNKNOWN_TO_XNNPACK = (
-    "BATCH_MATMUL",
-    "RESIZE_BILINEAR",
-)
+#: what TensorFlow Lite Micro does with codes of uint8
+UNSIGNED_OF_MICRO = ("DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE")
 KERNELS: Mapping[str, Kernels] = {
     "reference": Kernels(
         TWICE_AWAY,
@@ -84,7 +82,7 @@ KERNELS: Mapping[str, Kernels] = {
         plain=TWICE_AWAY,
         quantize=TWICE_UP,
         left=TWICE_UP,
-        unknown=("MEAN kept",),
+        vectors_of_means=True,
     ),
     "xnnpack": Kernels(
         FLOAT32,
@@ -95,7 +93,6 @@ KERNELS: Mapping[str, Kernels] = {
         quantize=EIGHT_BITS,
         left=TWICE_UP,
         semantics="xnnpack",
-        unknown=UNKNOWN_TO_XNNPACK,
     ),
     "tflite-micro": Kernels(
         TWICE_AWAY,
@@ -105,7 +102,9 @@ KERNELS: Mapping[str, Kernels] = {
         plain=TWICE_AWAY,
         quantize=TWICE_AWAY,
         left=TWICE_AWAY,
-        unknown=("RELU6", "RELU_N1_TO_1"),
+        clamps_codes=True,
+        missing=("RELU_N1_TO_1",),
+        unsigned=UNSIGNED_OF_MICRO,
     ),
 }
 HANDLERS: Mapping[str, Callable[[Node], None]] = {
@@ -225,9 +224,7 @@ def read_operator(node: Node) -> None:
     op, reader = node.operator.op, node.reader
     if op not in HANDLERS:
         raise node.refusal(f"supported are {', '.join(HANDLERS)}")
-    codes = node.has(0) and node.tensor(0).dtype in RANGES
-    if op in reader.kernels.unknown and codes:
-        raise node.refusal("how these kernels round it is not known here")
+    check_kernels(node)
     for number in node.operator.outputs:
         known = number in reader.values or number in reader.model.inputs
         if known or reader.model.tensors[number].data is not None:
@@ -235,6 +232,16 @@ def read_operator(node: Node) -> None:
     if len(node.operator.outputs) > 1 and op != "SPLIT":
         raise node.refusal("it has one output")
     HANDLERS[op](node)
+
+
+def check_kernels(node: Node) -> None:
+    """Raise for an operator that the set of kernels does not have for its codes."""
+    kernels, op = node.reader.kernels, node.operator.op
+    if op in kernels.missing:
+        raise node.refusal("these kernels do not have it")
+    unsigned = any(node.has(i) and node.tensor(i).dtype == "uint8" for i in range(2))
+    if unsigned and kernels.unsigned is not None and op not in kernels.unsigned:
+        raise node.refusal(f"these kernels take uint8 in {list(kernels.unsigned)}")
 
 
 def finish(reader: Reader, outputs: list[int]) -> IntegerNetwork:

@@ -1,14 +1,12 @@
 """Operators of a TFLite model that are no sums of constant weights.
 
     ADD, SUB, MUL, CONCATENATION, SOFTMAX    ``refqnn.integer`` with semantics "tflite",
-                       sums, products and means of XNNPACK with "xnnpack"
+                       sums and products of XNNPACK with "xnnpack"
     AVERAGE_POOL_2D    round(sum q / n), ties away from 0, padding not counted
-    MEAN               z_y + M(floor(m 2^k / n) 2^(e - k - 31), sum (q - z_x))      (1)
     BATCH_MATMUL       sums, requantized by (s_x s_y in float32) / s
     functions of one code    tables (``tflite_tables``)
 
-where s_x / s_y = m 2^(e - 31) and 2^k is the largest power of two up to n, M the two
-roundings of ``two_stage_half_away`` (reference/reduce.h).
+Means stand in ``tflite_means``.
 """
 
 import math
@@ -18,16 +16,14 @@ from typing import Any
 import numpy as np
 
 from refqnn import integer
-from refqnn._types import Int
-from refqnn.deploy.build import pool_step
-from refqnn.deploy.fold import Grid
+from refqnn.deploy.build import FLOAT32
 from refqnn.deploy.formats.tflite_graph import (
-    TO_PLANES,
     Node,
     add_step,
     axis_of,
     clamp,
     grid_of,
+    grid_options,
     move_codes,
     planes,
     shape_of,
@@ -36,7 +32,7 @@ from refqnn.deploy.formats.tflite_graph import (
 from refqnn.deploy.formats.tflite_layers import plane_shape, window_of
 from refqnn.deploy.formats.tflite_tables import code_table
 from refqnn.deploy.operations import OperationStep
-from refqnn.deploy.steps import ImageStep, PoolStep, Step
+from refqnn.deploy.steps import ImageStep
 from refqnn.geometry import output_size
 from refqnn.integer import code_dtype, quantize_multiplier
 
@@ -110,11 +106,6 @@ def check_powers_of_two(node: Node, scales: list[float]) -> None:
         )
 
 
-def grid_options(grid: Any) -> dict[str, Any]:
-    """Return a grid as the arguments of an operation."""
-    return dict(zip(("scale", "zero_point", "q_min", "q_max"), grid, strict=True))
-
-
 def concatenation(node: Node) -> None:
     """Codes of steps side by side; those of uint8 may lie on other grids."""
     sources = [node.source(at) for at in range(len(node.operator.inputs))]
@@ -177,78 +168,6 @@ def pool_2d(node: Node) -> None:
     store(node, step)
 
 
-def mean(node: Node) -> None:
-    """x, axes: any but that of the batch  ->  their mean, (1)"""
-    source, y, rank = node.source(), node.grid(), len(node.tensor(0).shape)
-    axes = {axis_of(node, axis, rank) for axis in node.integers(1)}
-    if not axes or 0 in axes:
-        raise node.refusal("the mean of some axes, images apart")
-    order = sorted(range(1, rank), key=lambda axis: (axis in axes, axis))
-    kept = [axis for axis in order if axis not in axes]
-    if rank == 4 and len(node.output.shape) != 4:  # the order of the file
-        kept.sort(key=TO_PLANES.__getitem__)
-    name, shape = node.name, (1, *source.shape)
-    count = math.prod(shape[axis] for axis in axes)
-    rows = math.prod(shape[axis] for axis in kept)
-    planar = rank == 4 and axes == {2, 3}
-    if (
-        planar
-        and node.option("keep_dims")
-        and "MEAN kept" in node.reader.kernels.unknown
-    ):
-        raise node.refusal("how these kernels round a kept plane is not known here")
-    if not planar:
-        turned = (0, *kept, *sorted(axes))
-        first = tuple(shape[axis] for axis in turned[1:])
-        axes_option: dict[str, Any] = {"axes": turned}
-        source = add_step(
-            node, f"{name}.turned", source, "transpose", first, axes_option
-        )
-        plane, own = (rows, count, 1), f"{name}.rows"
-        source = add_step(node, own, source, "reshape", plane, {"shape": plane})
-    if source.grid.magnitude() * count >= 2**31:
-        raise node.refusal(f"sums of {count} codes leave int32")
-    pooled = (rows,) == tuple(node.output.shape[1:])
-    step = mean_step(node, name if pooled else f"{name}.mean", source, y)
-    if step.name == name and step.shape == (rows,):
-        store(node, step)
-        return
-    step = replace(step, name=f"{name}.mean")
-    node.reader.steps[step.name] = step
-    out = node.output.shape
-    target = shape_of(node.output, str(node))
-    if math.prod(target) != rows:
-        raise node.damage(f"it computes {rows} means, the file states {out}")
-    store(node, add_step(node, name, step, "reshape", target, {"shape": target}))
-
-
-def mean_step(node: Node, name: str, source: Step, y: Grid) -> PoolStep | OperationStep:
-    """Return the step of the means of planes, (1), or as XNNPACK has them: (C, 1, 1)"""
-    channels, *plane = source.shape
-    if node.reader.kernels.semantics == "xnnpack" and node.output.dtype != "int16":
-        options: dict[str, Any] = {"kernel": tuple(plane), "semantics": "xnnpack"}
-        options |= {"x_scale": source.grid.scale, **grid_options(y)}
-        options["x_zero_point"] = source.grid.zero_point
-        names, shape = (source.name,), (channels, 1, 1)
-        return OperationStep(name, names, ("x",), shape, "mean_pool2d", options, y)
-    step = pool_step(str(node), name, source, y, "two_stage_half_away")
-    ratio = source.grid.scale / y.scale
-    multiplier, shift = mean_multiplier(ratio, math.prod(plane))
-    return replace(step, multiplier=multiplier, shift=shift)
-
-
-def mean_multiplier(ratio: float, count: int) -> tuple[Int, Int]:
-    """ratio / count = multiplier 2^(shift - 31), the multiplier rounded down, (1)
-
-    >>> mean_multiplier(0.5, 3)
-    (array([715827882], dtype=int32), array([-1], dtype=int32))
-    """
-    multiplier, shift = quantize_multiplier(ratio)
-    k = min(count.bit_length() - 1, 32, 31 + shift)
-    short = np.array([(multiplier << k) // count], np.int32)
-    return short, np.array([shift - k], np.int32)
-
-
 def softmax(node: Node) -> None:
     """x: (1, ..., C)  ->  probabilities of the last axis"""
     source, y, rank = node.source(), node.grid(), len(node.tensor(0).shape)
@@ -273,10 +192,13 @@ def function(node: Node) -> None:
     wide = node.output.dtype == "int16" and node.operator.op != "QUANTIZE"
     if code_dtype(*source.grid[2:]).itemsize > 1 or wide:
         raise node.refusal("codes must have 8 bits, one table of them")
-    y = clamp(node.grid(), *CLAMPS.get(node.operator.op, (-np.inf, np.inf)))
+    ends = CLAMPS.get(node.operator.op, (-np.inf, np.inf))
+    y = made_on = clamp(node.grid(), *ends)
+    if node.operator.op == "RELU6" and node.reader.kernels.clamps_codes:
+        y, made_on = node.grid(), clamp(source.grid, *ends)
     try:
         options = {"rounding": table_rounding(node), **node.operator.options}
-        table = code_table(node.operator.op, source.grid, y, options)
+        table = code_table(node.operator.op, source.grid, made_on, options)
     except (ValueError, KeyError) as error:
         raise node.refusal(str(error)) from error
     name, shape = (source.name,), source.shape
@@ -347,10 +269,16 @@ def batch_matmul(node: Node) -> None:
         raise node.refusal(f"{shapes[0]} and {shapes[1]} do not multiply")
     y = node.grid()
     product = np.float32(grids[0].scale) * np.float32(grids[1].scale)
-    multiplier, shift = quantize_multiplier(float(product) / y.scale)
+    kernels = node.reader.kernels
+    # XNNPACK takes the second for weights, which have no zero-point
+    taken = kernels.semantics == "xnnpack" and grids[1].zero_point == 0
+    ratio = float(product) / y.scale
+    if taken:
+        ratio = float(product / np.float32(y.scale))
+    multiplier, shift = quantize_multiplier(ratio)
     rescaling = {k: v for k, v in grid_options(y).items() if k != "scale"}
     rescaling |= {"multiplier": multiplier, "shift": shift}
-    rescaling["rounding"] = node.reader.kernels.plain
+    rescaling["rounding"] = FLOAT32 if taken else kernels.plain
     options = {
         "a_zero_point": grids[0].zero_point,
         "b_zero_point": grids[1].zero_point,

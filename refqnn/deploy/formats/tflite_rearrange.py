@@ -3,7 +3,7 @@
     RESHAPE, SQUEEZE, EXPAND_DIMS    codes in the order of the file, channels last
     TRANSPOSE, PAD, PADV2, SLICE, STRIDED_SLICE, SPLIT
     RESIZE_NEAREST_NEIGHBOR    the code at floor((i + c) n / m), in float32         (1)
-    RESIZE_BILINEAR            blends with 10 bits, ``refqnn.integer.resize_bilinear``
+    RESIZE_BILINEAR            blends, ``refqnn.integer.resize_bilinear``
 
 c is 1/2 with half-pixel centres; with aligned corners (n - 1) / (m - 1) takes the place
 of n / m, and the nearest code, ties up, that of the floor.
@@ -168,7 +168,7 @@ def resize_nearest(node: Node) -> None:
 
 
 def resize_bilinear(node: Node) -> None:
-    """x, (H, W)  ->  blends of four codes with shares of 10 bits"""
+    """x, (H, W)  ->  blends of four codes with shares of 10 bits, XNNPACK's of 11"""
     source = node.source()
     c, h, w = plane_shape(node, source)
     if node.output.dtype == "uint8":
@@ -179,6 +179,8 @@ def resize_bilinear(node: Node) -> None:
         "align_corners": bool(node.option("align_corners")),
         "half_pixel_centers": bool(node.option("half_pixel_centers")),
     }
+    if node.reader.kernels.semantics == "xnnpack":
+        options["semantics"] = "xnnpack"
     step = move_codes(node, source, "resize_bilinear", (c, *size), options)
     zeros = np.zeros((1, 1, h, w), np.int8)
     try:

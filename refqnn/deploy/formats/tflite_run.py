@@ -1,6 +1,7 @@
-"""Run a TFLite model in LiteRT and show every tensor on the way."""
+"""Run a TFLite model in LiteRT, or in TensorFlow Lite Micro; show every tensor."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ RESOLVERS = {
     "optimized": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
     "xnnpack": "AUTO",
 }
+#: the kernels of TensorFlow Lite Micro, whose wheel is tflite-micro
+MICRO = "tflite-micro"
 
 
 def interpreter_of(model: bytes, kernels: str) -> Any:
@@ -28,7 +31,9 @@ def interpreter_of(model: bytes, kernels: str) -> Any:
     Raises ValueError where ai-edge-litert is not installed, and for unknown kernels.
     """
     if kernels not in RESOLVERS:
-        raise ValueError(f"LiteRT has the kernels {list(RESOLVERS)}, not {kernels!r}")
+        raise ValueError(
+            f"kernels must be one of {[*RESOLVERS, MICRO]}, got {kernels!r}"
+        )
     litert = package("ai_edge_litert.interpreter", "tflite")
     interpreter = litert.Interpreter(
         model_content=model,
@@ -37,6 +42,31 @@ def interpreter_of(model: bytes, kernels: str) -> Any:
     )
     interpreter.allocate_tensors()
     return interpreter
+
+
+def runner_of(
+    model: bytes, outputs: int, kernels: str
+) -> Callable[[Array], list[Array]]:
+    """Return a function that computes the outputs of a model from its input."""
+    if kernels == MICRO:
+        micro = package("tflite_micro", "tflite").runtime.Interpreter.from_bytes(model)
+
+        def run_micro(x: Array) -> list[Array]:
+            micro.set_input(x, 0)
+            micro.invoke()
+            return [np.array(micro.get_output(i)) for i in range(outputs)]
+
+        return run_micro
+    litert = interpreter_of(model, kernels)
+    (entry,) = litert.get_input_details()
+    places = [detail["index"] for detail in litert.get_output_details()]
+
+    def run_litert(x: Array) -> list[Array]:
+        litert.set_tensor(entry["index"], x)
+        litert.invoke()
+        return [np.asarray(litert.get_tensor(place)) for place in places]
+
+    return run_litert
 
 
 def names_of(path: str | os.PathLike[str]) -> set[str]:
@@ -65,21 +95,19 @@ def tflite_trace(model: bytes, x: Array, kernels: str) -> dict[str, Array]:
     x: (N, C, H, W) or (N, I), the input of the model  ->  tensors of N images, channels
     first where they are planes
 
-    The model is written anew with all of them as outputs: a delegate then keeps them.
+    The model is written anew with all of them as outputs: a delegate then keeps them,
+    and Micro does not reuse their memory.
     """
     graph = parse_model(model)
     computed = [n for operator in graph.operators for n in operator.outputs]
     names = unique_names(graph.tensors)
     shown = graph._replace(outputs=tuple(computed))
-    interpreter = interpreter_of(write_model(shown), kernels)
-    (entry,) = interpreter.get_input_details()
-    places = [detail["index"] for detail in interpreter.get_output_details()]
+    run = runner_of(write_model(shown), len(computed), kernels)
     parts: dict[str, list[Array]] = {names[n]: [] for n in computed}
     for image in x:
         pixels = image[None].transpose(TO_PIXELS) if x.ndim == 4 else image[None]
-        interpreter.set_tensor(entry["index"], np.ascontiguousarray(pixels))
-        interpreter.invoke()
-        for name, place in zip(parts, places, strict=True):
-            parts[name].append(planes(np.asarray(interpreter.get_tensor(place))))
+        outputs = run(np.ascontiguousarray(pixels))
+        for held, output in zip(parts.values(), outputs, strict=True):
+            held.append(planes(output))
     tensors = {name: np.concatenate(held) for name, held in parts.items() if held}
     return {names[graph.inputs[0]]: x, **tensors}

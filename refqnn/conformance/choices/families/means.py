@@ -26,6 +26,7 @@ from refqnn.integer.mean_pool import (
     exact_means,
     float32_means,
     global_means,
+    offset_means,
     xnnpack_means,
 )
 from refqnn.integer.pool import counts
@@ -46,23 +47,12 @@ def folded_codes(total: Int, n: Int, grids: Grids) -> Int:
     return z + q.astype(np.int64)
 
 
-def offset_codes(total: Int, n: Int, grids: Grids, *, rounding: str) -> Int:
-    """z - round(z_x s_x / s) + M(s_x / (n s), sum of codes), two roundings in M"""
-    sx, zx, s, z = grids
-    ratio = (sx / (n.astype(np.float32) * s)).astype(np.float64)
-    offset = np.float32(zx) * sx / s
-    nearest = int(offset + np.copysign(np.float32(0.5), offset))
-    multiplier = quantize_multiplier(ratio)
-    q = requantize(total + n * zx, *multiplier, 0, **INT32, rounding=rounding)
-    return z - nearest + q.astype(np.int64)
-
-
 #: answers that add codes before any float: form -> codes of sums
 MEANS: dict[str, Callable[[Int, Int, Grids], Int]] = {
     "float32": global_means,
     "folded": folded_codes,
-    "offset": partial(offset_codes, rounding="two_stage_half_away"),
-    "offset_half_up": partial(offset_codes, rounding="two_stage_half_up"),
+    "offset": partial(offset_means, rounding="two_stage_half_away"),
+    "offset_half_up": partial(offset_means, rounding="two_stage_half_up"),
     "xnnpack": xnnpack_means,
 }
 

@@ -71,6 +71,9 @@ def deploy(
     of float32 scales, x_scale * w_scale / y_scale in this order: with whole biases in
     addition, QLinearConv of onnxruntime computes what the layers do.
 
+    A network with gates states its own steps, ``integer_steps``: those of DFS compute
+    as it does, and neither option applies.
+
     Raises ValueError for an unknown rounding and, naming layer and channel, for a layer
     without a quantizer, an order of layers that has no integer form, weights that are
     no int8 codes, folded scales that are not finite or out of the reach of a shift, and
@@ -88,6 +91,8 @@ def deploy(
     if requantize not in (*ROUNDINGS, *FLOATING):
         names = [*ROUNDINGS, *FLOATING]
         raise ValueError(f"requantize must be one of {names}, got {requantize!r}")
+    if hasattr(network, "integer_steps"):  # a network with gates, such as DFS's
+        return IntegerNetwork(network.integer_steps(image_size))
     planned = plan(network)
     image, dtype = image_step(planned, image_size)
     known: dict[str, Step] = {image.name: image}

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from refqnn._types import Array
+from refqnn.deploy.gated import CodedStep, FloatStep, GatedStep
 from refqnn.deploy.operations import OperationStep, RealStep
 from refqnn.deploy.steps import (
     ImageStep,
@@ -11,6 +12,7 @@ from refqnn.deploy.steps import (
     Shortcut,
     Step,
     Sum,
+    with_branches,
 )
 
 HEAD = (
@@ -39,7 +41,7 @@ def listing(steps: Iterable[Step]) -> str:
     products; acc: signed bits that hold every accumulator; zero: the code of 0; scale:
     what one code is worth. A line that begins with + is added before the rounding.
     """
-    rows = [HEAD, *(row for step in steps for row in rows_of(step))]
+    rows = [HEAD, *(row for step in with_branches(steps) for row in rows_of(step))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -61,6 +63,9 @@ def rows_of(step: Step) -> Iterator[tuple[str, ...]]:
     out = "x".join(map(str, step.shape))
     if isinstance(step, ImageStep):
         yield (step.name, "pixels", "", "", out, "", "", "", "", *stored)
+        return
+    if isinstance(step, FloatStep | CodedStep | GatedStep):
+        yield float_row(step, out)
         return
     if isinstance(step, OperationStep | RealStep):
         text = operation_text(step)
@@ -91,6 +96,19 @@ def skip_row(step: ResidualStep, out: str) -> tuple[str, ...]:
         "",
         *scaling,
     )
+
+
+def float_row(step: FloatStep | CodedStep | GatedStep, out: str) -> tuple[str, ...]:
+    """Return the line of a step whose result is a real number or a decision."""
+    weights, bits = "", ""
+    if isinstance(step, CodedStep):
+        weights, bits = "x".join(map(str, step.w.shape)), str(step.bits)
+        text = f"codes, conv ({step.source})"
+    elif isinstance(step, FloatStep):
+        text = f"float {step.op} ({', '.join(step.sources)})"
+    else:
+        text = f"one of {step.options} bits ({', '.join(step.sources)})"
+    return (step.name, text, weights, bits, out, "", "", "", "", "real", "", "")
 
 
 def sum_cells(total: Sum, out: str) -> tuple[str, ...]:

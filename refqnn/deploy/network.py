@@ -12,7 +12,7 @@ from refqnn._types import Array, Float, Int
 from refqnn.deploy.execution import plan_of, run
 from refqnn.deploy.formats.store import read_steps, write_steps
 from refqnn.deploy.listing import listing
-from refqnn.deploy.steps import ImageStep, Shape, Step
+from refqnn.deploy.steps import ImageStep, Shape, Step, multiply_adds
 from refqnn.files import Unreadable
 from refqnn.integer import code_dtype
 
@@ -100,6 +100,13 @@ class IntegerNetwork:
                 f"images must be ({sizes}), the size that the network was "
                 f"deployed for: images{images.shape}"
             )
+
+    def multiply_adds(self, trace: dict[str, Array]) -> dict[str, int]:
+        """Count the multiply-adds that a trace executed, by the name of their sum.
+
+        A branch counts on the images whose gate chose it.
+        """
+        return multiply_adds(self.steps, trace)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a flat ``.npz`` file, whole or not at all."""

@@ -6,7 +6,7 @@ accumulators that they were made from, by name. No step computes with a real num
 scales beside the integers say what these mean.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from refqnn._types import Array, Int
 from refqnn.deploy.fold import Grid
+from refqnn.deploy.gated import CodedStep, FloatStep, GatedStep
 from refqnn.deploy.operations import OperationStep, RealStep
 from refqnn.geometry import Pair
 
@@ -247,7 +248,9 @@ class PoolStep:
 
 #: steps that requantize sums
 Computing = LayerStep | ResidualStep | PoolStep
-Step = ImageStep | Computing | OperationStep | RealStep
+#: steps with real numbers between them
+Gated = FloatStep | CodedStep | GatedStep
+Step = ImageStep | Computing | OperationStep | RealStep | Gated
 
 
 def sources_of(step: Step) -> tuple[str, ...]:
@@ -257,3 +260,34 @@ def sources_of(step: Step) -> tuple[str, ...]:
         return tuple(several)
     names = (getattr(step, "source", ""), getattr(step, "skip_source", ""))
     return tuple(name for name in names if name)
+
+
+def with_branches(steps: Iterable[Step]) -> Iterator[Step]:
+    """Yield every step; before one that chooses among branches, the steps of these."""
+    for step in steps:
+        for branch in getattr(step, "branches", ()):
+            yield from branch
+        yield step
+
+
+def multiply_adds(steps: Iterable[Step], values: Values) -> dict[str, int]:
+    """Count what a trace executed: {name of a sum of products: multiply-adds}
+
+    A convolution of w: (O, C, Kh, Kw) spends C Kh Kw on each of its outputs, a product
+    of w: (O, I) spends I, an LSTM its two matrices on every row: a branch on the images
+    that took it alone.
+    """
+    spent = {}
+    for step in with_branches(steps):
+        sums = {step.name: getattr(step, "sum", step)}
+        if isinstance(step, ResidualStep):
+            sums[step.skip.name] = step.skip
+        for name, total in sums.items():
+            if isinstance(total, Sum | CodedStep):
+                spent[name] = values[f"{name}.accumulator"].size * total.w[0].size
+            elif isinstance(total, FloatStep) and total.op in {"conv2d", "linear"}:
+                spent[name] = values[name].size * total.constants[0][0].size
+            elif isinstance(total, FloatStep) and total.op == "lstm":
+                matrices = sum(w.size for w in total.constants[:2])
+                spent[name] = len(values[name]) * matrices
+    return spent

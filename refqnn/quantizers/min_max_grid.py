@@ -157,6 +157,22 @@ def min_max_codes(
     return z + np.rint(np.clip(t, -z, 2**bits - 1 - z))  # (Q)
 
 
+def min_max_integers(
+    v: Float, lo: Float | float, hi: Float | float, *, bits: int
+) -> tuple[Int, float, int]:
+    """v: (...)  ->  codes (...) in [0, 2^b) of a grid with a true zero, s and z
+
+    uint8 up to 8 bits, uint16 up to 16, int32 above.
+
+    >>> min_max_integers(np.array([-1.0, 0.4, 9.0]), -0.4, 2.6, bits=2)
+    (array([0, 0, 3], dtype=uint8), 1.0, 0)
+    """
+    grid = min_max_grid(v, lo, hi, bits=bits)
+    q = min_max_codes(v, grid, bits)
+    dtype = np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.int32
+    return q.astype(dtype), float(grid.scale), int(grid.zero_point)
+
+
 def whole_range(x: Float) -> tuple[Float, Float]:
     """Return the minimum and the maximum over everything: the range of weights.
 

@@ -23,8 +23,17 @@ import numpy as np
 import refqnn
 from refqnn._types import Array
 from refqnn.deploy import IntegerNetwork
+from refqnn.deploy.gated import CodedStep, FloatStep, GatedStep
 from refqnn.deploy.operations import OperationStep, RealStep
-from refqnn.deploy.steps import ImageStep, PoolStep, ResidualStep, Step, Sum
+from refqnn.deploy.steps import (
+    Gated,
+    ImageStep,
+    PoolStep,
+    ResidualStep,
+    Step,
+    Sum,
+    with_branches,
+)
 from refqnn.files import Unreadable, decode, read_headed, write_npz
 
 FORMAT = "refqnn trace 1"
@@ -113,7 +122,7 @@ def trace(network: IntegerNetwork, x: Array, backend: Any = refqnn) -> Trace:
     tensors = network.trace(x, backend)
     manifest: dict[str, Record] = {}
     constants: dict[str, Array] = {}
-    for step in network.steps:
+    for step in with_branches(network.steps):
         manifest |= describe_tensors(step)
         constants |= constants_of(step)
     for name, array in tensors.items():
@@ -135,6 +144,8 @@ def describe_tensors(step: Step) -> dict[str, Record]:
     }
     if isinstance(step, ImageStep):
         return {step.name: codes | {"kind": "pixels"}}
+    if isinstance(step, Gated):
+        return gated_records(step)
     if isinstance(step, OperationStep | RealStep):
         return {step.name: codes | operation_record(step)}
     total = step if isinstance(step, PoolStep) else step.sum
@@ -146,6 +157,36 @@ def describe_tensors(step: Step) -> dict[str, Record]:
         sums[name] = sum_record(step, step.skip_source, step.skip)
         codes["skip_multiplier"] = step.skip_multiplier.tolist()
     return sums | {step.name: codes | {"inputs": list(sums)}}
+
+
+def gated_records(step: Gated) -> dict[str, Record]:
+    """Describe the tensors of a step with real numbers: its inputs and operation.
+
+    A branch has a row for each image whose decision, the second input of the step
+    behind it, chose it.
+    """
+    name = step.name
+    record: Record = {"layer": name, "kind": "real"}
+    if isinstance(step, FloatStep):
+        record |= {"inputs": list(step.sources), "operation": f"float {step.op}"}
+        return {name: record} | {
+            f"{name}.cell": record for _ in range(step.op == "lstm")
+        }
+    if isinstance(step, CodedStep):
+        stages = [step.source, f"{name}.codes", f"{name}.accumulator", name]
+        kinds = ("codes", "accumulator", "real")
+        return {
+            made: record | {"kind": kind, "inputs": [source]}
+            for source, made, kind in zip(stages, stages[1:], kinds, strict=False)
+        }
+    ends = [
+        b[-1].name if b else f"{name}.{k}"
+        for k, b in zip(step.options, step.branches, strict=True)
+    ]
+    entries = {
+        f"{name}.{k}": record | {"inputs": list(step.sources)} for k in step.options
+    }
+    return entries | {name: record | {"inputs": [*step.sources, *ends]}}
 
 
 def operation_record(step: OperationStep | RealStep) -> Record:
@@ -180,8 +221,12 @@ def sum_record(step: Step, source: str, total: Any) -> Record:
 
 def constants_of(step: Step) -> dict[str, Array]:
     """Return the constants of a step by name: weights, biases, multipliers, shifts."""
-    if isinstance(step, ImageStep):
+    if isinstance(step, ImageStep | GatedStep):
         return {}
+    if isinstance(step, FloatStep):
+        return {f"{step.name}.{i}": v for i, v in enumerate(step.constants)}
+    if isinstance(step, CodedStep):
+        return {f"{step.name}.w": step.w}
     if isinstance(step, OperationStep | RealStep):
         values = step.constants if isinstance(step, RealStep) else step.options
         arrays = {k: v for k, v in values.items() if isinstance(v, np.ndarray)}

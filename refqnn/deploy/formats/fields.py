@@ -15,10 +15,11 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 import refqnn
-from refqnn._types import Int
+from refqnn._types import Array, Int
 from refqnn.cost import signed_bits
 from refqnn.deploy.build import output_shape
 from refqnn.deploy.fold import Grid, accumulator_range, check_sums
+from refqnn.deploy.gated import OPS, FloatStep
 from refqnn.deploy.operations import (
     OPERATIONS,
     OperationStep,
@@ -28,6 +29,7 @@ from refqnn.deploy.real import REAL
 from refqnn.deploy.steps import (
     REAL_ROUNDING,
     Computing,
+    Gated,
     ImageStep,
     LayerStep,
     PoolStep,
@@ -36,6 +38,7 @@ from refqnn.deploy.steps import (
     Shortcut,
     Step,
     Sum,
+    with_branches,
 )
 from refqnn.geometry import window
 from refqnn.integer.checks import (
@@ -47,9 +50,11 @@ from refqnn.integer.checks import (
 )
 from refqnn.integer.rescale import REQUANTIZATIONS
 
-STEPS = (ImageStep, LayerStep, ResidualStep, PoolStep, OperationStep, RealStep)
+STEPS = get_args(Step)
 #: elements of the codes of one image, beyond which a file is refused
 MOST_CODES = 2**26
+#: zeros around the planes of a network with gates
+MOST_PADDING = 2**4
 #: codes beside a plane, and pixels of a side after a resizing
 MOST_EDGE = 2**12
 #: dtypes of the arrays of a step, by field; weights of 9 bits are int16
@@ -66,16 +71,20 @@ DTYPES = {
 def check_steps(steps: tuple[Any, ...]) -> None:
     """Raise where a field has another kind, size or range, or a source is no step."""
     earlier: dict[str, Step] = {}
+    blank: dict[str, Array] = {}
     for i, step in enumerate(steps):
         if not isinstance(step, STEPS):
             raise ValueError(f"step {i} is {type(step).__name__}, no step")  # noqa: TRY004 - bad values are ValueErrors in this house
-        check_kinds(step, f"step {i}")
+        check_kinds(step, f"step {i}", arrays=not isinstance(step, Gated))
         if step.name in earlier:
             raise ValueError(f"two steps have the name {step.name!r}")
         check_grid(step.name, step.grid)
         if isinstance(step, ImageStep):
             if len(step.shape) not in {1, 3} or min(step.shape) < 1:
                 raise ValueError(f"{step.name}.shape is no (C, H, W): {step.shape}")
+            blank[step.name] = np.zeros((1, *step.shape), np.uint8)
+        elif isinstance(step, Gated):
+            blank |= check_gated(step, blank)
         elif isinstance(step, OperationStep | RealStep):
             check_operation(step, earlier)
         else:
@@ -83,17 +92,20 @@ def check_steps(steps: tuple[Any, ...]) -> None:
         earlier[step.name] = step
 
 
-def check_kinds(value: Any, place: str) -> None:
-    """Raise where a field of a dataclass or a tuple has another kind than declared."""
+def check_kinds(value: Any, place: str, *, arrays: bool = True) -> None:
+    """Raise where a field of a dataclass or a tuple has another kind than declared.
+
+    Dtypes of ``arrays`` are those of integer layers.
+    """
     for name, hint in get_type_hints(type(value)).items():
         field, there = getattr(value, name), f"{place}.{name}"
         if not fits(field, hint):
             raise ValueError(f"{there} must be {hint}, got {field!r:.60}")
         if dataclasses.is_dataclass(field) or isinstance(field, Grid):
             check_kinds(field, there)
-        elif name == "w" and field.dtype in (np.int8, np.int16):
+        elif arrays and name == "w" and field.dtype in (np.int8, np.int16):
             continue
-        elif isinstance(field, np.ndarray):
+        elif isinstance(field, np.ndarray) and arrays:
             want = np.dtype(DTYPES.get(name, np.int8))
             if field.dtype != want:
                 raise ValueError(f"{there} must be {want}, got {field.dtype}")
@@ -176,6 +188,33 @@ def check_operation(
         raise ValueError(f"{step.name} cannot be computed: {error}") from error
     if codes.shape != (1, *step.shape):
         raise ValueError(f"{step.name}.shape is {step.shape}, computes {codes.shape}")
+
+
+def check_gated(step: Gated, blank: Mapping[str, Array]) -> dict[str, Array]:
+    """Raise unless a step and its branches give their shapes for a blank image.
+
+    Returns the values of the step, which later ones read.
+    """
+    for part in with_branches([step]):
+        check_kinds(part, part.name, arrays=False)
+        if isinstance(part, FloatStep) and part.op not in OPS:
+            raise ValueError(f"{part.name} has no operation of this version")
+        options = vars(part) | dict(part.options if isinstance(part, FloatStep) else {})
+        padding = options.get("padding", 0)
+        if type(padding) is not int or not 0 <= padding <= MOST_PADDING:
+            raise ValueError(f"{part.name}: padding goes up to {MOST_PADDING}")
+        if math.prod(part.shape) > MOST_CODES:
+            raise ValueError(f"{part.name} has more than {MOST_CODES} values")
+    try:
+        with np.errstate(all="ignore"):
+            values = step.forward(blank, refqnn.integer)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        raise ValueError(f"{step.name} cannot be computed: {error}") from error
+    for part in with_branches([step]):
+        shape = values[part.name].shape[1:]
+        if part.shape != shape:
+            raise ValueError(f"{part.name}.shape is {part.shape}, computes {shape}")
+    return values
 
 
 def check_extent(options: Mapping[str, Any]) -> None:

@@ -53,6 +53,7 @@ from refqnn.deploy.network import IntegerNetwork
 from refqnn.deploy.operations import OperationStep, RealStep
 from refqnn.deploy.steps import (
     Computing,
+    Gated,
     ImageStep,
     LayerStep,
     PoolStep,
@@ -88,6 +89,8 @@ def to_onnx(
             operation_step(graph, step, steps, exact=form == "exact")
         elif isinstance(step, ImageStep | RealStep):
             raise ValueError(f"{step.name}: floats between codes have no form here")  # noqa: TRY004 - bad values are ValueErrors in this house
+        elif isinstance(step, Gated):
+            raise ValueError(f"{step.name}: what gates decide has no form in ONNX here")  # noqa: TRY004 - bad values are ValueErrors in this house
         elif form == "qdq":
             qdq_step(graph, step, steps)
         elif form == "qoperator" and is_qlinear(step):
@@ -103,7 +106,7 @@ def to_onnx(
 
 def computing(network: IntegerNetwork) -> list[Computing]:
     """Return the steps that requantize sums."""
-    kinds = (ImageStep, OperationStep, RealStep)
+    kinds = (ImageStep, OperationStep, RealStep, Gated)
     return [step for step in network.steps if not isinstance(step, kinds)]
 
 

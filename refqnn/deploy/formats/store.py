@@ -17,6 +17,7 @@ import numpy as np
 from refqnn._types import Array
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.fields import check_steps
+from refqnn.deploy.gated import CodedStep, FloatStep, GatedStep
 from refqnn.deploy.operations import Instruction, OperationStep, RealStep
 from refqnn.deploy.steps import (
     ImageStep,
@@ -40,6 +41,9 @@ KINDS = {
         PoolStep,
         OperationStep,
         RealStep,
+        FloatStep,
+        CodedStep,
+        GatedStep,
         Sum,
         Shortcut,
     )

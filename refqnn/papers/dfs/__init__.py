@@ -12,6 +12,7 @@ Inference. AAAI 2020, arXiv:2001.00705.
     two-step training                           backbone, gate_start     two_steps.py
     cp, dynamic sign of alpha                   computation_percentage   cost.py
     "executed" layers                           execute                  inference.py
+    the same as a file of integer steps         steps_of                 deployment.py
 
 Read in the released code (Torment123/DFS) where the paper is silent or says otherwise:
 a "layer" is a residual block; the mixture of equation 1 is only the gradient, the

@@ -25,11 +25,8 @@ from refqnn.core import Run
 from refqnn.nn import in_batches
 from refqnn.papers.dfs.block import Executed, FractionalBlock, FractionalConv
 from refqnn.papers.dfs.cost import KEEP, SKIP, check_decisions
+from refqnn.papers.dfs.deployment import IntegerConv
 from refqnn.papers.dfs.network import Choose, RoutedResNet
-from refqnn.quantizers.min_max_grid import min_max_codes, min_max_grid
-
-#: codes of at most these bits are summed in int32
-INT32_BITS = 8
 
 
 class Executions(NamedTuple):
@@ -159,43 +156,6 @@ def on_integers(block: FractionalBlock) -> FractionalBlock:
         if getattr(block, name) is not None
     }
     return replace(block, **convs)  # type: ignore[arg-type]
-
-
-@final
-@dataclass(eq=False)
-class IntegerConv:
-    """y = s_x s_w conv(q_x - z_x, q_w - z_w), the convolution exact, in evaluation."""
-
-    conv: FractionalConv
-
-    def forward(self, x: Float, run: Run, bits: int) -> tuple[Float, None]:
-        """x: (N, C, H, W)  ->  y: (N, O, Ho, Wo), no cache"""
-        conv = self.conv
-        if not (conv.of_x.true_zero and conv.of_w.true_zero):
-            raise ValueError("integers need true_zero=True: 0 must be a code")
-        q_x, s_x, z_x = codes(x, conv.of_x, bits)
-        q_w, s_w, z_w = codes(conv.w.value, conv.of_w, bits)
-        acc = run.backend.integer.conv2d(
-            q_x,
-            q_w,
-            x_zero_point=z_x,
-            w_zero_point=z_w,
-            stride=conv.stride,
-            padding=conv.padding,
-            accumulator="int32" if bits <= INT32_BITS else "int64",
-        )
-        y = (float(s_x) * float(s_w) * acc).astype(x.dtype)
-        if run.observe is not None:
-            run.observe(Executed(conv, bits), x, y)
-        return y, None
-
-
-def codes(v: Float, quantizer: Any, bits: int) -> tuple[Int, Float, int]:
-    """v: (...)  ->  codes: (...) in [0, 2^b), scale: (), zero-point"""
-    grid = min_max_grid(v, *quantizer.range_of(v), bits=bits)
-    q = min_max_codes(v, grid, bits)
-    dtype = np.uint8 if bits <= INT32_BITS else np.uint16 if bits <= 16 else np.int32
-    return q.astype(dtype), grid.scale, int(grid.zero_point)
 
 
 def block_macs(network: RoutedResNet, image_shape: tuple[int, int, int]) -> Int:

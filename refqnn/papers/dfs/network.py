@@ -22,6 +22,8 @@ import numpy as np
 
 from refqnn._types import Array, Float, Int
 from refqnn.core import Param, Run
+from refqnn.deploy.steps import Step
+from refqnn.geometry import Pair
 from refqnn.networks.parts import check_sizes, scale_channels
 from refqnn.networks.resnets import blocks_of
 from refqnn.nn import (
@@ -37,6 +39,7 @@ from refqnn.nn import (
 )
 from refqnn.papers.dfs.block import BlockOptions, FractionalBlock, fractional_block
 from refqnn.papers.dfs.cost import KEEP, OPTIONS, check_options, costs, one_hot
+from refqnn.papers.dfs.deployment import steps_of
 from refqnn.papers.dfs.gate import recurrent_gate
 from refqnn.papers.dfs.mixture import (
     BlockPass,
@@ -173,6 +176,10 @@ class RoutedResNet:
         """
         for block in self.blocks[1:]:
             block.split_statistics(self.options)
+
+    def integer_steps(self, image_size: Pair) -> tuple[Step, ...]:
+        """Return the steps of the deployed network, for images of (H, W)."""
+        return steps_of(self, image_size)
 
     def front(self, x: Array, run: Run) -> tuple[Float, list[Any]]:
         """Run image input, stem, batch norm and ReLU, at 32 bits."""

@@ -11,12 +11,17 @@ A stride s splits an image into s * s planes, one for each remainder of row and 
 which turns strided taps into unit steps.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from refqnn._types import Array, Int
 from refqnn.geometry import Pair, Window
+
+
+#: kinds of layers that are remembered; networks call with the same ones again and again
+KINDS = 512
 
 
 class Axis(NamedTuple):
@@ -48,6 +53,7 @@ class Axis(NamedTuple):
         return max(self.plane + max(self.before, self.after), self.out)
 
 
+@lru_cache(maxsize=KINDS)
 def forward_axis(size: int, out: int, axis: int, at: Window) -> Axis:
     """Tap i of output p reads entry ``p s + i d - pad = s (p + shift) + remainder``.
 
@@ -63,6 +69,7 @@ def forward_axis(size: int, out: int, axis: int, at: Window) -> Axis:
     return Axis(stride, -(-size // stride), out, tuple(taps))
 
 
+@lru_cache(maxsize=KINDS)
 def input_grad_axis(size: int, out: int, axis: int, at: Window, remainder: int) -> Axis:
     """Entry ``s m + remainder`` of dx reads dy at ``m - (i d - pad - remainder) / s``.
 
@@ -120,6 +127,7 @@ class Taps(NamedTuple):
     cols: Int
 
 
+@lru_cache(maxsize=KINDS)
 def taps(rows: Axis, cols: Axis) -> Taps:
     """Return the kernel row and column of every tap, row by row."""
     pairs = np.array(
@@ -143,6 +151,7 @@ def gapless_starts(images: int, size: Pair, row: int, image: int, run: int) -> I
     return np.add.outer(at, np.arange(0, size[1], run)).reshape(-1)
 
 
+@lru_cache(maxsize=KINDS)
 def layout(
     rows: Axis,
     cols: Axis,

@@ -5,21 +5,17 @@ reject a planted violation.
 """
 
 import ast
-import functools
 import importlib.util
 import inspect
 import itertools
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from parsed import PACKAGE, ROOT, nodes, sources
 
 from refqnn import moved
-
-ROOT = Path(__file__).parent.parent
-PACKAGE = ROOT / "refqnn"
 
 #: left may be imported by right, never back; equal ranks do not import each other
 RANK = {
@@ -57,24 +53,6 @@ DEFINITIONS = ("ops", "integer", "quantizers")
 CHOOSERS = ("deploy", "studies", "papers", "cli")
 MAY_FAST_IMPORT = ("_types", "core", "geometry", "fast", *DEFINITIONS)
 MOST_STATEMENTS = 40
-
-
-parse = functools.cache(ast.parse)
-
-
-@functools.cache
-def nodes(source):
-    """List every node of a source; rules ask for the same sources again."""
-    return [*ast.walk(parse(source))]
-
-
-@functools.cache
-def sources():
-    """Return the source of every module of the package by dotted name."""
-    return {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts): path.read_text("utf-8")
-        for path in sorted(PACKAGE.rglob("*.py"))
-    }
 
 
 def room(module):

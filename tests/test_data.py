@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 from refqnn import data
 
@@ -63,8 +64,7 @@ CONTENT = idx(np.arange(6, dtype=np.int16).reshape(2, 3))
     ],
 )
 def test_damaged_idx_is_refused(tmp_path, content, message):
-    with pytest.raises(ValueError, match=message):
-        data.read_idx(write(tmp_path / "a", content))
+    refuses(message, data.read_idx, write(tmp_path / "a", content))
 
 
 def mnist_folder(folder, *, images=4, labels=4, largest=9, pack=bytes, suffix=""):
@@ -93,30 +93,25 @@ def test_fashion_mnist_folder_refuses(tmp_path):
     with pytest.raises(ValueError, match=r"train labels must be in 0\.\.9, got 10"):
         data.fashion_mnist(mnist_folder(tmp_path, largest=10))
     write(tmp_path / "train-images-idx3-ubyte", idx(np.zeros((4, 6), np.uint8)))
-    with pytest.raises(ValueError, match="disagree"):
-        data.fashion_mnist(tmp_path)
+    refuses("disagree", data.fashion_mnist, tmp_path)
 
 
 def test_images_by_name(tmp_path):
-    with pytest.raises(ValueError, match="'embedded' or a folder, got '/nowhere'"):
-        data.source("/nowhere")
+    refuses("'embedded' or a folder, got '/nowhere'", data.source, "/nowhere")
     assert data.source("noise", "noise") == ("noise", None)
-    with pytest.raises(ValueError, match="'embedded', 'noise' or a folder, got 'hum'"):
-        data.source("hum", "noise")
+    refuses("'embedded', 'noise' or a folder, got 'hum'", data.source, "hum", "noise")
     with pytest.raises(FileNotFoundError, match="train-images-idx3-ubyte"):
         data.source(str(tmp_path))
     of, folder = data.source(str(mnist_folder(tmp_path)))
     assert (of, folder) == ("fashion_mnist", str(tmp_path))
     assert data.read_images(of, folder).test_images.shape == (4, 1, 2, 3)
     for name, message in (("mnist", "got 'mnist'"), (of, "need the folder")):
-        with pytest.raises(ValueError, match=message):
-            data.read_images(name)
+        refuses(message, data.read_images, name)
 
 
 @pytest.mark.parametrize("label", [-1, 3])
 def test_labels_out_of_range(label):
-    with pytest.raises(ValueError, match=r"labels must be in 0\.\.2"):
-        data.checked_labels(np.array([0, label]), 3)
+    refuses(r"labels must be in 0\.\.2", data.checked_labels, np.array([0, label]), 3)
 
 
 def cifar(labels, rng):
@@ -158,8 +153,7 @@ def test_cifar100(tmp_path, rng):
 def test_damaged_cifar_is_refused(tmp_path, rng, read, labels, cut, message):
     content, _ = cifar(labels, rng)
     path = write(tmp_path / "a.bin", content[: len(content) - cut])
-    with pytest.raises(ValueError, match=message):
-        read(path)
+    refuses(message, read, path)
 
 
 def test_embedded_is_balanced_and_whole():
@@ -190,8 +184,7 @@ def test_embedded_has_the_bytes_that_its_readme_lists(name):
 
 def test_the_recipe_refuses_other_sources(tmp_path):
     folder, output = mnist_folder(tmp_path), tmp_path / "out.npz"
-    with pytest.raises(ValueError, match=r"train-images.* is not that"):
-        data.write_subset(folder, output)
+    refuses(r"train-images.* is not that", data.write_subset, folder, output)
     assert not output.exists()
 
 
@@ -245,8 +238,7 @@ def test_halved(rng):
         want = [round(total / 4) for total in square.sum((2, 3)).ravel().tolist()]
         np.testing.assert_array_equal(got[:, :, i, j].ravel(), want)
     for shape in ((1, 1, 3, 4), (1, 1, 4, 3)):
-        with pytest.raises(ValueError, match="H and W must be even"):
-            data.halve(np.zeros(shape, np.uint8))
+        refuses("H and W must be even", data.halve, np.zeros(shape, np.uint8))
 
 
 def test_crop_and_flip_against_a_loop(rng):

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 from refqnn import data
 from refqnn.core import Run, named_params
@@ -96,19 +97,16 @@ def test_what_is_wrong_with_a_folder(tmp_path, rng, name, message):
     write_folder(tmp_path, rng)
     path, content = SPOILT[name]
     (tmp_path / path).write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        data.read_folder(tmp_path)
+    refuses(message, data.read_folder, tmp_path)
 
 
 def test_no_folder_and_one_class(tmp_path, rng):
     with pytest.raises(ValueError, match="is not a folder of one folder a class"):
         data.read_folder(tmp_path / "nowhere")
     write_folder(tmp_path, rng, names=("cat",))
-    with pytest.raises(ValueError, match=r"at least two, got \['cat'\]"):
-        data.read_folder(tmp_path)
+    refuses(r"at least two, got \['cat'\]", data.read_folder, tmp_path)
     (tmp_path / "dog").mkdir()
-    with pytest.raises(ValueError, match="dog holds no image"):
-        data.read_folder(tmp_path)
+    refuses("dog holds no image", data.read_folder, tmp_path)
     with pytest.raises(ValueError, match=r"\['cat', 'cow'\], got \['cat', 'dog'\]"):
         data.read_folder(tmp_path, classes=("cat", "cow"))
 
@@ -160,8 +158,7 @@ def test_whole_data_sets(tmp_path, rng):
     read = data.read_dataset(tmp_path / "cifar")
     assert read.train_labels.tolist() == [3, 9, 3, 9]
     assert read.test_images.shape == (2, 3, 32, 32)
-    with pytest.raises(ValueError, match="must be an npz, or a folder that holds"):
-        data.read_dataset(tmp_path)
+    refuses("must be an npz, or a folder that holds", data.read_dataset, tmp_path)
 
 
 @pytest.mark.parametrize("protocol", [1, 2, 4])
@@ -220,8 +217,7 @@ GOOD = np.zeros((2, 1, 4, 4), np.uint8)
     ],
 )
 def test_what_is_wrong_with_arrays(images, labels, message):
-    with pytest.raises(ValueError, match=message):
-        data.dataset(images, labels, GOOD, [0, 1])
+    refuses(message, data.dataset, images, labels, GOOD, [0, 1])
 
 
 def test_classes_bound_labels():
@@ -256,10 +252,7 @@ def test_lists_train_and_are_judged(rng):
 
 def test_folders_of_cifar_without_what_is_needed(tmp_path):
     (tmp_path / "test_batch.bin").write_bytes(bytes(3073))
-    with pytest.raises(ValueError, match=r"no data_batch_\*\.bin"):
-        data.read_dataset(tmp_path)
-    with pytest.raises(ValueError, match="at least one file"):
-        data.read_cifar10([])
+    refuses(r"no data_batch_\*\.bin", data.read_dataset, tmp_path)
+    refuses("at least one file", data.read_cifar10, [])
     (tmp_path / "data_batch_1").write_bytes(pickle.dumps({b"data": 0}))
-    with pytest.raises(ValueError, match="is a pickle, which is never read; convert"):
-        data.read_dataset(tmp_path)
+    refuses("is a pickle, which is never read; convert", data.read_dataset, tmp_path)

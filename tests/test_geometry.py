@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 from refqnn.geometry import (
     Window,
@@ -36,15 +37,11 @@ def test_output_size_counts_the_windows_that_fit():
         if starts:
             assert output_size((size, 1), at) == (len(starts), 1)
         else:
-            with pytest.raises(
-                ValueError, match=f"H = {size} .* is {size + low + high}"
-            ):
-                output_size((size, 1), at)
+            refuses(f"H = {size} .* is {size + low + high}", output_size, (size, 1), at)
 
 
 def test_the_second_axis_is_named_width():
-    with pytest.raises(ValueError, match=r"W = 2 .* reaches over 3"):
-        output_size((3, 2), window(3))
+    refuses(r"W = 2 .* reaches over 3", output_size, (3, 2), window(3))
 
 
 def test_windows_are_the_pixels_each_tap_sees(rng):
@@ -82,8 +79,7 @@ def test_what_is_no_int_raises(value):
 
 @pytest.mark.parametrize("value", [0, (1, 0), (0, 1), -3])
 def test_what_is_too_small_raises(value):
-    with pytest.raises(ValueError, match="stride must be at least 1"):
-        pair(value, name="stride", least=1)
+    refuses("stride must be at least 1", pair, value, name="stride", least=1)
 
 
 def test_numpy_ints_become_ints():
@@ -104,8 +100,7 @@ def test_numpy_ints_become_ints():
     ],
 )
 def test_window_names_the_setting_it_refuses(name, options):
-    with pytest.raises(ValueError, match=f"{name} must be at least"):
-        window(**options)
+    refuses(f"{name} must be at least", window, **options)
 
 
 def test_windows_of_planes_that_are_padded_first():
@@ -113,5 +108,4 @@ def test_windows_of_planes_that_are_padded_first():
     at = window((2, 3), stride=2, padding=((1, 0), (2, 1)), dilation=2)
     want = windows(pad_planes(x, at, 7.0), at)
     np.testing.assert_array_equal(windows(x, at, 7.0), want)
-    with pytest.raises(ValueError, match="the window does not fit: H = 4"):
-        windows(x, window(7, padding=1), 0.0)
+    refuses("the window does not fit: H = 4", windows, x, window(7, padding=1), 0.0)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refuses
 from tables import quantizers
 from tables.ops import PAIRS
 
@@ -78,8 +79,7 @@ def test_replays_refusals_and_independence(pair, seed):
     [(pair, *wrong) for pair in PAIRS for wrong in pair.wrong],
 )
 def test_wrong_inputs_raise(pair, message, args, options):
-    with pytest.raises(ValueError, match=message):
-        pair.forward(*args, **options)
+    refuses(message, pair.forward, *args, **options)
 
 
 @every_op
@@ -89,8 +89,7 @@ def test_other_dtypes_raise(pair, dtype):
     for at in [at for at in pair.wrt if args[at] is not None]:
         there = [*args]
         there[at] = args[at].astype(dtype)
-        with pytest.raises(ValueError, match="must be a float32 or float64 array"):
-            pair.forward(*there, **options)
+        refuses("must be a float32 or float64 array", pair.forward, *there, **options)
 
 
 # The table is complete

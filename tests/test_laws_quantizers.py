@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refuses
 from tables.quantizers import BITS, PAIRS, ROWS, table
 from tables.quantizers.row import LEVELS, Verdict
 
@@ -222,8 +223,7 @@ DEGENERATE = {
 def test_degenerate_input_gives_finite_levels(row, dtype, case):
     v = DEGENERATE[case].astype(dtype)
     if not row.takes(v):
-        with pytest.raises(ValueError, match=f"at least {row.fewest} values"):
-            row.apply(v)
+        refuses(f"at least {row.fewest} values", row.apply, v)
         return
     y = row.apply(v)
     assert (y.shape, y.dtype) == (v.shape, v.dtype)
@@ -237,13 +237,9 @@ def test_degenerate_input_gives_finite_levels(row, dtype, case):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e20])
 def test_values_that_are_not_finite_or_too_large_raise(row, bad):
     v = np.array([[0.5, bad]], np.float32)
-    with pytest.raises(
-        ValueError, match=r"must be finite with magnitudes up to 1\.84e"
-    ):
-        row.apply(v)
+    refuses(r"must be finite with magnitudes up to 1\.84e", row.apply, v)
     for call in ("encode", *(["quantize"] if row.uniform else [])):
-        with pytest.raises(ValueError, match="finite"):
-            getattr(row.module(), call)(v)
+        refuses("finite", getattr(row.module(), call), v)
 
 
 @every_row
@@ -261,11 +257,9 @@ def test_bits_are_an_int_in_the_range_of_the_method(make, bits):
     if type(bits) is int and bits in BITS[make]:
         assert make(bits=bits).bits == bits
         return
-    with pytest.raises(ValueError, match=r"bits must be an int in \[\d+, \d+\], got"):
-        make(bits=bits)
+    refuses(r"bits must be an int in \[\d+, \d+\], got", make, bits=bits)
     if bits is not None:
-        with pytest.raises(ValueError, match="bits"):
-            make().forward(np.ones((1, 2)), Run(training=True), bits=bits)
+        refuses("bits", make().forward, np.ones((1, 2)), Run(training=True), bits=bits)
 
 
 @pytest.mark.parametrize("make", BITS)
@@ -285,8 +279,7 @@ def test_a_numpy_integer_is_a_number_of_bits():
     [(pair, *wrong) for pair in PAIRS for wrong in pair.wrong],
 )
 def test_parameters_outside_their_domain_raise(pair, message, args, options):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        pair.forward(*args, **options)
+    refuses(re.escape(message), pair.forward, *args, **options)
 
 
 # -- values that are not finite, let through -------------------------------------------
@@ -452,11 +445,9 @@ def test_before_the_first_values_are_known_evaluation_raises(make):
     }:  # the values of a training pass are its own
         runs.append(Run(training=True).replaying([]))
     for run in runs:
-        with pytest.raises(ValueError, match=r"unknown: train, or call set_"):
-            module.forward(v, run)
+        refuses(r"unknown: train, or call set_", module.forward, v, run)
     if make not in {qz.WEQActivation, qz.WEQWeight}:  # they encode without
-        with pytest.raises(ValueError, match=r"unknown: train, or call set_"):
-            module.encode(v)
+        refuses(r"unknown: train, or call set_", module.encode, v)
 
 
 @pytest.mark.parametrize("make", FRESH)

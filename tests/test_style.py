@@ -5,14 +5,11 @@ what it returns or does. Each rule is shown to refuse a planted stub.
 """
 
 import ast
-import functools
 import re
-from pathlib import Path
 
 import pytest
+from parsed import PACKAGE, nodes, parse, sources
 
-ROOT = Path(__file__).parent.parent
-PACKAGE = ROOT / "refqnn"
 MOST_LINES, MOST_FUNCTION_LINES = 400, 60
 #: files that may be longer, and why
 LONG_FILES: dict[str, str] = {}
@@ -50,26 +47,6 @@ KEPT = {
 }
 #: names of values that have a kind: name the kind
 VAGUE = {"found", "told"}
-
-
-parse = functools.cache(ast.parse)
-
-
-@functools.cache
-def nodes(source):
-    """List every node of a source; rules ask for the same sources again."""
-    return [*ast.walk(parse(source))]
-
-
-@functools.cache
-def sources():
-    """Read the source of every module of the package, by dotted name."""
-    return {
-        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path.read_text(
-            "utf-8"
-        )
-        for path in sorted(PACKAGE.rglob("*.py"))
-    }
 
 
 def defined(source):
@@ -191,7 +168,7 @@ RULES = (stubs, participles, vague_values, long_files, long_functions, hidden_mo
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_package_keeps_the_rule(rule):
-    assert rule(sources()) == []
+    assert rule(sources(PACKAGE)) == []
 
 
 PLANTED = (
@@ -246,7 +223,7 @@ def test_every_exception_has_a_reason(reasons):
 
 
 def test_every_exception_is_needed(monkeypatch):
-    modules = sources()
+    modules = sources(PACKAGE)
     assert set(KEPT) <= set(participles(modules, kept={}))
     for rule, reasons in ((long_files, LONG_FILES), (long_functions, LONG_FUNCTIONS)):
         monkeypatch.setattr(f"{__name__}.{rule.__name__.upper()}", {})

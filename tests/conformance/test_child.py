@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 from refqnn.conformance import (
     Broken,
@@ -341,8 +342,7 @@ def test_wrong_descriptions_of_libraries_raise_at_once(library, tmp_path):
         from_ctypes(tmp_path / "absent.so", "good", arguments=TYPES, out="int32*")
     with pytest.raises(ValueError, match="type must be one of"):
         from_ctypes(library, "good", arguments=("int",), out="int32*")
-    with pytest.raises(ValueError, match="there is no file"):
-        from_onnx(tmp_path / "absent.onnx", ["x"])
+    refuses("there is no file", from_onnx, tmp_path / "absent.onnx", ["x"])
 
 
 def test_what_is_no_library_or_model_is_a_line(tmp_path):
@@ -472,18 +472,15 @@ def test_control_characters_do_not_reach_the_terminal():
 def test_a_spawned_child_imports_its_function():
     with Child(operator.neg, start="spawn") as child:
         np.testing.assert_array_equal(child(np.array([1, 2]))[0], [-1, -2])
-    with pytest.raises(ValueError, match="start must be one of"):
-        Child(operator.neg, start="thread")
-    with pytest.raises(ValueError, match="seconds must be positive"):
-        Child(operator.neg, 0)
+    refuses("start must be one of", Child, operator.neg, start="thread")
+    refuses("seconds must be positive", Child, operator.neg, 0)
 
 
 def test_a_message_is_refused_by_its_length_before_it_is_read():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         send(theirs, b"x" * 100)
-        with pytest.raises(ValueError, match="100 bytes, more than 99"):
-            receive(ours, largest=99)
+        refuses("100 bytes, more than 99", receive, ours, largest=99)
 
 
 @pytest.mark.parametrize(

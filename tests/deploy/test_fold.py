@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refuses
 
 from refqnn.core import Run
 from refqnn.deploy.build import check_ratios
@@ -102,13 +103,11 @@ def test_signs_need_a_grid_that_can_be_negated(lowest):
 def test_asymmetric_grids_raise_where_they_are_negated(rng):
     layer = weighted(rng, learned())
     layer.layer.w.value[1, 0, 0, 0] = -100.0  # code -8
-    with pytest.raises(ValueError, match="conv channel 1: the folded scale"):
-        fold(layer, GRID)
+    refuses("conv channel 1: the folded scale", fold, layer, GRID)
     layer.norm.gamma.value[...] = 1.0
     assert fold(layer, GRID).w.min() == -8
     printed = weighted(rng, Ternary(variant="printed"))
-    with pytest.raises(ValueError, match=r"has no negative on the grid \[0, 1\]"):
-        fold(printed, GRID)
+    refuses(r"has no negative on the grid \[0, 1\]", fold, printed, GRID)
 
 
 @pytest.mark.parametrize(
@@ -142,8 +141,7 @@ def test_weights_must_be_codes_of_nine_bits(rng):
         assert (w.min(), w.dtype) == (least, dtype)
     for beyond in (-257.0, 256.0):
         layer.layer.w.value[0, 0, 0, 0] = beyond
-        with pytest.raises(ValueError, match="fit 9 bits, reach 25"):
-            fold(layer, GRID)
+        refuses("fit 9 bits, reach 25", fold, layer, GRID)
 
 
 def test_weights_count_from_their_zero_point(rng):
@@ -162,8 +160,7 @@ def test_weights_count_from_their_zero_point(rng):
 def test_weights_that_have_no_value_are_refused(rng):
     broken = weighted(rng, FixedPoint(4))
     broken.layer.w.value[0, 0, 0, 0] = np.nan
-    with pytest.raises(ValueError, match="conv: v must be finite"):
-        fold(broken, GRID)
+    refuses("conv: v must be finite", fold, broken, GRID)
 
 
 def test_sums_that_could_leave_int32_are_refused():

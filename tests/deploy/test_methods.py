@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 from refqnn.core import Run, named_modules
 from refqnn.deploy import IntegerNetwork, compare_float64, compare_layers, deploy
@@ -61,8 +62,7 @@ def check_deployed(network, rng, folder):
 def test_uniform_methods_deploy_and_others_say_what_they_lack(rng, tmp_path, name):
     network = network_of(rng, name)
     if name in REFUSED:
-        with pytest.raises(ValueError, match=REFUSED[name]):
-            deploy(network, image_size=SIZE)
+        refuses(REFUSED[name], deploy, network, image_size=SIZE)
     else:
         check_deployed(network, rng, tmp_path)
 
@@ -70,8 +70,7 @@ def test_uniform_methods_deploy_and_others_say_what_they_lack(rng, tmp_path, nam
 def test_intervals_give_other_levels_than_the_nearest(rng):
     """QIL maps [c - d, c + d] to [0, 1]: integers would need a second scale."""
     network = network_of(rng, "qil", quantized_shortcut=True)
-    with pytest.raises(ValueError, match="another level than the nearest"):
-        deploy(network, image_size=SIZE)
+    refuses("another level than the nearest", deploy, network, image_size=SIZE)
 
 
 def test_a_learned_offset_deploys_once_it_is_whole(rng, tmp_path):
@@ -80,8 +79,7 @@ def test_a_learned_offset_deploys_once_it_is_whole(rng, tmp_path):
     images = rng.integers(0, 256, (4, 1, *SIZE), dtype=np.uint8)
     modules = [m for _, m in named_modules(network) if isinstance(m, LSQPlus)]
     modules[0].beta.value[...] = 0.3 * modules[0].s.value
-    with pytest.raises(ValueError, match=r"0\.3 steps has no .* round_offset\(\)"):
-        deploy(network, image_size=SIZE)
+    refuses(r"0\.3 steps has no .* round_offset\(\)", deploy, network, image_size=SIZE)
     before, _ = network.forward(images, Run())
     moves = [module.round_offset() for module in modules]
     assert moves[0] == pytest.approx(-0.3, abs=1e-5)

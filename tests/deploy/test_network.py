@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 import refqnn
 from refqnn.core import Run
@@ -172,14 +173,12 @@ def test_color_images_and_odd_sizes(make, rng):
 def test_wrong_images_are_refused(make, images, message):
     integer = deploy(make(), image_size=SIZE)
     for use in (integer.forward, integer.predict, integer.trace):
-        with pytest.raises(ValueError, match=message):
-            use(images)
+        refuses(message, use, images)
 
 
 @pytest.mark.parametrize("size", [0, (8, 0), 2.5, (True, 8)])
 def test_wrong_sizes_are_refused(make, size):
-    with pytest.raises(ValueError, match="image_size must be"):
-        deploy(make(), image_size=size)
+    refuses("image_size must be", deploy, make(), image_size=size)
 
 
 def test_nothing_can_be_changed(make, images):
@@ -213,8 +212,7 @@ def test_deployment_leaves_the_network_alone(make, images):
 def test_networks_have_an_image(make):
     steps = deploy(make(), image_size=SIZE).steps
     for broken in (steps[1:], steps[:1], ()):
-        with pytest.raises(ValueError, match="starts with its image"):
-            IntegerNetwork(broken)
+        refuses("starts with its image", IntegerNetwork, broken)
 
 
 @pytest.mark.parametrize("shortcut", "AB")
@@ -262,8 +260,7 @@ def test_damaged_files_are_refused(make, tmp_path):
     content = path.read_bytes()
     for cut in (0, 10, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:cut])
-        with pytest.raises(ValueError, match=r"network\.npz"):
-            IntegerNetwork.load(path)
+        refuses(r"network\.npz", IntegerNetwork.load, path)
     for at in range(0, len(content), len(content) // 60):
         path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
         assert refused_or_same(path, integer)
@@ -294,8 +291,7 @@ def test_changed_files_are_refused(make, tmp_path):
         entries | {"json": np.array(json.dumps(header | {"sha256": 0}))},
     ):
         write_npz(path, changed)
-        with pytest.raises(ValueError, match=r"network\.npz is damaged"):
-            IntegerNetwork.load(path)
+        refuses(r"network\.npz is damaged", IntegerNetwork.load, path)
     write_npz(path, entries)
     IntegerNetwork.load(path)
 
@@ -317,8 +313,7 @@ def test_files_without_steps_are_refused(tmp_path, steps):
     path = tmp_path / "network.npz"
     header = {"format": FORMAT, "sha256": digest(steps, {}), "steps": steps}
     write_npz(path, {"json": np.array(json.dumps(header))})
-    with pytest.raises(ValueError, match=r"holds no steps|is int, no step|starts with"):
-        IntegerNetwork.load(path)
+    refuses(r"holds no steps|is int, no step|starts with", IntegerNetwork.load, path)
 
 
 def test_other_files_are_refused(make, tmp_path):
@@ -330,11 +325,9 @@ def test_other_files_are_refused(make, tmp_path):
         {"json": np.array('{"format": "another"}')},
     ):
         write_npz(path, entries)
-        with pytest.raises(ValueError, match="is not a 'refqnn integer network 1'"):
-            IntegerNetwork.load(path)
+        refuses("is not a 'refqnn integer network 1'", IntegerNetwork.load, path)
     path.write_bytes(pickle.dumps(make().config))
-    with pytest.raises(ValueError, match=r"network\.npz"):
-        IntegerNetwork.load(path)
+    refuses(r"network\.npz", IntegerNetwork.load, path)
     with pytest.raises(OSError, match="nowhere"):
         IntegerNetwork.load(tmp_path / "nowhere.npz")
     with pytest.raises(OSError, match="nowhere"):

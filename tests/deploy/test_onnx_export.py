@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 from refqnn import integer
 from refqnn.conformance import bisect, trace
@@ -267,22 +268,15 @@ def test_files_are_whole_and_read_back(make, images, tmp_path, form):
 
 def test_what_cannot_be_exported_is_refused(make):
     network = deployed(make)
-    with pytest.raises(ValueError, match="form must be one of"):
-        to_onnx(network, form="onnx")
-    with pytest.raises(ValueError, match="weights must be one of"):
-        to_onnx(network, weights="int4")
+    refuses("form must be one of", to_onnx, network, form="onnx")
+    refuses("weights must be one of", to_onnx, network, weights="int4")
     odd = deployed(make, requantize="half_away")
-    with pytest.raises(ValueError, match=r"stem: rounding must be .* got 'half_away'"):
-        to_onnx(odd)
+    refuses(r"stem: rounding must be .* got 'half_away'", to_onnx, odd)
     steps = list(network.steps)
     wide = replace(steps[1].sum, accumulator_bits=33)
     steps[1] = replace(steps[1], sum=wide)
-    with pytest.raises(ValueError, match="int64 has no room"):
-        to_onnx(replace(network, steps=tuple(steps)))
+    refuses("int64 has no room", to_onnx, replace(network, steps=tuple(steps)))
 
 
 def test_absent_packages_are_named():
-    with pytest.raises(
-        ValueError, match=r"absent is not installed: pip install refqnn"
-    ):
-        package("absent.helper")
+    refuses(r"absent is not installed: pip install refqnn", package, "absent.helper")

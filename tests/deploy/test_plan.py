@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 from refqnn.core import named_modules
 from refqnn.deploy import deploy
@@ -52,8 +53,7 @@ def test_stages_carry_the_names_of_their_layers(make):
     ],
 )
 def test_float_networks_are_refused(make, options, message):
-    with pytest.raises(ValueError, match=message):
-        deploy(make(**options), image_size=SIZE)
+    refuses(message, deploy, make(**options), image_size=SIZE)
 
 
 @pytest.mark.parametrize(
@@ -66,16 +66,14 @@ def test_float_networks_are_refused(make, options, message):
 def test_blocks_need_their_quantizers(make, slot, message):
     network = make()
     setattr(network.layers["stage2_block1"], slot, None)
-    with pytest.raises(ValueError, match=message):
-        plan(network)
+    refuses(message, plan, network)
 
 
 def test_a_shortcut_of_floats_is_refused(make):
     network = make()
     block = network.layers["stage2_block1"]
     block.quant0 = block.quant1
-    with pytest.raises(ValueError, match=r"stage2_block1.quant0 must be None"):
-        plan(network)
+    refuses(r"stage2_block1.quant0 must be None", plan, network)
 
 
 @pytest.mark.parametrize("slot", ["conv1", "conv2"])
@@ -83,31 +81,25 @@ def test_blocks_need_quantized_weights(make, slot):
     network = make()
     getattr(network.layers["stage2_block1"], slot).weight_quant = None
     message = f"layers.stage2_block1.{slot} has no weight quantizer"
-    with pytest.raises(ValueError, match=message):
-        plan(network)
+    refuses(message, plan, network)
 
 
 def test_shortcuts_are_checked(make):
     network = make(shortcut="B")
     shortcut = network.layers["stage2_block1"].shortcut
     shortcut.layers["conv"].weight_quant = None
-    with pytest.raises(ValueError, match=r"shortcut.layers.conv has no weight quant"):
-        plan(network)
+    refuses(r"shortcut.layers.conv has no weight quant", plan, network)
     network = make(shortcut="B")
     network.layers["stage2_block1"].shortcut.layers["relu"] = ReLU()
-    with pytest.raises(ValueError, match=r"shortcut.layers.relu after the batch norm"):
-        plan(network)
+    refuses(r"shortcut.layers.relu after the batch norm", plan, network)
     network = make()
     network.layers["stage2_block1"].shortcut = ReLU()
-    with pytest.raises(ValueError, match=r"stage2_block1.shortcut \(ReLU\) cannot be"):
-        plan(network)
+    refuses(r"stage2_block1.shortcut \(ReLU\) cannot be", plan, network)
     network = make()
     network.layers["stage2_block1"].shortcut = PadShortcut(channels=2, stride=2)
-    with pytest.raises(ValueError, match="cannot narrow 4 channels to 2"):
-        deploy(network, image_size=SIZE)
+    refuses("cannot narrow 4 channels to 2", deploy, network, image_size=SIZE)
     network.layers["stage2_block1"].shortcut = PadShortcut(channels=8, stride=1)
-    with pytest.raises(ValueError, match="conv2 and its skip disagree"):
-        deploy(network, image_size=SIZE)
+    refuses("conv2 and its skip disagree", deploy, network, image_size=SIZE)
 
 
 @pytest.mark.parametrize(
@@ -126,27 +118,21 @@ def test_shortcuts_are_checked(make):
     ],
 )
 def test_orders_without_an_integer_form(make, names, message):
-    with pytest.raises(ValueError, match=message):
-        deploy(without(make(), *names), image_size=SIZE)
+    refuses(message, deploy, without(make(), *names), image_size=SIZE)
 
 
 def test_nothing_follows_the_classifier(make):
-    with pytest.raises(ValueError, match=r"layers.end after the classifier"):
-        plan(swapped(make(), end=ReLU()))
+    refuses(r"layers.end after the classifier", plan, swapped(make(), end=ReLU()))
     with pytest.raises(ValueError, match=r"layers.pool \(MaxPool2d\) after"):
         plan(swapped(make(), pool=MaxPool2d(2)))
     only_image = Sequential({"image": make().layers["image"]})
-    with pytest.raises(ValueError, match="the last layer must be a Linear"):
-        plan(only_image)
-    with pytest.raises(ValueError, match="no layer is left"):
-        plan(Sequential({}))
+    refuses("the last layer must be a Linear", plan, only_image)
+    refuses("no layer is left", plan, Sequential({}))
     network = make()
     cut = Sequential({n: network.layers[n] for n in ("image", "stem", "stem_norm")})
-    with pytest.raises(ValueError, match=r"a ReLU must follow layers.stem_norm: no"):
-        plan(cut)
+    refuses(r"a ReLU must follow layers.stem_norm: no", plan, cut)
     cut.layers["relu"] = ReLU()
-    with pytest.raises(ValueError, match=r"the layer after layers.relu must be an act"):
-        plan(cut)
+    refuses(r"the layer after layers.relu must be an act", plan, cut)
 
 
 def test_only_named_sequences_are_networks(make):
@@ -168,8 +154,7 @@ def test_a_network_that_starts_with_its_classifier(make):
 def test_images_are_uint8(make, scale, zero):
     network = make()
     network.layers["image"].scale, network.layers["image"].zero_point = scale, zero
-    with pytest.raises(ValueError, match=r"layers.image needs .* in \[0, 255"):
-        deploy(network, image_size=SIZE)
+    refuses(r"layers.image needs .* in \[0, 255", deploy, network, image_size=SIZE)
 
 
 @pytest.mark.parametrize("zero", [0, 255])
@@ -180,13 +165,11 @@ def test_every_pixel_may_be_zero(make, zero):
 
 def test_activations_are_uint8(make):
     network = make(activation_bits=9)
-    with pytest.raises(ValueError, match=r"after layers.stem has codes 0 .. 511"):
-        deploy(network, image_size=SIZE)
+    refuses(r"after layers.stem has codes 0 .. 511", deploy, network, image_size=SIZE)
     network = make()
     network.layers["stem_quant"] = LSQ(bits=4)
     network.layers["stem_quant"].set_step(0.5)
-    with pytest.raises(ValueError, match=r"after layers.stem has codes -8 .. 7"):
-        deploy(network, image_size=SIZE)
+    refuses(r"after layers.stem has codes -8 .. 7", deploy, network, image_size=SIZE)
 
 
 def test_ranges_must_be_known(make):

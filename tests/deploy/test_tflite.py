@@ -11,6 +11,7 @@ import pytest
 from deploy.tflite_cases import CASES, case
 from deploy.tflite_models import MODELS
 from deploy.tflite_record import GOLDENS, digest, few, model_images
+from refusals import refuses
 
 import refqnn
 from refqnn.deploy import IntegerNetwork, import_tflite
@@ -165,10 +166,8 @@ def test_until_ends_the_network_at_a_tensor():
     graph = parse_model(model)
     name = graph.tensors[graph.operators[5].outputs[0]].name
     assert import_tflite(model, until=name).steps[-1].name == name
-    with pytest.raises(ValueError, match="no tensor that is computed is called 'x'"):
-        import_tflite(model, until="x")
-    with pytest.raises(ValueError, match="kernels must be one of"):
-        import_tflite(model, kernels="fast")
+    refuses("no tensor that is computed is called 'x'", import_tflite, model, until="x")
+    refuses("kernels must be one of", import_tflite, model, kernels="fast")
     assert tuple(KERNELS) == importlib.import_module("refqnn.cli.import").KERNELS
 
 
@@ -242,15 +241,13 @@ def test_sets_refuse_what_they_do_not_have_or_round_by_what_vectors_leave():
         (row("RELU", [unsigned, unsigned]), "these kernels take uint8 in"),
         (row("RELU_N1_TO_1", [codes(4), codes(4)]), "these kernels do not have it"),
     ):
-        with pytest.raises(ValueError, match=words):
-            import_tflite(model, kernels="tflite-micro")
+        refuses(words, import_tflite, model, kernels="tflite-micro")
         import_tflite(model)
     for c, kept in ((15, 1), (16, 1), (17, 1), (17, 0)):
         out = codes(1, 1, c) if kept else codes(c)
         model = row("MEAN", [codes(2, 2, c), whole([1, 2]), out], keep_dims=kept)
         if (c, kept) == (17, 1):
-            with pytest.raises(ValueError, match="vectors of 16 channels"):
-                import_tflite(model, kernels="optimized")
+            refuses("vectors of 16 channels", import_tflite, model, kernels="optimized")
         else:
             import_tflite(model, kernels="optimized")
 
@@ -268,8 +265,7 @@ def test_unknown_operators_say_what_is_supported():
     model = bytearray(row("RELU", [codes(4), codes(4)]))
     place = model.index(bytes([19, 0, 0, 0]))  # its code, and the deprecated one
     model[place] = model[model.rindex(19)] = 54
-    with pytest.raises(ValueError, match=r"builtin operator 54 .* supported are ADD"):
-        import_tflite(bytes(model))
+    refuses(r"builtin operator 54 .* supported are ADD", import_tflite, bytes(model))
 
 
 def test_operators_that_read_what_comes_later():

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from refusals import refuses
 
 from refqnn import files
 from refqnn.files import writing
@@ -124,13 +125,11 @@ def test_outputs_are_checked_before_work_starts(tmp_path):
         ((other,), {"keep": (None, other)}, "b: it is another file of this"),
         ((path / "c",), {}, "Not a directory"),
     ):
-        with pytest.raises(ValueError, match=match):
-            files.check_writable(*wrong, **how)
+        refuses(match, files.check_writable, *wrong, **how)
     files.check_folder(tmp_path / "new" / "one")
     files.check_folder(None)
     assert names(tmp_path) == ["a", "link"]
-    with pytest.raises(ValueError, match=r"a/b, in .*a: Not a"):
-        files.check_folder(path / "b")
+    refuses(r"a/b, in .*a: Not a", files.check_folder, path / "b")
 
 
 def test_threads_may_replace_one_file(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refuses
 from tables.integer_exact import NEAREST
 
 from refqnn.integer import avg_pool2d, max_pool2d, sum_pool2d
@@ -71,8 +72,7 @@ def test_maxima(at, dtype, seed):
         info.min, info.min + 9, (2, 2, 4, 5), dtype
     )
     if not covered(at):
-        with pytest.raises(ValueError, match="smaller than the kernel"):
-            max_pool2d(x, **at)
+        refuses("smaller than the kernel", max_pool2d, x, **at)
         return
     got = max_pool2d(x, **at)
     want = np.zeros(got.shape, dtype)
@@ -135,18 +135,15 @@ def test_the_bound_of_sums_is_exact():
     """65 536 * 32 768 = 2^31; 2^31 - 1 is prime and out of reach."""
     x = np.full((1, 1, 1, 65_536), 32_767, np.int16)
     assert sum_pool2d(x[..., :65_535], zero_point=-1) == 65_535 * 32_768
-    with pytest.raises(ValueError, match=r"= 2147483648, int32 holds 2147483647"):
-        sum_pool2d(x, zero_point=-1)
+    refuses(r"= 2147483648, int32 holds 2147483647", sum_pool2d, x, zero_point=-1)
     for plane in (x, x.swapaxes(2, 3)):
-        with pytest.raises(ValueError, match="= 2147483648"):
-            sum_pool2d(plane, zero_point=-1)
+        refuses("= 2147483648", sum_pool2d, plane, zero_point=-1)
     assert sum_pool2d(x.swapaxes(0, 3), zero_point=-1).shape == (65_536, 1)
     assert sum_pool2d(x.swapaxes(1, 3), zero_point=-1).shape == (1, 65_536)
     with pytest.raises(ValueError, match="int32 holds"):
         sum_pool2d(x)  # -32 768 is the farther end
     flat = np.array([[[[-(2**31) + 1]]]], np.int32)
-    with pytest.raises(ValueError, match="int32 holds"):
-        sum_pool2d(flat)
+    refuses("int32 holds", sum_pool2d, flat)
 
 
 X = np.ones((1, 1, 4, 4), np.int8)
@@ -172,8 +169,7 @@ BAD = [
 @pytest.mark.parametrize(("pools", "wrong", "message"), BAD)
 def test_bad_arguments_raise(pools, wrong, message):
     for pool in pools:
-        with pytest.raises(ValueError, match=message):
-            pool(**({"x": X, "kernel": 2} | wrong))
+        refuses(message, pool, **{"x": X, "kernel": 2} | wrong)
 
 
 @pytest.mark.parametrize(
@@ -186,5 +182,4 @@ def test_bad_arguments_raise(pools, wrong, message):
     ],
 )
 def test_bad_sums_raise(x, zero_point, message):
-    with pytest.raises(ValueError, match=message):
-        sum_pool2d(x, zero_point=zero_point)
+    refuses(message, sum_pool2d, x, zero_point=zero_point)

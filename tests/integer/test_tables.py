@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refuses
 
 from refqnn.integer import activation_table, concat, lookup
 from refqnn.integer.tables import ACTIVATIONS
@@ -117,18 +118,14 @@ def test_a_grid_of_its_own_is_copied():
 
 def test_bad_arguments_raise():
     table = np.arange(256, dtype=np.uint8)
-    with pytest.raises(ValueError, match="table must hold 256 entries"):
-        lookup(np.zeros(2, np.int8), table[:-1])
-    with pytest.raises(ValueError, match="513 for 16-bit ones"):
-        lookup(np.zeros(2, np.int16), table)
-    with pytest.raises(ValueError, match="table must hold"):
-        lookup(np.zeros(2, np.int32), table)
+    refuses("table must hold 256 entries", lookup, np.zeros(2, np.int8), table[:-1])
+    refuses("513 for 16-bit ones", lookup, np.zeros(2, np.int16), table)
+    refuses("table must hold", lookup, np.zeros(2, np.int32), table)
     with pytest.raises(ValueError, match="function must be one of"):
         activation_table("cube", dtype=np.int8, x_scale=1.0, x_zero_point=0, **GRID)
     with pytest.raises(ValueError, match=r"one of 8-bit codes, got .*int16"):
         activation_table("relu", dtype=np.int16, x_scale=1.0, x_zero_point=0, **GRID)
     x, options = [np.zeros((1, 2), np.int8)], {"scales": [1.0], "zero_points": [0]}
-    with pytest.raises(ValueError, match="semantics must be one of"):
-        concat(x, **options, **GRID, semantics="mean")
+    refuses("semantics must be one of", concat, x, **options, **GRID, semantics="mean")
     with pytest.raises(ValueError, match="must have one length, at least 1: 2, 1, 1"):
         concat(x * 2, **options, **GRID)

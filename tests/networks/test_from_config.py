@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 from refqnn.networks import alexnet, build, resnet
 
@@ -35,13 +36,11 @@ REFUSED = (
 
 @pytest.mark.parametrize(("options", "message"), REFUSED, ids=str)
 def test_options_of_another_kind_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        build(RESNET | options)
+    refuses(message, build, RESNET | options)
 
 
 def test_a_depth_is_needed():
-    with pytest.raises(ValueError, match="the configuration of resnet does not fit"):
-        build({"network": "resnet"})
+    refuses("the configuration of resnet does not fit", build, {"network": "resnet"})
 
 
 def test_what_json_gives_back_is_accepted():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from refusals import refuses
 from tables.networks import pixels
 
 from refqnn import cli
@@ -123,8 +124,7 @@ def test_a_registered_method_comes_back_from_a_file(registered, rng, tmp_path):
 @pytest.mark.parametrize("name", ["power", "unregistered"])
 def test_a_file_with_an_unknown_method_says_what_registers_it(name, rng, tmp_path):
     content = saved_and_loaded(small(own_method(name), rng), tmp_path)
-    with pytest.raises(ValueError, match=rf"networks.register_method\('{name}', Meth"):
-        build(content.config)
+    refuses(rf"networks.register_method\('{name}', Meth", build, content.config)
 
 
 def exchanged(rng):
@@ -151,10 +151,7 @@ def test_exchanged_quantizers_come_back_from_a_file(rng, tmp_path):
 
 def test_an_exchanged_quantizer_that_nobody_makes_is_named(rng, tmp_path):
     content = saved_and_loaded(exchanged(rng), tmp_path)
-    with pytest.raises(
-        ValueError, match=r"conv1\.weight_quant holds .*'PowerOfTwo'.*re"
-    ):
-        build(content.config)
+    refuses(r"conv1\.weight_quant holds .*'PowerOfTwo'.*re", build, content.config)
 
 
 @pytest.mark.parametrize(
@@ -163,8 +160,7 @@ def test_an_exchanged_quantizer_that_nobody_makes_is_named(rng, tmp_path):
 )
 def test_a_configuration_that_does_not_fit_raises(quantizers, rng):
     config = small("pareto", rng).config | {"quantizers": quantizers}
-    with pytest.raises(ValueError, match="quantizers"):
-        build(config)
+    refuses("quantizers", build, config)
 
 
 def test_files_of_published_methods_name_no_quantizers(rng):
@@ -174,12 +170,9 @@ def test_files_of_published_methods_name_no_quantizers(rng):
 
 def test_a_name_means_one_method(registered):
     register_method(registered, OWN)
-    with pytest.raises(ValueError, match="'power' is registered already"):
-        register_method(registered, own_method())
-    with pytest.raises(ValueError, match="must be a Method, got 3"):
-        register_method("three", 3)
-    with pytest.raises(ValueError, match="name must be a word, got ''"):
-        register_method("", OWN)
+    refuses("'power' is registered already", register_method, registered, own_method())
+    refuses("must be a Method, got 3", register_method, "three", 3)
+    refuses("name must be a word, got ''", register_method, "", OWN)
 
 
 def test_a_uniform_method_is_counted_and_deployed(rng):
@@ -197,8 +190,7 @@ def test_what_is_not_uniform_says_so_when_it_is_deployed(rng):
     network.layers["stem"] = Conv2d(
         network.layers["stem"].w, padding=1, weight_quant=qz.LQWeight(bits=2, filters=1)
     )
-    with pytest.raises(ValueError, match=r"layers.stem has weights of LQWeight.*unif"):
-        deploy(network)
+    refuses(r"layers.stem has weights of LQWeight.*unif", deploy, network)
 
 
 PLUGIN = """

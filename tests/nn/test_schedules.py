@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 from refqnn.core import named_params
 from refqnn.networks import resnet
@@ -30,8 +31,7 @@ def test_cosine_without_warmup_starts_at_the_top():
 
 @pytest.mark.parametrize("warmup", [-1, 5, 6])
 def test_warmup_must_end_before_the_training(warmup):
-    with pytest.raises(ValueError, match=r"warmup must be in \[0, steps = 5\)"):
-        cosine(0.1, steps=5, warmup=warmup)
+    refuses(r"warmup must be in \[0, steps = 5\)", cosine, 0.1, steps=5, warmup=warmup)
 
 
 def test_multistep_turns():
@@ -43,8 +43,7 @@ def test_multistep_turns():
 
 @pytest.mark.parametrize("milestones", [(2, 1), (2, 2)])
 def test_milestones_ascend(milestones):
-    with pytest.raises(ValueError, match="milestones must ascend"):
-        multistep(1.0, milestones=milestones)
+    refuses("milestones must ascend", multistep, 1.0, milestones=milestones)
 
 
 def test_pareto_preset():
@@ -86,7 +85,5 @@ def test_pareto_optimiser_decays_weights_only():
 
 
 def test_schedules_of_nothing_are_refused():
-    with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
-        PARETO_CIFAR.schedule(50, epochs=0)
-    with pytest.raises(ValueError, match="steps_per_epoch must be at least 1, got 0"):
-        PARETO_CIFAR.schedule(0)
+    refuses("epochs must be at least 1, got 0", PARETO_CIFAR.schedule, 50, epochs=0)
+    refuses("steps_per_epoch must be at least 1, got 0", PARETO_CIFAR.schedule, 0)

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 from refqnn.core import Run, named_buffers, named_params
 from refqnn.networks import imagenet_resnet, mobilenetv2, resnet, vgg
@@ -56,8 +57,7 @@ def test_names_of_pytorch():
     assert torch_name(name) == "layer2.0.downsample.1.bias"
     assert torch_name("layers.classifier.b") == "fc.bias"
     assert canonical("linear.weight") == "fc.weight"
-    with pytest.raises(ValueError, match=r"layers\.stem_quant\.lo has no name"):
-        torch_name("layers.stem_quant.lo")
+    refuses(r"layers\.stem_quant\.lo has no name", torch_name, "layers.stem_quant.lo")
 
 
 @pytest.mark.parametrize("shortcut", "AB")
@@ -157,14 +157,11 @@ def test_pickles_and_damaged_files_are_refused(tmp_path):
         whole.replace(b"F64", b"F63"),
     ):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="is neither an npz nor a whole safeten"):
-            read_tensors(path)
+        refuses("is neither an npz nor a whole safeten", read_tensors, path)
     path.write_bytes(b"PK\x03\x04archive/data.pkl")
-    with pytest.raises(ValueError, match=r"checkpoint of torch\.save, a pickle"):
-        read_tensors(path)
+    refuses(r"checkpoint of torch\.save, a pickle", read_tensors, path)
     path.write_bytes(b"PK\x03\x04")
-    with pytest.raises(ValueError, match="npz"):
-        read_tensors(path)
+    refuses("npz", read_tensors, path)
 
 
 def torch_resnet(torch, tensors, x, shortcut):
@@ -264,8 +261,7 @@ def test_integers_with_a_scale(rng):
     net, tensors = network(), state_dict(network())
     codes = rng.integers(-128, 128, tensors["conv1.weight"].shape).astype(np.int8)
     tensors["conv1.weight"] = codes
-    with pytest.raises(ValueError, match=r"is int8: it needs conv1.weight_scale"):
-        load_state_dict(net, tensors)
+    refuses(r"is int8: it needs conv1.weight_scale", load_state_dict, net, tensors)
     scale = np.array([0.5, 0.25, 2.0, 1.0], np.float32)
     load_state_dict(
         net,
@@ -284,8 +280,7 @@ def test_what_is_not_placed_is_a_warning_where_that_is_asked():
     del tensors["conv1.weight"]
     tensors["layer1.0.conv2.activation_post_process.scale"] = np.ones(1)
     tensors["fc.activation_post_process.min_val"] = np.zeros(())
-    with pytest.raises(ValueError, match="missing conv1"):
-        load_state_dict(target, tensors)
+    refuses("missing conv1", load_state_dict, target, tensors)
     with pytest.warns(UserWarning, match="not placed: ") as caught:
         left = load_state_dict(target, tensors, strict=False)
     assert str(caught[0].message).removeprefix("not placed: ").split("; ") == [
@@ -298,15 +293,13 @@ def test_what_is_not_placed_is_a_warning_where_that_is_asked():
         want = before if name == "layers.stem.w" else everything(source)
         np.testing.assert_array_equal(value, want[name])
     tensors["fc.weight"] = tensors["fc.weight"].T
-    with pytest.raises(ValueError, match="misshaped fc"):
-        load_state_dict(target, tensors, strict=False)
+    refuses("misshaped fc", load_state_dict, target, tensors, strict=False)
 
 
 def test_a_map_of_names():
     source, target = network(), network(1)
     tensors = {f"enc/{n}": a for n, a in state_dict(source).items()}
-    with pytest.raises(ValueError, match=r"extra enc/conv1.weight"):
-        load_state_dict(target, tensors)
+    refuses(r"extra enc/conv1.weight", load_state_dict, target, tensors)
     load_state_dict(target, tensors, names=lambda name: name.removeprefix("enc/"))
     tensors["enc/conv1.weight"] = tensors["enc/conv1.weight"] + 1
     names = {n: n.removeprefix("enc/") for n in tensors}
@@ -316,8 +309,7 @@ def test_a_map_of_names():
         target.layers["stem"].w.value, source.layers["stem"].w.value + 1
     )
     names["enc/bn1.weight"] = "conv1.weight"
-    with pytest.raises(ValueError, match="have one place"):
-        load_state_dict(target, tensors, names=names)
+    refuses("have one place", load_state_dict, target, tensors, names=names)
 
 
 OF_MOBILENET = {
@@ -372,8 +364,7 @@ def test_what_is_no_state_dict_is_refused_with_the_way_to_one():
     net, tensors = network(), state_dict(network())
     before = everything(net)
     for wrong in (None, [*tensors.items()], "net.npz", net):
-        with pytest.raises(ValueError, match=r"map names to arrays, got \w+; module"):
-            load_state_dict(net, wrong)
+        refuses(r"map names to arrays, got \w+; module", load_state_dict, net, wrong)
     with pytest.raises(ValueError, match=r"give one of them, as tensors\['model'\]"):
         load_state_dict(net, {"model": tensors, "optimizer": {}, "epoch": 3})
     with pytest.raises(ValueError, match="names must be a mapping or a function"):
@@ -401,8 +392,7 @@ def test_values_that_no_network_has(name, value, message):
     net = network(dtype="float32")
     tensors = state_dict(net)
     tensors[name] = np.full(tensors[name].shape, value)
-    with pytest.raises(ValueError, match=message):
-        load_state_dict(net, tensors)
+    refuses(message, load_state_dict, net, tensors)
 
 
 def test_tensors_of_pytorch_with_gradients_and_of_sixteen_bits():

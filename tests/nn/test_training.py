@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refusals import refuses
 from tables.networks import pixels, tiny
 
 import refqnn
@@ -246,8 +247,7 @@ def test_checkpoint_of_another_training_is_refused(tmp_path, change, message):
     for name, value in change.items():
         setattr(other, name, value)
     before = state_of(other.network)
-    with pytest.raises(ValueError, match=message):
-        fit(other, toy(), epochs=2, checkpoint=tmp_path / "c.npz")
+    refuses(message, fit, other, toy(), epochs=2, checkpoint=tmp_path / "c.npz")
     check_same_state(state_of(other.network), before)
     assert other.steps == 0
 
@@ -264,8 +264,7 @@ def test_checkpoint_of_another_data_set_is_refused(tmp_path):
 def test_checkpoint_without_a_training_is_refused(tmp_path):
     training = start()
     checkpoints.save(tmp_path / "c.npz", checkpoints.of_network(training.network))
-    with pytest.raises(ValueError, match="no training to resume"):
-        training.resume(tmp_path / "c.npz")
+    refuses("no training to resume", training.resume, tmp_path / "c.npz")
 
 
 def test_nothing_to_predict():
@@ -292,21 +291,18 @@ def test_divergence_stops_before_the_checkpoint(tmp_path):
 )
 def test_data_that_does_not_fit(images, labels, message):
     train = np.zeros(images, np.uint8), np.zeros(labels, np.int64)
-    with pytest.raises(ValueError, match=message):
-        fit(start(), train, epochs=1)
+    refuses(message, fit, start(), train, epochs=1)
 
 
 def test_labels_out_of_range():
     images, labels = toy()
-    with pytest.raises(ValueError, match="labels"):
-        fit(start(), (images, labels + 1), epochs=1)
+    refuses("labels", fit, start(), (images, labels + 1), epochs=1)
 
 
 @pytest.mark.parametrize("batch", [0, -1, 11])
 def test_steps_per_epoch(batch):
     assert steps_per_epoch(10, 10) == 1
-    with pytest.raises(ValueError, match=r"batch must be in \[1, N = 10\]"):
-        steps_per_epoch(10, batch)
+    refuses(r"batch must be in \[1, N = 10\]", steps_per_epoch, 10, batch)
 
 
 def test_progress_only_where_somebody_watches(capsys, monkeypatch):

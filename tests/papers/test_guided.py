@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refuses
 from tables.networks import lively, pixels, toy
 
 from refqnn.core import Run, named_params, zero_grads
@@ -186,8 +187,7 @@ ONE = np.zeros((2, 3))
     ],
 )
 def test_what_guidance_refuses(a_full, a_low, bits, message):
-    with pytest.raises(ValueError, match=message):
-        guidance(a_full, a_low, bits=bits)
+    refuses(message, guidance, a_full, a_low, bits=bits)
 
 
 def test_a_mean_over_something_else_is_refused():
@@ -410,14 +410,12 @@ def test_its_configuration_makes_it_again(rng, tmp_path):
     ],
 )
 def test_what_guided_refuses(config, options, message):
-    with pytest.raises(ValueError, match=message):
-        guided_pair(config, **options)
+    refuses(message, guided_pair, config, **options)
 
 
 @pytest.mark.parametrize("lam", [-0.1, np.nan, np.inf])
 def test_lam_outside_its_domain(lam):
-    with pytest.raises(ValueError, match="lam must be finite and at least 0"):
-        guided_objective(lam)
+    refuses("lam must be finite and at least 0", guided_objective, lam)
 
 
 def test_a_guided_training_resumes_to_the_same_bits(tmp_path):
@@ -476,8 +474,7 @@ def test_a_progression_falls_just_where_its_sequence_does(sequence):
         if falls:
             check_falling(pairs)
         else:
-            with pytest.raises(ValueError, match="bits must not rise"):
-                check_falling(pairs)
+            refuses("bits must not rise", check_falling, pairs)
 
 
 @pytest.mark.parametrize(
@@ -489,8 +486,7 @@ def test_a_progression_falls_just_where_its_sequence_does(sequence):
     ],
 )
 def test_bits_that_rise(bits, message):
-    with pytest.raises(ValueError, match=message):
-        stages(NET, bits)
+    refuses(message, stages, NET, bits)
 
 
 def test_stages_differ_only_in_their_bits(rng):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refuses
 from scipy.stats import kstest, truncnorm
 
 from refqnn.nn import adam_step
@@ -175,14 +176,12 @@ def test_a_wide_normal_is_uniform_and_a_narrow_one_its_mean():
     ],
 )
 def test_normals_that_are_none_raise(mean, std, message):
-    with pytest.raises(ValueError, match=message):
-        truncated_normal(mean, std, 0.5)
+    refuses(message, truncated_normal, mean, std, 0.5)
 
 
 def test_a_replay_keeps_the_last_transitions():
     replay = new_replay(3, 2)
-    with pytest.raises(ValueError, match="without transitions"):
-        replay.sample(1, rng_of(0))
+    refuses("without transitions", replay.sample, 1, rng_of(0))
     for i in range(5):
         s = np.array([i, -i])
         replay.add(s, i / 10, float(i), s + 1, done=i == 4)
@@ -310,8 +309,7 @@ def test_a_new_agent_is_restored_without_a_baseline():
     ],
 )
 def test_settings_out_of_range_raise(name, value, message):
-    with pytest.raises(ValueError, match=message):
-        new_agent(3, 2, Settings(**{name: value}), rng=rng_of(0))
+    refuses(message, new_agent, 3, 2, Settings(**{name: value}), rng=rng_of(0))
 
 
 def test_settings_at_their_bounds_are_allowed():

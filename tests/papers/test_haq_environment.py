@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from refusals import refuses
 
 from refqnn.core import Param
 from refqnn.networks import alexnet, resnet
@@ -117,8 +118,7 @@ def test_with_activations_every_layer_decides_twice():
 )
 def test_states_refuse(layers, options, message):
     layers = small_table() if layers else ()
-    with pytest.raises(ValueError, match=message):
-        states(layers, **options)
+    refuses(message, states, layers, **options)
 
 
 RANGES = [(1, 8), (2, 8), (1, 7), (2, 10), (3, 3), (1, 20)]
@@ -139,8 +139,7 @@ def test_actions_cover_every_number_of_bits_in_equal_measure(b_min, b_max):
 
 @pytest.mark.parametrize("action", [-1e-9, 1.5, np.nan])
 def test_actions_outside_the_unit_interval_raise(action):
-    with pytest.raises(ValueError, match=r"action must be in \[0, 1\]"):
-        bits_of(action, b_min=2, b_max=8)
+    refuses(r"action must be in \[0, 1\]", bits_of, action, b_min=2, b_max=8)
 
 
 @pytest.mark.parametrize(
@@ -154,8 +153,7 @@ def test_actions_outside_the_unit_interval_raise(action):
     ],
 )
 def test_bit_ranges_that_are_none_raise(b_min, b_max, message):
-    with pytest.raises(ValueError, match=message):
-        bits_of(0.5, b_min=b_min, b_max=b_max)
+    refuses(message, bits_of, 0.5, b_min=b_min, b_max=b_max)
 
 
 def test_the_ratio_is_linear_and_counts_weights_only():
@@ -258,8 +256,7 @@ def test_the_reward_is_antisymmetric_and_a_tenth_of_a_point():
 )
 def test_problems_that_are_none_raise(options, message):
     settings = {"layers": small_table(), "ratio": 0.2, "float_accuracy": 90.0}
-    with pytest.raises(ValueError, match=message):
-        Problem(**(settings | options))
+    refuses(message, Problem, **settings | options)
 
 
 def test_a_problem_projects_onto_its_own_budget():

@@ -6,6 +6,7 @@ from importlib import resources
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 from refqnn.core import named_modules
 from refqnn.cost import c_size_bits, count
@@ -345,8 +346,7 @@ def test_no_wider_network_of_the_grid_fits(rng):
     ],
 )
 def test_sizes_outside_the_grid_raise(widths, counted, target, message):
-    with pytest.raises(ValueError, match=message):
-        align(widths, counted, target)
+    refuses(message, align, widths, counted, target)
 
 
 @pytest.mark.parametrize(
@@ -361,8 +361,7 @@ def test_sizes_outside_the_grid_raise(widths, counted, target, message):
 )
 def test_what_has_no_size_raises(name, options, message):
     options = {"widths": (1.0,), "weight_bits": 4} | options
-    with pytest.raises(ValueError, match=message):
-        sizes_on(options.pop("widths"), maker(name, **options))
+    refuses(message, sizes_on, options.pop("widths"), maker(name, **options))
 
 
 def test_the_widest_that_fits_whatever_the_order():
@@ -379,8 +378,7 @@ def test_a_grid_has_both_ends():
 def test_a_grid_starts_above_zero():
     assert width_grid(0.001, 0.02) == (0.01, 0.02)
     for ends in ((0, 1), (2, 1), (1, math.inf)):
-        with pytest.raises(ValueError, match="widths must ascend"):
-            width_grid(*ends)
+        refuses("widths must ascend", width_grid, *ends)
 
 
 def curve(sizes, accuracy, error=0.1):
@@ -476,7 +474,5 @@ def test_without_errors_any_lead_decides():
 )
 def test_broken_curves_raise(bad):
     good = curve((1, 2), (3, 4))
-    with pytest.raises(ValueError, match="first: "):
-        domination(bad, good)
-    with pytest.raises(ValueError, match="second: "):
-        domination(good, bad)
+    refuses("first: ", domination, bad, good)
+    refuses("second: ", domination, good, bad)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from refusals import refuses
 from tables.study_runs import run_quick
 
 from refqnn.nn import steps_per_epoch
@@ -259,8 +260,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("name", "given", "message"), WRONG)
 def test_settings_that_are_refused(name, given, message):
-    with pytest.raises(ValueError, match=message):
-        study_named(name).settings_with(**given)
+    refuses(message, study_named(name).settings_with, **given)
 
 
 @pytest.mark.parametrize(
@@ -269,8 +269,7 @@ def test_settings_that_are_refused(name, given, message):
 def test_images_that_there_are_not_are_refused(name, tmp_path):
     chosen = study_named(name)
     settings = chosen.settings_with(quick=True, images="/nowhere")
-    with pytest.raises(ValueError, match="/nowhere"):
-        next(iter(chosen.stages(settings, tmp_path)))
+    refuses("/nowhere", next, iter(chosen.stages(settings, tmp_path)))
     with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         next(iter(chosen.stages(replace(settings, images=str(tmp_path)), tmp_path)))
 

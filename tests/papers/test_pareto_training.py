@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 from refqnn import data, fast
 from refqnn.cost import c_size_bits, count
@@ -174,8 +175,7 @@ def test_sizes_of_images():
     ],
 )
 def test_images_that_there_are_not_are_refused(images, message):
-    with pytest.raises(ValueError, match=message):
-        run(images=TEXTURES | images)
+    refuses(message, run, images=TEXTURES | images)
 
 
 def test_names_of_images(tmp_path):
@@ -184,8 +184,7 @@ def test_names_of_images(tmp_path):
     (tmp_path / "train-images-idx3-ubyte").touch()
     whole = {"of": "fashion_mnist", "size": 28, "train": 60_000}
     assert named_images(str(tmp_path), size=28) == (whole, str(tmp_path))
-    with pytest.raises(ValueError, match="or a folder, got '/nowhere'"):
-        named_images("/nowhere")
+    refuses("or a folder, got '/nowhere'", named_images, "/nowhere")
 
 
 def test_studies_hold_the_runs_of_the_tables():

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from refusals import refuses
 
 from refqnn.core import Param
 from refqnn.networks import vgg
@@ -224,8 +225,7 @@ def test_channels_beat_kernels_exactly_if_they_are_less_correlated(
 )
 def test_what_is_no_correlation_matrix_raises(correlation, message):
     for function in (mean_abs_variance, rho):
-        with pytest.raises(ValueError, match=message):
-            function(correlation)
+        refuses(message, function, correlation)
 
 
 def test_rounding_is_forgiven():
@@ -235,8 +235,7 @@ def test_rounding_is_forgiven():
     skew = checked_correlation([[1 - 1e-9, 0.5], [0.5 + 1e-9, 1]])
     assert skew[0, 1] == skew[1, 0] == 0.5 + 5e-10
     assert skew[0, 0] == 1
-    with pytest.raises(ValueError, match="symmetric, off by 1e-06"):
-        checked_correlation([[1, 0.5], [0.5 + 1e-6, 1]])
+    refuses("symmetric, off by 1e-06", checked_correlation, [[1, 0.5], [0.5 + 1e-6, 1]])
 
 
 def test_other_arguments_out_of_range_raise():
@@ -259,8 +258,7 @@ def test_other_arguments_out_of_range_raise():
             "draws must be an int of at least 2, got 1",
         ),
     ):
-        with pytest.raises(ValueError, match=message):
-            call()
+        refuses(message, call)
 
 
 @given(
@@ -330,8 +328,7 @@ def test_it_follows_a_training(rng):
 def test_the_recorder_refuses(rng):
     recorder = MeanAbsVariance()
     recorder.see("w", np.ones((1, 2)))
-    with pytest.raises(ValueError, match="needs 2 steps or more, got 1"):
-        recorder.variations()
+    refuses("needs 2 steps or more, got 1", recorder.variations)
     network = vgg("c", width=1 / 32, rng=rng)
     with pytest.raises(ValueError, match=r"only must be of \['conv1', .*, got 'conv9'"):
         MeanAbsVariance(only=("conv9",)).record(network)

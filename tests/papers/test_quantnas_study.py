@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from refusals import refuses
 from tables.networks import pixels
 from tables.study_runs import run_quick
 
@@ -57,8 +58,7 @@ def test_subnets_from_scratch_have_seeds_of_their_own(monkeypatch):
     assert scales_run(source="scratch", **common) == [((2003, own), own)]
     all_of_one = [((2, None), random_subnet(LARGE, 2, i)) for i in range(4)]
     assert scales_run(source="supernet", **common) == all_of_one
-    with pytest.raises(ValueError, match=r"source must be .* got 'both'"):
-        scales_run(source="both", **common)
+    refuses(r"source must be .* got 'both'", scales_run, source="both", **common)
 
 
 @pytest.mark.compiled
@@ -92,8 +92,7 @@ def test_prices(tmp_path):
     count = len(layers_of(genotype, SMALL))
     assert price_of("latency", "small", tmp_path)(genotype) == 2 * count
     assert table_path(tmp_path, "small") != table_path(tmp_path, "large")
-    with pytest.raises(ValueError, match=r"cost must be one of .* got 'watts'"):
-        price_of("watts", "small", "")
+    refuses(r"cost must be one of .* got 'watts'", price_of, "watts", "small", "")
 
 
 def test_a_small_space_is_evaluated_whole_a_large_one_searched():

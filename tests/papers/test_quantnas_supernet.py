@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refuses
 from tables.networks import pixels
 
 from refqnn.core import Run, named_params, zero_grads
@@ -300,11 +301,9 @@ def test_drawn_subnets_are_valid(seed):
     ],
 )
 def test_bad_genotypes_say_where(genotype, message, rng):
-    with pytest.raises(ValueError, match=message):
-        check_genotype(genotype, TINY)
+    refuses(message, check_genotype, genotype, TINY)
     for reads in (layers_of, encode):
-        with pytest.raises(ValueError, match=message):
-            reads(genotype, TINY)
+        refuses(message, reads, genotype, TINY)
     with pytest.raises(ValueError, match=message):
         tiny(rng).forward(pixels(rng, size=6), Run(training=True), genotype)
 
@@ -334,10 +333,8 @@ def test_bad_genotypes_say_where(genotype, message, rng):
 )
 def test_bad_spaces_raise(wrong):
     space = TINY._replace(**wrong)
-    with pytest.raises(ValueError, match=f"^{next(iter(wrong))}"):
-        check_space(space)
-    with pytest.raises(ValueError, match=f"^{next(iter(wrong))}"):
-        supernet(space, rng=np.random.default_rng(0))
+    refuses(f"^{next(iter(wrong))}", check_space, space)
+    refuses(f"^{next(iter(wrong))}", supernet, space, rng=np.random.default_rng(0))
 
 
 # calibration
@@ -386,17 +383,12 @@ def test_calibration_takes_the_mean_of_its_batches(rng):
 
 def test_calibration_without_data_says_so(rng):
     net, x = tiny(rng), pixels(rng, size=6)
-    with pytest.raises(ValueError, match="calibration needs images, got none"):
-        calibrate(net, MIXED, x[:0])
-    with pytest.raises(ValueError, match=r"batch must be in \[1, N = 3\], got 4"):
-        calibrate(net, MIXED, x, batch=4)
-    with pytest.raises(ValueError, match="evaluated by plain"):
-        net.forward(x, Run())
+    refuses("calibration needs images, got none", calibrate, net, MIXED, x[:0])
+    refuses(r"batch must be in \[1, N = 3\], got 4", calibrate, net, MIXED, x, batch=4)
+    refuses("evaluated by plain", net.forward, x, Run())
     for wrong in (x[:, :, 1:], x[:0]):
         with pytest.raises(ValueError, match=r"images must be \(N, 1, 6, 6\)"):
             net.forward(wrong, Run(training=True))
-    with pytest.raises(ValueError, match="scales must be one of"):
-        supernet(TINY, scales="own", rng=rng)
+    refuses("scales must be one of", supernet, TINY, scales="own", rng=rng)
     fresh = supernet(TINY, rng=rng)
-    with pytest.raises(ValueError, match="the step of stem is unknown"):
-        fresh.forward(x, Run(training=True))
+    refuses("the step of stem is unknown", fresh.forward, x, Run(training=True))

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from refusals import refuses
 from tables.networks import lively, pixels
 
 from refqnn import data
@@ -217,15 +218,12 @@ def test_both_definitions_of_cp(rng):
 
 @pytest.mark.parametrize("wrong", [np.zeros((0, 3), int), np.zeros(3, int), [[2]]])
 def test_decisions_that_are_none(wrong):
-    with pytest.raises(ValueError, match="decisions must be"):
-        skipnet_cp(wrong)
+    refuses("decisions must be", skipnet_cp, wrong)
 
 
 def test_unknown_gates_raise(rng):
-    with pytest.raises(ValueError, match="gate must be one of"):
-        skipnet.skipnet(8, gate="CNNGate", rng=rng)
-    with pytest.raises(ValueError, match="kind must be"):
-        skipnet.feed_forward_gate([2], 2, kind="III", rng=rng)
+    refuses("gate must be one of", skipnet.skipnet, 8, gate="CNNGate", rng=rng)
+    refuses("kind must be", skipnet.feed_forward_gate, [2], 2, kind="III", rng=rng)
 
 
 @every_gate

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refuses
 
 from refqnn.core import Run
 from refqnn.quantizers import Balanced, balanced
@@ -155,10 +156,8 @@ def test_the_module(rng):
     np.testing.assert_array_equal(module.grid(), [-7, -5, -3, -1, 1, 3, 5, 7])
     fewer = module.forward(w, Run(), bits=1)[0]
     assert np.unique(fewer).size == 2
-    with pytest.raises(ValueError, match="split must be"):
-        Balanced(split="mode")
-    with pytest.raises(ValueError, match="scale must be"):
-        Balanced(scale="min")
+    refuses("split must be", Balanced, split="mode")
+    refuses("scale must be", Balanced, scale="min")
 
 
 def test_a_mean_that_rounds_above_equal_weights_is_not_above_them():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refuses
 
 from refqnn.core import Param, Run
 from refqnn.nn import Conv2d
@@ -175,8 +176,7 @@ def test_every_sample_has_a_maximum_of_its_own_and_zeros_stay_zeros():
     ],
 )
 def test_noise_that_is_none_raises(noise, message):
-    with pytest.raises(ValueError, match=message):
-        dorefa_gradient(np.ones((1, 2)), noise, bits=2)
+    refuses(message, dorefa_gradient, np.ones((1, 2)), noise, bits=2)
 
 
 @pytest.mark.parametrize("bits", [0, 17, True])
@@ -186,8 +186,7 @@ def test_bits_out_of_range_raise(bits):
         lambda: DoReFaGradient().forward(np.ones(1), Run(), bits=bits),
         lambda: dorefa_gradient(np.ones(1), np.zeros(1), bits=bits),
     ):
-        with pytest.raises(ValueError, match=r"bits must be an int in \[1, 16\]"):
-            call()
+        refuses(r"bits must be an int in \[1, 16\]", call)
 
 
 def test_the_module_draws_noise_in_training_only(rng):
@@ -202,8 +201,7 @@ def test_the_module_draws_noise_in_training_only(rng):
         np.testing.assert_array_equal(
             module.backward(dy, module.forward(y, run)[1]), dy
         )
-    with pytest.raises(ValueError, match=r"needs noise: pass Run\(rng"):
-        module.forward(y, Run(training=True))
+    refuses(r"needs noise: pass Run\(rng", module.forward, y, Run(training=True))
 
 
 def test_bits_of_a_call_choose_the_gradient_levels(rng):

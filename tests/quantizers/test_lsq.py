@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 from refqnn.core import Run
 from refqnn.quantizers import LSQ, lsq, lsq_backward
@@ -77,8 +78,7 @@ def test_steps_that_are_none_raise(s):
         ValueError, match=r"step size s must be positive|s must be finite"
     ):
         lsq(np.ones(2), np.array(s), q_n=4, q_p=3)
-    with pytest.raises(ValueError, match="s must be"):
-        LSQ().set_step(s)
+    refuses("s must be", LSQ().set_step, s)
 
 
 def test_one_bad_step_among_good_ones_raises():
@@ -90,8 +90,7 @@ def test_one_bad_step_among_good_ones_raises():
     "ends", [(-1, 3), (4, 0), (2**15 + 1, 3), (0, 2**16), (True, 3), (4, 3.0)]
 )
 def test_grids_that_are_none_raise(ends):
-    with pytest.raises(ValueError, match=r"q_n|q_p"):
-        lsq(np.ones(2), np.array(1.0), q_n=ends[0], q_p=ends[1])
+    refuses(r"q_n|q_p", lsq, np.ones(2), np.array(1.0), q_n=ends[0], q_p=ends[1])
 
 
 def test_the_widest_grids_are_allowed():
@@ -102,10 +101,8 @@ def test_the_widest_grids_are_allowed():
 def test_levels_of_weights_and_activations():
     assert lsq_levels(2, signed=True) == (2, 1)
     assert lsq_levels(1, signed=False) == (0, 1)
-    with pytest.raises(ValueError, match=r"bits must be an int in \[2, 16\], got 1"):
-        lsq_levels(1, signed=True)
-    with pytest.raises(ValueError, match="of must be"):
-        LSQ(of="bias")
+    refuses(r"bits must be an int in \[2, 16\], got 1", lsq_levels, 1, signed=True)
+    refuses("of must be", LSQ, of="bias")
     assert LSQ(bits=1, of="activation").ends() == (0, 1)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 import refqnn
 from refqnn import fast
@@ -64,10 +65,8 @@ def test_a_pair_of_ones_own_is_a_module():
     module = Own()
     assert list(named_params(module)) == ["s"]
     assert list(named_buffers(module)) == ["known"]
-    with pytest.raises(ValueError, match="the step is unknown"):
-        module.forward(X, Run())
-    with pytest.raises(ValueError, match="the step is unknown"):
-        module.encode(X)
+    refuses("the step is unknown", module.forward, X, Run())
+    refuses("the step is unknown", module.encode, X)
     y, cache = module.forward(X, Run(training=True))
     np.testing.assert_array_equal(y, [0, 0, 2, 6])
     dx = module.backward(np.ones(4), cache)
@@ -89,18 +88,15 @@ def test_codes_levels_and_boundaries_follow_from_codes_and_scale():
     codes, levels = module.encode(X)
     np.testing.assert_array_equal(levels[codes], module.forward(X, Run())[0])
     np.testing.assert_array_equal(module.decision_boundaries(X), [[1, 3, 5]])
-    with pytest.raises(ValueError, match="v must be finite"):
-        module.quantize(np.array([np.nan]))
+    refuses("v must be finite", module.quantize, np.array([np.nan]))
 
 
 def test_the_bits_of_a_call_are_checked_before_anything_changes():
-    with pytest.raises(ValueError, match=r"bits must be an int in \[1, 8\], got 9"):
-        Own(bits=9)
+    refuses(r"bits must be an int in \[1, 8\], got 9", Own, bits=9)
     module = Own()
     module.hold(s=2.0)
     np.testing.assert_array_equal(module.forward(X, Run(), bits=1)[0], [0, 0, 2, 2])
-    with pytest.raises(ValueError, match=r"bits must be an int in \[1, 8\], got 0"):
-        module.forward(X, Run(), bits=0)
+    refuses(r"bits must be an int in \[1, 8\], got 0", module.forward, X, Run(), bits=0)
     narrow = qz.Affine(narrow_range=True)
     with pytest.raises(ValueError, match=r"bits must be an int in \[2, 16\], got 1"):
         narrow.forward(X, Run(training=True), bits=1)
@@ -123,8 +119,7 @@ def test_a_replay_and_an_empty_tensor_begin_nothing():
     module.forward(X[:0], learner)
     assert not module.known.value
     tape = [lsq(X, 2.0, bits=2)[1]]
-    with pytest.raises(ValueError, match="the step is unknown"):
-        module.forward(X, learner.replaying(tape))
+    refuses("the step is unknown", module.forward, X, learner.replaying(tape))
 
 
 @pytest.mark.parametrize(("once", "batches"), [(True, 1), (False, 2)])
@@ -203,10 +198,8 @@ def test_a_gradient_transform_acts_in_training_only():
     np.testing.assert_array_equal(y, X[:3])
     np.testing.assert_array_equal(module.backward(dy, cache), 3.5)
     np.testing.assert_array_equal(module.backward(dy, module.forward(y, Run())[1]), 1)
-    with pytest.raises(ValueError, match="bits must be an int"):
-        Halved(bits=0)
-    with pytest.raises(ValueError, match="bits must be an int"):
-        module.forward(y, Run(), bits=17)
+    refuses("bits must be an int", Halved, bits=0)
+    refuses("bits must be an int", module.forward, y, Run(), bits=17)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refuses
 
 from refqnn.core import Param, Run, named_params, zero_grads
 from refqnn.nn import SGD
@@ -245,8 +246,7 @@ def test_ratios_count(seed):
 def test_ratios_of_nothing_are_zero():
     assert pruning_ratio(np.zeros(0), ONE, HALF, ONE, bits=2) == 0
     assert clipping_ratio(np.zeros(0), ONE, HALF) == 0
-    with pytest.raises(ValueError, match="d must be positive"):
-        clipping_ratio(np.ones(1), ONE, -HALF)
+    refuses("d must be positive", clipping_ratio, np.ones(1), ONE, -HALF)
 
 
 def test_the_first_interval_prunes_and_clips_nothing_before_rounding():
@@ -275,8 +275,7 @@ def test_intervals_that_are_none_raise_and_change_nothing(bad):
     with pytest.raises(ValueError, match="must be positive and normal"):
         module.set_interval(**({"c": 0.5, "d": 0.5} | bad))
     assert module.known.value == 0
-    with pytest.raises(ValueError, match="d must be positive"):
-        QILActivation().set_interval(1, 0)
+    refuses("d must be positive", QILActivation().set_interval, 1, 0)
 
 
 # -- modules --------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refuses
 from scipy.optimize import minimize_scalar
 from scipy.stats import laplace, norm
 
@@ -247,12 +248,10 @@ def test_the_gradient_option_and_the_state():
         module.set_clip(2.0)
         _, cache = module.forward(w, Run())
         np.testing.assert_array_equal(module.backward(np.ones((1, 4)), cache), [want])
-    with pytest.raises(ValueError, match="not negative"):
-        module.set_clip(-1.0)
+    refuses("not negative", module.set_clip, -1.0)
     assert module.clip.value == 2
     for wrong in ({"levels": "x"}, {"gradient": "x"}, {"bits": 7}):
-        with pytest.raises(ValueError, match="must be"):
-            SAWB(**wrong)
+        refuses("must be", SAWB, **wrong)
     assert SAWB(bits=7, levels="mid_tread").bits == 7
 
 

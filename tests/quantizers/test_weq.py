@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 from refqnn.core import Run
 from refqnn.quantizers import (
@@ -198,8 +199,7 @@ def test_fewer_magnitudes_than_clusters_stay_as_they_are(levels):
 def test_fewer_weights_than_clusters_raise():
     weq_weight(np.ones(3), levels=6)
     for w in (np.ones(2), np.ones((1, 1))):
-        with pytest.raises(ValueError, match="w must have at least 3 values"):
-            weq_weight(w, levels=6)
+        refuses("w must have at least 3 values", weq_weight, w, levels=6)
     assert weq_weight(np.ones((0, 3)), levels=6)[0].shape == (0, 3)
 
 
@@ -277,10 +277,8 @@ def test_bits_of_a_call_are_the_levels_of_the_module(make):
     v = np.arange(1.0, 20.0)
     module.forward(v, Run(training=True), bits=3)
     for bits in (2, 4, True):
-        with pytest.raises(ValueError, match="bits must give levels=8"):
-            module.forward(v, Run(), bits=bits)
-    with pytest.raises(ValueError, match="levels must be an int"):
-        make(levels=1)
+        refuses("bits must give levels=8", module.forward, v, Run(), bits=bits)
+    refuses("levels must be an int", make, levels=1)
 
 
 # -- activations -----------------------------------------------------------------------
@@ -371,8 +369,7 @@ def test_the_log_search_on_little():
     assert weq_log_search(np.array([2.0**-60, -1.0]), levels=8) == (-640, 2)
     assert weq_log_search(np.array([2.0**40]), levels=8) == (383, 2)
     for x in (np.array([-1.0, 0.0]), np.zeros(0)):
-        with pytest.raises(ValueError, match="x must have a positive value"):
-            weq_log_search(x, levels=8)
+        refuses("x must have a positive value", weq_log_search, x, levels=8)
 
 
 def test_every_found_grid_fits_float32():
@@ -403,5 +400,4 @@ def test_a_batch_without_a_positive_value_keeps_the_grid():
     module.set_grid(16, 4)
     module.forward(-np.ones(3), Run(training=True))
     assert module.offset_and_step() == (16, 4)
-    with pytest.raises(ValueError, match="step must be even"):
-        module.set_grid(0, 5)
+    refuses("step must be even", module.set_grid, 0, 5)

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 from refqnn.core import Run
 from refqnn.papers import dfs
@@ -138,8 +139,7 @@ def test_a_study_may_train_another_machinery(run):
     assert (outcome.run["statistics"], outcome.run["gate_mode"]) == ("own", "soft")
     controller = study_named("dfs_controller")
     for name, value in (("options", (8, 0)), ("statistics", "x"), ("gate_mode", "x")):
-        with pytest.raises(ValueError, match=name):
-            controller.settings_with(**{name: value})
+        refuses(name, controller.settings_with, **{name: value})
 
 
 def test_tables_and_figures_have_the_papers_alphas_and_widths(folder):
@@ -225,8 +225,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("name", "given", "message"), WRONG)
 def test_wrong_settings_are_refused(name, given, message):
-    with pytest.raises(ValueError, match=message):
-        study_named(name).settings_with(**given)
+    refuses(message, study_named(name).settings_with, **given)
 
 
 def test_a_keep_share_that_falls_does_not_grow():

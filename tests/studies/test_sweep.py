@@ -14,6 +14,7 @@ from threading import Event
 
 import numba
 import pytest
+from refusals import refuses
 from tables.sweep_runs import killed_by_three, process, threads, trained
 
 import refqnn
@@ -360,8 +361,7 @@ def test_a_file_of_runs_that_is_none_is_not_waited_for(make, tmp_path):
 
 
 def test_wrong_numbers_of_workers_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
-        sweep(tmp_path).outcomes(workers=0)
+    refuses("workers must be at least 1, got 0", sweep(tmp_path).outcomes, workers=0)
 
 
 @pytest.mark.once
@@ -394,8 +394,7 @@ def test_the_digest_is_of_the_content():
     assert digest({"a": 1}) != digest({"a": 2})
     assert len(digest({})) == 16
     for bad in ({"a": object()}, {"a": float("nan")}):
-        with pytest.raises(ValueError, match="run must be what JSON can hold"):
-            digest(bad)
+        refuses("run must be what JSON can hold", digest, bad)
 
 
 SLOW = """

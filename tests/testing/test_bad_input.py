@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 from refqnn.testing import check_gradients, check_op, check_quantizer, check_twin
 from refqnn.testing.trials import handing
@@ -64,12 +65,10 @@ def test_what_is_no_quantizer(quantizer, message):
 
 
 def test_what_cannot_be_called():
-    with pytest.raises(ValueError, match="forward must be a function or a module"):
-        check_quantizer(3)
+    refuses("forward must be a function or a module", check_quantizer, 3)
     with pytest.raises(ValueError, match="backward must be callable, got None"):
         check_gradients(square, None, [X], wrt=0)
-    with pytest.raises(ValueError, match="fast must be callable, got None"):
-        check_twin(None, np.rint)
+    refuses("fast must be callable, got None", check_twin, None, np.rint)
 
 
 @pytest.mark.parametrize(
@@ -184,8 +183,7 @@ def test_what_is_no_forward(forward, message):
     ],
 )
 def test_wrong_questions_are_value_errors(args, wrt, options, message):
-    with pytest.raises(ValueError, match=message):
-        check_gradients(square, square_backward, args, wrt=wrt, **options)
+    refuses(message, check_gradients, square, square_backward, args, wrt=wrt, **options)
 
 
 def test_a_draw_that_gives_no_arguments():

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 from refqnn.core import named_modules, walk
 from refqnn.networks import resnet
@@ -300,8 +301,7 @@ def test_dropout_is_chance_in_training_and_none_in_evaluation():
         compare_module(module, network, IMAGES)
     assert compare_module(module, network, IMAGES, training=False).agrees
     module, network = plain(forward=lambda self, x: F.dropout(Plain.forward(self, x)))
-    with pytest.raises(ValueError, match="no module of that name"):
-        compare_module(module, network, IMAGES)
+    refuses("no module of that name", compare_module, module, network, IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -316,8 +316,7 @@ def test_dropout_is_chance_in_training_and_none_in_evaluation():
 )
 def test_what_gives_no_logits_is_refused(forward, message):
     module, network = plain(forward=forward)
-    with pytest.raises(ValueError, match=message):
-        compare_module(module, network, IMAGES)
+    refuses(message, compare_module, module, network, IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -359,11 +358,9 @@ def test_wrong_questions_are_named(both):
     for wrong in (Net, network, lambda x: x):
         with pytest.raises(ValueError, match=r"torch_module must be a torch\.nn"):
             compare_module(wrong, network, IMAGES)
-    with pytest.raises(ValueError, match="network must be one of"):
-        compare_module(module, None, IMAGES)
+    refuses("network must be one of", compare_module, module, None, IMAGES)
     with pytest.raises(ValueError, match="tolerance must not be negative, got -1"):
         compare_module(module, network, IMAGES, tolerance=-1)
-    with pytest.raises(ValueError, match="images must be finite"):
-        compare_module(module, network, IMAGES * np.nan)
+    refuses("images must be finite", compare_module, module, network, IMAGES * np.nan)
     labels = np.zeros(len(IMAGES), np.int32)
     assert compare_module(module, network, IMAGES, labels=labels).agrees

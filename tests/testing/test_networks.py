@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from refusals import refuses
 from tables.networks import pixels, tiny
 
 from refqnn import quantizers as qz
@@ -108,10 +109,8 @@ def test_a_state_that_no_file_holds_is_noticed(network, images):
 
 @pytest.mark.parametrize("labels", [LABELS[:5], LABELS[:, None]])
 def test_images_and_labels_must_agree(labels, network, images):
-    with pytest.raises(ValueError, match="must agree on N >= 2"):
-        check_network(network, images, labels)
-    with pytest.raises(ValueError, match="must agree on N >= 2"):
-        check_network(network, images[:1], LABELS[:1])
+    refuses("must agree on N >= 2", check_network, network, images, labels)
+    refuses("must agree on N >= 2", check_network, network, images[:1], LABELS[:1])
 
 
 def test_a_network_is_copied_in_float64():
@@ -127,8 +126,7 @@ def test_deployment_is_compared_layer_by_layer(network, images):
     calibrate(network, images)
     assert check_deployment(network, images).forward(images).shape == (6, 3)
     network.layers["stem"].weight_quant = None
-    with pytest.raises(ValueError, match="no weight quantizer"):
-        check_deployment(network, images)
+    refuses("no weight quantizer", check_deployment, network, images)
 
 
 def test_a_deployment_that_rounds_elsewhere_is_named(network, images, monkeypatch):

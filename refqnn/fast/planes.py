@@ -19,7 +19,6 @@ import numpy as np
 from refqnn._types import Array, Int
 from refqnn.geometry import Pair, Window
 
-
 #: kinds of layers that are remembered; networks call with the same ones again and again
 KINDS = 512
 

@@ -1,7 +1,10 @@
 """Networks as TFLite models, and models beside networks: run in LiteRT, or dumped."""
 
 import json
+import shutil
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,6 +119,30 @@ def test_litert_computes_what_is_exported(deployed):
     assert len(theirs) > 15
     for name, codes in theirs.items():
         np.testing.assert_array_equal(ours[name], codes, name)
+
+
+def test_the_parser_of_a_viewer_reads_every_operator_and_tensor(deployed, tmp_path):
+    netron = pytest.importorskip("netron", reason="pip install netron")
+    node = shutil.which("node") or pytest.skip("Node.js is not on the path")
+    folder = tmp_path / "netron"
+    shutil.copytree(Path(netron.__file__).parent, folder)
+    (folder / "package.json").write_text('{"type": "module"}', "utf-8")
+    models = [to_tflite(deployed[0]), *(build() for build in MODELS.values())]
+    files = [tmp_path / f"{i}.tflite" for i in range(len(models))]
+    for file, model in zip(files, models, strict=True):
+        file.write_bytes(model)
+    script = Path(__file__).with_name("netron_open.mjs")
+    command = [node, script, folder, *files]
+    read = subprocess.run(command, check=True, capture_output=True).stdout
+    for seen, model in zip(json.loads(read), models, strict=True):
+        graph = parse_model(model)
+        assert seen["format"] == "TensorFlow Lite v3"
+        for one, operator in zip(seen["nodes"], graph.operators, strict=True):
+            assert one["type"].lower() == operator.op.replace("_", "").lower()
+            for side in ("inputs", "outputs"):
+                given = [i for i in getattr(operator, side) if i >= 0]
+                names = [f"{graph.tensors[i].name}\n{i}" for i in given]
+                assert [name for v in one[side] for name in v] == names
 
 
 def test_commands_export_import_and_compare(deployed, tmp_path, capsys):

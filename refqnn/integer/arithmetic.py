@@ -7,6 +7,7 @@ With real values x = s_x (q_x - z_x) and y = s_y (q_y - z_y), the codes of x + y
     tflite        z + M(2 s_m / (2^k s), M(s_x / (2 s_m), 2^k (q_x - z_x))
                                        + M(s_y / (2 s_m), 2^k (q_y - z_y)))         (3)
     xnnpack       z + floor((m_x (q_x - z_x) + m_y (q_y - z_y)) / 2^k + 1/2)        (7)
+    tflite-avx2   (3), the two inner M rounded once, ties up                        (9)
 
 and those of x y
 
@@ -24,7 +25,9 @@ and (6) are those of TensorFlow Lite (reference/integer_ops, add.h and mul.h): M
 is a requantization of two roundings, ``two_stage_half_away``, s_m = max(s_x, s_y), and
 k = 20 for codes of 8 bits, 15 for those of 16. (7) and (8) are XNNPACK's (qs8-vadd,
 qs8-vmul): m_x = round(2^k s_x / s), the larger of m_x and m_y with 21 bits; (8) is one
-product of float32 numbers, ties to even.
+product of float32 numbers, ties to even. (9) is how TensorFlow Lite's optimized kernels
+add codes of 16 bits on x86 with AVX2; "tflite-micro" is "tflite" with the ratio of (6)
+in float64, not float32, as TensorFlow Lite Micro makes it.
 """
 
 from fractions import Fraction
@@ -40,8 +43,9 @@ from refqnn.integer.rescale import quantize_multiplier, requantize
 SEMANTICS = ("tflite", "onnxruntime", "exact")
 Semantics = Literal["tflite", "onnxruntime", "exact"]
 #: of ``add``, ``sub`` and ``mul``
-SUM_SEMANTICS = (*SEMANTICS, "xnnpack")
-SumSemantics = Literal[Semantics, "xnnpack"]
+SUM_SEMANTICS = (*SEMANTICS, "xnnpack", "tflite-avx2", "tflite-micro")
+SumSemantics = Literal[Semantics, "xnnpack", "tflite-avx2", "tflite-micro"]
+TWICE = "two_stage_half_away"
 INT32 = {"q_min": -(2**31), "q_max": 2**31 - 1}
 
 
@@ -73,7 +77,7 @@ def add(
 
     x, y: broadcast to (...)  ->  (...), the smallest dtype that holds [q_min, q_max]
 
-    How it is rounded is what ``semantics`` says: (1), (2), (3) or (7). Raises
+    How it is rounded is what ``semantics`` says: (1), (2), (3), (7) or (9). Raises
     ValueError for codes of more than 16 bits, scales that are not positive and finite,
     zero-points outside their codes, and unknown semantics.
 
@@ -165,11 +169,13 @@ def product_codes(given: Operands, semantics: SumSemantics) -> Int:
         return saturated_rint(t)  # (5)
     if semantics == "xnnpack":
         return z + saturated_rint(product.astype(np.float32) * ratio)  # (8)
+    if semantics == "tflite-micro":
+        ratio = np.float64(f[0]) * np.float64(f[1]) / np.float64(f[2])
     return z + multiply(product, float(ratio))  # (6)
 
 
 def sum_codes(given: Operands, sign: int, semantics: SumSemantics) -> Int:
-    """(1), (2), (3) or (7), not yet saturated; ``sign`` is that of the second term."""
+    """(1), (2), (3), (7) or (9), not saturated; ``sign`` is that of the second term."""
     x, y, scales, (zx, zy, z), bits = given
     if semantics == "exact":
         sx, sy, s = map(Fraction, scales)
@@ -188,8 +194,9 @@ def sum_codes(given: Operands, sign: int, semantics: SumSemantics) -> Int:
     k = 20 if bits == 8 else 15
     one, two, out = map(float, f)
     most = 2 * max(one, two)
-    first = multiply((x - zx) << k, one / most)
-    second = multiply((y - zy) << k, two / most)
+    inner = "half_up" if semantics == "tflite-avx2" else TWICE  # (9)
+    first = multiply((x - zx) << k, one / most, inner)
+    second = multiply((y - zy) << k, two / most, inner)
     return z + multiply(first + sign * second, most / (2**k * out))  # (3)
 
 
@@ -209,10 +216,10 @@ def fused_multiply_add(a: npt.ArrayLike, b: Float, c: npt.ArrayLike) -> Float:
     return np.asarray(product + np.asarray(c, np.float64), np.float32)
 
 
-def multiply(a: Int, real: float | Float) -> Int:
+def multiply(a: Int, real: float | Float, rounding: str = TWICE) -> Int:
     """M(real, a): the nearest of two roundings, int64."""
     multiplier, shift = quantize_multiplier(real)
-    q = requantize(a, multiplier, shift, 0, **INT32, rounding="two_stage_half_away")
+    q = requantize(a, multiplier, shift, 0, **INT32, rounding=rounding)
     return q.astype(np.int64)
 
 

@@ -3,23 +3,32 @@
     exact         z + round(p_i / s), p_i in float64, ties to even                  (1)
     onnxruntime   z + round(floor(1 / s) t_i / sum t),  t = table[x + 255 - max x]  (2)
     tflite        q_min + round(e_i (1 / sum e) 2^8), all of it in fixed point      (3)
+                  of codes of 16 bits round(e_i (1 / sum e) 2^15), by tables        (4)
 
 (2) is QLinearSoftmax (qlinear_softmax.cc): a table of exp in float32 that is aligned
 with the largest code, its sum in float32, the quotient in float64. (3) is the reference
 of TensorFlow Lite for 8 bits (reference/softmax.h) on its output grid, scale 1/256 and
 the smallest code as its zero-point, with the exponential and the reciprocal of gemmlowp
-(fixedpoint.h): e has 31 fractional bits, their sum 19.
+(fixedpoint.h): e has 31 fractional bits, their sum 19. (4) has scale 2^-15: exp and the
+reciprocal are interpolated between 513 values of 15 fractional bits, which LiteRT makes
+in float64 and TensorFlow Lite Micro in float32 ("tflite-micro", else as "tflite").
 """
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from refqnn._types import Float, Int
-from refqnn.integer.arithmetic import SEMANTICS, Semantics, saturated_rint
+from refqnn.integer.arithmetic import INT32, SEMANTICS, Semantics, saturated_rint
 from refqnn.integer.checks import as_codes, check_scale, code_dtype, zero_point_of
-from refqnn.integer.rescale import quantize_multiplier
-from refqnn.integer.rounding import shift_right
+from refqnn.integer.rescale import quantize_multiplier, requantize
+from refqnn.integer.rounding import round_half_away, shift_right
 
+SOFTMAX_SEMANTICS = (*SEMANTICS, "tflite-micro")
+SoftmaxSemantics = Literal[Semantics, "tflite-micro"]
 ONE = 2**31 - 1
 #: exp(-1/8), 1/3, 48/17 and -32/17 (of 2^29), and exp(-2^k), k = -2 .. 4, of 2^31
 EXP_EIGHTH, THIRD = 1_895_147_668, 715_827_883
@@ -45,26 +54,28 @@ def softmax(
     zero_point: int,
     q_min: int,
     q_max: int,
-    semantics: Semantics = "exact",
+    semantics: SoftmaxSemantics = "exact",
 ) -> Int:
     """q_i = z + round(exp(s_x x_i) / sum exp(s_x x_j) / s), saturated, along ``axis``
 
-    x: (...) 8-bit codes  ->  (...), the smallest dtype that holds [q_min, q_max]
+    x: (...) 8-bit codes, 16-bit ones for (4)  ->  (...), the smallest dtype that holds
+    [q_min, q_max]
 
     A shift of x cancels, so ``x_zero_point`` changes nothing. Raises ValueError for
-    codes of more than 8 bits, scales that are not positive and finite and, with
-    "tflite", for a grid other than that of (3).
+    codes of more bits, scales that are not positive and finite and, with "tflite" and
+    "tflite-micro", for a grid other than that of (3) and (4).
 
     >>> softmax(np.array([[3, 3]], np.uint8), x_scale=0.5, scale=1 / 256, zero_point=0,
     ...         q_min=0, q_max=255)
     array([[128, 128]], dtype=uint8)
     """
-    if semantics not in SEMANTICS:
+    if semantics not in SOFTMAX_SEMANTICS:
         raise ValueError(
-            f"semantics must be one of {list(SEMANTICS)}, got {semantics!r}"
+            f"semantics must be one of {list(SOFTMAX_SEMANTICS)}, got {semantics!r}"
         )
     x, dtype = as_codes("x", x), code_dtype(q_min, q_max)
-    if x.dtype.itemsize > 1:
+    wide = x.dtype == np.int16 and semantics.startswith("tflite")
+    if x.dtype.itemsize > 1 and not wide:
         raise ValueError(f"codes of x must have 8 bits, got {x.dtype}")
     check_scale(np.array([x_scale, scale], np.float32))
     zero_point_of("x_zero_point", x_zero_point, x)
@@ -79,11 +90,19 @@ def softmax(
         total = np.add.accumulate(t, axis=-1)[..., -1:]  # in order, in float32
         inverse = np.floor(np.float32(1) / np.float32(scale))
         q = zero_point + saturated_rint(t.astype(np.float64) * inverse / total)  # (2)
+    elif wide:
+        if (float(scale), zero_point, q_max) != (2.0**-15, 0, 2**15 - 1):
+            raise ValueError(
+                f"semantics={semantics!r} of int16 has scale 1/32768 and zero-point 0, "
+                f"got {scale}, {zero_point}, up to {q_max}"
+            )
+        real = np.float32 if semantics == "tflite-micro" else np.float64
+        q = interpolated_softmax(below, float(np.float32(x_scale)), real)
     else:
         if (float(scale), zero_point, q_max) != (1 / 256, q_min, q_min + 255):
             raise ValueError(
-                'semantics="tflite" has scale 1/256, zero-point q_min and 256 codes, '
-                f"got {scale}, {zero_point}, {q_min} .. {q_max}"
+                f"semantics={semantics!r} has scale 1/256, zero-point q_min and 256 "
+                f"codes, got {scale}, {zero_point}, {q_min} .. {q_max}"
             )
         q = fixed_softmax(below, float(np.float32(x_scale))) + q_min
     q = np.clip(q, q_min, q_max).astype(dtype)
@@ -116,6 +135,55 @@ def fixed_softmax(below: Int, x_scale: float) -> Int:
     bits = 12 - zeros + 31 - 8
     q = shift_right(high_product(inverse, e), bits, rounding="half_away")
     return np.where(kept, q, 0)  # (3)
+
+
+def interpolated_softmax(below: Int, x_scale: float, real: Any) -> Int:
+    """round(e_i (1 / sum e) 2^15) of codes less the largest of their row"""
+    exponential, inverse = tables(real)
+    scaling = quantize_multiplier(x_scale / (10 / 65535))
+    rounding = "two_stage_half_away"
+    scaled = requantize(below, *scaling, 0, **INT32, rounding=rounding)
+    e = interpolate(exponential, scaled.astype(np.int64) + 32767)
+    total = e.sum(-1, keepdims=True)
+    bits = np.floor(np.log2(total)).astype(np.int64)  # of its highest one
+    fraction = shift_right(total << (30 - bits), 14, rounding="half_up") - (3 << 15)
+    return (e * interpolate(inverse, fraction) + (1 << (bits - 1))) >> bits  # (4)
+
+
+@cache
+def tables(real: Any) -> tuple[Int, Int]:
+    """exp on [-10, 0] and 1 / (1 + x) on [0, 1], of 2^15, at 512 steps: (513,) each"""
+    tenth, unit = real(np.float32(10 / 65535)), real(np.float32(1 / 65535))
+    return (
+        table_of(np.exp, -65535 * tenth, real(0), real),
+        table_of(lambda v: 1 / (1 + v), real(0), 65535 * unit, real),
+    )
+
+
+def table_of(
+    function: Callable[[Float], Float], low: Any, high: Any, real: type[Any]
+) -> Int:
+    """f 2^15 at 512 steps, each less half its error in the middle of the step"""
+    step = (high - low) / real(512)
+    scale = real(65536) / (65535 * real(np.float32(2 / 65535)))
+    at = low + np.arange(513).astype(real) * step
+
+    def values(v: Float) -> Float:
+        return function(v.astype(np.float64)).astype(real) * scale
+
+    ends, middle = values(at), round_half_away(values(at[:-1] + step / real(2)))
+    starts = round_half_away(ends[:-1])
+    error = round_half_away((ends[1:] + starts) / real(2)) - middle
+    bias = round_half_away(error / real(2))
+    codes = np.append(starts - bias, round_half_away(ends[-1]))
+    return np.clip(codes, -(2**15), 2**15 - 1).astype(np.int64)
+
+
+def interpolate(table: Int, v: Int) -> Int:
+    """The table at 2^-7 v + 256, a straight line between its values, ties up"""
+    v = np.clip(v, -(2**15), 2**15 - 1)
+    at, share = 256 + (v >> 7), v & 127
+    return table[at] + (((table[at + 1] - table[at]) * share + 64) >> 7)
 
 
 def high_product(a: npt.ArrayLike, b: npt.ArrayLike) -> Int:

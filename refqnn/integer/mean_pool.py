@@ -25,8 +25,8 @@ from refqnn._types import Float, Int
 from refqnn.geometry import Padding, Pair, Window, pad_planes, windows
 from refqnn.integer.arithmetic import (
     INT32,
-    SUM_SEMANTICS,
-    SumSemantics,
+    SEMANTICS,
+    Semantics,
     round_rational,
     saturated_rint,
 )
@@ -40,8 +40,8 @@ from refqnn.integer.pool import (
 )
 from refqnn.integer.rescale import quantize_multiplier, requantize
 
-MEAN_SEMANTICS = (*SUM_SEMANTICS, "offset", "offset_half_up")
-MeanSemantics = Literal[SumSemantics, "offset", "offset_half_up"]
+MEAN_SEMANTICS = (*SEMANTICS, "xnnpack", "offset", "offset_half_up")
+MeanSemantics = Literal[Semantics, "xnnpack", "offset", "offset_half_up"]
 #: s_x, z_x, s, z
 Grids = tuple[np.float32, int, np.float32, int]
 

@@ -146,7 +146,11 @@ def binary(c, *, dtype="int8", activation=0, constant=False, through="QUANTIZE",
         turned = c.tensor(shape, dtype, scale=at.scale, zero=at.zero_point)
         c.operators.append(Operator("TRANSPOSE", (x, order), (turned,), {}, 2))
         other = c.tensor(shape, dtype, zero=middle // 2)
-        c.operators.append(Operator(through, (turned,), (other,), {}, 2))
+        given = (turned,)
+        if through == "MUL":  # of 16 bits, which QUANTIZE does not take here
+            factor = np.full((1, 1, 1, 1), 2**14, dtype)
+            given = turned, c.constant(factor, scale=2.0**-14)
+        c.operators.append(Operator(through, given, (other,), {}, 2))
     y = c.tensor(shape, dtype, zero=middle, scale=c.scale(-7, -5))
     c.operator([x, other], [y], fused_activation_function=activation, **options)
 
@@ -177,8 +181,10 @@ def unary(c, *, dtype="int8", out=None, fixed=None, **options):
 
 
 def softmax(c, *, dtype="int8", shape=(1, 50)):
-    x = c.tensor(shape, dtype, scale=c.scale(-6, 0))
-    y = c.tensor(shape, dtype, scale=1 / 256, zero=-128 if dtype == "int8" else 0)
+    wide = dtype == "int16"
+    x = c.tensor(shape, dtype, scale=c.scale(-12, -9) if wide else c.scale(-6, 0))
+    scale, zero = 1 / 2**15 if wide else 1 / 256, -128 if dtype == "int8" else 0
+    y = c.tensor(shape, dtype, scale=scale, zero=zero)
     c.operator([x], [y], beta=1.0)
 
 
@@ -208,6 +214,25 @@ def rearranged(c, out, *inputs, dtype="int8", shape=(1, 5, 6, 8), first=False, *
     many = out if isinstance(out, list) else [out]
     outputs = [c.tensor(one, dtype, **grid) for one in many]
     c.operator([*held, x] if first else [x, *held], outputs, **opts)
+
+
+def reshaped(c):
+    """Keras's Flatten: the shape is computed, its first number packed with another."""
+    x = c.tensor((1, 5, 6, 8))
+    at = c.tensors[x]
+    shapes = (4,), (), (2,)
+    c.tensors += [Tensor(s, "int32", name=f"n{i}") for i, s in enumerate(shapes)]
+    shape, first, both = range(x + 1, x + 4)
+    limits = [c.integers(v) for v in (0, 1, 1)]
+    rest = c.constant(np.array(240, np.int32))
+    y = c.tensor((1, 240), scale=at.scale, zero=at.zero_point)
+    one = {"shrink_axis_mask": 1}
+    c.operators += [
+        Operator("SHAPE", (x,), (shape,), {"out_type": 2}, 1),
+        Operator("STRIDED_SLICE", (shape, *limits), (first,), one, 1),
+        Operator("PACK", (first, rest), (both,), {"values_count": 2}, 1),
+    ]
+    c.operator([x, both], [y])
 
 
 def transposed(c, *, padding=0, stride=2, activation=0):
@@ -283,6 +308,9 @@ CASES = {
     "add constant": ("ADD", binary, {"constant": True}),
     "add uint8": ("ADD", binary, U),
     "add int16": ("ADD", binary, {"dtype": "int16", "constant": True}),
+    "add planes": ("ADD", binary, {"dtype": "int16", "through": "MUL"}),
+    "sub planes": ("SUB", binary, {"dtype": "int16", "through": "MUL"}),
+    "mul planes": ("MUL", binary, {"dtype": "int16", "through": "MUL"}),
     "sub": ("SUB", binary, {}),
     "sub uint8": ("SUB", binary, U),
     "sub int16": ("SUB", binary, {"dtype": "int16", "constant": True}),
@@ -331,6 +359,7 @@ CASES = {
     "softmax": ("SOFTMAX", softmax, {}),
     "softmax planes": ("SOFTMAX", softmax, {"shape": (1, 4, 3, 20)}),
     "softmax uint8": ("SOFTMAX", softmax, U),
+    "softmax int16": ("SOFTMAX", softmax, {"dtype": "int16"}),
     "concat": ("CONCATENATION", concatenated, {}),
     "concat rows": ("CONCATENATION", concatenated, {"axis": 1}),
     "concat uint8": ("CONCATENATION", concatenated, U),
@@ -343,6 +372,8 @@ CASES = {
     "matmul centred": ("BATCH_MATMUL", multiplied, {"adj_y": False, "centred": True}),
     "pad": ("PAD", rearranged, {"out": (1, 8, 9, 10), "inputs": (PADS,)}),
     "reshape": ("RESHAPE", rearranged, {"out": (1, 6, 40), "inputs": ((1, 6, 40),)}),
+    "reshape computed": ("RESHAPE", reshaped, {}),
+    "tile": ("TILE", rearranged, {"out": (1, 10, 6, 24), "inputs": ((1, 2, 1, 3),)}),
     "reshape planes": ("RESHAPE", rearranged,
                        {"out": (1, 10, 8, 3), "inputs": ((1, 10, 8, 3),)}),
     "transpose": ("TRANSPOSE", rearranged,

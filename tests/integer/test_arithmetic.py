@@ -182,7 +182,33 @@ def test_the_forms_differ():
     }  # fmt: skip
     x, y = np.array([1], np.int8), np.array([0], np.int8)
     codes = {s: int(add(x, y, **given, semantics=s)[0]) for s in SUM_SEMANTICS}
-    assert codes == {"exact": 1, "onnxruntime": 2, "tflite": 2, "xnnpack": 2}
+    assert codes.pop("exact") == 1
+    assert set(codes.values()) == {2}
+
+
+def test_inner_products_of_16_bits_are_rounded_once_or_twice():
+    """A converted MobileNetV2 has this sum: 6112.4999 a code, twice rounded 6113."""
+    given = {
+        "x_scale": 5.4041524e-05, "x_zero_point": 0, "y_scale": 6.6912864e-05,
+        "y_zero_point": 0, "scale": 6.6912864e-05, "zero_point": 0,
+        "q_min": -(2**15), "q_max": 2**15 - 1,
+    }  # fmt: skip
+    x, y = np.array([4437], np.int16), np.array([2529], np.int16)
+    assert add(x, y, **given, semantics="tflite") == 6113
+    assert add(x, y, **given, semantics="tflite-avx2") == 6112
+
+
+def test_ratios_of_products_have_24_or_53_bits():
+    """With both scales 0.9 the float32 ratio moves squares of codes across ties."""
+    given = {
+        "x_scale": 0.9, "x_zero_point": 0, "y_scale": 0.9, "y_zero_point": 0,
+        "scale": 40000.0, "zero_point": 0, "q_min": -(2**15), "q_max": 2**15 - 1,
+    }  # fmt: skip
+    x = np.arange(1, 2**15, dtype=np.int16)
+    one, other = (mul(x, x, **given, semantics=s) for s in ("tflite", "tflite-micro"))
+    real = np.float64(np.float32(0.9)) ** 2 / 40000 * x.astype(np.float64) ** 2
+    np.testing.assert_array_equal(other, np.floor(real + 0.5))
+    assert 0 < np.sum(one != other) < 20
 
 
 def test_shapes_broadcast_and_the_compiled_side_is_complete():

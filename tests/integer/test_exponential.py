@@ -8,7 +8,7 @@ import pytest
 from refqnn.conformance.carry.runtimes_onnx import onnx_softmax
 from refqnn.conformance.choices.families import softmax as probabilities
 from refqnn.integer import softmax
-from refqnn.integer.exponential import exp_of_negative, reciprocal
+from refqnn.integer.exponential import exp_of_negative, reciprocal, tables
 
 LITE = {"scale": 1 / 256, "zero_point": -128, "q_min": -128, "q_max": 127}
 
@@ -126,6 +126,27 @@ def test_unsigned_codes_are_those_of_signed_ones_shifted():
     np.testing.assert_array_equal(got, want.astype(np.int16) + 128)
 
 
+WIDE = {"scale": 2.0**-15, "zero_point": 0, "q_min": -(2**15), "q_max": 2**15 - 1}
+
+
+def test_probabilities_of_16_bits_are_near_the_exact_ones():
+    """exp is that of -10 below -10: codes there still weigh 2 / 32768 each."""
+    x = np.random.default_rng(1).integers(-(2**15), 2**15, (50, 20)).astype(np.int16)
+    x[0] = 7
+    for semantics, real in (("tflite", np.float64), ("tflite-micro", np.float32)):
+        for x_scale, most in ((2.0**-14, 3), (2.0**-12, 32)):
+            got = softmax(x, x_scale=x_scale, **WIDE, semantics=semantics)
+            e = np.exp(x.astype(float) * x_scale)
+            want = 2**15 * e / e.sum(1, keepdims=True)
+            assert got.dtype == np.int16
+            assert np.abs(got - want).max() < most
+            assert got[0].tolist() == [1638] * 20  # 2^15 / 20 is 1638.4
+        exponential, inverse = tables(real)
+        assert (exponential[0], exponential[-1]) == (2, 2**15 - 1)
+        assert (inverse[0], inverse[-1]) == (2**15 - 1, 2**14)
+    assert np.any(tables(np.float64)[1] != tables(np.float32)[1])
+
+
 def test_bad_arguments_raise():
     x = np.zeros((1, 2), np.int8)
     for wrong, message in (
@@ -135,7 +156,11 @@ def test_bad_arguments_raise():
         ({"x_zero_point": 128}, "x_zero_point must lie in"),
         (
             {"semantics": "tflite", "zero_point": 0},
-            'semantics="tflite" has scale 1/256',
+            "semantics='tflite' has scale 1/256",
+        ),
+        (
+            {"semantics": "tflite", "x": np.zeros((1, 2), np.int16)},
+            "semantics='tflite' of int16 has scale 1/32768 and zero-point 0",
         ),
     ):
         with pytest.raises(ValueError, match=message):

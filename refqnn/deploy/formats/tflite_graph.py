@@ -40,10 +40,10 @@ class Kernels(NamedTuple):
     #: what a delegate leaves to the optimized kernels: convolutions by weights of 4
     #: bits, sums of 16-bit codes with an int32 bias
     left: str
-    #: of ADD, SUB and MUL
+    #: of ADD, SUB, MUL and SOFTMAX
     semantics: str = "tflite"
-    #: means of planes, height and width kept, are added in vectors of 16 channels
-    vectors_of_means: bool = False
+    #: vectors of 16 add means of planes and codes of 16 bits, rounded in their own way
+    vectors: bool = False
     #: RELU6 leaves codes on the grid of its input, whatever that of its output
     clamps_codes: bool = False
     #: operators that the set does not have
@@ -65,6 +65,8 @@ class Reader:
     steps: dict[str, Step] = field(default_factory=dict)
     #: tensor -> the step of its codes; of real numbers, those that it dequantizes
     values: dict[int, str] = field(default_factory=dict)
+    #: tensor -> the numbers of a shape that operators compute
+    numbers: dict[int, Array] = field(default_factory=dict)
 
 
 class Node(NamedTuple):
@@ -93,7 +95,9 @@ class Node(NamedTuple):
 
     def tensor(self, at: int) -> Tensor:
         """Return input ``at``; raise where it is left out."""
-        return self.reader.model.tensors[self.number(at)]
+        number = self.number(at)
+        t = self.reader.model.tensors[number]
+        return t._replace(data=self.reader.numbers.get(number, t.data))
 
     def number(self, at: int) -> int:
         """Return the number of input ``at``; raise where it is left out."""

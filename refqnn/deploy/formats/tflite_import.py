@@ -45,13 +45,16 @@ from refqnn.deploy.formats.tflite_operations import (
 )
 from refqnn.deploy.formats.tflite_read import parse_model, read_tflite
 from refqnn.deploy.formats.tflite_rearrange import (
+    pack,
     pad,
     reshape,
     resize_bilinear,
     resize_nearest,
+    shape_numbers,
     slice_codes,
     split,
     strided_slice,
+    tile,
     transpose,
 )
 from refqnn.deploy.formats.tflite_schema import Model, Operator
@@ -82,7 +85,7 @@ KERNELS: Mapping[str, Kernels] = {
         plain=TWICE_AWAY,
         quantize=TWICE_UP,
         left=TWICE_UP,
-        vectors_of_means=True,
+        vectors=True,
     ),
     "xnnpack": Kernels(
         FLOAT32,
@@ -93,6 +96,7 @@ KERNELS: Mapping[str, Kernels] = {
         quantize=EIGHT_BITS,
         left=TWICE_UP,
         semantics="xnnpack",
+        vectors=True,
     ),
     "tflite-micro": Kernels(
         TWICE_AWAY,
@@ -102,16 +106,24 @@ KERNELS: Mapping[str, Kernels] = {
         plain=TWICE_AWAY,
         quantize=TWICE_AWAY,
         left=TWICE_AWAY,
+        semantics="tflite-micro",
         clamps_codes=True,
-        missing=("RELU_N1_TO_1",),
+        missing=("RELU_N1_TO_1", "TILE"),
         unsigned=UNSIGNED_OF_MICRO,
     ),
 }
+
+
+def join(node: Node) -> None:
+    """Codes side by side, or numbers of shapes"""
+    pack(node) if node.tensor(0).dtype == "int32" else concatenation(node)
+
+
 HANDLERS: Mapping[str, Callable[[Node], None]] = {
     "ADD": binary,
     "AVERAGE_POOL_2D": pool_2d,
     "BATCH_MATMUL": batch_matmul,
-    "CONCATENATION": concatenation,
+    "CONCATENATION": join,
     "CONV_2D": conv_2d,
     "DEPTHWISE_CONV_2D": depthwise_conv_2d,
     "DEQUANTIZE": dequantize,
@@ -123,6 +135,7 @@ HANDLERS: Mapping[str, Callable[[Node], None]] = {
     "MAX_POOL_2D": pool_2d,
     "MEAN": mean,
     "MUL": binary,
+    "PACK": pack,
     "PAD": pad,
     "PADV2": pad,
     "QUANTIZE": quantize,
@@ -132,6 +145,7 @@ HANDLERS: Mapping[str, Callable[[Node], None]] = {
     "RESHAPE": reshape,
     "RESIZE_BILINEAR": resize_bilinear,
     "RESIZE_NEAREST_NEIGHBOR": resize_nearest,
+    "SHAPE": shape_numbers,
     "SLICE": slice_codes,
     "SOFTMAX": softmax,
     "SPLIT": split,
@@ -139,6 +153,7 @@ HANDLERS: Mapping[str, Callable[[Node], None]] = {
     "STRIDED_SLICE": strided_slice,
     "SUB": binary,
     "TANH": function,
+    "TILE": tile,
     "TRANSPOSE": transpose,
     "TRANSPOSE_CONV": transpose_conv,
 }
@@ -226,7 +241,7 @@ def read_operator(node: Node) -> None:
         raise node.refusal(f"supported are {', '.join(HANDLERS)}")
     check_kernels(node)
     for number in node.operator.outputs:
-        known = number in reader.values or number in reader.model.inputs
+        known = number in {*reader.values, *reader.numbers, *reader.model.inputs}
         if known or reader.model.tensors[number].data is not None:
             raise node.damage("its output has a value already")
     if len(node.operator.outputs) > 1 and op != "SPLIT":

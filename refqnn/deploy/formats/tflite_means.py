@@ -78,7 +78,7 @@ def mean_semantics(node: Node, *, planar: bool) -> str:
         return ""
     if kernels.semantics == "xnnpack":
         return "xnnpack"
-    if not (kernels.vectors_of_means and planar and node.option("keep_dims")):
+    if not (kernels.vectors and planar and node.option("keep_dims")):
         return ""
     if channels > 16 and channels % 16:
         raise node.refusal(

@@ -69,9 +69,7 @@ def binary(node: Node) -> None:
     if not sources:
         raise node.refusal("one input must be computed")
     check_powers_of_two(node, [options["x_scale"], options["y_scale"], y_grid.scale])
-    semantics = node.reader.kernels.semantics
-    if node.output.dtype == "int16":  # which no delegate takes
-        semantics = "tflite"
+    semantics = sum_semantics(node, shapes)
     options |= grid_options(y_grid) | {"semantics": semantics}
     try:
         shape = np.broadcast_shapes(*shapes)
@@ -90,6 +88,25 @@ def binary(node: Node) -> None:
     except ValueError as error:
         raise node.refusal(str(error)) from error
     store(node, step)
+
+
+def left_semantics(node: Node) -> str:
+    """Return the semantics of what no delegate takes."""
+    semantics = node.reader.kernels.semantics
+    return "tflite" if semantics == "xnnpack" else semantics
+
+
+def sum_semantics(node: Node, shapes: list[Any]) -> str:
+    """Return the semantics of a sum or product of codes."""
+    kernels, count = node.reader.kernels, math.prod(shapes[0])
+    if node.output.dtype != "int16":
+        return kernels.semantics
+    by_element = shapes[0] == shapes[1] and node.operator.op != "MUL"
+    if not (kernels.vectors and by_element) or count < 16:
+        return left_semantics(node)
+    if count % 16:
+        raise node.refusal("these kernels round what vectors of 16 leave otherwise")
+    return "tflite-avx2"
 
 
 def check_powers_of_two(node: Node, scales: list[float]) -> None:
@@ -171,18 +188,24 @@ def pool_2d(node: Node) -> None:
 def softmax(node: Node) -> None:
     """x: (1, ..., C)  ->  probabilities of the last axis"""
     source, y, rank = node.source(), node.grid(), len(node.tensor(0).shape)
-    if float(node.option("beta")) != 1.0 or node.output.dtype == "int16":
-        raise node.refusal("beta must be 1, codes of 8 bits")
+    if float(node.option("beta")) != 1.0:
+        raise node.refusal("beta must be 1")
     options = {
         "axis": axis_of(node, rank - 1, rank),
         "x_scale": source.grid.scale,
         "x_zero_point": source.grid.zero_point,
-        "semantics": "tflite",
+        "semantics": left_semantics(node),
         **grid_options(y),
     }
     name, shape = (source.name,), source.shape
-    if (y.scale, y.zero_point) != (1 / 256, y.q_min):
-        raise node.refusal("its output must have scale 1/256 and the least zero-point")
+    wide = node.output.dtype == "int16"
+    if (y.scale, y.zero_point) != ((2.0**-15, 0) if wide else (1 / 256, y.q_min)):
+        raise node.refusal(
+            "its output must have scale 1/256 and the least zero-point, of int16 "
+            "scale 1/32768 and zero-point 0"
+        )
+    if node.tensor(0).dtype != node.output.dtype:
+        raise node.refusal("it keeps the type of its codes")
     store(node, OperationStep(node.name, name, ("x",), shape, "softmax", options, y))
 
 

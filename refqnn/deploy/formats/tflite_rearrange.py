@@ -1,7 +1,8 @@
 """Operators of a TFLite model that move codes: shapes, edges, slices, other sizes.
 
     RESHAPE, SQUEEZE, EXPAND_DIMS    codes in the order of the file, channels last
-    TRANSPOSE, PAD, PADV2, SLICE, STRIDED_SLICE, SPLIT
+    TRANSPOSE, PAD, PADV2, SLICE, STRIDED_SLICE, SPLIT, TILE
+    SHAPE, PACK, and CONCATENATION and STRIDED_SLICE of what they give    numbers
     RESIZE_NEAREST_NEIGHBOR    the code at floor((i + c) n / m), in float32         (1)
     RESIZE_BILINEAR            blends, ``refqnn.integer.resize_bilinear``
 
@@ -93,6 +94,9 @@ def take_codes(
 
 def strided_slice(node: Node) -> None:
     """x, begin, end, strides"""
+    if node.tensor(0).dtype == "int32":
+        slice_numbers(node)
+        return
     source, shape = node.source(), node.tensor(0).shape
     masks = {key: int(node.option(f"{key}_mask")) for key in
              ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}  # fmt: skip
@@ -106,6 +110,60 @@ def strided_slice(node: Node) -> None:
         first = None if masks["begin"] >> axis & 1 else begin
         last = None if masks["end"] >> axis & 1 else end
         at[axis] = np.arange(shape[axis])[first:last:stride]
+    take_codes(node, node.operator.outputs[0], source, at, len(shape))
+
+
+def store_numbers(node: Node, numbers: Array) -> None:
+    """Keep what an output holds; raise where the file states another shape."""
+    want = node.output.shape
+    if numbers.shape != want or node.output.dtype != "int32":
+        raise node.damage(f"it computes {numbers.shape} int32, the file states {want}")
+    node.reader.numbers[node.operator.outputs[0]] = numbers
+
+
+def shape_numbers(node: Node) -> None:
+    """x  ->  its shape in the file"""
+    store_numbers(node, np.array(node.tensor(0).shape, np.int32))
+
+
+def pack(node: Node) -> None:
+    """Numbers of shapes  ->  a row of them; PACK makes it of single ones"""
+    rows = [node.integers(at) for at in range(len(node.operator.inputs))]
+    single = node.operator.op != "PACK" or all(len(row) == 1 for row in rows)
+    if len(rows) > 16 or not single or node.option("axis"):
+        raise node.refusal("it makes one row of up to 16 numbers of shapes")
+    store_numbers(node, np.array([v for row in rows for v in row], np.int32))
+
+
+def slice_numbers(node: Node) -> None:
+    """The numbers of a shape  ->  some of them, or one"""
+    numbers = node.integers(0)
+    (begin, *more), (end, *_), (stride, *_) = (node.integers(at) for at in (1, 2, 3))
+    if more or stride == 0 or any(
+        node.option(f"{key}_mask") for key in ("ellipsis", "new_axis")
+    ):  # fmt: skip
+        raise node.refusal("a slice of the numbers of a shape has one axis")
+    first = None if node.option("begin_mask") else begin
+    last = None if node.option("end_mask") else end
+    if node.option("shrink_axis_mask"):
+        if not -len(numbers) <= begin < len(numbers):
+            raise node.refusal(f"number {begin} is none of {len(numbers)}")
+        store_numbers(node, np.array(numbers[begin], np.int32))
+    else:
+        store_numbers(node, np.array(numbers[first:last:stride], np.int32))
+
+
+def tile(node: Node) -> None:
+    """x, how often along every axis  ->  x repeated"""
+    source, shape, times = node.source(), node.tensor(0).shape, node.integers(1)
+    if len(times) != len(shape) or not all(
+        1 <= k * n <= 2**12 for k, n in zip(times, shape, strict=True)
+    ):
+        raise node.refusal(f"{shape} repeated {times} times must have up to 4096")
+    at = {
+        axis: np.tile(np.arange(n), k)
+        for axis, (n, k) in enumerate(zip(shape, times, strict=True))
+    }
     take_codes(node, node.operator.outputs[0], source, at, len(shape))
 
 

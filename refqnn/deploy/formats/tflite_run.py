@@ -90,7 +90,7 @@ def run_steps(
 
 
 def tflite_trace(model: bytes, x: Array, kernels: str) -> dict[str, Array]:
-    """Return every tensor that is computed, by name, with the model's input.
+    """Return every tensor of codes or real numbers, by name, with the model's input.
 
     x: (N, C, H, W) or (N, I), the input of the model  ->  tensors of N images, channels
     first where they are planes
@@ -99,15 +99,16 @@ def tflite_trace(model: bytes, x: Array, kernels: str) -> dict[str, Array]:
     and Micro does not reuse their memory.
     """
     graph = parse_model(model)
-    computed = [n for operator in graph.operators for n in operator.outputs]
+    outputs = [n for operator in graph.operators for n in operator.outputs]
+    computed = [n for n in outputs if graph.tensors[n].dtype not in {"int32", "int64"}]
     names = unique_names(graph.tensors)
     shown = graph._replace(outputs=tuple(computed))
     run = runner_of(write_model(shown), len(computed), kernels)
     parts: dict[str, list[Array]] = {names[n]: [] for n in computed}
     for image in x:
         pixels = image[None].transpose(TO_PIXELS) if x.ndim == 4 else image[None]
-        outputs = run(np.ascontiguousarray(pixels))
-        for held, output in zip(parts.values(), outputs, strict=True):
-            held.append(planes(output))
+        arrays = run(np.ascontiguousarray(pixels))
+        for held, array in zip(parts.values(), arrays, strict=True):
+            held.append(planes(array))
     tensors = {name: np.concatenate(held) for name, held in parts.items() if held}
     return {names[graph.inputs[0]]: x, **tensors}

@@ -55,8 +55,11 @@ StridedSliceOptions begin_mask:i4 end_mask:i4 ellipsis_mask:i4 new_axis_mask:i4
   shrink_axis_mask:i4 offset:b1
 SplitOptions num_splits:i4
 LeakyReluOptions alpha:f4
+ShapeOptions out_type:i1
+PackOptions values_count:i4 axis:i4
 PadOptions
 PadV2Options
+TileOptions
 TransposeOptions
 ExpandDimsOptions
 SliceOptions
@@ -93,7 +96,10 @@ SPLIT 49 SplitOptions 35
 PADV2 60 PadV2Options 43
 SLICE 65 SliceOptions 48
 TRANSPOSE_CONV 67 TransposeConvOptions 49
+TILE 69 TileOptions 51
 EXPAND_DIMS 70 ExpandDimsOptions 52
+SHAPE 77 ShapeOptions 55
+PACK 83 PackOptions 59
 RESIZE_NEAREST_NEIGHBOR 97 ResizeNearestNeighborOptions 74
 LEAKY_RELU 98 LeakyReluOptions 75
 QUANTIZE 114 QuantizeOptions 89

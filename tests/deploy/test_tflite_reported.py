@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from deploy.tflite_cases import case
-from deploy.tflite_record import few, micro_trace
+from deploy.tflite_record import few
 
 from refqnn.deploy import import_tflite
 from refqnn.deploy.formats.tflite_run import RESOLVERS, tflite_trace
@@ -95,7 +95,8 @@ def test_micro_and_the_delegate_differ_by_one_in_a_few_codes():
     assert 0 < apart.mean() < 0.02
     np.testing.assert_array_equal(micro, reference)
     if pytest.importorskip("tflite_micro", reason="no wheel of tflite-micro"):
-        np.testing.assert_array_equal(micro_trace(model, few(x)), micro)
+        *_, output = tflite_trace(model, few(x), "tflite-micro").values()
+        np.testing.assert_array_equal(output, micro)
 
 
 def test_the_code_that_tells_quantizers_apart():

@@ -36,6 +36,8 @@ def test_all_files_are_written_and_readable(done):
         config = nn.checkpoint.load(folder / f"{name}.npz").config
         assert (config["weight_bits"], config["activation_bits"]) == (bits, bits)
     assert json.loads((folder / "report.json").read_text()) == report.as_dict()
+    again = demo.report_in(folder, demo.kept_as(TINY, 0))
+    assert again.as_dict() == report.as_dict()
     assert all(str(folder) in file for file in report.files)
 
 
@@ -54,8 +56,13 @@ def test_the_columns_are_those_of_the_files(done):
 
 def test_progress_is_told(done):
     _, _, lines = done
-    assert lines[0] == "training the float network on 40 images"
-    assert lines[1] == "training the 4-bit network on 40 images"
+    assert lines == [
+        "training the float network on 40 images",
+        "training the 4-bit network on 40 images",
+        "deploying the quantized network: integers only",
+        "comparing every layer on 3 images",
+        "running all three networks on 12 test images",
+    ]
 
 
 def test_people_read_the_report(done):

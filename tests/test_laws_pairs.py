@@ -208,6 +208,16 @@ def test_check_replay_rejects_a_forgotten_residual():
         check_replay(replace(pair, forward=forgets), (np.array([0.3]),), {})
 
 
+def test_check_replay_allows_the_roundings_of_large_values():
+    pair = BY_NAME["straight_through_round"]
+
+    def rounds(x, frozen=None):
+        y, cache = pair.forward(x)
+        return y + (0 if frozen is None else 1e-9), cache
+
+    check_replay(replace(pair, forward=rounds), (np.array([-1e6]),), {})
+
+
 def test_check_wrong_gradients_rejects_silent_broadcasting():
     quiet = replace(BY_NAME["relu"], backward=lambda dy, cache: dy * cache.inside)
     with pytest.raises(AssertionError):

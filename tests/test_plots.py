@@ -219,7 +219,9 @@ def test_many_levels_are_a_silhouette_without_boundaries(tmp_path):
     axes = gallery(many)
     assert plots.style.ORANGE not in [line.get_color() for line in axes[0].lines]
     np.testing.assert_array_equal(axes[2].patches[0].get_data().values, many.shares)
-    assert len(axes[2].get_xticks()) <= plots.gallery.MOST_TICKS
+    ticks = axes[2].get_xticks()
+    assert len(ticks) <= plots.gallery.MOST_TICKS
+    assert np.abs(levels).argmin() in ticks
     plots.save(axes[0].figure, tmp_path / "many.png", dpi=40)
 
 
@@ -331,6 +333,7 @@ def test_rewards_are_dots_and_the_best_so_far_a_line():
     assert lines["one"].get_color() == plots.style.GREEN
     # two seeds of two searches: dots and a line each; and the dashed one
     assert len(axes.lines) == 9
+    assert axes.get_xlim() == (0, 4)
 
 
 def test_an_allocation_is_the_same_bytes_twice(tmp_path):

@@ -127,7 +127,7 @@ def evaluate(program: tuple[Instruction, ...], values: Mapping[str, Array]) -> F
     for op, inputs, output, attributes in program:
         given = [known[name] if name else None for name in inputs]
         known[output] = REAL[op](*given, **attributes)
-    return np.asarray(known[program[-1].output])
+    return known[program[-1].output]
 
 
 def dequantize32(q: Int, grid: Grid) -> Float:

@@ -9,7 +9,7 @@ from refusals import refuses
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.semantics import Semantics
 from refqnn.conformance.judge.diagnose import diagnose
-from refqnn.conformance.judge.patterns import structural
+from refqnn.conformance.judge.patterns import near_ties, structural
 
 
 def given(name, rng, n=2000, **changes):
@@ -223,6 +223,13 @@ def test_equal_arrays_have_no_structure(rng):
     assert structural(W, W) == []
     noise = rng.integers(0, 1000, W.shape)
     assert structural(noise, W) == []
+    assert structural(np.array([[1, 9]]), np.array([[1, 3]])) == []
+
+
+@pytest.mark.parametrize(("gap", "near"), [(2.0**-9, True), (2.0**-8, False)])
+def test_ties_are_near_within_two_to_the_minus_nine(gap, near):
+    exact, got, want = np.array([3.5 + gap, 1]), np.array([4, 1]), np.array([3, 1])
+    assert bool(near_ties(exact, got, want)) == near
 
 
 def test_where_is_told_for_several_calls_together(rng):
@@ -245,7 +252,9 @@ def test_other_outputs_are_named(rng):
     call = family.draw(rng, 50)
     outputs = family.evaluate(family.default, **call)
     outputs["dx"] = outputs["dx"] + 5
-    assert "first     dx[0, 0]" in str(diagnose("fake_quantize", call, outputs))
+    found = diagnose("fake_quantize", call, outputs)
+    assert "first     dx[0, 0]" in str(found)
+    assert not any(line.startswith("got = want") for line in found.structure)
 
 
 def test_a_permutation_beside_another_answer_is_recognised(rng):

@@ -1,14 +1,18 @@
 """Questions asked of live functions and through files."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from refqnn import data, files
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.semantics import Semantics
+from refqnn.conformance.choices.variants import table
 from refqnn.conformance.judge.identification import Identification
 from refqnn.conformance.judge.identify import identify, verify
 from refqnn.conformance.judge.identify_files import identify_files, write_probes
+from refqnn.conformance.judge.questions import decide
 
 
 def variant(name, **changes):
@@ -62,6 +66,12 @@ def test_garbage_is_complained_about(answer):
     assert "returned" in found.complaint
     with pytest.raises(ValueError, match="no variant"):
         _ = found.semantics
+
+
+def test_strange_answers_end_the_questions():
+    subject = SimpleNamespace(ask=lambda call: {"y": np.full(call["acc"].shape, 10**9)})
+    decision = decide(subject, table("requantize"))
+    assert decision.strange == len(decision.asked) == 12
 
 
 def test_undetermined_axes_list_what_is_left():

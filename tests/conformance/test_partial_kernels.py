@@ -185,6 +185,19 @@ def test_a_built_in_range_of_codes_is_said():
     assert found.certain.get("code_range") == "symmetric" or not found.explained
 
 
+@pytest.mark.parametrize("bits", [4, 8, 16])
+@pytest.mark.parametrize("signed", [False, True])
+def test_the_whole_range_of_every_type_is_found(bits, signed):
+    ends = -(2 ** (bits - 1)) * signed, 2 ** (bits - signed) - 1
+
+    def clipped(x, s, z, lo, hi):
+        return np.clip(np.rint(x / s) + z, *ends)
+
+    with subject_of(FAMILIES["quantize"], clipped, in_process=True) as subject:
+        subject.find_built_in_range()
+        assert subject.built_in == {"q_min": ends[0], "q_max": ends[1]}
+
+
 def writes(x, w, b, xz, wz):
     y = integer.linear(x, w, b, x_zero_point=xz, w_zero_point=wz)
     x[...] = 0

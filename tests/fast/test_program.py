@@ -179,6 +179,15 @@ def test_blocks_and_threads_change_no_bit(threads, rng, monkeypatch):
     np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("q_min", [0.0, False, [0]])
+def test_a_bound_that_is_no_integer_is_refused_though_an_equal_one_is_planned(q_min):
+    x, w = np.ones((1, 1, 2, 2), np.int8), np.ones((1, 1, 1, 1), np.int8)
+    scale = {"multiplier": 2**30, "shift": 1, "zero_point": 0, "q_max": 7}
+    fused.conv2d_requantize(x, w, **scale, q_min=0)
+    with pytest.raises(ValueError, match="q_min"):
+        fused.conv2d_requantize(x, w, **scale, q_min=q_min)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16])
 @pytest.mark.parametrize("rounding", FORMS)
 def test_the_fused_convolution_equals_the_composition(rounding, dtype, rng):

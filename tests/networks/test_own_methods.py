@@ -198,7 +198,10 @@ from refqnn import quantizers as qz
 from refqnn.networks import Method, register_method
 from refqnn.networks.methods import affine
 
-register_method("plugged", Method(lambda b, _: qz.FixedPoint(bits=b), affine, ends=8))
+class Own(qz.FixedPoint):
+    pass  # of another package: headers of checkpoints name it
+
+register_method("plugged", Method(lambda b, _: Own(bits=b), affine, ends=8))
 """
 SHORT = ["--depth", "8", "--width", "0.1", "--bits", "4", "--epochs", "1"]
 
@@ -213,6 +216,7 @@ def test_the_command_line_trains_and_reads_a_method_of_a_plugin(tmp_path, capsys
         assert cli.main(train) == 2
         assert "register_method('plugged', " in capsys.readouterr().err
         assert cli.main([*train, "--plugin", str(plugin)]) == 0
+        assert cli.main([*train, "--epochs", "2", "--resume"]) == 0
         evaluate = ["evaluate", file]
         assert cli.main(evaluate) == 0
         del METHODS["plugged"]

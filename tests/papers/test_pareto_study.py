@@ -130,6 +130,8 @@ def test_curves_train_every_network_with_every_seed(tmp_path):
     assert [p["accuracies"] for p in rows["vgg11c_dw4"]][:2] == [[27, 28], [28, 29]]
     figures = chosen.figures(settings, [replace_size(o) for o in outcomes])
     assert [*figures] == ["_figure1", "_figure3"]
+    notes = [text.get_text() for text in figures["_figure1"].axes[0].texts]
+    assert "markers: depths" in notes
 
 
 def replace_size(one):
@@ -143,6 +145,7 @@ def test_a_quick_curve_has_three_networks_of_about_one_size(tmp_path):
     assert [point["bits"] for point in rows["inv_resnet26"]] == [4, 2, 1]
     sizes = [point["c_size_bits"] for point in rows["inv_resnet26"]]
     assert 0.8 * sizes[0] < min(sizes) <= max(sizes) == sizes[0]
+    assert "C_size, kbit" in text
     assert "dominates (definition 4.1): undecided" in text  # one seed
     assert all(0.1 < p["depth-wise"] < 0.5 for p in rows["inv_resnet26"])
     assert [*figures] == ["_figure2"]
@@ -206,6 +209,7 @@ def test_dual_precision_trains_what_the_grid_and_haq_have_chosen(tmp_path, monke
         *[("resnet", {"stage1_block1.conv1": 3})] * 4,
     ]
     assert "best: {'weight_bits': 1, 'depthwise_bits': 8}" in text
+    assert text.count(" ± 1.41") == 2 * (3 + 6) + 4 + 2  # iso, table 3; table 7
     assert judged == [True] * 2 * (4 + 3 + 2 + 3) + [False] * 2 * 2 * 6
     assert 0 < resnet["rows"][0]["ends"] < 1
     assert resnet["rows"][0]["depth-wise"] == 0 < separable["rows"][0]["depth-wise"]
@@ -282,6 +286,7 @@ def test_families_of_curves_are_those_of_their_titles():
         (member,) = families[f"vgg11{name}"].members
         assert member["variant"] == name
         assert families[f"vgg11{name}"].title == f"VGG11, variant {name.upper()}"
+    assert all(0 < width < 1 for one in families.values() for width in one.widths)
     figures = {name: family.figure for name, family in families.items()}
     first = [name for name, figure in figures.items() if figure == 1]
     assert first == ["resnet", "vgg11", "mobilenetv2"]

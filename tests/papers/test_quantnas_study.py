@@ -176,6 +176,15 @@ def test_scales_of_subnets_from_scratch_and_of_one_supernet(tmp_path, monkeypatc
     assert (tmp_path / "scales.jsonl").read_text() == record
 
 
+def test_a_front_as_large_as_the_shared_one_is_counted():
+    each = dict.fromkeys(("test_hypervolume", "mean", "calibration_error"), 0.5)
+    each |= {"correlation": 1.0, "weights": {}, "activations": {}, "seed": 0}
+    each |= {"front": [{"accuracy": 1.0}], "hypervolume": 2.0}
+    rows = [each | {"scales": kind} for kind in ("shared", "predicted", "relative")]
+    *_, last = study.front_lines(None, rows)
+    assert last == "relative at least as large as shared: 1 of 1"
+
+
 @pytest.mark.compiled
 def test_fronts_are_recorded_and_the_best_subnet_becomes_integers(tmp_path):
     given = {"seeds": (0,), "cost": "latency", "steps": 2}

@@ -330,6 +330,7 @@ def test_a_basis_is_set_without_training(make):
     basis = v if make is LQWeight else v[0]
     module = make(bits=2)
     module.set_basis(basis)
+    assert module.count.value == 1
     codes, levels = module.encode(np.array([[0.6, 0.4]]))
     np.testing.assert_array_equal(levels[codes], [[0.5, 0.5]])
     for wrong in (basis[..., :1], basis[None], 1.0):

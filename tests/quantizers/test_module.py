@@ -243,3 +243,12 @@ def test_fewest_and_most_bits(make, least, most, rng):
     for bits in (least - 1, most + 1):
         with pytest.raises(ValueError, match="bits must be"):
             make(bits=bits).forward(v, Run(training=True))
+
+
+def test_modules_have_few_bits_and_no_clipped_gradients_unless_they_are_asked():
+    every = [getattr(qz, name) for name in dir(qz)]
+    usual = [getattr(m, "bits", None) for m in every if isinstance(m, type)]
+    bits = {n for n in usual if isinstance(n, int)}
+    assert bits == {1, 2, 4, 8}
+    assert not qz.ABCWeight.clip_grad
+    assert not qz.FixedPoint.clip_grad

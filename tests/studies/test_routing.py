@@ -11,7 +11,7 @@ from refqnn.core import Run
 from refqnn.papers import dfs
 from refqnn.papers.dfs import systems
 from refqnn.papers.dfs.adaptivity import accuracy_by, decisions_of
-from refqnn.papers.dfs.decisions import grows
+from refqnn.papers.dfs.decisions import grows, haq_panels
 from refqnn.papers.dfs.printed import printed_table
 from refqnn.studies.study import study_named
 
@@ -75,7 +75,7 @@ def test_the_tradeoff_and_the_decisions_share_their_runs(run, folder):
     assert len(gated) == 10
     assert by_haq["cp"] == pytest.approx(np.mean(gated) / 32)  # inputs of 32 bits
     before = (folder / "tradeoff.jsonl").read_text()
-    decided, text, _ = run("dfs_decisions", targets=(0.2,), ratios=(0.2,))
+    decided, text, outcomes = run("dfs_decisions", targets=(0.2,), ratios=(0.2,))
     assert (folder / "tradeoff.jsonl").read_text() == before
     (ours,) = rows["DFS, target 20 %"]
     assert decided["skips"][0.2] == pytest.approx(np.mean(ours["shares"], 0)[0])
@@ -83,6 +83,8 @@ def test_the_tradeoff_and_the_decisions_share_their_runs(run, folder):
     assert np.isnan(decided["rank_correlation_keep_and_target"])
     assert text.splitlines()[1].startswith("0.2 ")
     assert (folder / "dfs_decisions_haq_bits.png").stat().st_size > 10_000
+    ours, _ = haq_panels(outcomes[1])
+    assert {"1.1", "3.2", "fc"} <= set(ours.names)
 
 
 def test_adaptivity_scores_own_other_and_common_decisions(run, folder):

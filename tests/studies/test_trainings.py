@@ -17,10 +17,15 @@ pytestmark = pytest.mark.compiled
 
 def ran(name, folder, **given):
     """Run a study quickly; return its rows and its lines."""
+    return ran_and_drawn(name, folder, **given)[:2]
+
+
+def ran_and_drawn(name, folder, **given):
+    """Run a study quickly; return its rows, its lines and the axes of its figures."""
     _, rows, text, figures = run_quick(name, folder, **given)
     for end, figure in figures.items():
         figure.savefig(folder / f"{name}{end}.png")
-    return rows, text.split("\n")
+    return rows, text.split("\n"), [axes for f in figures.values() for axes in f.axes]
 
 
 def records(folder):
@@ -96,7 +101,9 @@ def test_a_cell_that_fails_is_named(tmp_path, monkeypatch):
 
 
 def test_qil_pruning_counts_and_draws(tmp_path):
-    rows, lines = ran("qil_pruning", tmp_path, images=64, bits=5)
+    rows, lines, axes = ran_and_drawn("qil_pruning", tmp_path, images=64, bits=5)
+    ticks = {label.get_text() for one in axes for label in one.get_xticklabels()}
+    assert {"3", "1.1.2"} <= ticks
     assert set(rows) == {"AlexNet, small", "ResNet-8"}
     for row in rows.values():
         for layer in row["layers"][0]:
@@ -134,7 +141,8 @@ def test_guided_training_resumes(tmp_path):
 
 def test_haq_allocation_resumes(tmp_path):
     given = {"seeds": (0, 2), "ratio": 0.1, "highest": 4}
-    rows, lines = ran("haq_allocation", tmp_path, **given)
+    rows, lines, axes = ran_and_drawn("haq_allocation", tmp_path, **given)
+    assert len(axes[-1].lines) == 2 * (2 + 2) + 2  # dots, best so far; greedy once
     assert list(rows["seeds"]) == ["0", "2"]
     for searches in rows["seeds"].values():
         assert list(searches) == ["DDPG", "random", "greedy"]

@@ -5,7 +5,7 @@ import pytest
 
 from refqnn import ops
 from refqnn import quantizers as qz
-from refqnn.testing import check_gradients
+from refqnn.testing import check_gradients, mistakes
 
 V = np.random.default_rng(0).normal(size=(3, 5))
 LSQ = {"frozen": True, "options": {"q_n": 4, "q_p": 3}}
@@ -81,6 +81,14 @@ def test_an_opened_mask_says_on_which_side():
 
         with pytest.raises(AssertionError, match=f"opened on the {side} side"):
             check_gradients(qz.lsq, backward, (V, np.array(0.3)), wrt=(0, 1), **LSQ)
+
+
+@pytest.mark.parametrize("slope", [1.0, -1.0])
+def test_a_side_is_seen_against_places_that_let_a_gradient_through(slope):
+    slopes = slope * np.array([[1.0], [0.0], [0.0], [0.0]])
+    case = mistakes.Matrices(np.zeros((4, 1)), slopes, np.arange(4.0), 4)
+    said = mistakes.side(np.array([[False], [True], [False], [True]]), case)
+    assert said == "on the upper side (values 1 to 3)"
 
 
 def test_exchanged_and_transposed_gradients():

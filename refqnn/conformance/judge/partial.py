@@ -168,7 +168,7 @@ def rows_of(
     for members in groups:
         tells = apart[members].any(axis=0)
         if np.all(agree[members[0]] | tells):
-            fitted = int(agree[members][:, tells].sum(axis=1).max(initial=0))
+            fitted = agree[members][:, tells].sum(axis=1).max(initial=0)
             rows.append(Row(members, int(tells.sum()), fitted, int((~tells).sum())))
     rows = sorted(rows, key=lambda row: -row.others)[:TRIED]
     for call, outputs in arrays:

@@ -93,7 +93,7 @@ def permuted_axis(got: Array, want: Array) -> str:
             next((j for j, o in enumerate(others) if equal(row, o).all()), -1)
             for row in rows[:256]
         ]
-        if len(places) > 1 and sorted(places) == list(range(len(others))):
+        if sorted(places) == list(range(len(others))):
             return f"axis {axis} is permuted: {places[:8]} -> channel or gate order"
     return ""
 

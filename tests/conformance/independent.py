@@ -735,44 +735,36 @@ def matmul(c, a, b, a_zero_point, b_zero_point):
     return y
 
 
-def avg_pool2d(c, x, kernel, stride, padding, zero_point):
-    n, channels, h, w = x.shape
-    oh = (h + 2 * padding - kernel) // stride + 1
-    ow = (w + 2 * padding - kernel) // stride + 1
-    y = np.zeros((n, channels, oh, ow), np.int64)
+def pooled(x, kernel, stride, padding, beyond, one):
+    """Pool each window's list of codes by ``one``; None beyond the plane is no code."""
+    n, channels, *plane = x.shape
+    rows, cols = ((size + 2 * padding - kernel) // stride + 1 for size in plane)
+    y = np.zeros((n, channels, rows, cols), np.int64)
     for image, ch, p, q in np.ndindex(y.shape):
         codes = []
         for dh, dw in product(range(kernel), range(kernel)):
             r, s = p * stride + dh - padding, q * stride + dw - padding
-            if 0 <= r < h and 0 <= s < w:
-                codes.append(int(x[image, ch, r, s]))
-            elif c["pool_count"] == "include_pad":
-                codes.append(zero_point)
+            inside = 0 <= r < plane[0] and 0 <= s < plane[1]
+            codes.append(int(x[image, ch, r, s]) if inside else beyond)
+        y[image, ch, p, q] = one([code for code in codes if code is not None])
+    return y
+
+
+def avg_pool2d(c, x, kernel, stride, padding, zero_point):
+    def one(codes):
         z = zero_point if c["pool_centre"] == "real" else 0
         s, count = sum(codes) - z * len(codes), len(codes)
         if c["pool_division"] == "exact":
-            t = Fraction(s, count)
-        else:
-            t = F32(s) * (F32(1) / F32(count))
-        y[image, ch, p, q] = z + to_integer(t, c["pool_rounding"])
-    return y
+            return z + to_integer(Fraction(s, count), c["pool_rounding"])
+        return z + to_integer(F32(s) * (F32(1) / F32(count)), c["pool_rounding"])
+
+    beyond = zero_point if c["pool_count"] == "include_pad" else None
+    return pooled(x, kernel, stride, padding, beyond, one)
 
 
 def max_pool2d(c, x, kernel, stride, padding):
-    n, channels, h, w = x.shape
-    oh = (h + 2 * padding - kernel) // stride + 1
-    ow = (w + 2 * padding - kernel) // stride + 1
-    y = np.zeros((n, channels, oh, ow), np.int64)
-    for image, ch, p, q in np.ndindex(y.shape):
-        codes = []
-        for dh, dw in product(range(kernel), range(kernel)):
-            r, s = p * stride + dh - padding, q * stride + dw - padding
-            if 0 <= r < h and 0 <= s < w:
-                codes.append(int(x[image, ch, r, s]))
-            elif c["max_pool_padding"] == "raw_zero":
-                codes.append(0)
-        y[image, ch, p, q] = max(codes)
-    return y
+    beyond = 0 if c["max_pool_padding"] == "raw_zero" else None
+    return pooled(x, kernel, stride, padding, beyond, max)
 
 
 def logistic(v):

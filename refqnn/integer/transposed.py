@@ -84,7 +84,7 @@ def spread(x: Array, w: Array, at: Window, extra: Pair, groups: int) -> Int:
         spread_by = at.dilation[k] * (kernel[k] - 1) + 1
         reach.append((size[k] - 1) * at.stride[k] + spread_by + extra[k])  # (1)
     y = np.zeros((n, o, *reach), np.int64)
-    planes = x.reshape(n, groups, c // groups, -1)
+    planes = x.reshape(n, groups, c // groups, size[0] * size[1])
     taps = w.reshape(groups, o // groups, c // groups, *kernel)
     (sh, sw), (dh, dw) = at.stride, at.dilation
     for i, j in np.ndindex(*kernel):

@@ -699,6 +699,55 @@ def conv2d(c, x, w, b, x_zero_point, w_zero_point, stride, padding, dilation, gr
     return y
 
 
+def conv_transpose2d(c, x, w, b, xz, wz, stride, padding, extra, dilation, groups):
+    """For every output, the codes that meet it, each with its weight."""
+    (sh, sw), (dh, dw), (eh, ew) = (
+        np.broadcast_to(v, 2) for v in (stride, dilation, extra)
+    )
+    (top, bottom), (left, right) = padding
+    if c["padding_side"] == "swapped":
+        top, bottom, left, right = bottom, top, right, left
+    (n, channels, h, k), (_, per, kh, kw) = x.shape, w.shape
+    layout = {"IOHW": "ioyx", "OIHW": "oiyx", "OHWI": "oyxi", "HWOI": "yxoi"}
+    order = layout[c["transposed_layout"]]
+    sizes = dict(zip("ioyx", w.shape, strict=True))
+    memory = w.ravel().tolist()
+
+    def weight(**at):
+        if c["kernel"] == "convolution":
+            at |= {"y": kh - 1 - at["y"], "x": kw - 1 - at["x"]}
+        elif c["kernel"] == "transposed" and kh == kw:
+            at |= {"y": at["x"], "x": at["y"]}
+        place = 0
+        for axis in order:
+            place = place * sizes[axis] + at[axis]
+        return memory[place]
+
+    use = {"subtracted": 1, "ignored": 0, "added": -1}
+    z, wz = xz * use[c["x_zero_point_use"]], np.broadcast_to(wz, per * groups)
+    high = (h - 1) * sh + dh * (kh - 1) + 1 + eh - top - bottom
+    wide = (k - 1) * sw + dw * (kw - 1) + 1 + ew - left - right
+    y = np.zeros((n, per * groups, high, wide), np.int64)
+    each, codes = channels // groups, x.tolist()
+    for image, out, p, q in np.ndindex(y.shape):
+        in_turn = c["group_assignment"] == "interleaved"
+        group, o = (out % groups, out // groups) if in_turn else divmod(out, per)
+        terms = []
+        for i, a, e in np.ndindex(each, kh, kw):
+            channel = i * groups + group if in_turn else group * each + i
+            (row, r), (col, s) = (
+                divmod(p + top - a * dh, sh),
+                divmod(q + left - e * dw, sw),
+            )
+            there = not r and not s and 0 <= row < h and 0 <= col < k
+            if there or c["gap_value"] == "raw_zero":
+                code = codes[image][channel][row][col] if there else 0
+                terms.append((code, weight(i=channel, o=o, y=a, x=e)))
+        bias = int(b[out]) if c["bias"] == "added" else 0
+        y[image, out, p, q] = total(c, terms, bias, z, x, wz[out])
+    return y
+
+
 def linear(c, x, w, b, x_zero_point, w_zero_point):
     o, width = w.shape
     wz = np.broadcast_to(w_zero_point, o)
@@ -765,6 +814,75 @@ def avg_pool2d(c, x, kernel, stride, padding, zero_point):
 def max_pool2d(c, x, kernel, stride, padding):
     beyond = 0 if c["max_pool_padding"] == "raw_zero" else None
     return pooled(x, kernel, stride, padding, beyond, max)
+
+
+def resize_place(c, i, n, m):
+    """A Fraction, or a float."""
+    half = Fraction(1, 2) if c["resize_place"] == "half_pixel" else Fraction(0)
+    ends = c["resize_place"] == "align_corners"
+    up, down = (n - 1, max(m - 1, 1)) if ends else (n, m)
+    if c["resize_ratio"] == "exact":
+        return (i + half) * Fraction(up, down) - half
+    at, h = F32(i) + F32(float(half)), F32(float(half))
+    if c["resize_ratio"] == "multiplied":
+        return float(at * (F32(up) / F32(down)) - h)
+    return float(at / (F32(down) / F32(max(up, 1))) - h)
+
+
+def resize_nearest(c, x, size):
+    def nearest(i, n, m):
+        at = Fraction(resize_place(c, i, n, m))
+        return min(max(to_integer(at, c["nearest_rounding"]), 0), n - 1)
+
+    y = np.zeros((*x.shape[:2], *size), np.int64)
+    for *image, p, q in np.ndindex(y.shape):
+        sides = zip((p, q), x.shape[2:], size, strict=True)
+        y[(*image, p, q)] = x[(*image, *(nearest(*side) for side in sides))]
+    return y
+
+
+def resize_sides(c, i, n, m):
+    """Two codes of one axis, and the share of each."""
+    how, ends = c["resize_blend"], c["resize_place"] == "align_corners" and m > 1
+    centres = c["resize_place"] == "half_pixel"
+    if how == "tflite":
+        ratio = (1024 * (n - ends) + (m - ends) // 2) // (m - ends)
+        at = i * ratio + (ratio // 2 - 512 if centres else 0)
+        low, high = max(towards_zero(at, 1024), 0), min(-(-at // 1024), n - 1)
+        return (low, 1024 - (at - 1024 * low)), (high, at - 1024 * low)
+    if how == "xnnpack":
+        r = F32(n - ends) / F32(m - ends)
+        shift = F32(0.5) * r - F32(0.5) if centres else F32(0)
+        at = min(max(F32(i) * r + shift, F32(0)), F32(n - 1))
+        low = int(at)
+        share = int(np.rint((at - F32(low)) * F32(2048)))
+        return (low, 2048 - share), (min(low + 1, n - 1), share)
+    exact = not how.startswith("float32")
+    at = resize_place(c | {"resize_ratio": "exact"} if exact else c, i, n, m)
+    kind = Fraction if exact else lambda v: F32(float(v))
+    at = min(max(kind(at), kind(0)), kind(n - 1))
+    low = int(at)
+    share = at - kind(low) if exact or low < n - 1 else F32(0.5)
+    return (low, kind(1) - share), (min(low + 1, n - 1), share)
+
+
+def resize_bilinear(c, x, size):
+    how = c["resize_blend"]
+    kind = F32 if how.startswith("float32") else Fraction
+    y = np.zeros((*x.shape[:2], *size), np.int64)
+    for *image, p, q in np.ndindex(y.shape):
+        rows, cols = (
+            resize_sides(c, i, n, m)
+            for i, n, m in zip((p, q), x.shape[2:], size, strict=True)
+        )
+        t = kind(0)
+        for (r, a), (s, b) in product(rows, cols):
+            t = t + b * a * kind(int(x[(*image, r, s)]))
+        t = Fraction(float(t)) if kind is F32 else t
+        t = t / {"tflite": 2**20, "xnnpack": 2**22}.get(how, 1)
+        rounding = {"tflite": "half_away", "xnnpack": "half_up"}.get(how, how)
+        y[(*image, p, q)] = to_integer(t, rounding.removeprefix("float32_"))
+    return y
 
 
 def logistic(v):

@@ -74,6 +74,11 @@ def test_zero_points_a_channel(rng):
         np.testing.assert_array_equal(got[:, 3 * g : 3 * g + 3], want)
 
 
+def test_no_image_gives_no_image():
+    x, w = np.zeros((0, 2, 3, 3), np.int8), np.zeros((2, 1, 2, 2), np.int8)
+    assert conv_transpose2d(x, w, stride=2, groups=2).shape == (0, 2, 6, 6)
+
+
 def test_bad_arguments_raise():
     x, w = np.zeros((1, 2, 3, 3), np.int8), np.ones((2, 1, 3, 3), np.int8)
     for given, message in (

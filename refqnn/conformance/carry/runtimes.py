@@ -66,6 +66,10 @@ ONNX: dict[str, tuple[str, Function]] = {
         "matmul",
         partial(partial, runtimes_onnx.onnx_matmul),
     ),
+    "Resize, nearest": (
+        "resize_nearest",
+        partial(runtimes_onnx.onnx_resize, "nearest"),
+    ),
     "LSTM": ("lstm_cell", runtimes_onnx.onnx_lstm),
     "BatchNormalization": ("batch_norm", runtimes_onnx.onnx_batch_norm),
 }
@@ -84,6 +88,10 @@ ONNXRUNTIME: dict[str, tuple[str, Function]] = {
     },
     "QLinearConcat": ("concat", runtimes_onnx.onnx_concat),
     "QLinearSoftmax": ("softmax", runtimes_onnx.onnx_softmax),
+    "Resize, linear": (
+        "resize_bilinear",
+        runtimes_onnx.onnx_resize("linear", runtimes_onnx.onnxruntime),
+    ),
 }
 #: which calls they take, where these are few
 SUPPORTS: dict[str, Callable[[Inputs], bool]] = {
@@ -105,6 +113,14 @@ TORCH: dict[str, tuple[str, Function]] = {
     "quantized.add": ("add", partial(runtimes_torch.torch_sum, "add")),
     "quantized.cat": ("concat", runtimes_torch.torch_concat),
     "quantized.mul": ("mul", partial(runtimes_torch.torch_sum, "mul")),
+    "interpolate, nearest": (
+        "resize_nearest",
+        partial(runtimes_torch.torch_resize, "nearest"),
+    ),
+    "interpolate, nearest-exact": (
+        "resize_nearest",
+        partial(runtimes_torch.torch_resize, "nearest-exact"),
+    ),
     "lstm_cell": ("lstm_cell", runtimes_torch.torch_lstm_cell),
     "batch_norm": ("batch_norm", runtimes_torch.torch_batch_norm),
     "cross_entropy": ("softmax_cross_entropy", runtimes_torch.torch_loss),

@@ -111,7 +111,7 @@ def litert_requantize(
     q_min: int,
     q_max: int,
 ) -> Array:
-    """CONV_2D or FULLY_CONNECTED with weights of 0: the biases are the accumulators."""
+    """An operator of sums with weights of 0: the biases are the accumulators."""
     if (q_min, q_max) != (-128, 127) or np.size(zero_point) > 1:
         raise ValueError("the kernels judged here give int8 with one zero-point")
     x_scale, w_scale = two_scales(multiplier, shift)
@@ -131,6 +131,10 @@ def litert_requantize(
     ]
     strides = {} if whole else {"stride_w": 1, "stride_h": 1}
     version = 4 if whole else 3
+    if operator == "TRANSPOSE_CONV":
+        shape = np.array(tensors[-1].shape, np.int32)
+        given = [tensors[1], tensors[0], *tensors[2:]]
+        tensors = [Tensor((4,), "int32", data=shape), *given]
     model = litert_model(operator, tensors, version=version, options=strides)
     x = np.zeros(flat, np.int8)
     return run_litert(model, [x], kernels).reshape(acc.shape)
@@ -205,6 +209,21 @@ def litert_concat(kernels: str, x: Int, y: Int, *grids: Any) -> Array:
     return run_litert(model, [x, y], kernels)
 
 
+def litert_resize(operator: str, kernels: str, x: Int, size: Any) -> Array:
+    """RESIZE_BILINEAR or RESIZE_NEAREST_NEIGHBOR with half-pixel centres."""
+    n, c, h, w = x.shape
+    grid = 1.0, 0
+    tensors = [
+        Tensor((n, h, w, c), x.dtype.name, *grid),
+        Tensor((2,), "int32", data=np.array(size, np.int32)),
+        Tensor((n, *map(int, size), c), x.dtype.name, *grid),
+    ]
+    options = {"half_pixel_centers": 1}
+    model = litert_model(operator, tensors, version=3, options=options)
+    y = run_litert(model, [np.ascontiguousarray(x.transpose(0, 2, 3, 1))], kernels)
+    return y.transpose(0, 3, 1, 2)
+
+
 def is_uint8(call: Inputs) -> bool:
     """Say whether the codes are all of uint8."""
     return call["x"].dtype == np.uint8 and (call["q_min"], call["q_max"]) == (0, 255)
@@ -251,19 +270,22 @@ def is_same_or_valid(call: Inputs) -> bool:
     return not np.any(pads) or pads == same_padding(size, window(kernel, stride=stride))
 
 
+#: which calls an operator takes, where these are few
+FEW: dict[str, Callable[[Inputs], bool]] = {
+    "CONCATENATION": is_uint8,
+    "AVERAGE_POOL_2D": is_same_or_valid,
+    "MEAN": is_whole_plane,
+    "MEAN of 16 channels": is_whole_plane,
+    "RESIZE_BILINEAR": lambda call: bool(call["x"].dtype == np.int8),
+    "SOFTMAX": lambda call: (call["scale"], call["zero_point"]) == (2.0**-8, -128),
+    "LOGISTIC": lambda call: bool(np.all(call["scale"] == 2.0**-8)),
+}
+
+
 def supports_of(operator: str, kernels: str) -> Callable[[Inputs], bool] | None:
     """Return which calls an operator takes, where these are few; None for most."""
-    if operator == "CONCATENATION":
-        return is_uint8
-    if operator == "AVERAGE_POOL_2D":
-        return is_same_or_valid
-    if operator.startswith("MEAN"):
-        return is_whole_plane
-    if operator == "SOFTMAX":
-        return lambda call: (call["scale"], call["zero_point"]) == (2.0**-8, -128)
-    if operator == "LOGISTIC" and kernels != "xnnpack":
-        return lambda call: bool(np.all(call["scale"] == 2.0**-8))
-    return None
+    every = (operator, kernels) == ("LOGISTIC", "xnnpack")
+    return None if every else FEW.get(operator)
 
 
 #: operator -> its family and the function of it that takes the kernels first
@@ -280,10 +302,19 @@ OPERATORS: dict[str, tuple[str, Function]] = {
     },
     "CONCATENATION": ("concat", litert_concat),
     "SOFTMAX": ("softmax", litert_softmax),
+    "RESIZE_BILINEAR": (
+        "resize_bilinear",
+        partial(litert_resize, "RESIZE_BILINEAR"),
+    ),
+    "RESIZE_NEAREST_NEIGHBOR": (
+        "resize_nearest",
+        partial(litert_resize, "RESIZE_NEAREST_NEIGHBOR"),
+    ),
     "MEAN": ("mean_pool2d", partial(litert_mean, 1)),
     "MEAN of 16 channels": ("mean_pool2d", partial(litert_mean, 16)),
     "AVERAGE_POOL_2D": ("avg_pool2d", litert_avg_pool2d),
     "CONV_2D": ("requantize", partial(litert_requantize, "CONV_2D")),
+    "TRANSPOSE_CONV": ("requantize", partial(litert_requantize, "TRANSPOSE_CONV")),
     "FULLY_CONNECTED": ("requantize", partial(litert_requantize, "FULLY_CONNECTED")),
     "QUANTIZE": ("quantize", litert_quantize),
     "DEQUANTIZE": ("dequantize", litert_dequantize),

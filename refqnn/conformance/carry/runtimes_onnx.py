@@ -282,6 +282,17 @@ def onnx_batch_norm(run: Runner) -> Function:
     return call
 
 
+def onnx_resize(mode: str, run: Runner) -> Function:
+    """Resize of codes to a size: half-pixel places, the nearest of two or a blend."""
+
+    def call(x: Int, size: Any) -> Array:
+        sizes = np.array([*x.shape[:2], *size], np.int64)
+        one = node("Resize", "x   n", "y", mode=mode)
+        return run(one, {"x": x, "n": sizes})[0]
+
+    return call
+
+
 def qonnx_quant(x: Float, scale: Any, zero_point: int, q_min: int, q_max: int) -> Array:
     """Execute a model of one Quant node of qonnx, its numbers as codes again."""
     from onnx import TensorProto, helper  # noqa: PLC0415

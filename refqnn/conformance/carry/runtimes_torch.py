@@ -83,6 +83,18 @@ def torch_sum(kind: str, x: Int, y: Int, *grids: Any) -> Array:
     return np.asarray(y)
 
 
+def torch_resize(mode: str, x: Int, size: Any) -> Array:
+    """functional.interpolate of uint8 planes, corners not aligned."""
+    import torch  # noqa: PLC0415
+
+    if x.dtype != np.uint8:
+        raise ValueError(f"PyTorch resizes codes of uint8, got {x.dtype}")
+    planes = torch.from_numpy(np.ascontiguousarray(x))
+    sizes = [int(side) for side in size]
+    y = torch.nn.functional.interpolate(planes, size=sizes, mode=mode)
+    return np.asarray(y.numpy())
+
+
 def torch_concat(x: Int, y: Int, *grids: Any) -> Array:
     """Call torch.ops.quantized.cat along the last axis."""
     import torch  # noqa: PLC0415

@@ -38,12 +38,14 @@ sigmoid softmax | q_min: -128; q_min: one less |
         what is positive is never below its zero-point
 sigmoid tanh hard_swish leaky_relu softmax mean_pool2d concat | y * at 15 bits |
         codes have at most 8 bits
-conv2d linear | w_zero_point: read as * |
+conv2d linear conv_transpose2d | w_zero_point: read as * |
         zero-points fit the type of the weights, or are refused
 ttq syq | x: halved | the threshold moves with x, levels do not
 affine *min_max | hi: absolute | 0 lies within the range
 matmul | y_zero_point: read as * | zero-points fit the type of y, or are refused
 conv2d | groups: 1 | weights of other channels are refused
+conv_transpose2d | groups: 1 | biases of other outputs are refused
+conv_transpose2d | output_padding: read as * | rows that are added are few
 softmax_cross_entropy *_step |
         label_smoothing: negated; momentum: negated | negative values are refused
 softmax_cross_entropy *_step batch_norm |

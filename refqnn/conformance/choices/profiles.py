@@ -105,6 +105,9 @@ ONNXRUNTIME = profile(
             pool_count = exclude_pad | 1 | a window that is the plane: as below
     QLinearGlobalAveragePool | mean_pool2d | mean_rescaling = float32 | 4 | x86
     QLinearSoftmax | softmax | softmax = onnxruntime | 4 | x86
+    Resize, nearest | resize_nearest | as refqnn | 3
+    Resize, linear | resize_bilinear | resize_ratio = divided,
+            resize_blend = float32_trunc | 2
     ConvInteger | conv2d | as refqnn | 1
     MatMulInteger | linear | accumulator = int16_saturating_pairs, or as refqnn | 2 |
             x86 without VNNI; with it int32
@@ -126,6 +129,7 @@ ONNX = profile(
     ConvInteger | conv2d | accumulator = int32_wrap | 3
     MatMulInteger | linear | accumulator = int32_wrap | 3
     MatMulInteger of two arrays | matmul | accumulator = int32_wrap | 2
+    Resize, nearest | resize_nearest | as refqnn | 3
     LSTM | lstm_cell | gate_order = i o f g | 1
     BatchNormalization | batch_norm | running_variance = biased,
             running_momentum = old | 1
@@ -148,8 +152,12 @@ LITERT = (
         CONCATENATION | concat | concat_rescaling = tflite | 3 | uint8
         MEAN | mean_pool2d | mean_rescaling = folded | 4
         MEAN of 16 channels | mean_pool2d | mean_rescaling = folded | 4
+        RESIZE_BILINEAR | resize_bilinear | resize_blend = tflite | 1 | int8
+        RESIZE_NEAREST_NEIGHBOR | resize_nearest | resize_ratio = multiplied,
+                nearest_rounding = half_up | 2
         AVERAGE_POOL_2D | avg_pool2d | pool_count = exclude_pad, pool_centre = codes | 1
         CONV_2D | requantize | requantize = two_stage_half_away | 8
+        TRANSPOSE_CONV | requantize | requantize = two_stage_half_away | 8
         FULLY_CONNECTED | requantize | requantize = float64_half_away | 7
         QUANTIZE | quantize | rounding = half_away, overflow = cast_then_clip,
                 nan = cast | 7
@@ -172,6 +180,9 @@ LITERT = (
         CONCATENATION | concat | concat_rescaling = tflite | 3 | uint8
         MEAN | mean_pool2d | mean_rescaling = offset | 4
         MEAN of 16 channels | mean_pool2d | mean_rescaling = offset_half_up | 4 | x86
+        RESIZE_BILINEAR | resize_bilinear | resize_blend = tflite | 1 | int8
+        RESIZE_NEAREST_NEIGHBOR | resize_nearest | resize_ratio = multiplied,
+                nearest_rounding = half_up | 2
         AVERAGE_POOL_2D | avg_pool2d | pool_count = exclude_pad, pool_centre = codes | 1
         CONV_2D | requantize | requantize = two_stage_half_up | 7 | x86
         FULLY_CONNECTED | requantize | requantize = two_stage_half_up,
@@ -197,8 +208,12 @@ LITERT = (
                 uint8, left to the optimized kernel
         MEAN | mean_pool2d | mean_rescaling = xnnpack | 4
         MEAN of 16 channels | mean_pool2d | mean_rescaling = xnnpack | 4
+        RESIZE_BILINEAR | resize_bilinear | resize_blend = xnnpack | 1 | int8
+        RESIZE_NEAREST_NEIGHBOR | resize_nearest | resize_ratio = multiplied,
+                nearest_rounding = half_up | 2
         AVERAGE_POOL_2D | avg_pool2d | pool_count = exclude_pad, pool_centre = codes | 1
         CONV_2D | requantize | requantize = float32_half_even | 7 | x86
+        TRANSPOSE_CONV | requantize | requantize = float32_half_even | 7 | x86
         FULLY_CONNECTED | requantize | requantize = float32_half_even | 7 | x86
         QUANTIZE | quantize | scaling = reciprocal, nan = q_max | 7 | x86
         DEQUANTIZE | dequantize | as refqnn | 3 | x86
@@ -219,6 +234,10 @@ TORCH = profile(
     max_pool2d | max_pool2d | as refqnn | 1
     quantized avg_pool2d | avg_pool2d | pool_rounding = half_even,
             pool_centre = codes | 2
+    interpolate, nearest | resize_nearest | resize_place = asymmetric,
+            resize_ratio = multiplied, nearest_rounding = floor | 2 | uint8
+    interpolate, nearest-exact | resize_nearest | resize_ratio = multiplied,
+            nearest_rounding = half_up | 2 | uint8
     lstm_cell | lstm_cell | as refqnn | 1
     batch_norm | batch_norm | as refqnn | 1
     cross_entropy | softmax_cross_entropy | as refqnn | 1
@@ -246,6 +265,10 @@ UNEXPLAINED = {
     ("torch", "_fake_quantize_learnable_per_tensor_affine"): (
         "forward as fake_quantize_per_tensor_affine; the backward pass rounds "
         "fma(x, 1 / scale, zero_point) again, and moves zero-points below 0"
+    ),
+    ("litert-optimized", "TRANSPOSE_CONV"): (
+        "on x86 vectors of channels round as two_stage_half_up, one element alone as "
+        "two_stage_half_away"
     ),
     ("litert-optimized", "QUANTIZE"): (
         "on x86 vectors of eight round ties to even, what is left over away from 0"

@@ -20,6 +20,7 @@ AXES: dict[str, Axis] = (
     | arithmetic.SOFTMAX
     | arithmetic.PRODUCT
     | arithmetic.POOL
+    | arithmetic.RESIZE
     | learning.TRAINING
     | learning.QUANTIZER
 )

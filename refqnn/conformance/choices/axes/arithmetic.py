@@ -241,6 +241,14 @@ weight_layout: in which order are the weights read from memory?
     OIHW | w as given | PyTorch, ONNX
     OHWI | w read as (O, Kh, Kw, C // G) | TFLite, CMSIS-NN
     HWIO | w read as (Kh, Kw, C // G, O) | TensorFlow, Keras
+transposed_layout: in which order are the weights of a transposed convolution read?
+    IOHW | w as given, (C, O // G, Kh, Kw) | PyTorch, ONNX
+    OIHW | w read as (O // G, C, Kh, Kw) | weights of a convolution taken over
+    OHWI | w read as (O // G, Kh, Kw, C) | TFLite TRANSPOSE_CONV
+    HWOI | w read as (Kh, Kw, O // G, C) | TensorFlow, Keras
+gap_value: which code stands between and around those that a stride spreads?
+    zero_point | none, or real 0 | everyone, by specification
+    raw_zero | the code 0 | gaps filled by memset, then a plain convolution
 weight_order: in which order is the matrix read from memory?
     OI | w as given | PyTorch, ONNX Gemm with transB = 1, TFLite
     IO | w read as (I, O) | Keras, ONNX MatMul, Fortran order
@@ -306,4 +314,28 @@ mean_rescaling: how is the mean of a window brought to a grid of its own?
         TensorFlow Lite MEAN, optimized kernels on x86, vectors of 16 channels
     xnnpack | rint(r sum x + (z - n r z_x)), r = 1 / n (s_x / s), in float32 |
         XNNPACK means of qs8
+""")
+RESIZE = read_table("""
+resize_place: where among n codes does code i of m lie?
+    half_pixel | (i + 1/2) n / m - 1/2 | ONNX Resize, TFLite with half_pixel_centers
+    asymmetric | i n / m | TFLite with neither option; ONNX asymmetric; torch nearest
+    align_corners | i (n - 1) / (m - 1) | TFLite and ONNX align_corners
+resize_ratio: in which arithmetic is a place computed?
+    exact | a quotient of integers | refqnn
+    multiplied | i times n / m in float32 | TFLite, XNNPACK, PyTorch
+    divided | i divided by m / n in float32 | onnxruntime Resize
+nearest_rounding: which of two codes is the nearest?
+    half_down | the nearest, the lower of two | ONNX round_prefer_floor
+    half_up | the nearest, the upper of two | ONNX round_prefer_ceil; TFLite
+    floor | the lower | ONNX floor; TFLite; torch nearest
+    ceil | the upper | ONNX ceil
+resize_blend: how is a blend of four codes rounded?
+    half_even | the exact blend, ties to even | refqnn
+    half_away | the exact blend, ties away from 0 | models in C that call round
+    half_up | the exact blend, ties up | shifts with a half added
+    trunc | the exact blend, towards 0 | a division in C
+    tflite | shares of 10 bits, ties away from 0 | TFLite RESIZE_BILINEAR
+    xnnpack | shares of 11 bits, ties up | XNNPACK s8-ibilinear
+    float32_trunc | four products in float32, towards 0 | onnxruntime Resize of codes
+    float32_half_even | four products in float32, ties to even | floats, quantized again
 """)

@@ -10,9 +10,11 @@ tables.py        sigmoid, tanh, hard_swish, leaky_relu
 lookup.py        lookup
 softmax.py       softmax of codes
 convolution.py   conv2d, linear
+transposed.py    conv_transpose2d
 matmul.py        matmul
 pooling.py       avg_pool2d, max_pool2d
 means.py         mean_pool2d
+resize.py        resize_nearest, resize_bilinear
 float_layers.py  lstm_cell, batch_norm, softmax_cross_entropy
 folding.py       folded_conv2d
 optimiser.py     sgd, adam
@@ -44,10 +46,12 @@ from refqnn.conformance.choices.families import (
     pooling,
     published,
     requantize,
+    resize,
     softmax,
     sums,
     tables,
     training_step,
+    transposed,
 )
 from refqnn.conformance.choices.family import REFUSED as REFUSED
 from refqnn.conformance.choices.family import Choices as Choices
@@ -68,9 +72,11 @@ ROOMS = (
     lookup,
     softmax,
     convolution,
+    transposed,
     matmul,
     pooling,
     means,
+    resize,
     float_layers,
     folding,
     optimiser,

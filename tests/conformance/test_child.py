@@ -169,6 +169,10 @@ NASTIER = {
         "Too many open files",
     ),
     "closed descriptors": (lambda *_: os.closerange(0, 99), "left with 0"),
+    "closed descriptors, then an endless loop": (
+        lambda *_: (os.closerange(0, 99), time.sleep(99)),
+        "hung up",
+    ),
     "forks": (forks, "no answer after 0.3 s"),
     "a daemon": (leaves_a_daemon, "no answer after 0.3 s"),
     "signals ignored": (ignores_signals, "no answer after 0.3 s"),

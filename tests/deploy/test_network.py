@@ -307,6 +307,7 @@ def test_changed_files_are_refused(make, tmp_path):
         '[{"kind": "Sum"}]',
         '[{"array": "nowhere"}]',
         '[{"grid": [1]}]',
+        '[{"grid": [1, 0, 0, 15], "q_min": 7}]',
     ],
 )
 def test_files_without_steps_are_refused(tmp_path, steps):

@@ -143,10 +143,13 @@ class Child:
 
     def end(self) -> str:
         """Close, and say how the process ended and what it printed last."""
-        self.process.join(1)
+        over = time.monotonic() + 1  # join waits for ever where all files are closed
+        while self.process.exitcode is None and time.monotonic() < over:
+            time.sleep(0.01)
         code, words = self.process.exitcode, last_line(self.printed)
         self.close()
-        how = f"crashed: signal {-code}" if code and code < 0 else f"left with {code}"
+        how = "hung up" if code is None else f"left with {code}"
+        how = f"crashed: signal {-code}" if code and code < 0 else how
         return f"{how}: {words}" if words else how
 
     def close(self) -> None:

@@ -114,15 +114,17 @@ def restore(value: Any, arrays: Mapping[str, Array]) -> Any:  # noqa: PLR0911 - 
         return tuple(restore(entry, arrays) for entry in value)
     if not isinstance(value, dict):
         return value
-    if "array" in value:
-        return arrays[value["array"]]
-    if "grid" in value:
-        return Grid(*value["grid"])
-    if "window" in value:
-        return Window(*restore(value["window"], arrays))
-    if "instruction" in value:
-        return Instruction(*restore(value["instruction"], arrays))
-    if "options" in value:
-        return {k: restore(v, arrays) for k, v in value["options"].items()}
-    fields = {name: restore(v, arrays) for name, v in value["fields"].items()}
-    return KINDS[value["kind"]](**fields)
+    match sorted(value.items()):
+        case [("array", path)]:
+            return arrays[path]
+        case [("grid", held)]:
+            return Grid(*held)
+        case [("window", held)]:
+            return Window(*restore(held, arrays))
+        case [("instruction", held)]:
+            return Instruction(*restore(held, arrays))
+        case [("options", held)]:
+            return {name: restore(v, arrays) for name, v in held.items()}
+        case [("fields", held), ("kind", kind)]:
+            return KINDS[kind](**{name: restore(v, arrays) for name, v in held.items()})
+    raise ValueError(f"no value has {sorted(value)}")

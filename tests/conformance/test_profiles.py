@@ -1,5 +1,6 @@
 """Installed runtimes, asked again and held on 100 000 random inputs."""
 
+import os
 import warnings
 
 import numpy as np
@@ -8,8 +9,10 @@ from refusals import refuses
 
 from refqnn.conformance.carry.runtimes import BOXES, distribution, version
 from refqnn.conformance.carry.runtimes_litert import two_scales
+from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.profiles import UNEXPLAINED, profile_of, profiles
 from refqnn.conformance.judge.identify import identify, verify
+from refqnn.conformance.reach import goldens
 
 EXPLAINED = [b for b in BOXES if (b.runtime, b.operator) not in UNEXPLAINED]
 pytestmark = pytest.mark.compiled
@@ -56,6 +59,24 @@ def test_a_runtime_does_what_its_profile_says(box):
         )
     assert deviations == dict(row.deviations)
     assert found.inputs == row.probes
+
+
+def test_the_layers_of_cmsis_nn_decide_what_its_profile_says():
+    folder = os.environ.get("REFQNN_CMSIS_NN")
+    if folder is None:
+        pytest.skip("REFQNN_CMSIS_NN names no folder of sources of CMSIS-NN")
+    scores = goldens.score(goldens.read(folder))
+    by_width = {"int8": "int8 outputs", "int16": "int16 outputs"}
+    by_width |= {f"int{b}": f"int16 outputs, int{b} biases" for b in (32, 64)}
+    for row in profiles["cmsis-nn"].rows:
+        declared = by_width[row.operator.split()[-1]]
+        (score,) = (
+            s for s in scores if (s.family, s.declared) == (row.family, declared)
+        )
+        default = FAMILIES[row.family].default
+        assert dict(score.recorder) == default | row.deviations
+        assert not score.unexplained
+        assert score.cases >= row.probes
 
 
 def test_every_box_has_a_row():

@@ -237,11 +237,31 @@ def test_the_smallest_inputs_that_tell_the_kernels_apart():
     }
 
 
+def test_ratios_of_functions_have_24_or_53_bits():
+    """2.5 in float32, a little less in float64; 85.5 of two products or of one."""
+    x = np.array([[1], [-4]], np.int8)
+    grids = ((0.03125, 0), (0.0125, 0)), ((0.00139231130015105, 127),
+                                          (0.000426649785367772, 127))  # fmt: skip
+    rectified, leaky = (
+        [codes(1, scale=scale, zero=zero) for scale, zero in pair] for pair in grids
+    )
+    alpha = float(np.float32(0.2))
+    models = row("RELU", rectified), row("LEAKY_RELU", leaky, alpha=alpha)
+    for kernels in KERNELS:
+        one, other = (
+            import_tflite(model, kernels=kernels).forward(code[None]).item()
+            for model, code in zip(models, x, strict=True)
+        )
+        assert one == (2 if kernels == "tflite-micro" else 3)
+        assert other == (42 if kernels in {"xnnpack", "tflite-micro"} else 41)
+
+
 def test_sets_refuse_what_they_do_not_have_or_round_by_what_vectors_leave():
     unsigned = codes(4, dtype="uint8")
     for model, words in (
         (row("RELU", [unsigned, unsigned]), "these kernels take uint8 in"),
         (row("RELU_N1_TO_1", [codes(4), codes(4)]), "these kernels do not have it"),
+        (row("TANH", [codes(4), codes(4)]), "give scale 0.0078125 and zero-point 0"),
     ):
         refuses(words, import_tflite, model, kernels="tflite-micro")
         import_tflite(model)

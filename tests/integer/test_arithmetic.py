@@ -209,6 +209,10 @@ def test_ratios_of_products_have_24_or_53_bits():
     real = np.float64(np.float32(0.9)) ** 2 / 40000 * x.astype(np.float64) ** 2
     np.testing.assert_array_equal(other, np.floor(real + 0.5))
     assert 0 < np.sum(one != other) < 20
+    given |= {"x_scale": 0.3, "y_scale": 1.0, "scale": 0.2}
+    pair = np.array([[1], [-1]], np.int8)
+    assert mul(*pair, **given, semantics="tflite") == -1
+    assert mul(*pair, **given, semantics="tflite-micro") == -2
 
 
 def test_shapes_broadcast_and_the_compiled_side_is_complete():

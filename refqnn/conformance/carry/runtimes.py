@@ -15,6 +15,7 @@ from refqnn._types import Array, Float
 from refqnn.conformance.carry import runtimes_litert, runtimes_onnx, runtimes_torch
 from refqnn.conformance.choices.families.means import is_whole_plane
 from refqnn.conformance.choices.kinds import Inputs
+from refqnn.deploy.formats.tflite_run import MICRO
 
 Function = Callable[..., Any]
 
@@ -147,7 +148,7 @@ BOXES = (
     ),
     *(
         Box(
-            f"litert-{kernels}",
+            kernels if kernels == MICRO else f"litert-{kernels}",
             operator,
             family,
             partial(itself, partial(fn, kernels)),
@@ -155,6 +156,7 @@ BOXES = (
         )
         for kernels in runtimes_litert.KERNELS
         for operator, (family, fn) in runtimes_litert.OPERATORS.items()
+        if (kernels, operator) not in runtimes_litert.ABSENT
     ),
     Box("qonnx", "Quant", "quantize", partial(itself, runtimes_onnx.qonnx_quant)),
     Box("numpy", "rint and clip", "quantize", lambda: numpy_quantize),

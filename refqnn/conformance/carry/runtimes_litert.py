@@ -14,13 +14,13 @@ from refqnn._types import Array, Float, Int
 from refqnn.conformance.carry.runtimes_onnx import as_int32, pair, whole_type
 from refqnn.conformance.choices.families.means import is_whole_plane
 from refqnn.conformance.choices.kinds import Inputs
-from refqnn.deploy.formats.tflite_run import RESOLVERS, interpreter_of
+from refqnn.deploy.formats.tflite_run import MICRO, RESOLVERS, runner_of
 from refqnn.deploy.formats.tflite_schema import Model, Operator, Tensor
 from refqnn.deploy.formats.tflite_write import write_model
 from refqnn.geometry import pad_widths, same_padding, window
 
 Function = Callable[..., Any]
-KERNELS = tuple(RESOLVERS)
+KERNELS = (*RESOLVERS, MICRO)
 
 
 def litert_model(
@@ -43,12 +43,7 @@ def litert_model(
 
 def run_litert(model: bytes, inputs: list[Array], kernels: str) -> Array:
     """Run a model with one output, one thread."""
-    interpreter = interpreter_of(model, kernels)
-    for detail, array in zip(interpreter.get_input_details(), inputs, strict=True):
-        interpreter.set_tensor(detail["index"], np.ascontiguousarray(array))
-    interpreter.invoke()
-    (output,) = interpreter.get_output_details()
-    return np.asarray(interpreter.get_tensor(output["index"]))
+    return runner_of(model, 1, kernels)(inputs)[0]
 
 
 def litert_sum(operator: str, kernels: str, x: Int, y: Int, *grids: Any) -> Array:
@@ -284,6 +279,8 @@ FEW: dict[str, Callable[[Inputs], bool]] = {
 
 def supports_of(operator: str, kernels: str) -> Callable[[Inputs], bool] | None:
     """Return which calls an operator takes, where these are few; None for most."""
+    if kernels == MICRO and operator in FIXED:
+        return lambda call: (call["scale"], call["zero_point"]) == FIXED[operator]
     every = (operator, kernels) == ("LOGISTIC", "xnnpack")
     return None if every else FEW.get(operator)
 
@@ -319,3 +316,7 @@ OPERATORS: dict[str, tuple[str, Function]] = {
     "QUANTIZE": ("quantize", litert_quantize),
     "DEQUANTIZE": ("dequantize", litert_dequantize),
 }
+#: the grids on which the kernels of tflite-micro give codes, whatever a file states
+FIXED = {"LOGISTIC": (2.0**-8, -128), "TANH": (2.0**-7, 0)}
+#: what no kernel of a set does with the codes that are asked about
+ABSENT = ((MICRO, "CONCATENATION"),)

@@ -2,7 +2,8 @@
 
 Each row was identified by asking the operator (``runtimes.py``), then held on 100 000
 random inputs without one mismatch. ``tests/conformance/test_profiles.py`` repeats both
-for every runtime that is installed.
+for every runtime that is installed. CMSIS-NN is not asked: its rows are what the layers
+of its unit tests decide, their number beside them.
 
 >>> profiles["onnxruntime"].semantics("requantize").requantize
 'float32_half_even'
@@ -97,7 +98,7 @@ ONNXRUNTIME = profile(
     DequantizeLinear | dequantize | as refqnn | 3
     QLinearConv | requantize | requantize = float32_half_even | 7
     QLinearAdd | add | sum_rescaling = onnxruntime | 4 | x86
-    QLinearMul | mul | product_rescaling = onnxruntime | 3
+    QLinearMul | mul | product_rescaling = onnxruntime | 4
     QLinearSigmoid | sigmoid | activation = rational | 7 | x86 with FMA
     QLinearLeakyRelu | leaky_relu | as refqnn | 7
     QLinearConcat | concat | concat_rescaling = onnxruntime | 3
@@ -147,7 +148,7 @@ LITERT = (
         TANH | tanh | rounding = half_away, scaling = reciprocal | 6 |
                 where tanhf of the C library is rounded to the nearest
         HARD_SWISH | hard_swish | activation = fixed_point | 2
-        LEAKY_RELU | leaky_relu | activation = multipliers | 3
+        LEAKY_RELU | leaky_relu | activation = multipliers | 4
         SOFTMAX | softmax | softmax = tflite | 3
         CONCATENATION | concat | concat_rescaling = tflite | 3 | uint8
         MEAN | mean_pool2d | mean_rescaling = folded | 4
@@ -175,7 +176,7 @@ LITERT = (
         TANH | tanh | rounding = half_away, scaling = reciprocal | 6 |
                 where tanhf of the C library is rounded to the nearest
         HARD_SWISH | hard_swish | activation = fixed_point | 2
-        LEAKY_RELU | leaky_relu | activation = multipliers | 3
+        LEAKY_RELU | leaky_relu | activation = multipliers | 4
         SOFTMAX | softmax | softmax = table | 4
         CONCATENATION | concat | concat_rescaling = tflite | 3 | uint8
         MEAN | mean_pool2d | mean_rescaling = offset | 4
@@ -220,6 +221,47 @@ LITERT = (
         """,
     ),
 )
+TFLITE_MICRO = profile(
+    "tflite-micro",
+    "0.dev20261023182759",
+    """
+    ADD | add | sum_rescaling = tflite | 4
+    SUB | sub | sum_rescaling = tflite | 4
+    MUL | mul | product_rescaling = tflite_float64 | 4
+    LOGISTIC | sigmoid | activation = float32, rounding = half_away | 4 |
+            scale 1/256 from -128 alone
+    TANH | tanh | as refqnn | 1 | scale 1/128 around 0, whatever the file states
+    HARD_SWISH | hard_swish | activation = fixed_point | 2
+    LEAKY_RELU | leaky_relu | activation = multipliers_float64 | 3
+    SOFTMAX | softmax | softmax = tflite | 3
+    MEAN | mean_pool2d | mean_rescaling = folded | 4
+    MEAN of 16 channels | mean_pool2d | mean_rescaling = folded | 4
+    AVERAGE_POOL_2D | avg_pool2d | pool_count = exclude_pad, pool_centre = codes | 1
+    CONV_2D | requantize | requantize = two_stage_half_away | 8
+    FULLY_CONNECTED | requantize | requantize = two_stage_half_away | 8
+    QUANTIZE | quantize | rounding = half_away, overflow = cast_then_clip,
+            nan = cast | 7 | int8
+    DEQUANTIZE | dequantize | as refqnn | 3
+    """,
+)
+CMSIS_NN = profile(
+    "cmsis-nn",
+    "7.0.0",
+    """
+    layers to int8 | requantize | requantize = two_stage_half_away | 93 |
+            its unit tests, 4312 of 4318 variants excluded
+    layers to int16 with biases of int64 | requantize | multiplier_bits = 15 | 22 |
+            its unit tests, 4224 of 4316 variants excluded
+    layers to int16 with biases of int32 | requantize |
+            requantize = two_stage_half_away | 4 |
+            its unit tests, 4296 of 4318 variants excluded
+    average pooling of int8 | avg_pool2d | pool_count = exclude_pad | 4 |
+            its unit tests, 60 of 63 variants excluded
+    average pooling of int16 | avg_pool2d | pool_count = exclude_pad | 4 |
+            its unit tests, 60 of 63 variants excluded
+    maximum pooling of int8 | max_pool2d | as refqnn | 7 | its unit tests
+    """,
+)
 TORCH = profile(
     "torch",
     "2.13.0",
@@ -258,7 +300,17 @@ REFQNN = Profile("refqnn", "", tuple(Row(f, f, {}, 0) for f in FAMILIES), VERIFI
 
 profiles: dict[str, Profile] = {
     profile.runtime: profile
-    for profile in (REFQNN, ONNX, ONNXRUNTIME, *LITERT, TORCH, QONNX, NUMPY)
+    for profile in (
+        REFQNN,
+        ONNX,
+        ONNXRUNTIME,
+        *LITERT,
+        TFLITE_MICRO,
+        CMSIS_NN,
+        TORCH,
+        QONNX,
+        NUMPY,
+    )
 }
 #: asked and explained by no variant on random inputs: said, not hidden
 UNEXPLAINED = {

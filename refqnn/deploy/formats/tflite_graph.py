@@ -44,8 +44,9 @@ class Kernels(NamedTuple):
     semantics: str = "tflite"
     #: vectors of 16 add means of planes and codes of 16 bits, rounded in their own way
     vectors: bool = False
-    #: RELU6 leaves codes on the grid of its input, whatever that of its output
-    clamps_codes: bool = False
+    #: those of TensorFlow Lite Micro: functions of one code take ratios in float64, and
+    #: RELU6, LOGISTIC and TANH do not read the grid of their output
+    micro: bool = False
     #: operators that the set does not have
     missing: tuple[str, ...] = ()
     #: operators that take uint8; None for all

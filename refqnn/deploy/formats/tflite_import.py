@@ -107,7 +107,7 @@ KERNELS: Mapping[str, Kernels] = {
         quantize=TWICE_AWAY,
         left=TWICE_AWAY,
         semantics="tflite-micro",
-        clamps_codes=True,
+        micro=True,
         missing=("RELU_N1_TO_1", "TILE"),
         unsigned=UNSIGNED_OF_MICRO,
     ),

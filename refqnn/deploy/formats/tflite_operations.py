@@ -215,18 +215,32 @@ def function(node: Node) -> None:
     wide = node.output.dtype == "int16" and node.operator.op != "QUANTIZE"
     if code_dtype(*source.grid[2:]).itemsize > 1 or wide:
         raise node.refusal("codes must have 8 bits, one table of them")
+    check_fixed_grid(node)
     ends = CLAMPS.get(node.operator.op, (-np.inf, np.inf))
     y = made_on = clamp(node.grid(), *ends)
-    if node.operator.op == "RELU6" and node.reader.kernels.clamps_codes:
+    if node.operator.op == "RELU6" and node.reader.kernels.micro:
         y, made_on = node.grid(), clamp(source.grid, *ends)
     try:
-        options = {"rounding": table_rounding(node), **node.operator.options}
+        micro = node.reader.kernels.micro
+        real = np.float64 if micro else np.float32
+        options = {"rounding": table_rounding(node), "real": real}
+        options |= node.operator.options
         table = code_table(node.operator.op, source.grid, made_on, options)
     except (ValueError, KeyError) as error:
         raise node.refusal(str(error)) from error
     name, shape = (source.name,), source.shape
     made = (node.name, name, ("x",), shape, "lookup", {"table": table}, y)
     store(node, OperationStep(*made))
+
+
+def check_fixed_grid(node: Node) -> None:
+    """Raise for an output on a grid that TensorFlow Lite Micro does not read."""
+    fixed = {"LOGISTIC": (2.0**-8, -128), "TANH": (2.0**-7, 0)}.get(node.operator.op)
+    micro, y = node.reader.kernels.micro, node.grid()
+    if micro and fixed and (y.scale, y.zero_point) != fixed:
+        raise node.refusal(
+            f"these kernels give scale {fixed[0]} and zero-point {fixed[1]} alone"
+        )
 
 
 def table_rounding(node: Node) -> str:

@@ -1,5 +1,6 @@
 """Run a TFLite model in LiteRT, or in TensorFlow Lite Micro; show every tensor."""
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -46,27 +47,37 @@ def interpreter_of(model: bytes, kernels: str) -> Any:
 
 def runner_of(
     model: bytes, outputs: int, kernels: str
-) -> Callable[[Array], list[Array]]:
-    """Return a function that computes the outputs of a model from its input."""
+) -> Callable[[list[Array]], list[Array]]:
+    """Return a function that computes the outputs of a model from its inputs."""
     if kernels == MICRO:
-        micro = package("tflite_micro", "tflite").runtime.Interpreter.from_bytes(model)
-
-        def run_micro(x: Array) -> list[Array]:
-            micro.set_input(x, 0)
-            micro.invoke()
-            return [np.array(micro.get_output(i)) for i in range(outputs)]
-
-        return run_micro
+        return micro_runner(model, outputs)
     litert = interpreter_of(model, kernels)
-    (entry,) = litert.get_input_details()
+    entries = [detail["index"] for detail in litert.get_input_details()]
     places = [detail["index"] for detail in litert.get_output_details()]
 
-    def run_litert(x: Array) -> list[Array]:
-        litert.set_tensor(entry["index"], x)
+    def run(inputs: list[Array]) -> list[Array]:
+        for entry, array in zip(entries, inputs, strict=True):
+            litert.set_tensor(entry, np.ascontiguousarray(array))
         litert.invoke()
         return [np.asarray(litert.get_tensor(place)) for place in places]
 
-    return run_litert
+    return run
+
+
+def micro_runner(model: bytes, outputs: int) -> Callable[[list[Array]], list[Array]]:
+    """Return ``runner_of`` of TensorFlow Lite Micro, with memory for all tensors."""
+    runtime = package("tflite_micro", "tflite").runtime
+    codes = sum(math.prod(t.shape) for t in parse_model(model).tensors)
+    size = 2**18 + 10 * len(model) + 8 * codes
+    micro = runtime.Interpreter.from_bytes(model, arena_size=size)
+
+    def run(inputs: list[Array]) -> list[Array]:
+        for i, array in enumerate(inputs):
+            micro.set_input(np.ascontiguousarray(array), i)
+        micro.invoke()
+        return [np.array(micro.get_output(i)) for i in range(outputs)]
+
+    return run
 
 
 def names_of(path: str | os.PathLike[str]) -> set[str]:
@@ -107,7 +118,7 @@ def tflite_trace(model: bytes, x: Array, kernels: str) -> dict[str, Array]:
     parts: dict[str, list[Array]] = {names[n]: [] for n in computed}
     for image in x:
         pixels = image[None].transpose(TO_PIXELS) if x.ndim == 4 else image[None]
-        arrays = run(np.ascontiguousarray(pixels))
+        arrays = run([pixels])
         for held, array in zip(parts.values(), arrays, strict=True):
             held.append(planes(array))
     tensors = {name: np.concatenate(held) for name, held in parts.items() if held}

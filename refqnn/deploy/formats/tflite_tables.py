@@ -8,7 +8,7 @@
 
 M(r, a) is a requantization by r in two roundings, ``two_stage_half_away``. (1) is that
 of QUANTIZE from codes to codes, too. The ratios of (1) and (2) are made in float32 for
-LEAKY_RELU and the clamps, in float64 for QUANTIZE.
+LEAKY_RELU and the clamps, in float64 for QUANTIZE and by TensorFlow Lite Micro.
 """
 
 from collections.abc import Callable, Mapping
@@ -40,9 +40,10 @@ def code_table(op: str, x: Grid, y: Grid, options: Mapping[str, Any]) -> Int:
     return np.clip(codes, y.q_min, y.q_max).astype(code_dtype(y.q_min, y.q_max))
 
 
-def rescale_codes(q: Int, x: Grid, y: Grid, _: Mapping[str, Any]) -> Int:
-    """M(s_x / s_y, q - z_x), the ratio in float32"""
-    return multiply(q, float(F(x.scale) / F(y.scale)))  # (1)
+def rescale_codes(q: Int, x: Grid, y: Grid, options: Mapping[str, Any]) -> Int:
+    """M(s_x / s_y, q - z_x), the ratio in the type of the kernels"""
+    real = options["real"]
+    return multiply(q, float(real(x.scale) / real(y.scale)))  # (1)
 
 
 def requantize_codes(q: Int, x: Grid, y: Grid, options: Mapping[str, Any]) -> Int:
@@ -71,7 +72,8 @@ def leaky(q: Int, x: Grid, y: Grid, options: Mapping[str, Any]) -> Int:
     if options["rounding"] == EIGHT_BITS:
         ratio = F(x.scale) / F(y.scale)
         return np.where(q >= 0, eight_bits(q, ratio), eight_bits(q, ratio * alpha))
-    below = multiply(q, float(F(x.scale) * alpha / F(y.scale)))
+    real = options["real"]
+    below = multiply(q, float(real(x.scale) * real(alpha) / real(y.scale)))
     return np.where(q >= 0, rescale_codes(q, x, y, options), below)  # (2)
 
 

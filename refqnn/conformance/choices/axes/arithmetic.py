@@ -164,6 +164,7 @@ product_rescaling: how is a product of codes brought to its grid?
         onnxruntime QLinearMul
     tflite | z + M(r, (x - z_x) (y - z_y)), two roundings |
         TensorFlow Lite MUL, reference kernels; CMSIS-NN
+    tflite_float64 | the same, r in float64 | TensorFlow Lite Micro MUL
     float32 | z + rint(r (x - z_x) (y - z_y)) in float32 | XNNPACK qs8-vmul
     reciprocal | the same, r = s_x s_y (1 / s) | PyTorch quantized.mul
     half_away | z + round(r (x - z_x) (y - z_y)) in float32, ties away from 0 |
@@ -182,6 +183,8 @@ activation: how is a function of a code computed?
         TensorFlow Lite HARD_SWISH
     multipliers | z + M(s_x / s, x - z_x), M(alpha s_x / s, .) below 0, two roundings |
         TensorFlow Lite LEAKY_RELU
+    multipliers_float64 | the same, ratios in float64 |
+        TensorFlow Lite Micro LEAKY_RELU
     multipliers_8_bits | z + floor((m (x - z_x) + 128) / 256), m = round(256 s_x / s) |
         XNNPACK qs8-vlrelu
 """)

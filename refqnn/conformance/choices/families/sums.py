@@ -98,7 +98,8 @@ def evaluate(
     )
     sign = -1 if kind == "sub" else 1
     form: Any = choices["product_rescaling" if kind == "mul" else "sum_rescaling"]
-    of_refqnn = form in SEMANTICS
+    form = "tflite-micro" if form == "tflite_float64" else form
+    of_refqnn = form in {*SEMANTICS, "tflite-micro"}
     if kind == "mul":
         q = product_codes(given, form) if of_refqnn else float_product(given, form)
     else:
@@ -133,7 +134,8 @@ def candidates(kind: str) -> list[Inputs]:
         for zx, zy, z in ((0, 0, 0), (1, 0, 0), (0, 2, 1), (-3, 5, -2))
         for a, b in (*small, (127, 127), (-128, -128), (100, -90))
     ]
-    return [*asked, *beside_ties(kind, rng)]
+    ratios = [inputs("mul", v, -v, 0.3, 0, 1.0, 0, 0.2, 0) for v in (1, -3)]
+    return [*asked, *beside_ties(kind, rng), *(ratios if kind == "mul" else [])]
 
 
 def beside_ties(kind: str, rng: np.random.Generator) -> list[Inputs]:

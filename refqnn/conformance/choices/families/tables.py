@@ -125,16 +125,19 @@ def clip16(a: Int) -> Int:
     return np.clip(a, -(2**15), 2**15 - 1)
 
 
-def rescaled_leaky_relu(given: Grids, alpha: Float, *, bits: int) -> Int:
-    """z + M(s_x / s, x - z_x), M(alpha s_x / s, x - z_x) below 0
+def rescaled_leaky_relu(
+    given: Grids, alpha: Float, *, bits: int, real: type[Any] = np.float32
+) -> Int:
+    """z + M(s_x / s, x - z_x), M(alpha s_x / s, x - z_x) below 0, ratios of ``real``
 
     M has two roundings, or with ``bits`` 8 is floor((m (x - z_x) + 2^7) / 2^8).
     """
-    r, d = given.sx / given.s, given.difference
+    sx, s, d = real(given.sx), real(given.s), given.difference
+    r, alpha = sx / s, real(alpha)
     if bits == 8:
         m = [np.rint(256 * v).astype(np.int64) for v in (r, r * alpha)]
         return given.z + (d * np.where(d < 0, m[1], m[0]) + 128 >> 8)
-    below = given.sx * alpha / given.s
+    below = sx * alpha / s
     q = [multiply(d, v.astype(np.float64)) for v in (r, below)]
     return given.z + np.where(d < 0, q[1], q[0])
 
@@ -143,13 +146,19 @@ def rescaled_leaky_relu(given: Grids, alpha: Float, *, bits: int) -> Int:
 WHOLE: dict[str, Callable[[Grids, Float], Int]] = {
     "fixed_point": fixed_hard_swish,
     "multipliers": partial(rescaled_leaky_relu, bits=31),
+    "multipliers_float64": partial(rescaled_leaky_relu, bits=31, real=np.float64),
     "multipliers_8_bits": partial(rescaled_leaky_relu, bits=8),
 }
 ANSWERS = {
     "sigmoid": ("rounded", "float32", "rational"),
     "tanh": ("rounded", "float32"),
     "hard_swish": ("rounded", "float32", "fixed_point"),
-    "leaky_relu": ("rounded", "multipliers", "multipliers_8_bits"),
+    "leaky_relu": (
+        "rounded",
+        "multipliers",
+        "multipliers_float64",
+        "multipliers_8_bits",
+    ),
 }
 #: answers of quantize to what is no question here
 AS_QUANTIZE = {"half": "exact", "precision": "input", "code_range": "as_given"}

@@ -153,12 +153,7 @@ ANSWERS = {
     "sigmoid": ("rounded", "float32", "rational"),
     "tanh": ("rounded", "float32"),
     "hard_swish": ("rounded", "float32", "fixed_point"),
-    "leaky_relu": (
-        "rounded",
-        "multipliers",
-        "multipliers_float64",
-        "multipliers_8_bits",
-    ),
+    "leaky_relu": ("rounded", *(form for form in WHOLE if form != "fixed_point")),
 }
 #: answers of quantize to what is no question here
 AS_QUANTIZE = {"half": "exact", "precision": "input", "code_range": "as_given"}

@@ -236,8 +236,12 @@ TFLITE_MICRO = profile(
     SOFTMAX | softmax | softmax = tflite | 3
     MEAN | mean_pool2d | mean_rescaling = folded | 4
     MEAN of 16 channels | mean_pool2d | mean_rescaling = folded | 4
+    RESIZE_BILINEAR | resize_bilinear | resize_blend = tflite | 1 | int8
+    RESIZE_NEAREST_NEIGHBOR | resize_nearest | resize_ratio = multiplied,
+            nearest_rounding = half_up | 2
     AVERAGE_POOL_2D | avg_pool2d | pool_count = exclude_pad, pool_centre = codes | 1
     CONV_2D | requantize | requantize = two_stage_half_away | 8
+    TRANSPOSE_CONV | requantize | requantize = two_stage_half_away | 8
     FULLY_CONNECTED | requantize | requantize = two_stage_half_away | 8
     QUANTIZE | quantize | rounding = half_away, overflow = cast_then_clip,
             nan = cast | 7 | int8

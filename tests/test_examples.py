@@ -18,7 +18,7 @@ SHOWN = {
     "conformance_c_kernel": ("", r"requantize +trunc"),
     "conformance_simulator_files": ("", r"requantize +two_stage_half_up"),
     "conformance_torch_fake_quant": ("torch", r"scale_gradient +1/sqrt\(N\*q_p\)"),
-    "dfs_decides": ("", r"100 images take [1-9]\d* different ways"),
+    "dfs_decides": ("", r"soft: cp (19|20)\.\d% (.|\n)*straight\w+: cp (19|20)\.\d% "),
     "equation_to_gradient": ("", r"ds by differences +-?\d"),
     "export_onnx": ("onnxruntime", r"exact .* 0 of [1-9]\d* codes do"),
     "qil_prunes": ("", r"layer7 +\d+%"),

@@ -43,6 +43,7 @@ def resnet(
     weight_bits: int | None = None,
     activation_bits: int | None = None,
     shortcut: str = "A",
+    ends_width: float | None = None,
     method: str | Method = "pareto",
     image_scale: float = 1 / 64,
     image_zero_point: int = 128,
@@ -52,7 +53,8 @@ def resnet(
     """Make a ResNet of ``depth`` = 6n + 2 layers for images of any size.
 
     A stage of c channels has ``max(1, int(width * c))``. ``shortcut`` is "A" (no
-    parameters) or "B" (1x1 convolution and batch norm where shapes change). ``None``
+    parameters) or "B" (1x1 convolution and batch norm where shapes change);
+    ``ends_width`` scales stem and features instead of ``width`` (with "B"). ``None``
     bits leave weights or activations in floating point; ``method`` is a name of
     ``refqnn.networks.methods``, or a ``Method``. ``rng=None`` draws no weights: a
     network to count.
@@ -64,23 +66,25 @@ def resnet(
     (['image', 'stem', 'stem_norm', 'stem_relu'], ['pool', 'classifier'])
     """
     blocks = blocks_of(depth)
-    check_named("shortcut", shortcut, ("A", "B"))
+    check_named("shortcut", shortcut, ("A", "B") if ends_width is None else ("B",))
     own = method_of(method)
     made = Choices(rng, np.dtype(dtype), weight_bits, activation_bits, own)
     c1, c2, c3 = (scale_channels(c, width) for c in (16, 32, 64))
+    ends = width if ends_width is None else ends_width
+    first, features = (scale_channels(c, ends) for c in (16, 64))
     layers: dict[str, Module] = {"image": ImageInput(image_scale, image_zero_point)}
-    stem = conv(in_channels, c1, 3, 1, end_bits(made), made)
+    stem = conv(in_channels, first, 3, 1, end_bits(made), made)
     both = made.method.quantized_shortcut
-    layers |= with_norm("stem", stem, c1, made, quantized=both)
-    inputs = c1
-    for i, outputs in enumerate((c1, c2, c3), start=1):
+    layers |= with_norm("stem", stem, first, made, quantized=both)
+    inputs = first
+    for i, (inner, outputs) in enumerate(((c1, c1), (c2, c2), (c3, features)), start=1):
         for j in range(1, blocks + 1):
             stride = 2 if i > 1 and j == 1 else 1
             layers[f"stage{i}_block{j}"] = block(
-                inputs, outputs, stride, made, shortcut=shortcut
+                inputs, outputs, stride, made, shortcut=shortcut, inner=inner
             )
             inputs = outputs
-    return Sequential(layers | head(c3, classes, made))
+    return Sequential(layers | head(features, classes, made))
 
 
 def blocks_of(depth: int) -> int:
@@ -97,20 +101,26 @@ def blocks_of(depth: int) -> int:
 
 
 def block(
-    inputs: int, outputs: int, stride: int, made: Choices, *, shortcut: str = "B"
+    inputs: int,
+    outputs: int,
+    stride: int,
+    made: Choices,
+    *,
+    shortcut: str = "B",
+    inner: int | None = None,
 ) -> BasicBlock:
-    """Make a residual block of two 3x3 convolutions."""
-    both = made.method.quantized_shortcut
-    conv1 = conv(inputs, outputs, 3, stride, made.weight_bits, made)
+    """Make a residual block of two 3x3 convolutions, ``inner`` channels between."""
+    both, inner = made.method.quantized_shortcut, inner or outputs
+    conv1 = conv(inputs, inner, 3, stride, made.weight_bits, made)
     quant1, last = (
         activation_quantizer(made.method, made.activation_bits) for _ in range(2)
     )
     return BasicBlock(
         conv1=conv1,
-        norm1=norm(outputs, made),
+        norm1=norm(inner, made),
         relu1=ReLU(),
         quant1=quant1,
-        conv2=conv(outputs, outputs, 3, 1, made.weight_bits, made),
+        conv2=conv(inner, outputs, 3, 1, made.weight_bits, made),
         norm2=norm(outputs, made),
         shortcut=shortcut_layer(inputs, outputs, stride, made, shortcut),
         relu2=ReLU(),

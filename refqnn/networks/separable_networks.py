@@ -40,6 +40,7 @@ def separable(
     activation_bits: int | None = None,
     depthwise_fan_in: int = 1,
     depthwise_kernel: int = 3,
+    ends_width: float | None = None,
     method: str | Method = "pareto",
     image_scale: float = 1 / 64,
     image_zero_point: int = 128,
@@ -47,6 +48,8 @@ def separable(
     rng: np.random.Generator | None,
 ) -> Sequential:
     """Make the network; the options are those of ``refqnn.networks.vgg``.
+
+    ``ends_width`` scales the stem and what the classifier reads; None is ``width``.
 
     x: (N, in_channels, H, W), H, W >= 2  ->  logits: (N, classes)
 
@@ -58,12 +61,13 @@ def separable(
     made = Choices(
         rng, np.dtype(dtype), weight_bits, activation_bits, own, depthwise_bits
     )
-    inputs = scale_channels(STEM, width)
+    ends = width if ends_width is None else ends_width
+    inputs = scale_channels(STEM, ends)
     stem = conv(in_channels, inputs, 3, 1, end_bits(made), made)
     layers: dict[str, Module] = {"image": ImageInput(image_scale, image_zero_point)}
     layers |= with_norm("stem", stem, inputs, made)
     for i, channels in enumerate(CHANNELS, start=1):
-        outputs = scale_channels(channels, width)
+        outputs = scale_channels(channels, ends if i == len(CHANNELS) else width)
         pointwise = conv(inputs, outputs, 1, 1, made.weight_bits, made)
         layers |= with_norm(f"pointwise{i}", pointwise, outputs, made)
         layers |= depthwise(

@@ -8,7 +8,9 @@
     effect, standard_error   points of accuracy unless the claim says otherwise
     interval                 95 %, paired over seeds (``paired_interval``)
     verdict                  one of ``VERDICTS``
-    missing                  what an undecided claim lacks; else what limits it
+    missing                  what limits a claim; if undecided, "needs 5 seeds, 1.5 h
+                             (STUDY)": what decides by a rule that is written there,
+                             hours on two cores
 
 A verdict other than "undecided" rests on exact arithmetic, on five seeds and more than
 1 000 test images, or on an effect of more than five standard errors: the accuracy on
@@ -16,6 +18,7 @@ A verdict other than "undecided" rests on exact arithmetic, on five seeds and mo
 """
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +32,14 @@ VERDICTS = (
 )
 #: seeds and standard errors that a verdict needs, and test images that are too few
 SEEDS, ERRORS, TOO_FEW_IMAGES = 5, 5, 1000
+
+
+class Needs(NamedTuple):
+    """Seeds, hours on two cores, and the study by whose rule a claim is decided."""
+
+    seeds: int
+    hours: float
+    study: str
 
 
 class Claim(NamedTuple):
@@ -62,6 +73,16 @@ class Claim(NamedTuple):
         few = self.test_images and int(self.test_images) <= TOO_FEW_IMAGES
         return int(self.n) >= SEEDS and not few
 
+    def needs(self) -> Needs | None:
+        """Read what would decide the claim, from what is ``missing``.
+
+        >>> row = Claim(*"1 P c r s 3 - 1.5 - - undecided".split(), "")
+        >>> row._replace(missing="needs 10 seeds, 2.5 h (skipnet): a gate").needs()
+        Needs(seeds=10, hours=2.5, study='skipnet')
+        """
+        said = re.match(r"needs (\d+) seeds?, ([\d.]+) h \((\w+)\)", self.missing)
+        return said and Needs(int(said[1]), float(said[2]), said[3])
+
 
 def read_claims() -> list[Claim]:
     """Read every claim, in the order of the file.
@@ -81,5 +102,7 @@ def faults(claims: list[Claim]) -> Iterator[str]:
             yield f"{name}: verdict must be of {VERDICTS}, got {claim.verdict!r}"
         elif claim.verdict in VERDICTS[:2] and not claim.may_be_decided():
             yield f"{name}: {claim.verdict!r} needs more than n = {claim.n}"
+        elif claim.verdict == VERDICTS[2] and claim.needs() is None:
+            yield f"{name}: 'undecided' must say 'needs N seeds, H h (STUDY)'"
         elif claim.verdict in VERDICTS[2:] and not claim.missing:
             yield f"{name}: {claim.verdict!r} must say what is missing"

@@ -145,7 +145,7 @@ def clip_lines(rows: Sequence[Mapping[str, Any]]) -> Figure:
     set_titles(
         axes,
         "The best clip is mean|w| / c",
-        "dots: simulated Gaussian weights; lines: the constants of closed form",
+        "dots: simulated Gaussian weights, tails drawn more often; lines: closed form",
     )
     for row, colour in zip(rows, COURSES, strict=False):
         x, clips = np.array(sorted(zip(row["mean_abs"], row["clip"], strict=True))).T

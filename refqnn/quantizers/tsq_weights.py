@@ -16,7 +16,8 @@ Backward. Hold the residual r = alpha t - w of the recorded weights: y = w + r h
 
 Step 2 learns the ternary weights of one output channel at a time, from the layer's
 inputs X and the codes of step 1; ``learn_transformation`` does it, and its ``alpha *
-t`` are the weights of the channel.
+t`` are the weights of the channel. An ``offset`` o, what a batch norm or a shortcut
+adds before Q, makes (A) |y - Q(alpha X^T t + o)|^2; z is what alpha X^T t shall be.
 
 Open: how lambda grows and how many sweeps there are, so ``learn_transformation`` has no
 default for them. A t_j moves only where z is half a step away from alpha X^T t, which
@@ -32,7 +33,7 @@ equivariance; here there is none.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
@@ -107,17 +108,23 @@ class Transformation(NamedTuple):
 
 
 def transformation_start(
-    w: Float, x: Float, *, eps: float, delta: float, bits: int
+    w: Float,
+    x: Float,
+    *,
+    eps: float,
+    delta: float,
+    bits: int,
+    offset: Float | float = 0.0,
 ) -> Transformation:
     """Return the best ternary approximation of ``w``, z = alpha X^T t and its levels.
 
-    w: (d,), x: (d, N)
+    w: (d,), x: (d, N), offset: () or (N,)
     """
     w = np.asarray(w, np.float64)
     alpha, t = best_ternary(w[None], kept_from(w[None]))
     z = alpha.item() * (x.T @ t[0])
     ends = check_interval(z, np.asarray(eps), np.asarray(delta), bits)
-    k = tsq_codes(z, *ends, bits)
+    k = tsq_codes(z + offset, *ends, bits)
     return Transformation(alpha.item(), t[0], z, k.astype(np.int64))
 
 
@@ -142,19 +149,20 @@ def z_step(
     delta: float,
     bits: int,
     lam: float,
+    offset: Float | float = 0.0,
 ) -> Transformation:
     """Set every z and its level to the best: v = alpha X^T t, clipped to each interval.
 
-    x: (d, N), y: (N,)
+    x: (d, N), y: (N,), offset: () or (N,), by which the intervals lie lower
     """
-    v = state.alpha * (x.T @ state.t)
+    v = state.alpha * (x.T @ state.t) + offset
     levels = np.arange(2**bits)[:, None]
     ends = np.append([-np.inf, eps], (np.arange(1.5, 2**bits - 1)) * delta)
     ends = np.append(ends, np.inf)[:, None]
     z = np.clip(v, ends[:-1], ends[1:])  # (2^b, N)
     cost = (y - delta * levels) ** 2 + lam * (z - v) ** 2
     k = cost.argmin(0)  # (C)
-    return state._replace(z=np.take_along_axis(z, k[None], 0)[0], k=k)
+    return state._replace(z=np.take_along_axis(z, k[None], 0)[0] - offset, k=k)
 
 
 def alpha_step(state: Transformation, x: Float) -> Transformation:
@@ -194,12 +202,14 @@ def transformation_step(
     delta: float,
     bits: int,
     lam: float,
+    offset: Float | float = 0.0,
 ) -> Transformation:
     """Update z, alpha and t in turn; none raises the objective.
 
     x: (d, N), inputs of the layer as columns; y: (N,), delta times the codes of step 1
     """
-    state = z_step(state, x, y, eps=eps, delta=delta, bits=bits, lam=lam)
+    at: Any = {"eps": eps, "delta": delta, "bits": bits, "offset": offset}
+    state = z_step(state, x, y, **at, lam=lam)
     return t_step(alpha_step(state, x), x)
 
 
@@ -212,10 +222,12 @@ def learn_transformation(
     delta: float,
     bits: int,
     lams: Sequence[float],
+    offset: Float | float = 0.0,
 ) -> Transformation:
     """Learn the ternary weights of an output channel, one sweep for each lambda.
 
-    w: (d,), float weights; x: (d, N), inputs as columns; y: (N,), delta times codes
+    w: (d,), float weights; x: (d, N), inputs as columns; y: (N,), delta times codes;
+    offset: () or (N,), what is added to alpha X^T t
 
     ``alpha * t`` are weights that ``optimal_ternary`` leaves as they are. Computes in
     float64. Raises ValueError for a lambda that is not positive, for shapes that
@@ -227,20 +239,22 @@ def learn_transformation(
     >>> learned.t, learned.k
     (array([1., 0.]), array([1, 2, 0]))
     """
-    for name, array in (("w", w), ("x", x), ("y", y)):
+    offset = np.asarray(offset, np.float64)
+    for name, array in (("w", w), ("x", x), ("y", y), ("offset", offset)):
         check_values(array, name=name)
     if x.ndim != 2 or (w.shape, y.shape) != (x.shape[:1], x.shape[1:]):
         raise ValueError(
             f"w (d,), x (d, N) and y (N,) disagree: w{w.shape}, x{x.shape}, y{y.shape}"
         )
     x, y = x.astype(np.float64), y.astype(np.float64)
-    state = transformation_start(w, x, eps=eps, delta=delta, bits=bits)
+    if offset.shape not in {(), y.shape}:
+        raise ValueError(f"offset must be () or {y.shape}, got {offset.shape}")
+    at: Any = {"eps": eps, "delta": delta, "bits": bits, "offset": offset}
+    state = transformation_start(w, x, **at)
     for lam in lams:
         if not 0 < lam < math.inf:
             raise ValueError(f"lams must be positive and finite, got {lam}")
-        state = transformation_step(
-            state, x, y, eps=eps, delta=delta, bits=bits, lam=lam
-        )
+        state = transformation_step(state, x, y, **at, lam=lam)
     return state
 
 

@@ -14,7 +14,7 @@ import dataclasses
 import importlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Any, NamedTuple, final, get_args, get_origin, get_type_hints
@@ -34,7 +34,9 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "dfs_controller": "refqnn.papers.dfs.study",
         "dfs_tables": "refqnn.papers.dfs.study",
         "dfs_decisions": "refqnn.papers.dfs.decisions",
+        "dfs_two_steps": "refqnn.papers.dfs.random_gates",
         "skipnet": "refqnn.papers.skipnet_study",
+        "scalable_training": "refqnn.papers.scalable_study",
         "pareto_clip": "refqnn.papers.pareto.study",
         "pareto_curves": "refqnn.papers.pareto.study_curves",
         "pareto_dual_precision": "refqnn.papers.pareto.study_dual_precision",
@@ -47,6 +49,25 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "qil_pruning": "refqnn.papers.qil_pruning_study",
         "haq_allocation": "refqnn.papers.haq.study",
         "guided_training": "refqnn.papers.guided_study",
+        **dict.fromkeys(
+            (
+                "dfs_above_base",
+                "dfs_first_blocks",
+                "dfs_few_bits",
+                "dfs_few_bits_static",
+                "dfs_low_cp",
+                "haq_learns",
+                "pareto_inverted",
+                "pareto_fan_in",
+                "pareto_dual_fixed",
+                "pareto_memory",
+                "pareto_vgg11",
+                "qil_best",
+                "qil_fully_connected",
+                "quantnas_predictor",
+            ),
+            "refqnn.papers.experiments",
+        ),
     }
 )
 
@@ -139,9 +160,11 @@ class Study:
     figures: Callable[..., Mapping[str, Any]] = no_figures
     #: of the records, below runs/; studies that share it do not repeat their runs
     folder: str = ""
+    #: settings of an experiment where not the defaults of ``settings``
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     def settings_with(self, *, quick: bool = False, **given: Any) -> Any:
-        """Return the settings: those given, else those of ``quick``, else the defaults.
+        """Return the settings: those given, else of ``quick``, else the study's own.
 
         Texts are read by the type of their setting. Raises ValueError for a name that
         the study does not have, and for values that it refuses.
@@ -154,14 +177,19 @@ class Study:
                 )
         values = {
             name: value_of(name, kinds[name], value)
-            for name, value in {**(self.quick if quick else {}), **given}.items()
+            for name, value in {
+                **self.given,
+                **(self.quick if quick else {}),
+                **given,
+            }.items()
         }
         return self.settings(**values)
 
     def settings_line(self) -> str:
         """Write the settings with their defaults in one line."""
         fields = dataclasses.fields(self.settings)
-        return ", ".join(f"{f.name}={text_of(f.default)}" for f in fields) or "none"
+        own = {f.name: self.given.get(f.name, f.default) for f in fields}
+        return ", ".join(f"{k}={text_of(v)}" for k, v in own.items()) or "none"
 
     def outcomes(
         self, settings: Any, folder: Path, executor: Executor | None = None, **how: Any

@@ -35,6 +35,7 @@ SEPARABLE = {
     "activation_bits": 3,
     "depthwise_fan_in": 4,
     "depthwise_kernel": 5,
+    "ends_width": 0.75,
     "method": "lsq",
     "image_scale": 0.5,
     "image_zero_point": 7,

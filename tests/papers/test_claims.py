@@ -42,7 +42,8 @@ def planted(**changes):
         ({"test_images": "1000"}, "needs more than n = 5"),
         ({"n": "4", "verdict": VERDICTS[1]}, "'does not hold in this regime' needs"),
         ({"verdict": "agrees"}, "verdict must be of"),
-        ({"verdict": "undecided"}, "'undecided' must say what is missing"),
+        ({"verdict": "undecided"}, "'undecided' must say 'needs N seeds, H h (STUDY)'"),
+        ({"verdict": VERDICTS[3]}, "'cannot be tested here' must say what is missing"),
     ],
 )
 def test_faulty_claims_are_named(changes, message):
@@ -57,7 +58,7 @@ def test_faulty_claims_are_named(changes, message):
         {"n": "exact", "effect": "", "standard_error": ""},
         {"n": "1", "test_images": "1000", "effect": "-2.6"},
         {"test_images": ""},
-        {"n": "1", "verdict": "undecided", "missing": "seeds"},
+        {"n": "1", "verdict": "undecided", "missing": "needs 5 seeds, 2 h (skipnet)"},
     ],
 )
 def test_claims_with_evidence_pass(changes):

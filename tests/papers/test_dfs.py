@@ -598,11 +598,12 @@ def test_soft_gates_are_steered_by_what_inference_executes(rng):
 @pytest.mark.slow
 @pytest.mark.compiled
 @pytest.mark.parametrize("target", [0.2, 0.4])
-def test_soft_training_executes_its_target(target, tmp_path):
-    """Slow: 800 iterations. Steered by the expected cp they end at 25 %."""
+@pytest.mark.parametrize("mode", MODES)
+def test_training_executes_its_target(mode, target, tmp_path):
+    """Slow: 800 iterations. Steered by the expected cp, soft ones end at 25 %."""
     common = {"seed": 0, "images": 4000, "steps": None, "folder": str(tmp_path)}
     systems.backbone_run(**common)
-    run = systems.dfs_run(target=target, gate_mode="soft", **common)
+    run = systems.dfs_run(target=target, gate_mode=mode, **common)
     assert abs(np.mean(run["history"][-250:]) - target) <= 0.01
 
 

@@ -372,6 +372,37 @@ def test_learning_finds_a_planted_scale():
         assert learned.alpha == pytest.approx(0.5, abs=0.05)
 
 
+def test_an_offset_moves_the_intervals():
+    rng = np.random.default_rng(0)
+    x, offset = rng.normal(size=(6, 400)), rng.normal(size=400)
+    t, alpha = np.array([1.0, -1, 0, 1, 0, -1]), 0.5
+    y, _ = tsq_activation(
+        alpha * (t @ x) + offset, np.array(0.32), np.array(0.6487), bits=2
+    )
+    ends = np.array([-np.inf, 0.32, 1.5 * 0.6487, 2.5 * 0.6487, np.inf])
+    given = {**GRID, "offset": offset}
+    start = learn_transformation(alpha * t, x, y, **given, lams=[])
+    np.testing.assert_array_equal(start.k * 0.6487, y)
+    for begin in (0.3, 0.8):
+        learned = learn_transformation(begin * t, x, y, **given, lams=[1.0] * 100)
+        np.testing.assert_array_equal(learned.t, t)
+        assert learned.alpha == pytest.approx(alpha, abs=0.02)
+        v = learned.z + offset  # in the closed interval of its level
+        assert np.all((ends[learned.k] - 1e-9 <= v) & (v <= ends[learned.k + 1] + 1e-9))
+    state = start._replace(alpha=0.9)
+    for lam in (0.1, 1.0, 10.0):
+        how = {"delta": 0.6487, "lam": lam}
+        before = transformation_objective(
+            z_step(state, x, y, **given, lam=lam), x, y, **how
+        )
+        state = transformation_step(state, x, y, **given, lam=lam)
+        assert transformation_objective(state, x, y, **how) <= before * (1 + 1e-9)
+    with pytest.raises(
+        ValueError, match=r"offset must be \(\) or \(400,\), got \(6,\)"
+    ):
+        learn_transformation(t, x, y, **GRID, offset=np.ones(6), lams=[])
+
+
 def test_a_wrong_t_stays_until_z_is_half_a_step_away(rng):
     """|x_j (z - v)| > alpha |x_j|^2 / 2 moves t_j: close levels do not."""
     x = np.linalg.qr(rng.normal(size=(50, 3)))[0].T  # orthogonal: one t_j at a time

@@ -1,6 +1,7 @@
 """Studies: settings, stages, what the command shows, writes and refuses."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from tables.study_runs import POWERS, Powers
@@ -25,13 +26,14 @@ def test_every_listed_study_is_declared_with_settings_that_can_be_given(capsys):
     for name in MODULES:
         study = study_named(name)
         assert study.name == name
-        assert study.settings_with() == study.settings()
+        own = study.settings(**study.given)
+        assert study.settings_with() == own
         pairs = [
             p.partition("=") for p in study.settings_line().split(", ") if "=" in p
         ]
         texts = {key: text for key, _, text in pairs}
-        assert study.settings_with(**texts) == study.settings()
-        assert study.settings_with(quick=True) != study.settings() or not study.quick
+        assert study.settings_with(**texts) == own
+        assert study.settings_with(quick=True) != own or not study.quick
     listed = answer(capsys)["studies"]
     assert [row["study"] for row in listed] == list(MODULES)
     assert cli.main(["study"]) == 0
@@ -44,6 +46,16 @@ def test_what_is_given_goes_before_quick_and_quick_before_the_defaults():
     assert POWERS.settings_with() == Powers()
     assert POWERS.settings_with(quick=True) == Powers(seeds=(2,), power=1)
     assert POWERS.settings_with(quick=True, power=3) == Powers(seeds=(2,), power=3)
+
+
+def test_an_experiment_has_settings_of_its_own():
+    chosen = replace(POWERS, given={"power": 4, "unit": "s"})
+    assert chosen.settings_with() == Powers(power=4, unit="s")
+    assert chosen.settings_with(quick=True) == Powers(seeds=(2,), power=1, unit="s")
+    assert chosen.settings_with(unit="m").unit == "m"
+    assert (
+        "power=4, factor=1.0, limit=none, named=yes, unit=s" in chosen.settings_line()
+    )
 
 
 def test_texts_are_read_by_the_type_of_their_setting():

@@ -43,6 +43,10 @@ def test_the_table_of_qil_resumes(tmp_path):
     before = records(tmp_path)
     assert ran("qil_table", tmp_path, **given) == (rows, lines)
     assert records(tmp_path) == before
+    assert len([*tmp_path.glob("*/tsq_*_step1.npz")]) == 2
+    direct = ran("qil_table", tmp_path / "direct", procedure="direct", **given)[0]
+    assert not [*(tmp_path / "direct").glob("*/tsq_*_step1.npz")]
+    assert direct["tsq"] != rows["tsq"]
     assert lines[2].split()[:3] == ["tsq", "2/2", "3"]
     assert lines[2].split()[-3:] == ["-", "-", "3.8/3.0"]
     assert lines[1].split()[-3:] == ["-", "-", "-"]
@@ -70,7 +74,7 @@ def test_fully_connected_layers_start_as_convolutions_do():
 
 def test_runs_of_other_lengths_start_afresh(tmp_path):
     """A longer training does not go on from what a shorter one has left."""
-    given = {"methods": ("tsq",), "bits": (2,), "images": 64}
+    given = {"methods": ("syq",), "bits": (2,), "images": 64}
     alone = ran("qil_table", tmp_path / "a", epochs=2, **given)
     ran("qil_table", tmp_path / "b", epochs=1, **given)
     assert ran("qil_table", tmp_path / "b", epochs=2, **given) == alone
@@ -115,7 +119,35 @@ def test_qil_pruning_counts_and_draws(tmp_path):
     assert answers["linear_weights"] == np.mean(linear)
     assert "linear_weights" not in rows["ResNet-8"]["answers"][0]
     assert lines[0] == "AlexNet, small: shares of zeros"
+    assert lines[3].startswith("fully connected less convolutions: ")
+    assert lines[-1].startswith("forgetting of the start: 0.00")  # one step
     assert (tmp_path / "qil_pruning.png").stat().st_size > 10_000
+
+
+def test_8_bit_training_has_three_arms(tmp_path):
+    rows, lines = ran("scalable_training", tmp_path, images=64)
+    assert list(rows) == ["float", "batch norm", "scalable"]
+    assert all(0 <= accuracy <= 100 for (accuracy,) in rows.values())
+    lost = rows["float"][0] - rows["scalable"][0]
+    assert lines[-1].startswith(f"float less scalable: {lost:.2f} points")
+    before = records(tmp_path)
+    assert ran("scalable_training", tmp_path, images=64)[0] == rows
+    assert records(tmp_path) == before
+
+
+def test_a_decay_is_of_the_fine_tuning_alone(tmp_path):
+    settings = qil_pruning_study.Pruning(networks=("alexnet",), decay=0.02)
+    (stage,) = qil_pruning_study.pruning_stages(settings, tmp_path)
+    assert {run["name"] for run in stage.runs} == {"AlexNet, small"}
+    assert {run["decay"] for run in stage.runs} == {0.02}
+    assert qil_pruning_study.fine_tuning(0.02).weight_decay == 0.02
+    (usual,) = qil_pruning_study.pruning_stages(qil_pruning_study.Pruning(), tmp_path)
+    assert "decay" not in usual.runs[0]
+
+
+def test_the_lead_of_qil_is_paired_over_the_seeds():
+    rows = {"qil": {"2/2": [1.0, 2.0]}, "lq": {"2/2": [2.0, 5.0], "3/3": [0.0, 0.0]}}
+    assert [*qil_study.over_others(rows)] == ["2/2: QIL over lq 2.0, -10.7 to 14.7"]
 
 
 def test_guided_training_resumes(tmp_path):

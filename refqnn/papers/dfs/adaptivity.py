@@ -52,7 +52,8 @@ def adaptivity_stages(s: Adaptivity, folder: Path) -> Iterator[Stage]:
     ]
     backbones, runs = stages(s, kinds, folder)
     yield backbones
-    yield Stage(partial(adaptivity_run, folder=str(folder)), runs.runs, "adaptivity")
+    function = partial(adaptivity_run, folder=str(folder), files=s.files())
+    yield Stage(function, runs.runs, "adaptivity")
 
 
 def adaptivity_run(**arguments: Any) -> Row:

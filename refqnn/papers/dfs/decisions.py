@@ -16,10 +16,11 @@ from scipy.stats import spearmanr
 
 from refqnn import plots
 from refqnn._types import Float
+from refqnn.networks.resnets import blocks_of
 from refqnn.papers.dfs import OPTIONS, computation_percentage
 from refqnn.papers.dfs.printed import option_name, printed_decisions
 from refqnn.papers.dfs.study import LARGE, QUICK
-from refqnn.papers.dfs.systems import DEPTH, Lengths, stages
+from refqnn.papers.dfs.systems import Lengths, stages
 from refqnn.papers.haq import printed_bits
 from refqnn.studies.study import Stage, Study, check_settings, table
 from refqnn.studies.sweep import Outcomes, Row
@@ -87,14 +88,14 @@ def grows(keep: Float) -> float:
     return float(np.mean((np.diff(keep, axis=0) > -USED).all(axis=0)))
 
 
-def decisions_rows(_: Decisions, __: Outcomes, runs: Outcomes) -> Row:
+def decisions_rows(s: Decisions, __: Outcomes, runs: Outcomes) -> Row:
     """Return the paper's claims about decisions as numbers, most of them by target."""
     ours = shares_of(runs)
     targets = sorted(ours)
     keep = np.array([ours[t][:, -1] for t in targets])
     paired = [np.repeat(targets, keep.shape[1]), keep.ravel()]
     moved = len(targets) > 1 and np.ptp(keep) > 0
-    per_group = (DEPTH - 2) // 6
+    per_group = blocks_of(s.depth)
     first = [per_group - 1, 2 * per_group - 1]  # blocks that open groups 2 and 3
     return {
         "targets": targets,
@@ -164,7 +165,9 @@ def decisions_figures(s: Decisions, _: Outcomes, runs: Outcomes) -> Row:
     """Draw our decisions above the printed ones, and the bits of HAQ."""
     ours = shares_of(runs)
     targets = [t for t in s.targets if t in DRAWN] or s.targets[:4]
-    panels = [(f"ours, ResNet-14, target {100 * t:g} %", ours[t]) for t in targets]
+    panels = [
+        (f"ours, ResNet-{s.depth}, target {100 * t:g} %", ours[t]) for t in targets
+    ]
     panels += [
         (f"paper, ResNet-74, {percent} % (digitised)", printed_decisions(percent))
         for percent in PRINTED

@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn import data, fast
+from refqnn.networks.parts import check_sizes
+from refqnn.networks.resnets import blocks_of
 from refqnn.nn import carry_over, checkpoint, evaluate
 from refqnn.papers import dfs, haq
 from refqnn.papers.scalable import static_resnet
@@ -45,9 +47,11 @@ HAQ_POLICIES, HAQ_WARM_UP, HAQ_STEPS, HAQ_BITS = 40, 15, 10, (2, 20)
 JUDGED = 4
 
 
-def dataset(images: int) -> data.Dataset:
-    """Return the embedded subset, halved, with ``images`` to train on."""
-    part = data.embedded().first(images)
+def dataset(
+    images: int, of: str = "embedded", files: str | None = None
+) -> data.Dataset:
+    """Return a data set, halved, with ``images`` to train on and all to test."""
+    part = data.read_images(of, files).first(images)
     return part._replace(
         train_images=data.halve(part.train_images),
         test_images=data.halve(part.test_images),
@@ -62,46 +66,55 @@ def settings(steps: int | None) -> dfs.Settings:
 
 
 class Start(NamedTuple):
-    """Generator of a run's own, images, settings, and the file of its backbone."""
+    """Generator of a run's own, images, settings, size, and its backbone's file."""
 
     rng: np.random.Generator
     pictures: data.Dataset
     how: dfs.Settings
+    size: Row
     kept: Path
 
 
 def start_of(
-    stream: int, *, seed: int, images: int, steps: int | None, folder: str
+    stream: int | None,
+    *,
+    seed: int,
+    images: int,
+    steps: int | None,
+    folder: str,
+    depth: int = DEPTH,
+    width: float = WIDTH,
+    of: str = "embedded",
+    files: str | None = None,
 ) -> Start:
-    """Return the start of a run; systems of one seed draw from streams of their own."""
-    path = backbone_path(seed=seed, images=images, steps=steps, folder=folder)
-    rng = np.random.default_rng([seed, stream])
-    return Start(rng, dataset(images), settings(steps), path)
+    """Return the start of a run; systems of one seed draw from streams of their own.
+
+    A backbone, which has no stream, is kept for each seed, length, size and data set.
+    """
+    name = f"backbone_{seed}_{images}_{steps or 'full'}"
+    if (depth, width, of) != (DEPTH, WIDTH, "embedded"):
+        name += f"_{depth}_{width:g}_{of}"
+    rng = np.random.default_rng(seed if stream is None else [seed, stream])
+    size: Row = {"depth": depth, "width": width}
+    kept = Path(folder) / f"{name}.npz"
+    return Start(rng, dataset(images, of, files), settings(steps), size, kept)
 
 
-def backbone_path(*, seed: int, images: int, steps: int | None, folder: str) -> Path:
-    """Return where a backbone is kept: one for each seed and length of training."""
-    return Path(folder) / f"backbone_{seed}_{images}_{steps or 'full'}.npz"
-
-
-def backbone_run(
-    *, seed: int, images: int, steps: int | None, folder: str
-) -> dict[str, float]:
+def backbone_run(**common: Any) -> dict[str, float]:
     """Train and keep the backbone that all systems of a seed start from."""
-    rng, pictures = np.random.default_rng(seed), dataset(images)
-    network = dfs.routed_resnet(DEPTH, width=WIDTH, rng=rng)
-    dfs.backbone(network, pictures, settings(steps), rng=rng, backend=fast)
-    path = backbone_path(seed=seed, images=images, steps=steps, folder=folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(path, checkpoint.of_network(network))
+    at = start_of(None, **common)
+    network = dfs.routed_resnet(**at.size, rng=at.rng)
+    dfs.backbone(network, at.pictures, at.how, rng=at.rng, backend=fast)
+    at.kept.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(at.kept, checkpoint.of_network(network))
     keep = dfs.always(len(network.options) - 1)
-    return {"accuracy": score_on_test(network, pictures, keep).accuracy}
+    return {"accuracy": score_on_test(network, at.pictures, keep).accuracy}
 
 
-def from_backbone(network: Any, path: Path) -> Any:
+def from_backbone(network: Any, at: Start) -> Any:
     """Give a network the blocks, stem and classifier of a backbone."""
-    kept = dfs.routed_resnet(DEPTH, width=WIDTH, rng=np.random.default_rng(0))
-    checkpoint.restore(kept, checkpoint.load(path))
+    kept = dfs.routed_resnet(**at.size, rng=np.random.default_rng(0))
+    checkpoint.restore(kept, checkpoint.load(at.kept))
     gates, network.gates = network.gates, None
     kept.gates = None
     carry_over(kept, network)
@@ -140,9 +153,10 @@ def trained_dfs(
     """
     if statistics not in {"shared", "own"}:
         raise ValueError(f"statistics must be 'shared' or 'own', got {statistics!r}")
-    rng, pictures, how, kept = start_of(1, **common)
-    made: Any = {"options": options, "gate_mode": gate_mode, "width": WIDTH}
-    network = from_backbone(dfs.routed_resnet(DEPTH, rng=rng, **made), kept)
+    at = start_of(1, **common)
+    rng, pictures, how = at[:3]
+    made: Any = {"options": options, "gate_mode": gate_mode} | at.size
+    network = from_backbone(dfs.routed_resnet(**made, rng=rng), at)
     if statistics == "own":
         network.split_statistics()
     if two_step:
@@ -164,8 +178,8 @@ def dfs_run(**arguments: Any) -> Row:
 def static_run(*, bits: int, **common: Any) -> Row:
     """Train the backbone on with every gated block at ``bits``, as long as DFS."""
     at = start_of(2, **common)
-    network = static_resnet(DEPTH, bits=bits, width=WIDTH, rng=at.rng)
-    train_on(from_backbone(network, at.kept), at, dfs.Forced())
+    network = static_resnet(**at.size, bits=bits, rng=at.rng)
+    train_on(from_backbone(network, at), at, dfs.Forced())
     return result(network, at.pictures, dfs.always(0))
 
 
@@ -178,7 +192,7 @@ def skipnet_run(
 ) -> Row:
     """Train SkipNet: supervised, then hybrid unless the reward alpha is None."""
     at = start_of(3, **common)
-    network = from_backbone(skipnet(DEPTH, gate=gate, width=WIDTH, rng=at.rng), at.kept)
+    network = from_backbone(skipnet(**at.size, gate=gate, rng=at.rng), at)
     train_on(network, at, Supervised())
     if alpha is not None:
         shorter = hybrid_steps
@@ -200,8 +214,8 @@ def haq_run(*, ratio: float, **common: Any) -> Row:
     clusters held.
     """
     at = start_of(4, **common)
-    network = static_resnet(DEPTH, bits=dfs.KEEP, width=WIDTH, rng=at.rng)
-    from_backbone(network, at.kept)
+    network = static_resnet(**at.size, bits=dfs.KEEP, rng=at.rng)
+    from_backbone(network, at)
     seed, short = common["seed"], common["steps"] is not None
     trace = haq_search(network, at.pictures, ratio, seed, short=short)
     layers, bits = trace.problem.layers, trace.policies[trace.best]
@@ -274,8 +288,8 @@ def stages(settings: Any, kinds: Rows, folder: Path) -> Iterator[Stage]:
     settings: seeds, images and steps are read. A run is known by what it does and not
     by where: a folder may be moved.
     """
-    function = partial(system_run, folder=str(folder))
-    common = {"images": settings.images, "steps": settings.steps}
+    function = partial(system_run, folder=str(folder), files=settings.files())
+    common = {"images": settings.images, "steps": settings.steps} | settings.place()
     seeds = [{"seed": seed} | common for seed in settings.seeds]
     backbones = [{"system": "backbone"} | seed for seed in seeds]
     yield Stage(function, backbones, "backbones")
@@ -290,10 +304,30 @@ class Lengths:
     images: int = 4000
     #: of the backbone and of joint training; none: those of ``SETTINGS``
     steps: int | None = None
+    depth: int = DEPTH
+    width: float = WIDTH
+    #: "embedded", or the folder of Fashion-MNIST's files
+    data: str = "embedded"
+
+    def place(self) -> Row:
+        """Give what a run must know of network and data, where not the usual."""
+        own = {
+            "depth": self.depth,
+            "width": self.width,
+            "of": data.source(self.data)[0],
+        }
+        usual = {"depth": DEPTH, "width": WIDTH, "of": "embedded"}
+        return {name: value for name, value in own.items() if value != usual[name]}
+
+    def files(self) -> str | None:
+        """Give the folder of the images, which a run is not known by."""
+        return data.source(self.data)[1]
 
     def __post_init__(self) -> None:
         check_settings(self, seeds=0, steps=1)
-        most = len(data.embedded().train_images)
+        blocks_of(self.depth)
+        check_sizes(self.width, 10, 1)
+        most = 60_000 if self.files() else len(data.embedded().train_images)
         if not SETTINGS.batch <= self.images <= most:
             raise ValueError(
                 f"images must be in [{SETTINGS.batch}, {most}], a batch and all there "

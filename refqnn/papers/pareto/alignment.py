@@ -70,8 +70,14 @@ def width_grid(first: float = 0.01, last: float = 4.0) -> tuple[float, ...]:
     return tuple(k / 100 for k in range(max(ends[0], 1), ends[1] + 1))
 
 
-def sizes_on(widths: Sequence[float], make: Callable[..., Sequential]) -> list[int]:
+def sizes_on(
+    widths: Sequence[float],
+    make: Callable[..., Sequential],
+    measure: Callable[[Sequential], int] = c_size_bits,
+) -> list[int]:
     """Return C_size in bits of the networks ``make(width=w)``; they need no weights.
+
+    ``measure`` may be another cost of a network.
 
     >>> from functools import partial
     >>> from refqnn.networks import named
@@ -79,7 +85,7 @@ def sizes_on(widths: Sequence[float], make: Callable[..., Sequential]) -> list[i
     >>> sizes_on((0.99, 1.0), make)
     [233593864, 204176128]
     """
-    return [c_size_bits(make(width=width)) for width in widths]
+    return [measure(make(width=width)) for width in widths]
 
 
 def align(widths: Sequence[float], sizes: Sequence[int], target: float) -> Aligned:

@@ -17,10 +17,11 @@ have 8 bits throughout.
 A configuration is that of ``refqnn.networks.build``. Sizes are C_size in bits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from refqnn.cost import c_size_bits
 from refqnn.networks.from_config import build
 from refqnn.nn import Sequential
 from refqnn.papers.pareto.alignment import Aligned, align, sizes_on, width_grid
@@ -61,8 +62,11 @@ def aligned_network(
     *,
     policy: Mapping[str, int] | None = None,
     widths: Sequence[float] = GRID,
+    measure: Callable[[Sequential], int] = c_size_bits,
 ) -> tuple[dict[str, Any], Aligned]:
     """Return the widest network that is not larger than ``target`` bits, N(b, s).
+
+    ``measure`` is C_size, or another cost in bits.
 
     Raises ValueError for a target no width of the grid meets.
 
@@ -71,7 +75,7 @@ def aligned_network(
     >>> wide["width"], aligned.c_size_bits, round(aligned.residual_bits)
     (1.31, 7959, 41)
     """
-    sizes = sizes_on(widths, partial(network_to_count, config, policy))
+    sizes = sizes_on(widths, partial(network_to_count, config, policy), measure)
     aligned = align(widths, sizes, target)
     return of_width(config, aligned.width), aligned
 

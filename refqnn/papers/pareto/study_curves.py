@@ -98,8 +98,22 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "vgg11b": vgg("b", "VGG11, variant B"),
         "vgg11c": vgg("c", "VGG11, variant C"),
         "vgg11c_dw4": vgg("c", "C, depth-wise at 4 bits", depthwise_bits=4),
+        "mobilenetv2_dw4": Family(
+            2,
+            "MobileNetV2, depth-wise at 4 bits",
+            [{**MOBILE, "depthwise_bits": 4}],
+            INVERTED,
+        ),
+        "inv_resnet26_dw4": Family(
+            2,
+            "Inv-ResNet26, depth-wise at 4 bits",
+            [{"network": "inv_resnet26", "depthwise_bits": 4}],
+            INVERTED,
+        ),
     }
 )
+#: families of the paper's figures: those that are asked for in experiments come last
+DRAWN = tuple(FAMILIES)[:-2]
 
 
 @final
@@ -111,16 +125,23 @@ class CurvesSettings:
     """
 
     images: str = "embedded"
-    families: tuple[str, ...] = tuple(FAMILIES)
+    families: tuple[str, ...] = DRAWN
     seeds: tuple[int, ...] = (0, 1, 2)
     sizes: int | None = None
     epochs: int | None = None
     train: int | None = None
     activation_bits: int = 4
+    #: of the 4-bit networks, if not those of the family
+    widths: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         check_settings(self, families=FAMILIES, seeds=0, sizes=1, epochs=1, train=1)
         check_settings(self, activation_bits=1)
+
+    def family(self, name: str) -> Family:
+        """Give a family with the widths that were asked for."""
+        own = FAMILIES[name]
+        return own._replace(widths=self.widths) if self.widths else own
 
 
 def networks_of(family: Family, activation_bits: int) -> Iterator[Row]:
@@ -147,7 +168,7 @@ def curves_stages(s: CurvesSettings, _: Path) -> Iterator[Stage]:
     images["train"] = TRAIN.get(images["of"], images["train"])
     runs = [
         run_of(network, seed, s, images | {"size": family.size})
-        for family in (FAMILIES[name] for name in s.families)
+        for family in map(s.family, s.families)
         for network in islice(
             networks_of(family, s.activation_bits), how_many(s, family)
         )
@@ -161,7 +182,7 @@ def curves_rows(s: CurvesSettings, outcomes: Outcomes) -> dict[str, list[Row]]:
     scores = iter(scores_of(outcomes, len(s.seeds)))
     rows: dict[str, list[Row]] = {}
     for name in s.families:
-        family = FAMILIES[name]
+        family = s.family(name)
         rows[name] = [
             {
                 "member": i // (len(BITS) * len(family.widths)),

@@ -9,8 +9,13 @@ of ImageNet: sizes and memory computed here, accuracies the paper's.
 
 Activations have 8 bits, as in table 3. The pair is picked by a quarter of the training
 images, which the grid is not trained on (``choose_on``), and trained anew on all. The
-8-bit ends scale with the width; section 6 fixes their channels, which the builders
-here do not: ``ends`` is their share of each size.
+channels of the 8-bit ends are fixed, as in section 6: those of the smallest 8-bit
+network (``ends=scaled`` lets them grow). The column ``ends`` is their share of a size.
+
+Rules, written before they were run, over at least eight seeds at one small size
+(``families=separable widths=0.5 seeds=0..7``): DualPrecision beats Flexible, or 8 bits,
+where the paired 95 % interval of its gain lies above 0, and does not where it lies
+below; the last lines of a family. Memory (figure 6): the same of ``align_by=memory``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,13 +31,14 @@ import numpy as np
 from refqnn import plots
 from refqnn.cost import c_size_bits, count
 from refqnn.networks import build, image_shape, named
+from refqnn.nn import Sequential
 from refqnn.papers.pareto.dual_precision import PRECISIONS, aligned_network, best, grid
 from refqnn.papers.pareto.flexible import policy_run
 from refqnn.papers.pareto.sensitivity import mean_text
 from refqnn.papers.pareto.single_training import named_images, pareto_run
 from refqnn.papers.pareto.sizes import size_shares, table3
 from refqnn.papers.pareto.study_curves import run_of, scores_of, size_curve
-from refqnn.studies.study import Stage, Study, check_settings, table
+from refqnn.studies.study import Stage, Study, check_settings, paired_interval, table
 from refqnn.studies.sweep import Outcomes, Row, Rows, Sweep
 
 METHODS = ("8 bit", "Flexible", "DualPrecision")
@@ -78,11 +84,32 @@ class DualSettings:
     activation_bits: int = 8
     #: images that pick the pair: "held_out" of the training images, or "test"
     choose_on: str = "held_out"
+    #: channels of the 8-bit ends: "fixed" to those of the smallest size, or "scaled"
+    ends: str = "fixed"
+    #: what the methods have in common: C_size, "size", or "memory" with maps of 8 bits
+    align_by: str = "size"
 
     def __post_init__(self) -> None:
         check_settings(self, families=FAMILIES, seeds=0, precisions=1, episodes=1)
         check_settings(self, epochs=1, train=1, activation_bits=1)
-        check_settings(self, choose_on=("held_out", "test"))
+        check_settings(self, choose_on=("held_out", "test"), ends=("fixed", "scaled"))
+        check_settings(self, align_by=("size", "memory"))
+
+    def config(self, family: Family) -> dict[str, Any]:
+        """Give the network of a family; shortcuts are convolutions at fixed ends."""
+        if self.ends == "scaled":
+            return dict(family.config)
+        fixed: Row = {"ends_width": (self.widths or family.widths)[0]}
+        return {**family.config, **fixed} | (
+            {} if family.separable else {"shortcut": "B"}
+        )
+
+    def measure(self, network: Sequential) -> int:
+        """Compute in bits what the methods have in common."""
+        if self.align_by == "size":
+            return c_size_bits(network)
+        side = named_images(self.images)[0]["size"]
+        return count(network, (1, side, side)).footprint_bits_separate_maxima()
 
 
 def runs_of(
@@ -102,21 +129,22 @@ def runs_of(
 def eight_bits(s: DualSettings, family: Family) -> list[tuple[Network, int]]:
     """Return the 8-bit networks, smallest first, and their sizes in bits."""
     networks = [
-        {**family.config, "weight_bits": 8, "width": width}
+        {**s.config(family), "weight_bits": 8, "width": width}
         for width in s.widths or family.widths
     ]
-    return [(network, c_size_bits(build(network))) for network in networks]
+    return [(network, s.measure(build(network))) for network in networks]
 
 
 def searched_networks(s: DualSettings, family: Family) -> list[Network]:
     """Return the grid of table 7, then networks of width 1 of 32, 8 and 4 bits."""
+    config = s.config(family)
     cells = grid(
-        family.config,
-        eight_bits(s, family)[0][1],
+        config,
+        c_size_bits(build(eight_bits(s, family)[0][0])),
         separable=family.separable,
         precisions=s.precisions,
     )
-    iso = [{**family.config, "weight_bits": bits} for bits in (None, 8, 4)]
+    iso = [{**config, "weight_bits": bits} for bits in (None, 8, 4)]
     return [*(cell.network for cell in cells), *iso]
 
 
@@ -126,9 +154,10 @@ def aligned_networks(
     """Yield the networks of the three ``METHODS`` at every size, in their order."""
     for eight, target in eight_bits(s, family):
         yield eight, None
-        flexible = {**family.config, "weight_bits": 8}
-        yield aligned_network(flexible, target, policy=policy)[0], policy
-        yield aligned_network({**family.config, **pair}, target)[0], None
+        flexible = {**s.config(family), "weight_bits": 8}
+        by: Any = {"measure": s.measure}
+        yield aligned_network(flexible, target, policy=policy, **by)[0], policy
+        yield aligned_network({**s.config(family), **pair}, target, **by)[0], None
 
 
 def dual_stages(s: DualSettings, folder: Path) -> Iterator[Stage]:
@@ -142,8 +171,8 @@ def dual_stages(s: DualSettings, folder: Path) -> Iterator[Stage]:
     grids = Stage(train, cells, "dual_precision")
     yield grids
     policies = [
-        run_of(family.config, 0, s, images)
-        | {"episodes": s.episodes, "network": dict(family.config)}
+        run_of(s.config(family), 0, s, images)
+        | {"episodes": s.episodes, "network": s.config(family)}
         for family in families
     ]
     yield Stage(search, policies, "policies")
@@ -232,6 +261,17 @@ def dual_lines(_: DualSettings, rows: Mapping[str, Any]) -> Iterator[str]:
         yield "table 3: the methods at every size"
         shares = ("ends", "depth-wise")
         yield from table(with_mean(result["rows"]), "method", *names[2:], *shares)
+        yield from gains(result["rows"])
+
+
+def gains(rows: Rows) -> Iterator[str]:
+    """Yield what DualPrecision gains at every size, with paired 95 % intervals."""
+    for eight, flexible, dual in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+        for other in (eight, flexible):
+            d = np.subtract(dual["accuracies"], other["accuracies"])
+            mean, low, high = paired_interval(d.tolist())
+            what = f"DualPrecision less {other['method']}, {eight['c_size_bits']} bits"
+            yield f"{what}: {mean:.2f} points, {low:.2f} to {high:.2f}"
 
 
 def with_mean(rows: Rows) -> Iterator[Row]:

@@ -22,6 +22,7 @@ from refqnn.papers.pareto.sensitivity import (
     Changes,
     Runs,
     changes,
+    kind_name,
     mean_text,
     table1_runs,
     table2_runs,
@@ -50,10 +51,20 @@ class SensitivitySettings:
     kinds: int = len(KINDS)
     epochs: int | None = None
     train: int | None = None
+    #: places a side at which crops of textures begin, one for each of the ``kinds``, by
+    #: which their tasks can be made as hard; none: 3
+    shifts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_settings(self, tables=("table1", "table2"), seeds=0, widths=0.01)
         check_settings(self, kinds=1, epochs=1, train=1)
+        if self.shifts:
+            check_settings(self, shifts=1)
+            if self.images != "textures" or len(self.shifts) < self.kinds:
+                raise ValueError(
+                    f"shifts must be of textures, one for each of the {self.kinds} "
+                    f"kinds, got {self.shifts}"
+                )
 
 
 def sensitivity_runs(s: SensitivitySettings) -> tuple[dict[str, Runs], str | None]:
@@ -71,6 +82,10 @@ def sensitivity_runs(s: SensitivitySettings) -> tuple[dict[str, Runs], str | Non
         for name, runs in tables.items()
         if name in s.tables
     }
+    names = [kind_name(*kind) for kind in KINDS]
+    for (row, *_), run in chosen.get("table2", {}).items():
+        if s.shifts:
+            run["images"] = images | {"shifts": s.shifts[names.index(row)]}
     return chosen, folder
 
 

@@ -6,6 +6,7 @@ import pytest
 from tables import ops as table
 
 from refqnn import fast, ops
+from refqnn.fast.ops import conv
 from refqnn.testing.twins import check_threads, compare_twin
 
 ROWS = {row.name: row for row in table.TWINS}
@@ -98,3 +99,13 @@ def test_the_first_tap_wins_where_all_are_minus_infinity():
     x = np.full((1, 1, 2, 2), -np.inf)
     compare_twin(ROWS["max_pool2d"], (x,), {"kernel": 2})
     compare_twin(ROWS["max_pool2d"], (x,), {"kernel": 2, "padding": 1})
+
+
+@pytest.mark.parametrize("width", [4, 8, 16])
+def test_last_blocks_and_tiles_of_a_convolution_are_not_whole(width, rng, monkeypatch):
+    """Two workers take blocks of 3 and 2 images; 9 runs are 3 or 1.5 tiles."""
+    monkeypatch.setattr(conv, "get_num_threads", lambda: 2)
+    x = rng.integers(-8, 8, (5, 2, 3, width)).astype(np.float32)
+    w = rng.integers(-8, 8, (8, 2, 3, 3)).astype(np.float32)
+    want = ops.conv2d(x, w, padding=1)[0]
+    np.testing.assert_array_equal(fast.ops.conv2d(x, w, padding=1)[0], want)

@@ -19,14 +19,23 @@ from refqnn.conformance.choices.family import stack
 PLANE = "kernel: the whole plane (not supported)"
 #: the inputs after which no other form of a family is left
 INPUTS = {"add": 5, "sub": 5, "mul": 5, "softmax": 6, "concat": 5, "mean_pool2d": 7}
+INPUTS |= {"conv_transpose2d": 8, "resize_nearest": 8, "resize_bilinear": 8}
 INPUTS |= {"lookup": 4, "matmul": 6} | dict.fromkeys(ANSWERS, 24)
+#: forms of resizing in float32, whose neighbours are other ones
+FLOATS = {"resize_nearest": {"resize_ratio": "divided"}}
+FLOATS["resize_bilinear"] = FLOATS["resize_nearest"] | {"resize_blend": "float32_trunc"}
 
 
 def variants_of(name, rng, count):
-    """Every form; of products all neighbours, of tables those of each activation."""
+    """Every form; of many all neighbours, of tables those of each activation."""
     family = FAMILIES[name]
-    if name == "matmul":
-        return family.neighbours(family.default, 1)
+    bases = [family.default, family.default | FLOATS.get(name, {})]
+    if name in FLOATS or name in {"matmul", "conv_transpose2d"}:
+        return [
+            v
+            for base in bases[: 1 + (name in FLOATS)]
+            for v in family.neighbours(base, 1)
+        ]
     every = family.variants()
     if name not in ANSWERS:
         return every
@@ -95,6 +104,17 @@ def matmul(a, b, a_zero_point, b_zero_point):
     return integer.matmul(a, b, **zeros, accumulator="int64")
 
 
+def conv_transpose2d(x, w, b, xz, wz, stride, padding, extra, dilation, groups):
+    zeros = {"x_zero_point": xz, "w_zero_point": wz, "accumulator": "int64"}
+    at = {"stride": stride, "padding": padding, "output_padding": extra}
+    at |= {"dilation": dilation, "groups": groups}
+    return integer.conv_transpose2d(x, w, b, **zeros, **at)
+
+
+def resize(mode):
+    return lambda x, size: integer.resize(x, size=size, mode=mode)
+
+
 #: family, function, the answers in which it differs from the default
 OURS = [
     *(("softmax", softmax(s), {"softmax": s}) for s in ("exact", "onnxruntime")),
@@ -133,7 +153,14 @@ def table(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "ours"), [("matmul", matmul), *((name, table(name)) for name in ANSWERS)]
+    ("name", "ours"),
+    [
+        ("matmul", matmul),
+        ("conv_transpose2d", conv_transpose2d),
+        ("resize_nearest", resize("nearest")),
+        ("resize_bilinear", resize("bilinear")),
+        *((name, table(name)) for name in ANSWERS),
+    ],
 )
 def test_the_default_is_the_function_of_refqnn(name, ours):
     answer = identify(ours, name, in_process=True)
@@ -171,6 +198,23 @@ def first_matrix_for_all(a, b, *zeros):
     return default("matmul", a, b, *zeros)
 
 
+def output_padding_left_at_zero(*given):
+    y = default("conv_transpose2d", *given)
+    h, w = np.broadcast_to(given[7], 2)
+    y[:, :, y.shape[2] - h :] = 0
+    y[:, :, :, y.shape[3] - w :] = 0
+    return y
+
+
+def mean_of_areas(x, size):
+    """As image libraries shrink: every code counts, not four of them."""
+    (n, c, h, w), (high, wide) = x.shape, size
+    if h % high or w % wide:
+        return default("resize_bilinear", x, size)
+    blocks = x.reshape(n, c, high, h // high, wide, w // wide)
+    return np.rint(blocks.mean(axis=(3, 5))).astype(np.int64)
+
+
 def entry_of_the_neighbour(x, table):
     return integer.lookup(x, np.roll(table, -1))
 
@@ -197,6 +241,8 @@ def codes_without_sign(x, *given):
         ("softmax", largest_code_of_all_rows),
         ("concat", first_input_rescaled_only),
         ("matmul", first_matrix_for_all),
+        ("conv_transpose2d", output_padding_left_at_zero),
+        ("resize_bilinear", mean_of_areas),
         ("lookup", entry_of_the_neighbour),
         ("mean_pool2d", mean_that_rounds_twice),
         ("add", zero_point_added_twice),

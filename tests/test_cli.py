@@ -535,6 +535,9 @@ def test_export_says_which_layers_may_differ(trained, tmp_path, capsys, profile)
     integers, model = tmp_path / "i.npz", tmp_path / "m.onnx"
     answer(capsys, "deploy", trained, integers, "--image-size", 10, 10, *profile)
     assert answer(capsys, "export", integers, "-o", model)["inexact"] == []
+    floats = answer(capsys, "export", integers, "-o", model, "--for", "openvino")
+    assert all("half_up, is written as" in line for line in floats["inexact"])
+    assert bool(floats["inexact"]) is (profile == [])
     argv = ["export", integers, "-o", model, "--format"]
     lines = answer(capsys, *argv, "onnx-qoperator")["inexact"]
     assert bool(lines) is (profile == [])

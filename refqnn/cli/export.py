@@ -14,11 +14,14 @@ def arguments(command: Parser) -> None:
     """Add the options."""
     command.epilog = (
         "The exact form computes in any runtime what refqnn does; of the others the "
-        "layers that may differ are listed. Needs pip install refqnn[onnx]."
+        "layers that may differ are listed. OpenVINO multiplies int64 in 32 bits: "
+        "--for openvino writes float32 there. Needs pip install refqnn[onnx]."
     )
     add = command.add_argument
     add("network", type=Path, help="an integer network, a checkpoint, or a pack")
     add("-o", "--output", type=Path, help="file to write (beside what it is made of)")
+    add("--for", dest="runtime", choices=("any", "openvino"), default="any",
+        help="the runtime that will run an ONNX model (any)")  # fmt: skip
     text = f"({NETWORKS[0]})"
     add("--format", choices=(*NETWORKS, *PACKS), default=NETWORKS[0], help=text)
 
@@ -54,8 +57,8 @@ def export_network(options: Namespace) -> Answer:
         return {"output": str(options.output), "inexact": lines}, text
     if isinstance(network, deploy.IntegerNetwork):
         form = options.format.removeprefix("onnx-")
-        model = deploy.to_onnx(network, form=form)
-        lines = deploy.inexact(network, form)
+        model = deploy.to_onnx(network, form=form, runtime=options.runtime)
+        lines = deploy.inexact(network, form, options.runtime)
     else:
         model = deploy.to_qonnx(network)
     deploy.save_model(options.output, model)

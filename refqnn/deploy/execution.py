@@ -9,7 +9,6 @@ Steps that the machine lacks run by themselves between two programs. Values are 
 that the steps compute, bit for bit; accumulators are not kept.
 """
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from refqnn import fast, integer
 from refqnn._types import Array, Int
 from refqnn.deploy.fold import Grid
-from refqnn.deploy.operations import OperationStep
+from refqnn.deploy.operations import OperationStep, parts_of, table_of
 from refqnn.deploy.steps import (
     REAL_ROUNDING,
     LayerStep,
@@ -29,7 +28,6 @@ from refqnn.deploy.steps import (
     sources_of,
 )
 from refqnn.geometry import Window
-from refqnn.integer.checks import code_dtype
 
 #: operations on one code or two, whatever their place
 OF_CODES = ("add", "sub", "mul", "lookup", "clip")
@@ -182,19 +180,17 @@ class Translation:
 
     def table(self, step: OperationStep, sources: tuple[str, ...]) -> int:
         """Add a function of one code or of two as the table that the step computes."""
-        constants = [v for v in step.options.values() if isinstance(v, np.ndarray)]
-        if step.operation != "lookup" and any(v.size > 1 for v in constants):
-            raise self.twin.UnsupportedError(f"{step.name}: a number for each element")
+        grids = tuple(self.by_name[name].grid for name in sources)
+        table = table_of(step, grids)
+        if table is None:
+            raise self.twin.UnsupportedError(f"{step.name}: no table of its codes")
         xs = [self.spread(name, step) for name in sources]
-        each = (-1, *(1,) * len(step.shape))
-        every = [every_byte(self.by_name[name].grid) for name in sources]
-        if len(every) > 1:
-            every = [np.tile(every[0], 256), np.repeat(every[1], 256)]
-        values = {n: q.reshape(each) for n, q in zip(sources, every, strict=True)}
         codes = self.codes(step.grid)
-        table = step.forward(values, integer)[step.name].reshape(-1).astype(np.int64)
         return self.program.look_up(
-            xs[0], xs[1] if len(xs) > 1 else None, table + codes.sign, codes
+            xs[0],
+            xs[1] if len(xs) > 1 else None,
+            table.astype(np.int64) + codes.sign,
+            codes,
         )
 
     def spread(self, name: str, step: OperationStep) -> int:
@@ -226,26 +222,14 @@ class Translation:
     def concat(self, step: OperationStep) -> int:
         """Add a table for every source, then put their codes side by side."""
         xs, places, begin = [], [], 0
-        for i, name in enumerate(step.sources):
-            one = {
-                key: step.options[key][i : i + 1] for key in ("scales", "zero_points")
-            }
-            options = {**step.options, **one}
-            xs.append(
-                self.table(replace(step, sources=(name,), options=options), (name,))
-            )
+        for name, one in zip(step.sources, parts_of(step), strict=True):
+            xs.append(self.table(one, (name,)))
             shape = self.by_name[name].shape
             count = int(np.prod(shape))
             places.append(np.arange(begin, begin + count).reshape(1, *shape))
             begin += count
         together = np.concatenate(places, axis=step.options["axis"])[0]
         return self.program.move(xs, together, self.codes(step.grid))
-
-
-def every_byte(grid: Grid) -> Int:
-    """Return all codes of the dtype of a grid, from the smallest: (256,)"""
-    info = np.iinfo(code_dtype(grid.q_min, grid.q_max))
-    return np.arange(info.min, info.max + 1, dtype=np.int64).astype(info.dtype)
 
 
 def option_a(places: Int, skip: Shortcut) -> Array:

@@ -7,12 +7,13 @@ Every step carries its semantics: ``options`` holds the grids, windows and the f
 the rounding that the operation is called with.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, final
 
 import numpy as np
 
+from refqnn import integer
 from refqnn._types import Array, Float, Int
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.real import REAL
@@ -82,6 +83,35 @@ class OperationStep:
             dtype = code_dtype(self.grid.q_min, self.grid.q_max)
             y = (y.astype(np.int16) - shift).astype(dtype)
         return {self.name: y}
+
+
+def parts_of(step: OperationStep) -> Iterator[OperationStep]:
+    """Yield a concatenation of each source alone: it is brought to the common grid."""
+    for i, name in enumerate(step.sources):
+        one = {key: step.options[key][i : i + 1] for key in ("scales", "zero_points")}
+        yield replace(step, sources=(name,), options={**step.options, **one})
+
+
+def table_of(step: OperationStep, grids: tuple[Grid, ...]) -> Int | None:
+    """Return the codes of a step for all codes of one source, or of a pair of them.
+
+    Entries (256,) or (65 536,): the code of the first source less the smallest of its
+    dtype, plus 256 times that of the second. None where codes have more bits, and where
+    a constant has a number for each element.
+    """
+    constants = [v for v in step.options.values() if isinstance(v, np.ndarray)]
+    infos = [np.iinfo(code_dtype(*grid[2:])) for grid in grids]
+    one = step.operation == "lookup" or all(v.size == 1 for v in constants)
+    if not one or any(info.bits > 8 for info in infos):
+        return None
+    bytes_ = [
+        np.arange(i.min, i.max + 1, dtype=np.int16).astype(i.dtype) for i in infos
+    ]
+    if len(bytes_) > 1:
+        bytes_ = [np.tile(bytes_[0], 256), np.repeat(bytes_[1], 256)]
+    each = (-1, *(1,) * len(step.shape))
+    values = dict(zip(step.sources, (q.reshape(each) for q in bytes_), strict=True))
+    return np.asarray(step.forward(values, integer)[step.name].reshape(-1))
 
 
 class Instruction(NamedTuple):

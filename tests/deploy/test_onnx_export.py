@@ -13,7 +13,7 @@ from refqnn.deploy.formats.onnx_exact import COMPOSED
 from refqnn.deploy.formats.onnx_export import FORMS, WEIGHTS, inexact, to_onnx
 from refqnn.deploy.formats.onnx_graph import package, save_model
 from refqnn.deploy.formats.onnx_run import PRECISION, onnx_trace
-from refqnn.deploy.steps import LayerStep
+from refqnn.deploy.steps import LayerStep, PoolStep, ResidualStep
 
 onnx = pytest.importorskip("onnx", reason="needs the optional package onnx")
 onnxruntime = pytest.importorskip(
@@ -96,16 +96,47 @@ def test_the_exact_form_in_the_evaluator_of_onnx(make, images, rounding):
     np.testing.assert_array_equal(got, network.forward(images), strict=True)
 
 
+def rounding_in_floats(network):
+    """Return the network whose every layer rounds as float32_half_even."""
+    kinds = (LayerStep, ResidualStep, PoolStep)
+    rounding = {"rounding": "float32_half_even"}
+    return IntegerNetwork(
+        tuple(
+            replace(s, **rounding) if isinstance(s, kinds) else s for s in network.steps
+        )
+    )
+
+
+@pytest.mark.parametrize("rounding", COMPOSED)
+def test_for_openvino_every_layer_rounds_in_floats(make, images, rounding):
+    network = deployed(make, shortcut="B", requantize=rounding)
+    made = to_onnx(network, runtime="openvino")
+    names = [s.name for s in network.steps]
+    want = rounding_in_floats(network).trace(images)
+    got = onnx_trace(made, images, names)
+    for name in names:
+        np.testing.assert_array_equal(got[name], want[name])
+    assert not {"Mod", "Div"} & {node.op_type for node in made.graph.node}
+    said = inexact(network, "exact", "openvino")
+    line = f"rounds {rounding}, is written as float32_half_even"
+    others = [] if rounding == "float32_half_even" else names[1:]
+    assert said == [f"{name}: {line}" for name in others]
+    refuses("runtime must be one of", to_onnx, network, runtime="tensorrt")
+    refuses("runtime must be one of", inexact, network, "exact", "tensorrt")
+
+
+@pytest.mark.parametrize("rounding", ["half_up", "float32_half_even"])
 @pytest.mark.parametrize("bits", [2, 4, 8])
-def test_the_float32_rounding_in_openvino(make, images, bits):
+def test_what_is_written_for_openvino_in_openvino(make, images, bits, rounding):
     """A third runtime; of int64 products it gives wrong codes."""
     openvino = pytest.importorskip("openvino", reason="needs the package openvino")
-    network = deployed(make, bits=bits, requantize="float32_half_even")
+    network = deployed(make, bits=bits, requantize=rounding)
     core = openvino.Core()
-    made = core.read_model(to_onnx(network).SerializeToString())
+    model = to_onnx(network, runtime="openvino")
+    made = core.read_model(model.SerializeToString())
     hint = {"INFERENCE_PRECISION_HINT": "f32"}
     (got,) = core.compile_model(made, "CPU", hint)(images).values()
-    np.testing.assert_array_equal(got, network.forward(images))
+    np.testing.assert_array_equal(got, rounding_in_floats(network).forward(images))
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])

@@ -17,9 +17,11 @@ from deploy.matrix import FORMS, KINDS, row_of
 from refusals import refuses
 
 from refqnn.conformance import trace
-from refqnn.deploy import IntegerNetwork, import_onnx, to_onnx
+from refqnn.deploy import IntegerNetwork, import_onnx, inexact, to_onnx
+from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.onnx_run import onnx_trace
 from refqnn.deploy.operations import OperationStep, RealStep
+from refqnn.deploy.steps import ImageStep
 
 #: files of each form: one kind here, the others in the slow test
 QUICK = [(name, form, "u8s8") for name in ARCHITECTURES for form in FORMS]
@@ -153,35 +155,62 @@ def test_blended_pixels(rng, tmp_path):
     assert not any(counts.values()), counts
 
 
-FLOATS = {"transposed", "constants", "moved", "batch_norms"}
-
-
 @pytest.mark.parametrize("kind", ["u8s8", "u8u8"])
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", sorted({*ARCHITECTURES} - FLOATS))
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_what_was_imported_is_exported(rng, tmp_path, name, form, kind):
-    """In operators of codes: onnxruntime gives every tensor again."""
+    """In operators of codes, or of floats: onnxruntime gives every tensor again."""
     made, shape = quantized(rng, tmp_path, name, form=form, **KINDS[kind])
     network = import_onnx(made)
-    if any(isinstance(step, RealStep) for step in network.steps):
-        refuses("floats between codes have no form", to_onnx, network, form="qoperator")
-        return
     again = to_onnx(network, form="qoperator")
     codes = rng.integers(0, 256, (2, *shape), dtype=np.uint8)
     tensors = network.trace(codes)
     names = [step.name for step in network.steps]
-    parts = [onnx_trace(again, image[None], names) for image in codes]
+    floats = [s.name for s in network.steps if isinstance(s, RealStep)]
+    said = [line.partition(":")[0] for line in inexact(network, "qoperator")]
+    assert [name for name in said if name in floats] == floats
+    # optimized, floats are fused, and weights of transposed convolutions rounded again
+    fused = {"optimize": False} if floats else {}
+    parts = [onnx_trace(again, image[None], names, **fused) for image in codes]
     for name_of_step in names:
         got = np.concatenate([part[name_of_step] for part in parts])
         np.testing.assert_array_equal(got, tensors[name_of_step])
-    needs = {step.options.get("semantics") for step in network.steps
-             if isinstance(step, OperationStep)}  # fmt: skip
-    if "onnxruntime" in needs:
+    kinds = {getattr(step, "operation", "") for step in network.steps}
+    if floats:
+        refuses("have no exact form|fill no table of 256", to_onnx, network)
+    elif kinds & {"mean_pool2d", "softmax"}:
         refuses(r"has no form here; qoperator states", to_onnx, network)
-    else:
+    else:  # sums, products and concatenations are tables of codes
         exact = to_onnx(network)
         got = onnx_trace(exact, codes, names[-1:])[names[-1]]
         np.testing.assert_array_equal(got, tensors[names[-1]])
+        assert not any(node.domain for node in exact.graph.node)
+
+
+@pytest.mark.parametrize("semantics", ["tflite", "exact", "xnnpack"])
+@pytest.mark.parametrize("operation", ["add", "sub", "mul"])
+def test_sums_in_any_semantics_are_exported_as_tables(rng, operation, semantics):
+    """The second operand is one code a channel, on a grid of its own."""
+    grid, half, y = (Grid(s, z, low, 255) for s, z, low in GRIDS)
+    halved = {"table": np.arange(256).astype(np.uint8)[::-1].copy()}
+    options = {"x_scale": 0.5, "x_zero_point": 3, "y_scale": 0.25, "y_zero_point": 5}
+    options |= y._asdict() | {"semantics": semantics}
+    both = ("x", "p"), ("x", "y"), (2, 3, 3)
+    steps = (
+        ImageStep("x", (2, 3, 3), grid),
+        OperationStep("v", ("x",), ("x",), (2, 3, 3), "lookup", halved, half),
+        OperationStep("p", ("v",), ("x",), (2, 1, 1), "max_pool2d", POOL, half),
+        OperationStep("y", *both, operation, options, y),
+    )
+    network = IntegerNetwork(steps)
+    codes = rng.integers(0, 256, (4, 2, 3, 3), dtype=np.uint8)
+    for form in ("exact", "qoperator"):
+        got = onnx_trace(to_onnx(network, form=form), codes, ["y"])["y"]
+        np.testing.assert_array_equal(got, network.forward(codes), strict=True)
+
+
+GRIDS = ((0.5, 3, 0), (0.25, 5, 0), (0.75, 7, 2))
+POOL = {"kernel": (3, 3), "stride": (1, 1), "padding": ((0, 0), (0, 0))}
 
 
 def test_what_is_not_fused_is_a_step_of_floats(rng, tmp_path):

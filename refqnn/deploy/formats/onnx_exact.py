@@ -46,8 +46,13 @@ MOST = 2**62
 Terms = list[tuple[str, Int]]
 
 
-def exact_step(graph: Graph, step: Computing, steps: dict[str, Step]) -> None:
-    """Add the accumulators of a step, and their rounding to codes."""
+def exact_step(
+    graph: Graph, step: Computing, steps: dict[str, Step], *, in_floats: bool = False
+) -> None:
+    """Add the accumulators of a step, and their rounding to codes.
+
+    ``in_floats``: by (4) whatever the rounding of the step.
+    """
     if step.rounding not in COMPOSED:
         raise ValueError(
             f"{step.name}: rounding must be one of {list(COMPOSED)} in this form, "
@@ -55,7 +60,7 @@ def exact_step(graph: Graph, step: Computing, steps: dict[str, Step]) -> None:
         )
     terms = exact_terms(graph, step, steps)
     check_reach(step)
-    if step.rounding == "float32_half_even":
+    if step.rounding == "float32_half_even" or in_floats:
         codes = float32_codes(graph, step, terms)
     else:
         codes = integer_codes(graph, step, terms)

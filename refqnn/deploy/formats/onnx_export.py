@@ -11,8 +11,9 @@
 
 (1) Every operator of the exact form is one of integers, or a float32 operation that
 IEEE 754 rounds in one way. A division by 2^k that rounds down is (t - t mod 2^k) / 2^k.
-OpenVINO 2026.4 gives wrong codes for products of int64, without a message; networks
-whose rounding is float32_half_even have none, and are equal there, too.
+OpenVINO 2026.4 gives wrong codes for products of int64, without a message. Written for
+``runtime="openvino"`` every layer rounds as float32_half_even, which has none and is
+equal there; ``inexact`` has a line of each layer that had another rounding.
 
 (2) Equal where the runtime fuses a layer to QLinearConv and ``inexact`` has no line of
 the layer. Residual additions, the classifier and what is not fused are sums of floats:
@@ -49,6 +50,7 @@ from refqnn.deploy.formats.onnx_graph import (
 )
 from refqnn.deploy.formats.onnx_operations import CONTRIB, operation_step
 from refqnn.deploy.formats.onnx_qdq import qdq_step
+from refqnn.deploy.formats.onnx_reals import real_step
 from refqnn.deploy.network import IntegerNetwork
 from refqnn.deploy.operations import OperationStep, RealStep
 from refqnn.deploy.steps import (
@@ -63,12 +65,20 @@ from refqnn.deploy.steps import (
 
 FORMS = ("exact", "qoperator", "qdq")
 WEIGHTS = ("uint8", "int8")
+#: runtimes for which a form may be written
+RUNTIMES = ("any", "openvino")
+FLOAT32 = "float32_half_even"
+FLOATS = "computed in floats, which a runtime rounds and fuses in its own ways"
 
 
 def to_onnx(
-    network: IntegerNetwork, *, form: str = "exact", weights: str = "uint8"
+    network: IntegerNetwork,
+    *,
+    form: str = "exact",
+    weights: str = "uint8",
+    runtime: str = "any",
 ) -> Any:
-    """Return the ONNX model of an integer network.
+    """Return the ONNX model of an integer network, for any runtime or one of RUNTIMES.
 
     pixels: (N, C, H, W) uint8  ->  logit codes: (N, K) int16
 
@@ -78,25 +88,27 @@ def to_onnx(
     Raises ValueError for an unknown form, a rounding that is not composed, sums that
     int64 might not hold, and where the package onnx is not installed.
     """
-    for what, value, known in (("form", form, FORMS), ("weights", weights, WEIGHTS)):
-        if value not in known:
-            raise ValueError(f"{what} must be one of {list(known)}, got {value!r}")
+    check_known("form", form, FORMS)
+    check_known("weights", weights, WEIGHTS)
+    check_known("runtime", runtime, RUNTIMES)
     graph = Graph([], {}, weights)
     steps = {step.name: step for step in network.steps}
     for step in network.steps[1:]:
         check_exportable(step, steps)
         if isinstance(step, OperationStep):
             operation_step(graph, step, steps, exact=form == "exact")
+        elif isinstance(step, RealStep) and form != "exact":
+            real_step(graph, step, steps)
         elif isinstance(step, ImageStep | RealStep):
-            raise ValueError(f"{step.name}: floats between codes have no form here")  # noqa: TRY004 - bad values are ValueErrors in this house
+            raise ValueError(f"{step.name}: floats between codes have no exact form")
         elif isinstance(step, Gated):
-            raise ValueError(f"{step.name}: what gates decide has no form in ONNX here")  # noqa: TRY004 - bad values are ValueErrors in this house
+            raise ValueError(f"{step.name}: what gates decide has no form in ONNX here")
         elif form == "qdq":
             qdq_step(graph, step, steps)
         elif form == "qoperator" and is_qlinear(step):
             qlinear_conv(graph, step, steps[step.source].grid)
         else:
-            exact_step(graph, step, steps)
+            exact_step(graph, step, steps, in_floats=runtime == "openvino")
     image, last = network.steps[0], network.steps[-1]
     source = (image.name, np.uint8, ("N", *image.shape))
     own = any(node.domain for node in graph.nodes)
@@ -104,10 +116,10 @@ def to_onnx(
     return model(graph, form, source, output, {CONTRIB: 1} if own else None)
 
 
-def computing(network: IntegerNetwork) -> list[Computing]:
-    """Return the steps that requantize sums."""
-    kinds = (ImageStep, OperationStep, RealStep, Gated)
-    return [step for step in network.steps if not isinstance(step, kinds)]
+def check_known(what: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise unless an option has one of its values."""
+    if value not in known:
+        raise ValueError(f"{what} must be one of {list(known)}, got {value!r}")
 
 
 def check_exportable(step: Step, steps: dict[str, Step]) -> None:
@@ -118,25 +130,35 @@ def check_exportable(step: Step, steps: dict[str, Step]) -> None:
             raise ValueError(f"{step.name}: reads {dtype_of(source)} codes, not uint8")
 
 
-def inexact(network: IntegerNetwork, form: str) -> list[str]:
+def inexact(network: IntegerNetwork, form: str, runtime: str = "any") -> list[str]:
     """Return a line for every layer that the form cannot state as it is, and why.
 
     A model with lines still runs; its codes then differ here and there.
     """
+    check_known("runtime", runtime, RUNTIMES)
     steps = {step.name: step for step in network.steps}
     return [
         f"{step.name}: {reason}"
-        for step in computing(network)
-        for reason in reasons(step, steps, form)
+        for step in network.steps
+        for reason in (
+            [FLOATS]
+            if isinstance(step, RealStep)
+            else reasons(step, steps, form, runtime)
+        )
     ]
 
 
-def reasons(step: Computing, steps: dict[str, Step], form: str) -> list[str]:
+def reasons(
+    step: Step, steps: dict[str, Step], form: str, runtime: str = "any"
+) -> list[str]:
     """List why the codes of a step can differ in a form; empty where they cannot."""
-    if form == "exact" or (form == "qoperator" and not is_qlinear(step)):
+    if not isinstance(step, Computing):
         return []
+    if form == "exact" or (form == "qoperator" and not is_qlinear(step)):
+        other = runtime == "openvino" and step.rounding != FLOAT32
+        return [f"rounds {step.rounding}, is written as {FLOAT32}"] * other
     lost = []
-    if step.rounding != "float32_half_even":
+    if step.rounding != FLOAT32:
         lost.append(f"rounds {step.rounding}, the runtime float32_half_even")
     if isinstance(step, ResidualStep):
         lost.append("the addition is one of floats, whose sums round on the way")

@@ -2,8 +2,10 @@
 
     moved codes       Reshape, Transpose, Gather, Pad, Clip, MaxPool
     lookup            Gather from the table, which every runtime computes exactly
-    add, mul, ...     QLinearAdd, QLinearMul, QLinearConcat, QLinearAveragePool and
-                      QLinearSoftmax of onnxruntime; not in the exact form
+    add, sub, mul     the same, from the table of all 65 536 pairs of codes
+    concat            the same, a table for every input, then Concat
+    ... as in onnxruntime, in the other forms: QLinearAdd, QLinearMul, QLinearConcat;
+    in these forms alone: QLinearAveragePool and QLinearSoftmax
 
 Codes that are restricted to fewer than their dtype holds are clipped behind.
 """
@@ -20,11 +22,12 @@ from refqnn.deploy.formats.onnx_graph import (
     dtype_of,
     node,
 )
-from refqnn.deploy.operations import MOVED, OperationStep
+from refqnn.deploy.operations import MOVED, OperationStep, parts_of, table_of
 from refqnn.deploy.steps import Step
-from refqnn.integer import code_dtype
 
 CONTRIB = "com.microsoft"
+#: the number by which ONNX knows int32
+INT32 = 6
 #: operations that onnxruntime has as operators of its own, by their names there
 RUNTIME = {
     "add": "QLinearAdd",
@@ -43,19 +46,21 @@ def operation_step(
     Raises ValueError, naming the step, for semantics that no operator has, and in the
     exact form for operators of one runtime alone.
     """
+    own = step.options.get("semantics") == "onnxruntime" and "shift" not in step.options
     if step.operation in MOVED:
-        clip_codes(graph, move_codes(graph, step), step)
-    elif step.operation == "lookup":
-        clip_codes(graph, look_up(graph, step, steps[step.sources[0]]), step)
-    elif exact or step.options.get("semantics") != "onnxruntime" or (
-        "shift" in step.options
-    ):  # fmt: skip
+        codes = move_codes(graph, step)
+    elif not exact and own and step.operation in RUNTIME:
+        codes = runtime_operator(graph, step, steps)
+    elif step.operation in {"lookup", "add", "sub", "mul"}:
+        codes = look_up(graph, step, [steps[name] for name in step.sources], step.name)
+    elif step.operation == "concat":
+        codes = concat_tables(graph, step, steps)
+    else:
         raise ValueError(
             f"{step.name}: {step.operation} as {step.options.get('semantics')!r} has "
             "no form here; qoperator states those of onnxruntime"
         )
-    else:
-        clip_codes(graph, runtime_operator(graph, step, steps), step)
+    clip_codes(graph, codes, step)
 
 
 def move_codes(graph: Graph, step: OperationStep) -> str:
@@ -81,16 +86,38 @@ def move_codes(graph: Graph, step: OperationStep) -> str:
     return x
 
 
-def look_up(graph: Graph, step: OperationStep, source: Step) -> str:
-    """Add Gather of the table at the codes less the smallest of their dtype."""
-    name = f"{step.name}.entries"
-    wide = node(graph, "Cast", list(step.sources), f"{name}.wide", to=7)  # int64
-    low = int(np.iinfo(code_dtype(*source.grid[2:])).min)
-    if low:
-        least = constant(graph, f"{name}.least", low, np.int64)
-        wide = node(graph, "Sub", [wide, least], f"{name}.at")
-    table = constant(graph, f"{name}.table", step.options["table"], dtype_of(step))
-    return node(graph, "Gather", [table, wide], name, axis=0)
+def look_up(graph: Graph, step: OperationStep, sources: list[Step], name: str) -> str:
+    """Add Gather of the table at the codes less the smallest of their dtype.
+
+    Of two sources x and y at x + 256 y. Raises ValueError where a code has more than 8
+    bits or a constant a number for each element.
+    """
+    codes = table_of(step, tuple(source.grid for source in sources))
+    if codes is None:
+        raise ValueError(f"{step.name}: its codes fill no table of 256 or 65 536")
+    name, at, least = f"{name}.entries", "", 0
+    for i, source in enumerate(sources):
+        least += 256**i * int(np.iinfo(dtype_of(source)).min)
+        wide = node(graph, "Cast", [source.name], f"{name}.wide{i}", to=INT32)
+        if i:
+            by = constant(graph, f"{name}.256", 256, np.int32)
+            wide = node(graph, "Mul", [wide, by], f"{name}.high")
+            wide = node(graph, "Add", [at, wide], f"{name}.pair")
+        at = wide
+    if least:
+        low = constant(graph, f"{name}.least", least, np.int32)
+        at = node(graph, "Sub", [at, low], f"{name}.at")
+    table = constant(graph, f"{name}.table", codes, dtype_of(step))
+    return node(graph, "Gather", [table, at], name, axis=0)
+
+
+def concat_tables(graph: Graph, step: OperationStep, steps: dict[str, Step]) -> str:
+    """Add a table for every input, then put their codes side by side."""
+    parts = []
+    for i, (one, source) in enumerate(zip(parts_of(step), step.sources, strict=True)):
+        parts.append(look_up(graph, one, [steps[source]], f"{step.name}.{i}"))
+    axis = int(step.options["axis"])
+    return node(graph, "Concat", parts, f"{step.name}.beside", axis=axis)
 
 
 def runtime_operator(graph: Graph, step: OperationStep, steps: dict[str, Step]) -> str:

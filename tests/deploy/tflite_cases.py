@@ -85,11 +85,36 @@ def bias(c, x, scale, channels, dtype=np.int32):
     return c.constant(b, scale=np.float32(c.tensors[x].scale) * scale)
 
 
+def aimed(c, *, per_channel=True):
+    """Sums that are biases, the scale of the codes brings these to a tie or beside."""
+    n, depthwise = OUTPUTS, c.op == "DEPTHWISE_CONV_2D"
+    flat = (1, 1) if c.op == "FULLY_CONNECTED" else (1, 1, 1, 1)
+    x = c.tensor(flat, scale=c.scale(-7, -1))
+    shape = (*flat[:-1], n) if depthwise else (n, *flat[1:])
+    count = n if per_channel else 1
+    scale = np.array([c.scale(-7, -1) for _ in range(count)], np.float32)
+    axis = 3 if depthwise else 0
+    w = c.constant(np.zeros(shape, np.int8), scale=scale, axis=axis)
+    at = c.tensors[x]
+    step = np.float32(at.scale * np.median(scale) * 2.0 ** c.rng.integers(14, 17))
+    real = np.float64(at.scale) * scale / np.float64(step)
+    ties = (c.rng.integers(-120, 120, n) + 0.5) / real
+    b = (np.rint(ties) + c.rng.integers(-1, 2, n)).astype(np.int32)
+    b = c.constant(b, scale=np.float32(at.scale) * scale)
+    y = c.tensor((*flat[:-1], n), scale=float(step), zero=0)
+    options = {} if len(flat) == 2 else {"stride_w": 1, "stride_h": 1}
+    options |= {"depth_multiplier": n} if depthwise else {}
+    inputs = [x, w, b]
+    if c.op == "TRANSPOSE_CONV":
+        inputs = [c.integers(1, 1, 1, n), w, x, b]
+    c.operator(inputs, [y], 4 if len(flat) == 2 else 3, **options)
+
+
 def convolution(c, *, dtype="int8", w_dtype="int8", per_channel=True, padding=0,
                 stride=1, dilation=1, activation=0, groups=1, wide=np.int32,
-                zero=None):  # fmt: skip
+                zero=None, outputs=8):  # fmt: skip
     depthwise = c.op == "DEPTHWISE_CONV_2D"
-    h, channels, outputs = 9, 4, 8
+    h, channels = 9, 4
     fine = {"scale": c.scale(-12, -10)} if dtype == "int16" else {}
     x = c.tensor((1, h, h, channels), dtype, **fine)
     shape = (1, 3, 3, outputs) if depthwise else (outputs, 3, 3, channels // groups)
@@ -101,7 +126,7 @@ def convolution(c, *, dtype="int8", w_dtype="int8", per_channel=True, padding=0,
     out = -(-h // stride) if padding == 0 else -(-(h - reach + 1) // stride)
     fine = {"scale": c.scale(-12, -10)} if dtype == "int16" else {}
     y = c.tensor((1, out, out, outputs), dtype, zero=zero, **fine)
-    options = {"depth_multiplier": 2} if depthwise else {}
+    options = {"depth_multiplier": outputs // 4} if depthwise else {}
     if dtype == "int16" and wide == np.int32:
         options["quantized_bias_type"] = 2
     c.operator(inputs, [y], 3, padding=padding, stride_w=stride, stride_h=stride,
@@ -235,13 +260,13 @@ def reshaped(c):
     c.operator([x, both], [y])
 
 
-def transposed(c, *, padding=0, stride=2, activation=0):
+def transposed(c, *, padding=0, stride=2, activation=0, n=8):
     x = c.tensor((1, 5, 6, 4))
-    w, scale = weights(c, (8, 3, 3, 4), 8, axis=0, per_channel=True)
+    w, scale = weights(c, (n, 3, 3, 4), n, axis=0, per_channel=True)
     size = [(n - 1) * stride + 3 if padding else n * stride for n in (5, 6)]
-    b = bias(c, x, scale, 8)
-    y = c.tensor((1, *size, 8))
-    c.operator([c.integers(1, *size, 8), w, x, b], [y], 3, padding=padding,
+    b = bias(c, x, scale, n)
+    y = c.tensor((1, *size, n))
+    c.operator([c.integers(1, *size, n), w, x, b], [y], 3, padding=padding,
                stride_w=stride, stride_h=stride,
                fused_activation_function=activation)  # fmt: skip
 
@@ -292,7 +317,18 @@ CASES = {
     "depthwise dilated": ("DEPTHWISE_CONV_2D", convolution, {"dilation": 2}),
     "depthwise uint8": ("DEPTHWISE_CONV_2D", convolution, U_CONV),
     "depthwise int16": ("DEPTHWISE_CONV_2D", convolution, WIDE),
+    "conv aimed": ("CONV_2D", aimed, {}),
+    "conv odd": ("CONV_2D", convolution, {"outputs": 13}),
+    "depthwise aimed": ("DEPTHWISE_CONV_2D", aimed, {}),
+    "depthwise odd": ("DEPTHWISE_CONV_2D", convolution, {"outputs": 12}),
+    "depthwise few": ("DEPTHWISE_CONV_2D", convolution, {"outputs": 4}),
+    "depthwise int4": ("DEPTHWISE_CONV_2D", convolution,
+                       {"outputs": 12, "w_dtype": "int4"}),
     "product": ("FULLY_CONNECTED", product, {}),
+    "product aimed": ("FULLY_CONNECTED", aimed, {"per_channel": False}),
+    "product aimed channels": ("FULLY_CONNECTED", aimed, {}),
+    "product int4 odd": ("FULLY_CONNECTED", product,
+                         {"shape": (1, 63), "w_dtype": "int4"}),
     "product relu": ("FULLY_CONNECTED", product, {"activation": 1}),
     "product channels": ("FULLY_CONNECTED", product, {"per_channel": True}),
     "product planes": ("FULLY_CONNECTED", product, {"shape": (1, 4, 4, 3)}),
@@ -365,6 +401,8 @@ CASES = {
     "concat uint8": ("CONCATENATION", concatenated, U),
     "transposed": ("TRANSPOSE_CONV", transposed, {}),
     "transposed valid": ("TRANSPOSE_CONV", transposed, {"padding": 1, "stride": 3}),
+    "transposed odd": ("TRANSPOSE_CONV", transposed, {"n": 13}),
+    "transposed aimed": ("TRANSPOSE_CONV", aimed, {}),
     "transposed relu": ("TRANSPOSE_CONV", transposed, {"stride": 1, "activation": 1}),
     "matmul": ("BATCH_MATMUL", multiplied, {}),
     "matmul plain": ("BATCH_MATMUL", multiplied, {"adj_y": False}),

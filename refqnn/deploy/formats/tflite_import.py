@@ -26,6 +26,8 @@ from refqnn.deploy.formats.tflite_graph import (
     unique_names,
 )
 from refqnn.deploy.formats.tflite_layers import (
+    TWICE_AWAY,
+    TWICE_UP,
     conv_2d,
     depthwise_conv_2d,
     fully_connected,
@@ -64,7 +66,6 @@ from refqnn.deploy.operations import OperationStep
 from refqnn.deploy.steps import REAL_ROUNDING, sources_of
 from refqnn.files import Unreadable
 
-TWICE_AWAY, TWICE_UP = "two_stage_half_away", "two_stage_half_up"
 #: what TensorFlow Lite Micro does with codes of uint8
 UNSIGNED_OF_MICRO = ("DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE")
 KERNELS: Mapping[str, Kernels] = {

@@ -4,24 +4,29 @@
     uint8, one scale for all      r = (s_x s_w in float32) / s_y                    (2)
     FULLY_CONNECTED               reference kernels: float64(acc) r, r of (1), ties
                                   away from 0; optimized kernels: r of (2)          (3)
+                                  Micro: (1)
     int16 activations, int64 bias   r of (1) with 15 bits, one rounding, ties up    (4)
     XNNPACK                       float32(acc) r, all of it in float32              (5)
 
 r is written with 31 bits and a shift but in (3) and (5); the kernels' ``Kernels`` say
-how acc r is rounded.
+how acc r is rounded. DEPTHWISE_CONV_2D and TRANSPOSE_CONV of the optimized kernels have
+ties up in vectors of 8 channels, away from 0 in the channels that are left.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from refqnn._types import Array, Float
-from refqnn.deploy.build import layer_step, output_shape
+from refqnn.deploy.build import FLOAT32, layer_step, output_shape
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.onnx_weights import Weights, weighted_sum
 from refqnn.deploy.formats.tflite_graph import (
     RANGES,
     Node,
+    add_step,
+    grid_options,
     reshape_codes,
     scale_of,
     store,
@@ -34,6 +39,7 @@ from refqnn.integer import quantize_multiplier
 SAME, VALID = 0, 1
 WEIGHTS = ("int8", "uint8", "int4")
 INT64 = "int64"
+TWICE_AWAY, TWICE_UP = "two_stage_half_away", "two_stage_half_up"
 #: the option of a layer that states the type of its bias, and int32 there
 BIAS_TYPE, INT32 = "quantized_bias_type", 2
 
@@ -75,7 +81,35 @@ def depthwise_conv_2d(node: Node) -> None:
     if w.shape[0] != 1 or w.shape[3] % channels:
         raise node.refusal(f"weights {w.shape} read {channels} channels")
     taps = w.transpose(3, 0, 1, 2)
-    store(node, make_layer(node, node.name, source, taps, channels, axis=3))
+    step = make_layer(node, node.name, source, taps, channels, axis=3)
+    if step.rounding == TWICE_UP:
+        store_vectors(node, step, replace(step, rounding=TWICE_AWAY))
+    else:
+        store(node, step)
+
+
+def store_vectors(
+    node: Node, step: LayerStep | OperationStep, rest: LayerStep | OperationStep
+) -> None:
+    """Store a step of which ``rest`` gives the channels beyond whole vectors of 8."""
+    channels, *plane = step.shape
+    whole = channels - channels % 8
+    if whole in {0, channels}:
+        store(node, step if whole else rest)
+        return
+    names = []
+    for kind, made, ends in (("vectors", step, (0, whole)),
+                             ("rest", rest, (whole, channels))):  # fmt: skip
+        own = replace(made, name=f"{node.name}.{kind}")
+        node.reader.steps[own.name] = own
+        kept = {"picks": ((1, np.arange(*ends)),)}
+        names.append(f"{own.name}.kept")
+        add_step(node, names[-1], own, "take", (ends[1] - ends[0], *plane), kept)
+    grid = step.grid
+    options: dict[str, Any] = {"axis": 1, "semantics": "tflite", **grid_options(grid)}
+    options |= {"scales": (grid.scale,) * 2, "zero_points": (grid.zero_point,) * 2}
+    joined = node.name, tuple(names), ("",), step.shape, "concat", options, grid
+    store(node, OperationStep(*joined))
 
 
 def fully_connected(node: Node) -> None:
@@ -192,7 +226,9 @@ def scaling_of(
     y = node.clamped_grid()
     if {node.tensor(0).dtype, node.output.dtype} & {"int16"}:
         return scale, y, wide_rounding(node)
-    if t.dtype == "int4" and op != "FULLY_CONNECTED":
+    pairs = op == "FULLY_CONNECTED" and t.shape[1] % 2 == 0
+    taken = pairs or (op == "FULLY_CONNECTED" and kernels.semantics != "xnnpack")
+    if t.dtype == "int4" and not taken:
         return scale, y, kernels.left
     unsigned = node.tensor(0).dtype == "uint8"
     of_op = {
@@ -237,7 +273,7 @@ def wide_rounding(node: Node) -> str:
 
 def with_product(node: Node, total: Sum, scale: Float, rounding: str) -> Sum:
     """Return a sum of scale s_x s_w, rounded to float32 where the kernels do it."""
-    whole = node.operator.op == "FULLY_CONNECTED"
+    whole = node.operator.op == "FULLY_CONNECTED" and not node.reader.kernels.micro
     single = rounding != REAL_ROUNDING if whole else node.tensor(0).dtype == "uint8"
     if scale.size > 1 or not single:
         return total
@@ -273,7 +309,7 @@ def transpose_conv(node: Node) -> None:
         end = whole - begin - size[k]
         around.append((begin, max(end, 0)))
         extra.append(max(-end, 0))
-    options = {
+    options: dict[str, Any] = {
         "w": w.transpose(3, 0, 1, 2),
         "b": bias_of(node, len(w), 3).astype(np.int32),
         "x_zero_point": source.grid.zero_point,
@@ -283,13 +319,13 @@ def transpose_conv(node: Node) -> None:
         "requantize": transposed_scaling(node, source, len(w)),
     }
     shape = (len(w), size[0], size[1])
-    store(
-        node,
-        OperationStep(
-            node.name, (source.name,), ("x",), shape, "conv_transpose2d", options,
-            node.clamped_grid(),
-        ),
-    )  # fmt: skip
+    made = (node.name, (source.name,), ("x",), shape, "conv_transpose2d", options)
+    step = OperationStep(*made, node.clamped_grid())
+    if options["requantize"]["rounding"] != TWICE_UP:
+        store(node, step)
+        return
+    away = {"requantize": options["requantize"] | {"rounding": TWICE_AWAY}}
+    store_vectors(node, step, replace(step, options=options | away))
 
 
 def transposed_scaling(node: Node, source: Step, channels: int) -> dict[str, Any]:
@@ -297,8 +333,10 @@ def transposed_scaling(node: Node, source: Step, channels: int) -> dict[str, Any
     if node.tensor(2).dtype != "int8" or np.any(np.ravel(node.tensor(1).zero_point)):
         raise node.refusal("codes must be int8, weights without a zero-point")
     scale, y, rounding = scaling_of(node, channels, 0)
-    ratio = np.float64(source.grid.scale) * scale.astype(np.float64) / y.scale
-    multiplier, shift = quantize_multiplier(np.broadcast_to(ratio, channels))
+    real: Any = np.float32 if rounding == FLOAT32 else np.float64
+    ratio = real(source.grid.scale) * scale.astype(real) / real(y.scale)
+    wide = np.broadcast_to(ratio, channels).astype(np.float64)
+    multiplier, shift = quantize_multiplier(wide)
     return {
         "multiplier": multiplier.reshape(-1, 1, 1),
         "shift": shift.reshape(-1, 1, 1),

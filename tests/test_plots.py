@@ -294,6 +294,18 @@ def test_decisions_are_stacked_to_one():
     drawn = [bool(a.containers) for a in three]
     assert [a.axison for a in three] == drawn
     assert drawn.count(True) == 3
+    (axes,) = plots.decisions([("14", np.eye(5, 4))], ["skip", "8", "16", "keep"]).axes[
+        :1
+    ]
+    assert [line.get_xdata()[0] for line in axes.lines] == [2.5, 4.5]  # blocks 2 to 6
+
+
+def test_dots_that_coincide_are_all_seen():
+    pairs = {name: [(0.2, 0.8)] for name in "abc"}
+    (axes,) = plots.tradeoff(pairs, 0.9).axes
+    sizes = [line.get_markersize() for line in axes.lines[1:]]
+    assert sizes == sorted({*sizes}, reverse=True)
+    assert len(sizes) == 3
 
 
 def allocation():

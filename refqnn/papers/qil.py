@@ -29,6 +29,8 @@ from refqnn._types import Array, Int
 from refqnn.core import Run, named_modules
 from refqnn.nn import Conv2d, Linear, Stage, fit_stages
 from refqnn.papers.printed_tables import read_table
+from refqnn.quantizers import QILWeight
+from refqnn.quantizers.qil import FLOOR
 
 #: A/W bits of the stages, each started from the weights and intervals of the last
 PROGRESSIVE_BITS = (5, 4, 3, 2)
@@ -122,6 +124,7 @@ class Pruned(NamedTuple):
     weight_ratio: float  # the share of them that is 0
     activations: int  # read for one image
     activation_ratio: float
+    held: bool = False  # whether QIL's interval is at its floor: it prunes nothing more
 
 
 def pruning_ratios(network: Any, images: Array, *, backend: Any = None) -> list[Pruned]:
@@ -144,9 +147,17 @@ def pruning_ratios(network: Any, images: Array, *, backend: Any = None) -> list[
             weight_ratio=zeros(layer.weight_quant.forward(layer.w.value, Run())[0]),
             activations=seen[id(layer)][0].size,
             activation_ratio=zeros(seen[id(layer)]),
+            held=is_held(layer),
         )
         for name, layer in quantized_layers(network)
     ]
+
+
+def is_held(layer: Conv2d | Linear) -> bool:
+    """Say whether the interval of QIL weights is at its floor, FLOOR of max|w|."""
+    quant, w = layer.weight_quant, layer.w.value
+    floor = 1.001 * FLOOR * float(np.abs(w).max())
+    return isinstance(quant, QILWeight) and float(quant.c.value) <= floor
 
 
 def quantized_layers(network: Any) -> Iterator[tuple[str, Conv2d | Linear]]:

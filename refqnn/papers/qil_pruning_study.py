@@ -9,7 +9,8 @@ not in this regime, where the mean share of their zeros less that of convolution
 one sign in three of three seeds and lies over five standard errors from 0, and where
 training has forgotten the start: ``forgetting``, decay / (1 - momentum) times the sum
 of the rates of fine-tuning, is at least 3 (``networks=alexnet decay=0.02 epochs=9``).
-A decay so large pulls weights below intervals that move at a hundredth of the rate.
+Added after the first seed was seen: a seed in which an interval ends at its floor, a
+layer of signs that prunes nothing, decides nothing.
 """
 
 import re
@@ -198,6 +199,9 @@ def pruning_lines(s: Pruning, rows: Row) -> Iterator[str]:
         yield f"{name}: shares of zeros"
         each = zip(s.seeds, row["answers"], strict=True)
         yield from table({"seed": seed} | answers for seed, answers in each)
+        for seed, layers in zip(s.seeds, row["layers"], strict=True):
+            if held := [layer["name"] for layer in layers if layer.get("held")]:
+                yield f"seed {seed} decides nothing, intervals at their floor: {held}"
         if "linear_weights" in row["answers"][0]:
             more = [a["linear_weights"] - a["conv_weights"] for a in row["answers"]]
             mean, low, high = paired_interval([100 * share for share in more])

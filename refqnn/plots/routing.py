@@ -58,9 +58,12 @@ def tradeoff(
     set_titles(axes, "Accuracy against computation percentage", note)
     axes.axhline(100 * base, color=GREY, linestyle="--", linewidth=1)
     axes.annotate(base_name, (0, 100 * base), va="bottom", color=GREY)
-    for (name, pairs), colour in zip(points.items(), COURSES, strict=False):
+    for k, ((name, pairs), colour) in enumerate(
+        zip(points.items(), COURSES, strict=False)
+    ):
         cp, accuracy = 100 * np.array(pairs, float).T
-        axes.plot(cp, accuracy, "o", color=colour, alpha=0.7, label=name)
+        size = max(9 - 1.5 * k, 4)  # where dots coincide, all are seen
+        axes.plot(cp, accuracy, "o", color=colour, alpha=0.7, label=name, ms=size)
         if own and name in own:
             cp, accuracy = 100 * np.array(own[name], float).T
             axes.plot(cp, accuracy, "o", color=colour, mfc="none")
@@ -106,8 +109,11 @@ def draw_decisions(axes: Axes, title: str, shares: Float) -> None:
     for k, part in enumerate(shares.T):
         axes.bar(blocks, part, 0.85, bottom=below, color=DEPTHS[k % len(DEPTHS)])
         below = below + part
+    per_group, odd = divmod(len(shares) + 1, 3)  # the first block has no gate
+    for k in (1, 2) if not odd else ():
+        axes.axvline(k * per_group + 1 / 2, color="black", linewidth=1.2)
     axes.set_title(title)
-    axes.set_xlabel("block")
+    axes.set_xlabel("block; lines: groups" if not odd else "block")
     axes.set_ylim(0, 1)
     axes.set_xlim(1.4, blocks[-1] + 0.6)
     axes.yaxis.set_major_formatter(PercentFormatter(1))

@@ -242,9 +242,12 @@ class IntervalQuantizer(GridQuantizer):
         self.d.project = self.at_most_centre
 
     def above_floor(self, c: Float) -> Float:
-        """Put the centre back to the floor, where some gradients are left; warn."""
+        """Put the centre back to the floor, where some gradients are left; warn.
+
+        Always in the same words: Python shows a warning once, and steps are many.
+        """
         if np.any(c < self.floor) and self.floor:
-            held = f"the centre {c} of an interval is held at {self.floor:.3g}"
+            held = f"the centre of an interval is held at {FLOOR} of max|w|"
             warnings.warn(f"{held}: lower its learning rate", stacklevel=2)
         return positive(np.maximum(c, self.floor))
 

@@ -1,12 +1,13 @@
 """Experiments: what they run, the numbers of their rules, and who is skipped least."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from refqnn.papers import experiments
-from refqnn.papers.claims import read_claims
+from refqnn.papers.claims import FILE, read_claims
 from refqnn.papers.dfs import random_gates, systems
 from refqnn.studies.study import MODULES, study_named
 from refqnn.studies.sweep import Outcome
@@ -29,6 +30,17 @@ def test_a_look_at_an_experiment_keeps_its_lists(name, tmp_path):
     for key, value in study.given.items():
         if isinstance(value, tuple) and key != "seeds":
             assert getattr(quick, key) == value
+
+
+def test_the_time_of_all_studies_is_that_of_the_page():
+    unit = {"h": 1, "min": 1 / 60, "s": 1 / 3600}
+    hours = {True: 0.0, False: 0.0}
+    for name in MODULES:
+        number, of = study_named(name).takes[0].split()
+        hours[name in NAMES] += float(number) * unit[of]
+    text = FILE.with_name("README.md").read_text("utf-8")
+    stated = re.search(r"need (\d+) hours for the experiments and (\d+) for", text)
+    assert [*map(int, stated.groups())] == [round(hours[True]), round(hours[False])]
 
 
 def test_experiments_share_the_runs_of_their_study(tmp_path):

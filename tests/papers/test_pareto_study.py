@@ -19,6 +19,7 @@ from refqnn.papers.pareto.single_training import (
     images_of_run,
     named_images,
 )
+from refqnn.papers.pareto.sizes import size_shares
 from refqnn.papers.pareto.study_curves import standard_error, verdicts
 from refqnn.papers.pareto.study_dual_precision import FAMILIES, METHODS
 from refqnn.studies.study import study_named
@@ -143,7 +144,7 @@ def replace_size(one):
 
 @pytest.mark.compiled
 def test_a_quick_curve_has_three_networks_of_about_one_size(tmp_path):
-    given = {"families": ("inv_resnet26",), "train": 64}
+    given = {"families": ("inv_resnet26",), "train": 64, "sizes": 1, "epochs": 1}
     _, rows, text, figures = run_quick("pareto_curves", tmp_path, **given)
     assert [point["bits"] for point in rows["inv_resnet26"]] == [4, 2, 1]
     sizes = [point["c_size_bits"] for point in rows["inv_resnet26"]]
@@ -231,6 +232,10 @@ def test_fixed_ends_have_the_channels_of_the_smallest_network():
         made = [build(network).layers for network, _ in networks]
         own = {n[name].w.value.shape for n in made for name in ("stem", "classifier")}
         assert own == shapes if shapes else len(own) == 6
+        one = replace(s, precisions=(1,))
+        cell, *_ = study_dual_precision.searched_networks(one, FAMILIES["separable"])
+        share = {"fixed": 0.26, "scaled": 0.61}[ends]  # of 1-bit weights
+        assert size_shares(build(cell))["ends"] == pytest.approx(share, abs=0.005)
     s = chosen.settings(families=("resnet8",))
     for network, _ in study_dual_precision.eight_bits(s, FAMILIES["resnet8"]):
         layers = build(network).layers

@@ -101,6 +101,17 @@ def test_pruning_ratios_count_zeros_of_weights_and_inputs():
     assert 0 < found["layer2"].activation_ratio < 1
 
 
+def test_an_interval_at_its_floor_is_named():
+    network, images = pruning_network(), pixels(rng_of(2), n=5, size=12)
+    first, *others = pruning_ratios(network, images)
+    assert not any(layer.held for layer in (first, *others))
+    layer = dict(named_modules(network))[f"layers.{first.name}"]
+    layer.weight_quant.set_interval(*2 * [np.abs(layer.w.value).max() / 64])
+    first, *others = pruning_ratios(network, images)
+    assert first.held
+    assert not any(layer.held for layer in others)
+
+
 def test_a_float_network_has_nothing_to_prune():
     network = alexnet(size=12, width=1 / 32, rng=rng_of(0))
     assert pruning_ratios(network, pixels(rng_of(2), n=2, size=12)) == []

@@ -145,6 +145,17 @@ def test_a_decay_is_of_the_fine_tuning_alone(tmp_path):
     assert "decay" not in usual.runs[0]
 
 
+def test_a_seed_with_an_interval_at_its_floor_decides_nothing():
+    layers = [[{"name": "layer7", "held": True}], [{"name": "layer7", "held": False}]]
+    answers = [{"linear_weights": 0.4, "conv_weights": c} for c in (0.3, 0.4)]
+    rows = {"AlexNet, small": {"layers": layers, "answers": answers}}
+    settings = qil_pruning_study.Pruning(networks=("alexnet",), seeds=(3, 5))
+    held, gain, forgetting = [*qil_pruning_study.pruning_lines(settings, rows)][-3:]
+    assert held == "seed 3 decides nothing, intervals at their floor: ['layer7']"
+    assert gain.startswith("fully connected less convolutions: 5.0 points, ")
+    assert forgetting.startswith("forgetting of the start: 0.02 ")
+
+
 def test_the_lead_of_qil_is_paired_over_the_seeds():
     rows = {"qil": {"2/2": [1.0, 2.0]}, "lq": {"2/2": [2.0, 5.0], "3/3": [0.0, 0.0]}}
     assert [*qil_study.over_others(rows)] == ["2/2: QIL over lq 2.0, -10.7 to 14.7"]

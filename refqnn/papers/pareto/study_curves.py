@@ -295,7 +295,13 @@ STUDIES = (
         "Which precision is best at a given size? Figures 1, 2 and 3",
         takes=("90 min", "60 s"),
         settings=CurvesSettings,
-        quick={"sizes": 1, "seeds": (0,), "epochs": 1, "train": 128},
+        quick={
+            "families": ("resnet", "inv_resnet26", "vgg11c"),  # one of each figure
+            "sizes": 3,
+            "seeds": (0,),
+            "epochs": 3,
+            "train": 1000,
+        },
         stages=curves_stages,
         rows=curves_rows,
         lines=curves_lines,

@@ -274,8 +274,9 @@ def multiply_adds(steps: Iterable[Step], values: Values) -> dict[str, int]:
     """Count what a trace executed: {name of a sum of products: multiply-adds}
 
     A convolution of w: (O, C, Kh, Kw) spends C Kh Kw on each of its outputs, a product
-    of w: (O, I) spends I, an LSTM its two matrices on every row: a branch on the images
-    that took it alone.
+    of w: (O, I) spends I, an LSTM its two matrices on every row; a transposed one of
+    w: (C, O, Kh, Kw) spends O Kh Kw on each of its inputs. A branch counts on the
+    images that took it alone. What a ``RealStep`` computes is not counted.
     """
     spent = {}
     for step in with_branches(steps):
@@ -283,11 +284,19 @@ def multiply_adds(steps: Iterable[Step], values: Values) -> dict[str, int]:
         if isinstance(step, ResidualStep):
             sums[step.skip.name] = step.skip
         for name, total in sums.items():
-            if isinstance(total, Sum | CodedStep):
-                spent[name] = values[f"{name}.accumulator"].size * total.w[0].size
-            elif isinstance(total, FloatStep) and total.op in {"conv2d", "linear"}:
-                spent[name] = values[name].size * total.constants[0][0].size
-            elif isinstance(total, FloatStep) and total.op == "lstm":
-                matrices = sum(w.size for w in total.constants[:2])
-                spent[name] = len(values[name]) * matrices
+            match total:
+                case Sum() | CodedStep():
+                    outputs = values[f"{name}.accumulator"].size
+                    spent[name] = outputs * total.w[0].size
+                case FloatStep(op="conv2d" | "linear"):
+                    spent[name] = values[name].size * total.constants[0][0].size
+                case FloatStep(op="lstm"):
+                    matrices = sum(w.size for w in total.constants[:2])
+                    spent[name] = len(values[name]) * matrices
+                case OperationStep(operation="conv_transpose2d"):
+                    inputs = values[total.sources[0]].size
+                    spent[name] = inputs * total.options["w"][0].size
+                case OperationStep(operation="matmul"):
+                    a = total.options.get("a", values[total.sources[0]])
+                    spent[name] = values[name].size * a.shape[-1]
     return spent

@@ -12,9 +12,12 @@ from refusals import refuses
 
 import refqnn
 from refqnn.core import Run
+from refqnn.cost import cost
 from refqnn.deploy import IntegerNetwork, deploy
+from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.store import FORMAT, digest
-from refqnn.deploy.steps import LayerStep, PoolStep, ResidualStep
+from refqnn.deploy.operations import OperationStep
+from refqnn.deploy.steps import ImageStep, LayerStep, PoolStep, ResidualStep
 from refqnn.files import read_npz, write_npz
 
 SIZE = (8, 8)
@@ -52,6 +55,42 @@ def test_every_step_in_plain_integers(make, rng, images, shortcut):
         for _ in range(8):
             at = tuple(rng.integers(size) for size in codes.shape)
             assert codes[at] == plain(step, values, at), (step.name, at)
+
+
+@pytest.mark.parametrize("shortcut", "AB")
+def test_multiply_adds_are_those_of_the_trained_network(make, images, shortcut):
+    network = make(shortcut=shortcut)
+    integer = deploy(network, image_size=SIZE)
+    spent = integer.multiply_adds(integer.trace(images))
+    macs = {layer.name: layer.macs for layer in cost(network, (1, *SIZE)).layers}
+    assert spent == {name: len(images) * n for name, n in macs.items()}
+
+
+def test_multiply_adds_of_operations(rng):
+    """Codes that spread a kernel of 2 x 2 over 3 channels; rows by columns of 4."""
+    grid = Grid(1.0, 0, 0, 255)
+    to_codes = {
+        "multiplier": 2**30,
+        "shift": 0,
+        "zero_point": 0,
+        "q_min": 0,
+        "q_max": 9,
+    }
+    w = rng.integers(0, 9, (2, 3, 2, 2)).astype(np.int8)
+    rows = {"shape": (2, 4)}
+    spread = {"w": w, "stride": 2, "requantize": to_codes}
+    b = rng.integers(0, 9, (4, 5)).astype(np.uint8)
+    product = {"b": b, "requantize": to_codes}
+    steps = (
+        ImageStep("x", (2, 2, 2), grid),
+        OperationStep("t", ("x",), ("x",), (3, 4, 4), "conv_transpose2d", spread, grid),
+        OperationStep("r", ("x",), ("x",), (2, 4), "reshape", rows, grid),
+        OperationStep("y", ("r",), ("a",), (2, 5), "matmul", product, grid),
+    )
+    network = IntegerNetwork(steps)
+    codes = rng.integers(0, 9, (6, 2, 2, 2)).astype(np.uint8)
+    spent = network.multiply_adds(network.trace(codes))
+    assert spent == {"t": 6 * 8 * 12, "y": 6 * 10 * 4}
 
 
 def plain(step, values, at):

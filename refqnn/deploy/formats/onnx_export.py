@@ -102,7 +102,9 @@ def to_onnx(
         elif isinstance(step, ImageStep | RealStep):
             raise ValueError(f"{step.name}: floats between codes have no exact form")
         elif isinstance(step, Gated):
-            raise ValueError(f"{step.name}: what gates decide has no form in ONNX here")
+            raise ValueError(
+                f"{step.name}: a network with gates has no form in ONNX here"
+            )
         elif form == "qdq":
             qdq_step(graph, step, steps)
         elif form == "qoperator" and is_qlinear(step):

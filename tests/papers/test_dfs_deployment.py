@@ -136,7 +136,7 @@ def test_skipnet_is_one(rng, images):
 
 def test_what_has_no_steps_is_refused_by_name(network, rng):
     steps = deploy(network, image_size=SIZE)
-    with pytest.raises(ValueError, match="pixels: a network with gates has no form"):
+    with pytest.raises(ValueError, match="pixels: networks with gates have no form"):
         to_onnx(steps)
     with pytest.raises(ValueError, match="pixels: FloatStep has no operator of TFLite"):
         to_tflite(steps)

@@ -102,9 +102,7 @@ def to_onnx(
         elif isinstance(step, ImageStep | RealStep):
             raise ValueError(f"{step.name}: floats between codes have no exact form")
         elif isinstance(step, Gated):
-            raise ValueError(
-                f"{step.name}: a network with gates has no form in ONNX here"
-            )
+            raise ValueError(f"{step.name}: networks with gates have no form in ONNX")
         elif form == "qdq":
             qdq_step(graph, step, steps)
         elif form == "qoperator" and is_qlinear(step):

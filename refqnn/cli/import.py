@@ -1,4 +1,4 @@
-"""``refqnn import``: from a quantized ONNX or TFLite model to integers."""  # noqa: N999 - the name of the command
+"""``refqnn import``: from a quantized model, or a test of one layer, to integers."""  # noqa: N999 - the name of the command
 
 from argparse import Namespace
 from pathlib import Path
@@ -14,10 +14,11 @@ def arguments(command: Parser) -> None:
     command.epilog = (
         "Every step computes what the runtime does, with its rounding: onnxruntime, or "
         "the kernels of TFLite that are named. Steps carry the names of the model's "
-        "tensors. What is refused is named, and why."
+        "tensors. What is refused is named, and why. A folder is a unit test of "
+        "CMSIS-NN (config_data.h) or a RESCALE of TOSA (desc.json): one layer."
     )
     add = command.add_argument
-    add("model", type=Path, help="quantized model (.onnx, .tflite)")
+    add("model", type=Path, help="quantized model (.onnx, .tflite), or a folder")
     output = "file of the integer network (.npz)"
     add("-o", "--output", type=Path, required=True, help=output)
     add("--until", metavar="NAME", help="stop after this node, or this tensor")
@@ -32,7 +33,15 @@ def run(options: Namespace) -> Answer:
     from refqnn.files import check_writable, write_text
 
     check_writable(options.output, options.listing, keep=(options.model,))
-    if is_tflite(options.model):
+    recorded = None
+    if options.model.is_dir():
+        from refqnn.conformance.reach.goldens.networks import read_network
+
+        if options.until is not None or options.kernels is not None:
+            raise ValueError("--until and --kernels are for models, not for a folder")
+        recorded = read_network(options.model)
+        integer = recorded.network
+    elif is_tflite(options.model):
         kernels = options.kernels or KERNELS[0]
         integer = import_tflite(options.model, kernels=kernels, until=options.until)
     elif options.kernels is not None:
@@ -47,4 +56,9 @@ def run(options: Namespace) -> Answer:
         "steps": [step.name for step in integer.steps],
         "logit_scale": integer.logit_scale,
     }
-    return answer, f"{integer}\nwrote {options.output}"
+    text = f"{integer}\nwrote {options.output}"
+    if recorded is not None:
+        counts = {"recorded": recorded.y.size, "equal": recorded.equal()}
+        answer |= counts
+        text += "\nequal to {equal} of {recorded} recorded codes".format(**counts)
+    return answer, text

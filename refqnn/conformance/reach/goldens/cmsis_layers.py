@@ -7,9 +7,9 @@ zero-point lies outside of the fused activation, outputs at its ends say nothing
 left out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from refqnn.conformance.reach.goldens.golden import (
     of_codes,
     requantization,
 )
+from refqnn.geometry import Pair
 
 
 def read_layer(folder: Path) -> Golden:
@@ -57,22 +58,14 @@ def widths(parts: Mapping[str, Array]) -> str:
 def requantization_of(layer: Layer) -> Golden:
     """Return the sums of a layer, and what became of them."""
     _, parts, known = layer
-    product = product_of(layer)
-    acc, y, out = product(layer)
-    lift = (out, 1, 1) if product is convolution else (out,)
-    multiplier, shift = (
-        np.broadcast_to(parts.get(array, known.get(constant, 0)), out).reshape(lift)
-        for array, constant in (
-            ("output_mult", "OUTPUT_MULTIPLIER"),
-            ("output_shift", "OUTPUT_SHIFT"),
-        )
-    )
-    low, high = (
-        known[f"OUT_ACTIVATION_{end}"]
-        if f"OUT_ACTIVATION_{end}" in known
-        else known[f"ACTIVATION_{end}"]
-        for end in ("MIN", "MAX")
-    )
+    if "lhs_input_tensor" in parts:
+        acc, y, out = batch_matmul(layer)
+    else:
+        product = product_of(layer)
+        acc, y, out = accumulate(product), product.y, len(product.w)
+    lift = (out, 1, 1) if "FILTER_X" in known else (out,)
+    multiplier, shift = (v.reshape(lift) for v in scaling_of(layer, out))
+    low, high = ends_of(known)
     z = known.get("OUTPUT_OFFSET", 0)
     if low <= z <= high:
         return requantization(acc, multiplier, shift, z, (low, high), y)
@@ -82,22 +75,55 @@ def requantization_of(layer: Layer) -> Golden:
     return requantization(acc, m, e, z, (ends.min, ends.max), y[kept])
 
 
-Product = Callable[[Layer], tuple[Int, Int, int]]
+class Product(NamedTuple):
+    """A layer: its codes, weights and biases, how they are read, and its outputs."""
+
+    x: Int  # (N, I) or (N, C, H, W)
+    w: Int  # (O, I) or (O, C / G, Kh, Kw)
+    b: Int  # (O,) int64
+    zeros: tuple[int, int]  # of x and w
+    #: of ``integer.conv2d``
+    options: Mapping[str, Any]
+    y: Int  # (N, O) or (N, O, Ho, Wo)
+
+
+def accumulate(product: Product) -> Int:
+    """Return the exact sums of a layer."""
+    function: Any = integer.conv2d if product.x.ndim == 4 else integer.linear
+    zeros = dict(zip(("x_zero_point", "w_zero_point"), product.zeros, strict=True))
+    options = {**zeros, **product.options, "accumulator": "int64"}
+    sums: Int = function(product.x, product.w, product.b, **options)
+    return sums
+
+
+def scaling_of(layer: Layer, out: int) -> tuple[Int, Int]:
+    """Return multiplier and shift of every channel: (O,), (O,)"""
+    _, parts, known = layer
+    return (
+        np.broadcast_to(
+            parts.get("output_mult", known.get("OUTPUT_MULTIPLIER", 0)), out
+        ),
+        np.broadcast_to(parts.get("output_shift", known.get("OUTPUT_SHIFT", 0)), out),
+    )
+
+
+def ends_of(known: Mapping[str, int]) -> tuple[int, int]:
+    """Return the ends of the fused activation."""
+    prefix = "OUT_" if "OUT_ACTIVATION_MIN" in known else ""
+    return known[f"{prefix}ACTIVATION_MIN"], known[f"{prefix}ACTIVATION_MAX"]
 
 
 def product_of(layer: Layer) -> Product:
-    """Return the function that adds up the products of a layer."""
+    """Return the products that a layer adds up."""
     _, parts, known = layer
-    if "lhs_input_tensor" in parts:
-        return batch_matmul
     for array in ("input", "weights"):
         if array not in parts:
             raise Unread(f"an array *_{array} is missing: {sorted(parts)}")
     if "ACCUMULATION_DEPTH" in known:
-        return fully_connected
+        return fully_connected(layer)
     if "FILTER_X" not in known:
         raise Unread(f"no family judges it: constants {sorted(known)}")
-    return convolution
+    return convolution(layer)
 
 
 def biases_of(parts: Mapping[str, Array], out: int) -> Int:
@@ -117,21 +143,20 @@ def weights_of(layer: Layer, count: int) -> Int:
     return weights
 
 
-def fully_connected(layer: Layer) -> tuple[Int, Int, int]:
-    """Return sums and outputs, both (N, O), and O."""
+def fully_connected(layer: Layer) -> Product:
+    """Return a product of codes (N, I) and weights (O, I)."""
     _, parts, known = layer
     n, depth, out = (
         known[k] for k in ("INPUT_BATCHES", "ACCUMULATION_DEPTH", "OUT_CH")
     )
-    acc = integer.linear(
+    return Product(
         parts["input"].reshape(n, depth),
         weights_of(layer, out * depth).reshape(out, depth),
         biases_of(parts, out),
-        x_zero_point=-known.get("INPUT_OFFSET", 0),
-        w_zero_point=-known.get("FILTER_OFFSET", 0),
-        accumulator="int64",
+        (-known.get("INPUT_OFFSET", 0), -known.get("FILTER_OFFSET", 0)),
+        {},
+        parts["output_ref"].reshape(n, out),
     )
-    return acc, parts["output_ref"].reshape(n, out), out
 
 
 def batch_matmul(layer: Layer) -> tuple[Int, Int, int]:
@@ -153,8 +178,8 @@ def batch_matmul(layer: Layer) -> tuple[Int, Int, int]:
     return acc, y.astype(parts["output_ref"].dtype), y.shape[-1]
 
 
-def convolution(layer: Layer) -> tuple[Int, Int, int]:
-    """Return sums and outputs, both (N, O, Ho, Wo), and O."""
+def convolution(layer: Layer) -> Product:
+    """Return a convolution of planes, without the pixels that no output reads."""
     _, parts, known = layer
     n, c, h, w = (known[k] for k in ("INPUT_BATCHES", "IN_CH", "INPUT_H", "INPUT_W"))
     out, kh, kw = (known[k] for k in ("OUT_CH", "FILTER_Y", "FILTER_X"))
@@ -181,35 +206,44 @@ def convolution(layer: Layer) -> tuple[Int, Int, int]:
             strict=True,
         )
     )
-    vertical, horizontal = pads
-    options: dict[str, Any] = {"stride": stride, "dilation": dilation}
-    acc = integer.conv2d(
-        x,
+    (top, bottom), (left, right) = pads
+    options = {"stride": stride, "dilation": dilation, "groups": groups}
+    options["padding"] = (top, max(bottom, 0)), (left, max(right, 0))
+    return Product(
+        x[:, :, : h + min(bottom, 0), : w + min(right, 0)],
         weights,
         biases_of(parts, out),
-        x_zero_point=-known.get("INPUT_OFFSET", 0),
-        padding=(vertical, horizontal),
-        groups=groups,
-        accumulator="int64",
-        **options,
+        (-known.get("INPUT_OFFSET", 0), 0),
+        options,
+        parts["output_ref"].reshape(n, ho, wo, out).transpose(0, 3, 1, 2),
     )
-    y = parts["output_ref"].reshape(n, ho, wo, out).transpose(0, 3, 1, 2)
-    return acc[:, :, :ho, :wo], y, out
 
 
 def sides(
     before: int, size: int, kernel: int, into: int, stride: int, dilation: int
 ) -> tuple[int, int]:
-    """Return the padding in front and behind: what the outputs need.
+    """Return the padding in front and behind that the outputs need, or negative.
 
-    >>> sides(1, 5, 4, 3, 2, 1)
-    (1, 2)
+    >>> sides(1, 5, 4, 3, 2, 1), sides(0, 5, 2, 2, 2, 1)
+    ((1, 2), (0, -1))
     """
     needed = (into - 1) * stride + (kernel - 1) * dilation + 1
-    return before, max(needed - size - before, 0)
+    return before, needed - size - before
 
 
-def pooling(layer: Layer) -> Golden:
+class Pool(NamedTuple):
+    """A pooling layer: its codes, windows and outputs, all channels first."""
+
+    kind: str  # max_pool2d or avg_pool2d
+    x: Int
+    kernel: Pair
+    stride: Pair
+    padding: tuple[Pair, Pair]
+    y: Int
+    ends: tuple[int, int]
+
+
+def pool_of(layer: Layer) -> Pool:
     """Return the windows of a pooling layer, and its outputs."""
     name, parts, known = layer
     shape, into = (
@@ -219,18 +253,25 @@ def pooling(layer: Layer) -> Golden:
     kernel, stride = (
         (known[f"{what}_H"], known[f"{what}_W"]) for what in ("FILTER", "STRIDE")
     )
-    padding = tuple(
+    (top, bottom), (left, right) = (
         sides(known[f"PADDING_{d}"], size, k, to, step, 1)
         for d, size, k, to, step in zip(
             "HW", shape[1:3], kernel, into[:2], stride, strict=True
         )
     )
+    padding = (top, max(bottom, 0)), (left, max(right, 0))
     y = parts["output_ref"].reshape(shape[0], *into)
-    low, high = known["ACTIVATION_MIN"], known["ACTIVATION_MAX"]
+    x, y = (a.transpose(0, 3, 1, 2) for a in (parts["input"].reshape(shape), y))
+    kind = "max_pool2d" if "max" in name else "avg_pool2d"
+    return Pool(kind, x, kernel, stride, padding, y, ends_of(known))
+
+
+def pooling(layer: Layer) -> Golden:
+    """Return the call of a pooling layer; its family knows no fused activation."""
+    kind, x, *windows, y, (low, high) = pool_of(layer)
     ends = np.iinfo(y.dtype)
     if (low > ends.min and (y == low).any()) or (high < ends.max and (y == high).any()):
         raise Unread("pooling with an activation that outputs reach: no family has it")
-    x, wanted = (a.transpose(0, 3, 1, 2) for a in (parts["input"].reshape(shape), y))
-    family, zeros = ("max_pool2d", ()) if "max" in name else ("avg_pool2d", (0,))
-    made = of_codes(family, wanted, x, kernel, stride, padding, *zeros)
+    zeros = () if kind == "max_pool2d" else (0,)
+    made = of_codes(kind, y, x, *windows, *zeros)
     return made._replace(declared=f"{y.dtype} outputs")

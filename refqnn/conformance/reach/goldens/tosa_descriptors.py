@@ -11,7 +11,7 @@ names, written by the reference model or by another implementation.
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,28 @@ MODES = {"S": "SINGLE_ROUND", "D": "DOUBLE_ROUND", "I": "INEXACT_ROUND"}
 FIXED = ("multiplier", "shift", "input_zero_point", "output_zero_point")
 
 
+class Rescale(NamedTuple):
+    """Codes and outputs of a RESCALE, its numbers, and the rounding of its name."""
+
+    x: Int
+    y: Int
+    #: multiplier of 31 bits, shift as of ``integer.requantize``: (C,), or () for all
+    multiplier: Int
+    shift: Int
+    zeros: tuple[int, int]
+    mode: str
+
+
 def read_descriptor(folder: Path) -> Golden:
+    """Read one descriptor as a call; raise Unread as ``read_rescale``."""
+    x, y, multiplier, shift, (x_zero, y_zero), mode = read_rescale(folder)
+    ends = np.iinfo(y.dtype)
+    acc = x.astype(np.int64) - x_zero
+    made = requantization(acc, multiplier, shift, y_zero, (ends.min, ends.max), y)
+    return made._replace(declared=mode)
+
+
+def read_rescale(folder: Path) -> Rescale:
     """Read one descriptor; raise Unread for other operators and expected failures."""
     descriptor = read_json(folder / "desc.json")
     if descriptor.get("expected_failure"):
@@ -53,7 +74,7 @@ def read_descriptor(folder: Path) -> Golden:
         scale32=by_place[1][1]["data_type"] == "INT32",
     )
     mode = re.search(r"_rm([SDI])_", folder.resolve().name)
-    return made._replace(declared=MODES[mode[1]] if mode else "")
+    return made._replace(mode=MODES[mode[1]] if mode else "")
 
 
 def unsigned_output(meta: Mapping[str, Any], folder: Path) -> bool:
@@ -95,8 +116,8 @@ def fixed_data(
     return load(folder / given[name]).astype(np.int64).ravel()
 
 
-def rescale(x: Int, y: Int, fixed: Mapping[str, Int], *, scale32: bool) -> Golden:
-    """Return the requantization of codes; zero-points are codes of the same dtypes."""
+def rescale(x: Int, y: Int, fixed: Mapping[str, Int], *, scale32: bool) -> Rescale:
+    """Return the numbers of a rescaling; zero-points are codes of the same dtypes."""
     missing = 31 if scale32 else 15
     shift = missing - fixed["shift"]
     multiplier = fixed["multiplier"] << (31 - missing)
@@ -105,8 +126,6 @@ def rescale(x: Int, y: Int, fixed: Mapping[str, Int], *, scale32: bool) -> Golde
         for side, a in (("input", x), ("output", y))
     )
     x_zero, y_zero = zeros
-    ends = np.iinfo(y.dtype)
-    acc = x.astype(np.int64) - x_zero
     if multiplier.size == 1:  # one scale for a tensor of any rank, 0 too
         multiplier, shift = multiplier.reshape(()), shift.reshape(())
-    return requantization(acc, multiplier, shift, y_zero, (ends.min, ends.max), y)
+    return Rescale(x, y, multiplier, shift, (x_zero, y_zero), "")

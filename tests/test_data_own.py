@@ -254,5 +254,6 @@ def test_folders_of_cifar_without_what_is_needed(tmp_path):
     (tmp_path / "test_batch.bin").write_bytes(bytes(3073))
     refuses(r"no data_batch_\*\.bin", data.read_dataset, tmp_path)
     refuses("at least one file", data.read_cifar10, [])
+    refuses("at least one file", data.read_cifar10, iter([]))
     (tmp_path / "data_batch_1").write_bytes(pickle.dumps({b"data": 0}))
     refuses("is a pickle, which is never read; convert", data.read_dataset, tmp_path)

@@ -163,7 +163,7 @@ def test_one_unknown_answer_does_not_hide_the_others():
     assert not found.explained
     assert list(found.unknown) == ["nan"]
     assert "nan, " in found.unknown["nan"]
-    assert ": 77 (known: " in found.unknown["nan"]
+    assert ": 77 (known: raise an error, q_min -128, q_max" in found.unknown["nan"]
     assert found.certain["rounding"] == "half_even"
     assert found.certain["overflow"] == "saturate"
     assert "none of the known" in str(found)

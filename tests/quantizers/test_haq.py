@@ -402,6 +402,8 @@ def test_the_clip_of_mse_may_be_the_smallest_share():
     """20 000 at 1/128: what a wider clip costs them is more than one outlier gains."""
     w = np.append(np.full(20_000, 1 / 128), 1.0)
     assert haq_threshold(w, bits=2, threshold="mse") == 1 / 128
+    least = np.array([np.finfo(np.float64).tiny])
+    assert haq_threshold(least, bits=2, threshold="mse") > 0
 
 
 def test_one_centroid_is_the_mean():

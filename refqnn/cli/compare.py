@@ -5,13 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from refqnn.cli.options import (
-    SEED,
-    Answer,
-    Parser,
-    add_options,
-    count,
-)
+from refqnn.cli.options import SEED, Answer, Parser, add_options, count
 
 
 def arguments(command: Parser) -> None:

@@ -31,20 +31,9 @@ from refqnn.deploy import (
     compare_layers,
     deploy,
 )
-from refqnn.files import (
-    check_folder,
-    digest,
-    lock,
-    write_json,
-    write_text,
-)
+from refqnn.files import check_folder, digest, lock, write_json, write_text
 from refqnn.networks import resnet
-from refqnn.nn import (
-    Preset,
-    Sequential,
-    fit,
-    predict,
-)
+from refqnn.nn import Preset, Sequential, fit, predict
 from refqnn.nn import checkpoint as checkpoints
 
 SHAPE = (1, 28, 28)

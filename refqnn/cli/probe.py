@@ -4,13 +4,7 @@ import tempfile
 from argparse import Namespace
 from pathlib import Path
 
-from refqnn.cli.options import (
-    Answer,
-    Parser,
-    add_family,
-    add_output,
-    add_where,
-)
+from refqnn.cli.options import Answer, Parser, add_family, add_output, add_where
 
 
 def arguments(command: Parser) -> None:

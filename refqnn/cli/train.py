@@ -5,14 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refqnn.cli.options import (
-    DATA,
-    SEED,
-    Answer,
-    Parser,
-    add_options,
-    count,
-)
+from refqnn.cli.options import DATA, SEED, Answer, Parser, add_options, count
 
 if TYPE_CHECKING:
     from refqnn.data import Dataset

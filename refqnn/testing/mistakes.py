@@ -11,14 +11,7 @@ from typing import Any
 import numpy as np
 
 from refqnn._types import Array, Bool, Float
-from refqnn.testing.trials import (
-    BOUND,
-    STEPS,
-    Trial,
-    as_tuple,
-    derivative,
-    inner,
-)
+from refqnn.testing.trials import BOUND, STEPS, Trial, as_tuple, derivative, inner
 
 #: entries that are differenced one by one, and outputs that are asked for one by one
 MOST = 512

@@ -144,19 +144,21 @@ class Cost:
         )
         return largest * map_bits + self.c_size_bits
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain numbers, for JSON."""
+    def as_dict(self, *, map_bits: int = 8) -> dict[str, Any]:
+        """Return everything as plain numbers, for JSON; footprints of these maps."""
         rows = [
             layer._asdict()
             | {"c_size_bits": layer.c_size_bits, "bit_operations": layer.bit_operations}
             for layer in self.layers
         ]
+        separate = self.footprint_bits_separate_maxima(map_bits=map_bits)
+        joint = self.footprint_bits_joint_maximum(map_bits=map_bits)
         return {
             "c_size_bits": self.c_size_bits,
             "macs": self.macs,
             "bit_operations": self.bit_operations,
-            "footprint_bits_separate_maxima": self.footprint_bits_separate_maxima(),
-            "footprint_bits_joint_maximum": self.footprint_bits_joint_maximum(),
+            "footprint_bits_separate_maxima": separate,
+            "footprint_bits_joint_maximum": joint,
             "layers": rows,
         }
 

@@ -88,7 +88,7 @@ def run_alone(
     folder: Path, seed: int, settings: Settings, progress: bool | None, say: Say
 ) -> Report:
     """Train, deploy, check and write, in a folder that no other process works on."""
-    data = subset(embedded(), settings)
+    data = embedded().first(settings.train, settings.test)
     low = f"{settings.bits}-bit"
     networks, records = {}, {}
     for name, bits in {"float": None, low: settings.bits}.items():
@@ -148,17 +148,6 @@ def diagnosis(rng: np.random.Generator) -> str:
     )
 
 
-def subset(data: Dataset, settings: Settings) -> Dataset:
-    """Return the first images of each part."""
-    train, test = settings.train, settings.test
-    return Dataset(
-        data.train_images[:train],
-        data.train_labels[:train],
-        data.test_images[:test],
-        data.test_labels[:test],
-    )
-
-
 def train(
     data: Dataset,
     bits: int | None,
@@ -192,9 +181,9 @@ def train(
     training = preset.training(network, count, rng=rng, augment=mirror, backend=fast)
     records = fit(
         training,
-        (data.train_images, data.train_labels),
+        data[:2],
         epochs=preset.epochs,
-        test=(data.test_images, data.test_labels),
+        test=data[2:],
         checkpoint=kept.with_suffix(".npz"),
         metrics=kept.with_suffix(".jsonl"),
         progress=progress,

@@ -6,17 +6,17 @@ conformance kit; where it is both, the equations of the family follow, under a p
 of its cache, the lines that are passed forward and backward, and their equations.
 """
 
-import argparse
 import difflib
 import importlib
 import inspect
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from refqnn.cli.options import Answer, Parser, add_profile
+from refqnn.cli.options import Answer, Parser, add_profile, named_number
 
 ROOMS = ("quantizers", "ops", "integer")
 
@@ -28,22 +28,10 @@ def arguments(command: Parser) -> None:
     command.add_argument("--at", type=float, help="a value, followed line by line")
     command.add_argument("--bits", type=int, help="of the quantizer (4, or its own)")
     text = "a learned number, such as s=0.5 (from a standard normal batch); repeatable"
+    number = partial(named_number, kind=float)
     command.add_argument(
-        "--set", type=named_number, action="append", metavar="NAME=NUMBER", help=text
+        "--set", type=number, action="append", metavar="NAME=NUMBER", help=text
     )
-
-
-def named_number(text: str) -> tuple[str, float]:
-    """Split ``s=0.5`` into a name and a number.
-
-    >>> named_number("s=0.5")
-    ('s', 0.5)
-    """
-    name, _, value = text.partition("=")
-    try:
-        return name, float(value)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"want NAME=NUMBER, got {text!r}") from error
 
 
 def run(options: Namespace) -> Answer:

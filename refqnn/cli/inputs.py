@@ -41,21 +41,12 @@ def is_tflite(path: Path) -> bool:
 
 
 def load_data(folder: Path | None) -> data.Dataset:
-    """Return the images of a folder, IDX or CIFAR by its files; None: the embedded."""
+    """Read the images of an npz file or a folder; None: those embedded."""
     if folder is None:
         return data.embedded()
-    if not folder.is_dir():
+    if not folder.exists():
         raise Absent(f"{folder} is not a folder")
-    if (folder / "train.bin").exists():
-        train, test = (
-            data.read_cifar100(folder / f"{part}.bin") for part in ("train", "test")
-        )
-    elif batches := sorted(folder.glob("data_batch_*.bin")):
-        train = data.read_cifar10(batches)
-        test = data.read_cifar10(folder / "test_batch.bin")
-    else:
-        return data.fashion_mnist(folder)
-    return data.Dataset(*train, *test)
+    return data.read_dataset(folder)
 
 
 def read_input() -> bytes:

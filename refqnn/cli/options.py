@@ -56,7 +56,7 @@ DATA: Option = (
     "--data",
     Path,
     None,
-    "folder of IDX or CIFAR binary files; none: the embedded Fashion-MNIST subset",
+    "npz, or folder: IDX, CIFAR, train/CLASS; none: the embedded Fashion-MNIST subset",
 )
 
 
@@ -86,19 +86,19 @@ def add_where(command: Parser) -> None:
     """Add which values of arguments the calls have."""
     text = "only calls with this value of an argument, such as q_min=-128; repeatable"
     command.add_argument(
-        "--where", type=argument_value, action="append", metavar="NAME=VALUE", help=text
+        "--where", type=named_number, action="append", metavar="NAME=VALUE", help=text
     )
 
 
-def argument_value(text: str) -> tuple[str, int]:
-    """Return name and value of an argument.
+def named_number(text: str, kind: Callable[[str], Any] = int) -> tuple[str, Any]:
+    """Split NAME=NUMBER.
 
-    >>> argument_value("q_min=-128")
-    ('q_min', -128)
+    >>> named_number("q_min=-128"), named_number("s=0.5", float)
+    (('q_min', -128), ('s', 0.5))
     """
     name, _, value = text.partition("=")
     try:
-        return name, int(value)
+        return name, kind(value)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"want NAME=NUMBER, got {text!r}") from error
 

@@ -50,18 +50,8 @@ def run(options: Namespace) -> Answer:
         rng=None,
     )
     cost = count(network, image_shape(options.network))
-    bits = options.activation_bits
-    answer = {
-        "c_size_bits": cost.c_size_bits,
-        "macs": cost.macs,
-        "footprint_bits_separate_maxima": cost.footprint_bits_separate_maxima(
-            map_bits=bits
-        ),
-        "footprint_bits_joint_maximum": cost.footprint_bits_joint_maximum(
-            map_bits=bits
-        ),
-        "layers": cost.as_dict()["layers"],
-    }
+    answer = cost.as_dict(map_bits=options.activation_bits)
+    del answer["bit_operations"]
     return answer, table(cost, answer)
 
 

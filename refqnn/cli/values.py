@@ -68,7 +68,9 @@ def quantizer_at(
     quantizer: Any = kind() if bits is None else kind(bits=bits)
     batch = np.random.default_rng(0).standard_normal((1, SAMPLE))
     quantizer.forward(batch, Run(training=True))
-    set_numbers(quantizer, given)
+    check_names(given, quantizer.parameters, "the learned numbers")
+    if given:
+        quantizer.hold(**given)
     batch[0, 0] = at
     v = batch[:, :1] if quantizer.parameters or quantizer.unknown else batch
     one = np.zeros_like(v)
@@ -89,13 +91,6 @@ def quantizer_at(
         quantizer.backward(one, quantizer.forward(v, Run())[1])
 
     return numbers, compute
-
-
-def set_numbers(quantizer: Any, given: dict[str, float]) -> None:
-    """Set learned numbers by name; ValueError for one that the quantizer lacks."""
-    check_names(given, quantizer.parameters, "the learned numbers")
-    if given:
-        quantizer.hold(**given)
 
 
 def check_names(given: Numbers, known: Any, kind: str) -> None:

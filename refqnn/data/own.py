@@ -4,7 +4,7 @@ read_folder(folder)           folder/CLASS/*.png; read by Pillow (extra ``images
 read_arrays(path)             images and labels of an npz
 read_dataset(path)            a whole data set: an npz of four arrays; a folder of
                               train/CLASS and test/CLASS, of MNIST's IDX files, or of
-                              CIFAR-10's binary batches
+                              the binary files of CIFAR
 """
 
 import importlib
@@ -15,8 +15,8 @@ import numpy as np
 
 from refqnn._types import Array, Int
 from refqnn.data.images import Dataset, as_images, as_labels, dataset
-from refqnn.data.published import fashion_mnist, read_cifar10
-from refqnn.files import StrPath, read_npz
+from refqnn.data.published import fashion_mnist, read_cifar10, read_cifar100
+from refqnn.files import StrPath, Unreadable, read_npz
 
 #: what Pillow reads without loss, and JPEG, whose pixels depend on the decoder
 SUFFIXES = (".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".jpg", ".jpeg")
@@ -122,10 +122,10 @@ def read_arrays(
 
 
 def read_dataset(path: StrPath) -> Dataset:
-    """Read images to train on and to judge by: npz, class folders, CIFAR-10 or IDX.
+    """Read images to train on and to judge by: npz, class folders, CIFAR or IDX.
 
     An npz has train_images, train_labels, test_images, test_labels or x_train, y_train,
-    x_test, y_test. Raises ValueError for anything else, with what was looked for.
+    x_test, y_test. Raises Unreadable for anything else, with what was looked for.
     """
     root = Path(path)
     if root.is_file():
@@ -140,6 +140,9 @@ def read_dataset(path: StrPath) -> Dataset:
         return dataset(train.images, train.labels, test.images, test.labels)
     if (root / "data_batch_1").is_file():
         read_cifar10(root / "data_batch_1")  # a pickle: it says how to convert it
+    if (root / "train.bin").is_file():
+        fine = [read_cifar100(root / name) for name in ("train.bin", "test.bin")]
+        return Dataset(*fine[0], *fine[1])
     if (root / "test_batch.bin").is_file():
         batches = sorted(root.glob("data_batch_*.bin"))
         if not batches:
@@ -147,7 +150,8 @@ def read_dataset(path: StrPath) -> Dataset:
         return Dataset(*read_cifar10(batches), *read_cifar10(root / "test_batch.bin"))
     if any(root.glob("train-images-idx3-ubyte*")):
         return fashion_mnist(root)
-    raise ValueError(
+    raise Unreadable(
         f"{root} must be an npz, or a folder that holds train/CLASS and test/CLASS, "
-        "data_batch_*.bin and test_batch.bin, or train-images-idx3-ubyte"
+        "data_batch_*.bin and test_batch.bin, train.bin and test.bin, or "
+        "train-images-idx3-ubyte"
     )

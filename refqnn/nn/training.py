@@ -111,13 +111,21 @@ def loss_and_gradient(
 
 
 def cross_entropy(
-    network: Any, images: Array, labels: Int, run: Run, *, label_smoothing: float = 0.0
+    network: Any,
+    images: Array,
+    labels: Int,
+    run: Run,
+    *,
+    label_smoothing: float = 0.0,
+    **options: Any,
 ) -> tuple[float, Float]:
     """Compute the mean loss and the logits of a batch, and add up the gradients.
 
     images: (B, C, H, W), labels: (B,)  ->  loss: (), logits: (B, K)
+
+    ``options`` are those of the network's forward.
     """
-    logits, cache = network.forward(images, run)
+    logits, cache = network.forward(images, run, **options)
     loss, dlogits = loss_and_gradient(
         logits, labels, run, label_smoothing=label_smoothing
     )

@@ -67,8 +67,7 @@ class LSQPlusCache(NamedTuple):
 
     def residual(self) -> Float:
         """d x_hat / d s: q - u where not saturated, else q."""
-        inside = (-self.q_n < self.u) & (self.u < self.q_p)
-        return np.where(inside, self.q - self.u, self.q)
+        return np.where(self.inside(), self.q - self.u, self.q)
 
 
 def lsq_plus(

@@ -63,8 +63,7 @@ class LSQCache(NamedTuple):
 
     def residual(self) -> Float:
         """Return d v_hat / d s (3): q - u where not saturated, else q."""
-        inside = (-self.q_n < self.u) & (self.u < self.q_p)
-        return np.where(inside, self.q - self.u, self.q)
+        return np.where(self.inside(), self.q - self.u, self.q)
 
 
 def lsq(

@@ -18,6 +18,7 @@ from refqnn.nn import ImageInput, loss_and_gradient
 from refqnn.nn.layer_names import canonical, layer_names, spellings
 from refqnn.nn.quantizer_places import is_setting, kind_of, place, places, values_of
 from refqnn.nn.state_dicts import leaf_namer, weights_of
+from refqnn.quantizers.checks import check_choice
 from refqnn.testing.comparison import (
     Comparison,
     Side,
@@ -26,6 +27,7 @@ from refqnn.testing.comparison import (
     row,
     value_rows,
 )
+from refqnn.testing.networks import in_float64
 
 
 def compare_module(
@@ -50,7 +52,8 @@ def compare_module(
     Raises ValueError where no layer has a counterpart.
     """
     check_asked(torch_module, network, tolerance)
-    module, ours = copy.deepcopy(torch_module), float_copy(network, dtype)
+    check_choice(dtype, "float64", "float32", name="dtype")
+    module, ours = copy.deepcopy(torch_module), in_float64(network, dtype)
     module.double() if dtype == "float64" else module.float()
     layers, values = layer_pairs(module, ours), value_pairs(module, ours)
     if not layers:
@@ -85,19 +88,6 @@ def check_asked(module: Any, network: Any, tolerance: float) -> None:
         raise ValueError(f"network must be one of refqnn.networks, got {network!r}")
     if not tolerance >= 0:
         raise ValueError(f"tolerance must not be negative, got {tolerance}")
-
-
-def float_copy(network: Any, dtype: str) -> Any:
-    """Copy a network, every float of it in float64 or float32."""
-    if dtype not in {"float64", "float32"}:
-        raise ValueError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
-    new = copy.deepcopy(network)
-    for _, leaf in walk(new):
-        if leaf.value.dtype.kind == "f":
-            leaf.value = leaf.value.astype(dtype)
-        if isinstance(leaf, Param):
-            leaf.grad = np.zeros(leaf.value.shape, dtype)
-    return new
 
 
 def value_pairs(module: Any, network: Any) -> dict[str, list[str]]:

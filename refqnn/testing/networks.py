@@ -27,6 +27,8 @@ State = dict[str, Array]
 CLOSE = 1e-5
 #: roundings of a loss, absolute: below NOISE / step a slope says nothing
 NOISE = 1e-9
+#: slopes of modules are judged as if they were at least so large: pixels are up to 255
+FLOOR = 30.0
 
 
 class NetworkReport(NamedTuple):
@@ -127,16 +129,28 @@ def check_module(
     *,
     step: float = 1e-6,
     bound: float = 1e-6,
-    silent: bool = True,
-    floor: float = 30.0,
 ) -> float:
     """Compare dx and every parameter's gradient with the slope along a direction.
 
     The pass is recorded once and replayed with its rounding residuals held. x and the
     parameters are float64. Returns the largest error, relative to the slope or to
-    ``floor``, which is for pixels of magnitude 255; unless ``silent``, a derivative of
-    zero raises too, for it would show nothing.
+    ``FLOOR``.
     """
+    dx, loss = recorded_loss(module, x, run, rng)
+    along = rng.standard_normal(x.shape) * max(np.abs(x).max(), 1) / 10
+    slope = (loss(x + step * along) - loss(x - step * along)) / (2 * step)
+    claimed = float(np.sum(dx * along))
+    worst = compare("dx", slope, claimed, bound)
+    for name, param in named_params(module).items():
+        slope, claimed = slopes(param, lambda: loss(x), rng, step)
+        worst = max(worst, compare(name, slope, claimed, bound))
+    return worst
+
+
+def recorded_loss(
+    module: Any, x: Float, run: Run, rng: np.random.Generator
+) -> tuple[Float, Callable[[Float], float]]:
+    """Record a pass and its gradients; give dx, and the loss <dy, y> as replayed."""
     recording = run.recording()
     y, cache = module.forward(x, recording)
     dy = rng.standard_normal(y.shape)
@@ -147,15 +161,7 @@ def check_module(
         replay = run.replaying(recording.tape or [])
         return float(np.sum(dy * module.forward(value, replay)[0]))
 
-    along = rng.standard_normal(x.shape) * max(np.abs(x).max(), 1) / 10
-    slope = (loss(x + step * along) - loss(x - step * along)) / (2 * step)
-    claimed = float(np.sum(dx * along))
-    worst = compare("dx", slope, claimed, bound, silent=silent, floor=floor)
-    for name, param in named_params(module).items():
-        slope, claimed = slopes(param, lambda: loss(x), rng, step)
-        error = compare(name, slope, claimed, bound, silent=silent, floor=floor)
-        worst = max(worst, error)
-    return worst
+    return dx, loss
 
 
 def slopes(
@@ -186,11 +192,7 @@ def check_direction(
     bound: float,
 ) -> float:
     """Compare all gradients of a deep network at once: the slope of one direction."""
-    recording = run.recording()
-    y, cache = module.forward(x, recording)
-    dy = rng.standard_normal(y.shape)
-    zero_grads(module)
-    module.backward(dy, cache)
+    _, loss = recorded_loss(module, x, run, rng)
     params = list(named_params(module).values())
     values = [param.value for param in params]
     along = [rng.standard_normal(v.shape) * (np.abs(v).mean() + 0.1) for v in values]
@@ -198,31 +200,19 @@ def check_direction(
     for way in (step, -step):
         for param, value, part in zip(params, values, along, strict=True):
             param.value = value + way * part
-        replay = run.replaying(recording.tape or [])
-        ends.append(float(np.sum(dy * module.forward(x, replay)[0])))
+        ends.append(loss(x))
     claimed = sum(float(np.sum(p.grad * a)) for p, a in zip(params, along, strict=True))
+    if claimed == 0:
+        raise AssertionError("all: no gradient arrives")
     return compare("all", (ends[0] - ends[1]) / (2 * step), claimed, bound)
 
 
-def compare(
-    name: str,
-    numerical: float,
-    claimed: float,
-    bound: float,
-    *,
-    silent: bool = False,
-    floor: float = 30.0,
-) -> float:
-    """Give the relative error of a derivative; AssertionError beyond the bound.
-
-    A derivative of zero would show nothing: it raises, unless ``silent``.
-    """
-    if not silent and claimed == 0:
-        raise AssertionError(f"{name}: no gradient arrives")
+def compare(name: str, numerical: float, claimed: float, bound: float) -> float:
+    """Give the relative error of a derivative; AssertionError beyond the bound."""
     error = abs(claimed - numerical)
-    if not error <= bound * (floor + abs(numerical)):
+    if not error <= bound * (FLOOR + abs(numerical)):
         raise AssertionError(disagreement(name, numerical, claimed))
-    return error / max(abs(numerical), floor)
+    return error / max(abs(numerical), FLOOR)
 
 
 def disagreement(name: str, slope: float, claimed: float) -> str:
@@ -387,13 +377,13 @@ def calibrate(network: Any, x: Array, *, backend: Any = None) -> Any:
     return network
 
 
-def in_float64(module: Any) -> Any:
-    """Copy a module, its float parameters and buffers in float64."""
+def in_float64(module: Any, dtype: str = "float64") -> Any:
+    """Copy a module, its float parameters and buffers in float64, or in float32."""
     copied = copy.deepcopy(module)
     leaves: list[Any] = [*named_params(copied).values()]
     for leaf in [*leaves, *named_buffers(copied).values()]:
         if leaf.value.dtype.kind == "f":
-            leaf.value = leaf.value.astype(np.float64)
+            leaf.value = leaf.value.astype(dtype)
     for param in leaves:
         param.grad = np.zeros_like(param.value)
     return copied

@@ -17,8 +17,8 @@ from refqnn.papers.dfs import systems
 from refqnn.papers.dfs.block import Executed
 from refqnn.papers.dfs.mixture import BlockPass, gate_gradient, mixture
 from refqnn.papers.dfs.objectives import ENOUGH
-from refqnn.papers.dfs.printed import printed_settings
 from refqnn.papers.dfs.two_steps import falling_rate
+from refqnn.papers.printed_tables import read_table
 from refqnn.papers.scalable import static_resnet
 from refqnn.testing.networks import check_module
 
@@ -550,7 +550,10 @@ def test_the_loss_of_step_1_and_what_it_records(scale, rng):
 
 
 def test_papers_settings_are_the_printed_ones():
-    gate, both = printed_settings()
+    gate, both = (
+        {key: float(value) for key, value in step.items()}
+        for step in read_table("dfs_settings.csv")
+    )
     paper = dfs.PAPER
     for row, lr, steps in (
         (gate, paper.gate_lr, paper.gate_steps),

@@ -101,7 +101,12 @@ def normalize(norm: Norm, x: Float, run: Run, option: int) -> tuple[Float, Any]:
 
     x: (N, C, H, W)  ->  y: (N, C, H, W)
     """
-    return (norm.of(option) if isinstance(norm, OptionNorm) else norm).forward(x, run)
+    return option_norm(norm, option).forward(x, run)
+
+
+def option_norm(norm: Any, option: int) -> Any:
+    """Give the batch norm of an option, or that which all share."""
+    return norm.of(option) if isinstance(norm, OptionNorm) else norm
 
 
 @final

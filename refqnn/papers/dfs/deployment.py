@@ -28,7 +28,7 @@ from refqnn.papers.dfs.block import (
     Executed,
     FractionalBlock,
     FractionalConv,
-    OptionNorm,
+    option_norm,
 )
 from refqnn.papers.dfs.cost import KEEP, SKIP
 from refqnn.papers.dfs.gate import RecurrentGate
@@ -168,11 +168,6 @@ class IntegerConv:
         if run.observe is not None:
             run.observe(Executed(self.conv, bits), x, y)
         return y, None
-
-
-def option_norm(norm: Any, bits: int) -> Any:
-    """Return the batch norm of an option, or that which all share."""
-    return norm.of(bits) if isinstance(norm, OptionNorm) else norm
 
 
 def batch_norm(chain: Chain, name: str, x: str, norm: Any) -> str:

@@ -36,7 +36,7 @@ import numpy as np
 
 from refqnn._types import Array, Float, Int
 from refqnn.core import Run
-from refqnn.nn import loss_and_gradient
+from refqnn.nn import cross_entropy, loss_and_gradient
 from refqnn.papers.dfs.cost import (
     check_target,
     computation_percentage,
@@ -86,11 +86,7 @@ class Forced:
         if not -n <= self.decision < n:
             raise ValueError(f"decision must lie in [-{n}, {n}), got {self.decision}")
         choose = always(self.decision % n)
-        logits, cache = network.forward(images, run, choose=choose)
-        loss, dlogits = loss_and_gradient(logits, labels, run)
-        if dlogits is not None:
-            network.backward(dlogits, cache)
-        return loss, logits
+        return cross_entropy(network, images, labels, run, choose=choose)
 
 
 @final

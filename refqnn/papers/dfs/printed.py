@@ -1,4 +1,4 @@
-"""What the paper prints: decisions of figures 12 to 15, tables 1 and 2, settings.
+"""What the paper prints: decisions of figures 12 to 15, tables 1 and 2.
 
 DFS, arXiv:2001.00705, and its supplement. The files in ``papers/printed`` say what was
 digitised, and how the two bars that contradict themselves were read: figure 12 draws
@@ -52,15 +52,6 @@ def printed_table(number: int) -> list[dict[str, Any]]:
         for r in read_table("dfs_tables.csv")
         if int(r["table"]) == number
     ]
-
-
-def printed_settings() -> list[dict[str, float]]:
-    """Read the training details of both steps: rate, iterations, decay, batch, alpha.
-
-    >>> [step["lr"] for step in printed_settings()]
-    [0.1, 0.01]
-    """
-    return [{k: float(v) for k, v in r.items()} for r in read_table("dfs_settings.csv")]
 
 
 def option_name(bits: int) -> str:

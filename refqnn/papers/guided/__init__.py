@@ -35,21 +35,13 @@ to [-1, 1] behind a ReLU, and zero is lost.
 """
 
 from refqnn.papers.guided.falling_bits import check_falling as check_falling
-from refqnn.papers.guided.falling_bits import floating as floating
-from refqnn.papers.guided.falling_bits import made_by as made_by
 from refqnn.papers.guided.falling_bits import progression as progression
 from refqnn.papers.guided.falling_bits import progressive as progressive
 from refqnn.papers.guided.falling_bits import stages as stages
 from refqnn.papers.guided.falling_bits import two_stage as two_stage
 from refqnn.papers.guided.falling_bits import two_stage_bits as two_stage_bits
-from refqnn.papers.guided.two_networks import GuidanceCache as GuidanceCache
 from refqnn.papers.guided.two_networks import Guided as Guided
-from refqnn.papers.guided.two_networks import check_features as check_features
-from refqnn.papers.guided.two_networks import divisor as divisor
-from refqnn.papers.guided.two_networks import features as features
-from refqnn.papers.guided.two_networks import features_backward as features_backward
 from refqnn.papers.guided.two_networks import guidance as guidance
 from refqnn.papers.guided.two_networks import guidance_backward as guidance_backward
 from refqnn.papers.guided.two_networks import guided_objective as guided_objective
 from refqnn.papers.guided.two_networks import guided_pair as guided_pair
-from refqnn.papers.guided.two_networks import stage_outputs as stage_outputs

@@ -24,7 +24,7 @@ from refqnn.core import Run, named_modules
 from refqnn.nn import Conv2d, Linear
 from refqnn.papers.dfs import KEEP, RoutedResNet
 from refqnn.papers.dfs.block import Executed
-from refqnn.papers.haq.environment import Layer
+from refqnn.papers.haq.environment import Layer, layer_of
 
 #: the convolutions that a decision of DFS is about, and the number of their block
 OF_A_BLOCK = re.compile(r"blocks\.(\d+)\.conv[12]")
@@ -40,11 +40,11 @@ def routed_table(
     names = {id(module): name for name, module in named_modules(network)}
     table: dict[str, Layer] = {}
 
-    def observe(module: Any, x: Array, y: Array) -> None:
+    def observe(module: Any, x: Array, _: Array) -> None:
         of = module.conv if isinstance(module, Executed) else module
         weighted = isinstance(module, Executed | Conv2d | Linear)
         if weighted and not names[id(of)].startswith("gates"):
-            table[names[id(of)]] = describe(names[id(of)], of, x, y)
+            table[names[id(of)]] = layer_of(names[id(of)], of, x.shape[1:])
 
     run = Run(observe=observe)
     x, _ = network.front(np.zeros((1, *image_shape), np.uint8), run)
@@ -52,17 +52,6 @@ def routed_table(
         x, _ = block.forward(x, run, KEEP)
     network.head(x, run)
     return tuple(table.values())
-
-
-def describe(name: str, module: Any, x: Array, y: Array) -> Layer:
-    """Return a layer that turned ``x`` into ``y`` as HAQ sees it."""
-    size, c_in, c_out = module.w.value.size, x.shape[1], y.shape[1]
-    if isinstance(module, Linear):
-        return Layer(name, c_in, c_out, 1, 0, c_in, size, depthwise=False)
-    kernel, stride = module.w.value.shape[2], module.stride
-    stride = stride[0] if isinstance(stride, tuple) else stride
-    pixels = x.shape[2] * x.shape[3]
-    return Layer(name, c_in, c_out, kernel, stride, pixels, size, depthwise=False)
 
 
 def routed_cp(bits: Int, layers: tuple[Layer, ...]) -> float:

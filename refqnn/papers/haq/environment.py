@@ -19,6 +19,7 @@ convolution is depthwise if it has as many groups as input channels and more tha
 (released code: also if it has one channel). The index is that among the layers.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, final
@@ -27,7 +28,7 @@ import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.core import named_modules
-from refqnn.cost import FLOAT_BITS, LayerCost, cost
+from refqnn.cost import FLOAT_BITS, cost
 from refqnn.geometry import pair
 from refqnn.nn import Linear
 
@@ -82,19 +83,18 @@ def layer_table(network: Any, input_shape: tuple[int, int, int]) -> tuple[Layer,
     """
     modules = dict(named_modules(network))
     rows = cost(network, input_shape).layers
-    return tuple(layer_of(row, modules[row.name]) for row in rows)
+    return tuple(layer_of(r.name, modules[r.name], r.input_shape) for r in rows)
 
 
-def layer_of(row: LayerCost, module: Any) -> Layer:
-    """Return one row of the table."""
-    c_in, c_out = row.input_shape[0], row.output_shape[0]
+def layer_of(name: str, module: Any, input_shape: tuple[int, ...]) -> Layer:
+    """Describe a layer that reads maps of (C, H, W), or (I,) features."""
+    w, c_in = module.w.value, input_shape[0]
     if isinstance(module, Linear):
-        return Layer(row.name, c_in, c_out, 1, 0, c_in, row.weights, depthwise=False)
+        return Layer(name, c_in, len(w), 1, 0, c_in, w.size, depthwise=False)
     stride, _ = pair(module.stride, name="stride", least=1)
-    _, h, w = row.input_shape
-    deep = module.groups == c_in > 1
-    kernel = module.w.value.shape[2]
-    return Layer(row.name, c_in, c_out, kernel, stride, h * w, row.weights, deep)
+    pixels = math.prod(input_shape[1:])
+    deep = getattr(module, "groups", 1) == c_in > 1
+    return Layer(name, c_in, len(w), w.shape[2], stride, pixels, w.size, deep)
 
 
 def states(

@@ -196,10 +196,5 @@ def with_policy(network: Sequential, policy: Mapping[str, int]) -> Sequential:
 
 def costs(network: Sequential, shape: tuple[int, ...]) -> dict[str, Any]:
     """Return size, work and memory for an image of ``shape`` (C, H, W)."""
-    counted = cost(network, shape)  # type: ignore[arg-type]
-    return {
-        "c_size_bits": counted.c_size_bits,
-        "macs": counted.macs,
-        "footprint_bits_separate_maxima": counted.footprint_bits_separate_maxima(),
-        "footprint_bits_joint_maximum": counted.footprint_bits_joint_maximum(),
-    }
+    counted = cost(network, shape).as_dict()  # type: ignore[arg-type]
+    return {k: counted[k] for k in counted if k not in {"bit_operations", "layers"}}

@@ -105,19 +105,6 @@ def rho(correlation: Any) -> float:
     return float(2 / math.pi * (1 + mean))  # (D1), (D2)
 
 
-def centred_rho(correlation: Any) -> float:
-    """(rho - 2 / pi) / (1 - 2 / pi): the average correlation of the *magnitudes*.
-
-    correlation: (d, d), d >= 2  ->  (), in [0, 1]
-
-    With it (7) is sigma^2 (1 - 2 / pi) / d (1 + (d - 1) centred_rho), as for any mean.
-
-    >>> centred_rho(np.eye(3)), round(centred_rho([[1, 1], [1, 1]]), 9)
-    (0.0, 1.0)
-    """
-    return (rho(correlation) - 2 / math.pi) / (1 - 2 / math.pi)
-
-
 def magnitude_excess(r: Float) -> Float:
     """g(r) = sqrt(1 - r^2) + r asin r - 1, about r^2 / 2
 

@@ -16,8 +16,9 @@ import math
 import os
 import platform
 import time
+import timeit
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -60,17 +61,10 @@ def key_of(layer: LayerShape) -> str:
     return f"{c} to {o}, kernel {k}, stride {layer.stride}, {n} x {n}"
 
 
-class Table(msgspec.Struct):
-    """The JSON of a latency table, beside its format."""
-
-    seconds: dict[str, Annotated[float, msgspec.Meta(ge=0)]]
-    provenance: dict[str, Any]
-
-
-class LatencyTable(NamedTuple):
+class LatencyTable(msgspec.Struct):
     """Seconds for one image of every kind of layer, and how they were measured."""
 
-    seconds: dict[str, float]
+    seconds: dict[str, Annotated[float, msgspec.Meta(ge=0)]]
     provenance: dict[str, Any]
 
     def cost(self, genotype: Genotype, space: Space) -> float:
@@ -84,8 +78,7 @@ class LatencyTable(NamedTuple):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the table as JSON, whole or not at all."""
-        content = {"format": FORMAT, **self._asdict()}
-        write_json(path, content)
+        write_json(path, {"format": FORMAT, **msgspec.structs.asdict(self)})
 
 
 def load_table(path: str | os.PathLike[str]) -> LatencyTable:
@@ -93,10 +86,10 @@ def load_table(path: str | os.PathLike[str]) -> LatencyTable:
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise Unreadable(f"{path} is not a {FORMAT!r}")
-    table = decode(content, Table, f"{path} is not a {FORMAT!r}")
+    table = decode(content, LatencyTable, f"{path} is not a {FORMAT!r}")
     if not all(math.isfinite(seconds) for seconds in table.seconds.values()):
         raise Unreadable(f"{path}: seconds must be finite")
-    return LatencyTable(table.seconds, table.provenance)
+    return table
 
 
 def layer_kinds(space: Space) -> list[LayerShape]:
@@ -149,14 +142,10 @@ def best_time(
 def fastest(call: Callable[[], Any], repeats: int, batch: int) -> float:
     """Return the least seconds of a call per image, after one that does not count."""
     call()
-    return min(seconds_of(call) for _ in range(repeats)) / batch
-
-
-def seconds_of(call: Callable[[], Any]) -> float:
-    """Call once and return the seconds that it took."""
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
+    return (
+        min(timeit.repeat(call, timer=time.perf_counter, number=1, repeat=repeats))
+        / batch
+    )
 
 
 def provenance(repeats: int, batch: int) -> dict[str, Any]:

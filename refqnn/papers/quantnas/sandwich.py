@@ -30,7 +30,7 @@ from refqnn.nn import (
     Training,
     adam_step,
     cosine,
-    loss_and_gradient,
+    cross_entropy,
     steps_per_epoch,
     take_steps,
 )
@@ -122,11 +122,7 @@ class Alone:
         self, net: Supernet, images: Array, labels: Int, run: Run
     ) -> tuple[float, Float]:
         """images: (B, C, H, W), labels: (B,)  ->  loss: (), logits: (B, K)"""
-        logits, cache = net.forward(images, run, self.genotype)
-        loss, dlogits = loss_and_gradient(logits, labels, run)
-        if dlogits is not None:
-            net.backward(dlogits, cache)
-        return loss, logits
+        return cross_entropy(net, images, labels, run, genotype=self.genotype)
 
 
 @final

@@ -103,10 +103,7 @@ class Relative:
         s = np.exp(param.value + log_root)  # (6)
         return s, (param, s)
 
-    def backward(self, ds: Float, cache: Any) -> None:
-        """Add the gradient of log r: s ds."""
-        param, s = cache
-        param.grad += s * ds  # (4)
+    backward = Shared.backward
 
     def start(self, first: "Starting") -> None:
         """Set log r of every layer seen."""

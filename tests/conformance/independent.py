@@ -729,20 +729,27 @@ def conv_transpose2d(c, x, w, b, xz, wz, stride, padding, extra, dilation, group
     wide = (k - 1) * sw + dw * (kw - 1) + 1 + ew - left - right
     y = np.zeros((n, per * groups, high, wide), np.int64)
     each, codes = channels // groups, x.tolist()
+    taps = list(product(range(per), range(kh), range(kw)))
+    rows = range(channels)
+    kernels = {
+        (o, a, e): [weight(i=i, o=o, y=a, x=e) for i in rows] for o, a, e in taps
+    }
     for image, out, p, q in np.ndindex(y.shape):
         in_turn = c["group_assignment"] == "interleaved"
         group, o = (out % groups, out // groups) if in_turn else divmod(out, per)
         terms = []
-        for i, a, e in np.ndindex(each, kh, kw):
-            channel = i * groups + group if in_turn else group * each + i
+        for a, e in np.ndindex(kh, kw):
             (row, r), (col, s) = (
                 divmod(p + top - a * dh, sh),
                 divmod(q + left - e * dw, sw),
             )
             there = not r and not s and 0 <= row < h and 0 <= col < k
-            if there or c["gap_value"] == "raw_zero":
+            if not there and c["gap_value"] != "raw_zero":
+                continue
+            for i in range(each):
+                channel = i * groups + group if in_turn else group * each + i
                 code = codes[image][channel][row][col] if there else 0
-                terms.append((code, weight(i=channel, o=o, y=a, x=e)))
+                terms.append((code, kernels[o, a, e][channel]))
         bias = int(b[out]) if c["bias"] == "added" else 0
         y[image, out, p, q] = total(c, terms, bias, z, x, wz[out])
     return y

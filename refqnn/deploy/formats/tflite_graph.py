@@ -163,13 +163,13 @@ def clamp(grid: Grid, low: float, high: float) -> Grid:
 
     >>> clamp(Grid(0.5, -128, -128, 127), 0.0, 6.0)
     Grid(scale=0.5, zero_point=-128, q_min=-128, q_max=-116)
+    >>> clamp(Grid(1e-38, -128, -128, 127), 0.0, 6.0).q_max
+    127
     """
-    scale = np.float32(grid.scale)
-    least, most = (
-        grid.zero_point
-        + round_half_away(np.clip(np.asarray(end, np.float32) / scale, -1e9, 1e9))
-        for end in (low, high)
-    )
+    ends = np.array([low, high], np.float32)
+    with np.errstate(over="ignore"):  # of a scale that hardly is one
+        codes = np.clip(ends / np.float32(grid.scale), -1e9, 1e9)
+    least, most = grid.zero_point + round_half_away(codes)
     q_min, q_max = max(grid.q_min, int(least)), min(grid.q_max, int(most))
     return grid._replace(q_min=q_min, q_max=q_max)
 

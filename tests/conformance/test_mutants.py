@@ -132,3 +132,12 @@ def test_sums_and_means_are_exchanged_in_floats_of_several_images():
     assert names <= set(changes.spoils(np.ones(3), (8,), 2))
     assert not names & set(changes.spoils(np.ones(3), (8,), 1))
     assert not names & set(changes.spoils(np.ones(3, np.int8), (8,), 2))
+
+
+@pytest.mark.parametrize(("n", "wrong"), [(8, False), (16, False), (17, True)])
+def test_a_tail_of_eight_is_what_whole_vectors_leave(n, wrong, rng):
+    family = FAMILIES["dequantize"]
+    call = family.draw(rng, 40) | {"q": np.zeros(n, np.int8)}
+    outputs = {"y": np.zeros(n)}
+    (tail,) = [m for m in mutants.only_somewhere(family) if "tails" in m.name]
+    assert np.any(tail.spoiled(call, outputs)["y"]) == wrong

@@ -120,7 +120,7 @@ def test_outputs_are_checked_before_work_starts(tmp_path):
     assert (names(tmp_path), path.read_text()) == (["a", "link"], "before")
     for wrong, how, match in (
         ((tmp_path,), {}, "it is a folder"),
-        ((tmp_path / "no" / "a",), {}, "no/a, in .*no: No such file"),
+        ((f"{tmp_path}/no/a",), {}, "no/a, in .*no: No such file"),
         ((path, other, tmp_path / "link"), {}, "link: it is another file of this"),
         ((other,), {"keep": (None, other)}, "b: it is another file of this"),
         ((path / "c",), {}, "Not a directory"),

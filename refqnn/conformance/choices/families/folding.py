@@ -79,7 +79,7 @@ def statistics(planes: Float) -> tuple[Float, Float]:
 def deviation_of(place: str, eps: float, var: Float) -> Float:
     """Equation (2): sqrt(var + eps), or sqrt(var) + eps
 
-    >>> [float(deviation_of(place, 5, np.array(4.0))) for place in ("inside", "outside")]
+    >>> [float(deviation_of(at, 5, np.array(4.0))) for at in ("inside", "outside")]
     [3.0, 7.0]
     """
     return np.sqrt(var) + eps if place == "outside" else np.sqrt(var + eps)

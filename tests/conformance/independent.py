@@ -94,7 +94,7 @@ def quantize(c, x, scale, zero_point, q_min, q_max):  # noqa: C901 - a case an a
                 "raise": REFUSED,
                 "q_min": q_min,
                 "q_max": q_max,
-                "zero": zero_point,
+                "zero": max(q_min, min(q_max, zero_point)),
                 "raw_zero": 0,
                 "kept": math.nan,
                 "cast": cast(c, zero_point, q_min, q_max),
@@ -300,6 +300,8 @@ def multiplied(c, _sign, _bits, sx, a, zx, sy, b, zy, s, z):
         )
     if form == "tflite":
         return z + doubled_high(float(fx * fy / fs), p)
+    if form == "tflite_float64":
+        return z + doubled_high(float(fx) * float(fy) / float(fs), p)
     if form == "dequantized":
         t = (fx * F32(a - zx)) * (fy * F32(b - zy)) / fs
         return z + to_integer(t, "half_even")
@@ -396,8 +398,10 @@ def tabled(function, c, x, sx, zx, s, z, q_min, q_max, alpha=0.0):
     def integer(d):
         if c["activation"] == "fixed_point":
             return fixed_hard_swish(d, sx, s, z)
-        if c["activation"] == "multipliers":
-            ratio = fx * slope / fs if d < 0 else fx / fs
+        if c["activation"] in {"multipliers", "multipliers_float64"}:
+            kind = F32 if c["activation"] == "multipliers" else float
+            a, b, e = kind(fx), kind(fs), kind(slope)
+            ratio = a * e / b if d < 0 else a / b
             return z + (doubled_high(float(ratio), d) if ratio else 0)
         if c["activation"] == "multipliers_8_bits":
             ratio = fx / fs * slope if d < 0 else fx / fs

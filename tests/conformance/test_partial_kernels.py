@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from refqnn import integer
-from refqnn.conformance import Child, check_implementation, identify
+from refqnn.conformance import (
+    Child,
+    Semantics,
+    check_implementation,
+    identify,
+    verify,
+)
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.variants import table
 from refqnn.conformance.judge.arguments import (
@@ -178,11 +184,54 @@ def test_a_built_in_range_of_codes_is_said():
     assert "range: uint8" not in found.regions
     assert not check_implementation(int8_only, "quantize", in_process=True).conforms
 
+
+def test_a_built_in_range_that_no_type_has_is_an_unknown_answer():
+    """-127 .. 127 for every q_max: nothing would refute that q_max is used."""
+
+    def fixed(x, s, z, lo, hi):
+        return np.clip(np.rint(np.nan_to_num(x) / s) + z, -127, 127)
+
+    found = identify(fixed, "quantize", in_process=True)
+    assert not found.explained
+    assert found.unknown["code_range"].startswith("-127 .. 127, whatever")
+    assert found.certain["rounding"] == "half_even"
+    said = Semantics(code_range="symmetric", nan="zero")
+    rng = np.random.default_rng(0)
+    assert not verify(fixed, "quantize", said, rng=rng, in_process=True).conforms
+
     def symmetric(x, s, z, lo, hi):
-        return np.clip(np.rint(x / s) + z, -127, 127)
+        return np.clip(np.rint(np.nan_to_num(x) / s) + z, max(lo, -hi), hi)
 
     found = identify(symmetric, "quantize", in_process=True)
-    assert found.certain.get("code_range") == "symmetric" or not found.explained
+    assert found.certain["code_range"] == "symmetric"
+    assert verify(symmetric, "quantize", said, rng=rng, in_process=True).conforms
+
+
+def test_a_function_that_refuses_every_number_has_not_chosen_to_refuse_nan():
+    def broken(*_):
+        raise RuntimeError("no such kernel")
+
+    found = identify(broken, "quantize", in_process=True)
+    assert not found.explained
+    assert "no such kernel" in str(found)
+
+
+@pytest.mark.parametrize("over", [1, 3])
+@pytest.mark.parametrize("name", ["conv2d", "linear", "matmul", "mean_pool2d"])
+def test_what_is_left_over_of_a_row_can_be_wrong(name, over):
+    """Rows above eight, computed four outputs at once: the last one is spoiled."""
+    family = FAMILIES[name]
+
+    def spoiled(*inputs):
+        call = dict(zip(family.arguments, inputs, strict=True))
+        y = np.array(family.evaluate(family.default, **call)["y"])
+        if y.shape[-1] > 8 and y.shape[-1] % 4 == over:
+            y[..., -1] = y[..., -2]
+        return y
+
+    supports = plain if name == "conv2d" else None
+    found = identify(spoiled, name, supports=supports, in_process=True)
+    assert not found.explained
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16])

@@ -12,7 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn._types import Array, Float
-from refqnn.conformance.carry import runtimes_litert, runtimes_onnx, runtimes_torch
+from refqnn.conformance.carry import (
+    runtimes_litert,
+    runtimes_onnx,
+    runtimes_others,
+    runtimes_torch,
+)
 from refqnn.conformance.choices.families.means import is_whole_plane
 from refqnn.conformance.choices.kinds import Inputs
 from refqnn.deploy.formats.tflite_run import MICRO
@@ -34,7 +39,9 @@ class Box(NamedTuple):
 
 def distribution(runtime: str) -> str:
     """Name the distribution that holds a runtime, or a set of kernels of one."""
-    return "ai-edge-litert" if runtime.startswith("litert") else runtime
+    if runtime.startswith("litert"):
+        return "ai-edge-litert"
+    return {"tvm": "apache-tvm"}.get(runtime, runtime)
 
 
 def version(runtime: str) -> str | None:
@@ -127,7 +134,41 @@ TORCH: dict[str, tuple[str, Function]] = {
     "cross_entropy": ("softmax_cross_entropy", runtimes_torch.torch_loss),
     "optim.SGD": ("sgd", runtimes_torch.torch_sgd),
 }
+OPENVINO = (
+    *("QuantizeLinear", "DequantizeLinear", "QLinearConv", "LSTM"),
+    *(FLOAT32_SUMS := ("ConvInteger", "MatMulInteger", "MatMulInteger of two arrays")),
+)
+#: operators of runtimes that are asked about few
+OTHERS: dict[tuple[str, str], tuple[str, Function]] = {
+    ("brevitas", "IntQuant.to_int"): ("quantize", runtimes_others.brevitas_quantize),
+    ("brevitas", "IntQuant"): ("fake_quantize", runtimes_others.brevitas_fake_quantize),
+    ("jax", "jit of round and clip"): ("quantize", runtimes_others.jax_quantize),
+    ("executorch", "quantize_per_tensor"): (
+        "quantize",
+        runtimes_others.executorch_quantize,
+    ),
+    ("executorch", "dequantize_per_tensor"): (
+        "dequantize",
+        runtimes_others.executorch_dequantize,
+    ),
+    ("tvm", "relax.quantize"): ("quantize", runtimes_others.tvm_quantize),
+    ("tvm", "relax.dequantize"): ("dequantize", runtimes_others.tvm_dequantize),
+}
 BOXES = (
+    *(
+        Box(
+            "openvino",
+            operator,
+            ONNX[operator][0],
+            partial(ONNX[operator][1], runtimes_others.openvino),
+            runtimes_others.fits_float32 if operator in FLOAT32_SUMS else None,
+        )
+        for operator in OPENVINO
+    ),
+    *(
+        Box(runtime, operator, family, partial(itself, fn))
+        for (runtime, operator), (family, fn) in OTHERS.items()
+    ),
     *(
         Box(runtime, operator, family, partial(make, run))
         for runtime, run in (

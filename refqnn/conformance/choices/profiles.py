@@ -9,86 +9,10 @@ of its unit tests decide, their number beside them.
 'float32_half_even'
 """
 
-import re
-import textwrap
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from refqnn.conformance.choices.axes.axis import entries
 from refqnn.conformance.choices.families import FAMILIES
-from refqnn.conformance.choices.semantics import Semantics, of
-
-VERIFIED = "2026-11-30"
-
-
-class Row(NamedTuple):
-    """One operator: its family, where it deviates from refqnn, how many were asked."""
-
-    operator: str
-    family: str
-    deviations: Mapping[str, str]
-    #: scalar inputs, or calls, that identify asked
-    probes: int
-    note: str = ""
-    #: what it does on other processors, where that differs
-    elsewhere: Mapping[str, str] | None = None
-    #: axes that the runtime's specification leaves open: any answer is acceptable
-    open: tuple[str, ...] = ()
-
-
-class Profile(NamedTuple):
-    """One version of a runtime."""
-
-    runtime: str
-    version: str
-    rows: tuple[Row, ...]
-    #: the day of the last verification, ISO 8601
-    verified: str
-
-    def semantics(self, family: str) -> Semantics:
-        """Return the semantics of the runtime's first operator of a family.
-
-        Raises ValueError for a family that was not asked.
-        """
-        return of(self.row(family).deviations)
-
-    def row(self, family: str) -> Row:
-        """Return the first operator of a family."""
-        for row in self.rows:
-            if row.family == family:
-                return row
-        known = list(dict.fromkeys(row.family for row in self.rows))
-        raise ValueError(f"{self.runtime} was asked about {known}, not {family!r}")
-
-
-def profile(runtime: str, version: str, rows: str) -> Profile:
-    """Read rows "OPERATOR | FAMILY | DEVIATIONS | PROBES | NOTE", the note optional.
-
-    Deviations are "AXIS = ANSWER", of an axis that the specification leaves open
-    "AXIS = ANSWER (open)", or "as refqnn"; "or as refqnn" after them on other hardware.
-    """
-    lines = map(str.strip, entries(textwrap.dedent(rows)))
-    return Profile(runtime, version, tuple(map(read_row, lines)), VERIFIED)
-
-
-def read_row(line: str) -> Row:
-    """Read one row of a profile.
-
-    >>> read_row("Cast | quantize | nan = q_min (open) | 8").deviations
-    {'nan': 'q_min'}
-    """
-    operator, family, said, probes, *note = line.split(" | ")
-    pairs = re.findall(r"(\w+) = ([^,(]+?)( \(open\))?(?=,|$)", said)
-    return Row(
-        operator,
-        family,
-        {axis: answer for axis, answer, _ in pairs},
-        int(probes),
-        "".join(note),
-        elsewhere={} if said.endswith("or as refqnn") else None,
-        open=tuple(axis for axis, _, is_open in pairs if is_open),
-    )
-
+from refqnn.conformance.choices.profile import VERIFIED, Profile, Row, profile
 
 ONNXRUNTIME = profile(
     "onnxruntime",
@@ -109,7 +33,7 @@ ONNXRUNTIME = profile(
     Resize, nearest | resize_nearest | as refqnn | 3
     Resize, linear | resize_bilinear | resize_ratio = divided,
             resize_blend = float32_trunc | 2
-    ConvInteger | conv2d | as refqnn | 1
+    ConvInteger | conv2d | as refqnn | 2
     MatMulInteger | linear | accumulator = int16_saturating_pairs, or as refqnn | 2 |
             x86 without VNNI; with it int32
     MatMulInteger of two arrays | matmul | accumulator = int16_saturating_pairs,
@@ -266,6 +190,47 @@ CMSIS_NN = profile(
     maximum pooling of int8 | max_pool2d | as refqnn | 7 | its unit tests
     """,
 )
+OPENVINO = profile(
+    "openvino",
+    "2026.4.1",
+    """
+    DequantizeLinear | dequantize | as refqnn | 3
+    ConvInteger | conv2d | as refqnn | 2 |
+            sums in float32; asked where none reaches 2^24
+    MatMulInteger | linear | as refqnn | 2 |
+            sums in float32; asked where none reaches 2^24
+    MatMulInteger of two arrays | matmul | as refqnn | 2 |
+            sums in float32; asked where none reaches 2^24
+    LSTM | lstm_cell | gate_order = i o f g | 1
+    """,
+)
+JAX = Profile("jax", "0.10.2", (), VERIFIED)
+BREVITAS = profile(
+    "brevitas",
+    "0.13.4",
+    """
+    IntQuant.to_int | quantize | zero_point_when = before_rounding, nan = kept | 8
+    IntQuant | fake_quantize | zero_point_when = before_rounding,
+            straight_through = rounded_inclusive | 8
+    """,
+)
+EXECUTORCH = profile(
+    "executorch",
+    "1.5.1",
+    """
+    quantize_per_tensor | quantize | scaling = reciprocal, nan = q_min | 8 |
+            portable kernels
+    dequantize_per_tensor | dequantize | as refqnn | 3 | portable kernels
+    """,
+)
+TVM = profile(
+    "tvm",
+    "0.27.0.post1",
+    """
+    relax.quantize | quantize | nan = q_max | 8 | LLVM, x86
+    relax.dequantize | dequantize | as refqnn | 3 | LLVM, x86
+    """,
+)
 TORCH = profile(
     "torch",
     "2.13.0",
@@ -305,15 +270,8 @@ REFQNN = Profile("refqnn", "", tuple(Row(f, f, {}, 0) for f in FAMILIES), VERIFI
 profiles: dict[str, Profile] = {
     profile.runtime: profile
     for profile in (
-        REFQNN,
-        ONNX,
-        ONNXRUNTIME,
-        *LITERT,
-        TFLITE_MICRO,
-        CMSIS_NN,
-        TORCH,
-        QONNX,
-        NUMPY,
+        *(REFQNN, ONNX, ONNXRUNTIME, *LITERT, TFLITE_MICRO, CMSIS_NN, OPENVINO),
+        *(TORCH, EXECUTORCH, TVM, JAX, BREVITAS, QONNX, NUMPY),
     )
 }
 #: asked and explained by no variant on random inputs: said, not hidden
@@ -321,6 +279,18 @@ UNEXPLAINED = {
     ("torch", "_fake_quantize_learnable_per_tensor_affine"): (
         "forward as fake_quantize_per_tensor_affine; the backward pass rounds "
         "fma(x, 1 / scale, zero_point) again, and moves zero-points below 0"
+    ),
+    ("openvino", "QuantizeLinear"): (
+        "beside ties: x = 0.09657204 is half of scale 0.19314408 and gives 1, not 0; "
+        "nearest is rint(x / scale + zero_point), 92 of 2527 outputs differ"
+    ),
+    ("openvino", "QLinearConv"): (
+        "beside ties: accumulator 196609, multiplier 1073741825, shift -16, zero-point "
+        "1 gives 2, not 3; nearest is float32_half_even, 9 of 2999 outputs differ"
+    ),
+    ("jax", "jit of round and clip"): (
+        "one element is divided by the scale, vectors are multiplied by 1 / scale; "
+        "NaN becomes 0"
     ),
     ("litert-optimized", "TRANSPOSE_CONV"): (
         "on x86 vectors of channels round as two_stage_half_up, one element alone as "
@@ -351,11 +321,11 @@ def matrix() -> str:
     """Return "who rounds how" as a Markdown table, one row an operator."""
     lines = ["| runtime | operator | family | differs from refqnn | inputs | note |"]
     lines.append("| --- | --- | --- | --- | --- | --- |")
-    for profile in list(profiles.values())[1:]:
-        for row in profile.rows:
+    for known in list(profiles.values())[1:]:
+        for row in known.rows:
             deviations = ", ".join(f"{a} = `{v}`" for a, v in row.deviations.items())
             cells = (
-                f"{profile.runtime} {profile.version}",
+                f"{known.runtime} {known.version}",
                 row.operator,
                 row.family,
                 deviations or "-",

@@ -102,10 +102,24 @@ def weigh(
     if not decision.strange:
         left_over = confirmation.survivors(family, candidates, arrays)
         if left_over:
-            return replace(conclude(known, left_over, decision.asked), **about)
+            whole = conclude(known, left_over, decision.asked)
+            fixed = fixed_range(subject, left_over)
+            return replace(but_for(fixed, whole) if fixed else whole, **about)
     decision = ask_all(subject, known, decision)
     none = refutation(subject, known, decision, arrays, seen.answered)
     return replace(none, **about)
+
+
+def fixed_range(subject: Subject, variants: Sequence[Choices]) -> UnknownAnswer | None:
+    """Return the range that a function has whatever q_min and q_max, as an answer.
+
+    None for that of a type. Nothing would have refuted that another is made from the
+    arguments, as the known answers make it.
+    """
+    if subject.narrower is None:
+        return None
+    shown = "{} .. {}, whatever q_min and q_max are".format(*subject.narrower)
+    return UnknownAnswer("code_range", [*map(dict, variants)], shown)
 
 
 def separating_answers(known: Table, decision: Decision) -> list[Answered]:

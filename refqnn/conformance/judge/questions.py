@@ -14,6 +14,8 @@ from refqnn.conformance.judge.subject import Subject
 
 #: answers of no variant after which nothing more is asked
 STRANGE = 12
+#: refusals in a row, from the first question, after which nothing more is asked
+DEAF = 200
 
 
 class Decision(NamedTuple):
@@ -32,7 +34,7 @@ class Decision(NamedTuple):
 def askable(subject: Subject, known: Table, calls: Sequence[Inputs]) -> Table:
     """Return a table of the probes that the subject takes, as it takes them."""
     subject.settle([*known.probes, *calls])
-    subject.find_built_in_range()
+    subject.find_built_in_range(or_narrower=True)
     pool = [subject.usable(probe) for probe in known.probes]
     subject.left_out.clear()
     if all(a is b for a, b in zip(pool, known.probes, strict=True)):
@@ -53,14 +55,24 @@ def decide(subject: Subject, known: Table) -> Decision:
     state = Decision(list(range(len(known.variants))), [], {}, 0, [])
     if not known.probes:
         return state._replace(complaint="nothing that the function supports to ask")
-    while state.strange < STRANGE and not state.complaint:
+    while state.strange < STRANGE and not state.complaint and not is_deaf(state):
         probe = known.best(state.alive, state.asked) if state.alive else None
         if probe is None:
             break
         state = after_question(subject, known, state, probe)
-    if len(state.refused) == len(state.asked) > 0:
+    if state.refused and refuses_all(state):
         return state._replace(complaint=state.refused[0][1])
     return state
+
+
+def is_deaf(state: Decision) -> bool:
+    """Say whether a function has refused so much that it answers nothing."""
+    return len(state.refused) >= DEAF and refuses_all(state)
+
+
+def refuses_all(state: Decision) -> bool:
+    """Say whether no question was answered: NaN is refused with all else."""
+    return all(np.all(answer == REFUSED) for answer in state.answers.values())
 
 
 def after_question(

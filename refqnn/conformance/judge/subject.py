@@ -139,6 +139,8 @@ class Subject:
     accepts: set[Kind] = field(default_factory=set)
     #: arguments that it ignores, and the values that it has instead
     built_in: dict[str, Any] = field(default_factory=dict)
+    #: the ends of codes that it gives whatever the range, where no type has them
+    narrower: tuple[int, int] | None = None
     #: calls that were left out, with the reason
     left_out: list[tuple[Inputs, str]] = field(default_factory=list)
     #: whether NaN for a filter of zeros, 0 / 0, is a refusal of the call
@@ -239,10 +241,11 @@ class Subject:
             self.refuses = {kind: why for kind, why in refusals.items() if why}
             self.accepts = set(refusals) - set(self.refuses)
 
-    def find_built_in_range(self) -> None:
+    def find_built_in_range(self, *, or_narrower: bool = False) -> None:
         """Find out whether q_min and q_max are ignored, and what the range is instead.
 
-        Only the whole range of a type counts: another is a mistake.
+        Only the whole range of a type counts: another is a mistake. With
+        ``or_narrower`` it is noted, and the function asked as one of the type.
         """
         probe = WIDE_PROBES.get(self.family.name, {})
         if not probe or not {"q_min", "q_max"} <= set(self.takes):
@@ -256,10 +259,11 @@ class Subject:
             return
         if not np.array_equal(small, large):
             return
-        least, most = small.min(), small.max()
-        holds = [(lo, hi) for lo, hi in WHOLE_RANGES if lo <= least <= most <= hi]
-        if holds:
+        ends = int(small.min()), int(small.max())
+        holds = [r for r in WHOLE_RANGES if r[0] <= ends[0] <= ends[1] <= r[1]]
+        if holds and (or_narrower or ends == holds[0]):
             self.built_in = dict(zip(("q_min", "q_max"), holds[0], strict=True))
+            self.narrower = ends if ends != holds[0] else None
 
     def refusal(self, calls: Sequence[Inputs]) -> str:
         """Return how the function refuses all of some calls, "" if it answers one."""

@@ -63,7 +63,7 @@ def quantize(
         "q_min": q_min,
         "q_max": q_max,
         "kept": np.nan,
-        "zero": z,
+        "zero": np.clip(z, q_min, q_max),
         "raw_zero": 0,
         "cast": cast,
     }

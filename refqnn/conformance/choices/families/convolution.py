@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from refqnn import integer
 from refqnn._types import Int
-from refqnn.conformance.choices import axes, draws, kinds
+from refqnn.conformance.choices import axes, draws, kinds, rows
 from refqnn.conformance.choices.coverage import few
 from refqnn.conformance.choices.families import operands
 from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
@@ -221,6 +221,8 @@ def wide_conv2d(rng: np.random.Generator, n: int) -> Inputs:
     reach = [d * (k - 1) + 1 for d, k in zip(both(dilation), kernel, strict=True)]
     most = 3 if deep else max(min(n, 9), 2)
     h, w = (r + int(rng.integers(0, most)) for r in reach)
+    if not deep and rng.random() < 0.2:  # rows above what a kernel computes at once
+        h, w, stride = reach[0], w + int(rng.integers(8, 13)), 1
     shape = draws.pick(rng, 1, 2), groups * each, h, w
     weights = draws.codes(rng, (groups * out, each, *kernel), w_dtype)
     x = draws.codes(rng, shape, x_dtype)
@@ -230,7 +232,7 @@ def wide_conv2d(rng: np.random.Generator, n: int) -> Inputs:
 
 #: groups, channels in and channels out of each
 CHANNELS = (
-    (1, 3, 4), (1, 1, 1), (1, 7, 2), (2, 2, 3), (3, 2, 2),
+    (1, 3, 4), (1, 1, 1), (1, 7, 2), (1, 2, 11), (2, 2, 3), (3, 2, 2),
     (4, 1, 1), (3, 1, 2), (5, 1, 3),
 )  # fmt: skip
 
@@ -268,7 +270,7 @@ def wide_linear(rng: np.random.Generator, n: int) -> Inputs:
     w_dtype = draws.pick(rng, "int8", "int8", "uint8")
     deep = rng.random() < 0.25
     i = 600 if deep else int(draws.pick(rng, 1, 2, 3, 7, 8, 64, 65))
-    o = int(draws.pick(rng, 1, 3, 8))
+    o = int(draws.pick(rng, 1, 3, 8, int(rng.integers(9, 20))))
     rows = i if rng.random() < 0.1 and not deep else max(min(n, 65) // o, 1)
     x = draws.codes(rng, (rows, i), x_dtype)
     w = draws.codes(rng, (o, i), w_dtype)
@@ -295,11 +297,14 @@ CONV2D = (
         "groups: groups",
     )
     | kinds.wide_sums(partial(real_sums, integer.conv2d), 16, 24, 32)
+    | rows.long_rows(rows.windows_in_a_row)
+    | kinds.where("w", {"above eight outputs": lambda w: len(w) > 8})
 )
 LINEAR = (
     CODES
     | kinds.regions("x: columns values 1 7 64 65, matrix", "w: matrix")
     | kinds.wide_sums(partial(real_sums, integer.linear), 16, 24, 32)
+    | rows.long_rows(lambda call: len(call["w"]))
 )
 
 PRODUCTS = axes.of("accumulator x_zero_point_use w_zero_point_use code_difference bias")

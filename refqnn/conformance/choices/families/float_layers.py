@@ -130,7 +130,7 @@ def loss_candidates() -> list[Inputs]:
 
 def wide_lstm(rng: np.random.Generator, n: int) -> Inputs:
     """Draw cells of any sizes; weights of both signs, biases sometimes 0."""
-    i, d = int(draws.pick(rng, 1, 3, 7)), int(draws.pick(rng, 1, 2, 5))
+    i, d = int(draws.pick(rng, 1, 3, 7)), int(draws.pick(rng, 1, 2, 5, 11))
     call = lstm_inputs(rng, min(max(n // 8, 1), 9), i, d)
     absent = draws.pick(rng, "b_x", "b_h", "h", "c", "w_x")
     given = {name: draws.normal(rng, value.shape) for name, value in call.items()}
@@ -139,7 +139,7 @@ def wide_lstm(rng: np.random.Generator, n: int) -> Inputs:
 
 def wide_norm(rng: np.random.Generator, n: int) -> Inputs:
     """Draw two examples or more, planes or none, gamma of both signs and 0."""
-    c = int(draws.pick(rng, 1, 3, 4))
+    c = int(draws.pick(rng, 1, 3, 4, 11))
     plane = draws.pick(rng, (), (2, 2), (1, 3), (3, 2))
     call = norm_inputs(rng, (max(n // 8, int(draws.pick(rng, 2, 3, 5))), c, *plane))
     x = draws.normal(rng, call["x"].shape) * draws.pick(rng, 1.0, 0.1, 4.0)
@@ -183,7 +183,7 @@ FAMILIES = (
         regions=kinds.regions(
             "x h c w_x w_h b_x b_h: reals",
             "x: examples, tails, columns features 1 3 7",
-            "h: columns units 1 2 5",
+            "h: columns units 1 2 5 11",
         ),
     ),
     Family(
@@ -204,6 +204,7 @@ FAMILIES = (
         regions=kinds.regions(
             "x gamma beta running_mean: reals",
             "x: layout, tails, planes, magnitudes",
+            "gamma: columns channels 1 11",
             "momentum: number 0 1",
             "eps: number 0.5 0.125",
         ),

@@ -93,7 +93,7 @@ def canonical(choices: Choices) -> dict[str, str]:
 
 def draw(rng: np.random.Generator, n: int) -> Inputs:
     """Draw layers of any geometry; gammas of both signs and 0, weights that clip."""
-    c, o = int(draws.pick(rng, 1, 2, 3)), int(draws.pick(rng, 1, 2, 4))
+    c, o = int(draws.pick(rng, 1, 2, 3)), int(draws.pick(rng, 1, 2, 4, 11))
     kernel = draws.pick(rng, (1, 1), (3, 3), (2, 3), (3, 1))
     side = (int(rng.integers(k, k + 3)) for k in kernel)
     x = draws.normal(rng, (max(min(n // 8, 5), 1), c, *side))
@@ -117,6 +117,7 @@ REGIONS = kinds.regions(
     "w: kernels, layout",
     "eps: number 0.5 0.125",
     "scale: an_output_each",
+    "gamma: columns channels 1 11",
     "range: code_range 8",
     "stride: pairs",
     "padding: padding",

@@ -11,7 +11,7 @@ import numpy as np
 
 from refqnn import integer
 from refqnn._types import Int
-from refqnn.conformance.choices import axes, draws, kinds
+from refqnn.conformance.choices import axes, draws, kinds, rows
 from refqnn.conformance.choices.families import convolution
 from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 from refqnn.integer.products import matmul as checked
@@ -68,7 +68,7 @@ def wide(rng: np.random.Generator, n: int) -> Inputs:
     """Draw matrices of any size, one or more; sums that no int32 holds."""
     deep = rng.random() < 0.25
     k = 600 if deep else int(draws.pick(rng, 1, 2, 3, 7, 8, 64, 65))
-    j = int(draws.pick(rng, 1, 3, 8))
+    j = int(draws.pick(rng, 1, 3, 8, int(rng.integers(9, 20))))
     i = k if rng.random() < 0.1 and not deep else max(min(n, 65) // j, 1)
     leading = draws.pick(rng, (), (), (1,), (2,)) if not deep else ()
     dtypes = draws.pick(rng, "uint8", "int8", "int16"), draws.pick(rng, "int8", "uint8")
@@ -112,6 +112,7 @@ FAMILIES = (
         )
         | kinds.where("x", {"several matrices": lambda x: x.ndim > 2 and len(x) > 1})
         | kinds.where("y", {"square": lambda y: y.shape[-1] == y.shape[-2] > 1})
-        | kinds.wide_sums(sums_of, 16, 24, 32),
+        | kinds.wide_sums(sums_of, 16, 24, 32)
+        | rows.long_rows(lambda call: call["y"].shape[-1]),
     ),
 )

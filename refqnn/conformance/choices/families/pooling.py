@@ -13,7 +13,7 @@ import numpy as np
 
 from refqnn import integer
 from refqnn._types import Array, Int
-from refqnn.conformance.choices import axes, draws, kinds
+from refqnn.conformance.choices import axes, draws, kinds, rows
 from refqnn.conformance.choices.families.roundings import ROUND, quotient
 from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 from refqnn.geometry import Padding, Pair, pad_planes, window, windows
@@ -154,6 +154,8 @@ def wide_planes(rng: np.random.Generator, n: int) -> Inputs:
     even = len({side for sides in padding for side in sides}) == 1
     stride = draws.pick(rng, kernel, draws.pair(rng, 1, 2, 3))
     h, w = (k + int(rng.integers(0, 3 if large else 8)) for k in (kh, kw))
+    if not large and rng.random() < 0.2:  # rows above what a kernel computes at once
+        h, w, stride = kh, w + int(rng.integers(8, 13)), 1
     channels = max(min(n // 8, 3), 1)
     dtype = draws.pick(rng, "int8", "uint8")
     x = draws.codes(rng, (draws.pick(rng, 1, 2), channels, h, w), dtype)
@@ -197,6 +199,7 @@ PLANES = kinds.regions(
         np.any(call["padding"]) and np.max(call["stride"]) < np.min(call["kernel"])
     ),
     "padding: a number": lambda call: np.ndim(call["padding"]) == 0,
+    **rows.long_rows(rows.windows_in_a_row),
 }
 
 FAMILIES = (

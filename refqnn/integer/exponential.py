@@ -4,6 +4,7 @@
     onnxruntime   z + round(floor(1 / s) t_i / sum t),  t = table[x + 255 - max x]  (2)
     tflite        q_min + round(e_i (1 / sum e) 2^8), all of it in fixed point      (3)
                   of codes of 16 bits round(e_i (1 / sum e) 2^15), by tables        (4)
+    table         z + round(e_i (1 / (s sum e))) in float32, ties away from 0       (5)
 
 (2) is QLinearSoftmax (qlinear_softmax.cc): a table of exp in float32 that is aligned
 with the largest code, its sum in float32, the quotient in float64. (3) is the reference
@@ -11,7 +12,8 @@ of TensorFlow Lite for 8 bits (reference/softmax.h) on its output grid, scale 1/
 the smallest code as its zero-point, with the exponential and the reciprocal of gemmlowp
 (fixedpoint.h): e has 31 fractional bits, their sum 19. (4) has scale 2^-15: exp and the
 reciprocal are interpolated between 513 values of 15 fractional bits, which LiteRT makes
-in float64 and TensorFlow Lite Micro in float32 ("tflite-micro", else as "tflite").
+in float64 and TensorFlow Lite Micro in float32 ("tflite-micro", else as "tflite"). (5)
+are the optimized kernels of TensorFlow Lite for 8 bits, the sum in order.
 """
 
 from collections.abc import Callable
@@ -27,8 +29,8 @@ from refqnn.integer.checks import as_codes, check_scale, code_dtype, zero_point_
 from refqnn.integer.rescale import quantize_multiplier, requantize
 from refqnn.integer.rounding import round_half_away, shift_right
 
-SOFTMAX_SEMANTICS = (*SEMANTICS, "tflite-micro")
-SoftmaxSemantics = Literal[Semantics, "tflite-micro"]
+SOFTMAX_SEMANTICS = (*SEMANTICS, "tflite-micro", "table")
+SoftmaxSemantics = Literal[Semantics, "tflite-micro", "table"]
 ONE = 2**31 - 1
 #: exp(-1/8), 1/3, 48/17 and -32/17 (of 2^29), and exp(-2^k), k = -2 .. 4, of 2^31
 EXP_EIGHTH, THIRD = 1_895_147_668, 715_827_883
@@ -90,6 +92,12 @@ def softmax(
         total = np.add.accumulate(t, axis=-1)[..., -1:]  # in order, in float32
         inverse = np.floor(np.float32(1) / np.float32(scale))
         q = zero_point + saturated_rint(t.astype(np.float64) * inverse / total)  # (2)
+    elif semantics == "table":
+        f = np.float32
+        e = np.exp((f(x_scale) * below.astype(f)).astype(np.float64)).astype(f)
+        total = np.add.accumulate(e, axis=-1)[..., -1:]  # in order, in float32
+        t = round_half_away(e * (f(1) / (total * f(scale))))
+        q = zero_point + np.asarray(t).astype(np.int64)  # (5)
     elif wide:
         if (float(scale), zero_point, q_max) != (2.0**-15, 0, 2**15 - 1):
             raise ValueError(
@@ -192,11 +200,11 @@ def high_product(a: npt.ArrayLike, b: npt.ArrayLike) -> Int:
     return np.minimum(q, ONE)
 
 
-def exp_of_negative(a: Int) -> Int:
-    """exp(a 2^-26) 2^31 for a <= 0, from exp on [-1/4, 0) and the bits above"""
-    quarter = 1 << 24
+def exp_of_negative(a: Int, bits: int = 26) -> Int:
+    """exp(a 2^-bits) 2^31 for a <= 0, from exp on [-1/4, 0) and the bits above"""
+    quarter = 1 << (bits - 2)
     inside = (a & (quarter - 1)) - quarter
-    x = (inside << 5) + (1 << 28)  # a + 1/8, of 2^31
+    x = (inside << (31 - bits)) + (1 << 28)  # a + 1/8, of 2^31
     square = high_product(x, x)
     cube, fourth = high_product(square, x), high_product(square, square)
     tail: Int = shift_right(fourth, 2, rounding="half_away") + cube
@@ -204,15 +212,20 @@ def exp_of_negative(a: Int) -> Int:
     y: Int = EXP_EIGHTH + high_product(EXP_EIGHTH, x + tail)
     above = inside - a
     for k, factor in enumerate(EXP_POWERS):
-        y = np.where(above & (1 << (24 + k)), high_product(y, factor), y)
+        y = np.where(above & (quarter << k), high_product(y, factor), y)
     return np.where(a == 0, ONE, y)
 
 
 def reciprocal(a: Int) -> Int:
-    """2^31 / (1 + a 2^-31) for 0 <= a < 2^31, by three steps of Newton"""
+    """2^31 / (1 + a 2^-31) for 0 <= a < 2^31"""
+    return np.clip(half_reciprocal(a) << 1, -ONE - 1, ONE)
+
+
+def half_reciprocal(a: Int) -> Int:
+    """2^30 / (1 + a 2^-31) for 0 <= a < 2^31, by three steps of Newton"""
     half = (a + ONE + 1) >> 1
     x = NEWTON_START + high_product(half, NEWTON_SLOPE)  # of 2^29
     for _ in range(3):
         rest = (1 << 29) - high_product(half, x)
         x = x + np.clip(high_product(x, rest) << 2, -ONE - 1, ONE)
-    return np.clip(x << 1, -ONE - 1, ONE)
+    return np.asarray(x)

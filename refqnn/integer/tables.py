@@ -66,6 +66,16 @@ ACTIVATIONS: dict[str, Callable[..., Float]] = {
 }
 
 
+def float32_sigmoid(v: Float) -> Float:
+    """1 / (1 + exp(-v)) in float32, the exponential rounded as all that follows
+
+    >>> float32_sigmoid(np.float32([0, 100]))
+    array([0.5, 1. ], dtype=float32)
+    """
+    one, e = np.float32(1), np.exp(-v.astype(np.float64)).astype(np.float32)
+    return np.asarray(one / (one + e))
+
+
 def lookup(x: Int, table: Int) -> Int:
     """y = table[x - the smallest code of its dtype], (1); for 16-bit codes (3)
 

@@ -198,16 +198,16 @@ def means(c, *, dtype="int8", axes=(1, 2), keep=False, shape=(1, 7, 6, 16)):
     c.operator([x, c.integers(*axes)], [y], keep_dims=keep)
 
 
-def unary(c, *, dtype="int8", out=None, fixed=None, **options):
-    x = c.tensor((1, 8, 8, 8), dtype, scale=c.scale(-6, -2))
+def unary(c, *, dtype="int8", out=None, fixed=None, powers=(-6, -2), **options):
+    x = c.tensor((1, 8, 8, 8), dtype, scale=c.scale(*powers))
     y = c.tensor((1, 8, 8, 8), out or dtype, **(fixed or {}))
     version = 3 if c.op == "LOGISTIC" else 2
     c.operator([x], [y], version, **options)
 
 
-def softmax(c, *, dtype="int8", shape=(1, 50)):
+def softmax(c, *, dtype="int8", shape=(1, 50), powers=(-6, 0)):
     wide = dtype == "int16"
-    x = c.tensor(shape, dtype, scale=c.scale(-12, -9) if wide else c.scale(-6, 0))
+    x = c.tensor(shape, dtype, scale=c.scale(-12, -9) if wide else c.scale(*powers))
     scale, zero = 1 / 2**15 if wide else 1 / 256, -128 if dtype == "int8" else 0
     y = c.tensor(shape, dtype, scale=scale, zero=zero)
     c.operator([x], [y], beta=1.0)
@@ -382,6 +382,9 @@ CASES = {
     "logistic uint8": ("LOGISTIC", unary, U | {"fixed": LOGISTIC["uint8"]}),
     "tanh": ("TANH", unary, {"fixed": TANH["int8"]}),
     "tanh uint8": ("TANH", unary, U | {"fixed": TANH["uint8"]}),
+    "logistic fine": ("LOGISTIC", unary,
+                      {"fixed": LOGISTIC["int8"], "powers": (-9, -6)}),
+    "tanh fine": ("TANH", unary, {"fixed": TANH["int8"], "powers": (-9, -7)}),
     "relu": ("RELU", unary, {}),
     "relu6": ("RELU6", unary, {}),
     "relu6 uint8": ("RELU6", unary, U),
@@ -395,6 +398,7 @@ CASES = {
     "softmax": ("SOFTMAX", softmax, {}),
     "softmax planes": ("SOFTMAX", softmax, {"shape": (1, 4, 3, 20)}),
     "softmax uint8": ("SOFTMAX", softmax, U),
+    "softmax fine": ("SOFTMAX", softmax, {"shape": (1, 200), "powers": (-9, -6)}),
     "softmax int16": ("SOFTMAX", softmax, {"dtype": "int16"}),
     "concat": ("CONCATENATION", concatenated, {}),
     "concat rows": ("CONCATENATION", concatenated, {"axis": 1}),

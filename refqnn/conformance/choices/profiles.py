@@ -153,8 +153,9 @@ TFLITE_MICRO = profile(
     SUB | sub | sum_rescaling = tflite | 4
     MUL | mul | product_rescaling = tflite_float64 | 4
     LOGISTIC | sigmoid | activation = float32, rounding = half_away | 4 |
-            scale 1/256 from -128 alone
-    TANH | tanh | as refqnn | 1 | scale 1/128 around 0, whatever the file states
+            scale 1/256 from -128 alone; fixed point, other ties of scales 2^-k
+    TANH | tanh | as refqnn | 1 | scale 1/128 around 0, whatever the file states;
+            fixed point, other ties of scales 2^-k
     HARD_SWISH | hard_swish | activation = fixed_point | 2
     LEAKY_RELU | leaky_relu | activation = multipliers_float64 | 3
     SOFTMAX | softmax | softmax = tflite | 3

@@ -199,6 +199,8 @@ def softmax(node: Node) -> None:
     }
     name, shape = (source.name,), source.shape
     wide = node.output.dtype == "int16"
+    if node.reader.kernels.vectors and not wide:
+        options["semantics"] = "table"
     if (y.scale, y.zero_point) != ((2.0**-15, 0) if wide else (1 / 256, y.q_min)):
         raise node.refusal(
             "its output must have scale 1/256 and the least zero-point, of int16 "

@@ -3,6 +3,8 @@
     RELU, ...    z_y + M(s_x / s_y, q - z_x), clamped                               (1)
     LEAKY_RELU   z_y + M(s_x / s_y, q - z_x), below 0 M(s_x alpha / s_y, q - z_x)   (2)
     LOGISTIC, TANH    z_y + round(f(s_x (q - z_x)) (1 / s_y)), all of it in float32 (3)
+                      XNNPACK: the zero-point inside the rounding, ties to even     (6)
+                      Micro: exp and 1 / (1 + x) in fixed point, gemmlowp's         (7)
     HARD_SWISH   16-bit fixed point throughout (reference/hard_swish.h)             (4)
     XNNPACK's QUANTIZE and LEAKY_RELU    z_y + ((q - z_x) round(2^8 r) + 2^7) >> 8  (5)
 
@@ -18,11 +20,17 @@ import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.deploy.fold import Grid
-from refqnn.integer.arithmetic import INT32, multiply
+from refqnn.integer.arithmetic import INT32, TWICE, multiply
 from refqnn.integer.checks import code_dtype
+from refqnn.integer.exponential import (
+    ONE,
+    exp_of_negative,
+    half_reciprocal,
+    reciprocal,
+)
 from refqnn.integer.rescale import quantize_multiplier, requantize
 from refqnn.integer.rounding import round_half_away, shift_right
-from refqnn.integer.tables import every_code, sigmoid
+from refqnn.integer.tables import every_code, float32_sigmoid, sigmoid
 
 F = np.float32
 #: the rounding (5)
@@ -77,17 +85,56 @@ def leaky(q: Int, x: Grid, y: Grid, options: Mapping[str, Any]) -> Int:
     return np.where(q >= 0, rescale_codes(q, x, y, options), below)  # (2)
 
 
-def sample_function(function: Callable[[Float], Float]) -> Callable[..., Int]:
-    """Return (3) for a function of real numbers."""
+def sample_function(
+    function: Callable[[Float], Float],
+    rounded: Callable[[Float], Float],
+    fixed: Callable[[Int], Int],
+) -> Callable[..., Int]:
+    """Return (3) for a function in float32, (6) in float64 and rounded, (7) in fixed.
 
-    def table(q: Int, x: Grid, y: Grid, _: Mapping[str, Any]) -> Int:
+    The last maps numbers of 27 fractional bits to steps of the fixed grid.
+    """
+
+    def table(q: Int, x: Grid, y: Grid, options: Mapping[str, Any]) -> Int:
+        if options["real"] == np.float64:
+            multiplier, shift = quantize_multiplier(x.scale * 2**27)
+            radius = (15 << 27) >> max(shift, 0)
+            near = np.abs(q) < radius
+            inside = np.where(near, q, 0)
+            fine = requantize(inside, multiplier, shift, 0, **INT32, rounding=TWICE)
+            steps = fixed(fine.astype(np.int64))
+            return np.where(near, steps, np.sign(q) * 1024)  # (7)
         v = F(x.scale) * q.astype(np.float32)
-        real = function(v.astype(np.float64)).astype(np.float32)
+        if options["rounding"] == EIGHT_BITS:
+            real = rounded(v.astype(np.float64)).astype(np.float32)
+            moved = np.rint(real * (F(1) / F(y.scale)) + F(y.zero_point))
+            return np.clip(moved, -1024, 1024).astype(np.int64) - y.zero_point  # (6)
+        real = function(v)
         moved = round_half_away(real * (F(1) / F(y.scale)))
         # the float32 sum with the zero-point is exact for every code
         return np.clip(moved, -1024, 1024).astype(np.int64)  # (3)
 
     return table
+
+
+def fixed_logistic(a: Int) -> Int:
+    """2^8 / (1 + exp(-a 2^-27))"""
+    positive = reciprocal(exp_of_negative(-np.abs(a), 27))
+    half = np.where(a == 0, 1 << 30, np.where(a > 0, positive, ONE - positive))
+    return shift_right(half, 23, rounding="half_away")
+
+
+def fixed_tanh(a: Int) -> Int:
+    """2^7 tanh(a 2^-27)"""
+    e = exp_of_negative(-np.abs(a), 26)
+    positive = np.clip((half_reciprocal(e) - (1 << 29)) << 2, -ONE - 1, ONE)
+    steps = shift_right(positive, 24, rounding="half_away")
+    return np.where(a == 0, 0, np.sign(a) * steps)
+
+
+def float32_tanh(v: Float) -> Float:
+    """tanh rounded to float32"""
+    return np.tanh(v.astype(np.float64)).astype(np.float32)
 
 
 def hard_swish(q: Int, x: Grid, y: Grid, _: Mapping[str, Any]) -> Int:
@@ -130,7 +177,7 @@ FUNCTIONS: dict[str, Callable[..., Int]] = {
     "RELU_N1_TO_1": rescale_codes,
     "QUANTIZE": requantize_codes,
     "LEAKY_RELU": leaky,
-    "LOGISTIC": sample_function(sigmoid),
-    "TANH": sample_function(np.tanh),
+    "LOGISTIC": sample_function(float32_sigmoid, sigmoid, fixed_logistic),
+    "TANH": sample_function(float32_tanh, np.tanh, fixed_tanh),
     "HARD_SWISH": hard_swish,
 }

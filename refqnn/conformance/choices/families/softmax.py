@@ -18,7 +18,6 @@ from refqnn.conformance.choices.families.affine import fit
 from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 from refqnn.integer.arithmetic import INT32
 from refqnn.integer.exponential import fixed_softmax
-from refqnn.integer.rounding import round_half_away
 
 #: the grid of the fixed-point form
 USUAL = (2.0**-8, -128)
@@ -48,7 +47,7 @@ def codes_of(form: str, x: Int, x_scale: float, scale: float, z: int) -> Int:
     below = x.astype(np.int64) - x.max(axis=-1, keepdims=True).astype(np.int64)
     if form == "tflite":
         return fixed_softmax(below, float(np.float32(x_scale)))
-    if form in {"exact", "onnxruntime"}:
+    if form in {"exact", "onnxruntime", "table"}:
         grid: dict[str, Any] = {"x_scale": x_scale, "scale": scale, "zero_point": z}
         grid |= {**INT32, "semantics": form}
         return integer.softmax(x, **grid).astype(np.int64)
@@ -56,11 +55,7 @@ def codes_of(form: str, x: Int, x_scale: float, scale: float, z: int) -> Int:
     v = np.float32(x_scale) * below.astype(np.float32)
     e = np.exp(v.astype(np.float64)).astype(np.float32)
     total = np.add.accumulate(e, axis=-1)[..., -1:]  # in order, in float32
-    if form == "table":
-        t = round_half_away(e * (np.float32(1) / (total * s)))
-    else:
-        t = np.rint(e / total / s)
-    return z + t.astype(np.int64)
+    return z + np.rint(e / total / s).astype(np.int64)
 
 
 def exact(x: Int, x_scale: float, scale: float, *_: Any, **__: Any) -> Float:

@@ -24,7 +24,7 @@ from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 from refqnn.integer.arithmetic import multiply
 from refqnn.integer.rescale import quantize_multiplier
 from refqnn.integer.rounding import shift_right
-from refqnn.integer.tables import ACTIVATIONS
+from refqnn.integer.tables import ACTIVATIONS, float32_sigmoid
 
 ONE = np.float32(1)
 #: coefficients of odd powers 9 to 1 and of even powers 10 to 0 (Eigen, plogistic)
@@ -58,11 +58,6 @@ def horner(x: Float, terms: tuple[float, ...]) -> Float:
     for term in np.array(terms, np.float32):
         total = fused_multiply_add(total, x, term)
     return total
-
-
-def float32_sigmoid(v: Float) -> Float:
-    """1 / (1 + exp(-v)), the exponential rounded to float32 as all that follows"""
-    return ONE / (ONE + exponential(-v))
 
 
 def exponential(v: Float) -> Float:

@@ -193,8 +193,8 @@ def number_text(value: Any) -> str:
     >>> import numpy as np
     >>> number_text(np.array([0.5])), number_text(np.arange(3)), number_text((1.0, np))
     ('0.5', '[0 1 2]', '(1, numpy)')
-    >>> number_text(np.zeros((2, 8)))
-    '0 ... (2, 8)'
+    >>> number_text(np.zeros(6)), number_text(np.zeros((2, 8)))
+    ('[0 0 0 0 0 0]', '0 ... (2, 8)')
     """
     import numpy as np
 

@@ -91,7 +91,11 @@ def typical(v: Float, group_of: Array, groups: int) -> int:
 
 
 def spread_out(v: Float, members: Array) -> Array:
-    """Return indices into ``v.flat``, among ``members``, evenly spread by value."""
+    """Return indices into ``v.flat``, among ``members``, evenly spread by value.
+
+    >>> spread_out(np.array([3.0, 1.0, 2.0]), np.array([0, 1, 2]))
+    array([1, 2, 0])
+    """
     ascending = members[np.argsort(v.flat[members], kind="stable")]
     values = v.flat[ascending]
     wanted = np.linspace(values[0], values[-1], POINTS)

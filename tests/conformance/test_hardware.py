@@ -1,5 +1,6 @@
 """Packs for simulations: widths, words, test benches, results back; a Verilog round."""
 
+import argparse
 import csv
 import json
 import shutil
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from refqnn import cli
+from refqnn.cli.options import add_words
 from refqnn.conformance.judge.identify_files import probe_calls, read_header
 from refqnn.conformance.reach import hardware, packs
 from refqnn.files import Unreadable
@@ -196,3 +198,10 @@ def test_no_call_with_such_a_value_is_said(capsys):
     assert "no call of requantize has" in capsys.readouterr().err
     assert cli.main(["generate", "requantize", "--where", "bits=8"]) == 2
     assert "not ['bits']" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [8, 16, 32, 64])
+def test_words_have_the_bits_of_a_type(width):
+    parser = argparse.ArgumentParser()
+    add_words(parser)
+    assert parser.parse_args(["--width", str(width)]).width == width

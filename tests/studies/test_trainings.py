@@ -249,6 +249,7 @@ WRONG = [
     ("guided_training", {"seeds": "-1"}, "seeds must be at least 0, got -1"),
     ("haq_allocation", {"ratio": "0.06"}, r"ratio must be in .*0\.0625, 1\]"),
     ("haq_allocation", {"ratio": 2.0}, r"got 2\.0"),
+    ("haq_allocation", {"depth": 9}, "depth must be 6n \\+ 2"),
     ("haq_allocation", {"lowest": 0}, "1 <= b_min <= b_max <= 32 is needed"),
     ("haq_allocation", {"episodes": 0}, "episodes must be at least 1, got 0"),
     ("haq_allocation", {"images": 3500}, "must be 4000 together"),

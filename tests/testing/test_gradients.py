@@ -72,6 +72,15 @@ def test_every_mistake_is_named(backward, says):
         check_gradients(square, backward, [V], wrt=0)
 
 
+def test_a_mistake_in_the_gradient_of_one_number_is_named():
+    def total(x):
+        return np.sum(x**2), x
+
+    check_gradients(total, lambda dy, x: 2 * x * dy, [V], wrt=0)
+    with pytest.raises(AssertionError, match="a factor of 2"):
+        check_gradients(total, lambda dy, x: 4 * x * dy, [V], wrt=0)
+
+
 def test_an_opened_mask_says_on_which_side():
     for opened, side in ((V > 0.9, "upper"), (V < -1.2, "lower")):
 

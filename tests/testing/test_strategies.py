@@ -56,6 +56,15 @@ def test_ties_lie_halfway_between_levels(v):
     assert off.max() < 1e-6
 
 
+def test_ties_have_the_shape_that_is_asked_for():
+    @settings(max_examples=3)
+    @given(draw.ties(qz.lsq, parameters=(0.5,), options={"q_n": 2, "q_p": 1}, shape=7))
+    def check(v):
+        assert v.shape == (7,)
+
+    check()
+
+
 def test_a_quantizer_without_levels_of_its_own_has_no_ties():
     with pytest.raises(ValueError, match="no levels of its own: draw boundaries"):
         draw.ties(lambda v: qz.binary(v)[0])

@@ -155,15 +155,22 @@ def test_blended_pixels(rng, tmp_path):
     assert not any(counts.values()), counts
 
 
-@pytest.mark.parametrize("kind", ["u8s8", "u8u8"])
+#: operations of int8 codes that onnxruntime computes as uint8, no table of them
+REFUSED = [(name, "QDQ", "s8s8") for name in ("average_pools", "constants")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_what_was_imported_is_exported(rng, tmp_path, name, form, kind):
     """In operators of codes, or of floats: onnxruntime gives every tensor again."""
     made, shape = quantized(rng, tmp_path, name, form=form, **KINDS[kind])
     network = import_onnx(made)
+    if (name, form, kind) in REFUSED:
+        refuses("has no form here|fill no table", to_onnx, network, form="qoperator")
+        return
     again = to_onnx(network, form="qoperator")
-    codes = rng.integers(0, 256, (2, *shape), dtype=np.uint8)
+    codes = rng.integers(0, 256, (2, *shape)).astype(np.uint8)
     tensors = network.trace(codes)
     names = [step.name for step in network.steps]
     floats = [s.name for s in network.steps if isinstance(s, RealStep)]
@@ -172,9 +179,13 @@ def test_what_was_imported_is_exported(rng, tmp_path, name, form, kind):
     # optimized, floats are fused, and weights of transposed convolutions rounded again
     fused = {"optimize": False} if floats else {}
     parts = [onnx_trace(again, image[None], names, **fused) for image in codes]
-    for name_of_step in names:
-        got = np.concatenate([part[name_of_step] for part in parts])
-        np.testing.assert_array_equal(got, tensors[name_of_step])
+    got = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    apart = {name: np.abs(got[name].astype(int) - tensors[name]) for name in names}
+    for name_of_step in floats:  # ties, where sums are added in another order
+        assert apart[name_of_step].max() <= 1
+        assert apart[name_of_step].mean() < 0.01
+    if not any(apart[name].any() for name in floats):
+        assert not any(differ.any() for differ in apart.values())
     kinds = {getattr(step, "operation", "") for step in network.steps}
     if floats:
         refuses("have no exact form|fill no table of 256", to_onnx, network)

@@ -20,6 +20,7 @@ import numpy as np
 from refqnn._types import Array, Int
 from refqnn.deploy.formats.onnx_graph import (
     Graph,
+    as_uint8,
     constant,
     dtype_of,
     node,
@@ -71,16 +72,17 @@ def exact_terms(graph: Graph, step: Computing, steps: dict[str, Step]) -> Terms:
     """Return the accumulators of every branch with their multipliers."""
     if isinstance(step, PoolStep):
         return [(plane_sums(graph, step), step.multiplier)]
-    terms = [(exact_sum(graph, step.sum, step.source), step.multiplier)]
+    terms = [(exact_sum(graph, step.sum, steps[step.source]), step.multiplier)]
     if isinstance(step, ResidualStep):
-        channels = steps[step.skip_source].shape[0]
-        terms.append((exact_skip(graph, step, channels), step.skip_multiplier))
+        skip = exact_skip(graph, step, steps[step.skip_source])
+        terms.append((skip, step.skip_multiplier))
     return terms
 
 
-def exact_sum(graph: Graph, total: Sum, source: str) -> str:
+def exact_sum(graph: Graph, total: Sum, source: Step) -> str:
     """(1), int32"""
-    inputs = [source, *weight_constants(graph, total)]
+    codes, added = as_uint8(graph, source)
+    inputs = [codes, *weight_constants(graph, total, added)]
     ndim, name = total.w.ndim, total.name
     if ndim == 2:
         raw = node(graph, "MatMulInteger", inputs, f"{name}.products")
@@ -95,14 +97,14 @@ def exact_sum(graph: Graph, total: Sum, source: str) -> str:
     return node(graph, "Add", [raw, bias], f"{name}.accumulator")
 
 
-def exact_skip(graph: Graph, step: ResidualStep, channels: int) -> str:
+def exact_skip(graph: Graph, step: ResidualStep, source: Step) -> str:
     """Add the skip: accumulators of a 1x1 convolution, or codes - z, int32."""
     skip, name = step.skip, f"{step.skip.name}.accumulator"
     if isinstance(skip, Sum):
-        return exact_sum(graph, skip, step.skip_source)
+        return exact_sum(graph, skip, source)
     kept = skip_pixels(graph, skip, step.skip_source)
     centred = centre(graph, skip.name, kept, skip.x_zero_point)
-    return pad_channels(graph, skip, centred, channels, name)
+    return pad_channels(graph, skip, centred, source.shape[0], name)
 
 
 def plane_sums(graph: Graph, step: PoolStep) -> str:

@@ -39,12 +39,15 @@ from refqnn.deploy.build import float32_weight_scale
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.onnx_exact import exact_step
 from refqnn.deploy.formats.onnx_graph import (
+    WEIGHT_OFFSET,
     Graph,
+    as_uint8,
     clip_codes,
     constant,
     dtype_of,
     model,
     node,
+    shift_codes,
     weight_constants,
     window_of,
 )
@@ -106,7 +109,7 @@ def to_onnx(
         elif form == "qdq":
             qdq_step(graph, step, steps)
         elif form == "qoperator" and is_qlinear(step):
-            qlinear_conv(graph, step, steps[step.source].grid)
+            qlinear_conv(graph, step, steps[step.source])
         else:
             exact_step(graph, step, steps, in_floats=runtime == "openvino")
     image, last = network.steps[0], network.steps[-1]
@@ -123,11 +126,11 @@ def check_known(what: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def check_exportable(step: Step, steps: dict[str, Step]) -> None:
-    """Raise for sums of codes that are not uint8: these forms state no others."""
+    """Raise for sums of codes of more than 8 bits: these forms state no others."""
     if isinstance(step, LayerStep | ResidualStep | PoolStep):
         source = steps[step.source]
-        if dtype_of(source) != np.uint8:
-            raise ValueError(f"{step.name}: reads {dtype_of(source)} codes, not uint8")
+        if dtype_of(source) not in (np.uint8, np.int8):
+            raise ValueError(f"{step.name}: reads {dtype_of(source)} codes, not 8 bits")
 
 
 def inexact(network: IntegerNetwork, form: str, runtime: str = "any") -> list[str]:
@@ -194,21 +197,27 @@ def is_qlinear(step: Step) -> TypeGuard[LayerStep]:
     )
 
 
-def qlinear_conv(graph: Graph, step: LayerStep, x: Grid) -> None:
+def qlinear_conv(graph: Graph, step: LayerStep, source: Step) -> None:
     """Add QLinearConv, and Clip where the codes of a layer are fewer than its dtype."""
-    total, name, dtype = step.sum, step.name, dtype_of(step)
-    w, x_zero, w_zero = weight_constants(graph, total)
+    total, name, x = step.sum, step.name, source.grid
+    lowered = 0 if dtype_of(step) == np.uint8 else WEIGHT_OFFSET
+    codes, added = as_uint8(graph, source)
+    w, x_zero, w_zero = weight_constants(graph, total, added)
     whole = np.rint(np.ldexp(total.bias.astype(np.float64), -total.fraction_bits))
     inputs = [
-        step.source,
+        codes,
         constant(graph, f"{name}.x_scale", x.scale, np.float32),
         x_zero,
         w,
         constant(graph, f"{name}.w_scale", float32_weight_scale(total, x), np.float32),
         w_zero,
         constant(graph, f"{name}.y_scale", step.grid.scale, np.float32),
-        constant(graph, f"{name}.y_zero_point", step.grid.zero_point, dtype),
+        constant(
+            graph, f"{name}.y_zero_point", step.grid.zero_point + lowered, np.uint8
+        ),
         constant(graph, f"{name}.bias", whole, np.int32),
     ]
     rounded = node(graph, "QLinearConv", inputs, f"{name}.rounded", **window_of(total))
+    if lowered:  # codes of int8, computed as uint8
+        rounded = shift_codes(graph, rounded, -lowered, np.int8)
     clip_codes(graph, rounded, step)

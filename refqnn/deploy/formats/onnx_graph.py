@@ -66,10 +66,31 @@ def dtype_of(step: Step) -> Any:
     return code_dtype(step.grid.q_min, step.grid.q_max)
 
 
-def weight_constants(graph: Graph, total: Sum) -> tuple[str, str, str]:
+def shift_codes(graph: Graph, codes: str, by: int, dtype: Any) -> str:
+    """Return codes + by in another dtype."""
+    wide = node(graph, "Cast", [codes], f"{codes}.wide{by}", to=onnx_type(np.int32))
+    added = constant(graph, f"{codes}.by{by}", by, np.int32)
+    total = node(graph, "Add", [wide, added], f"{codes}.total{by}")
+    return node(graph, "Cast", [total], f"{codes}.shifted{by}", to=onnx_type(dtype))
+
+
+def as_uint8(graph: Graph, source: Step) -> tuple[str, int]:
+    """Return codes as uint8, and what was added to them: 128 to those of int8.
+
+    Operators of sums read one type alone.
+    """
+    name = f"{source.name}.shifted{WEIGHT_OFFSET}"
+    if dtype_of(source) == np.uint8:
+        return source.name, 0
+    if all(name != made.name for made in graph.nodes):  # several readers share it
+        shift_codes(graph, source.name, WEIGHT_OFFSET, np.uint8)
+    return name, WEIGHT_OFFSET
+
+
+def weight_constants(graph: Graph, total: Sum, added: int = 0) -> tuple[str, str, str]:
     """Return the names of weights, zero-point of the input, zero-point of the weights.
 
-    Weights of a product are (I, O).
+    ``added``: to the codes that are read. Weights of a product are (I, O).
     """
     signed = graph.weights == "int8"
     offset, dtype = (0, np.int8) if signed else (WEIGHT_OFFSET, np.uint8)
@@ -81,7 +102,9 @@ def weight_constants(graph: Graph, total: Sum) -> tuple[str, str, str]:
         raise ValueError(f"{total.name}: weights of 9 bits fit no {graph.weights}")
     return (
         constant(graph, f"{total.name}.w", w.T if w.ndim == 2 else w, dtype),
-        constant(graph, f"{total.name}.x_zero_point", total.x_zero_point, np.uint8),
+        constant(
+            graph, f"{total.name}.x_zero_point", total.x_zero_point + added, np.uint8
+        ),
         constant(graph, f"{total.name}.w_zero_point", offset, dtype),
     )
 

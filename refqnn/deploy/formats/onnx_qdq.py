@@ -76,7 +76,7 @@ def real_sum(graph: Graph, total: Sum, source: Step) -> str:
 def real_weights(graph: Graph, total: Sum, x: Grid) -> tuple[str, str]:
     """Return dequantized weights, a scale per channel, and bias."""
     name = total.name
-    w, _, zero = weight_constants(graph, total)
+    w, _, zero = weight_constants(graph, total, -total.x_zero_point)
     channels = len(total.w)
     graph.constants[zero] = np.full(channels, graph.constants[zero])
     w_scale = float32_weight_scale(total, x)

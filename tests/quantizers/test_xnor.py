@@ -135,6 +135,8 @@ def test_the_scale_map_by_plain_loops(rng):
             want[n, 0, p, q] += A[n, 2 * p + i, 2 * q + j] / 6
     np.testing.assert_allclose(K, want)
     assert scale_map(x.astype(np.float32), kernel=2).dtype == np.float32
+    with pytest.raises(ValueError, match="x must be finite"):
+        scale_map(x * np.inf, kernel=2)
 
 
 def test_scaled_sign_convolutions_are_exact_for_magnitudes_that_are_constant(rng):

@@ -190,7 +190,12 @@ ALONE = {"q_min", "q_max", "groups", "lrs"}
 
 
 def arguments_exchanged(example: Inputs) -> Iterator[Mutant]:
-    """Yield mutants with two arguments of one kind and shape exchanged."""
+    """Yield mutants with two arguments of one kind and shape exchanged.
+
+    >>> example = {"x": 1.0, "scale": 2.0, "zero_point": 3, "q_min": -8}
+    >>> [mutant.name for mutant in arguments_exchanged(example)]
+    ['x and scale exchanged']
+    """
 
     def exchange(a: str, b: str, call: Inputs) -> Inputs:
         return call | {a: call[b], b: call[a]}

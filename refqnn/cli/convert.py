@@ -3,14 +3,14 @@
 from argparse import Namespace
 from pathlib import Path
 
-from refqnn.cli.options import CONFORMS, NOTHING, Answer, Parser, add_output
+from refqnn.cli.options import CONFORMS, NOTHING, Answer, Parser
 
 
 def arguments(command: Parser) -> None:
     """Add the options."""
     text = "folder of ONNX, TOSA or CMSIS-NN test data"
     command.add_argument("goldens", help=text)
-    add_output(command, "folder for the packs (packs)")
+    command.add_argument("-o", "--output", help="folder for the packs (packs)")
 
 
 def run(options: Namespace) -> Answer:

@@ -2,21 +2,14 @@
 
 from argparse import Namespace
 
-from refqnn.cli.options import (
-    Answer,
-    Parser,
-    add_family,
-    add_output,
-    add_profile,
-    add_where,
-)
+from refqnn.cli.options import Answer, Parser, add_family, add_profile, add_where
 
 
 def arguments(command: Parser) -> None:
     """Add the options."""
     add_family(command)
     add_profile(command)
-    add_output(command, "folder to write (FAMILY_pack)")
+    command.add_argument("-o", "--output", help="folder to write (FAMILY_pack)")
     text = "hex: also a file of words an argument, and test benches, for simulations"
     command.add_argument("--format", choices=("npz", "hex"), default="npz", help=text)
     add_where(command)

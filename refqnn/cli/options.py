@@ -77,11 +77,6 @@ def add_profile(command: Parser) -> None:
     command.add_argument("--profile", default="refqnn", help="(refqnn)")
 
 
-def add_output(command: Parser, text: str) -> None:
-    """Add where the answer is written; ``text`` says what, and the default."""
-    command.add_argument("-o", "--output", help=text)
-
-
 def add_where(command: Parser) -> None:
     """Add which values of arguments the calls have."""
     text = "only calls with this value of an argument, such as q_min=-128; repeatable"

@@ -4,13 +4,15 @@ import tempfile
 from argparse import Namespace
 from pathlib import Path
 
-from refqnn.cli.options import Answer, Parser, add_family, add_output, add_where
+from refqnn.cli.options import Answer, Parser, add_family, add_where
 
 
 def arguments(command: Parser) -> None:
     """Add the options."""
     add_family(command)
-    add_output(command, "file to write, or - (FAMILY_probes.npz); hex: a folder")
+    command.add_argument(
+        "-o", "--output", help="file to write, or - (FAMILY_probes.npz); hex: a folder"
+    )
     add_where(command)
     text = "hex: also a file of words an argument, and test benches, for simulations"
     command.add_argument("--format", choices=("npz", "hex"), default="npz", help=text)

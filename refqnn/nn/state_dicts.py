@@ -23,7 +23,7 @@ import numpy as np
 from refqnn._types import Array
 from refqnn.core import Buffer, Param, named_buffers, named_modules, named_params
 from refqnn.moved import other_half
-from refqnn.nn.layer_names import canonical, layer_names, residual_name, spellings
+from refqnn.nn.layer_names import canonical, layer_names, spellings
 from refqnn.nn.layers import Conv2d, Linear
 from refqnn.nn.norms import BatchNorm2d
 from refqnn.nn.quantizer_places import is_setting, kind_of, place, places, values_of
@@ -39,21 +39,6 @@ FIELDS = {
     "var": "running_var",
 }
 Names = Mapping[str, str] | Callable[[str], str | None]
-
-
-def torch_name(name: str) -> str:
-    """Return the name that PyTorch's residual networks give to one of ours.
-
-    Raises ValueError for a name that has none.
-
-    >>> torch_name("layers.stage2_block1.norm1.gamma")
-    'layer2.0.bn1.weight'
-    """
-    layer, _, leaf = name.rpartition(".")
-    there = residual_name(layer)
-    if there is None or leaf not in FIELDS:
-        raise ValueError(f"{name} has no name in a residual network of PyTorch")
-    return f"{there}.{FIELDS[leaf]}"
 
 
 def weights_of(network: Any) -> dict[str, Param | Buffer]:

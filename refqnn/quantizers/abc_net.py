@@ -202,14 +202,6 @@ def nested_levels(alpha: Float, w: Float) -> Float:
 check_bases = partial(check_bits, least=1, most=MOST_BASES, name="bases")
 
 
-def bases_of_call(bits: int | None, bases: int) -> int:
-    """Give the bases, for the method has no bits; raise unless ``bits`` is left out."""
-    if bits is not None:
-        raise ValueError(f"bits must be None, the number of bases is fixed: {bits!r}")
-    check_bases(bases)
-    return bases
-
-
 def coefficients(p: Float, bases: int, x: Float, *, name: str = "alpha") -> Float:
     """Return a coefficient for every basis in float64; raise for other shapes."""
     p = np.asarray(p).astype(np.float64)
@@ -323,9 +315,22 @@ def shifts_apart(bases: int) -> Float:
     return np.linspace(-0.5, 0.5, bases + 2)[1:-1]
 
 
+class BasesQuantizer(Quantizer):
+    """A quantizer of M bases in place of bits."""
+
+    bases: int
+
+    def bits_of(self, bits: int | None) -> int:
+        """Count the bases: the method has no bits, and ``bits`` must be left out."""
+        if bits is not None:
+            raise ValueError(f"bits must be None, the bases are fixed: {bits!r}")
+        check_bases(self.bases)
+        return self.bases
+
+
 @final
 @dataclass(eq=False)
-class ABCWeight(Quantizer):
+class ABCWeight(BasesQuantizer):
     """Weights as M bases, alpha and the bases found again at every pass."""
 
     bases: int = 5
@@ -333,10 +338,6 @@ class ABCWeight(Quantizer):
 
     pair = (abc_weight, abc_weight_backward)
     options = ("bases", "clip_grad")
-
-    def bits_of(self, bits: int | None) -> int:
-        """Count the bases: the method has no bits, and ``bits`` must be left out."""
-        return bases_of_call(bits, self.bases)
 
     def encode(self, v: Float) -> tuple[Int, Float]:
         """Count the bases that are +1; give that and the M + 1 levels they make."""
@@ -351,7 +352,7 @@ class ABCWeight(Quantizer):
 
 @final
 @dataclass(eq=False)
-class ABCActivation(Quantizer):
+class ABCActivation(BasesQuantizer):
     """Activations as N bases with learned shifts v and scales beta, any reals."""
 
     bases: int = 5
@@ -368,10 +369,6 @@ class ABCActivation(Quantizer):
         check_real(self.ste_slope, name="ste_slope", low=0)
         self.v = Param(shifts_apart(self.bases), group="quantizer")
         self.beta = Param(np.ones(self.bases), group="quantizer")
-
-    def bits_of(self, bits: int | None) -> int:
-        """Count the bases: the method has no bits, and ``bits`` must be left out."""
-        return bases_of_call(bits, self.bases)
 
     def encode(self, v: Float) -> tuple[Int, Float]:
         """Count the bases that are +1; give that and the N + 1 levels they make."""

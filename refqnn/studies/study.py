@@ -125,16 +125,6 @@ def paired_interval(differences: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def table_of_rows(_: Any, rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the table of the rows as they are."""
-    return table(rows)
-
-
-def no_figures(*_: Any) -> Mapping[str, Any]:
-    """Return no figure: the study is a table."""
-    return {}
-
-
 @final
 @dataclass(frozen=True)
 class Study:
@@ -156,8 +146,8 @@ class Study:
     quick: Mapping[str, Any]
     stages: Callable[[Any, Path], Iterable[Stage]]
     rows: Callable[..., Any]
-    lines: Callable[[Any, Any], Iterable[str]] = table_of_rows
-    figures: Callable[..., Mapping[str, Any]] = no_figures
+    lines: Callable[[Any, Any], Iterable[str]] = lambda _, rows: table(rows)
+    figures: Callable[..., Mapping[str, Any]] = lambda *_: {}
     #: of the records, below runs/; studies that share it do not repeat their runs
     folder: str = ""
     #: settings of an experiment where not the defaults of ``settings``

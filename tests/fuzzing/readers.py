@@ -34,13 +34,7 @@ from refqnn.conformance.reach.goldens.suite import reaction
 from refqnn.conformance.traces.bisection import bisect
 from refqnn.conformance.traces.record import Trace, trace
 from refqnn.core import Run
-from refqnn.deploy import (
-    IntegerNetwork,
-    deploy,
-    import_tflite,
-    to_onnx,
-    to_tflite,
-)
+from refqnn.deploy import IntegerNetwork, deploy, import_tflite, to_onnx, to_tflite
 from refqnn.deploy.formats.onnx_import import from_onnx
 from refqnn.nn import checkpoint, read_tensors, staged, state_dicts, training
 from refqnn.papers.haq.ddpg import Settings

@@ -9,13 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import laplace, norm
 
 from refqnn.core import Run
-from refqnn.quantizers import (
-    SAWB,
-    SAWB_COEFFICIENTS,
-    sawb,
-    sawb_backward,
-    sawb_clip,
-)
+from refqnn.quantizers import SAWB, SAWB_COEFFICIENTS, sawb, sawb_backward, sawb_clip
 
 PAIRS = [(grid, bits) for grid, table in SAWB_COEFFICIENTS.items() for bits in table]
 every_grid = pytest.mark.parametrize(("grid", "bits"), PAIRS)

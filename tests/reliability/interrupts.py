@@ -17,14 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from reliability.scenarios import (
-    SCENARIOS,
-    contents,
-    late_orphans,
-    names,
-    prepare,
-    say,
-)
+from reliability.scenarios import SCENARIOS, contents, late_orphans, names, prepare, say
 
 LINE, INTERRUPTED = "refqnn: interrupted\n", 130
 #: seconds within which a command has left, on a busy machine

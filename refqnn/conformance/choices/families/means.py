@@ -191,6 +191,13 @@ FAMILIES = (
             "zero_point: ends_of_range",
             "range: code_range 8",
         )
-        | {"kernel: the whole plane": is_whole_plane},
+        | {
+            "kernel: the whole plane": is_whole_plane,
+            "kernel: a number, as small as the zero-point": lambda call: (
+                np.ndim(call["kernel"]) == 0
+                and call["kernel"] != call["zero_point"]
+                and 0 < call["zero_point"] <= min(call["x"].shape[2:])
+            ),
+        },
     ),
 )

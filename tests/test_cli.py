@@ -193,6 +193,17 @@ def test_cifar_folders_are_recognized(tmp_path, rng):
     np.testing.assert_array_equal(load_data(tmp_path).test_labels, hundred[:, 1])
 
 
+def test_an_npz_of_four_arrays_is_data(trained, tmp_path, rng, capsys):
+    images, labels = rng.integers(0, 256, (2, 1, 10, 10), np.uint8), np.array([0, 1])
+    parts = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    np.savez(tmp_path / "own.npz", **parts)
+    own = str(tmp_path / "own.npz")
+    assert cli.main(["evaluate", str(trained), "--data", own]) == 0
+    assert "% of 2 test images" in capsys.readouterr().out
+    assert cli.main(["evaluate", str(trained), "--data", str(tmp_path)]) == 4
+    assert "must be an npz, or a folder that holds" in capsys.readouterr().err
+
+
 REFUSED_OPTIONS = (
     (["--depth", "9"], "depth must be 6n"),
     (["--width", "0"], "width must be positive"),

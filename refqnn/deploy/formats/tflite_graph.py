@@ -226,11 +226,13 @@ def unique_names(tensors: Sequence[Tensor]) -> tuple[str, ...]:
 
     >>> unique_names([Tensor((1,), "int8", name="x"), Tensor((1,), "int8", name="x")])
     ('x', 'x.1')
+    >>> unique_names([Tensor((1,), "int8", name=chr(0) + "x")])
+    ('x',)
     """
     seen: set[str] = set()
     names = []
     for i, t in enumerate(tensors):
-        name = t.name or f"tensor{i}"
+        name = t.name.replace("\0", "") or f"tensor{i}"  # archives end names there
         while name in seen:
             name = f"{name}.{i}"
         seen.add(name)

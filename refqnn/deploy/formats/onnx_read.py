@@ -354,10 +354,3 @@ def rename(reader: Reader, node: Node, value: Codes, **changes: Any) -> bool:
     del reader.steps[value.step]
     store(reader, replace(step, name=node.output, **changes), value.shape)
     return True
-
-
-def is_pooled(reader: Reader, value: Any) -> bool:
-    """Return whether a value is the mean of every plane, stored as (C,)."""
-    return isinstance(value, Codes | Real) and isinstance(
-        reader.steps[value.step], PoolStep
-    )

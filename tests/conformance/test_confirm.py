@@ -92,7 +92,7 @@ def test_gradients_that_come_in_have_both_signs(name):
 
 def test_a_narrow_range_is_refuted_with_its_region_and_smallest_input():
     def narrow(x, s, z, lo, hi):
-        return rounded(np.nan_to_num(x) / s, z, max(lo, -hi), hi)
+        return rounded(np.nan_to_num(x) / s, z, lo + 1, hi - 1)
 
     found = identify(narrow, "quantize", in_process=True)
     assert not found.explained
@@ -236,7 +236,7 @@ def test_calls_that_confirm_travel_through_files(tmp_path):
     assert identify_files(tmp_path / "p.npz", outputs).explained
     found = identify_files(tmp_path / "p.npz", wrong)
     assert not found.explained
-    shown = "kernel=1, stride=2, padding=0   y[0, 0, 0, 0]: want 76   got 75"
+    shown = "kernel=1, stride=2, padding=0   y[0, 0, 0, 0]: want 127   got 126"
     assert shown in found.smallest
 
 

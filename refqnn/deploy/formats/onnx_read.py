@@ -20,7 +20,7 @@ from refqnn._types import Array, Float
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.onnx_graph import package
 from refqnn.deploy.operations import OperationStep
-from refqnn.deploy.steps import ImageStep, PoolStep, Shape, Step, sources_of
+from refqnn.deploy.steps import ImageStep, Shape, Step, sources_of
 from refqnn.files import Unreadable, open_file, read_bytes
 
 GRIDS = {

@@ -94,13 +94,13 @@ def executorch_method(operator: str, shape: tuple[int, ...]) -> tuple[Any, ...]:
 
     called = getattr(torch.ops.quantized_decomposed, operator).tensor
 
-    class Module(torch.nn.Module):
-        def forward(self, x: Any, s: Any, z: Any) -> Any:
-            return called(x, s, z, -128, 127, torch.int8)
+    def forward(_self: Any, x: Any, s: Any, z: Any) -> Any:
+        return called(x, s, z, -128, 127, torch.int8)
 
+    module: Any = type("Module", (torch.nn.Module,), {"forward": forward})()
     dtype = torch.float32 if operator.startswith("quantize") else torch.int8
     grid = torch.ones((), dtype=torch.float64), torch.ones((), dtype=torch.int64)
-    exported = torch.export.export(Module(), (torch.zeros(shape, dtype=dtype), *grid))
+    exported = torch.export.export(module, (torch.zeros(shape, dtype=dtype), *grid))
     unchecked = EdgeCompileConfig(_check_ir_validity=False)
     program = to_edge(exported, compile_config=unchecked).to_executorch()
     content = program.buffer

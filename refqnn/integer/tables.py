@@ -1,6 +1,6 @@
 """Functions of one code as tables, and codes of several grids side by side.
 
-    q_y = table[q_x - q_min of its dtype],  one entry a code of 8 bits              (1)
+    q_y = table[q_x - q_min of its dtype],  one entry a code                        (1)
     table[q] = quantize(f(s_x (q - z_x)))                                           (2)
     q_y = t_i + ((t_{i+1} - t_i) j + 64) >> 7,  q_x + 2^15 = 2^7 i + j              (3)
 
@@ -77,9 +77,10 @@ def float32_sigmoid(v: Float) -> Float:
 
 
 def lookup(x: Int, table: Int) -> Int:
-    """y = table[x - the smallest code of its dtype], (1); for 16-bit codes (3)
+    """y = table[x - the smallest code of its dtype], (1); between 513 entries (3)
 
-    x: (...), table: (256,), or (513,) for codes of 16 bits  ->  (...), dtype of table
+    x: (...), table: (256,), for codes of 16 bits (65 536,) or (513,)  ->  (...), dtype
+    of table
 
     Raises ValueError where the table has another size.
 
@@ -87,14 +88,15 @@ def lookup(x: Int, table: Int) -> Int:
     array([  0, 129], dtype=uint8)
     """
     x, table = as_codes("x", x), as_codes("table", table)
-    size = 256 if x.dtype.itemsize == 1 else ENTRIES
-    if x.dtype.itemsize > 2 or table.shape != (size,):
+    bits = 8 * x.dtype.itemsize
+    every = bits <= 16 and table.shape == (2**bits,)
+    if not every and not (bits == 16 and table.shape == (ENTRIES,)):
         raise ValueError(
-            f"table must hold 256 entries for 8-bit codes, {ENTRIES} for 16-bit ones: "
-            f"x {x.dtype}, table{table.shape}"
+            f"table must hold 256 entries for 8-bit codes, {ENTRIES} for 16-bit ones "
+            f"or 65536: x {x.dtype}, table{table.shape}"
         )
     at = x.astype(np.int64) - np.iinfo(x.dtype).min
-    if size == 256:
+    if every:
         return table[at]  # (1)
     i, j = at >> 7, at & 127
     low, high = table[i].astype(np.int64), table[i + 1].astype(np.int64)
@@ -157,7 +159,8 @@ def concat(
     "exact" rounds the rational number, ties to even; "onnxruntime" (QLinearConcat)
     divides the float32 number s_i (x_i - z_i) by s; "tflite" rounds the float32 sum
     x_i r - z_i r, r = s_i (1 / s), ties away from 0 (reference/concatenation.h,
-    ConcatenationWithScaling). Inputs on the grid of the result are copied.
+    ConcatenationWithScaling). Inputs on the grid of the result are copied, codes of 16
+    bits, too.
 
     >>> concat([np.array([[1, 2]], np.uint8), np.array([[6]], np.uint8)],
     ...        scales=[1.0, 0.5], zero_points=[0, 4], scale=1.0, zero_point=0,
@@ -175,9 +178,14 @@ def concat(
         )
     grid = {"scale": scale, "zero_point": zero_point, "q_min": q_min, "q_max": q_max}
     parts = []
-    for x, s, z in zip(xs, scales, zero_points, strict=True):
-        table = rescaling_table(np.asarray(x).dtype, s, z, grid, semantics)
-        parts.append(lookup(x, table))
+    for given, s, z in zip(xs, scales, zero_points, strict=True):
+        x = as_codes("x", given)
+        same = (np.float32(s), z) == (np.float32(scale), zero_point)
+        if same and x.dtype.itemsize <= 2:
+            q = np.clip(x.astype(np.int64), q_min, q_max)
+            parts.append(q.astype(code_dtype(q_min, q_max)))
+        else:
+            parts.append(lookup(x, rescaling_table(x.dtype, s, z, grid, semantics)))
     return np.concatenate(parts, axis)
 
 
@@ -188,8 +196,6 @@ def rescaling_table(
     q = every_code(dtype)
     ends, z_y = (grid["q_min"], grid["q_max"]), grid["zero_point"]
     output = code_dtype(*ends)
-    if (np.float32(s), z) == (np.float32(grid["scale"]), z_y):
-        return np.clip(q, *ends).astype(output)
     if semantics == "onnxruntime":
         return activation_table(
             "identity", dtype=dtype, x_scale=s, x_zero_point=z, **grid

@@ -15,7 +15,7 @@ from refusals import refuses
 
 import refqnn
 from refqnn.deploy import IntegerNetwork, import_tflite
-from refqnn.deploy.formats import tflite_schema
+from refqnn.deploy.formats import tflite_operations, tflite_schema
 from refqnn.deploy.formats.tflite_graph import RANGES
 from refqnn.deploy.formats.tflite_import import HANDLERS, KERNELS
 from refqnn.deploy.formats.tflite_read import parse_model
@@ -185,6 +185,8 @@ def test_an_output_that_is_read_later_stays_in_its_place():
 
 
 W = Tensor((2, 4), "int8", 0.5, 0, np.ones((2, 4), np.int8))
+WIDE = {"dtype": "int16", "zero": 0}
+UNIT = WIDE | {"scale": 2.0**-15}
 #: a model that is refused, and words of the reason
 REFUSED = {
     "no operator": (row("RESHAPE", [codes(4), codes(2, 2, 2)]), "makes"),
@@ -205,7 +207,15 @@ REFUSED = {
     "concat": (row("CONCATENATION", [codes(4), codes(4, zero=9)], axis=1), "one grid"),
     "grid": (row("RESHAPE", [codes(4), codes(4, scale=0.25)]), "on the grid"),
     "scales": (row("RELU", [codes(4), codes(4, scale=[0.5, 0.25])]), "with 2 scales"),
-    "wide": (row("RELU", [codes(4, dtype="int16", zero=0)] * 2), "8 bits"),
+    "wide": (row("HARD_SWISH", [codes(4, **WIDE)] * 2), "8 bits"),
+    "wide clamp": (row("RELU_N1_TO_1", [codes(4, **WIDE)] * 2), "8 bits"),
+    "wide zero": (row("RELU", [codes(4, dtype="int16")] * 2), "must be 0"),
+    "wide grid": (row("TANH", [codes(4, **WIDE)] * 2), "give scale 3.05"),
+    "wide steps": (row("LOGISTIC", [codes(4, **WIDE | {"scale": 6.0}),
+                                    codes(4, **UNIT)]), "below 16/3, is 6.0"),
+    "two types": (row("TANH", [codes(4), codes(4, **UNIT)]), "keeps the type"),
+    "unsigned": (row("QUANTIZE", [codes(4, **WIDE), codes(4, dtype="uint8")]),
+                 "those of int8 or int16"),
     "real": (row("RELU", [Tensor((1, 4), "float32"), codes(4)]), "a step computes"),
     "pads": (row("PAD", [codes(4), whole([[1, 0], [0, 0]]), codes(4)]), "stay apart"),
 }  # fmt: skip
@@ -272,6 +282,48 @@ def test_sets_refuse_what_they_do_not_have_or_round_by_what_vectors_leave():
             refuses("vectors of 16 channels", import_tflite, model, kernels="optimized")
         else:
             import_tflite(model, kernels="optimized")
+
+
+def test_scales_near_two_powers_have_a_form_of_their_own():
+    """Multiplied by 3 alone there, by 15 bits 0.06 % further; optimized otherwise."""
+    x = np.arange(-(2**15), 2**15, 4, dtype=np.int16).reshape(1, -1)
+    forms = ("LOGISTIC", -12, 23956), ("TANH", -12, 24956), ("TANH", -11, 31589)
+    for op, power, code in forms:
+        answers = []
+        for share in (1.0, 1.0006, 1.0008):
+            size, grid = x.shape[1], WIDE | {"scale": share * 2.0**power}
+            model = row(op, [codes(size, **grid), codes(size, **UNIT)])
+            answers.append(import_tflite(model).forward(x))
+            for kernels in ("optimized", "xnnpack"):
+                if share < 1.0007:
+                    refuses("another form", import_tflite, model, kernels=kernels)
+                else:
+                    got = import_tflite(model, kernels=kernels).forward(x)
+                    np.testing.assert_array_equal(got, answers[-1])
+        assert answers[0][x == 4096].item() == code
+        assert np.array_equal(*answers[:2])
+        assert not np.array_equal(*answers[1:])
+        real = x * 2.0**power
+        want = np.tanh(real) if op == "TANH" else 1 / (1 + np.exp(-real))
+        assert np.abs(answers[0] - 2**15 * want).max() < 1.6
+
+
+def test_tables_take_no_more_memory_than_stated(monkeypatch):
+    model = row("TANH", [codes(4, **UNIT)] * 2)
+    import_tflite(model)
+    monkeypatch.setattr(tflite_operations, "MOST_TABLES", 2**17 - 1)
+    refuses("more than 131071 bytes", import_tflite, model)
+
+
+def test_codes_of_a_clamp_keep_their_type():
+    """What Micro clamps is read as int16 by the function behind it."""
+    tensors = [codes(4, **UNIT)._replace(name=n) for n in "xyz"]
+    chain = (Operator("RELU6", (0,), (1,)), Operator("TANH", (1,), (2,)))
+    model = write_model(Model(tuple(tensors), chain, (0,), (2,)))
+    x = np.array([[-7, 0, 9000, 32767]], np.int16)
+    for kernels in KERNELS:
+        got = import_tflite(model, kernels=kernels).forward(x)
+        np.testing.assert_array_equal(got, [[0, 0, 8780, 24956]], kernels)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -9,6 +9,8 @@ from refqnn.deploy.formats.tflite_write import write_model
 
 #: outputs on which every operator is compared
 OUTPUTS = 20_000
+#: the shape of an input that is every code of 16 bits
+EVERY = (1, 256, 1, 256)
 FACTORS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-(2**15), 2**15 - 1)}
 #: operators of which LiteRT has one version
 FIRST = ("RELU_N1_TO_1", "HARD_SWISH", "RESHAPE")
@@ -60,6 +62,8 @@ class Case:
         codes = int(np.prod(self.tensors[self.operators[-1].outputs[0]].shape))
         count = -(-OUTPUTS // codes)
         t = self.tensors[0]
+        if t.shape == EVERY:  # a function of one code
+            return np.arange(-(2**15), 2**15, dtype=np.int16).reshape(1, 256, 256, 1)
         _, *shape = t.shape
         shape = (shape[2], shape[0], shape[1]) if len(shape) == 3 else tuple(shape)
         low, high = FACTORS[t.dtype]
@@ -199,8 +203,9 @@ def means(c, *, dtype="int8", axes=(1, 2), keep=False, shape=(1, 7, 6, 16)):
 
 
 def unary(c, *, dtype="int8", out=None, fixed=None, powers=(-6, -2), **options):
-    x = c.tensor((1, 8, 8, 8), dtype, scale=c.scale(*powers))
-    y = c.tensor((1, 8, 8, 8), out or dtype, **(fixed or {}))
+    shape = EVERY if dtype == "int16" else (1, 8, 8, 8)
+    x = c.tensor(shape, dtype, scale=c.scale(*powers))
+    y = c.tensor(shape, out or dtype, **(fixed or {}))
     version = 3 if c.op == "LOGISTIC" else 2
     c.operator([x], [y], version, **options)
 
@@ -295,6 +300,8 @@ LOGISTIC = {"int8": {"scale": 1 / 256, "zero": -128},
 TANH = {"int8": {"scale": 1 / 128, "zero": 0}, "uint8": {"scale": 1 / 128, "zero": 128}}
 PADS = np.array([[0, 0], [1, 2], [0, 3], [2, 0]], np.int32)
 U = {"dtype": "uint8"}
+INT16 = {"dtype": "int16"}
+WIDEST = INT16 | {"fixed": {"scale": 2.0**-15, "zero": 0}}
 RECTIFIED = {"through": "RELU"}
 U_CONV = {"dtype": "uint8", "w_dtype": "uint8", "per_channel": False}
 WIDE = {"dtype": "int16", "wide": np.int64}
@@ -385,6 +392,19 @@ CASES = {
     "logistic fine": ("LOGISTIC", unary,
                       {"fixed": LOGISTIC["int8"], "powers": (-9, -6)}),
     "tanh fine": ("TANH", unary, {"fixed": TANH["int8"], "powers": (-9, -7)}),
+    "logistic int16": ("LOGISTIC", unary, WIDEST | {"powers": (-12, -11)}),
+    "logistic int16 wide": ("LOGISTIC", unary, WIDEST | {"powers": (-10, -9)}),
+    "logistic int16 fine": ("LOGISTIC", unary, WIDEST | {"powers": (-15, -14)}),
+    "tanh int16": ("TANH", unary, WIDEST | {"powers": (-12, -11)}),
+    "tanh int16 next": ("TANH", unary, WIDEST | {"powers": (-11, -10)}),
+    "tanh int16 wide": ("TANH", unary, WIDEST | {"powers": (-10, -9)}),
+    "tanh int16 coarse": ("TANH", unary, WIDEST | {"powers": (-2, 2)}),
+    "relu int16": ("RELU", unary, INT16),
+    "relu6 int16": ("RELU6", unary, INT16 | {"powers": (-12, -10)}),
+    "leaky int16": ("LEAKY_RELU", unary, INT16 | {"alpha": 0.1}),
+    "quantize int16": ("QUANTIZE", unary, INT16),
+    "quantize int16 int8": ("QUANTIZE", unary, INT16 | {"out": "int8"}),
+    "quantize int8 int16": ("QUANTIZE", unary, {"out": "int16"}),
     "relu": ("RELU", unary, {}),
     "relu6": ("RELU6", unary, {}),
     "relu6 uint8": ("RELU6", unary, U),

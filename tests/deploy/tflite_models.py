@@ -1,5 +1,7 @@
 """Whole models of random weights: residuals, separable layers, joined heads."""
 
+from functools import partial
+
 import numpy as np
 from deploy.tflite_cases import Case
 
@@ -10,17 +12,26 @@ from refqnn.deploy.formats.tflite_write import write_model
 class Net(Case):
     """A model that grows: every method adds an operator and returns its tensor."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, dtype="int8"):
         super().__init__("", 0, np.random.default_rng(seed))
+        self.dtype = dtype
+        #: steps of these codes in one of 8 bits
+        self.fine = 128 if dtype == "int16" else 1
+
+    def codes(self, shape, scale, zero, name=""):
+        """Add a tensor on a grid of 8 bits, or on one of 16 bits as wide around 0."""
+        zero = 0 if self.fine > 1 else zero
+        scale = float(np.float32(scale / self.fine))
+        return self.tensor(shape, self.dtype, scale=scale, zero=zero, name=name)
 
     def add(self, op, inputs, shape, version=2, *, scale, zero, name="", **options):
-        y = self.tensor(shape, scale=scale, zero=zero, name=name)
+        y = self.codes(shape, scale, zero, name)
         self.operators.append(Operator(op, tuple(inputs), (y,), options, version))
         return y
 
     def grid(self, x):
         at = self.tensors[x]
-        return {"scale": at.scale, "zero": at.zero_point}
+        return {"scale": at.scale * self.fine, "zero": at.zero_point}
 
     def conv(self, x, channels, kernel=1, stride=1, *, depthwise=False, relu=3):
         at = self.tensors[x]
@@ -33,7 +44,8 @@ class Net(Case):
         scale = np.float32(self.rng.uniform(least, 2 * least, channels))
         weights = self.constant(codes, scale=scale, axis=3 if depthwise else 0)
         step = np.float32(at.scale) * scale
-        bias = np.rint(self.rng.normal(size=channels) / 2 / step).astype(np.int32)
+        bias = np.rint(self.rng.normal(size=channels) / 2 / step)
+        bias = bias.astype(np.int64 if self.fine > 1 else np.int32)
         held = self.constant(bias, scale=step)
         size = (1, -(-h // stride), -(-w // stride), channels)
         y_scale = float(np.float32(6 / 255 if relu else self.rng.uniform(0.03, 0.05)))
@@ -51,8 +63,10 @@ class Net(Case):
         y = self.conv(deep, channels, relu=0)
         if stride != 1 or self.tensors[x].shape != self.tensors[y].shape:
             return y
-        scale = float(np.float32(1.4 * self.tensors[y].scale))
-        return self.add("ADD", (x, y), self.tensors[y].shape, scale=scale, zero=3)
+        scale = float(np.float32(1.4 * self.grid(y)["scale"]))
+        options = {"pot_scale_int16": False} if self.fine > 1 else {}
+        shape = self.tensors[y].shape
+        return self.add("ADD", (x, y), shape, scale=scale, zero=3, **options)
 
     def head(self, x, classes):
         """Planes to their mean, products, probabilities."""
@@ -101,10 +115,10 @@ def keywords(seed=2):
     return net.bytes(net.head(x, 12))
 
 
-def detector(seed=3):
+def detector(seed=3, dtype="int8"):
     """Two scales joined: resized, concatenated, logistic, boxes moved and cut."""
-    net = Net(seed)
-    x = net.conv(net.tensor((1, 32, 32, 3), scale=1 / 48, zero=5), 8, 3, 2)
+    net = Net(seed, dtype)
+    x = net.conv(net.codes((1, 32, 32, 3), 1 / 48, 5), 8, 3, 2)
     near = net.block(x, 8)
     far = net.block(near, 8, 2)
     shape = net.tensors[near].shape
@@ -124,4 +138,9 @@ def detector(seed=3):
     return net.bytes(y)
 
 
-MODELS = {"mobilenet": mobilenet, "keywords": keywords, "detector": detector}
+MODELS = {
+    "mobilenet": mobilenet,
+    "keywords": keywords,
+    "detector": detector,
+    "detector int16": partial(detector, dtype="int16"),
+}

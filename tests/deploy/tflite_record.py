@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from deploy.tflite_cases import CASES, case
+from deploy.tflite_cases import CASES, FACTORS, case
 from deploy.tflite_models import MODELS
 
 from refqnn.deploy.formats.tflite_import import KERNELS
@@ -30,10 +30,12 @@ def few(images):
 def model_images(model):
     """Draw the inputs of a whole model."""
     graph = parse_model(model)
-    _, *shape = graph.tensors[graph.inputs[0]].shape
+    t = graph.tensors[graph.inputs[0]]
+    _, *shape = t.shape
     shape = (shape[2], *shape[:2]) if len(shape) == 3 else tuple(shape)
     rng = np.random.default_rng(9)
-    return rng.integers(-128, 127, (SEVERAL, *shape), dtype=np.int8, endpoint=True)
+    ends, size = FACTORS[t.dtype], (SEVERAL, *shape)
+    return rng.integers(*ends, size, dtype=t.dtype, endpoint=True)
 
 
 def digest(tensors):

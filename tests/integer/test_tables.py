@@ -59,10 +59,10 @@ def test_every_function_is_tested():
     np.testing.assert_array_equal(table, np.clip(np.arange(-128, 128), -2, 5))
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16])
 def test_a_table_holds_one_entry_a_code(dtype):
     codes = np.arange(np.iinfo(dtype).min, np.iinfo(dtype).max + 1).astype(dtype)
-    table = np.arange(256)[::-1].astype(np.uint8)
+    table = np.arange(codes.size)[::-1].astype(f"u{codes.itemsize}")
     np.testing.assert_array_equal(lookup(codes, table), table, strict=True)
 
 

@@ -63,6 +63,8 @@ class Reader:
     names: tuple[str, ...]
     #: bytes of weights that the steps may still hold
     room: int
+    #: bytes of tables that the steps hold
+    tables: int = 0
     steps: dict[str, Step] = field(default_factory=dict)
     #: tensor -> the step of its codes; of real numbers, those that it dequantizes
     values: dict[int, str] = field(default_factory=dict)

@@ -36,6 +36,8 @@ from refqnn.deploy.steps import ImageStep
 from refqnn.geometry import output_size
 from refqnn.integer import code_dtype, quantize_multiplier
 
+#: bytes of all tables, beyond which a model is refused
+MOST_TABLES = 2**28
 #: what functions of one code clamp to, in real numbers
 CLAMPS = {
     "RELU": (0.0, np.inf),
@@ -214,10 +216,10 @@ def softmax(node: Node) -> None:
 def function(node: Node) -> None:
     """x: (...)  ->  the code of a function of every code, by a table"""
     source = node.source()
-    wide = node.output.dtype == "int16" and node.operator.op != "QUANTIZE"
-    if code_dtype(*source.grid[2:]).itemsize > 1 or wide:
-        raise node.refusal("codes must have 8 bits, one table of them")
-    check_fixed_grid(node)
+    wide = node.tensor(0).dtype == "int16"
+    if node.tensor(0).dtype != node.output.dtype and node.operator.op != "QUANTIZE":
+        raise node.refusal("it keeps the type of its codes")
+    check_fixed_grid(node, wide=wide)
     ends = CLAMPS.get(node.operator.op, (-np.inf, np.inf))
     y = made_on = clamp(node.grid(), *ends)
     if node.operator.op == "RELU6" and node.reader.kernels.micro:
@@ -225,21 +227,31 @@ def function(node: Node) -> None:
     try:
         micro = node.reader.kernels.micro
         real = np.float64 if micro else np.float32
-        options = {"rounding": table_rounding(node), "real": real}
-        options |= node.operator.options
+        options = {"rounding": table_rounding(node), "real": real, "wide": wide}
+        options |= {"vectors": node.reader.kernels.vectors, **node.operator.options}
         table = code_table(node.operator.op, source.grid, made_on, options)
+        table = table.astype(code_dtype(*y[2:]))  # of ``made_on`` it may be unsigned
     except (ValueError, KeyError) as error:
         raise node.refusal(str(error)) from error
+    node.reader.tables += table.nbytes
+    if node.reader.tables > MOST_TABLES:
+        raise node.refusal(f"tables of functions take more than {MOST_TABLES} bytes")
     name, shape = (source.name,), source.shape
     made = (node.name, name, ("x",), shape, "lookup", {"table": table}, y)
     store(node, OperationStep(*made))
 
 
-def check_fixed_grid(node: Node) -> None:
-    """Raise for an output on a grid that TensorFlow Lite Micro does not read."""
-    fixed = {"LOGISTIC": (2.0**-8, -128), "TANH": (2.0**-7, 0)}.get(node.operator.op)
-    micro, y = node.reader.kernels.micro, node.grid()
-    if micro and fixed and (y.scale, y.zero_point) != fixed:
+def check_fixed_grid(node: Node, *, wide: bool) -> None:
+    """Raise for a grid that kernels do not read, Micro's or those of 16-bit codes."""
+    x, y = node.source().grid, node.grid()
+    grids = {"LOGISTIC": (2.0**-8, -128), "TANH": (2.0**-7, 0)}
+    if wide:
+        grids = dict.fromkeys(grids, (2.0**-15, 0))
+        if x.zero_point or (y.zero_point and node.output.dtype == "int16"):
+            raise node.refusal("zero-points of 16-bit codes must be 0")
+    fixed = grids.get(node.operator.op)
+    fixes = wide or node.reader.kernels.micro
+    if fixes and fixed and (y.scale, y.zero_point) != fixed:
         raise node.refusal(
             f"these kernels give scale {fixed[0]} and zero-point {fixed[1]} alone"
         )
@@ -248,6 +260,8 @@ def check_fixed_grid(node: Node) -> None:
 def table_rounding(node: Node) -> str:
     """Return the rounding of QUANTIZE; no delegate takes one between two types."""
     kernels = node.reader.kernels
+    if node.tensor(0).dtype == "int16":
+        return kernels.plain
     same = node.tensor(0).dtype == node.output.dtype
     return kernels.quantize if same else kernels.left
 
@@ -258,6 +272,8 @@ def quantize(node: Node) -> None:
     if number in reader.model.inputs and node.tensor(0).dtype == "float32":
         add_image(node, node.operator.outputs[0])
     elif node.tensor(0).dtype != "float32":
+        if (node.tensor(0).dtype, node.output.dtype) == ("int16", "uint8"):
+            raise node.refusal("codes of 16 bits become those of int8 or int16")
         rest = math.prod(node.output.shape) % 16
         if rest and "half_up" in table_rounding(node):
             raise node.refusal("these kernels round what vectors of 16 leave otherwise")

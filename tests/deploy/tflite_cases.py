@@ -394,7 +394,7 @@ CASES = {
     "tanh fine": ("TANH", unary, {"fixed": TANH["int8"], "powers": (-9, -7)}),
     "logistic int16": ("LOGISTIC", unary, WIDEST | {"powers": (-12, -11)}),
     "logistic int16 wide": ("LOGISTIC", unary, WIDEST | {"powers": (-10, -9)}),
-    "logistic int16 fine": ("LOGISTIC", unary, WIDEST | {"powers": (-15, -14)}),
+    "logistic int16 fine": ("LOGISTIC", unary, WIDEST | {"powers": (-20, -19)}),
     "tanh int16": ("TANH", unary, WIDEST | {"powers": (-12, -11)}),
     "tanh int16 next": ("TANH", unary, WIDEST | {"powers": (-11, -10)}),
     "tanh int16 wide": ("TANH", unary, WIDEST | {"powers": (-10, -9)}),

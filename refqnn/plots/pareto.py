@@ -117,7 +117,9 @@ def layer_variances(
             for kind, rows in kinds.items()
         }
         draw_variances(axes, means)
-    right.legend(frameon=False, title="C x K x K", loc="best")
+    right.legend(
+        frameon=False, title="C x K x K", loc="upper left", bbox_to_anchor=(1, 1)
+    )
     return figure
 
 

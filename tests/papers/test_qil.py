@@ -106,10 +106,12 @@ def test_an_interval_at_its_floor_is_named():
     first, *others = pruning_ratios(network, images)
     assert not any(layer.held for layer in (first, *others))
     layer = dict(named_modules(network))[f"layers.{first.name}"]
-    layer.weight_quant.set_interval(*2 * [np.abs(layer.w.value).max() / 64])
-    first, *others = pruning_ratios(network, images)
-    assert first.held
-    assert not any(layer.held for layer in others)
+    floor = np.abs(layer.w.value).max() / 64
+    for share, held in ((1.0, True), (1.3, True), (2.1, False)):
+        layer.weight_quant.set_interval(share * floor, share * floor)
+        first, *others = pruning_ratios(network, images)
+        assert first.held == held
+        assert not any(layer.held for layer in others)
 
 
 def test_a_float_network_has_nothing_to_prune():

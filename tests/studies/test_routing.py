@@ -144,6 +144,28 @@ def test_a_study_may_train_another_machinery(run):
         refuses(name, controller.settings_with, **{name: value})
 
 
+def test_a_study_may_train_the_released_blocks(run):
+    rows, *_ = run("dfs_controller", targets=(0.2,), released=True)
+    assert rows[0]["run"] == "released, target 20 %"
+    assert len(rows[0]["shares"]) == len(dfs.RELEASED_OPTIONS)
+    controller = study_named("dfs_controller")
+    with pytest.raises(ValueError, match="options of released blocks"):
+        controller.settings_with(released=True, options=(0, 32))
+
+
+EXPERIMENTS = {
+    "dfs_above_base": "DFS, target 20 % less base, before: ",
+    "dfs_low_cp": "DFS, target 6.25 % less DFS, target 4 %, steps x 8: ",
+    "dfs_first_blocks": "first blocks skipped least of their groups: ",
+}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_end_with_the_numbers_of_their_rules(run, name):
+    _, text, _ = run(name, depth=14, steps=1)
+    assert any(line.startswith(EXPERIMENTS[name]) for line in text.splitlines())
+
+
 def test_tables_and_figures_have_the_papers_alphas_and_widths(folder):
     tables = study_named("dfs_tables").settings_with()
     printed = {row["alpha"] for row in printed_table(2)}

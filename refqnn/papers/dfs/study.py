@@ -118,12 +118,13 @@ def machinery(run: Row) -> str:
     ', own statistics, soft'
     """
     options = " ".join(map(str, run.get("options", ())))
+    released = ", released" if run.get("released") else ""
     if run.get("options") == CONTROL:
         text = ", skip or keep"
     else:
         text = f", options {options}" if options else ""
     text += f", {run['statistics']} statistics" if "statistics" in run else ""
-    return text + (f", {run['gate_mode']}" if "gate_mode" in run else "")
+    return text + (f", {run['gate_mode']}" if "gate_mode" in run else "") + released
 
 
 def tradeoff_rows(_: Tradeoff, __: Outcomes, runs: Outcomes) -> dict[str, list[Row]]:

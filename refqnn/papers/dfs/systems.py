@@ -145,18 +145,24 @@ def trained_dfs(
     options: Sequence[int] = dfs.OPTIONS,
     gate_mode: str = "straight_through",
     statistics: str = "shared",
+    released: bool = False,
     **common: Any,
 ) -> tuple[dfs.RoutedResNet, dfs.Joint, data.Dataset]:
     """Train DFS towards a target cp; without ``two_step`` the gates start at random.
 
-    ``statistics`` of batch norms are "shared" by the options or "own" to each.
+    ``statistics`` of batch norms are "shared" by the options or "own" to each;
+    ``released`` blocks are those of ``dfs.released_network``, with its options.
     """
     if statistics not in {"shared", "own"}:
         raise ValueError(f"statistics must be 'shared' or 'own', got {statistics!r}")
     at = start_of(1, **common)
     rng, pictures, how = at[:3]
-    made: Any = {"options": options, "gate_mode": gate_mode} | at.size
-    network = from_backbone(dfs.routed_resnet(**made, rng=rng), at)
+    made: Any = {"gate_mode": gate_mode} | at.size
+    if released:
+        network = from_backbone(dfs.released_network(**made, rng=rng), at)
+    else:
+        made["options"] = options
+        network = from_backbone(dfs.routed_resnet(**made, rng=rng), at)
     if statistics == "own":
         network.split_statistics()
     if two_step:
@@ -347,17 +353,23 @@ class Machinery(Lengths):
     #: of batch norms: "shared" by the options, or "own" to each
     statistics: str = "shared"
     gate_mode: str = "straight_through"
+    #: blocks of the released code, with its seven options
+    released: bool = False
 
     def __post_init__(self) -> None:
         dfs.check_options(self.options)
+        if self.released and self.options != dfs.OPTIONS:
+            raise ValueError(
+                f"options of released blocks are their own, got {self.options}"
+            )
         check_settings(self, statistics=("shared", "own"))
         check_settings(self, gate_mode=("straight_through", "soft"))
         super().__post_init__()
 
     def changes(self) -> Row:
         """Give what a run of ``dfs_run`` must know, where not the paper's."""
-        own = {"options": [*self.options], "statistics": self.statistics}
-        own |= {"gate_mode": self.gate_mode}
-        usual = {"options": [*dfs.OPTIONS], "statistics": "shared"}
-        usual |= {"gate_mode": "straight_through"}
+        own: Row = {"options": [*self.options], "statistics": self.statistics}
+        own |= {"gate_mode": self.gate_mode, "released": self.released}
+        usual: Row = {"options": [*dfs.OPTIONS], "statistics": "shared"}
+        usual |= {"gate_mode": "straight_through", "released": False}
         return {name: value for name, value in own.items() if value != usual[name]}

@@ -6,12 +6,23 @@ import numpy as np
 import numpy.typing as npt
 
 from refqnn._types import Int
+from refqnn.conformance.carry.words import one_line
 from refqnn.conformance.choices.families import Inputs, Outputs, family_of
 from refqnn.integer.checks import as_int32_values
 
 
 class Unread(ValueError):  # noqa: N818 - says what became of a file
     """A golden that no family can judge, and why."""
+
+
+def reason(error: Exception) -> str:
+    """Return why a golden is unread: the words of a reader, or what it raised.
+
+    >>> reason(Unread("no family")), reason(KeyError("STRIDE_X"))
+    ('no family', "damaged or unknown: KeyError: 'STRIDE_X'")
+    """
+    own = isinstance(error, Unread)
+    return str(error) if own else f"damaged or unknown: {one_line(error)}"
 
 
 class Golden(NamedTuple):

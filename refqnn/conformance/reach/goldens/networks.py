@@ -14,11 +14,10 @@ from typing import Any, final
 import numpy as np
 
 from refqnn._types import Array, Int
-from refqnn.conformance.carry.words import one_line
 from refqnn.conformance.choices.profiles import profile_of
 from refqnn.conformance.reach.goldens import cmsis_layers, tosa_descriptors
 from refqnn.conformance.reach.goldens.c_source import Layer, read_headers
-from refqnn.conformance.reach.goldens.golden import Unread
+from refqnn.conformance.reach.goldens.golden import Unread, reason
 from refqnn.deploy import IntegerNetwork
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.onnx_weights import Weights, weighted_sum
@@ -56,10 +55,8 @@ def read_network(folder: Path) -> RecordedLayer:
             return cmsis_network(read_headers(folder))
         if (folder / "desc.json").is_file():
             return rescale_network(tosa_descriptors.read_rescale(folder))
-    except KeyError as error:
-        raise Unreadable(f"{folder}: there is no {error}") from error
     except Exception as error:  # foreign files may be anything
-        raise Unreadable(f"{folder}: {one_line(error)}") from error
+        raise Unreadable(f"{folder}: {reason(error)}") from error
     raise Unreadable(f"{folder} holds neither config_data.h nor desc.json")
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-from refqnn.conformance.carry.words import one_line
 from refqnn.conformance.choices.families import family_of
 from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 from refqnn.conformance.choices.semantics import deviations_text
@@ -22,7 +21,7 @@ from refqnn.conformance.reach.goldens import (
     onnx_directories,
     tosa_descriptors,
 )
-from refqnn.conformance.reach.goldens.golden import Golden, Unread
+from refqnn.conformance.reach.goldens.golden import Golden, reason
 from refqnn.conformance.reach.packs import Case, Pack
 from refqnn.files import Unreadable
 
@@ -141,10 +140,8 @@ def read(path: str | os.PathLike[str]) -> Suite:
             name = root.name if name == "." else name
             try:
                 goldens.append(reader(file.parent)._replace(name=name))
-            except Unread as error:
-                unread[name] = str(error)
             except Exception as error:  # noqa: BLE001 - foreign files may be anything
-                unread[name] = f"damaged or unknown: {one_line(error)}"
+                unread[name] = reason(error)
     if not goldens and not unread:
         raise Unreadable(
             f"{root} holds no model.onnx with test_data_set_*, no desc.json and no "

@@ -24,9 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from refqnn._types import Float, Int
-from refqnn.integer.arithmetic import INT32, SEMANTICS, Semantics, saturated_rint
+from refqnn.integer.arithmetic import SEMANTICS, Semantics, multiply, saturated_rint
 from refqnn.integer.checks import as_codes, check_scale, code_dtype, zero_point_of
-from refqnn.integer.rescale import quantize_multiplier, requantize
+from refqnn.integer.rescale import quantize_multiplier
 from refqnn.integer.rounding import round_half_away, shift_right
 
 SOFTMAX_SEMANTICS = (*SEMANTICS, "tflite-micro", "table")
@@ -148,10 +148,7 @@ def fixed_softmax(below: Int, x_scale: float) -> Int:
 def interpolated_softmax(below: Int, x_scale: float, real: Any) -> Int:
     """round(e_i (1 / sum e) 2^15) of codes less the largest of their row"""
     exponential, inverse = tables(real)
-    scaling = quantize_multiplier(x_scale / (10 / 65535))
-    rounding = "two_stage_half_away"
-    scaled = requantize(below, *scaling, 0, **INT32, rounding=rounding)
-    e = interpolate(exponential, scaled.astype(np.int64) + 32767)
+    e = interpolate(exponential, multiply(below, x_scale / (10 / 65535)) + 32767)
     total = e.sum(-1, keepdims=True)
     bits = np.floor(np.log2(total)).astype(np.int64)  # of its highest one
     fraction = shift_right(total << (30 - bits), 14, rounding="half_up") - (3 << 15)
@@ -173,11 +170,10 @@ def table_of(
 ) -> Int:
     """f 2^15 at 512 steps, each less half its error in the middle of the step"""
     step = (high - low) / real(512)
-    scale = real(65536) / (65535 * real(np.float32(2 / 65535)))
     at = low + np.arange(513).astype(real) * step
 
     def values(v: Float) -> Float:
-        return function(v.astype(np.float64)).astype(real) * scale
+        return function(v.astype(np.float64)).astype(real) * real(2**15)
 
     ends, middle = values(at), round_half_away(values(at[:-1] + step / real(2)))
     starts = round_half_away(ends[:-1])

@@ -24,9 +24,10 @@ import numpy as np
 from refqnn._types import Float, Int
 from refqnn.geometry import Padding, Pair, Window, pad_planes, windows
 from refqnn.integer.arithmetic import (
-    INT32,
     SEMANTICS,
+    TWICE,
     Semantics,
+    multiply,
     round_rational,
     saturated_rint,
 )
@@ -38,7 +39,6 @@ from refqnn.integer.pool import (
     counts,
     one_zero_point,
 )
-from refqnn.integer.rescale import quantize_multiplier, requantize
 
 MEAN_SEMANTICS = (*SEMANTICS, "xnnpack", "offset", "offset_half_up")
 MeanSemantics = Literal[Semantics, "xnnpack", "offset", "offset_half_up"]
@@ -100,8 +100,7 @@ def mean_pool2d(
     if semantics == "exact":
         q = zero_point + exact_means(planes, at, n, float(x_scale), float(scale))  # (1)
     elif semantics in {"offset", "offset_half_up"}:
-        away = semantics == "offset"
-        rounding = "two_stage_half_away" if away else "two_stage_half_up"
+        rounding = TWICE if semantics == "offset" else "two_stage_half_up"
         total = windows(planes, at).sum(axis=(-2, -1))
         q = offset_means(total, n, grids, rounding=rounding)
     elif semantics == "xnnpack":
@@ -147,9 +146,7 @@ def offset_means(total: Int, n: Int, grids: Grids, *, rounding: str) -> Int:
     ratio = (sx / (n.astype(np.float32) * s)).astype(np.float64)
     offset = np.float32(zx) * sx / s
     nearest = int(offset + np.copysign(np.float32(0.5), offset))
-    multiplier = quantize_multiplier(ratio)
-    q = requantize(total + n * zx, *multiplier, 0, **INT32, rounding=rounding)
-    return z - nearest + q.astype(np.int64)  # (5)
+    return z - nearest + multiply(total + n * zx, ratio, rounding)  # (5)
 
 
 def float32_means(planes: Int, at: Window, n: Int, x_scale: np.float32) -> Float:

@@ -147,6 +147,28 @@ def test_probabilities_of_16_bits_are_near_the_exact_ones():
     assert np.any(tables(np.float64)[1] != tables(np.float32)[1])
 
 
+def test_probabilities_in_float32_round_ties_away():
+    """1/2 of two steps of 1; beside ties the codes that LiteRT 2.3.0 gives."""
+    x, grid = np.array([[3, 3]], np.int8), {"scale": 1.0, "zero_point": 4}
+    ends = {"x_scale": 0.5, "q_min": -128, "q_max": 127, "semantics": "table"}
+    assert softmax(x, **grid, **ends).tolist() == [[5, 5]]
+    for x_scale, row, want in (
+        (0.375, [49, 50, 34], [-24, 24, -128]),  # of (3) the second is 23
+        (0.0625, [18, -1, -5, -11], [22, -82, -92, -103]),  # of a quotient -104
+        (0.21875, [39, 13, 25, -28, 28], [97, -127, -117, -128, -108]),  # float64: 96
+    ):
+        x = np.array([row], np.int8)
+        got = softmax(x, **LITE, x_scale=x_scale, semantics="table")
+        assert got.tolist() == [want]
+
+
+def test_tables_of_16_bits_are_those_of_their_kernels():
+    x = np.array([[2995, -16088]], np.int16)
+    for semantics, code in (("tflite", 24975), ("tflite-micro", 24974)):
+        got = softmax(x, x_scale=2.0**-14, **WIDE, semantics=semantics)
+        assert got.tolist() == [[code, 7793]]
+
+
 def test_bad_arguments_raise():
     x = np.zeros((1, 2), np.int8)
     for wrong, message in (

@@ -100,6 +100,10 @@ def test_the_form_of_xnnpack_rounds_with_the_zero_point(rng):
         total = np.float32(int(x[n, c].astype(int).sum()))
         want = int(np.rint(total * ratio + offset))
         assert got[n, c, 0, 0] == clipped(want, given)
+    beside = {"x_scale": 0.44599012, "x_zero_point": 109, "scale": 0.4743166}
+    beside |= {"zero_point": 127, "q_min": -128, "q_max": 127, "kernel": (1, 41)}
+    row = np.repeat(np.array([5, 4], np.int8), [10, 31]).reshape(1, 1, 1, 41)
+    assert mean_pool2d(row, **beside, semantics="xnnpack").item() == 29  # not 28
     odd = {"x_scale": 1.0, "x_zero_point": 0, "scale": 1.0, "zero_point": 1}
     odd |= {"q_min": -9, "q_max": 9, "semantics": "xnnpack"}
     pair = np.array([[[[0, 1]]]], np.int8)  # 1/2 + 1 goes to 2, 1/2 to 0
@@ -126,6 +130,9 @@ def test_the_form_with_an_offset_rounds_the_zero_point_apart():
     up = mean_pool2d(pairs, **given, semantics="offset_half_up")
     assert away.ravel().tolist() == [10 - 2 + 1, 10 - 2 + 2, 10 - 2 - 2]
     assert up.ravel().tolist() == [10 - 2 + 1, 10 - 2 + 2, 10 - 2 - 1]
+    below = given | {"x_zero_point": -3}  # of -3 / 2 the nearest is -2, away from 0
+    moved = mean_pool2d(pairs, **below, semantics="offset")
+    assert moved.ravel().tolist() == [10 + 2 + 1, 10 + 2 + 2, 10 + 2 - 2]
     far = given | {"x_zero_point": 127, "scale": 0.125, "zero_point": -100}
     low = mean_pool2d(np.full((1, 1, 1, 2), 125, np.int8), **far, semantics="offset")
     assert low.item() == -100 - 508 + 500  # the offset alone leaves the codes

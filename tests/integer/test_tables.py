@@ -114,6 +114,11 @@ def test_a_grid_of_its_own_is_copied():
     for semantics in ("exact", "onnxruntime", "tflite"):
         got = concat([x], **options, q_min=0, q_max=255, semantics=semantics)
         np.testing.assert_array_equal(got, x, strict=True)
+        some = concat([x], **options, q_min=0, q_max=99, semantics=semantics)
+        np.testing.assert_array_equal(some, np.array([[99, 3]], np.uint8), strict=True)
+        wide, ends = np.array([[-300, 3]], np.int16), {"q_min": -400, "q_max": 400}
+        got = concat([wide], **options, **ends, semantics=semantics)
+        np.testing.assert_array_equal(got, wide, strict=True)
 
 
 def test_bad_arguments_raise():

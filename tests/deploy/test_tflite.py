@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from deploy.tflite_cases import CASES, case
+from deploy.tflite_cases import CASES, Case, binary, case
 from deploy.tflite_models import MODELS
 from deploy.tflite_record import GOLDENS, digest, few, model_images
 from refusals import refuses
@@ -266,6 +266,61 @@ def test_ratios_of_functions_have_24_or_53_bits():
         assert other == (42 if kernels in {"xnnpack", "tflite-micro"} else 41)
 
 
+def test_codes_that_one_rounding_decides():
+    """As LiteRT 2.3.0 and tflite-micro gave them, in the order of the kernels."""
+    unit, out = {"scale": 1.0, "zero": 0}, {"scale": 1 / 256, "zero": -128}
+    half = {"scale": 0.5, "zero": 0}
+    long = np.repeat(np.array([5, 4], np.int8), [10, 31])
+    for op, read, written, x, answers in (
+        ("SOFTMAX", codes(3, scale=0.375), codes(3, **out), [50, 49, 34],
+         (23, 24, 24, 23)),
+        ("SOFTMAX", codes(2, scale=2.0**-14, **WIDE), codes(2, **UNIT), [2995, -16088],
+         (24975, 24975, 24975, 24974)),
+        ("LOGISTIC", codes(1, scale=2.0**-7, zero=0), codes(1, **out), [1],
+         (0, 0, 0, 1)),
+        ("LOGISTIC", codes(1, **unit), codes(1, scale=1.0, zero=1), [0],
+         (None, None, 2, None)),
+        ("MEAN", codes(1, 41, 1, scale=0.44599012, zero=109),
+         codes(1, 1, 1, scale=0.4743166, zero=127), long, (28, 29, 29, 28)),
+        ("MEAN", codes(1, 2, 1, **half), codes(1, 1, 1, **unit), [-5, -1],
+         (-2, -2, -2, -2)),
+        ("MEAN", codes(1, 2, 16, **half), codes(1, 1, 16, **unit), [[-5, -1]] * 16,
+         (-2, -1, -2, -2)),
+    ):  # fmt: skip
+        mean = op == "MEAN"
+        options = {"keep_dims": True} if mean else {"beta": 1.0} if op[0] == "S" else {}
+        given = [read, whole([1, 2]), written] if mean else [read, written]
+        shape = (-1, 1, np.shape(x)[-1]) if mean else (-1,)
+        image = np.array(x, read.dtype).reshape(1, *shape)
+        for kernels, answer in zip(KERNELS, answers, strict=True):
+            if answer is not None:
+                network = import_tflite(row(op, given, **options), kernels=kernels)
+                assert network.forward(image).ravel()[0] == answer, (op, kernels)
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "want"),
+    [
+        ("ADD", (1, 2, 2, 4), "tflite-avx2"),
+        ("SUB", (1, 2, 2, 8), "tflite-avx2"),
+        ("ADD", (1, 2, 2, 3), "tflite"),
+        ("MUL", (1, 2, 2, 4), "tflite"),
+        ("ADD", (1, 2, 2, 6), "vectors of 16 leave otherwise"),
+    ],
+)
+def test_vectors_add_codes_of_16_bits_in_a_form_of_their_own(rng, op, shape, want):
+    made = Case(op, False, rng)
+    binary(made, dtype="int16", through="MUL", shape=shape)
+    for kernels in ("optimized", "xnnpack"):
+        if " " in want:
+            refuses(want, import_tflite, made.model(), kernels=kernels)
+        else:
+            last = import_tflite(made.model(), kernels=kernels).steps[-1]
+            assert last.options["semantics"] == want
+    last = import_tflite(made.model()).steps[-1]
+    assert last.options["semantics"] == "tflite"
+
+
 def test_sets_refuse_what_they_do_not_have_or_round_by_what_vectors_leave():
     unsigned = codes(4, dtype="uint8")
     for model, words in (
@@ -324,6 +379,47 @@ def test_codes_of_a_clamp_keep_their_type():
     for kernels in KERNELS:
         got = import_tflite(model, kernels=kernels).forward(x)
         np.testing.assert_array_equal(got, [[0, 0, 8780, 24956]], kernels)
+
+
+def sliced(limits, size, **masks):
+    """Write a model: a slice of the shape (1, 2, 3, 4) of its input resizes it."""
+    numbers = [Tensor((n,), "int32") for n in (4, 2, 0)]
+    held = [*map(whole, limits), whole([0]), whole([1])]
+    tensors = [codes(2, 3, 4), *numbers, *held, codes(*size, 4)]
+    chain = (
+        Operator("SHAPE", (0,), (1,), {"out_type": 2}),
+        Operator("STRIDED_SLICE", (1, 7, 7, 8), (3,)),  # no number
+        Operator("STRIDED_SLICE", (1, 4 if limits[0] else 3, 5, 6), (2,), masks),
+        Operator("RESIZE_NEAREST_NEIGHBOR", (0, 2), (9,)),
+    )
+    named = tuple(t._replace(name=f"t{i}") for i, t in enumerate(tensors))
+    return write_model(Model(named, chain, (0,), (9,)))
+
+
+def test_slices_of_the_numbers_of_a_shape():
+    x = np.arange(24, dtype=np.int8).reshape(1, 4, 2, 3)
+    for limits, size, masks in (
+        (([0], [4], [2]), (1, 3), {}),
+        (([-2], [4], [1]), (3, 4), {}),
+        (([2], [0], [-1]), (3, 2), {}),
+        (([1], [2], [1]), (1, 2), {"begin_mask": 1}),
+        (([1], [0], [2]), (2, 4), {"end_mask": 1}),
+    ):
+        given = [codes(2, 3, 4), whole(size), codes(*size, 4)]
+        want = import_tflite(row("RESIZE_NEAREST_NEIGHBOR", given)).forward(x)
+        got = import_tflite(sliced(limits, size, **masks)).forward(x)
+        np.testing.assert_array_equal(got, want, strict=True)
+    one = r"STRIDED_SLICE \(operator 2, output 't2'\).* has one axis"
+    for limits in (
+        ([], [3], [2]),
+        ([0, 0], [3], [2]),
+        ([0], [3, 3], [2]),
+        ([0], [3], [2, 2]),
+        ([0], [3], [0]),
+    ):
+        refuses(one, import_tflite, sliced(limits, (1, 3)))
+    for key in ("ellipsis_mask", "new_axis_mask"):
+        refuses(one, import_tflite, sliced(([0], [4], [2]), (1, 3), **{key: 1}))
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -117,7 +117,7 @@ KERNELS: Mapping[str, Kernels] = {
 
 def join(node: Node) -> None:
     """Codes side by side, or numbers of shapes"""
-    pack(node) if node.tensor(0).dtype == "int32" else concatenation(node)
+    (pack if node.tensor(0).dtype == "int32" else concatenation)(node)
 
 
 HANDLERS: Mapping[str, Callable[[Node], None]] = {
@@ -172,8 +172,8 @@ def import_tflite(
     (1, H, W, C) becomes (C, H, W). ``kernels`` are those of ``KERNELS``. With ``until``
     the network ends at the tensor of this name.
 
-    Raises ValueError naming operator and place for what is not supported, and what is:
-    ``Unreadable`` where it comes of a file, and for content that is damaged.
+    Raises ValueError naming operator and place for what is not supported, with the
+    names of what is; for a file, and for content that is damaged, it is ``Unreadable``.
     """
     if kernels not in KERNELS:
         raise ValueError(f"kernels must be one of {list(KERNELS)}, got {kernels!r}")

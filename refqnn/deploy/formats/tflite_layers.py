@@ -226,9 +226,8 @@ def scaling_of(
     y = node.clamped_grid()
     if {node.tensor(0).dtype, node.output.dtype} & {"int16"}:
         return scale, y, wide_rounding(node)
-    pairs = op == "FULLY_CONNECTED" and t.shape[1] % 2 == 0
-    taken = pairs or (op == "FULLY_CONNECTED" and kernels.semantics != "xnnpack")
-    if t.dtype == "int4" and not taken:
+    odd = kernels.semantics == "xnnpack" and t.shape[1] % 2  # no row of whole bytes
+    if t.dtype == "int4" and (op != "FULLY_CONNECTED" or odd):
         return scale, y, kernels.left
     unsigned = node.tensor(0).dtype == "uint8"
     of_op = {

@@ -138,11 +138,11 @@ def pack(node: Node) -> None:
 def slice_numbers(node: Node) -> None:
     """The numbers of a shape  ->  some of them, or one"""
     numbers = node.integers(0)
-    (begin, *more), (end, *_), (stride, *_) = (node.integers(at) for at in (1, 2, 3))
-    if more or stride == 0 or any(
-        node.option(f"{key}_mask") for key in ("ellipsis", "new_axis")
-    ):  # fmt: skip
+    limits = [node.integers(at) for at in (1, 2, 3)]
+    masks = [node.option(f"{key}_mask") for key in ("ellipsis", "new_axis")]
+    if {*map(len, limits)} != {1} or limits[2] == [0] or any(masks):
         raise node.refusal("a slice of the numbers of a shape has one axis")
+    (begin,), (end,), (stride,) = limits
     first = None if node.option("begin_mask") else begin
     last = None if node.option("end_mask") else end
     if node.option("shrink_axis_mask"):

@@ -134,7 +134,7 @@ def sample_function(
 def fixed_logistic(a: Int) -> Int:
     """2^8 / (1 + exp(-a 2^-27))"""
     positive = reciprocal(exp_of_negative(-np.abs(a), 27))
-    half = np.where(a == 0, 1 << 30, np.where(a > 0, positive, ONE - positive))
+    half = np.where(a > 0, positive, ONE - positive)
     return shift_right(half, 23, rounding="half_away")
 
 
@@ -142,8 +142,7 @@ def fixed_tanh(a: Int) -> Int:
     """2^7 tanh(a 2^-27)"""
     e = exp_of_negative(-np.abs(a), 26)
     positive = np.clip((half_reciprocal(e) - (1 << 29)) << 2, -ONE - 1, ONE)
-    steps = shift_right(positive, 24, rounding="half_away")
-    return np.where(a == 0, 0, np.sign(a) * steps)
+    return np.sign(a) * shift_right(positive, 24, rounding="half_away")
 
 
 def between_entries(bits: int) -> Callable[..., Int]:

@@ -128,7 +128,8 @@ class CodedStep:
 class GatedStep:
     """y_n = the last step of branches[decision_n], of x_n; of an empty branch x_n
 
-    What enters the branch of option k is called ``NAME.k``, and so its steps begin.
+    What enters the branch of option k is called ``NAME.k``; the names of the steps in
+    it begin so. Raises ValueError for a decision without a branch.
     """
 
     name: str
@@ -141,6 +142,8 @@ class GatedStep:
     def forward(self, values: Values, integer: Any) -> dict[str, Array]:
         """x: (N, C, H, W)  ->  y: (N, O, Ho, Wo), and what every branch computed"""
         x, taken = (values[source] for source in self.sources)
+        if not np.isin(taken, range(len(self.branches))).all():
+            raise ValueError(f"{self.name} has no branch for one of {np.unique(taken)}")
         stored: dict[str, Array] = {}
         results, rows = [], []
         for k, (option, branch) in enumerate(

@@ -52,6 +52,18 @@ def test_the_steps_are_execute_bit_for_bit(network, images):
     )
 
 
+def test_decisions_without_a_branch_are_refused(network, images):
+    steps = deploy(network, image_size=SIZE).steps
+    cut = tuple(
+        replace(s, options=s.options[:-1], branches=s.branches[:-1])
+        if isinstance(s, GatedStep)
+        else s
+        for s in steps
+    )
+    with pytest.raises(ValueError, match=r"blocks.\d+ has no branch for one of \[.*3"):
+        IntegerNetwork(cut).forward(images)
+
+
 def test_a_trace_has_rows_of_what_ran_alone(network, images):
     steps = deploy(network, image_size=SIZE)
     trace = conformance.trace(steps, images)

@@ -556,5 +556,7 @@ def test_export_says_which_layers_may_differ(trained, tmp_path, capsys, profile)
     assert model.stat().st_size > 1000
     answer(capsys, "export", trained, "-o", model, "--format", "qonnx")
     assert "needs a checkpoint" in refusal(capsys, *argv, "qonnx")
+    said = refusal(capsys, *argv, "tflite", "--for", "openvino")
+    assert "--for is for ONNX models, not --format tflite" in said
     said = refusal(capsys, "export", trained, "-o", model)
     assert "--format onnx-exact needs an integer network" in said

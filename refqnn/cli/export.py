@@ -30,6 +30,8 @@ def run(options: Namespace) -> Answer:
     """Write an ONNX model, and list the layers that may differ; or a pack's vectors."""
     from refqnn.files import check_writable
 
+    if options.runtime != "any" and not options.format.startswith("onnx-"):
+        raise ValueError(f"--for is for ONNX models, not --format {options.format}")
     if options.output is None:
         suffix = (PACKS | {"tflite": "tflite"}).get(options.format, "onnx")
         options.output = options.network.with_suffix(f".{suffix}")

@@ -131,15 +131,14 @@ def step_of(stage: Stage, known: dict[str, Step], options: Options) -> Step:
         grid = Grid(logit_scale(folded), 0, -LOGIT_MAX - 1, LOGIT_MAX)
     else:
         grid = activation_grid(name, stage.quant, options.dtype, relu=True)
-    finer, weighted = options.finer, stage.weighted.name
-    main = branch(weighted, folded, source, grid.scale, finer=finer)
+    finer = options.finer
+    main = branch(stage.weighted.name, folded, source, grid.scale, finer=finer)
     if not stage.skip_source:
         return layer_step(name, source, main.sum, main.shape, grid, rounding)
     skip_source = known[stage.skip_source]
     if isinstance(stage.skip, Weighted):
         folded = fold(stage.skip, skip_source.grid)
-        around = stage.skip.name
-        skip = branch(around, folded, skip_source, grid.scale, finer=finer)
+        skip = branch(stage.skip.name, folded, skip_source, grid.scale, finer=finer)
     else:
         skip = shortcut_of(stage, skip_source)
     return residual_step(stage, main, skip, grid, rounding)

@@ -19,6 +19,7 @@ from refqnn.deploy.fold import Grid
 from refqnn.deploy.real import REAL
 from refqnn.integer.affine import quantize
 from refqnn.integer.checks import code_dtype
+from refqnn.integer.tables import every_code
 
 Shape = tuple[int, ...]
 Values = Mapping[str, Array]
@@ -100,17 +101,15 @@ def table_of(step: OperationStep, grids: tuple[Grid, ...]) -> Int | None:
     a constant has a number for each element.
     """
     constants = [v for v in step.options.values() if isinstance(v, np.ndarray)]
-    infos = [np.iinfo(code_dtype(*grid[2:])) for grid in grids]
+    dtypes = [code_dtype(*grid[2:]) for grid in grids]
     one = step.operation == "lookup" or all(v.size == 1 for v in constants)
-    if not one or any(info.bits > 8 for info in infos):
+    if not one or any(dtype.itemsize > 1 for dtype in dtypes):
         return None
-    bytes_ = [
-        np.arange(i.min, i.max + 1, dtype=np.int16).astype(i.dtype) for i in infos
-    ]
-    if len(bytes_) > 1:
-        bytes_ = [np.tile(bytes_[0], 256), np.repeat(bytes_[1], 256)]
+    every = [every_code(dtype) for dtype in dtypes]
+    if len(every) > 1:
+        every = [np.tile(every[0], 256), np.repeat(every[1], 256)]
     each = (-1, *(1,) * len(step.shape))
-    values = dict(zip(step.sources, (q.reshape(each) for q in bytes_), strict=True))
+    values = dict(zip(step.sources, (q.reshape(each) for q in every), strict=True))
     return np.asarray(step.forward(values, integer)[step.name].reshape(-1))
 
 

@@ -35,7 +35,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from refqnn._types import Array
-from refqnn.deploy.build import float32_weight_scale
+from refqnn.deploy.build import FLOAT32, float32_weight_scale
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.onnx_exact import exact_step
 from refqnn.deploy.formats.onnx_graph import (
@@ -70,7 +70,6 @@ FORMS = ("exact", "qoperator", "qdq")
 WEIGHTS = ("uint8", "int8")
 #: runtimes for which a form may be written
 RUNTIMES = ("any", "openvino")
-FLOAT32 = "float32_half_even"
 FLOATS = "computed in floats, which a runtime rounds and fuses in its own ways"
 
 
@@ -143,11 +142,7 @@ def inexact(network: IntegerNetwork, form: str, runtime: str = "any") -> list[st
     return [
         f"{step.name}: {reason}"
         for step in network.steps
-        for reason in (
-            [FLOATS]
-            if isinstance(step, RealStep)
-            else reasons(step, steps, form, runtime)
-        )
+        for reason in reasons(step, steps, form, runtime)
     ]
 
 
@@ -156,7 +151,7 @@ def reasons(
 ) -> list[str]:
     """List why the codes of a step can differ in a form; empty where they cannot."""
     if not isinstance(step, Computing):
-        return []
+        return [FLOATS] * isinstance(step, RealStep)
     if form == "exact" or (form == "qoperator" and not is_qlinear(step)):
         other = runtime == "openvino" and step.rounding != FLOAT32
         return [f"rounds {step.rounding}, is written as {FLOAT32}"] * other

@@ -12,6 +12,7 @@ import numpy as np
 from refqnn._types import Array
 from refqnn.deploy.steps import Shortcut, Step, Sum
 from refqnn.files import write_bytes
+from refqnn.geometry import Pair
 from refqnn.integer.checks import code_dtype
 
 #: the first with 16-bit QuantizeLinear; onnxruntime reads it since 1.20
@@ -111,13 +112,22 @@ def weight_constants(graph: Graph, total: Sum, added: int = 0) -> tuple[str, str
 
 def window_of(total: Sum) -> dict[str, Any]:
     """Return the attributes of a convolution."""
-    (top, bottom), (left, right) = total.padding
     return {
-        "kernel_shape": list(total.w.shape[2:]),
-        "strides": list(total.stride),
-        "pads": [top, left, bottom, right],
+        **window_attributes(total.w.shape[2:], total.stride, total.padding),
         "dilations": list(total.dilation),
         "group": total.groups,
+    }
+
+
+def window_attributes(
+    kernel: tuple[int, ...], stride: Pair, padding: tuple[Pair, Pair]
+) -> dict[str, Any]:
+    """Return kernel, strides and pads of a window as ONNX writes them."""
+    (top, bottom), (left, right) = padding
+    return {
+        "kernel_shape": list(kernel),
+        "strides": list(stride),
+        "pads": [top, left, bottom, right],
     }
 
 

@@ -21,13 +21,13 @@ from refqnn.deploy.formats.onnx_graph import (
     constant,
     dtype_of,
     node,
+    onnx_type,
+    window_attributes,
 )
 from refqnn.deploy.operations import MOVED, OperationStep, parts_of, table_of
 from refqnn.deploy.steps import Step
 
 CONTRIB = "com.microsoft"
-#: the number by which ONNX knows int32
-INT32 = 6
 #: operations that onnxruntime has as operators of its own, by their names there
 RUNTIME = {
     "add": "QLinearAdd",
@@ -72,7 +72,7 @@ def move_codes(graph: Graph, step: OperationStep) -> str:
     if step.operation == "transpose":
         return node(graph, "Transpose", [x], name, perm=list(options["axes"]))
     if step.operation == "max_pool2d":
-        return node(graph, "MaxPool", [x], name, **window_attributes(options))
+        return node(graph, "MaxPool", [x], name, **pool_attributes(options))
     if step.operation == "pad":
         before, after = zip((0, 0), *options["widths"], strict=True)
         pads = constant(graph, f"{name}.pads", [*before, *after], np.int64)
@@ -98,7 +98,9 @@ def look_up(graph: Graph, step: OperationStep, sources: list[Step], name: str) -
     name, at, least = f"{name}.entries", "", 0
     for i, source in enumerate(sources):
         least += 256**i * int(np.iinfo(dtype_of(source)).min)
-        wide = node(graph, "Cast", [source.name], f"{name}.wide{i}", to=INT32)
+        wide = node(
+            graph, "Cast", [source.name], f"{name}.wide{i}", to=onnx_type(np.int32)
+        )
         if i:
             by = constant(graph, f"{name}.256", 256, np.int32)
             wide = node(graph, "Mul", [wide, by], f"{name}.high")
@@ -151,19 +153,14 @@ def runtime_operator(graph: Graph, step: OperationStep, steps: dict[str, Step]) 
             attributes = {"axis": options["axis"], "opset": 13}
         else:
             counted = int(options["count_include_pad"])
-            attributes = window_attributes(options) | {"count_include_pad": counted}
+            attributes = pool_attributes(options) | {"count_include_pad": counted}
     op = RUNTIME[step.operation]
     return node(graph, op, inputs, name, domain=CONTRIB, **attributes)
 
 
-def window_attributes(options: Any) -> dict[str, Any]:
-    """Return kernel, strides and pads of a pool as ONNX writes them."""
-    (top, bottom), (left, right) = options["padding"]
-    return {
-        "kernel_shape": list(options["kernel"]),
-        "strides": list(options["stride"]),
-        "pads": [top, left, bottom, right],
-    }
+def pool_attributes(options: Any) -> dict[str, Any]:
+    """Return the window of a pool as ONNX writes it."""
+    return window_attributes(*(options[key] for key in ("kernel", "stride", "padding")))
 
 
 def source_grid(graph: Graph, name: str, step: Step) -> list[str]:

@@ -16,6 +16,7 @@ from refqnn.deploy.formats.onnx_graph import (
     constant,
     dtype_of,
     node,
+    window_attributes,
 )
 from refqnn.deploy.formats.onnx_qdq import grid_constants, quantize
 from refqnn.deploy.operations import Instruction, RealStep
@@ -60,20 +61,14 @@ def plain(op: str) -> Callable[..., str]:
     return lambda graph, inputs, name, options: node(graph, op, inputs, name, **options)
 
 
-def window_attributes(at: Window) -> dict[str, Any]:
-    """Return a window as ONNX writes it."""
-    (top, bottom), (left, right) = at.padding
-    return {
-        "kernel_shape": list(at.kernel),
-        "strides": list(at.stride),
-        "pads": [top, left, bottom, right],
-        "dilations": list(at.dilation),
-    }
+def dilated_window(at: Window) -> dict[str, Any]:
+    """Return a window with its dilations as ONNX writes it."""
+    return window_attributes(*at[:3]) | {"dilations": list(at.dilation)}
 
 
 def convolution(graph: Graph, inputs: Names, name: str, options: Options) -> str:
     """Conv, or ConvTranspose"""
-    written = window_attributes(options["at"]) | {"group": options["groups"]}
+    written = dilated_window(options["at"]) | {"group": options["groups"]}
     if not options.get("transposed"):
         return node(graph, "Conv", inputs, name, **written)
     written["output_padding"] = list(options["extra"])
@@ -84,7 +79,7 @@ def pool(op: str) -> Callable[..., str]:
     """Return the writer of AveragePool or MaxPool."""
 
     def write(graph: Graph, inputs: Names, name: str, options: Options) -> str:
-        written = window_attributes(options["at"])
+        written = dilated_window(options["at"])
         if "count_include_pad" in options:
             written["count_include_pad"] = int(options["count_include_pad"])
         return node(graph, op, inputs, name, **written)

@@ -20,8 +20,9 @@ from refqnn.conformance import trace
 from refqnn.deploy import IntegerNetwork, import_onnx, inexact, to_onnx
 from refqnn.deploy.fold import Grid
 from refqnn.deploy.formats.onnx_run import onnx_trace
-from refqnn.deploy.operations import OperationStep, RealStep
+from refqnn.deploy.operations import Instruction, OperationStep, RealStep
 from refqnn.deploy.steps import ImageStep
+from refqnn.geometry import window
 
 #: files of each form: one kind here, the others in the slow test
 QUICK = [(name, form, "u8s8") for name in ARCHITECTURES for form in FORMS]
@@ -198,6 +199,18 @@ def test_what_was_imported_is_exported(rng, tmp_path, name, form, kind):
         assert not any(node.domain for node in exact.graph.node)
 
 
+@pytest.mark.parametrize("name", ["sequential", "residual", "perceptron"])
+def test_codes_of_int8_are_exported_in_qdq_form(rng, tmp_path, name):
+    made, shape = quantized(rng, tmp_path, name, form="QOperator", **KINDS["s8s8"])
+    network = import_onnx(made)
+    codes = rng.integers(0, 256, (2, *shape)).astype(np.uint8)
+    tensors = network.trace(codes)
+    names = [step.name for step in network.steps]
+    got = onnx_trace(to_onnx(network, form="qdq"), codes, names)
+    for name_of_step in names:
+        np.testing.assert_array_equal(got[name_of_step], tensors[name_of_step])
+
+
 @pytest.mark.parametrize("semantics", ["tflite", "exact", "xnnpack"])
 @pytest.mark.parametrize("operation", ["add", "sub", "mul"])
 def test_sums_in_any_semantics_are_exported_as_tables(rng, operation, semantics):
@@ -218,6 +231,27 @@ def test_sums_in_any_semantics_are_exported_as_tables(rng, operation, semantics)
     for form in ("exact", "qoperator"):
         got = onnx_trace(to_onnx(network, form=form), codes, ["y"])["y"]
         np.testing.assert_array_equal(got, network.forward(codes), strict=True)
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_pools_and_clips_of_floats_are_exported(rng, counted):
+    """Edges of a mean count or not; ends of a clip are attributes or constants."""
+    x, y = Grid(0.5, 3, 0, 255), Grid(0.25, 0, 0, 255)
+    pool = {"at": window(3, padding=1), "count_include_pad": counted}
+    program = (
+        Instruction("AveragePool", ("x",), "mean", pool),
+        Instruction("Clip", ("mean",), "below", {"max": 60.0}),
+        Instruction("Clip", ("below", "low"), "above", {}),
+        Instruction("Clip", ("above", "low", "high"), "within", {}),
+    )
+    ends = {"low": np.array(50.0), "high": np.array(58.0)}
+    step = RealStep("y", ("x",), (x,), (2, 4, 5), program, ends, y)
+    network = IntegerNetwork((ImageStep("x", (2, 4, 5), x), step))
+    codes = rng.integers(0, 256, (8, 2, 4, 5), dtype=np.uint8)
+    want = network.forward(codes)
+    assert (want.min(), want.max()) == (200, 232)
+    got = onnx_trace(to_onnx(network, form="qdq"), codes, ["y"], optimize=False)["y"]
+    np.testing.assert_array_equal(got, want, strict=True)
 
 
 GRIDS = ((0.5, 3, 0), (0.25, 5, 0), (0.75, 7, 2))

@@ -420,6 +420,22 @@ def test_slices_of_the_numbers_of_a_shape():
         refuses(one, import_tflite, sliced(limits, (1, 3)))
     for key in ("ellipsis_mask", "new_axis_mask"):
         refuses(one, import_tflite, sliced(([0], [4], [2]), (1, 3), **{key: 1}))
+    for begin in (-5, 4):
+        single = sliced(([begin], [0], [1]), (1, 3), shrink_axis_mask=1)
+        refuses(rf"number {begin} is none of 4", import_tflite, single)
+
+
+def test_pack_takes_single_numbers_once():
+    given, pair = [codes(2, 3, 4), whole([2])], Tensor((2,), "int32")
+    shape = Operator("SHAPE", (0,), (2,), {"out_type": 2})
+    for chain, words in (
+        ((shape, Operator("PACK", (1, 2), (3,))), "one row of up to 16 numbers"),
+        ((shape, shape), "its output has a value already"),
+    ):
+        tensors = [*given, Tensor((4,), "int32"), pair]
+        named = tuple(t._replace(name=f"t{i}") for i, t in enumerate(tensors))
+        made = write_model(Model(named, chain, (0,), (3,)))
+        refuses(rf"operator 1, .*{words}", import_tflite, made)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -82,7 +82,7 @@ def exact_terms(graph: Graph, step: Computing, steps: dict[str, Step]) -> Terms:
 def exact_sum(graph: Graph, total: Sum, source: Step) -> str:
     """(1), int32"""
     codes, added = as_uint8(graph, source)
-    inputs = [codes, *weight_constants(graph, total, added)]
+    inputs = [codes, *weight_constants(graph, total, total.x_zero_point + added)]
     ndim, name = total.w.ndim, total.name
     if ndim == 2:
         raw = node(graph, "MatMulInteger", inputs, f"{name}.products")

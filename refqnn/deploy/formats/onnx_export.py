@@ -197,7 +197,7 @@ def qlinear_conv(graph: Graph, step: LayerStep, source: Step) -> None:
     total, name, x = step.sum, step.name, source.grid
     lowered = 0 if dtype_of(step) == np.uint8 else WEIGHT_OFFSET
     codes, added = as_uint8(graph, source)
-    w, x_zero, w_zero = weight_constants(graph, total, added)
+    w, x_zero, w_zero = weight_constants(graph, total, total.x_zero_point + added)
     whole = np.rint(np.ldexp(total.bias.astype(np.float64), -total.fraction_bits))
     inputs = [
         codes,

@@ -88,10 +88,10 @@ def as_uint8(graph: Graph, source: Step) -> tuple[str, int]:
     return name, WEIGHT_OFFSET
 
 
-def weight_constants(graph: Graph, total: Sum, added: int = 0) -> tuple[str, str, str]:
+def weight_constants(graph: Graph, total: Sum, x_zero: int) -> tuple[str, str, str]:
     """Return the names of weights, zero-point of the input, zero-point of the weights.
 
-    ``added``: to the codes that are read. Weights of a product are (I, O).
+    Weights of a product are (I, O).
     """
     signed = graph.weights == "int8"
     offset, dtype = (0, np.int8) if signed else (WEIGHT_OFFSET, np.uint8)
@@ -103,9 +103,7 @@ def weight_constants(graph: Graph, total: Sum, added: int = 0) -> tuple[str, str
         raise ValueError(f"{total.name}: weights of 9 bits fit no {graph.weights}")
     return (
         constant(graph, f"{total.name}.w", w.T if w.ndim == 2 else w, dtype),
-        constant(
-            graph, f"{total.name}.x_zero_point", total.x_zero_point + added, np.uint8
-        ),
+        constant(graph, f"{total.name}.x_zero_point", x_zero, np.uint8),
         constant(graph, f"{total.name}.w_zero_point", offset, dtype),
     )
 

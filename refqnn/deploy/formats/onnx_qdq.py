@@ -76,7 +76,8 @@ def real_sum(graph: Graph, total: Sum, source: Step) -> str:
 def real_weights(graph: Graph, total: Sum, x: Grid) -> tuple[str, str]:
     """Return dequantized weights, a scale per channel, and bias."""
     name = total.name
-    w, _, zero = weight_constants(graph, total, -total.x_zero_point)
+    w, unused, zero = weight_constants(graph, total, 0)
+    del graph.constants[unused]
     channels = len(total.w)
     graph.constants[zero] = np.full(channels, graph.constants[zero])
     w_scale = float32_weight_scale(total, x)
@@ -92,7 +93,6 @@ def real_weights(graph: Graph, total: Sum, x: Grid) -> tuple[str, str]:
     b = node(
         graph, "DequantizeLinear", [bias, b_scale, zeros], f"{name}.b_real", axis=0
     )
-    del graph.constants[f"{name}.x_zero_point"]
     return w, b
 
 

@@ -1,4 +1,4 @@
-"""Two laws of the families of codes: forms are named, and are those of plain loops."""
+"""Laws of every family of codes: ``identify`` names a form, and a loop equals it."""
 
 import numpy as np
 from conformance import independent
@@ -9,7 +9,7 @@ from refqnn.conformance.choices.family import key
 
 
 def variant(name, choices):
-    """The function of a family with these answers; arguments by position."""
+    """Return the function of a family with these answers; arguments by position."""
     family = FAMILIES[name]
     return lambda *given: family.evaluate(
         choices, **dict(zip(family.arguments, given, strict=True))
@@ -17,7 +17,7 @@ def variant(name, choices):
 
 
 def assert_named(name, variants, inputs):
-    """Each of the variants is named, no other function is left, after few inputs."""
+    """Assert that ``identify`` names each variant, and no other, after few inputs."""
     family = FAMILIES[name]
     for choices in variants:
         answer = identify(variant(name, choices), name, confirm=False, in_process=True)
@@ -27,7 +27,7 @@ def assert_named(name, variants, inputs):
 
 
 def assert_loops(name, variants):
-    """Each of the variants is the loop of independent.py, on drawn calls, on others."""
+    """Assert that each variant equals the loop of independent.py on many calls."""
     family, loop = FAMILIES[name], getattr(independent, name)
     drawn = [family.wide(np.random.default_rng(seed), 24) for seed in range(16)]
     for call in [*drawn, *family.candidates()]:

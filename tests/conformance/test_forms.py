@@ -1,7 +1,8 @@
-"""Families of codes: forms are named, are those of plain loops; others are not.
+"""Forms of the families of codes: ``identify`` names each, and names no other function.
 
-Two laws over a table of families, what refqnn computes, and functions that are none of
-the forms.
+A form is one known way to compute a family: softmax of codes by a table, or in exact
+arithmetic. Every form must be named after few inputs and equal a plain loop, functions
+of ``refqnn.integer`` must be named as the forms they are, and wrong ones not at all.
 """
 
 import numpy as np
@@ -17,25 +18,23 @@ from refqnn.conformance.choices.families.tables import ANSWERS
 from refqnn.conformance.choices.family import stack
 
 PLANE = "kernel: the whole plane (not supported)"
-#: the inputs after which no other form of a family is left
+#: family -> how many inputs ``identify`` may ask until one form is left
 INPUTS = {"add": 5, "sub": 5, "mul": 5, "softmax": 6, "concat": 5, "mean_pool2d": 7}
 INPUTS |= {"conv_transpose2d": 8, "resize_nearest": 8, "resize_bilinear": 8}
 INPUTS |= {"lookup": 4, "matmul": 6} | dict.fromkeys(ANSWERS, 24)
-#: forms of resizing in float32, whose neighbours are other ones
-FLOATS = {"resize_nearest": {"resize_ratio": "divided"}}
-FLOATS["resize_bilinear"] = FLOATS["resize_nearest"] | {"resize_blend": "float32_trunc"}
+#: family with too many forms for a test -> answers that differ from the default; the
+#: forms one answer away from these stand for all
+DIVIDED = {"resize_ratio": "divided"}
+BASES = {"matmul": [{}], "conv_transpose2d": [{}], "resize_nearest": [{}, DIVIDED]}
+BASES["resize_bilinear"] = [{}, DIVIDED | {"resize_blend": "float32_trunc"}]
 
 
 def variants_of(name, rng, count):
-    """Every form; of many all neighbours, of tables those of each activation."""
+    """All forms; those near BASES; of an activation every way and ``count`` drawn."""
     family = FAMILIES[name]
-    bases = [family.default, family.default | FLOATS.get(name, {})]
-    if name in FLOATS or name in {"matmul", "conv_transpose2d"}:
-        return [
-            v
-            for base in bases[: 1 + (name in FLOATS)]
-            for v in family.neighbours(base, 1)
-        ]
+    if name in BASES:
+        bases = [family.default | answers for answers in BASES[name]]
+        return [form for base in bases for form in family.neighbours(base, 1)]
     every = family.variants()
     if name not in ANSWERS:
         return every
@@ -76,8 +75,6 @@ def softmax(semantics):
 
 
 def concat(semantics):
-    """Inputs on the grid of the result are copied, and come out the same."""
-
     def theirs(x, y, sx, zx, sy, zy, s, z, q_min, q_max):
         own = {"scales": [sx, sy], "zero_points": [zx, zy], "axis": -1}
         grid = {"scale": s, "zero_point": z, "q_min": q_min, "q_max": q_max}
@@ -117,14 +114,17 @@ def resize(mode):
 
 #: family, function, the answers in which it differs from the default
 OURS = [
-    *(("softmax", softmax(s), {"softmax": s}) for s in ("exact", "onnxruntime")),
+    *(
+        ("softmax", softmax(s), {"softmax": s})
+        for s in ("exact", "onnxruntime", "table")
+    ),
     *(
         ("concat", concat(s), {"concat_rescaling": s})
         for s in ("exact", "onnxruntime", "tflite")
     ),
     *(
         ("mean_pool2d", mean(s, n), {"mean_rescaling": s, "pool_count": n})
-        for s in ("exact", "onnxruntime")
+        for s in ("exact", "onnxruntime", "xnnpack", "offset", "offset_half_up")
         for n in ("include_pad", "exclude_pad")
     ),
     ("lookup", integer.lookup, {}),
@@ -175,7 +175,7 @@ def test_the_default_is_the_definition(name):
     assert set(answer.certain.values()) == {"exact", "saturate"}
 
 
-# -- what is none of them -------------------------------------------------------------
+# -- functions that are no form -------------------------------------------------------
 
 
 def default(name, *given):

@@ -49,6 +49,18 @@ def test_activations_without_the_zero_point_are_clamps_of_their_own(tmp_path, rn
         assert "\n" not in str(caught.value)
 
 
+def test_multipliers_of_16_bit_outputs_with_wide_biases_have_15_bits(tmp_path, rng):
+    headers(tmp_path / "a", rng, "convolution")
+    whole = read_network(tmp_path / "a").network.steps[1].multiplier
+    for old, bits in (("int8_t layer_output_ref", 16), ("int32_t layer_biases", 64)):
+        rename(tmp_path / "a", (old, f"int{bits}_t {old.split()[1]}"))
+        step = read_network(tmp_path / "a").network.steps[1]
+        short = bits == 64
+        assert step.rounding == ("half_up" if short else "two_stage_half_away")
+        wanted = np.rint(whole / 2**16) * 2**16 if short else whole
+        np.testing.assert_array_equal(step.multiplier, wanted)
+
+
 @pytest.mark.parametrize("kind", ["avg", "max"])
 def test_pooling_keeps_its_activation(tmp_path, rng, kind):
     folder = tmp_path / f"{kind}_pool"

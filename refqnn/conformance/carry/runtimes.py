@@ -134,9 +134,11 @@ TORCH: dict[str, tuple[str, Function]] = {
     "cross_entropy": ("softmax_cross_entropy", runtimes_torch.torch_loss),
     "optim.SGD": ("sgd", runtimes_torch.torch_sgd),
 }
+#: operators whose sums OpenVINO adds up in float32
+FLOAT32_SUMS = ("ConvInteger", "MatMulInteger", "MatMulInteger of two arrays")
 OPENVINO = (
     *("QuantizeLinear", "DequantizeLinear", "QLinearConv", "LSTM"),
-    *(FLOAT32_SUMS := ("ConvInteger", "MatMulInteger", "MatMulInteger of two arrays")),
+    *FLOAT32_SUMS,
 )
 #: operators of runtimes that are asked about few
 OTHERS: dict[tuple[str, str], tuple[str, Function]] = {

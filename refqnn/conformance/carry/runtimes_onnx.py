@@ -13,14 +13,14 @@ Function = Callable[..., Any]
 
 def node(kind: str, inputs: str, outputs: str, **attributes: Any) -> Any:
     """Return one ONNX node, names separated by blanks."""
-    from onnx import helper  # noqa: PLC0415
+    from onnx import helper
 
     return helper.make_node(kind, inputs.split(" "), outputs.split(" "), **attributes)
 
 
 def model(one: Any, feeds: dict[str, Array]) -> bytes:
     """Return the model of one node whose inputs have the dtypes of ``feeds``."""
-    from onnx import helper  # noqa: PLC0415
+    from onnx import helper
 
     given = [
         helper.make_tensor_value_info(
@@ -37,7 +37,7 @@ def model(one: Any, feeds: dict[str, Array]) -> bytes:
 
 def onnxruntime(one: Any, feeds: dict[str, Array]) -> list[Array]:
     """Run a node in onnxruntime, one thread."""
-    import onnxruntime as ort  # noqa: PLC0415
+    import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
@@ -50,8 +50,8 @@ def onnxruntime(one: Any, feeds: dict[str, Array]) -> list[Array]:
 
 def reference(one: Any, feeds: dict[str, Array]) -> list[Array]:
     """Run a node in the reference evaluator of onnx."""
-    import onnx  # noqa: PLC0415
-    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
+    import onnx
+    from onnx.reference import ReferenceEvaluator
 
     made = onnx.load_model_from_string(model(one, feeds))
     with np.errstate(all="ignore"):
@@ -295,9 +295,9 @@ def onnx_resize(mode: str, run: Runner) -> Function:
 
 def qonnx_quant(x: Float, scale: Any, zero_point: int, q_min: int, q_max: int) -> Array:
     """Execute a model of one Quant node of qonnx, its numbers as codes again."""
-    from onnx import TensorProto, helper  # noqa: PLC0415
-    from qonnx.core.modelwrapper import ModelWrapper  # noqa: PLC0415
-    from qonnx.core.onnx_exec import execute_onnx  # noqa: PLC0415
+    from onnx import TensorProto, helper
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.core.onnx_exec import execute_onnx
 
     bits, signed = int(q_max - q_min).bit_length(), int(q_min < 0)
     if (q_min, q_max) != (-signed << (bits - 1), (1 << (bits - signed)) - 1):

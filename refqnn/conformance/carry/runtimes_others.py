@@ -12,7 +12,7 @@ from refqnn.conformance.choices.kinds import Inputs
 
 def openvino(one: Any, feeds: dict[str, Array]) -> list[Array]:
     """Run a node of ONNX in OpenVINO on the CPU, in float32, one thread."""
-    import openvino as ov  # noqa: PLC0415
+    import openvino as ov
 
     core = ov.Core()
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
@@ -23,9 +23,9 @@ def openvino(one: Any, feeds: dict[str, Array]) -> list[Array]:
 
 def brevitas_quantizer(q_min: int, q_max: int) -> tuple[Any, int]:
     """Return IntQuant, which rounds to the nearest, and its number of bits."""
-    import torch  # noqa: PLC0415
-    from brevitas.core.function_wrapper import RoundSte, TensorClamp  # noqa: PLC0415
-    from brevitas.core.quant import IntQuant  # noqa: PLC0415
+    import torch
+    from brevitas.core.function_wrapper import RoundSte, TensorClamp
+    from brevitas.core.quant import IntQuant
 
     bits, signed = int(q_max - q_min).bit_length(), q_min < 0
     if (q_min, q_max) != (-int(signed) << (bits - 1), (1 << (bits - signed)) - 1):
@@ -44,7 +44,7 @@ def brevitas_quantize(
     x: Float, scale: Any, zero_point: Any, q_min: int, q_max: int
 ) -> Array:
     """Call IntQuant.to_int."""
-    import torch  # noqa: PLC0415
+    import torch
 
     quantizer, bits = brevitas_quantizer(q_min, q_max)
     grid = (torch.tensor(np.array(v, np.float32)) for v in (scale, zero_point, bits))
@@ -55,7 +55,7 @@ def brevitas_fake_quantize(
     x: Float, scale: Any, zero_point: Any, q_min: int, q_max: int, dy: Float
 ) -> tuple[Array, ...]:
     """Call IntQuant and its backward pass; the scale is learned."""
-    import torch  # noqa: PLC0415
+    import torch
 
     quantizer, bits = brevitas_quantizer(q_min, q_max)
     leaf = torch.tensor(np.array(x), requires_grad=True)
@@ -70,8 +70,8 @@ def jax_quantize(
     x: Float, scale: Any, zero_point: Any, q_min: int, q_max: int
 ) -> Array:
     """Compute clip(round(x / scale) + zero_point) to int8 with jax.jit."""
-    import jax  # noqa: PLC0415
-    import jax.numpy as jnp  # noqa: PLC0415
+    import jax
+    import jax.numpy as jnp
 
     whole_type(np.empty(0, np.int8), q_min, q_max)
 
@@ -87,10 +87,10 @@ def executorch_method(operator: str, shape: tuple[int, ...]) -> tuple[Any, ...]:
 
     The method, then what it reads from and does not keep alive itself.
     """
-    import executorch.kernels.quantized  # noqa: F401, PLC0415 - registers the kernels
-    import torch  # noqa: PLC0415
-    from executorch.exir import EdgeCompileConfig, to_edge  # noqa: PLC0415
-    from executorch.runtime import Runtime  # noqa: PLC0415
+    import executorch.kernels.quantized  # noqa: F401 - registers the kernels
+    import torch
+    from executorch.exir import EdgeCompileConfig, to_edge
+    from executorch.runtime import Runtime
 
     called = getattr(torch.ops.quantized_decomposed, operator).tensor
 
@@ -110,7 +110,7 @@ def executorch_method(operator: str, shape: tuple[int, ...]) -> tuple[Any, ...]:
 
 def executorch_call(operator: str, x: Array, scale: Any, zero_point: Any) -> Array:
     """Run one operator on one grid."""
-    import torch  # noqa: PLC0415
+    import torch
 
     step = torch.tensor(float(scale), dtype=torch.float64)
     given = [torch.tensor(np.array(x)), step, torch.tensor(int(zero_point))]
@@ -135,8 +135,8 @@ def executorch_dequantize(q: Int, scale: Any, zero_point: Any) -> Array:
 @cache
 def tvm_machine(operator: str, shape: tuple[int, ...]) -> Any:
     """Compile one operator of Relax for the CPU, its grid an argument."""
-    import tvm  # noqa: PLC0415
-    from tvm import relax  # noqa: PLC0415
+    import tvm
+    from tvm import relax
 
     types = "float32" if operator == "quantize" else "int8", "float32", "int8"
     given = [
@@ -156,7 +156,7 @@ def tvm_machine(operator: str, shape: tuple[int, ...]) -> Any:
 
 def tvm_call(operator: str, *arrays: Any) -> Array:
     """Run one operator on one grid."""
-    import tvm  # noqa: PLC0415
+    import tvm
 
     machine = tvm_machine(operator, np.shape(arrays[0]))
     given = [tvm.runtime.tensor(np.array(v, order="C")) for v in arrays]

@@ -11,7 +11,7 @@ from refqnn.conformance.carry.runtimes_onnx import whole_type
 
 def torch_quantize(x: Float, scale: Any, zero_point: int, *_: int) -> Array:
     """Call torch.quantize_per_tensor to qint8."""
-    import torch  # noqa: PLC0415
+    import torch
 
     q = torch.quantize_per_tensor(
         torch.from_numpy(x), float(scale), int(zero_point), torch.qint8
@@ -21,7 +21,7 @@ def torch_quantize(x: Float, scale: Any, zero_point: int, *_: int) -> Array:
 
 def torch_fake_quantize(*args: Any) -> tuple[Array, ...]:
     """Call torch.fake_quantize_per_tensor_affine and its backward; scales are fixed."""
-    import torch  # noqa: PLC0415
+    import torch
 
     x, scale, zero_point, q_min, q_max, dy = args
     leaf = torch.from_numpy(np.array(x)).requires_grad_()
@@ -34,7 +34,7 @@ def torch_fake_quantize(*args: Any) -> tuple[Array, ...]:
 
 def torch_learnable(*args: Any) -> tuple[Array, ...]:
     """Call torch._fake_quantize_learnable_per_tensor_affine and its backward."""
-    import torch  # noqa: PLC0415
+    import torch
 
     x, scale, zero_point, q_min, q_max, dy = args
     leaf = torch.from_numpy(np.array(x)).requires_grad_()
@@ -48,7 +48,7 @@ def torch_learnable(*args: Any) -> tuple[Array, ...]:
 
 def torch_max_pool2d(x: Int, kernel: int, stride: int, padding: int) -> Array:
     """Call torch max_pool2d on codes held in float32."""
-    import torch  # noqa: PLC0415
+    import torch
 
     plane = torch.from_numpy(x.astype(np.float32))
     y = torch.nn.functional.max_pool2d(plane, kernel, stride, padding)
@@ -59,7 +59,7 @@ def torch_avg_pool2d(
     x: Int, kernel: int, stride: int, padding: int, zero_point: int
 ) -> Array:
     """Call torch avg_pool2d on quint8 codes, 128 above int8 ones."""
-    import torch  # noqa: PLC0415
+    import torch
 
     shift = 128 if x.dtype == np.int8 else 0
     codes = torch.from_numpy((x.astype(np.int16) + shift).astype(np.uint8))
@@ -70,7 +70,7 @@ def torch_avg_pool2d(
 
 def torch_sum(kind: str, x: Int, y: Int, *grids: Any) -> Array:
     """Call torch.ops.quantized.add or mul."""
-    import torch  # noqa: PLC0415
+    import torch
 
     sx, zx, sy, zy, s, z, q_min, q_max = grids
     whole_type(x, q_min, q_max)
@@ -85,7 +85,7 @@ def torch_sum(kind: str, x: Int, y: Int, *grids: Any) -> Array:
 
 def torch_resize(mode: str, x: Int, size: Any) -> Array:
     """functional.interpolate of uint8 planes, corners not aligned."""
-    import torch  # noqa: PLC0415
+    import torch
 
     if x.dtype != np.uint8:
         raise ValueError(f"PyTorch resizes codes of uint8, got {x.dtype}")
@@ -97,7 +97,7 @@ def torch_resize(mode: str, x: Int, size: Any) -> Array:
 
 def torch_concat(x: Int, y: Int, *grids: Any) -> Array:
     """Call torch.ops.quantized.cat along the last axis."""
-    import torch  # noqa: PLC0415
+    import torch
 
     sx, zx, sy, zy, s, z, q_min, q_max = grids
     whole_type(x, q_min, q_max)
@@ -111,7 +111,7 @@ def torch_concat(x: Int, y: Int, *grids: Any) -> Array:
 
 def torch_lstm_cell(*args: Float) -> tuple[Array, ...]:
     """Call torch.lstm_cell in float64."""
-    import torch  # noqa: PLC0415
+    import torch
 
     x, h, c, *weights = (torch.from_numpy(np.array(a)) for a in args)
     return tuple(np.asarray(y) for y in torch.lstm_cell(x, (h, c), *weights))
@@ -119,7 +119,7 @@ def torch_lstm_cell(*args: Float) -> tuple[Array, ...]:
 
 def torch_batch_norm(*args: Any) -> tuple[Array, ...]:
     """Call torch batch_norm in training."""
-    import torch  # noqa: PLC0415
+    import torch
 
     *arrays, momentum, eps = args
     x, gamma, beta, mean, var = (torch.from_numpy(np.array(a)) for a in arrays)
@@ -129,7 +129,7 @@ def torch_batch_norm(*args: Any) -> tuple[Array, ...]:
 
 def torch_loss(logits: Float, labels: Int, label_smoothing: float) -> tuple[Array, ...]:
     """Call torch cross_entropy and its backward."""
-    import torch  # noqa: PLC0415
+    import torch
 
     leaf = torch.from_numpy(np.array(logits)).requires_grad_()
     loss = torch.nn.functional.cross_entropy(
@@ -149,7 +149,7 @@ def torch_sgd(
     nesterov: bool,
 ) -> Array:
     """Call torch.optim.SGD step by step."""
-    import torch  # noqa: PLC0415
+    import torch
 
     leaf = torch.nn.Parameter(torch.from_numpy(np.array(value)))
     optimiser = torch.optim.SGD(

@@ -47,7 +47,8 @@ def conv2d(
         (1, 1), stride=1, padding=operands.sides(padding, choices["padding_side"])
     )
     x = pad_planes(x, at, 0 if raw else x_zero_point)
-    w = operands.read_layout(w, choices["weight_layout"], choices["kernel"])
+    w = operands.read_layout(w, "OIHW", choices["weight_layout"])
+    w = operands.turn(w, choices["kernel"])
     wz = np.broadcast_to(np.asarray(w_zero_point, np.int64), w.shape[:1])
     if choices["group_assignment"] == "interleaved":
         x = operands.interleave(x, groups, 1)
@@ -81,8 +82,7 @@ def linear(
 ) -> Outputs:
     """Equations (2) and (3) without windows."""
     as_zero_points(x, w, x_zero_point, w_zero_point)  # raises if unfit
-    if choices["weight_order"] == "IO":
-        w = w.reshape(w.shape[::-1]).T
+    w = operands.read_layout(w, "OI", choices["weight_order"])
     z = operands.used_zero_point(x_zero_point, choices["x_zero_point_use"])
     wz = operands.used_zero_point(
         np.asarray(w_zero_point, np.int64), choices["w_zero_point_use"]
@@ -210,7 +210,7 @@ DEEP = {
 
 def wide_conv2d(rng: np.random.Generator, n: int) -> Inputs:
     """Draw planes of any geometry; sums of 16-bit codes that no int32 holds."""
-    kernel = draws.pick(rng, (1, 1), (3, 3), (2, 2), (3, 2), (1, 3), (5, 5), (2, 7))
+    kernel = draws.pick(rng, *KERNELS)
     x_dtype = draws.pick(rng, "uint8", "int8", "int16")
     w_dtype = draws.pick(rng, "int8", "int8", "uint8")
     groups, each, out = draws.pick(rng, *CHANNELS)
@@ -226,10 +226,13 @@ def wide_conv2d(rng: np.random.Generator, n: int) -> Inputs:
     shape = draws.pick(rng, 1, 2), groups * each, h, w
     weights = draws.codes(rng, (groups * out, each, *kernel), w_dtype)
     x = draws.codes(rng, shape, x_dtype)
-    sums = operands_of_sums(rng, x, weights, groups * out, deep=deep)
+    outputs = groups * out
+    sums = operands_of_sums(rng, x, weights, outputs, outputs, deep=deep)
     return draws.call(conv2d, *sums, stride, padding, dilation, groups)
 
 
+#: heights and widths of kernels, drawn at random
+KERNELS = ((1, 1), (3, 3), (2, 2), (3, 2), (1, 3), (5, 5), (2, 7))
 #: groups, channels in and channels out of each
 CHANNELS = (
     (1, 3, 4), (1, 1, 1), (1, 7, 2), (1, 2, 11), (2, 2, 3), (3, 2, 2),
@@ -247,13 +250,19 @@ QUARTER = {1: 63, 2: 16_383}
 
 
 def operands_of_sums(
-    rng: np.random.Generator, x: Int, w: Int, zero_points: int, *, deep: bool
+    rng: np.random.Generator,
+    x: Int,
+    w: Int,
+    outputs: int,
+    zero_points: int,
+    *,
+    deep: bool,
 ) -> tuple[Any, ...]:
     """Lay out x and w, draw biases and zero-points: those of weights up to so many."""
     return (
         draws.laid_out(rng, draws.high(x, QUARTER[x.itemsize]) if deep else x),
         draws.laid_out(rng, draws.high(w, QUARTER[1]) if deep else w),
-        draws.biases(rng, len(w)),
+        draws.biases(rng, outputs),
         draws.offset(rng, x.dtype.name),
         draws.offsets(rng, w.dtype.name, zero_points),
     )
@@ -276,7 +285,7 @@ def wide_linear(rng: np.random.Generator, n: int) -> Inputs:
     w = draws.codes(rng, (o, i), w_dtype)
     # beside a square matrix (O,) could be read along either axis
     each = 1 if i == o else o
-    return draws.call(linear, *operands_of_sums(rng, x, w, each, deep=deep))
+    return draws.call(linear, *operands_of_sums(rng, x, w, o, each, deep=deep))
 
 
 #: what products of codes have in common

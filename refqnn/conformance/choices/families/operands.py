@@ -62,16 +62,22 @@ def sides(padding: Padding, side: str) -> Padding:
     return ((b, t), (r, l)) if side == "swapped" else padding
 
 
-def read_layout(w: Int, layout: str, kernel: str) -> Int:
-    """Read the memory of w as ``layout``, then turn its planes: (O, C, Kh, Kw)"""
-    o, c, h, k = w.shape
-    if layout == "OHWI":
-        w = w.reshape(o, h, k, c).transpose(0, 3, 1, 2)
-    elif layout == "HWIO":
-        w = w.reshape(h, k, c, o).transpose(3, 2, 0, 1)
+def read_layout(w: Int, own: str, layout: str) -> Int:
+    """Read the memory of w, whose axes are ``own``, as ``layout``; the shape stays.
+
+    >>> read_layout(np.array([[1, 2], [3, 4]]), "OI", "IO")
+    array([[1, 3],
+           [2, 4]])
+    """
+    read = [own.index(axis) for axis in layout]
+    return w.reshape([w.shape[axis] for axis in read]).transpose(np.argsort(read))
+
+
+def turn(w: Int, kernel: str) -> Int:
+    """Turn the planes of w by 180 degrees, or exchange their axes, if so chosen."""
     if kernel == "convolution":
         return w[:, :, ::-1, ::-1]
-    if kernel == "transposed" and h == k:
+    if kernel == "transposed" and w.shape[2] == w.shape[3]:
         return w.swapaxes(2, 3)
     return w
 

@@ -89,8 +89,7 @@ def requantize(
         up = m >> 31  # 1 where it was rounded to 2^31
         m, e = m >> up, e + up
     elif choices["multiplier_bits"] != "31":
-        half = (1 << 15) * (choices["multiplier_bits"] == "15")
-        m = np.minimum((m + half) >> 16, 2**15 - 1) << 16
+        m = of_15_bits(m, rounds=choices["multiplier_bits"] == "15")
     if choices["code_range"] == "symmetric":
         q_min = max(q_min, -q_max)
     form, fuses = choices["requantize"], choices["float_sum"] == "fused"
@@ -112,6 +111,15 @@ def requantize(
     else:
         q = np.clip(q, q_min, q_max)
     return {"y": np.where(undefined, REFUSED, q)}
+
+
+def of_15_bits(m: Int, *, rounds: bool = True) -> Int:
+    """Return a multiplier of 31 bits with its upper 15 bits only, rounded or cut.
+
+    >>> of_15_bits(np.array([3 << 15, 2**31 - 1])) >> 16
+    array([    2, 32767])
+    """
+    return np.minimum((m + (rounds << 15)) >> 16, 2**15 - 1) << 16
 
 
 def beyond_int32(acc: Float) -> Bool:

@@ -51,6 +51,12 @@ def resize_bilinear(choices: Choices, x: Int, size: Pair) -> Outputs:
         return {"y": y.astype(np.int64)}
     if blend.startswith("float32"):
         return {"y": float32_blend(choices, x, sizes, blend.removeprefix("float32_"))}
+    sums, denominator = exact_blend(choices, x, sizes)
+    return {"y": quotient(sums, np.full((), denominator), blend)}
+
+
+def exact_blend(choices: Choices, x: Int, sizes: Pair) -> tuple[Int, int]:
+    """(3) before it is rounded: the numerators of all blends and their denominator."""
     sums, denominator = x.astype(np.int64), 1
     for axis, (n, m) in enumerate(zip(x.shape[2:], sizes, strict=True), start=2):
         at, parts = places({**choices, "resize_ratio": "exact"}, n, m)
@@ -60,7 +66,7 @@ def resize_bilinear(choices: Choices, x: Int, size: Pair) -> Outputs:
         below, above = np.take(sums, low, axis), np.take(sums, high, axis)
         sums = below * (parts - share) + above * share
         denominator *= parts
-    return {"y": quotient(sums, np.full((), denominator), blend)}
+    return sums, denominator
 
 
 def places(choices: Choices, n: int, m: int) -> tuple[Array, int]:
@@ -121,19 +127,8 @@ def canonical(choices: Choices) -> dict[str, str]:
 
 def exact(x: Int, size: Pair) -> Float:
     """Return the blend of the default before it is rounded, float64."""
-    y = x.astype(np.float64)
-    for axis, (n, m) in enumerate(zip(x.shape[2:], size, strict=True)):
-        at, parts = places(PLACE, n, m)
-        u = np.clip(at / parts, 0, n - 1)
-        low = u.astype(int)
-        share = (u - low).reshape(-1, *(1,) * (1 - axis))
-        high = np.minimum(low + 1, n - 1)
-        y = np.take(y, low, axis + 2) * (1 - share) + np.take(y, high, axis + 2) * share
-    return y
-
-
-#: the places of refqnn
-PLACE = {"resize_place": "half_pixel", "resize_ratio": "exact"}
+    sums, denominator = exact_blend({"resize_place": "half_pixel"}, x, size)
+    return sums / denominator
 
 
 #: (n, m) at which float32 places of codes leave the exact ones, to every rounding

@@ -25,13 +25,6 @@ from refqnn.geometry import Pair
 from refqnn.integer.transposed import by_output
 
 SEED = 20_261_201
-#: the axes of w, (C, O // G, Kh, Kw), in the order of memory that is read
-LAYOUTS = {
-    "IOHW": (0, 1, 2, 3),
-    "OIHW": (1, 0, 2, 3),
-    "OHWI": (1, 2, 3, 0),
-    "HWOI": (2, 3, 1, 0),
-}
 
 
 def evaluate(
@@ -61,15 +54,14 @@ def evaluate(
         groups=groups,
         accumulator="int64",
     )  # raises if unfit
-    read = LAYOUTS[choices["transposed_layout"]]
-    w = w.reshape([w.shape[axis] for axis in read]).transpose(np.argsort(read))
+    w = operands.read_layout(w, "IOHW", choices["transposed_layout"])
     out = w.shape[1]
     wz = np.broadcast_to(np.asarray(w_zero_point, np.int64), (out * groups,))
     interleaved = choices["group_assignment"] == "interleaved"
     if interleaved:
         x = operands.interleave(x, groups, 1)
         w, b, wz = (operands.interleave(a, groups, 0) for a in (w, b, wz))
-    rows = operands.read_layout(by_output(w, groups), "OIHW", choices["kernel"])
+    rows = operands.turn(by_output(w, groups), choices["kernel"])
     wz = operands.used_zero_point(wz, choices["w_zero_point_use"])
     rows = rows[:, :, ::-1, ::-1] - wz[:, None, None, None]
     extra = np.broadcast_to(output_padding, 2)
@@ -133,8 +125,8 @@ def one_hot(place: int) -> Inputs:
 def candidates() -> list[Inputs]:
     """List one-hot kernels, then planes of every kind, and a sum beyond 32 bits."""
     rng = np.random.default_rng(SEED)
-    x = np.full((1, 600, 2, 2), 32_130, np.int16)
-    deep = {"x": x, "w": np.full((600, 1, 1, 1), 120, np.int8), "padding": NONE}
+    deep = {key: convolution.deep_conv2d()[key] for key in ("x", "w", "padding")}
+    deep["w"] = deep["w"].swapaxes(0, 1)
     return [
         *(one_hot(place) for place in (1, 3)),
         inputs(rng, 1, 2, groups=1),
@@ -144,9 +136,6 @@ def candidates() -> list[Inputs]:
     ]
 
 
-NONE = ((0, 0), (0, 0))
-
-
 def draw(rng: np.random.Generator, n: int) -> Inputs:
     """Draw planes of 5 x 5, as many as give about n outputs."""
     return inputs(rng, max(n // (6 * 121), 1), 5, int(draws.pick(rng, 1, 2)))
@@ -154,7 +143,7 @@ def draw(rng: np.random.Generator, n: int) -> Inputs:
 
 def wide(rng: np.random.Generator, n: int) -> Inputs:
     """Draw planes of any geometry; sums of 16-bit codes that no int32 holds."""
-    kernel = draws.pick(rng, (1, 1), (3, 3), (2, 2), (3, 2), (1, 3), (5, 5), (2, 7))
+    kernel = draws.pick(rng, *convolution.KERNELS)
     dtypes = draws.pick(rng, "uint8", "int8", "int16"), draws.pick(rng, "int8", "uint8")
     groups, each, out = draws.pick(rng, *convolution.CHANNELS)
     deep = rng.random() < 0.15
@@ -166,9 +155,6 @@ def wide(rng: np.random.Generator, n: int) -> Inputs:
     )
     x = draws.codes(rng, (draws.pick(rng, 1, 2), groups * each, h, k), dtypes[0])
     w = draws.codes(rng, (groups * each, out, *kernel), dtypes[1])
-    if deep:
-        x = draws.high(x, convolution.QUARTER[x.itemsize])
-        w = draws.high(w, convolution.QUARTER[1])
     extra = draws.pair(rng, 0, 0, 1)
     size = [
         (length - 1) * s + d * (taps - 1) + 1
@@ -181,15 +167,9 @@ def wide(rng: np.random.Generator, n: int) -> Inputs:
         )
     ]
     padding = draws.padding(rng, min((min(size) - 1) // 2, 2))
-    return draws.call(
-        evaluate,
-        draws.laid_out(rng, x),
-        draws.laid_out(rng, w),
-        draws.biases(rng, groups * out),
-        draws.offset(rng, dtypes[0]),
-        draws.offsets(rng, dtypes[1], groups * out),
-        *(stride, padding, extra, dilation, groups),
-    )
+    outputs = groups * out
+    sums = convolution.operands_of_sums(rng, x, w, outputs, outputs, deep=deep)
+    return draws.call(evaluate, *sums, stride, padding, extra, dilation, groups)
 
 
 ASKED = axes.of(

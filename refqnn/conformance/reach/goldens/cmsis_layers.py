@@ -37,7 +37,7 @@ def read_layer(folder: Path) -> Golden:
         if array in parts and parts[array].dtype.kind == "f":
             raise Unread(f"{array} is of {parts[array].dtype}: codes are judged")
     if "PAD_X_WITH_OFFSET" in known:
-        raise Unread("transposed convolution: no family judges it")
+        raise Unread("transposed convolutions are not read")
     if "FILTER_W" in known:
         return pooling(layer)
     return requantization_of(layer)._replace(declared=widths(parts))

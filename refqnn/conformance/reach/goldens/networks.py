@@ -14,6 +14,7 @@ from typing import Any, final
 import numpy as np
 
 from refqnn._types import Array, Int
+from refqnn.conformance.choices.families.requantize import of_15_bits
 from refqnn.conformance.choices.profiles import profile_of
 from refqnn.conformance.reach.goldens import cmsis_layers, tosa_descriptors
 from refqnn.conformance.reach.goldens.c_source import Layer, read_headers
@@ -83,9 +84,8 @@ def cmsis_network(layer: Layer) -> RecordedLayer:
     widths = cmsis_layers.widths(parts)
     wide = "int16 outputs" in widths and "int32" not in widths
     rounding = profile_of("cmsis-nn").semantics("requantize").requantize
-    if wide:  # the multiplier of 15 bits
-        m = multiplier.astype(np.int64)
-        multiplier = np.where(m < 0x7FFF0000, (m + (1 << 15)) >> 16, 0x7FFF) << 16
+    if wide:
+        multiplier = of_15_bits(multiplier.astype(np.int64))
         rounding = "half_up"
     scaling = multiplier, shift, rounding
     return RecordedLayer(layer_network(product, scaling, grid), product.x, product.y)

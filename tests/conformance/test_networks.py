@@ -22,7 +22,7 @@ def test_layers_of_c_headers_are_requantized_as_cmsis_nn_does(
     tmp_path, rng, kind, w_bits
 ):
     """The files here were made rounding down: up to one code apart, never more."""
-    headers(tmp_path / "a", rng, kind, w_bits=w_bits)
+    headers(tmp_path / "a", rng, kind, w_bits=w_bits, w_zero_point=3)
     layer = read_network(tmp_path / "a")
     apart = layer.network.forward(layer.x).astype(int) - layer.y
     assert set(np.unique(apart)) == {0, 1}
@@ -61,12 +61,33 @@ def test_multipliers_of_16_bit_outputs_with_wide_biases_have_15_bits(tmp_path, r
         np.testing.assert_array_equal(step.multiplier, wanted)
 
 
+def test_pixels_that_no_output_reads_are_cut_off_and_dilated_ones_are_read(
+    tmp_path, rng
+):
+    headers(tmp_path / "a", rng, "convolution")
+    layer = read_network(tmp_path / "a")
+    _, _, rows, _ = layer.y.shape
+    values = layer.y[:, :, :1].transpose(0, 2, 3, 1).ravel().tolist()
+    line = f"const int8_t layer_output_ref[{len(values)}] = {{{str(values)[1:-1]}}};\n"
+    (tmp_path / "a" / "output_ref_data.h").write_text(line)
+    rename(tmp_path / "a", (f"_OUTPUT_H {rows}", "_OUTPUT_H 1"))
+    first = read_network(tmp_path / "a")
+    every = layer.network.forward(layer.x)
+    np.testing.assert_array_equal(first.network.forward(first.x), every[:, :, :1])
+    headers(tmp_path / "b", rng, "convolution")
+    with (tmp_path / "b" / "config_data.h").open("a") as file:
+        file.write("#define LAYER_DILATION_X 2\n")
+    wide = read_network(tmp_path / "b")  # padded by two more on the right
+    assert wide.network.forward(wide.x).shape == wide.y.shape == every.shape
+
+
 @pytest.mark.parametrize("kind", ["avg", "max"])
 def test_pooling_keeps_its_activation(tmp_path, rng, kind):
     folder = tmp_path / f"{kind}_pool"
     folder.mkdir()
     known = POOL | {"ACTIVATION_MIN": -20, "ACTIVATION_MAX": 30}
     x = rng.integers(-128, 128, (1, 5, 6, 2)).astype(np.int8)
+    x[0, :2, :2, 0] = [[1, 1], [0, 0]]  # a mean of 1/2
     y = np.zeros((1, 3, 2, 2), np.int64)
     for i, j in np.ndindex(3, 2):
         part = x[:, max(2 * i - 1, 0) : 2 * i + 2, 3 * j : 3 * j + 2].astype(int)
@@ -90,7 +111,12 @@ def test_rescale_of_tosa_is_a_layer_of_ones(tmp_path, rng, mode, bits):
     x = descriptor(folder, rng, mode=mode, bits=bits, n=400)
     with pytest.raises(Unreadable, match="codes of int32 are no image: up to 16 bits"):
         read_network(folder)
-    np.save(folder / "input-0.npy", x.astype(np.int16))
+    np.save(folder / "input-0.npy", (x + 7).astype(np.int16))
+    path = folder / "desc.json"
+    record = json.loads(path.read_text())
+    info = record["meta"]["data_gen"]["tensors"]["const-2"]["fixed_data_info"]
+    info["data"] = [7.0]  # the zero-point of the input
+    path.write_text(json.dumps(record))
     layer = read_network(folder)
     assert layer.equal() == layer.y.size == 1200
     y = np.load(folder / "ref-result-0.npy")

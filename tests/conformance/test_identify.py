@@ -74,6 +74,22 @@ def test_strange_answers_end_the_questions():
     assert decision.strange == len(decision.asked) == 12
 
 
+@pytest.mark.parametrize(("answered", "asked"), [(None, 200), (199, 201)])
+def test_refusals_end_the_questions_where_nothing_was_answered(answered, asked):
+    """One that answers its 200th question, and no other, is asked for more."""
+    calls = []
+
+    def ask(call):
+        calls.append(call)
+        if len(calls) - 1 != answered:
+            raise RuntimeError("no such kernel")
+        return FAMILIES["requantize"].evaluate(FAMILIES["requantize"].default, **call)
+
+    decision = decide(SimpleNamespace(ask=ask), table("requantize"))
+    assert len(calls) == len(decision.asked) >= asked
+    assert (len(calls) == 200) == bool(decision.complaint) == (answered is None)
+
+
 def test_undetermined_axes_list_what_is_left():
     found = identify(variant("requantize"), "requantize")
     assert found.certain["requantize"] == "half_up"

@@ -10,7 +10,8 @@ from tables.networks import pixels
 from refqnn import conformance, fast
 from refqnn.deploy import IntegerNetwork, deploy, to_onnx, to_tflite
 from refqnn.deploy.formats.fields import check_steps
-from refqnn.deploy.gated import GatedStep
+from refqnn.deploy.gated import CodedStep, GatedStep
+from refqnn.deploy.steps import with_branches
 from refqnn.papers import dfs
 from refqnn.papers.skipnet import skipnet
 
@@ -76,11 +77,18 @@ def test_a_trace_has_rows_of_what_ran_alone(network, images):
             assert gate == f"gates.{i}"
             given = trace.tensors[block][rows]
             np.testing.assert_array_equal(trace.tensors[name], given)
+            end = trace.manifest[f"blocks.{i}"]["inputs"][2 + k]
+            joined = trace.tensors[f"blocks.{i}"][rows]
+            np.testing.assert_array_equal(trace.tensors[end], joined)
             if bits == dfs.SKIP:
                 assert f"{name}.conv1" not in trace.tensors
             else:
                 assert len(trace.tensors[f"{name}.conv1"]) == len(rows)
     assert list(trace.manifest) == list(trace.tensors)
+    coded = [step for step in with_branches(steps.steps) if isinstance(step, CodedStep)]
+    assert coded
+    for step in coded:
+        np.testing.assert_array_equal(trace.constants[f"{step.name}.w"], step.w)
 
 
 def test_multiply_adds_are_those_of_the_ledger(network, images):

@@ -15,6 +15,7 @@ A file of another implementation needs only arrays under the names of the tensor
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, final
 
 import msgspec
@@ -169,15 +170,14 @@ def gated_records(step: Gated) -> dict[str, Record]:
     record: Record = {"layer": name, "kind": "real"}
     if isinstance(step, FloatStep):
         record |= {"inputs": list(step.sources), "operation": f"float {step.op}"}
-        return {name: record} | {
-            f"{name}.cell": record for _ in range(step.op == "lstm")
-        }
+        made = (name, f"{name}.cell") if step.op == "lstm" else (name,)
+        return dict.fromkeys(made, record)
     if isinstance(step, CodedStep):
         stages = [step.source, f"{name}.codes", f"{name}.accumulator", name]
         kinds = ("codes", "accumulator", "real")
         return {
             made: record | {"kind": kind, "inputs": [source]}
-            for source, made, kind in zip(stages, stages[1:], kinds, strict=False)
+            for (source, made), kind in zip(pairwise(stages), kinds, strict=True)
         }
     ends = [
         b[-1].name if b else f"{name}.{k}"

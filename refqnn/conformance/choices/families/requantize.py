@@ -113,7 +113,9 @@ def requantize(
     return {"y": np.where(undefined, REFUSED, q)}
 
 
-def of_15_bits(m: Int, *, rounds: bool = True) -> Int:
+def of_15_bits(
+    m: npt.NDArray[np.int64], *, rounds: bool = True
+) -> npt.NDArray[np.int64]:
     """Return a multiplier of 31 bits with its upper 15 bits only, rounded or cut.
 
     >>> of_15_bits(np.array([3 << 15, 2**31 - 1])) >> 16

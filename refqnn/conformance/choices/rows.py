@@ -28,5 +28,9 @@ def windows_in_a_row(call: Inputs) -> int:
 
 
 def is_over(over: int, size: int) -> bool:
-    """Say whether a size above eight leaves this remainder, divided by four."""
+    """Say whether a size above eight leaves this remainder, divided by four.
+
+    >>> [size for size in range(16) if is_over(1, size)]
+    [9, 13]
+    """
     return size > 8 and size % 4 == over

@@ -9,6 +9,7 @@ from refusals import refuses
 
 from refqnn.conformance.carry.runtimes import BOXES, distribution, version
 from refqnn.conformance.carry.runtimes_litert import two_scales
+from refqnn.conformance.carry.runtimes_others import fits_float32
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.profiles import UNEXPLAINED, profile_of, profiles
 from refqnn.conformance.judge.identify import identify, verify
@@ -107,6 +108,15 @@ def test_scales_of_a_file_hold_the_multiplier_exactly(multiplier, shift):
     assert x_scale.dtype == w_scale.dtype == np.float32
     real = np.ldexp(np.asarray(multiplier, np.float64), np.asarray(shift) - 31)
     assert np.array_equal(np.float64(x_scale) * np.float64(w_scale), real)
+
+
+@pytest.mark.parametrize(("code", "fits"), [(4095, True), (4096, False)])
+def test_sums_of_products_below_two_to_the_24_fit_float32(code, fits):
+    """64 products of a code with 64, the zero-points subtracted."""
+    x = {"x": np.full((1, 64), code - 5, np.int16), "x_zero_point": -5}
+    w = np.full((1, 64), 67, np.int8)
+    assert fits_float32(x | {"w": w, "w_zero_point": 3}) == fits
+    assert fits_float32(x | {"y": w.T, "y_zero_point": 3}) == fits
 
 
 def test_a_prime_multiplier_fits_no_two_scales():

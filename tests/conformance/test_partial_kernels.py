@@ -387,7 +387,8 @@ def test_calls_that_are_drawn_in_place_of_others_are_not_counted_as_left_out():
         evidence = gather(subject, calls)
     left_out = [call for call in calls if not takes_single_numbers(call)]
     assert [why for _, why in subject.left_out] == ["not supported"] * len(left_out)
-    assert 0 < len(left_out) < len(calls) <= len(evidence.answered)
+    assert 0 < len(left_out) < len(calls)
+    assert len(calls) <= len(evidence.answered) < 2 * len(calls)  # few visits more
 
 
 def takes_single_numbers(call):

@@ -71,6 +71,13 @@ def test_gains_are_over_both_bases():
     assert trained.endswith("n = 2")
 
 
+def test_low_cp_is_6_per_cent_less_4():
+    high, low = "DFS, target 6.25 %", "DFS, target 4 %, steps x 8"
+    rows = {low: scores(0.80, 0.82), high: scores(0.81, 0.85)}
+    (line,) = experiments.low_cp(None, rows)
+    assert line.startswith(f"{high} less {low}: 2.00 points, ")
+
+
 def test_bases_before_training_stand_in_the_rows():
     starts = [Outcome({"seed": 3}, {"accuracy": 0.7}, None)]
     run = {"system": "static", "bits": 32, "seed": 3}
@@ -103,8 +110,9 @@ def test_difficulties_decide_whether_fan_in_is_compared():
 
 
 def test_curves_searches_and_scales_are_paired():
-    four, one = ({"c_size_bits": 9, "accuracies": a} for a in ([70.0, 71], [69.0, 69]))
-    (line,) = experiments.curve_gains(None, {"vgg11": [four, four, one]})
+    accuracies = ([70.0, 71], [60.0, 61], [69.0, 69])
+    points = [{"c_size_bits": 9, "accuracies": own} for own in accuracies]
+    (line,) = experiments.curve_gains(None, {"vgg11": points})
     assert line.startswith("vgg11, 9 bits, 4 bits less 1: 1.50 points")
     kinds = {"DDPG": 80.0, "random": 79.0, "greedy": 81.0}
     seed = {name: {"test_accuracy": value} for name, value in kinds.items()}

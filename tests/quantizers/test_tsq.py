@@ -390,6 +390,8 @@ def test_an_offset_moves_the_intervals():
         v = learned.z + offset  # in the closed interval of its level
         assert np.all((ends[learned.k] - 1e-9 <= v) & (v <= ends[learned.k + 1] + 1e-9))
     state = start._replace(alpha=0.9)
+    z = z_step(state, x, y, **given, lam=1e9).z  # only alpha X^T t costs nothing
+    np.testing.assert_allclose(z, 0.9 * t @ x, atol=1e-9)
     for lam in (0.1, 1.0, 10.0):
         how = {"delta": 0.6487, "lam": lam}
         before = transformation_objective(

@@ -15,6 +15,7 @@ from refqnn.quantizers import (
     min_max_gradient,
     sample_range,
 )
+from refqnn.quantizers.min_max_grid import min_max_integers
 
 seeds = st.integers(0, 2**32 - 1)
 every_zero = pytest.mark.parametrize("true_zero", [True, False])
@@ -224,3 +225,13 @@ def test_noise_is_added():
     for noise, want in ((up, [1, 0]), (-up, [0, 1]), (None, [0, 1])):
         y, _ = min_max(x, 0.0, 3.0, bits=2, noise=noise)
         np.testing.assert_array_equal(y, want)
+
+
+@pytest.mark.parametrize(
+    ("bits", "dtype"), [(8, "uint8"), (9, "uint16"), (16, "uint16"), (17, "int32")]
+)
+def test_codes_have_the_smallest_type_that_holds_them(bits, dtype):
+    q, scale, zero_point = min_max_integers(np.array([0.0, 9.0]), 0.0, 1.0, bits=bits)
+    assert q.dtype == dtype
+    assert q.tolist() == [zero_point, 2**bits - 1]
+    assert scale == 1 / (2**bits - 1)

@@ -8,9 +8,14 @@ from tables.networks import pixels, tiny
 from refqnn import quantizers as qz
 from refqnn.core import Buffer, Param, Run, named_params
 from refqnn.networks import METHODS
-from refqnn.nn import BatchNorm2d, Conv2d, Sequential
+from refqnn.nn import BatchNorm2d, Conv2d, Linear, Sequential
 from refqnn.testing import check_deployment, check_network
-from refqnn.testing.networks import calibrate, in_float64, state_of
+from refqnn.testing.networks import (
+    calibrate,
+    check_direction,
+    in_float64,
+    state_of,
+)
 
 FEW = {"weight_bits": 4, "activation_bits": 4, "dtype": "float32"}
 
@@ -144,3 +149,9 @@ def test_every_run_of_a_check_is_the_same(network, images):
     one, two = (check_network(network, images, LABELS) for _ in range(2))
     assert one == two
     network.forward(images, Run(training=True))
+
+
+def test_a_direction_without_a_gradient_shows_nothing(rng):
+    layer = Linear(Param(rng.standard_normal((2, 3))))
+    with pytest.raises(AssertionError, match="all: no gradient arrives"):
+        check_direction(layer, np.zeros((4, 3)), Run(), rng, step=1e-6, bound=1e-6)

@@ -226,7 +226,7 @@ REFUSED_OPTIONS = (
 )
 ABSENT = (
     (["--resume"], "does not exist"),
-    (["--data", "absent"], "absent is not a folder"),
+    (["--data", "absent"], "there is no absent"),
 )
 
 

@@ -45,7 +45,7 @@ def load_data(folder: Path | None) -> data.Dataset:
     if folder is None:
         return data.embedded()
     if not folder.exists():
-        raise Absent(f"{folder} is not a folder")
+        raise Absent(f"there is no {folder}")
     return data.read_dataset(folder)
 
 

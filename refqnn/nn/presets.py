@@ -12,7 +12,7 @@ from refqnn.nn.optim import SGD, check_rates
 from refqnn.nn.schedules import Schedule, cosine
 from refqnn.nn.training import Training, cross_entropy, steps_per_epoch
 
-#: rates of the papers are at most 0.1; one above this is a slip
+#: rates of training are below 1; one above this is a slip
 LARGEST_RATE = 1000
 
 

@@ -82,7 +82,8 @@ def fit_layer(
 ) -> tuple[float, float]:
     """Learn the channels of a convolution; return the error before and after.
 
-    wanted: (N, O, Ho, Wo), delta times the codes of step 1
+    wanted: (N, O, Ho, Wo), delta times the codes of step 1. The errors are means over
+    channels of s != 0, 0 where there is none.
     """
     x, u = seen[id(conv)]
     s = norm.gamma.value / np.sqrt(norm.var.value + norm.eps)
@@ -113,7 +114,7 @@ def fit_layer(
             conv.w.value[o].shape
         )
         errors.append((both[0], min(both)))
-    before, after = np.mean(errors, axis=0)
+    before, after = np.mean(errors, axis=0) if errors else (0.0, 0.0)
     return float(before), float(after)
 
 

@@ -42,6 +42,16 @@ def test_ternary_weights_give_their_own_codes(pair, rng):
         np.testing.assert_allclose(p.value, before[name], rtol=1e-12)
 
 
+def test_a_layer_whose_channels_are_all_dead_keeps_its_weights(pair, rng):
+    first, network, images = pair
+    norm = first.layers["stage2_block1"].norm1
+    norm.gamma.value[:] = 0
+    errors = learn_second_step(first, network, images, rng=rng, positions=100)
+    assert errors[2] == (0, 0)
+    kept = (net.layers["stage2_block1"].conv1.w.value for net in (first, network))
+    np.testing.assert_array_equal(*kept)
+
+
 def test_codes_come_nearer_and_the_errors_are_those_of_the_network(pair, rng):
     first, network, images = pair
     errors = learn_second_step(first, network, images, rng=rng, positions=10**4)

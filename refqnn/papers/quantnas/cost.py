@@ -142,10 +142,8 @@ def best_time(
 def fastest(call: Callable[[], Any], repeats: int, batch: int) -> float:
     """Return the least seconds of a call per image, after one that does not count."""
     call()
-    return (
-        min(timeit.repeat(call, timer=time.perf_counter, number=1, repeat=repeats))
-        / batch
-    )
+    took = timeit.repeat(call, timer=time.perf_counter, number=1, repeat=repeats)
+    return min(took) / batch
 
 
 def provenance(repeats: int, batch: int) -> dict[str, Any]:

@@ -204,7 +204,9 @@ def check_weight_quantizer(name: str, layer: Conv2d | Linear) -> None:
     """Raise unless the weights of the layer are quantized to an integer grid."""
     if layer.weight_quant is None:
         raise ValueError(
-            f"{name} has no weight quantizer: the network is not quantized"
+            f"{name} has no weight quantizer: build the network with weight_bits, and "
+            "with a method that gives its ends bits, such as METHODS['lsq']"
+            "._replace(ends=8)"
         )
     if not hasattr(layer.weight_quant, "quantize"):
         kind = type(layer.weight_quant).__name__

@@ -49,6 +49,7 @@ def test_stages_carry_the_names_of_their_layers(make):
     [
         ({"weight_bits": None, "activation_bits": None}, r"stem.* weight quantizer"),
         ({"weight_bits": None}, "layers.stem has no weight quantizer"),
+        ({"method": "lsq"}, "layers.stem has no weight quantizer.*ends=8"),
         ({"activation_bits": None}, "stage1_block1 must be an activation quantizer"),
     ],
 )

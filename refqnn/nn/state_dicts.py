@@ -84,16 +84,18 @@ def load_state_dict(
     leaves, theirs = weights_of(network), torch_names(network)
     arrays = arrays_of(tensors)
     check_names(names, arrays)
-    ours, others = sort_tensors(network, arrays, names)
+    ours, others, sources = sort_tensors(network, arrays, names)
     lines = dequantize(ours, others, theirs)
     unfold(network, ours, others)
     lines += [
         line
         for name in sorted(ours, key=theirs.__getitem__)
-        for line in misfit(theirs[name], ours[name], leaves[name].value)
+        for line in misfit(
+            sources.get(name, theirs[name]), ours[name], leaves[name].value
+        )
         if not any(known.startswith(f"{theirs[name]} is ") for known in lines)
     ]
-    settings, extra = quantizer_values(network, others)
+    settings, extra = quantizer_values(network, others, sources)
     missing = [f"missing {theirs[n]}, for {n}" for n in leaves if n not in ours]
     if lines or (strict and missing + extra):
         lines = missing + extra + lines
@@ -149,10 +151,11 @@ def check_names(names: Any, tensors: Mapping[str, Array]) -> None:
 
 def sort_tensors(
     network: Any, tensors: Mapping[str, Array], names: Names | None
-) -> tuple[dict[str, Array], dict[str, Array]]:
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, str]]:
     """Split tensors into those of weights, under our names, and the others.
 
-    Raises ValueError where two of them have one place.
+    The third mapping gives the name that each has in the file. Raises ValueError where
+    two of them have one place.
     """
     ours_of, weights = leaf_namer(network), weights_of(network).keys()
     ours: dict[str, Array] = {}
@@ -168,7 +171,7 @@ def sort_tensors(
             raise ValueError(f"{sources[here]} and {name} have one place, {here}")
         sources[here] = name
         (ours if here in weights else others)[here] = array
-    return ours, others
+    return ours, others, sources
 
 
 def shared_prefix(names: Iterable[str], known: Iterable[str]) -> str:
@@ -264,7 +267,7 @@ def unfold(network: Any, ours: dict[str, Array], others: dict[str, Array]) -> No
 
 
 def quantizer_values(
-    network: Any, others: Mapping[str, Array]
+    network: Any, others: Mapping[str, Array], names: Mapping[str, str]
 ) -> tuple[dict[str, dict[str, Array]], list[str]]:
     """Give every quantizer its numbers of a file, and a line for what has no place."""
     modules = dict(named_modules(network))
@@ -278,20 +281,20 @@ def quantizer_values(
         own = at and leaf in vars(modules[at])
         kind = leaf if own else kind_of(name)
         if not at or not kind or array.dtype.kind not in "iuf":
-            lines.append(f"extra {name} {array.shape}")
+            lines.append(f"extra {names[name]} {array.shape}")
             continue
-        first = sources.setdefault((at, kind), name)
+        first = sources.setdefault((at, kind), names[name])
         value = np.asarray(array, np.float64)
         before = given.setdefault(at, {}).setdefault(kind, value)
         if not np.array_equal(before, value, equal_nan=True):
-            lines.append(f"{first} and {name} differ, and {at} is one quantizer")
+            lines.append(f"{first} and {names[name]} differ, and {at} is one quantizer")
     values: dict[str, dict[str, Array]] = {}
     for at, numbers in given.items():
         try:
             values[at] = in_field_shapes(modules[at], values_of(modules[at], numbers))
         except ValueError as error:
-            names = [name for (place, _), name in sources.items() if place == at]
-            lines.append(f"{', '.join(names)}: {error}")
+            of_it = [name for (place, _), name in sources.items() if place == at]
+            lines.append(f"{', '.join(of_it)}: {error}")
     return values, lines
 
 

@@ -184,6 +184,7 @@ def test_clips_and_ranges():
         ("layer1.0.act.s", np.array(1.0), r"extra layer1.0.act.s \(\)"),
         ("conv1.quan_w_fn.s", np.array(1.0), r"extra conv1.quan_w_fn.s \(\)"),
         ("layer1.0.act1.s", np.array(1j), r"extra layer1.0.act1.s \(\)"),
+        ("quant.activation_post_process.scale", np.ones(1), r"extra quant.*scale \(1,"),
         ("layer1.0.act1.memory", np.array(1.0), r"extra layer1.0.act1.memory \(\)"),
     ],
 )

@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_listed_and_nothing_changes():
     target = network(1)
     before, tensors = everything(target), state_dict(network())
     del tensors["conv1.weight"]
-    tensors["fc.weight"] = tensors["fc.weight"].T
+    tensors["linear.weight"] = tensors.pop("fc.weight").T
     tensors["bn1.bias"] = np.full_like(tensors["bn1.bias"], np.nan)
     tensors["bn1.weight"] = tensors["bn1.weight"].astype(np.int64)
     tensors["layer9.0.conv1.weight"] = np.zeros((1, 2))
@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_listed_and_nothing_changes():
         "extra layer9.0.conv1.weight (1, 2)",
         "bn1.bias must hold finite floats of float64, holds nan",
         "bn1.weight must hold finite floats, is int64",
-        "misshaped fc.weight (16, 10), want (10, 16)",
+        "misshaped linear.weight (16, 10), want (10, 16)",
     ]
     for name, value in everything(target).items():
         np.testing.assert_array_equal(value, before[name])

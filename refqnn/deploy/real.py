@@ -58,12 +58,12 @@ ELEMENTWISE: dict[str, Callable[..., Float]] = {
     "Abs": ACTIVATIONS["absolute"],
     "Sqrt": np.sqrt,
     "Add": lambda x, y: x + double(y),
-    "Sub": lambda x, y: double(x) - double(y),
+    "Sub": lambda x, y: x - double(y),
     "Mul": lambda x, y: x * double(y),
-    "Div": lambda x, y: double(x) / double(y),
-    "Pow": lambda x, y: double(x) ** double(y),
-    "Min": lambda *xs: np.minimum.reduce([double(x) for x in xs]),
-    "Max": lambda *xs: np.maximum.reduce([double(x) for x in xs]),
+    "Div": lambda x, y: x / double(y),
+    "Pow": lambda x, y: x ** double(y),
+    "Min": lambda *xs: np.minimum.reduce(xs),
+    "Max": lambda *xs: np.maximum.reduce(xs),
     "Identity": double,
 }
 
@@ -235,7 +235,7 @@ REAL: dict[str, Callable[..., Float]] = {
     "ReduceMean": reduce_mean,
     "BatchNormalization": batch_norm,
     "Resize": resize_linear,
-    "Concat": lambda *xs, axis: np.concatenate([double(x) for x in xs], axis),
+    "Concat": lambda *xs, axis: np.concatenate(xs, axis),
     "reshape": lambda x, *, shape: x.reshape(len(x), *shape),
     "transpose": lambda x, *, axes: x.transpose(axes),
     "pad": lambda x, *, widths, value: np.pad(

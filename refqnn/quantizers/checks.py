@@ -260,8 +260,8 @@ def propagating(op: Any, op_backward: Any) -> tuple[Any, Any]:
         x: Float, *args: Any, frozen: Propagated | None = None, **options: Any
     ) -> tuple[Float, Propagated]:
         check_float(x=x)
-        nan, bound = np.isnan(x), x.dtype.type(LARGEST[x.dtype])
-        bound = np.nextafter(bound, x.dtype.type(0))  # the cast may have rounded up
+        nan = np.isnan(x)
+        bound = np.nextafter(LARGEST[x.dtype], x.dtype.type(0))  # it may be rounded up
         x_finite = np.clip(np.where(nan, 0, x), -bound, bound)
         recorded = None if frozen is None else frozen.cache
         y, cache = op(x_finite, *args, frozen=recorded, **options)

@@ -116,7 +116,7 @@ class Quantizer:
         """Split by filters, axis 0, or take the layer as one."""
         if self.split is not None:
             return self.split(v)
-        return list(v) if self.by_filter else [v.reshape(-1)]
+        return list(v) if self.by_filter else [v.ravel()]
 
     def codebooks(self, v: Float) -> list[Float]:
         """List the levels of each group: of the module, of the grid, or those met."""
@@ -201,8 +201,7 @@ def is_float(value: Any) -> bool:
 def scale_parameters(parameters: Sequence[Any], v: Float, k: float) -> list[Any]:
     """Multiply the parameters by k, in the dtype of the values."""
     return [
-        np.asarray(np.asarray(p, v.dtype) * v.dtype.type(k)) if is_float(p) else p
-        for p in parameters
+        np.asarray(np.asarray(p, v.dtype) * k) if is_float(p) else p for p in parameters
     ]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from refqnn._types import Array, Bool
 from refqnn.conformance.carry.words import one_line
-from refqnn.conformance.choices import regions
+from refqnn.conformance.choices import kinds, regions
 from refqnn.conformance.choices.families import family_of
 from refqnn.conformance.choices.family import (
     REFUSED,
@@ -29,8 +29,8 @@ from refqnn.conformance.judge.calls import Answered, Broken
 from refqnn.conformance.judge.reproduce import numbers
 from refqnn.conformance.judge.subject import Subject
 
-#: lengths of drawn arrays: one, a tail, whole vectors, a vector and one more, many
-LENGTHS = (1, 7, 64, 65, 1000)
+#: lengths of drawn arrays
+LENGTHS = (*kinds.LENGTHS, 1000)
 #: elements of which the regions are compared
 LOOKED_AT = 60
 #: how much more often a region must be visited by the inputs that contradict

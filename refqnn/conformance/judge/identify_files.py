@@ -55,9 +55,8 @@ from refqnn.files import (
 FORMAT = "refqnn probes 1"
 #: entries that confirm, of an elementwise family
 ENTRIES = 1500
-#: random calls of any other family from which those that confirm are chosen, and the
-#: fewest of them
-POOL, LEAST = 200, 6
+#: random calls of any other family from which those that confirm are chosen
+POOL = 200
 #: how many of them visit a region
 TIMES = 3
 
@@ -133,7 +132,7 @@ def confirming(known: Table) -> list[Inputs]:
         fits = [c for c in map(with_numbers, more) if plain_form(c) in forms]
         seen = regions.visits(family.name, fits)
         chosen = greedy(seen, np.full(seen.shape[1], TIMES))
-        return [fits[i] for i in sorted(chosen)] or fits[:LEAST]
+        return [fits[i] for i in sorted(chosen)]
     form = form_of(known.probes[0])
     apart = [e for call in calls for e in confirm.elements(family, call)]
     if np.ndim(known.probes[0][family.elementwise]) == 0:

@@ -1,4 +1,4 @@
-"""Packs: vectors with a purpose, in two files that regenerate byte for byte.
+"""Packs: vectors with a purpose, in two files, the same bytes every time on a machine.
 
     manifest.json   what each case is, how it is compared, which mistakes it reveals
     vectors.npz     CASE/in/NAME, CASE/out/NAME, CASE/also/K/NAME
@@ -145,8 +145,9 @@ def generate(
     """Return cases that separate every variant, a random one, and whole arrays.
 
     The arrays visit every region of the family: they refute mistakes that are no
-    variant. ``where`` keeps the calls that have these values of arguments. The same
-    bits on every day, machine and number of threads.
+    variant. ``where`` keeps the calls that have these values of arguments. Calls, and
+    outputs of the policy "exact", have the same bits on every day and machine; of those
+    that a bound judges the last bits are those of the matrix products of NumPy.
     """
     known = table(family)
     of = known.family

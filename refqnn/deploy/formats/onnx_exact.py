@@ -190,11 +190,11 @@ def clip_wide(graph: Graph, step: Computing, rounded: str, dtype: type) -> str:
 
 def check_reach(step: Computing) -> None:
     """Raise where (2) could reach 2^62, which no deployed network comes near."""
-    reach = largest(step) * int(step.multiplier.max(initial=0))
+    reach = largest(step) * int(step.multiplier.max())
     if isinstance(step, ResidualStep):
         sums = step.skip
         peak = 255 if isinstance(sums, Shortcut) else 1 << (sums.accumulator_bits - 1)
-        reach += peak * int(step.skip_multiplier.max(initial=0))
+        reach += peak * int(step.skip_multiplier.max())
     if reach + (1 << int(30 - step.shift.min(initial=0))) >= MOST:
         raise ValueError(f"{step.name}: products may reach {reach}, int64 has no room")
 

@@ -225,7 +225,7 @@ def dequantize_linear(reader: Reader, node: Node) -> None:
     if node.inputs[0] in reader.constants:
         q, scale = (constant_input(reader, node, at) for at in (0, 1))
         zero = constant_input(reader, node, 2, np.zeros((), q.dtype))
-        axis = int(node.attributes.get("axis", 1))
+        axis = node.attributes.get("axis", 1)
         block = int(node.attributes.get("block_size", 0))
         if {q.dtype.kind, zero.dtype.kind} - {"i", "u"} or scale.dtype.kind != "f":
             raise unsupported_error(node, f"codes are {q.dtype}, scales {scale.dtype}")

@@ -125,7 +125,7 @@ def convolution(graph: Graph, weighted: Weighted, x: str) -> str:
         "Conv",
         inputs,
         f"{name}.sum",
-        kernel_shape=list(layer.w.value.shape[2:]),
+        kernel_shape=layer.w.value.shape[2:],
         strides=list(stride),
         pads=[top, left, bottom, right],
         dilations=list(dilation),

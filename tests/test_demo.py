@@ -10,7 +10,7 @@ from refqnn import cli, data, nn
 from refqnn.cli import demonstration as demo
 
 TINY = demo.QUICK._replace(
-    width=0.1, epochs=1, batch=20, warmup=0.5, train=40, test=12, slice=3
+    width=0.1, epochs=1, low_epochs=1, batch=20, warmup=0.5, train=40, test=12, slice=3
 )
 
 
@@ -85,6 +85,17 @@ def test_the_seed_decides(done, tmp_path):
     other = nn.checkpoint.load(tmp_path / "b" / "4-bit.npz").params["layers.stem.w"]
     ours = nn.checkpoint.load(folder / "4-bit.npz").params["layers.stem.w"]
     assert np.any(other != ours)
+
+
+@pytest.mark.compiled
+def test_the_quantized_network_starts_from_the_float_one(tmp_path):
+    """A rate of 0 cannot be asked for; one this small moves no weight by 1e-6."""
+    demo.run(tmp_path, settings=TINY._replace(low_lr=1e-9), say=str)
+    start, end = (
+        nn.checkpoint.load(tmp_path / f"{name}.npz").params["layers.stem.w"]
+        for name in ("float", "4-bit")
+    )
+    np.testing.assert_allclose(end, start, atol=1e-6)
 
 
 @pytest.mark.compiled

@@ -1,8 +1,9 @@
 """The whole way on one page: train, quantize, deploy to integers, check, report.
 
-A float and a 4-bit residual network (weights and activations; 8 bits at both ends) are
-trained on the embedded Fashion-MNIST subset by the compiled side, the 4-bit one becomes
-a network of integers, and every claim about that network is checked on the way.
+A float residual network is trained on the embedded Fashion-MNIST subset by the compiled
+side; a 4-bit one (weights and activations; 8 bits at both ends) starts from what it
+learned, is trained on, and becomes a network of integers. Every claim about that
+network is checked on the way.
 """
 
 import functools
@@ -35,6 +36,7 @@ from refqnn.files import check_folder, digest, lock, write_json, write_text
 from refqnn.networks import resnet
 from refqnn.nn import Preset, Sequential, fit, predict
 from refqnn.nn import checkpoint as checkpoints
+from refqnn.nn.transfer import carry_over
 
 SHAPE = (1, 28, 28)
 Say = Callable[[str], None]
@@ -48,18 +50,20 @@ class Settings(NamedTuple):
     depth: int
     width: float
     bits: int
-    epochs: int
+    epochs: int  # of the float network
     batch: int
     lr: float
-    warmup: float  # epochs
+    warmup: float  # epochs of these; the same share of those that follow
+    low_epochs: int  # of the quantized network, which starts from the float one
+    low_lr: float
     weight_decay: float
     train: int  # images
     test: int
     slice: int  # images on which every layer is compared
 
 
-FULL = Settings(8, 0.5, 4, 15, 40, 0.1, 1.0, 1e-3, 4000, 1000, 64)
-QUICK = Settings(8, 0.25, 4, 8, 25, 0.1, 1.0, 1e-3, 1000, 200, 16)
+FULL = Settings(8, 0.5, 4, 9, 40, 0.1, 1.0, 4, 0.02, 1e-3, 4000, 1000, 64)
+QUICK = Settings(8, 0.25, 4, 6, 25, 0.1, 1.0, 3, 0.02, 1e-3, 1000, 200, 16)
 
 
 def run(
@@ -90,13 +94,16 @@ def run_alone(
     """Train, deploy, check and write, in a folder that no other process works on."""
     data = embedded().first(settings.train, settings.test)
     low = f"{settings.bits}-bit"
-    networks, records = {}, {}
-    for name, bits in {"float": None, low: settings.bits}.items():
+    networks: dict[str, Sequential] = {}
+    records = {}
+    for name in ("float", low):
         say(f"training the {name} network on {len(data.train_images):,} images")
         kept = folder / f".{name}-{kept_as(settings, seed)}"
         networks[name], records[name] = train(
-            data, bits, settings, seed, progress, kept
+            data, networks.get("float"), settings, seed, progress, kept
         )
+    for record in records[low]:  # drawn behind those that it goes on from
+        record["epoch"] += settings.epochs
     say("deploying the quantized network: integers only")
     integer = deploy(networks[low], image_size=SHAPE[1:])
     say(f"comparing every layer on {settings.slice} images")
@@ -150,17 +157,19 @@ def diagnosis(rng: np.random.Generator) -> str:
 
 def train(
     data: Dataset,
-    bits: int | None,
+    start: Sequential | None,
     settings: Settings,
     seed: int,
     progress: bool | None,
     kept: Path,
 ) -> tuple[Sequential, list[dict[str, Any]]]:
-    """Return a trained network and its metrics, one record an epoch.
+    """Train a float network, or from such a ``start`` a quantized one.
 
-    ``kept`` begins the names of files from which an interrupted training goes on.
+    Returns the network and its metrics, one record an epoch. ``kept`` begins the names
+    of files from which an interrupted training goes on.
     """
     rng = np.random.default_rng(seed)
+    bits = None if start is None else settings.bits
     network = resnet(
         settings.depth,
         width=settings.width,
@@ -168,10 +177,13 @@ def train(
         activation_bits=bits,
         rng=rng,
     )
+    if start is not None:
+        carry_over(start, network)
+    epochs = settings.epochs if start is None else settings.low_epochs
     preset = Preset(
-        settings.lr,
-        settings.warmup,
-        settings.epochs,
+        settings.lr if start is None else settings.low_lr,
+        settings.warmup * epochs / settings.epochs,
+        epochs,
         settings.batch,
         momentum=0.9,
         nesterov=True,

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +109,28 @@ def test_threads_sleep_unless_another_policy_is_set(chosen):
         pytest.skip("this OpenMP does not show its settings")
     assert (chosen or "passive").upper() in ran.stderr
     assert ran.stdout.strip() == str(chosen)
+
+
+TAKEN = """
+import resource, numpy as np, refqnn.fast.compiler
+def step():
+    for array in [np.empty(2**21, np.uint8) for _ in range(8)]:
+        array[::4096] = 1
+step(), step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.compiled
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="the C library is not glibc"
+)
+@pytest.mark.parametrize("chosen", [{}, {"MALLOC_MMAP_THRESHOLD_": "100000"}])
+def test_freed_memory_is_used_again_unless_glibc_is_told_how(chosen):
+    """A page that the system cleared anew is a fault; 16 MB are 4 096 pages."""
+    environment = {k: v for k, v in os.environ.items() if "MALLOC" not in k} | chosen
+    command = [sys.executable, "-c", TAKEN]
+    faults = int(subprocess.check_output(command, env=environment))
+    assert (faults > 1000) == bool(chosen)

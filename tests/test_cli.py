@@ -560,3 +560,24 @@ def test_export_says_which_layers_may_differ(trained, tmp_path, capsys, profile)
     assert "--for is for ONNX models, not --format tflite" in said
     said = refusal(capsys, "export", trained, "-o", model)
     assert "--format onnx-exact needs an integer network" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("def (", "SyntaxError"),
+        ("raise Exception('no\\nluck')", "no luck"),
+        ("import sys; sys.exit(0)", "SystemExit: 0"),
+        ("def f(): f()\nf()", "RecursionError"),
+        ("raise BaseException", "BaseException"),
+        ("import absent_module", "No module named 'absent_module'"),
+    ],
+)
+def test_a_plugin_that_fails_is_named_in_a_line(tmp_path, capsys, text, why):
+    plugin = tmp_path / f"failing_{why[:4].strip().lower()}_{len(text)}.py"
+    plugin.write_text(text)
+    assert cli.main(["list", "ops", "--plugin", str(plugin)]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"refqnn: error: --plugin {plugin} cannot be imported")
+    assert why in message
+    assert message.count("\n") == 1

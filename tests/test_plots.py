@@ -241,6 +241,23 @@ def test_the_controller_draws_runs_and_targets():
     assert {"target 20 %", "constant sign"} <= set(texts(axes))
     colours = [line.get_color() for line in axes.lines[::2]]
     assert len(set(colours)) == 2
+    axes.figure.canvas.draw()
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    assert shown == ["0%", "1%", "5%", "10%", "20%", "40%", "60%", "100%"]
+
+
+def test_figures_have_the_shape_of_a_screen(decisions, rng):
+    """Nine to five, and four to three for a page of panels."""
+    runs = [("target 20 %", 0.2, [1.0, 0.3])]
+    wide, high = plots.controller(runs).get_size_inches()
+    assert 5 * wide == 9 * high
+    layers, pictures = [layer("end", 127, rng)], np.zeros((4, 1, 8, 8), np.uint8)
+    page = plots.demo(
+        {"float": records(0.9)}, layers, decisions, pictures,
+        classes=("a", "b", "c"), title="A network", summary="what it does",
+    )  # fmt: skip
+    wide, high = page.get_size_inches()
+    assert 3 * wide == 4 * high
 
 
 def test_the_tradeoff_draws_every_run_and_the_base():
@@ -420,6 +437,13 @@ def test_curves_of_one_precision_share_their_colour_in_every_panel(rng, tmp_path
     plots.save(figure, tmp_path / "curves.png")
 
 
+@pytest.mark.parametrize(("most", "named"), [(8, [2, 4, 6, 8]), (8.9, [1, 3])])
+def test_costs_beyond_eight_fold_are_named_at_ones_and_threes(rng, most, named):
+    axes = plots.size_curves([size_panel(rng, cost=(1e6, most * 1e6))]).axes[0]
+    ticks = [t / 1e6 for t in axes.get_xticks() if 0.99e6 <= t <= 1.01 * most * 1e6]
+    np.testing.assert_allclose(ticks, named)
+
+
 def test_more_panels_than_columns_leave_no_empty_frame(rng):
     figure = plots.size_curves([size_panel(rng)] * 3, columns=2)
     assert [axes.axison for axes in figure.axes] == [True] * 3 + [False]
@@ -439,6 +463,7 @@ def test_variances_of_layers_are_bars_raw_and_relative():
     np.testing.assert_allclose(heights, [raw, raw / 9])
     np.testing.assert_allclose([b.get_height() for b in right.containers[1]], raw)
     assert left.get_yscale() == "log"
+    assert not right.get_legend().get_frame_on()
 
 
 def test_clips_lie_on_lines_through_zero():

@@ -128,3 +128,20 @@ def test_a_statement_of_many_lines_is_one(tmp_path):
 def test_an_example_of_a_quantizer_runs_forward_and_backward():
     functions = {line.function for line in lines_passed(example_of("twn", 0))}
     assert {"twn", "twn_backward"} <= functions
+
+
+def values_of(name, text):
+    """The values of the first line of an example that holds a text."""
+    lines = lines_passed(example_of(name, 0))
+    return next(line.values for line in lines if text in line.text)
+
+
+def test_examples_are_what_their_first_lines_say():
+    """A 2 x 2 kernel on a 3 x 3 plane; four sums times 0.37, without a zero-point."""
+    sizes = values_of("conv2d", "kh, kw = seen.shape")
+    assert [sizes[k] for k in ("ho", "wo", "kh", "kw")] == ["2"] * 4
+    acc = np.array(
+        values_of("requantize", "as_requantize_ope")["acc"][1:-1].split(), int
+    )
+    codes = values_of("requantize", "np.clip(scaled + z")["gives"][1:-1].split()
+    np.testing.assert_array_equal(np.array(codes, int), np.rint(0.37 * acc))

@@ -12,6 +12,9 @@ from refqnn.networks import build
 from refqnn.nn import Sequential
 from refqnn.nn import checkpoint as checkpoints
 
+#: bytes that standard input may hold
+LARGEST_INPUT = 1 << 28
+
 
 def load_either(path: Path) -> Sequential | IntegerNetwork:
     """Return the integer network or the checkpoint's network that a file holds."""
@@ -50,10 +53,13 @@ def load_data(folder: Path | None) -> data.Dataset:
 
 
 def read_input() -> bytes:
-    """Return the bytes of standard input; raise Unreadable where it is closed."""
+    """Return the bytes of standard input; raise Unreadable: it is closed, or endless."""
     if sys.stdin is None:
         raise Unreadable("standard input is closed")
-    return sys.stdin.buffer.read()
+    content = sys.stdin.buffer.read(LARGEST_INPUT + 1)
+    if len(content) > LARGEST_INPUT:
+        raise Unreadable(f"standard input has more than {LARGEST_INPUT} bytes")
+    return content
 
 
 def text_lines() -> list[str]:

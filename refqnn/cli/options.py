@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def plug_in(module: str) -> None:
     """Import a module by its dotted name, or a .py file, from the current folder too.
 
     Only ever what the command line names: nothing is imported by name from a file.
-    Raises ValueError where there is no such module.
+    Raises ValueError where there is no such module, or where it raises or exits.
     """
     folder, name = str(Path.cwd()), module
     if module.endswith(".py"):
@@ -47,8 +48,11 @@ def plug_in(module: str) -> None:
         sys.path.insert(0, folder)
     try:
         importlib.import_module(name)
-    except ImportError as error:
-        raise ValueError(f"--plugin {module} cannot be imported: {error}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        why = traceback.format_exception_only(error)[-1]
+        raise ValueError(f"--plugin {module} cannot be imported: {why}") from error
 
 
 SEED: Option = ("--seed", whole_number, 0, "of everything random")

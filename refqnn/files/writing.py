@@ -1,5 +1,6 @@
 """Replace a file whole or not at all; append a line of JSON."""
 
+import errno
 import json
 import os
 import re
@@ -25,6 +26,8 @@ def write_whole(path: StrPath, write: Callable[[BinaryIO], object]) -> None:
     be written; an earlier file is intact then.
     """
     target = Path(os.path.realpath(path))
+    if target.is_symlink():  # it leads to itself
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
     if target.exists() and not target.is_file():
         with target.open("wb") as file:
             write(file)
@@ -96,6 +99,8 @@ def check_writable(*paths: StrPath | None, keep: Iterable[StrPath | None] = ()) 
         taken.add(os.fspath(target))
         if target.is_dir():
             raise ValueError(f"cannot write {path}: it is a folder")
+        if target.is_symlink():
+            raise ValueError(f"cannot write {path}: {os.strerror(errno.ELOOP)}")
         check_takes_files(target, path)
 
 

@@ -1,5 +1,6 @@
 """Foreign code that is right, wrong, crashes, hangs and lies."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -13,14 +14,17 @@ from refqnn.conformance import (
     Child,
     check_implementation,
     from_command,
+    from_ctypes,
     from_directory,
     identify,
     parametrize_with_checks,
+    verify,
 )
-from refqnn.conformance.carry.child import as_arrays
+from refqnn.conformance.carry.child import as_arrays, isolate
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.strategies import want
 from refqnn.conformance.judge.inspection import CHECKS
+from refqnn.conformance.reach import pack_verify
 
 ROOT = Path(__file__).parent.parent.parent
 NAMES = tuple(FAMILIES["requantize"].draw(np.random.default_rng(0), 2))
@@ -171,3 +175,13 @@ def test_importing_the_kit_does_not_import_hypothesis_or_runtimes():
     kit = "refqnn.conformance"
     found = loaded(f"import {kit}.choices.strategies, {kit}.carry.runtimes")
     assert not found & {"hypothesis", "pytest", "torch", "onnx", "onnxruntime"}
+
+
+def test_every_call_of_foreign_code_has_one_default_time_limit():
+    """But for commands, which start slowly, and ``verify``: it asks 100 000 inputs."""
+    limited = (from_ctypes, Child, isolate)
+    limited += (check_implementation, identify, pack_verify.answers)
+    limits = [inspect.signature(f).parameters["seconds"].default for f in limited]
+    assert limits == [10.0] * len(limited)
+    slow = [inspect.signature(f).parameters["seconds"] for f in (from_command, verify)]
+    assert [s.default for s in slow] == [60.0, 60.0]

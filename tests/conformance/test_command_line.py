@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from refqnn import cli
+from refqnn.cli import inputs
 from refqnn.conformance.choices.families import FAMILIES
 from refqnn.conformance.choices.profiles import profiles
 from refqnn.conformance.reach import goldens, pack_files, pack_verify, packs, stream
@@ -315,3 +316,11 @@ HEAD = next(stream.lines(packs.generate("max_pool2d")))
 def test_streams_that_are_none_are_unreadable(lines, told):
     with pytest.raises(Unreadable, match=told):
         stream.read(lines)
+
+
+def test_input_without_an_end_is_refused(typed, monkeypatch, capsys):
+    monkeypatch.setattr(inputs, "LARGEST_INPUT", 10)
+    for size in (10, 11):
+        typed(b"x" * size)
+        assert command("verify", "-") == 4
+        assert ("more than 10 bytes" in capsys.readouterr().err) == (size == 11)

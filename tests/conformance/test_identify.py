@@ -12,7 +12,7 @@ from refqnn.conformance.choices.variants import table
 from refqnn.conformance.judge.identification import Identification
 from refqnn.conformance.judge.identify import identify, verify
 from refqnn.conformance.judge.identify_files import identify_files, write_probes
-from refqnn.conformance.judge.questions import decide
+from refqnn.conformance.judge.questions import decide, remaining
 
 
 def variant(name, **changes):
@@ -202,3 +202,13 @@ def test_what_fits_is_confirmed_and_what_does_not_has_a_verdict(alive, how):
     else:
         with pytest.raises(ValueError, match="no variant of dequantize agrees"):
             found.semantics  # noqa: B018 - a property
+
+
+def test_variants_that_remain_are_those_asked_about_in_any_sequence():
+    known = table("requantize")
+    alive = range(len(known.variants))
+    probe = known.discriminating()[0]
+    left = remaining(known, alive, probe, known.outcomes[probe][3])
+    assert 3 in left
+    assert len(left) < len(alive)
+    assert remaining(known, tuple(left), probe, known.outcomes[probe][3]) == left

@@ -1,6 +1,7 @@
 """Integer and fake-quantized networks agree where they must; the checks can fail."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from refqnn.deploy import (
     fake_quantized,
     float64,
 )
-from refqnn.deploy.agreement import agreement, gamma
+from refqnn.deploy.agreement import agreement, gamma, multiplier_error
 from refqnn.deploy.comparison import compare
 from refqnn.deploy.steps import PoolStep, ResidualStep
 from refqnn.nn import PadShortcut, ReLU
@@ -346,3 +347,20 @@ def test_shortcuts_stay_what_they_are(make, images):
     assert got.dtype == np.int32
     assert isinstance(network.layers["stem_relu"], ReLU)
     assert isinstance(network.layers["stem_quant"], Affine)
+
+
+@pytest.mark.parametrize("rounding", ["half_away", "float32_half_even"])
+def test_bounds_of_multipliers_by_hand(rounding):
+    """Terms (2) and (4) of two channels: six roundings of float32, where it rounds."""
+    acc = np.array([[1000, -3], [-4000, 50]])
+    multiplier, shift = np.array([1 << 30, 3 << 29]), np.array([-3, 0])
+    step = SimpleNamespace(
+        name="a", multiplier=multiplier, shift=shift, rounding=rounding
+    )
+    traced = SimpleNamespace(values={"a.accumulator": acc})
+    peak = np.array([4000, 50])
+    want = peak * 2.0 ** (shift - 32)
+    if rounding == "float32_half_even":
+        share = 6 * 2.0**-24 / (1 - 6 * 2.0**-24)
+        want += share * peak * multiplier * 2.0 ** (shift - 31)
+    np.testing.assert_allclose(multiplier_error(step, traced), want, rtol=1e-12)

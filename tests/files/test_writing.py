@@ -80,6 +80,15 @@ def test_a_link_to_nowhere_is_refused_and_stays(tmp_path):
     assert link.is_symlink()
 
 
+def test_a_link_to_itself_is_refused_and_stays(tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(link)
+    refuses("cannot write .*link: Too many levels", files.check_writable, link)
+    with pytest.raises(OSError, match="Too many levels"):
+        files.write_text(link, "text")
+    assert link.is_symlink()
+
+
 def test_what_is_no_regular_file_is_written_to(tmp_path):
     files.write_text("/dev/null", "text")
     assert not Path("/dev/null").is_file()

@@ -67,6 +67,18 @@ def test_the_form_of_onnxruntime(rng, options):
             assert got[n, c, p, q] == clipped(int(np.rint(t)), given)
 
 
+@pytest.mark.parametrize("semantics", ["onnxruntime", "xnnpack", "offset"])
+def test_scales_of_any_kind_of_number_give_the_same_codes(rng, semantics):
+    x = rng.integers(0, 256, (40, 16, 6, 6)).astype(np.uint8)
+    for scale in rng.uniform(0.01, 0.1, 12):
+        given = GRIDS | {"x_scale": 0.0123, "scale": float(scale)}
+        wide = given | {"x_scale": np.float64(0.0123), "scale": np.float64(scale)}
+        how = {"kernel": 3, "semantics": semantics}
+        np.testing.assert_array_equal(
+            mean_pool2d(x, **how, **wide), mean_pool2d(x, **how, **given)
+        )
+
+
 @pytest.mark.parametrize("kind", ["QLinearAveragePool", "QLinearGlobalAveragePool"])
 def test_onnxruntime_multiplies_the_sum_of_a_whole_plane_beside_ties(kind):
     """Its window of the whole plane is its global mean; other windows add floats."""

@@ -163,6 +163,18 @@ def test_pickles_and_damaged_files_are_refused(tmp_path):
     refuses("npz", read_tensors, path)
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04"])
+def test_any_object_with_a_path_is_named_by_it(tmp_path, content):
+    path = tmp_path / "w"
+    path.write_bytes(content)
+
+    class At:
+        def __fspath__(self):
+            return str(path)
+
+    refuses(f"{path} is n", read_tensors, At())
+
+
 def torch_resnet(torch, tensors, x, shortcut):
     """A residual network of PyTorch, written with its functions, in evaluation."""
     f = torch.nn.functional

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from refqnn.papers.claims import FILE, VERDICTS, Claim, faults, read_claims
+from refqnn.papers.guided_study import Guiding
+from refqnn.papers.qil_pruning_study import PRUNED
+from refqnn.papers.qil_study import FINE
 from refqnn.studies.study import MODULES
 
 ROOT = Path(__file__).parent.parent.parent
@@ -58,6 +61,7 @@ def test_faulty_claims_are_named(changes, message):
         {"n": "exact", "effect": "", "standard_error": ""},
         {"n": "1", "test_images": "1000", "effect": "-2.6"},
         {"test_images": ""},
+        {"test_images": "1001"},
         {"n": "1", "verdict": "undecided", "missing": "needs 5 seeds, 2 h (skipnet)"},
     ],
 )
@@ -69,6 +73,25 @@ def test_what_decides_a_claim_exists():
     for claim in CLAIMS:
         is_test = claim.study.startswith("tests/")
         assert (ROOT / claim.study).exists() if is_test else claim.study in MODULES
+
+
+def test_regimes_and_test_images_are_those_of_the_studies():
+    """Of studies of one setting: what claims.csv says is what they train with."""
+    one = Guiding()
+    (alexnet, eighth), (small, depth) = PRUNED.items()
+    assert (alexnet, small) == ("AlexNet, small", f"ResNet-{depth.args[0]}")
+    said = {
+        "guided_training": f"ResNet-{one.depth} x 1/{1 / one.width:g} at "
+        f"{one.bits}/{one.bits}, {one.epochs} epochs",
+        "qil_table": "ResNet-8",
+        "qil_pruning": f"AlexNet x 1/{1 / eighth.keywords['width']:g}",
+    }
+    for claim in CLAIMS:
+        assert said.get(claim.study, "") in claim.regime
+        if claim.study == "guided_training":
+            assert claim.test_images == str(one.test_images)
+        if claim.study == "qil_table" and "epochs" in claim.regime:
+            assert f"{FINE.epochs} epochs from float" in claim.regime
 
 
 def test_a_claim_stands_once_in_a_regime():

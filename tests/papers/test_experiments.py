@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from refqnn.papers import experiments
+from refqnn.papers import dfs, experiments
 from refqnn.papers.claims import FILE, read_claims
 from refqnn.papers.dfs import random_gates, systems
 from refqnn.studies.study import MODULES, study_named
@@ -174,3 +174,25 @@ def test_undecided_claims_say_what_they_need():
         if claim.verdict == "undecided":
             assert claim.needs() is not None, claim
             assert claim.needs().study in MODULES, claim
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_a_search_tunes_on_a_batch_and_judges_by_a_quarter(monkeypatch, short):
+    """85 images are the fewest; a look at the program makes one step a policy."""
+    asked = {}
+
+    def worth(_network, _layers, tuned, held_out, *, steps, **_):
+        asked.update(tuned=len(tuned[0]), judged=len(held_out[0]), steps=steps)
+
+    def search(*_, episodes, settings, **__):
+        asked.update(episodes=episodes, warm_up=settings.warm_up)
+
+    monkeypatch.setattr(systems.haq, "proxy", worth)
+    monkeypatch.setattr(systems.haq, "search", search)
+    few = systems.dataset(85)
+    network = dfs.routed_resnet(8, width=0.13, rng=np.random.default_rng(0))
+    systems.haq_search(network, few, 0.5, 0, short=short)
+    size = systems.SETTINGS.batch
+    settings = (1, 3, 2) if short else (10, 40, 15)
+    names = ("tuned", "judged", "steps", "episodes", "warm_up")
+    assert [asked[k] for k in names] == [size, 85 - size, *settings]

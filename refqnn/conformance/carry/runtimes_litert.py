@@ -125,12 +125,11 @@ def litert_requantize(
         Tensor((*flat[:-1], n), "int8", 1.0, int(np.ravel(zero_point)[0])),
     ]
     strides = {} if whole else {"stride_w": 1, "stride_h": 1}
-    version = 4 if whole else 3
     if operator == "TRANSPOSE_CONV":
         shape = np.array(tensors[-1].shape, np.int32)
         given = [tensors[1], tensors[0], *tensors[2:]]
-        tensors = [Tensor((4,), "int32", data=shape), *given]
-    model = litert_model(operator, tensors, version=version, options=strides)
+        tensors = [Tensor(shape.shape, "int32", data=shape), *given]
+    model = litert_model(operator, tensors, options=strides)
     x = np.zeros(flat, np.int8)
     return run_litert(model, [x], kernels).reshape(acc.shape)
 

@@ -53,7 +53,7 @@ def load_data(folder: Path | None) -> data.Dataset:
 
 
 def read_input() -> bytes:
-    """Return the bytes of standard input; raise Unreadable: it is closed, or endless."""
+    """Return the bytes of standard input; raise Unreadable if closed or endless."""
     if sys.stdin is None:
         raise Unreadable("standard input is closed")
     content = sys.stdin.buffer.read(LARGEST_INPUT + 1)

@@ -126,7 +126,7 @@ def draw(rng: np.random.Generator, n: int) -> Inputs:
     """Draw planes with padding, about n windows."""
     k = int(rng.choice([2, 4, 6]))
     shape = (max(n // 48, 1), 3, 4 * k - 2, 4 * k - 2)
-    zero_point = int(rng.choice([3, -5, 7]))
+    zero_point = rng.choice([3, -5, 7])
     return inputs(rng, shape, k, 1, zero_point)
 
 

@@ -250,7 +250,12 @@ def check_chance(torch: Any, module: Any, x: Any) -> None:
             with torch.no_grad():
                 twice.append(copy.deepcopy(module)(x))
         except (TypeError, RuntimeError) as error:
-            raise ValueError(f"the module raises: {error}") from error
+            hint = (
+                ", it may need dtype='float32'"
+                if "double" in str(error).lower()
+                else ""
+            )
+            raise ValueError(f"the module raises: {error}{hint}") from error
     if isinstance(twice[0], torch.Tensor) and not torch.equal(
         *map(torch.nan_to_num, twice)
     ):

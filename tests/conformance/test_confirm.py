@@ -27,6 +27,7 @@ from refqnn.conformance.judge.confirm import (
 from refqnn.conformance.judge.failures import smallest_failure
 from refqnn.conformance.judge.subject import subject_of
 from refqnn.data import read_npz
+from refqnn.geometry import pad_widths
 
 PUBLISHED = [name for name in FAMILIES if hasattr(quantizers, f"{name}_backward")]
 ROOT = Path(__file__).parent.parent.parent
@@ -88,6 +89,31 @@ def test_gradients_that_come_in_have_both_signs(name):
     np.testing.assert_array_equal(
         with_both_signs(flat)["dy"], [1.5, -0.75, 0.5, -1.25, 0.25]
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("adam", lambda call: call["beta2"] > 0.99),
+        ("sgd", lambda call: len(call["lrs"]) > 9),
+        ("softmax", lambda call: call["x"].shape[-1] > 256),
+        ("conv2d", lambda call: call["w"].shape[2:] == (1, 1) and only_behind(call)),
+    ],
+)
+def test_a_mistake_at_settings_that_are_much_in_use_is_refuted(name, wrong):
+    family = FAMILIES[name]
+
+    def kernel(*inputs):
+        call = family.call_of(*inputs)
+        return family.evaluate(family.default, **call)["y"] + wrong(call)
+
+    assert not identify(kernel, name, in_process=True).explained
+    assert check_implementation(kernel, name, in_process=True).exit_code == 1
+
+
+def only_behind(call):
+    (top, bottom), _ = pad_widths(call["padding"])
+    return top == 0 < bottom
 
 
 def test_a_narrow_range_is_refuted_with_its_region_and_smallest_input():

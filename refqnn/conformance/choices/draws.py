@@ -166,10 +166,15 @@ def pair(rng: Generator, *sizes: int) -> Any:
 
 
 def padding(rng: Generator, most: int = 2) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return ((top, bottom), (left, right)): none, even, or four unlike ones."""
+    """Return ((top, bottom), (left, right)): none, even, behind only, four unlike."""
     t, b, l, r = rng.integers(0, most + 1, 4).tolist()
     return pick(
-        rng, ((0, 0), (0, 0)), ((t, t), (t, t)), ((t, t), (l, l)), ((t, b), (l, r))
+        rng,
+        ((0, 0), (0, 0)),
+        ((t, t), (t, t)),
+        ((t, t), (l, l)),
+        ((0, b), (0, r)),
+        ((t, b), (l, r)),
     )
 
 

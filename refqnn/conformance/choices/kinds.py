@@ -357,8 +357,10 @@ def padding(name: str) -> Regions:
     """Return the regions: no padding, even, uneven, unlike in h and w."""
     tests: dict[str, Test] = {
         "none": lambda p: not p.any(),
-        "top unlike bottom": lambda p: p[0, 0] != p[0, 1],
-        "left unlike right": lambda p: p[1, 0] != p[1, 1],
+        "bottom only": lambda p: p[0, 0] == 0 < p[0, 1],
+        "top above bottom": lambda p: p[0, 0] > p[0, 1],
+        "right only": lambda p: p[1, 0] == 0 < p[1, 1],
+        "left above right": lambda p: p[1, 0] > p[1, 1],
         "h unlike w": lambda p: p[0] != p[1],
         "even": lambda p: p.any() and np.ptp(p) == 0,
     }

@@ -187,6 +187,8 @@ NO_CODES = (
 
 #: arguments that are like no other
 ALONE = {"q_min", "q_max", "groups", "lrs"}
+#: arguments that say how large a result is, and the largest that is computed
+GEOMETRY, LARGEST = {"kernel", "stride", "dilation", "output_padding"}, 300
 
 
 def arguments_exchanged(example: Inputs) -> Iterator[Mutant]:
@@ -198,6 +200,9 @@ def arguments_exchanged(example: Inputs) -> Iterator[Mutant]:
     """
 
     def exchange(a: str, b: str, call: Inputs) -> Inputs:
+        for place, value in ((a, call[b]), (b, call[a])):
+            if place in GEOMETRY and np.max(np.abs(value)) > LARGEST:
+                raise ValueError(f"{place} must be at most {LARGEST}, got {value}")
         return call | {a: call[b], b: call[a]}
 
     for a, b in combinations(example, 2):

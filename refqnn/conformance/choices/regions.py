@@ -46,6 +46,13 @@ def visits(family: str, calls: list[Inputs]) -> Bool:
     return coverage.visits(regions_of(family), calls)
 
 
+def visits_and_pairs(family: str, calls: list[Inputs]) -> Bool:
+    """Return which call visits which region, or pair: (calls, regions and pairs)."""
+    seen = visits(family, calls)
+    pairs = coverage.pairs_met(seen, list(regions_of(family)))
+    return np.concatenate([seen, pairs], axis=1)
+
+
 @cache
 def covering(family: str) -> tuple[Inputs, ...]:
     """Return few calls that visit every region and every pair that can meet.

@@ -179,24 +179,26 @@ def other_calls(evidence: Evidence, subject: Subject, wanted: int) -> Iterator[I
     """Draw calls to be asked for in turn, until ``wanted`` are answered.
 
     What a partial kernel takes is a small part of a covering, too small to refute.
-    Regions that hardly any answered call visits are looked for in all that is drawn.
+    Regions that hardly any answered call visits are looked for in all that is drawn,
+    and pairs of regions that only calls visit which are not answered.
     """
     left_out, name = list(subject.left_out), subject.family.name
-    rare: Counter[str] = Counter()
-    if evidence.refused or left_out:
-        rare.update(dict.fromkeys(regions.regions_of(name), VISITS))
-        for call, _ in evidence.answered:
-            rare.subtract(regions.regions_visited(name, [call]))
+    unanswered = [call for call, _ in (*evidence.refused, *left_out)]
+    answered = [call for call, _ in evidence.answered]
+    left = regions.visits_and_pairs(name, unanswered).any(axis=0).astype(np.int64)
+    left[: len(regions.regions_of(name))] = VISITS if unanswered else 0
+    left -= regions.visits_and_pairs(name, answered).sum(axis=0)
     for call in regions.pool(name, OTHERS, start=3):
-        if evidence.broken or (len(evidence.answered) >= wanted and not +rare):
+        before = len(evidence.answered)
+        if evidence.broken or (before >= wanted and left.max() <= 0):
             break
         usable = subject.usable(call)
         if usable is None:
             continue
-        visited = regions.regions_visited(name, [usable]) if +rare else set()
-        if len(evidence.answered) < wanted or any(rare[r] > 0 for r in visited):
+        visited = regions.visits_and_pairs(name, [usable])[0]
+        if before < wanted or left[visited].max(initial=0) > 0:
             yield usable
-            rare.subtract(visited)
+            left -= visited & (len(evidence.answered) > before)
     subject.left_out[:] = left_out
 
 

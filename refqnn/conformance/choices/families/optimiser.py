@@ -123,14 +123,14 @@ def draw_sgd(rng: np.random.Generator, n: int) -> Inputs:
 
 def wide_sgd(rng: np.random.Generator, n: int) -> Inputs:
     """Draw one to four steps with any settings that do not contradict each other."""
-    steps = int(draws.pick(rng, 1, 2, 3, 4))
+    steps = int(draws.pick(rng, 1, 2, 3, 4, 12))
     nesterov = bool(rng.random() < 0.4)
     momentum = float(
-        draws.pick(rng, 0.5, 0.9) if nesterov else draws.pick(rng, 0, 0.5, 0.75)
+        draws.pick(rng, 0.5, 0.9) if nesterov else draws.pick(rng, 0, 0.5, 0.75, 0.99)
     )
     free = momentum > 0 and not nesterov  # without momentum nothing is dampened
     descent = draw_steps(rng, n, steps)
-    decay = float(draws.pick(rng, 0.0, 0.25, 0.3))
+    decay = float(draws.pick(rng, 0.0, 0.25, 0.3, 5e-4))
     dampening = float(draws.pick(rng, 0.0, 0.5, 0.3)) if free else 0.0
     return draws.call(sgd, *descent, momentum, decay, dampening, nesterov)
 
@@ -141,7 +141,7 @@ def draw_steps(
     """Draw n values, the gradients of each step, and its rate, each another."""
     rates = np.array([0.5, 0.1, 0.125, 0.375])
     value, grads = draws.normal(rng, (n,)), draws.gradient(rng, (steps, n))
-    return value, grads, rng.permutation(rates)[:steps]
+    return value, grads, np.resize(rng.permutation(rates), steps)
 
 
 def adam(
@@ -203,19 +203,27 @@ def draw_adam(rng: np.random.Generator, n: int) -> Inputs:
     return draws.call(adam, *descent, *(float(draws.pick(rng, *s)) for s in settings))
 
 
+def wide_adam(rng: np.random.Generator, n: int) -> Inputs:
+    """Draw as before, or many steps with the settings that are most in use."""
+    if rng.random() < 0.6:
+        return draw_adam(rng, n)
+    decay = float(draws.pick(rng, 0.0, 0.01))
+    return draws.call(adam, *draw_steps(rng, n, 12), 0.9, 0.999, 1e-8, decay)
+
+
 #: what both descend with
 STEPS = kinds.regions(
     "value grads: reals",
     "value: tails, columns elements 1 7 64 65",
-    "lrs: rows 1 2 3 4",
+    "lrs: rows 1 2 3 4 12",
 )
 SGD = STEPS | kinds.regions(
     "momentum weight_decay dampening: number 0", "nesterov: flag"
 )
 ADAM = STEPS | kinds.regions(
     "beta1: number 0 0.5",
-    "beta2: number 0.5 0.75",
-    "eps: number 0.25",
+    "beta2: number 0.5 0.75 0.999",
+    "eps: number 0.25 1e-8",
     "weight_decay: number 0",
 )
 
@@ -241,6 +249,7 @@ FAMILIES = (
         draw_adam,
         close=CLOSE,
         canonical=adam_canonical,
+        wide=wide_adam,
         regions=ADAM,
     ),
 )

@@ -119,7 +119,10 @@ def on_grids(rng: np.random.Generator, x: Int, ends: tuple[int, int]) -> Inputs:
 def wide(rng: np.random.Generator, n: int) -> Inputs:
     """Draw codes of both types, rows of any length, many of them close together."""
     dtype = draws.pick(rng, "int8", "uint8")
-    x = draws.codes(rng, draws.dims(rng, n), dtype)
+    shape = (
+        (1, int(rng.integers(500, 1100))) if rng.random() < 0.05 else draws.dims(rng, n)
+    )
+    x = draws.codes(rng, shape, dtype)
     x = draws.high(x, 9) if rng.random() < 0.3 else x
     call = on_grids(rng, draws.laid_out(rng, x), draws.code_range(rng, 8))
     if rng.random() < 0.7:  # a scale that brings some code to a tie
@@ -153,6 +156,7 @@ FAMILIES = (
             "zero_point: integers, ends_of_range",
             "range: code_range 8",
         )
+        | {"x: a row above 256": lambda call: np.shape(call["x"])[-1] > 256}
         | {"range: its lowest code is a result": gives_q_min},
     ),
 )

@@ -140,21 +140,6 @@ def conv_step(
     return got | {"w": got["w"].reshape(-1, *w.shape)}
 
 
-def ternary_step(
-    choices: Choices,
-    x: Float,
-    labels: Int,
-    w: Float,
-    b: Float,
-    lrs: Float,
-    momentum: float,
-    weight_decay: float,
-) -> Outputs:
-    """Equations (1) to (5) with ternary weights, each gradient as ``binary_step``."""
-    quantize = partial(ternary_weights, choices)
-    return latent_step(choices, quantize, x, labels, w, b, lrs, momentum, weight_decay)
-
-
 def ternary_weights(choices: Choices, w: Float) -> Float:
     """Equation (1), means over a row or over all of w: (O, I)  ->  (O, I)"""
     size = np.abs(w)
@@ -168,7 +153,16 @@ def ternary_weights(choices: Choices, w: Float) -> Float:
     )
 
 
-def binary_step(
+def binary_weights(choices: Choices, w: Float) -> Float:
+    """Equation (1), the mean over a row of w: (O, I)  ->  (O, I)"""
+    sign = np.where(w > 0, 1.0, np.where(w < 0, -1.0, float(choices["sign_of_zero"])))
+    if choices["binary_scale"] == "none":
+        return sign
+    return np.asarray(np.abs(w).mean(axis=1, keepdims=True) * sign)
+
+
+def latent_step(
+    quantize: Callable[[Choices, Float], Float],
     choices: Choices,
     x: Float,
     labels: Int,
@@ -178,33 +172,19 @@ def binary_step(
     momentum: float,
     weight_decay: float,
 ) -> Outputs:
-    """Equations (1) to (5) with binary weights."""
-    quantize = partial(binary_weights, choices)
-    return latent_step(choices, quantize, x, labels, w, b, lrs, momentum, weight_decay)
-
-
-def latent_step(
-    choices: Choices,
-    quantize: Callable[[Float], Float],
-    x: Float,
-    labels: Int,
-    *descent: Any,
-) -> Outputs:
     """Equations (1) to (5), dw = dwq, or only where |w| <= 1."""
 
     def gradient(w: Float, dwq: Float) -> Float:
         masked = choices["binary_mask"] == "within_1"
         return np.where(np.abs(w) <= 1, dwq, 0) if masked else dwq
 
-    return descend(choices, quantize, gradient, (x, labels, 0.0), *descent)
+    settings = w, b, lrs, momentum, weight_decay
+    batch = x, labels, 0.0
+    return descend(choices, partial(quantize, choices), gradient, batch, *settings)
 
 
-def binary_weights(choices: Choices, w: Float) -> Float:
-    """Equation (1), the mean over a row of w: (O, I)  ->  (O, I)"""
-    sign = np.where(w > 0, 1.0, np.where(w < 0, -1.0, float(choices["sign_of_zero"])))
-    if choices["binary_scale"] == "none":
-        return sign
-    return np.asarray(np.abs(w).mean(axis=1, keepdims=True) * sign)
+BINARY_STEP = partial(latent_step, binary_weights)
+TERNARY_STEP = partial(latent_step, ternary_weights)
 
 
 #: settings that let every choice show: scale, q_min, q_max, lrs, momentum, decay, ...
@@ -268,7 +248,7 @@ def draw_binary(rng: np.random.Generator, n: int) -> Inputs:
     w = np.where(rng.random((o, i)) < 0.6, 1.2 * draws.normal(rng, (o, i)), w)
     labels, b = rng.integers(0, o, len(x)), draws.normal(rng, (o,))
     settings = draw_rates(rng, steps), *draw_settings(rng)
-    return draws.call(binary_step, x, labels, w, b, *settings)
+    return draws.call(BINARY_STEP, x, labels, w, b, *settings)
 
 
 def draw_ternary(rng: np.random.Generator, n: int) -> Inputs:
@@ -354,7 +334,7 @@ FAMILIES = (
             "{updated}; {latent_clip}",
         ),
         axes.of(f"binary_scale sign_of_zero {LATENT}"),
-        binary_step,
+        BINARY_STEP,
         partial(few, BINARY, draw_binary, (24, 64), BINARY_SEED),
         draw_binary,
         close=1e-5,
@@ -370,7 +350,7 @@ FAMILIES = (
             "{updated}; {latent_clip}",
         ),
         axes.of(f"ternary_scale filter_group {LATENT}"),
-        ternary_step,
+        TERNARY_STEP,
         partial(few, BINARY, draw_ternary, (24, 64), TERNARY_SEED),
         draw_ternary,
         close=1e-5,

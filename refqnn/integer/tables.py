@@ -20,7 +20,8 @@ from refqnn._types import Float, Int
 from refqnn.integer.affine import dequantize, quantize
 from refqnn.integer.arithmetic import SEMANTICS, Semantics, round_rational
 from refqnn.integer.checks import as_codes, code_dtype
-from refqnn.integer.rounding import round_half_away
+from refqnn.integer.rescale import quantize_multiplier
+from refqnn.integer.rounding import round_half_away, shift_right
 
 #: entries of a table that 16-bit codes interpolate
 ENTRIES = 513
@@ -74,6 +75,43 @@ def float32_sigmoid(v: Float) -> Float:
     """
     one, e = np.float32(1), np.exp(-v.astype(np.float64)).astype(np.float32)
     return np.asarray(one / (one + e))
+
+
+def fixed_hard_swish(q: Int, x_scale: Float, scale: Float) -> Int:
+    """v clip(v + 3, 0, 6) / 6 in products of 16 bits (TensorFlow Lite, hard_swish.h)
+
+    q: (...) codes less their zero-point, scales: float32, broadcast to q  ->  (...),
+    codes on the grid of the result less its zero-point, before they are clipped
+
+    The result has a scale of at least s_x / 128.
+    """
+    fine = np.float32(1 / 128) * x_scale
+    output, down = multiplier16(fine / scale)
+    slope, exponent = multiplier16(fine / np.float32(3 / 32768))
+    raised = q << 7
+    share = clip16(raised << np.maximum(exponent - 1, 0))
+    share = clip16(high_product16(share, slope) << np.clip(exponent, 0, 1))
+    share = shift_right(share, np.maximum(-exponent, 0), rounding="half_away")
+    product: Int = (share + 2**15 >> 1) * high_product16(raised, output)
+    product = shift_right(product, 15, rounding="trunc")
+    return shift_right(product, np.maximum(-down, 0), rounding="half_away")
+
+
+def multiplier16(real: Float) -> tuple[Int, Int]:
+    """Return m and e with real = m 2^(e - 15), m at most 2^15 - 1."""
+    wide = quantize_multiplier(np.asarray(real, np.float64))
+    multiplier, exponent = (np.asarray(v, np.int64) for v in wide)
+    return np.minimum(multiplier + 2**15 >> 16, 2**15 - 1), exponent
+
+
+def high_product16(a: Int, b: Int) -> Int:
+    """round(a b / 2^15) of 16 bits, ties up"""
+    return clip16(shift_right(a * b, 15, rounding="half_up"))
+
+
+def clip16(a: Int) -> Int:
+    """Saturate to 16 bits."""
+    return np.clip(a, -(2**15), 2**15 - 1)
 
 
 def lookup(x: Int, table: Int) -> Int:

@@ -40,12 +40,11 @@ from refqnn.integer.exponential import (
 )
 from refqnn.integer.rescale import quantize_multiplier, requantize
 from refqnn.integer.rounding import round_half_away, shift_right
-from refqnn.integer.tables import float32_sigmoid, sigmoid
+from refqnn.integer.tables import fixed_hard_swish, float32_sigmoid, sigmoid
 
 F = np.float32
 #: the rounding (5)
 EIGHT_BITS = "xnnpack"
-INT16 = (-(2**15), 2**15 - 1)
 
 
 def code_table(op: str, x: Grid, y: Grid, options: Mapping[str, Any]) -> Int:
@@ -191,36 +190,11 @@ def float32_tanh(v: Float) -> Float:
 
 def hard_swish(q: Int, x: Grid, y: Grid, _: Mapping[str, Any]) -> Int:
     """x clip(x + 3, 0, 6) / 6 with factors of 16 bits, (4)"""
-    fine = F(1 / 128) * F(x.scale)
-    scale, exponent = short_multiplier(float(fine / F(y.scale)))
-    gate, gate_exponent = short_multiplier(float(fine / (F(3) / F(32768))))
-    if exponent > 0:
-        raise ValueError(f"s_x / (128 s_y) must be below 1, is {fine / F(y.scale)}")
-    raised = q << 7
-    value = high_half(raised, scale)
-    up = max(gate_exponent - 1, 0)
-    share = high_half(np.clip(raised << up, *INT16), gate)
-    if gate_exponent > 0:
-        share = np.clip(share << 1, *INT16)
-    share = shift_right(share, max(-gate_exponent, 0), rounding="half_away")
-    share = (share + (1 << 15)) >> 1
-    product = share * value
-    product = np.sign(product) * (np.abs(product) >> 15)  # towards 0
-    return shift_right(product, -exponent, rounding="half_away")  # (4)
-
-
-def short_multiplier(real: float) -> tuple[int, int]:
-    """real = multiplier 2^(shift - 15), a multiplier of 15 bits, ties up"""
-    multiplier, shift = quantize_multiplier(real)
-    return min((multiplier + (1 << 15)) >> 16, 2**15 - 1), shift
-
-
-def high_half(a: Int, b: int) -> Int:
-    """round(a b / 2^15) of int16 values, ties up (gemmlowp, fixedpoint.h)"""
-    product = a * b
-    nudge = np.where(product >= 0, 1 << 14, 1 - (1 << 14))
-    total = product + nudge
-    return np.sign(total) * (np.abs(total) >> 15)
+    ratio = F(1 / 128) * F(x.scale) / F(y.scale)
+    if ratio >= 1:
+        raise ValueError(f"s_x / (128 s_y) must be below 1, is {ratio}")
+    scales = np.asarray([x.scale, y.scale], F)
+    return fixed_hard_swish(q, *scales[:, None])  # (4)
 
 
 FUNCTIONS: dict[str, Callable[..., Int]] = {

@@ -22,9 +22,7 @@ from refqnn.conformance.choices.families.affine import fit, quantize
 from refqnn.conformance.choices.families.roundings import fused_multiply_add
 from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
 from refqnn.integer.arithmetic import multiply
-from refqnn.integer.rescale import quantize_multiplier
-from refqnn.integer.rounding import shift_right
-from refqnn.integer.tables import ACTIVATIONS, float32_sigmoid
+from refqnn.integer.tables import ACTIVATIONS, fixed_hard_swish, float32_sigmoid
 
 ONE = np.float32(1)
 #: coefficients of odd powers 9 to 1 and of even powers 10 to 0 (Eigen, plogistic)
@@ -84,42 +82,6 @@ class Grids:
         self.z = z.astype(np.int64)
 
 
-def fixed_hard_swish(given: Grids, _: Float) -> Int:
-    """v clip(v + 3, 0, 6) / 6 in products of 16 bits (TFLite, hard_swish.h)
-
-    The result has a scale of at least s_x / 128.
-    """
-    hires = np.float32(1 / 128) * given.sx
-    output, down = multiplier16(hires / given.s)
-    slope, exponent = multiplier16(hires / np.float32(3 / 32768))
-    left = np.maximum(exponent, 0)
-    x = given.difference << 7
-    r: Int = clip16(x << np.maximum(left - 1, 0))
-    r = clip16(high_product16(r, slope) << np.minimum(left, 1))
-    r = shift_right(r, np.maximum(-exponent, 0), rounding="half_away") + 2**15 >> 1
-    product: Int = r * high_product16(x, output)
-    product = shift_right(product, 15, rounding="trunc")
-    shift = np.maximum(-down, 0)
-    return given.z + shift_right(product, shift, rounding="half_away")
-
-
-def multiplier16(real: Float) -> tuple[Int, Int]:
-    """Return m and e with real = m 2^(e - 15), m at most 2^15 - 1."""
-    wide = quantize_multiplier(np.asarray(real, np.float64))
-    multiplier, exponent = (np.asarray(v, np.int64) for v in wide)
-    return np.minimum(multiplier + 2**15 >> 16, 2**15 - 1), exponent
-
-
-def high_product16(a: Int, b: Int) -> Int:
-    """round(a b / 2^15) of 16 bits, ties up"""
-    return clip16(shift_right(a * b, 15, rounding="half_up"))
-
-
-def clip16(a: Int) -> Int:
-    """Saturate to 16 bits."""
-    return np.clip(a, -(2**15), 2**15 - 1)
-
-
 def rescaled_leaky_relu(
     given: Grids, alpha: Float, *, bits: int, real: type[Any] = np.float32
 ) -> Int:
@@ -139,7 +101,7 @@ def rescaled_leaky_relu(
 
 #: answers that equation (3) does not follow
 WHOLE: dict[str, Callable[[Grids, Float], Int]] = {
-    "fixed_point": fixed_hard_swish,
+    "fixed_point": lambda g, _: g.z + fixed_hard_swish(g.difference, g.sx, g.s),
     "multipliers": partial(rescaled_leaky_relu, bits=31),
     "multipliers_float64": partial(rescaled_leaky_relu, bits=31, real=np.float64),
     "multipliers_8_bits": partial(rescaled_leaky_relu, bits=8),
@@ -178,22 +140,6 @@ def evaluate(
             answers = {**choices, **AS_QUANTIZE}
             return quantize(answers, y, given.s, given.z, q_min, q_max)
     return {"y": fit(q, choices["overflow"], q_min, q_max)}
-
-
-def evaluate_leaky(
-    choices: Choices,
-    x: Int,
-    alpha: npt.ArrayLike,
-    x_scale: npt.ArrayLike,
-    x_zero_point: npt.ArrayLike,
-    scale: npt.ArrayLike,
-    zero_point: npt.ArrayLike,
-    q_min: int,
-    q_max: int,
-) -> Outputs:
-    """As ``evaluate``, of the leaky relu."""
-    grids = x_scale, x_zero_point, scale, zero_point, q_min, q_max
-    return evaluate("leaky_relu", choices, x, *grids, alpha)
 
 
 def real(function: str, how: str, given: Grids, alpha: Float) -> Float:
@@ -368,7 +314,7 @@ def family(function: str) -> Family:
         | {"scaling": ("divide", "reciprocal")}
         | axes.of("zero_point_when")
         | {"overflow": ("saturate", "wrap")},
-        evaluate_leaky if "alpha" in names else partial(evaluate, function),
+        partial(evaluate, function),
         partial(candidates, function),
         partial(draw, function),
         elementwise="x",

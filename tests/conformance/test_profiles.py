@@ -28,7 +28,7 @@ def asked(box):
         warnings.simplefilter("ignore")
         if version(box.runtime) is None:
             pytest.skip(f"{distribution(box.runtime)} is not installed")
-        return identify(box.make(), box.family, supports=box.supports, in_process=True)
+        return identify(box.call, box.family, supports=box.supports, in_process=True)
 
 
 @pytest.mark.parametrize("box", EXPLAINED, ids=lambda b: f"{b.runtime}-{b.operator}")
@@ -42,7 +42,7 @@ def test_a_runtime_does_what_its_profile_says(box):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         held = verify(
-            box.make(),
+            box.call,
             box.family,
             found.semantics,
             rng=np.random.default_rng(1),
@@ -94,9 +94,7 @@ def test_what_is_said_to_be_unexplained_is(which):
     if found.explained:
         said = found.semantics
         rng = np.random.default_rng(1)
-        assert not verify(
-            box.make(), box.family, said, rng=rng, in_process=True
-        ).conforms
+        assert not verify(box.call, box.family, said, rng=rng, in_process=True).conforms
 
 
 @pytest.mark.parametrize(

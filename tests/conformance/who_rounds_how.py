@@ -21,9 +21,7 @@ def asked_again(box):
         return "not installed"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        answer = identify(
-            box.make(), box.family, supports=box.supports, in_process=True
-        )
+        answer = identify(box.call, box.family, supports=box.supports, in_process=True)
     if not answer.explained:
         known = (box.runtime, box.operator) in UNEXPLAINED
         return "none of the variants" + (", as said" if known else "")

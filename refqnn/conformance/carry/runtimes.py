@@ -12,12 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn._types import Array, Float
-from refqnn.conformance.carry import (
-    runtimes_litert,
-    runtimes_onnx,
-    runtimes_others,
-    runtimes_torch,
-)
+from refqnn.conformance.carry import runtimes_litert as litert
+from refqnn.conformance.carry import runtimes_onnx as on
+from refqnn.conformance.carry import runtimes_others as others
+from refqnn.conformance.carry import runtimes_torch as of_torch
 from refqnn.conformance.choices.families.means import is_whole_plane
 from refqnn.conformance.choices.kinds import Inputs
 from refqnn.deploy.formats.tflite_run import MICRO
@@ -32,7 +30,7 @@ class Box(NamedTuple):
     runtime: str
     operator: str
     family: str
-    make: Callable[[], Function]
+    call: Function
     #: which calls it takes; None for all that it does not refuse
     supports: Callable[[Inputs], bool] | None = None
 
@@ -59,46 +57,36 @@ def numpy_quantize(
     return np.clip(np.rint(x / np.asarray(scale)) + zero_point, q_min, q_max)
 
 
-def itself(fn: Function) -> Function:
-    """Return ``fn`` itself, as a maker of functions that take no preparation."""
-    return fn
-
-
+#: operators of ONNX, whose functions take what runs a node first
 ONNX: dict[str, tuple[str, Function]] = {
-    "QuantizeLinear": ("quantize", runtimes_onnx.onnx_quantize),
-    "DequantizeLinear": ("dequantize", runtimes_onnx.onnx_dequantize),
-    "QLinearConv": ("requantize", runtimes_onnx.onnx_requantize),
-    "ConvInteger": ("conv2d", runtimes_onnx.onnx_conv2d),
-    "MatMulInteger": ("linear", runtimes_onnx.onnx_linear),
-    "MatMulInteger of two arrays": (
-        "matmul",
-        partial(partial, runtimes_onnx.onnx_matmul),
-    ),
-    "Resize, nearest": (
-        "resize_nearest",
-        partial(runtimes_onnx.onnx_resize, "nearest"),
-    ),
-    "LSTM": ("lstm_cell", runtimes_onnx.onnx_lstm),
-    "BatchNormalization": ("batch_norm", runtimes_onnx.onnx_batch_norm),
+    "QuantizeLinear": ("quantize", partial(on.onnx_affine, "QuantizeLinear")),
+    "DequantizeLinear": ("dequantize", partial(on.onnx_affine, "DequantizeLinear")),
+    "QLinearConv": ("requantize", on.onnx_requantize),
+    "ConvInteger": ("conv2d", on.onnx_conv2d),
+    "MatMulInteger": ("linear", on.onnx_linear),
+    "MatMulInteger of two arrays": ("matmul", on.onnx_matmul),
+    "Resize, nearest": ("resize_nearest", partial(on.onnx_resize, "nearest")),
+    "LSTM": ("lstm_cell", on.onnx_lstm),
+    "BatchNormalization": ("batch_norm", on.onnx_batch_norm),
 }
 #: operators of onnxruntime alone
 ONNXRUNTIME: dict[str, tuple[str, Function]] = {
     **{
         kind: (family, partial(fn, kind))
         for kind, family, fn in (
-            ("QLinearAdd", "add", runtimes_onnx.onnx_sum),
-            ("QLinearMul", "mul", runtimes_onnx.onnx_sum),
-            ("QLinearSigmoid", "sigmoid", runtimes_onnx.onnx_table),
-            ("QLinearLeakyRelu", "leaky_relu", runtimes_onnx.onnx_table),
-            ("QLinearAveragePool", "mean_pool2d", runtimes_onnx.onnx_mean),
-            ("QLinearGlobalAveragePool", "mean_pool2d", runtimes_onnx.onnx_mean),
+            ("QLinearAdd", "add", on.onnx_sum),
+            ("QLinearMul", "mul", on.onnx_sum),
+            ("QLinearSigmoid", "sigmoid", on.onnx_table),
+            ("QLinearLeakyRelu", "leaky_relu", on.onnx_table),
+            ("QLinearAveragePool", "mean_pool2d", on.onnx_mean),
+            ("QLinearGlobalAveragePool", "mean_pool2d", on.onnx_mean),
         )
     },
-    "QLinearConcat": ("concat", runtimes_onnx.onnx_concat),
-    "QLinearSoftmax": ("softmax", runtimes_onnx.onnx_softmax),
+    "QLinearConcat": ("concat", on.onnx_concat),
+    "QLinearSoftmax": ("softmax", on.onnx_softmax),
     "Resize, linear": (
         "resize_bilinear",
-        runtimes_onnx.onnx_resize("linear", runtimes_onnx.onnxruntime),
+        partial(on.onnx_resize, "linear", on.onnxruntime),
     ),
 }
 #: which calls they take, where these are few
@@ -107,32 +95,25 @@ SUPPORTS: dict[str, Callable[[Inputs], bool]] = {
     "QLinearGlobalAveragePool": is_whole_plane,
 }
 TORCH: dict[str, tuple[str, Function]] = {
-    "quantize_per_tensor": ("quantize", runtimes_torch.torch_quantize),
-    "fake_quantize_per_tensor_affine": (
-        "fake_quantize",
-        runtimes_torch.torch_fake_quantize,
-    ),
+    "quantize_per_tensor": ("quantize", of_torch.torch_quantize),
+    "fake_quantize_per_tensor_affine": ("fake_quantize", of_torch.torch_fake_quantize),
     "_fake_quantize_learnable_per_tensor_affine": (
         "fake_quantize",
-        runtimes_torch.torch_learnable,
+        of_torch.torch_learnable,
     ),
-    "max_pool2d": ("max_pool2d", runtimes_torch.torch_max_pool2d),
-    "quantized avg_pool2d": ("avg_pool2d", runtimes_torch.torch_avg_pool2d),
-    "quantized.add": ("add", partial(runtimes_torch.torch_sum, "add")),
-    "quantized.cat": ("concat", runtimes_torch.torch_concat),
-    "quantized.mul": ("mul", partial(runtimes_torch.torch_sum, "mul")),
-    "interpolate, nearest": (
-        "resize_nearest",
-        partial(runtimes_torch.torch_resize, "nearest"),
-    ),
-    "interpolate, nearest-exact": (
-        "resize_nearest",
-        partial(runtimes_torch.torch_resize, "nearest-exact"),
-    ),
-    "lstm_cell": ("lstm_cell", runtimes_torch.torch_lstm_cell),
-    "batch_norm": ("batch_norm", runtimes_torch.torch_batch_norm),
-    "cross_entropy": ("softmax_cross_entropy", runtimes_torch.torch_loss),
-    "optim.SGD": ("sgd", runtimes_torch.torch_sgd),
+    "max_pool2d": ("max_pool2d", of_torch.torch_max_pool2d),
+    "quantized avg_pool2d": ("avg_pool2d", of_torch.torch_avg_pool2d),
+    "quantized.add": ("add", partial(of_torch.torch_sum, "add")),
+    "quantized.cat": ("concat", of_torch.torch_concat),
+    "quantized.mul": ("mul", partial(of_torch.torch_sum, "mul")),
+    **{
+        f"interpolate, {mode}": ("resize_nearest", partial(of_torch.torch_resize, mode))
+        for mode in ("nearest", "nearest-exact")
+    },
+    "lstm_cell": ("lstm_cell", of_torch.torch_lstm_cell),
+    "batch_norm": ("batch_norm", of_torch.torch_batch_norm),
+    "cross_entropy": ("softmax_cross_entropy", of_torch.torch_loss),
+    "optim.SGD": ("sgd", of_torch.torch_sgd),
 }
 #: operators whose sums OpenVINO adds up in float32
 FLOAT32_SUMS = ("ConvInteger", "MatMulInteger", "MatMulInteger of two arrays")
@@ -142,65 +123,52 @@ OPENVINO = (
 )
 #: operators of runtimes that are asked about few
 OTHERS: dict[tuple[str, str], tuple[str, Function]] = {
-    ("brevitas", "IntQuant.to_int"): ("quantize", runtimes_others.brevitas_quantize),
-    ("brevitas", "IntQuant"): ("fake_quantize", runtimes_others.brevitas_fake_quantize),
-    ("jax", "jit of round and clip"): ("quantize", runtimes_others.jax_quantize),
-    ("executorch", "quantize_per_tensor"): (
-        "quantize",
-        runtimes_others.executorch_quantize,
-    ),
+    ("brevitas", "IntQuant.to_int"): ("quantize", others.brevitas_quantize),
+    ("brevitas", "IntQuant"): ("fake_quantize", others.brevitas_fake_quantize),
+    ("jax", "jit of round and clip"): ("quantize", others.jax_quantize),
+    ("executorch", "quantize_per_tensor"): ("quantize", others.executorch_quantize),
     ("executorch", "dequantize_per_tensor"): (
         "dequantize",
-        runtimes_others.executorch_dequantize,
+        others.executorch_dequantize,
     ),
-    ("tvm", "relax.quantize"): ("quantize", runtimes_others.tvm_quantize),
-    ("tvm", "relax.dequantize"): ("dequantize", runtimes_others.tvm_dequantize),
+    ("tvm", "relax.quantize"): ("quantize", others.tvm_quantize),
+    ("tvm", "relax.dequantize"): ("dequantize", others.tvm_dequantize),
+    ("qonnx", "Quant"): ("quantize", on.qonnx_quant),
+    ("numpy", "rint and clip"): ("quantize", numpy_quantize),
 }
+RUNNERS = {"onnxruntime": on.onnxruntime, "onnx": on.reference}
 BOXES = (
     *(
         Box(
             "openvino",
             operator,
             ONNX[operator][0],
-            partial(ONNX[operator][1], runtimes_others.openvino),
-            runtimes_others.fits_float32 if operator in FLOAT32_SUMS else None,
+            partial(ONNX[operator][1], others.openvino),
+            others.fits_float32 if operator in FLOAT32_SUMS else None,
         )
         for operator in OPENVINO
     ),
     *(
-        Box(runtime, operator, family, partial(itself, fn))
-        for (runtime, operator), (family, fn) in OTHERS.items()
+        Box(runtime, operator, family, partial(fn, run))
+        for runtime, run in RUNNERS.items()
+        for operator, (family, fn) in ONNX.items()
     ),
     *(
-        Box(runtime, operator, family, partial(make, run))
-        for runtime, run in (
-            ("onnxruntime", runtimes_onnx.onnxruntime),
-            ("onnx", runtimes_onnx.reference),
-        )
-        for operator, (family, make) in ONNX.items()
+        Box("onnxruntime", operator, *row, SUPPORTS.get(operator))
+        for operator, row in ONNXRUNTIME.items()
     ),
-    *(
-        Box(
-            "onnxruntime", operator, family, partial(itself, fn), SUPPORTS.get(operator)
-        )
-        for operator, (family, fn) in ONNXRUNTIME.items()
-    ),
-    *(
-        Box("torch", operator, family, partial(itself, fn))
-        for operator, (family, fn) in TORCH.items()
-    ),
+    *(Box("torch", operator, *row) for operator, row in TORCH.items()),
     *(
         Box(
             kernels if kernels == MICRO else f"litert-{kernels}",
             operator,
             family,
-            partial(itself, partial(fn, kernels)),
-            runtimes_litert.supports_of(operator, kernels),
+            partial(fn, kernels),
+            litert.supports_of(operator, kernels),
         )
-        for kernels in runtimes_litert.KERNELS
-        for operator, (family, fn) in runtimes_litert.OPERATORS.items()
-        if (kernels, operator) not in runtimes_litert.ABSENT
+        for kernels in litert.KERNELS
+        for operator, (family, fn) in litert.OPERATORS.items()
+        if (kernels, operator) not in litert.ABSENT
     ),
-    Box("qonnx", "Quant", "quantize", partial(itself, runtimes_onnx.qonnx_quant)),
-    Box("numpy", "rint and clip", "quantize", lambda: numpy_quantize),
+    *(Box(*names, *row) for names, row in OTHERS.items()),
 )

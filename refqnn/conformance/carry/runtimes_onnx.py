@@ -61,28 +61,6 @@ def reference(one: Any, feeds: dict[str, Array]) -> list[Array]:
 Runner = Callable[[Any, dict[str, Array]], list[Array]]
 
 
-def onnx_quantize(run: Runner) -> Function:
-    """QuantizeLinear to int8."""
-
-    def call(x: Float, scale: Any, zero_point: int, *_: int) -> Array:
-        feeds = {"x": x, "s": np.float32(scale), "z": np.int8(zero_point)}
-        arrays = {name: np.asarray(a) for name, a in feeds.items()}
-        return run(node("QuantizeLinear", "x s z", "y"), arrays)[0]
-
-    return call
-
-
-def onnx_dequantize(run: Runner) -> Function:
-    """DequantizeLinear from int8."""
-
-    def call(q: Int, scale: Any, zero_point: int) -> Array:
-        feeds = {"q": q, "s": np.float32(scale), "z": np.int8(zero_point)}
-        arrays = {name: np.asarray(a) for name, a in feeds.items()}
-        return run(node("DequantizeLinear", "q s z", "y"), arrays)[0]
-
-    return call
-
-
 def whole_type(x: Int, q_min: int, q_max: int) -> None:
     """Refuse what runtimes do not take: other codes than all of an 8-bit type."""
     info = np.iinfo(x.dtype)
@@ -106,6 +84,14 @@ def run_contrib(kind: str, feeds: dict[str, Array], **settings: Any) -> Array:
     """Run a node of onnxruntime's own operators, one output."""
     one = node(kind, " ".join(feeds), "q", domain="com.microsoft", **settings)
     return onnxruntime(one, feeds)[0]
+
+
+def onnx_affine(
+    kind: str, run: Runner, x: Array, scale: Any, zero_point: int, *_: int
+) -> Array:
+    """QuantizeLinear to int8, or DequantizeLinear from it."""
+    feeds = {"x": np.asarray(x), **grid(np.int8, s=scale, z=zero_point)}
+    return run(node(kind, "x s z", "y"), feeds)[0]
 
 
 def onnx_sum(kind: str, x: Int, y: Int, *grids: Any) -> Array:
@@ -171,126 +157,79 @@ def as_int32(acc: Int) -> Int:
     return narrow
 
 
-def onnx_requantize(run: Runner) -> Function:
+def onnx_requantize(
+    run: Runner, acc: Int, multiplier: int, shift: int, zero_point: int, *_: int
+) -> Array:
     """QLinearConv with one weight of 0: its bias is the accumulator."""
-
-    def call(acc: Int, multiplier: int, shift: int, zero_point: int, *_: int) -> Array:
-        n, real = len(acc), float(multiplier) * 2.0 ** (shift - 31)
-        feeds: dict[str, Array] = {
-            "x": np.zeros((1, 1, 1, 1), np.int8),
-            "xs": np.asarray(real, np.float32),
-            "xz": np.asarray(0, np.int8),
-            "w": np.zeros((n, 1, 1, 1), np.int8),
-            "ws": np.asarray(1, np.float32),
-            "wz": np.asarray(0, np.int8),
-            "ys": np.asarray(1, np.float32),
-            "yz": np.asarray(zero_point, np.int8),
-            "b": as_int32(acc),
-        }
-        one = node("QLinearConv", "x xs xz w ws wz ys yz b", "y")
-        return run(one, feeds)[0].reshape(n)
-
-    return call
+    n, real = len(acc), float(multiplier) * 2.0 ** (shift - 31)
+    feeds = {"x": np.zeros((1, 1, 1, 1), np.int8), **grid(np.int8, sx=real, zx=0)}
+    feeds |= {"w": np.zeros((n, 1, 1, 1), np.int8), **grid(np.int8, sw=1, zw=0)}
+    feeds |= {**grid(np.int8, s=1, z=zero_point), "b": as_int32(acc)}
+    one = node("QLinearConv", " ".join(feeds), "y")
+    return run(one, feeds)[0].reshape(n)
 
 
-def onnx_conv2d(run: Runner) -> Function:
+def onnx_conv2d(
+    run: Runner,
+    x: Int,
+    w: Int,
+    b: Int,
+    xz: int,
+    wz: int,
+    stride: int,
+    padding: Any,
+    dilation: int,
+    groups: int,
+) -> Array:
     """ConvInteger, the bias added after it."""
-
-    def call(
-        x: Int,
-        w: Int,
-        b: Int,
-        xz: int,
-        wz: int,
-        stride: int,
-        padding: Any,
-        dilation: int,
-        groups: int,
-    ) -> Array:
-        (t, u), (l, r) = padding
-        one = node(
-            "ConvInteger",
-            "x w xz wz",
-            "y",
-            strides=[stride] * 2,
-            pads=[t, l, u, r],
-            dilations=[dilation] * 2,
-            group=groups,
-        )
-        feeds: dict[str, Array] = {
-            "x": x,
-            "w": w,
-            "xz": np.asarray(xz, x.dtype),
-            "wz": np.asarray(wz, w.dtype),
-        }
-        return run(one, feeds)[0] + b[:, None, None]
-
-    return call
+    (t, u), (l, r) = padding
+    one = node(
+        "ConvInteger",
+        "x w xz wz",
+        "y",
+        strides=[stride] * 2,
+        pads=[t, l, u, r],
+        dilations=[dilation] * 2,
+        group=groups,
+    )
+    feeds = {"x": x, "w": w, **grid(x.dtype, xz=xz), **grid(w.dtype, wz=wz)}
+    return run(one, feeds)[0] + b[:, None, None]
 
 
-def onnx_linear(run: Runner) -> Function:
+def onnx_linear(run: Runner, x: Int, w: Int, b: Int, xz: int, wz: int) -> Array:
     """MatMulInteger, the bias added after it."""
-
-    def call(x: Int, w: Int, b: Int, xz: int, wz: int) -> Array:
-        feeds = {
-            "x": x,
-            "w": np.ascontiguousarray(w.T),
-            "xz": np.asarray(xz, x.dtype),
-            "wz": np.asarray(wz, w.dtype),
-        }
-        return run(node("MatMulInteger", "x w xz wz", "y"), feeds)[0] + b
-
-    return call
+    return onnx_matmul(run, x, np.ascontiguousarray(w.T), xz, wz) + b
 
 
 def onnx_matmul(run: Runner, a: Int, b: Int, za: int, zb: int) -> Array:
     """MatMulInteger of two arrays."""
-    feeds: dict[str, Array] = {
-        "a": a,
-        "b": b,
-        "za": np.asarray(za, a.dtype),
-        "zb": np.asarray(zb, b.dtype),
-    }
+    feeds = {"a": a, "b": b, **grid(a.dtype, za=za), **grid(b.dtype, zb=zb)}
     return run(node("MatMulInteger", "a b za zb", "y"), feeds)[0]
 
 
-def onnx_lstm(run: Runner) -> Function:
+def onnx_lstm(run: Runner, *args: Float) -> tuple[Array, ...]:
     """LSTM over one step, in float32."""
-
-    def call(*args: Float) -> tuple[Array, ...]:
-        x, h, c, w_x, w_h, b_x, b_h = (a.astype(np.float32)[None] for a in args)
-        b = np.concatenate([b_x, b_h], axis=1)
-        feeds = {"x": x, "w": w_x, "r": w_h, "b": b, "h": h, "c": c}
-        one = node("LSTM", "x w r b  h c", " hn cn", hidden_size=h.shape[-1])
-        return tuple(y[0] for y in run(one, feeds))
-
-    return call
+    x, h, c, w_x, w_h, b_x, b_h = (a.astype(np.float32)[None] for a in args)
+    b = np.concatenate([b_x, b_h], axis=1)
+    feeds = {"x": x, "w": w_x, "r": w_h, "b": b, "h": h, "c": c}
+    one = node("LSTM", "x w r b  h c", " hn cn", hidden_size=h.shape[-1])
+    return tuple(y[0] for y in run(one, feeds))
 
 
-def onnx_batch_norm(run: Runner) -> Function:
+def onnx_batch_norm(run: Runner, *args: Any) -> tuple[Array, ...]:
     """BatchNormalization in training mode, in float32."""
-
-    def call(*args: Any) -> tuple[Array, ...]:
-        *arrays, momentum, eps = args
-        feeds = dict(zip("xgbmv", (a.astype(np.float32) for a in arrays), strict=True))
-        settings = {"momentum": float(momentum), "epsilon": float(eps)}
-        one = node(
-            "BatchNormalization", "x g b m v", "y n w", training_mode=1, **settings
-        )
-        return tuple(run(one, feeds))
-
-    return call
+    *arrays, momentum, eps = args
+    feeds = dict(zip("xgbmv", (a.astype(np.float32) for a in arrays), strict=True))
+    settings = {"momentum": float(momentum), "epsilon": float(eps)}
+    one = node("BatchNormalization", "x g b m v", "y n w", training_mode=1, **settings)
+    return tuple(run(one, feeds))
 
 
-def onnx_resize(mode: str, run: Runner) -> Function:
+def onnx_resize(mode: str, run: Runner, x: Int, size: Any) -> Array:
     """Resize of codes to a size: half-pixel places, the nearest of two or a blend."""
-
-    def call(x: Int, size: Any) -> Array:
-        sizes = np.array([*x.shape[:2], *size], np.int64)
-        one = node("Resize", "x   n", "y", mode=mode)
-        return run(one, {"x": x, "n": sizes})[0]
-
-    return call
+    sizes = np.array([*x.shape[:2], *size], np.int64)
+    one = node("Resize", "x   n", "y", mode=mode)
+    return run(one, {"x": x, "n": sizes})[0]
 
 
 def qonnx_quant(x: Float, scale: Any, zero_point: int, q_min: int, q_max: int) -> Array:

@@ -7,25 +7,18 @@ codes differ. What is not given is not judged, and said.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import numpy as np
 
 from refqnn._types import Array
 from refqnn.conformance.traces.record import Record, Trace
+from refqnn.deploy import Comparison
 from refqnn.files import Unreadable
 
 CONFORMS, MISMATCH, NOTHING_CHECKED = 0, 1, 3
 #: differences that a report counts one by one, the most frequent ones
 SHOWN = 9
-
-
-class Compared(NamedTuple):
-    """One tensor in both traces."""
-
-    name: str
-    elements: int
-    different: int
 
 
 @final
@@ -71,7 +64,7 @@ class Difference:
 class Bisection:
     """Where another trace leaves the reference."""
 
-    compared: list[Compared]
+    compared: list[Comparison]
     first: Difference | None
     #: what could not be compared, and what differs beside values, a line each
     missing: list[str]
@@ -151,7 +144,7 @@ def bisect(
         if got.shape != want.shape or got.dtype.kind not in "biuf":
             continue
         differing = np.not_equal(want, got)
-        seen.compared.append(Compared(name, want.size, int(differing.sum())))
+        seen.compared.append(Comparison(name, want.size, int(differing.sum())))
         if first is None and differing.any():
             first = difference(reference, name, got)
     return Bisection(seen.compared, first, seen.missing, seen.extra, seen.misfits)

@@ -134,13 +134,3 @@ def defines(text: str) -> dict[str, int]:
     ({'A_IN_CH': 3}, {'A_PAD_X': -1})
     """
     return {name: int(value, 0) for name, value in DEFINE.findall(text)}
-
-
-def unpack_nibbles(packed: Array, count: int) -> Array:
-    """Return 4-bit codes that stand in pairs, the low half of a byte first.
-
-    >>> unpack_nibbles(np.array([0x2F, 0x08], np.uint8), 3)
-    array([-1,  2, -8], dtype=int8)
-    """
-    codes = np.stack([packed.view(np.uint8) & 15, packed.view(np.uint8) >> 4], axis=-1)
-    return ((codes.ravel()[:count].astype(np.int8) ^ 8) - 8).astype(np.int8)

@@ -15,11 +15,7 @@ import numpy as np
 
 from refqnn import integer
 from refqnn._types import Array, Int
-from refqnn.conformance.reach.goldens.c_source import (
-    Layer,
-    read_headers,
-    unpack_nibbles,
-)
+from refqnn.conformance.reach.goldens.c_source import Layer, read_headers
 from refqnn.conformance.reach.goldens.golden import (
     Golden,
     Unread,
@@ -139,7 +135,7 @@ def weights_of(layer: Layer, count: int) -> Int:
     """
     weights = layer.arrays["weights"]
     if "int4" in layer.name and weights.size == -(-count // 2):
-        return unpack_nibbles(weights, count)
+        return integer.unpack_nibbles(weights.view(np.uint8), count=count, signed=True)
     return weights
 
 

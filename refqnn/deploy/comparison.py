@@ -1,20 +1,19 @@
-"""Where two computations of one network give the same, array by array or decision.
+"""Where two computations of one network give the same, array by array.
 
 (b) The float64 network that uses the same integer multipliers and biases is equal, code
     by code: ``refqnn.deploy.float64`` states the bound under which it must be.
 
 (c) End to end a code that differs may change later ones; how many decisions of float
-    and integer network differ is measured, not claimed.
+    and integer network differ is measured, not claimed: ``refqnn demo``.
 """
 
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 import refqnn
 from refqnn._types import Array
-from refqnn.core import Run
 from refqnn.deploy import float64
 from refqnn.deploy.network import IntegerNetwork
 
@@ -27,16 +26,6 @@ class Comparison(NamedTuple):
     name: str
     elements: int
     different: int
-
-
-class Decisions(NamedTuple):
-    """Claim (c): what the two networks decide."""
-
-    images: int
-    same: int
-    #: the images on which they part
-    different: Array
-    largest_logit_difference: float
 
 
 def fake_quantized(integer_network: IntegerNetwork, images: Array) -> Values:
@@ -80,19 +69,3 @@ def compare(want: Values, got: Values) -> list[Comparison]:
         )
         for name, array in want.items()
     ]
-
-
-def compare_decisions(
-    network: Any, integer_network: IntegerNetwork, images: Array, backend: Any = refqnn
-) -> Decisions:
-    """Compare what the trained network and its integer form decide: report (c)."""
-    logits, _ = network.forward(images, Run(backend=backend))
-    codes = integer_network.forward(images, backend)
-    differs = logits.argmax(axis=1) != codes.argmax(axis=1)
-    gap = np.abs(logits - integer_network.logit_scale * codes.astype(np.float64))
-    return Decisions(
-        len(images),
-        int(np.sum(~differs)),
-        np.flatnonzero(differs),
-        float(gap.max(initial=0)),
-    )

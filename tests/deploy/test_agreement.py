@@ -11,7 +11,6 @@ import refqnn
 from refqnn.core import Run, named_modules
 from refqnn.deploy import (
     compare_backends,
-    compare_decisions,
     compare_float64,
     compare_layers,
     deploy,
@@ -316,23 +315,6 @@ def test_float64_requantize_equals_the_definition_exhaustively():
             acc.astype(float), multiplier, skip.astype(float), *pair, **options
         )
         np.testing.assert_array_equal(got, want)
-
-
-def test_decisions_are_counted(make, images):
-    network = make()
-    integer = deploy(network, image_size=SIZE)
-    found = compare_decisions(network, integer, images)
-    logits = network.forward(images, Run())[0]
-    parted = logits.argmax(axis=1) != integer.predict(images)
-    np.testing.assert_array_equal(found.different, np.flatnonzero(parted))
-    assert found.same == len(images) - parted.sum()
-    assert (
-        found.largest_logit_difference == np.abs(logits - integer.logits(images)).max()
-    )
-    last = integer.steps[-1].sum
-    turned = dataclasses.replace(last, w=-last.w, bias=-last.bias)
-    worse = compare_decisions(network, changed(integer, -1, sum=turned), images)
-    assert worse.same == 0
 
 
 def test_shortcuts_stay_what_they_are(make, images):

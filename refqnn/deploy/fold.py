@@ -29,7 +29,7 @@ import numpy as np
 from refqnn._types import Float, Int
 from refqnn.deploy.plan import Weighted
 from refqnn.geometry import Window, window
-from refqnn.integer import accumulator_bound
+from refqnn.integer import accumulator_bound, code_dtype
 from refqnn.nn import BatchNorm2d
 from refqnn.quantizers.module import GridQuantizer
 
@@ -49,6 +49,11 @@ class Grid(NamedTuple):
     zero_point: int
     q_min: int
     q_max: int
+
+    @property
+    def dtype(self) -> Any:
+        """Return the smallest dtype of its codes."""
+        return code_dtype(self.q_min, self.q_max)
 
     def magnitude(self) -> int:
         """Return the largest ``|q - zero_point|``."""

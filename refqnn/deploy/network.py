@@ -14,7 +14,6 @@ from refqnn.deploy.formats.store import read_steps, write_steps
 from refqnn.deploy.listing import listing
 from refqnn.deploy.steps import ImageStep, Shape, Step, multiply_adds
 from refqnn.files import Unreadable
-from refqnn.integer import code_dtype
 
 
 @final
@@ -90,7 +89,7 @@ class IntegerNetwork:
         Imported networks of 16-bit activations take 16-bit images.
         """
         grid = self.steps[0].grid
-        want = code_dtype(grid.q_min, grid.q_max)
+        want = grid.dtype
         if not isinstance(images, np.ndarray) or images.dtype != want:
             got = getattr(images, "dtype", type(images).__name__)
             raise ValueError(f"images must be a {want} array, got {got}")

@@ -81,8 +81,7 @@ class OperationStep:
         if rescaling is not None:
             y = integer.requantize(y, **rescaling)
         if shift:
-            dtype = code_dtype(self.grid.q_min, self.grid.q_max)
-            y = (y.astype(np.int16) - shift).astype(dtype)
+            y = (y.astype(np.int16) - shift).astype(self.grid.dtype)
         return {self.name: y}
 
 
@@ -101,7 +100,7 @@ def table_of(step: OperationStep, grids: tuple[Grid, ...]) -> Int | None:
     a constant has a number for each element.
     """
     constants = [v for v in step.options.values() if isinstance(v, np.ndarray)]
-    dtypes = [code_dtype(*grid[2:]) for grid in grids]
+    dtypes = [grid.dtype for grid in grids]
     one = step.operation == "lookup" or all(v.size == 1 for v in constants)
     if not one or any(dtype.itemsize > 1 for dtype in dtypes):
         return None

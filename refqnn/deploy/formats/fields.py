@@ -46,7 +46,6 @@ from refqnn.integer.checks import (
     INT32_MIN,
     MAX_SHIFT,
     as_integers,
-    code_dtype,
 )
 from refqnn.integer.rescale import REQUANTIZATIONS
 
@@ -134,7 +133,7 @@ def check_grid(name: str, grid: Grid) -> None:
     """Raise unless the scale is positive and the zero-point among the codes' values."""
     if not grid.scale > 0:
         raise ValueError(f"{name}.grid.scale must be positive, got {grid.scale}")
-    info = np.iinfo(code_dtype(grid.q_min, grid.q_max))
+    info = np.iinfo(grid.dtype)
     as_integers(f"{name}.grid.zero_point", grid.zero_point, low=info.min, high=info.max)
 
 
@@ -175,9 +174,7 @@ def check_operation(
     if max(math.prod(shape) for shape in shapes) > MOST_CODES:
         raise ValueError(f"{step.name} has more than {MOST_CODES} codes for an image")
     values = {
-        source.name: np.zeros(
-            (1, *source.shape), code_dtype(source.grid.q_min, source.grid.q_max)
-        )
+        source.name: np.zeros((1, *source.shape), source.grid.dtype)
         for source in sources
     }
     try:

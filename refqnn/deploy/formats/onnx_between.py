@@ -47,7 +47,6 @@ from refqnn.deploy.operations import (
 )
 from refqnn.deploy.real import REAL
 from refqnn.deploy.steps import ImageStep
-from refqnn.integer.checks import code_dtype
 
 SEMANTICS = "onnxruntime"
 
@@ -157,8 +156,7 @@ def has_bytes(reader: Reader, value: Any) -> bool:
     """Return whether a value is dequantized codes of 8 bits, which runtimes fuse."""
     if not isinstance(value, Real):
         return False
-    grid = reader.steps[value.step].grid
-    return code_dtype(grid.q_min, grid.q_max).itemsize == 1
+    return bool(reader.steps[value.step].grid.dtype.itemsize == 1)
 
 
 def layer(reader: Reader, name: str, term: Term, y: Grid) -> bool:

@@ -22,7 +22,6 @@ from refqnn.deploy.formats.onnx_graph import (
     Graph,
     as_uint8,
     constant,
-    dtype_of,
     node,
     onnx_type,
     pad_channels,
@@ -65,7 +64,7 @@ def exact_step(
         codes = float32_codes(graph, step, terms)
     else:
         codes = integer_codes(graph, step, terms)
-    node(graph, "Cast", [codes], step.name, to=onnx_type(dtype_of(step)))
+    node(graph, "Cast", [codes], step.name, to=onnx_type(step.grid.dtype))
 
 
 def exact_terms(graph: Graph, step: Computing, steps: dict[str, Step]) -> Terms:

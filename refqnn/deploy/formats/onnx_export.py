@@ -44,7 +44,6 @@ from refqnn.deploy.formats.onnx_graph import (
     as_uint8,
     clip_codes,
     constant,
-    dtype_of,
     model,
     node,
     shift_codes,
@@ -114,7 +113,7 @@ def to_onnx(
     image, last = network.steps[0], network.steps[-1]
     source = (image.name, np.uint8, ("N", *image.shape))
     own = any(node.domain for node in graph.nodes)
-    output = (last.name, dtype_of(last), ("N", *last.shape))
+    output = (last.name, last.grid.dtype, ("N", *last.shape))
     return model(graph, form, source, output, {CONTRIB: 1} if own else None)
 
 
@@ -127,9 +126,9 @@ def check_known(what: str, value: str, known: tuple[str, ...]) -> None:
 def check_exportable(step: Step, steps: dict[str, Step]) -> None:
     """Raise for sums of codes of more than 8 bits: these forms state no others."""
     if isinstance(step, LayerStep | ResidualStep | PoolStep):
-        source = steps[step.source]
-        if dtype_of(source) not in (np.uint8, np.int8):
-            raise ValueError(f"{step.name}: reads {dtype_of(source)} codes, not 8 bits")
+        dtype = steps[step.source].grid.dtype
+        if dtype not in (np.uint8, np.int8):
+            raise ValueError(f"{step.name}: reads {dtype} codes, not 8 bits")
 
 
 def inexact(network: IntegerNetwork, form: str, runtime: str = "any") -> list[str]:
@@ -188,14 +187,14 @@ def is_qlinear(step: Step) -> TypeGuard[LayerStep]:
     return (
         isinstance(step, LayerStep)
         and step.sum.w.ndim == 4
-        and dtype_of(step) in (np.uint8, np.int8)
+        and step.grid.dtype in (np.uint8, np.int8)
     )
 
 
 def qlinear_conv(graph: Graph, step: LayerStep, source: Step) -> None:
     """Add QLinearConv, and Clip where the codes of a layer are fewer than its dtype."""
     total, name, x = step.sum, step.name, source.grid
-    lowered = 0 if dtype_of(step) == np.uint8 else WEIGHT_OFFSET
+    lowered = 0 if step.grid.dtype == np.uint8 else WEIGHT_OFFSET
     codes, added = as_uint8(graph, source)
     w, x_zero, w_zero = weight_constants(graph, total, total.x_zero_point + added)
     whole = np.rint(np.ldexp(total.bias.astype(np.float64), -total.fraction_bits))

@@ -27,7 +27,6 @@ from refqnn.deploy.operations import (
     quantize32,
 )
 from refqnn.deploy.real import ELEMENTWISE
-from refqnn.integer.checks import code_dtype
 from refqnn.integer.tables import every_code
 
 
@@ -37,7 +36,7 @@ def store_table(reader: Reader, name: str, term: Term, y: Grid) -> bool:
     if len(sources) != 1 or any(v.size > 1 for v in constants.values()):
         return False
     source = reader.steps[sources[0]]
-    dtype = code_dtype(source.grid.q_min, source.grid.q_max)
+    dtype = source.grid.dtype
     if dtype.itemsize > 1 or not all(i.op in ELEMENTWISE for i in program):
         return False
     v = dequantize32(every_code(dtype), source.grid)

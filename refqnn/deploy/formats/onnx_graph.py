@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refqnn._types import Array
+from refqnn.deploy.fold import Grid
 from refqnn.deploy.steps import Shortcut, Step, Sum
 from refqnn.files import write_bytes
 from refqnn.geometry import Pair
-from refqnn.integer.checks import code_dtype
 
 #: the first with 16-bit QuantizeLinear; onnxruntime reads it since 1.20
 OPSET, IR_VERSION = 21, 10
@@ -62,9 +62,33 @@ def onnx_type(dtype: Any) -> int:
     return int(package("onnx.helper").np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
 
-def dtype_of(step: Step) -> Any:
-    """Return the dtype of the codes of a step."""
-    return code_dtype(step.grid.q_min, step.grid.q_max)
+def grid_constants(graph: Graph, name: str, grid: Grid) -> list[str]:
+    """Add scale and zero-point of a grid; return their names."""
+    return [
+        constant(graph, f"{name}.scale", grid.scale, np.float32),
+        constant(graph, f"{name}.zero_point", grid.zero_point, grid.dtype),
+    ]
+
+
+def rearrange(graph: Graph, x: str, name: str, options: Any, dtype: Any) -> str:
+    """Add Reshape, Transpose, Pad or Gather: whichever the options are those of.
+
+    dtype: that of a padded value
+    """
+    if "shape" in options:
+        shape = constant(graph, f"{name}.shape", [0, *options["shape"]], np.int64)
+        return node(graph, "Reshape", [x, shape], name)
+    if "axes" in options:
+        return node(graph, "Transpose", [x], name, perm=list(options["axes"]))
+    if "widths" in options:
+        before, after = zip((0, 0), *options["widths"], strict=True)
+        pads = constant(graph, f"{name}.pads", [*before, *after], np.int64)
+        value = constant(graph, f"{name}.value", options["value"], dtype)
+        return node(graph, "Pad", [x, pads, value], name)
+    for i, (axis, indices) in enumerate(options["picks"]):
+        at = constant(graph, f"{name}.{i}.indices", indices, np.int64)
+        x = node(graph, "Gather", [x, at], f"{name}.{i}", axis=axis)
+    return x
 
 
 def shift_codes(graph: Graph, codes: str, by: int, dtype: Any) -> str:
@@ -81,7 +105,7 @@ def as_uint8(graph: Graph, source: Step) -> tuple[str, int]:
     Operators of sums read one type alone.
     """
     name = f"{source.name}.shifted{WEIGHT_OFFSET}"
-    if dtype_of(source) == np.uint8:
+    if source.grid.dtype == np.uint8:
         return source.name, 0
     if all(name != made.name for made in graph.nodes):  # several readers share it
         shift_codes(graph, source.name, WEIGHT_OFFSET, np.uint8)
@@ -157,7 +181,7 @@ def pad_channels(
 
 def clip_codes(graph: Graph, codes: str, step: Step) -> None:
     """Restrict codes to those of the grid, under the name of the step."""
-    dtype = dtype_of(step)
+    dtype = step.grid.dtype
     info = np.iinfo(dtype)
     if (info.min, info.max) == (step.grid.q_min, step.grid.q_max):
         node(graph, "Identity", [codes], step.name)

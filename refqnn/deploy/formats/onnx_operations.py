@@ -19,9 +19,10 @@ from refqnn.deploy.formats.onnx_graph import (
     Graph,
     clip_codes,
     constant,
-    dtype_of,
+    grid_constants,
     node,
     onnx_type,
+    rearrange,
     window_attributes,
 )
 from refqnn.deploy.operations import MOVED, OperationStep, parts_of, table_of
@@ -66,24 +67,11 @@ def operation_step(
 def move_codes(graph: Graph, step: OperationStep) -> str:
     """Add the operators that move codes; return the name of the moved ones."""
     x, name, options = step.sources[0], f"{step.name}.moved", step.options
-    if step.operation == "reshape":
-        shape = constant(graph, f"{name}.shape", [0, *options["shape"]], np.int64)
-        return node(graph, "Reshape", [x, shape], name)
-    if step.operation == "transpose":
-        return node(graph, "Transpose", [x], name, perm=list(options["axes"]))
+    if step.operation == "clip":
+        return x
     if step.operation == "max_pool2d":
         return node(graph, "MaxPool", [x], name, **pool_attributes(options))
-    if step.operation == "pad":
-        before, after = zip((0, 0), *options["widths"], strict=True)
-        pads = constant(graph, f"{name}.pads", [*before, *after], np.int64)
-        value = constant(graph, f"{name}.value", options["value"], dtype_of(step))
-        return node(graph, "Pad", [x, pads, value], name)
-    for i, (axis, indices) in enumerate(options.get("picks", ())):
-        at = constant(graph, f"{name}.{i}.indices", indices, np.int64)
-        x = node(graph, "Gather", [x, at], f"{name}.{i}", axis=axis)
-    if step.operation not in {"take", "clip"}:
-        raise ValueError(f"{step.name}: {step.operation} has no operator of ONNX")
-    return x
+    return rearrange(graph, x, name, options, step.grid.dtype)
 
 
 def look_up(graph: Graph, step: OperationStep, sources: list[Step], name: str) -> str:
@@ -97,7 +85,7 @@ def look_up(graph: Graph, step: OperationStep, sources: list[Step], name: str) -
         raise ValueError(f"{step.name}: its codes fill no table of 256 or 65 536")
     name, at, least = f"{name}.entries", "", 0
     for i, source in enumerate(sources):
-        least += 256**i * int(np.iinfo(dtype_of(source)).min)
+        least += 256**i * int(np.iinfo(source.grid.dtype).min)
         wide = node(
             graph, "Cast", [source.name], f"{name}.wide{i}", to=onnx_type(np.int32)
         )
@@ -109,7 +97,7 @@ def look_up(graph: Graph, step: OperationStep, sources: list[Step], name: str) -
     if least:
         low = constant(graph, f"{name}.least", least, np.int32)
         at = node(graph, "Sub", [at, low], f"{name}.at")
-    table = constant(graph, f"{name}.table", codes, dtype_of(step))
+    table = constant(graph, f"{name}.table", codes, step.grid.dtype)
     return node(graph, "Gather", [table, at], name, axis=0)
 
 
@@ -125,30 +113,32 @@ def concat_tables(graph: Graph, step: OperationStep, steps: dict[str, Step]) -> 
 def runtime_operator(graph: Graph, step: OperationStep, steps: dict[str, Step]) -> str:
     """Add an operator of onnxruntime; return the name of its codes."""
     name, options = f"{step.name}.rounded", step.options
-    y = grid_inputs(graph, f"{step.name}.y", step.grid, dtype_of(step))
+    y = grid_constants(graph, f"{step.name}.y", step.grid)
     named = dict(zip(step.arguments, step.sources, strict=False))
     attributes: dict[str, Any] = {}
     if step.operation == "concat":
         inputs = [*y]
         for i, source in enumerate(step.sources):
-            inputs += [source, *source_grid(graph, f"{name}.{i}", steps[source])]
+            grid = steps[source].grid
+            inputs += [source, *grid_constants(graph, f"{name}.{i}", grid)]
         attributes = {"axis": options["axis"]}
     elif step.operation in {"add", "mul"}:
         inputs = []
         for key in "xy":
+            place = f"{name}.{key}"
             if key in named:
-                grid = source_grid(graph, f"{name}.{key}", steps[named[key]])
-                inputs += [named[key], *grid]
-                continue
-            held = options[key]
-            s, z = options[f"{key}_scale"], options[f"{key}_zero_point"]
-            inputs.append(constant(graph, f"{name}.{key}", held, held.dtype))
-            fixed = Grid(s, z, 0, 0)
-            inputs += grid_inputs(graph, f"{name}.{key}", fixed, held.dtype)
+                x, grid = named[key], steps[named[key]].grid
+            else:
+                held, info = options[key], np.iinfo(options[key].dtype)
+                x = constant(graph, place, held, held.dtype)
+                s, z = options[f"{key}_scale"], options[f"{key}_zero_point"]
+                grid = Grid(s, z, int(info.min), int(info.max))
+            inputs += [x, *grid_constants(graph, place, grid)]
         inputs += y
     else:
         source = step.sources[0]
-        inputs = [source, *source_grid(graph, f"{name}.x", steps[source]), *y]
+        x_grid = grid_constants(graph, f"{name}.x", steps[source].grid)
+        inputs = [source, *x_grid, *y]
         if step.operation == "softmax":
             attributes = {"axis": options["axis"], "opset": 13}
         else:
@@ -161,16 +151,3 @@ def runtime_operator(graph: Graph, step: OperationStep, steps: dict[str, Step]) 
 def pool_attributes(options: Any) -> dict[str, Any]:
     """Return the window of a pool as ONNX writes it."""
     return window_attributes(*(options[key] for key in ("kernel", "stride", "padding")))
-
-
-def source_grid(graph: Graph, name: str, step: Step) -> list[str]:
-    """Return the names of scale and zero-point of the codes of a step."""
-    return grid_inputs(graph, name, step.grid, dtype_of(step))
-
-
-def grid_inputs(graph: Graph, name: str, grid: Grid, dtype: Any) -> list[str]:
-    """Return the names of scale and zero-point of a grid."""
-    return [
-        constant(graph, f"{name}.scale", grid.scale, np.float32),
-        constant(graph, f"{name}.zero_point", grid.zero_point, dtype),
-    ]

@@ -16,7 +16,7 @@ from refqnn.deploy.formats.onnx_graph import (
     Graph,
     clip_codes,
     constant,
-    dtype_of,
+    grid_constants,
     node,
     pad_channels,
     skip_pixels,
@@ -43,24 +43,15 @@ def qdq_step(graph: Graph, step: Computing, steps: dict[str, Step]) -> None:
 
 def real(graph: Graph, reader: str, step: Step) -> str:
     """Return stored codes as numbers, for one reader."""
-    scale, zero = grid_constants(graph, f"{reader}.from", step.grid, dtype_of(step))
-    return node(
-        graph, "DequantizeLinear", [step.name, scale, zero], f"{reader}.from.real"
-    )
+    name = f"{reader}.from"
+    inputs = [step.name, *grid_constants(graph, name, step.grid)]
+    return node(graph, "DequantizeLinear", inputs, f"{name}.real")
 
 
 def quantize(graph: Graph, step: Step, y: str) -> str:
     """Return the codes of numbers on the grid of the step, not yet restricted to it."""
-    scale, zero = grid_constants(graph, step.name, step.grid, dtype_of(step))
-    return node(graph, "QuantizeLinear", [y, scale, zero], f"{step.name}.rounded")
-
-
-def grid_constants(graph: Graph, name: str, grid: Grid, dtype: type) -> tuple[str, str]:
-    """Return the names of scale and zero-point."""
-    return (
-        constant(graph, f"{name}.scale", grid.scale, np.float32),
-        constant(graph, f"{name}.zero_point", grid.zero_point, dtype),
-    )
+    inputs = [y, *grid_constants(graph, step.name, step.grid)]
+    return node(graph, "QuantizeLinear", inputs, f"{step.name}.rounded")
 
 
 def real_sum(graph: Graph, total: Sum, source: Step) -> str:

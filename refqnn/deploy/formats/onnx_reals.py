@@ -14,11 +14,12 @@ from refqnn.deploy.formats.onnx_graph import (
     Graph,
     clip_codes,
     constant,
-    dtype_of,
+    grid_constants,
     node,
+    rearrange,
     window_attributes,
 )
-from refqnn.deploy.formats.onnx_qdq import grid_constants, quantize
+from refqnn.deploy.formats.onnx_qdq import quantize
 from refqnn.deploy.operations import Instruction, RealStep
 from refqnn.deploy.steps import Step
 from refqnn.geometry import Window
@@ -36,10 +37,8 @@ def real_step(graph: Graph, step: RealStep, steps: Mapping[str, Step]) -> None:
     }
     for i, source in enumerate(step.sources):
         place, read = f"{step.name}.from{i}", steps[source]
-        grid = grid_constants(graph, place, read.grid, dtype_of(read))
-        names[source] = node(
-            graph, "DequantizeLinear", [source, *grid], f"{place}.real"
-        )
+        inputs = [source, *grid_constants(graph, place, read.grid)]
+        names[source] = node(graph, "DequantizeLinear", inputs, f"{place}.real")
     for instruction in step.program:
         names[instruction.output] = operator(graph, step.name, instruction, names)
     y = names[step.program[-1].output]
@@ -109,23 +108,10 @@ def resize(graph: Graph, inputs: Names, name: str, options: Options) -> str:
     return node(graph, "Resize", [inputs[0], "", scales], name, mode="linear")
 
 
-def rearrange(graph: Graph, inputs: Names, name: str, options: Options) -> str:
-    """Reshape, Transpose, Pad or Gather: whichever the options are those of"""
-    if "shape" in options:
-        shape = constant(graph, f"{name}.shape", [0, *options["shape"]], np.int64)
-        return node(graph, "Reshape", [inputs[0], shape], name)
-    if "axes" in options:
-        return node(graph, "Transpose", inputs[:1], name, perm=list(options["axes"]))
-    if "widths" in options:
-        before, after = zip((0, 0), *options["widths"], strict=True)
-        pads = constant(graph, f"{name}.pads", [*before, *after], np.int64)
-        value = constant(graph, f"{name}.value", options["value"], np.float32)
-        return node(graph, "Pad", [inputs[0], pads, value], name)
-    x = inputs[0]
-    for i, (axis, indices) in enumerate(options["picks"]):
-        at = constant(graph, f"{name}.{i}.indices", indices, np.int64)
-        x = node(graph, "Gather", [x, at], f"{name}.{i}", axis=axis)
-    return node(graph, "Identity", [x], name)
+def move(graph: Graph, inputs: Names, name: str, options: Options) -> str:
+    """Reshape, Transpose, Pad or Gather of floats"""
+    moved = rearrange(graph, inputs[0], name, options, np.float32)
+    return node(graph, "Identity", [moved], name) if "picks" in options else moved
 
 
 #: operators whose attributes are not those of ONNX
@@ -137,5 +123,5 @@ OPERATORS: Mapping[str, Callable[..., str]] = {
     "Clip": clip,
     "ReduceMean": mean,
     "Resize": resize,
-    **dict.fromkeys(("reshape", "transpose", "pad", "take"), rearrange),
+    **dict.fromkeys(("reshape", "transpose", "pad", "take"), move),
 }

@@ -19,7 +19,6 @@ from refqnn.deploy.fold import INT32_MAX, accumulator_range, check_sums
 from refqnn.deploy.formats.onnx_windows import window_of
 from refqnn.deploy.steps import Step, Sum
 from refqnn.geometry import window
-from refqnn.integer import code_dtype
 
 ROUNDING = "float32_half_even"
 
@@ -44,7 +43,7 @@ def weighted_sum(
     check_sizes(what, weights)
     w = centred_weights(what, weights)
     x, groups = source.grid, int(weights.attributes.get("group", 1))
-    if 8 * code_dtype(x.q_min, x.q_max).itemsize > bits:
+    if 8 * x.dtype.itemsize > bits:
         raise ValueError(f"{what}: the codes that it reads must have {bits} bits")
     at = window(1)
     if w.ndim == 4:

@@ -191,11 +191,6 @@ def grid_of(t: Tensor, what: str) -> Grid:
     return Grid(s, z, low, high)
 
 
-def grid_options(grid: Grid) -> dict[str, Any]:
-    """Return a grid as the arguments of an operation."""
-    return dict(zip(("scale", "zero_point", "q_min", "q_max"), grid, strict=True))
-
-
 def shape_of(t: Tensor, what: str) -> Shape:
     """Return the shape of an image of a tensor, channels first; raise without a batch.
 

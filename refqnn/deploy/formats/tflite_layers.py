@@ -26,7 +26,6 @@ from refqnn.deploy.formats.tflite_graph import (
     RANGES,
     Node,
     add_step,
-    grid_options,
     reshape_codes,
     scale_of,
     store,
@@ -106,7 +105,7 @@ def store_vectors(
         names.append(f"{own.name}.kept")
         add_step(node, names[-1], own, "take", (ends[1] - ends[0], *plane), kept)
     grid = step.grid
-    options: dict[str, Any] = {"axis": 1, "semantics": "tflite", **grid_options(grid)}
+    options: dict[str, Any] = {"axis": 1, "semantics": "tflite", **grid._asdict()}
     options |= {"scales": (grid.scale,) * 2, "zero_points": (grid.zero_point,) * 2}
     joined = node.name, tuple(names), ("",), step.shape, "concat", options, grid
     store(node, OperationStep(*joined))

@@ -22,7 +22,6 @@ from refqnn.deploy.formats.tflite_graph import (
     Node,
     add_step,
     axis_of,
-    grid_options,
     shape_of,
     store,
 )
@@ -94,7 +93,7 @@ def mean_step(
     channels, *plane = source.shape
     if semantics:
         options: dict[str, Any] = {"kernel": tuple(plane), "semantics": semantics}
-        options |= {"x_scale": source.grid.scale, **grid_options(y)}
+        options |= {"x_scale": source.grid.scale, **y._asdict()}
         options["x_zero_point"] = source.grid.zero_point
         names, shape = (source.name,), (channels, 1, 1)
         return OperationStep(name, names, ("x",), shape, "mean_pool2d", options, y)

@@ -23,7 +23,6 @@ from refqnn.deploy.formats.tflite_graph import (
     axis_of,
     clamp,
     grid_of,
-    grid_options,
     move_codes,
     planes,
     shape_of,
@@ -34,7 +33,7 @@ from refqnn.deploy.formats.tflite_tables import code_table
 from refqnn.deploy.operations import OperationStep
 from refqnn.deploy.steps import ImageStep
 from refqnn.geometry import output_size
-from refqnn.integer import code_dtype, quantize_multiplier
+from refqnn.integer import quantize_multiplier
 
 #: bytes of all tables, beyond which a model is refused
 MOST_TABLES = 2**28
@@ -72,7 +71,7 @@ def binary(node: Node) -> None:
         raise node.refusal("one input must be computed")
     check_powers_of_two(node, [options["x_scale"], options["y_scale"], y_grid.scale])
     semantics = sum_semantics(node, shapes)
-    options |= grid_options(y_grid) | {"semantics": semantics}
+    options |= y_grid._asdict() | {"semantics": semantics}
     try:
         shape = np.broadcast_shapes(*shapes)
     except ValueError:
@@ -80,7 +79,7 @@ def binary(node: Node) -> None:
     names, keys = tuple(sources), tuple(arguments)
     step = OperationStep(node.name, names, keys, shape[1:], op, options, y_grid)
     grids = [node.reader.steps[name].grid for name in names]
-    ones = [np.zeros((1,) * rank, code_dtype(*grid[2:])) for grid in grids]
+    ones = [np.zeros((1,) * rank, grid.dtype) for grid in grids]
     constants = {
         key: options[key][(slice(1),) * rank] for key in "xy" if key in options
     }
@@ -146,7 +145,7 @@ def concatenation(node: Node) -> None:
         "zero_points": tuple(source.grid.zero_point for source in sources),
         "axis": axis,
         "semantics": "tflite",
-        **grid_options(y),
+        **y._asdict(),
     }
     names = tuple(source.name for source in sources)
     whole = tuple(shapes[0])
@@ -169,7 +168,7 @@ def pool_2d(node: Node) -> None:
         raise node.refusal("codes must come in and go out on one grid")
     if node.operator.op == "AVERAGE_POOL_2D":
         options |= {"x_scale": y.scale, "x_zero_point": y.zero_point}
-        options |= grid_options(y) | {"semantics": "tflite"}
+        options |= y._asdict() | {"semantics": "tflite"}
         name = (source.name,)
         step = OperationStep(node.name, name, ("x",), shape, "mean_pool2d", options, y)
     else:
@@ -197,7 +196,7 @@ def softmax(node: Node) -> None:
         "x_scale": source.grid.scale,
         "x_zero_point": source.grid.zero_point,
         "semantics": left_semantics(node),
-        **grid_options(y),
+        **y._asdict(),
     }
     name, shape = (source.name,), source.shape
     wide = node.output.dtype == "int16"
@@ -230,7 +229,7 @@ def function(node: Node) -> None:
         options = {"rounding": table_rounding(node), "real": real, "wide": wide}
         options |= {"vectors": node.reader.kernels.vectors, **node.operator.options}
         table = code_table(node.operator.op, source.grid, made_on, options)
-        table = table.astype(code_dtype(*y[2:]))  # of ``made_on`` it may be unsigned
+        table = table.astype(y.dtype)  # of ``made_on`` it may be unsigned
     except (ValueError, KeyError) as error:
         raise node.refusal(str(error)) from error
     node.reader.tables += table.nbytes
@@ -331,7 +330,7 @@ def batch_matmul(node: Node) -> None:
     if taken:
         ratio = float(product / np.float32(y.scale))
     multiplier, shift = quantize_multiplier(ratio)
-    rescaling = {k: v for k, v in grid_options(y).items() if k != "scale"}
+    rescaling = {k: v for k, v in y._asdict().items() if k != "scale"}
     rescaling |= {"multiplier": multiplier, "shift": shift}
     rescaling["rounding"] = FLOAT32 if taken else kernels.plain
     options = {

@@ -26,7 +26,6 @@ from refqnn.deploy.formats.tflite_graph import (
 )
 from refqnn.deploy.formats.tflite_layers import plane_shape
 from refqnn.deploy.steps import Step
-from refqnn.integer import code_dtype
 from refqnn.integer.rounding import round_half_away
 
 
@@ -61,7 +60,7 @@ def pad(node: Node) -> None:
     if any(widths[0]):
         raise node.refusal("images must stay apart")
     value = node.integers(2)[0] if node.has(2) else source.grid.zero_point
-    info = np.iinfo(code_dtype(*source.grid[2:]))
+    info = np.iinfo(source.grid.dtype)
     if not info.min <= value <= info.max:
         raise node.refusal(f"{info.dtype} does not hold {value}")
     shape = tuple(n + sum(p) for n, p in zip(source.shape, widths[1:], strict=True))

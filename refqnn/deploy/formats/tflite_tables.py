@@ -31,7 +31,6 @@ import numpy as np
 from refqnn._types import Float, Int
 from refqnn.deploy.fold import Grid
 from refqnn.integer.arithmetic import INT32, TWICE, multiply
-from refqnn.integer.checks import code_dtype
 from refqnn.integer.exponential import (
     ONE,
     exp_of_negative,
@@ -55,10 +54,10 @@ def code_table(op: str, x: Grid, y: Grid, options: Mapping[str, Any]) -> Int:
     functions = WIDE if options["wide"] else FUNCTIONS
     if op not in functions:
         raise ValueError("codes must have 8 bits")
-    info = np.iinfo(code_dtype(x.q_min, x.q_max))
+    info = np.iinfo(x.dtype)
     q = np.arange(info.min, info.max + 1, dtype=np.int64) - x.zero_point
     codes = functions[op](q, x, y, options) + y.zero_point
-    return np.clip(codes, y.q_min, y.q_max).astype(code_dtype(y.q_min, y.q_max))
+    return np.clip(codes, y.q_min, y.q_max).astype(y.dtype)
 
 
 def rescale_codes(q: Int, x: Grid, y: Grid, options: Mapping[str, Any]) -> Int:

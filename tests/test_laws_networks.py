@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkers import check_module
 from tables.networks import TINY, pixels, tiny
 
 from refqnn.core import Run, named_modules, named_params
@@ -14,7 +15,6 @@ from refqnn.nn import checkpoint as checkpoints
 from refqnn.testing.networks import (
     calibrate,
     check_batch_independence,
-    check_module,
     check_same_state,
     state_of,
 )

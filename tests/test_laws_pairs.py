@@ -11,6 +11,7 @@ from importlib import resources
 
 import numpy as np
 import pytest
+from checkers import check_rejects_wrong_gradients
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refuses
@@ -23,7 +24,6 @@ from refqnn.testing.pairs import (
     check_dtype,
     check_linear_in_dy,
     check_loop,
-    check_rejects_wrong_gradients,
     check_replay,
     check_untouched,
     check_vjp,

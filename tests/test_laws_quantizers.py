@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from checkers import check_integer_codes, check_propagation
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refuses
@@ -23,9 +24,7 @@ from refqnn.nn import SGD
 from refqnn.testing.grids import (
     check_boundaries,
     check_codes,
-    check_integer_codes,
     check_levels,
-    check_propagation,
     check_scale,
 )
 from refqnn.testing.laws import ABOUT_PARAMETERS, LAWS

@@ -11,12 +11,12 @@ from dataclasses import replace
 import numba
 import numpy as np
 import pytest
+from checkers import check_rejects_wrong_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import ops as ops_table
 
 from refqnn import fast
-from refqnn.testing.pairs import check_rejects_wrong_gradients
 from refqnn.testing.twins import (
     Twin,
     check_pure,

@@ -10,10 +10,8 @@ import numpy as np
 
 from refqnn._types import Array, Float
 from refqnn.core import Run
-from refqnn.integer.affine import quantize
 from refqnn.testing.laws import Subject
-from refqnn.testing.pairs import Pair
-from refqnn.testing.trials import answer, as_tuple
+from refqnn.testing.trials import answer
 
 
 def check_levels(q: Subject, v: Float, most: int) -> None:
@@ -63,14 +61,6 @@ def check_integers(array: Array, name: str) -> None:
         raise AssertionError(f"{name} must be integers, are {array.dtype}")
 
 
-def check_integer_codes(module: Any, v: Float) -> None:
-    """q = integer.quantize(v, scale, zero_point), for a grid that rounds a quotient"""
-    q, scale, zero_point = module.quantize(v)
-    least, most = int(module.grid()[0]), int(module.grid()[-1])
-    want = quantize(v, scale, zero_point, q_min=least, q_max=most)
-    np.testing.assert_array_equal(q, want, strict=True)
-
-
 def check_boundaries(codes: Callable[[Float], Array], boundaries: Float) -> None:
     """Check that codes step up across boundaries and are constant between them.
 
@@ -81,29 +71,3 @@ def check_boundaries(codes: Callable[[Float], Array], boundaries: Float) -> None
     above = codes(boundaries + guard).astype(int)
     np.testing.assert_array_less(below, above)
     np.testing.assert_array_equal(below[:, 1:], above[:, :-1])
-
-
-def check_propagation(
-    pair: Pair,
-    forward: Callable[..., Any],
-    backward: Callable[..., Any],
-    rng: np.random.Generator,
-) -> None:
-    """NaN stays where it is, without a gradient and without a share in any other."""
-    args, options = pair.draw(rng)
-    x, *rest = args
-    at = (0,) * x.ndim
-    spoiled, without = x.copy(), x.copy()
-    spoiled[at], without[at] = np.nan, 0
-    y, cache = forward(spoiled, *rest, **options)
-    want, want_cache = pair.forward(without, *rest, **options)
-    want[at] = np.nan
-    np.testing.assert_array_equal(y, want)
-    dy = rng.normal(size=y.shape)
-    grads = as_tuple(backward(dy, cache))
-    dy[at] = 0
-    others = as_tuple(pair.backward(dy, want_cache))
-    for grad, other in zip(grads, others, strict=True):
-        np.testing.assert_array_equal(grad, other)
-    again = forward(spoiled, *rest, **options, frozen=cache)[0]
-    np.testing.assert_allclose(again, y, rtol=0, atol=1e-14)

@@ -27,8 +27,6 @@ State = dict[str, Array]
 CLOSE = 1e-5
 #: roundings of a loss, absolute: below NOISE / step a slope says nothing
 NOISE = 1e-9
-#: slopes of modules are judged as if they were at least so large: pixels are up to 255
-FLOOR = 30.0
 
 
 class NetworkReport(NamedTuple):
@@ -121,49 +119,6 @@ def check_loss(
     return worst, len(claims)
 
 
-def check_module(
-    module: Any,
-    x: Float,
-    run: Run,
-    rng: np.random.Generator,
-    *,
-    step: float = 1e-6,
-    bound: float = 1e-6,
-) -> float:
-    """Compare dx and every parameter's gradient with the slope along a direction.
-
-    The pass is recorded once and replayed with its rounding residuals held. x and the
-    parameters are float64. Returns the largest error, relative to the slope or to
-    ``FLOOR``.
-    """
-    dx, loss = recorded_loss(module, x, run, rng)
-    along = rng.standard_normal(x.shape) * max(np.abs(x).max(), 1) / 10
-    slope = (loss(x + step * along) - loss(x - step * along)) / (2 * step)
-    claimed = float(np.sum(dx * along))
-    worst = compare("dx", slope, claimed, bound)
-    for name, param in named_params(module).items():
-        slope, claimed = slopes(param, lambda: loss(x), rng, step)
-        worst = max(worst, compare(name, slope, claimed, bound))
-    return worst
-
-
-def recorded_loss(
-    module: Any, x: Float, run: Run, rng: np.random.Generator
-) -> tuple[Float, Callable[[Float], float]]:
-    """Record a pass and its gradients; give dx, and the loss <dy, y> as replayed."""
-    recording = run.recording()
-    y, cache = module.forward(x, recording)
-    dy = rng.standard_normal(y.shape)
-    zero_grads(module)
-    dx = module.backward(dy, cache)
-
-    def loss(value: Float) -> float:
-        replay = run.replaying(recording.tape or [])
-        return float(np.sum(dy * module.forward(value, replay)[0]))
-
-    return dx, loss
-
-
 def slopes(
     param: Any,
     loss: Callable[[], float],
@@ -180,39 +135,6 @@ def slopes(
         ends.append(loss())
     param.value = value
     return (ends[0] - ends[1]) / (2 * step), float(np.sum(claimed * along))
-
-
-def check_direction(
-    module: Any,
-    x: Float,
-    run: Run,
-    rng: np.random.Generator,
-    *,
-    step: float,
-    bound: float,
-) -> float:
-    """Compare all gradients of a deep network at once: the slope of one direction."""
-    _, loss = recorded_loss(module, x, run, rng)
-    params = list(named_params(module).values())
-    values = [param.value for param in params]
-    along = [rng.standard_normal(v.shape) * (np.abs(v).mean() + 0.1) for v in values]
-    ends = []
-    for way in (step, -step):
-        for param, value, part in zip(params, values, along, strict=True):
-            param.value = value + way * part
-        ends.append(loss(x))
-    claimed = sum(float(np.sum(p.grad * a)) for p, a in zip(params, along, strict=True))
-    if claimed == 0:
-        raise AssertionError("all: no gradient arrives")
-    return compare("all", (ends[0] - ends[1]) / (2 * step), claimed, bound)
-
-
-def compare(name: str, numerical: float, claimed: float, bound: float) -> float:
-    """Give the relative error of a derivative; AssertionError beyond the bound."""
-    error = abs(claimed - numerical)
-    if not error <= bound * (FLOOR + abs(numerical)):
-        raise AssertionError(disagreement(name, numerical, claimed))
-    return error / max(abs(numerical), FLOOR)
 
 
 def disagreement(name: str, slope: float, claimed: float) -> str:

@@ -259,24 +259,3 @@ def check_replay(pair: Pair, args: Arguments, options: Options) -> None:
     np.testing.assert_allclose(
         again, y, rtol=0, atol=1e-14 * largest, err_msg="a replay gives another output"
     )
-
-
-def check_rejects_wrong_gradients(
-    pair: Pair, args: Arguments, options: Options
-) -> None:
-    """A dy that is not of the shape and kind of y raises a ValueError that names it."""
-    y, cache = pair.forward(*args, **options)
-    for k in range(len(as_tuple(y))):
-        dy = [np.asarray(part) for part in as_tuple(y)]
-        for wrong in (dy[k][None], np.zeros((*dy[k].shape, 2)), dy[k].astype(np.int64)):
-            if wrong.shape == ():
-                continue
-            swapped = tuple(wrong if j == k else d for j, d in enumerate(dy))
-            try:
-                pair.backward(swapped if isinstance(y, tuple) else wrong, cache)
-            except ValueError as error:
-                if not str(error).startswith("d"):
-                    text = f"the error does not begin with the gradient: {error}"
-                    raise AssertionError(text) from error
-                continue
-            raise AssertionError(f"a dy of {wrong.dtype}{wrong.shape} is accepted")

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from checkers import check_module
 from tables.networks import pixels
 
 from refqnn.core import Run, named_params
 from refqnn.networks import alexnet
 from refqnn.networks.alexnets import VARIANTS, final_size
-from refqnn.testing.networks import calibrate, check_module
+from refqnn.testing.networks import calibrate
 
 
 def tiny(rng, **options):

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from checkers import check_direction
 from tables.networks import pixels
 
 from refqnn.core import Run, named_modules
 from refqnn.cost import count
 from refqnn.networks import imagenet_resnet
 from refqnn.nn import Conv2d, Linear, Residual
-from refqnn.testing.networks import calibrate, check_direction
+from refqnn.testing.networks import calibrate
 
 
 def weights(network):

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from checkers import check_module
 from tables.networks import pixels, tiny
 
 from refqnn import quantizers as q
 from refqnn.core import Run, named_modules
 from refqnn.networks import METHODS, Method, build, resnet
-from refqnn.testing.networks import calibrate, check_module
+from refqnn.testing.networks import calibrate
 
 #: the bits a method's weights are defined for, where not all are
 WEIGHT_BITS = {"tsq": 2, "syq": 2, "twn": 2, "ttq": 2, "xnor": 1}

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from checkers import check_direction
 from tables.networks import pixels
 
 from refqnn.core import Run, named_modules
@@ -9,7 +10,7 @@ from refqnn.cost import count
 from refqnn.networks import inv_resnet26, mobilenetv2
 from refqnn.networks.mobilenets import round_channels
 from refqnn.nn import Conv2d, Linear, Residual
-from refqnn.testing.networks import calibrate, check_direction
+from refqnn.testing.networks import calibrate
 
 
 def weights(network):

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from checkers import check_module
 from tables.networks import pixels
 
 from refqnn.core import Run
 from refqnn.cost import c_size_bits, count
 from refqnn.networks import separable
-from refqnn.testing.networks import calibrate, check_module
+from refqnn.testing.networks import calibrate
 
 
 def test_shapes_and_size_by_hand():

@@ -4,12 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
+from checkers import check_module
 from tables.networks import pixels
 
 from refqnn.core import Run, named_modules
 from refqnn.networks import vgg
 from refqnn.nn import Conv2d, Linear
-from refqnn.testing.networks import calibrate, check_module
+from refqnn.testing.networks import calibrate
 
 
 def weights(network):

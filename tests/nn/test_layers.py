@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkers import check_module
 
 import refqnn
 from refqnn import fast
@@ -35,7 +36,7 @@ from refqnn.quantizers import (
     Ternary,
     min_max_gradient,
 )
-from refqnn.testing.networks import check_backward_adds, check_module
+from refqnn.testing.networks import check_backward_adds
 
 
 def param(rng, *shape, group="weight"):

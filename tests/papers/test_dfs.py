@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from checkers import check_module
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refuses
@@ -20,7 +21,6 @@ from refqnn.papers.dfs.objectives import ENOUGH
 from refqnn.papers.dfs.two_steps import falling_rate
 from refqnn.papers.printed_tables import read_table
 from refqnn.papers.scalable import static_resnet
-from refqnn.testing.networks import check_module
 
 MODES = ("soft", "straight_through")
 both_backends = pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from checkers import compare
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refuses
@@ -29,7 +30,7 @@ from refqnn.papers.guided import (
     two_stage_bits,
 )
 from refqnn.quantizers import dorefa_activation
-from refqnn.testing.networks import check_same_state, compare, slopes, state_of
+from refqnn.testing.networks import check_same_state, slopes, state_of
 from refqnn.testing.pairs import (
     Pair,
     check_dtype,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from checkers import check_module
 from tables.networks import lively, pixels
 
 from refqnn import data
@@ -10,7 +11,6 @@ from refqnn.nn import Conv2d, RangeBatchNorm2d, even_chunks
 from refqnn.papers import dfs
 from refqnn.papers.scalable import BITS, scalable_resnet, static_resnet
 from refqnn.quantizers import MinMaxGradient
-from refqnn.testing.networks import check_module
 
 
 def tiny(rng, **options):

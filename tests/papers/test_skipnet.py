@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from checkers import check_module
 from refusals import refuses
 from tables.networks import lively, pixels
 
@@ -11,7 +12,6 @@ from refqnn import data
 from refqnn.core import Run, named_params, zero_grads
 from refqnn.papers import dfs, skipnet
 from refqnn.papers.skipnet import Hybrid, Supervised, skipnet_cp
-from refqnn.testing.networks import check_module
 
 every_gate = pytest.mark.parametrize("gate", skipnet.GATES)
 

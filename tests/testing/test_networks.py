@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from checkers import check_direction
 from refusals import refuses
 from tables.networks import pixels, tiny
 
@@ -12,7 +13,6 @@ from refqnn.nn import BatchNorm2d, Conv2d, Linear, Sequential
 from refqnn.testing import check_deployment, check_network
 from refqnn.testing.networks import (
     calibrate,
-    check_direction,
     in_float64,
     state_of,
 )

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from refqnn.cli.options import Answer, Parser, count, whole_number
 
@@ -29,6 +29,7 @@ def arguments(command: Parser) -> None:
     add("--workers", type=count, metavar="N", help="processes (one a core)")
     add("--cluster", metavar="ADDRESS", help="of a scheduler of Dask, instead")
     add("--figure", type=Path, metavar="PATH", help="(FOLDER/NAME.png)")
+    add("--data", metavar="FOLDER", help="images, as its setting data= or images=")
     text = "settings of the study; --set alone lists them"
     add("--set", nargs="*", action="extend", metavar="KEY=VALUE", help=text)
 
@@ -46,7 +47,10 @@ def run(options: Namespace) -> Answer:
     chosen = study_named(options.name)
     if options.set == []:
         return {"settings": chosen.settings_line()}, chosen.settings_line()
-    settings = chosen.settings_with(quick=options.quick, **settings_of(options))
+    given = settings_of(options)
+    if options.data is not None:
+        given[images_setting(chosen)] = options.data
+    settings = chosen.settings_with(quick=options.quick, **given)
     folder = options.runs or Path("runs") / (chosen.folder or chosen.name)
     figure = options.figure or folder / f"{chosen.name}.png"
     for path in (folder, figure.parent):
@@ -103,6 +107,12 @@ def settings_of(options: Namespace) -> dict[str, Any]:
             raise ValueError(f"--set takes KEY=VALUE, got {key + equals + value!r}")
     settings: dict[str, Any] = {key: value for key, _, value in pairs}
     return settings | ({} if options.seeds is None else {"seeds": (*options.seeds,)})
+
+
+def images_setting(chosen: "Study") -> str:
+    """Return the setting that names a folder of images: "data" if not "images"."""
+    kinds = get_type_hints(chosen.settings)
+    return "images" if kinds.get("images") is str else "data"
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from refqnn.data.own import read_dataset as read_dataset
 from refqnn.data.own import read_folder as read_folder
 from refqnn.data.published import FASHION_MNIST_CLASSES as FASHION_MNIST_CLASSES
 from refqnn.data.published import FASHION_MNIST_SHA256 as FASHION_MNIST_SHA256
+from refqnn.data.published import IMAGE_OPTIONS as IMAGE_OPTIONS
 from refqnn.data.published import cifar_images as cifar_images
 from refqnn.data.published import cifar_records as cifar_records
 from refqnn.data.published import embedded as embedded

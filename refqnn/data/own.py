@@ -15,7 +15,7 @@ import numpy as np
 
 from refqnn._types import Array, Int
 from refqnn.data.images import Dataset, as_images, as_labels, dataset
-from refqnn.data.published import fashion_mnist, read_cifar10, read_cifar100
+from refqnn.data.published import published_in, read_cifar10, read_images
 from refqnn.files import StrPath, Unreadable, read_npz
 
 #: what Pillow reads without loss, and JPEG, whose pixels depend on the decoder
@@ -140,16 +140,8 @@ def read_dataset(path: StrPath) -> Dataset:
         return dataset(train.images, train.labels, test.images, test.labels)
     if (root / "data_batch_1").is_file():
         read_cifar10(root / "data_batch_1")  # a pickle: it says how to convert it
-    if (root / "train.bin").is_file():
-        fine = [read_cifar100(root / name) for name in ("train.bin", "test.bin")]
-        return Dataset(*fine[0], *fine[1])
-    if (root / "test_batch.bin").is_file():
-        batches = sorted(root.glob("data_batch_*.bin"))
-        if not batches:
-            raise ValueError(f"{root} holds test_batch.bin and no data_batch_*.bin")
-        return Dataset(*read_cifar10(batches), *read_cifar10(root / "test_batch.bin"))
-    if any(root.glob("train-images-idx3-ubyte*")):
-        return fashion_mnist(root)
+    if of := published_in(root):
+        return read_images(of, root)
     raise Unreadable(
         f"{root} must be an npz, or a folder that holds train/CLASS and test/CLASS, "
         "data_batch_*.bin and test_batch.bin, train.bin and test.bin, or "

@@ -2,10 +2,11 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -16,6 +17,21 @@ from refqnn.files import Absent, StrPath, read_bytes, read_npz
 
 #: type code of the IDX header -> big-endian dtype
 IDX_DTYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+#: published data set -> a file that its folder holds
+SIGNS: Mapping[str, str] = MappingProxyType(
+    {
+        "cifar100": "train.bin",
+        "cifar10": "test_batch.bin",
+        "fashion_mnist": "train-images-idx3-ubyte*",
+    }
+)
+#: images -> options of a network for them, where not one channel and ten classes
+IMAGE_OPTIONS: Mapping[str, Mapping[str, int]] = MappingProxyType(
+    {
+        "cifar10": {"in_channels": 3, "classes": 10},
+        "cifar100": {"in_channels": 3, "classes": 100},
+    }
+)
 FASHION_MNIST_CLASSES = (
     "T-shirt",
     "trouser",
@@ -178,12 +194,13 @@ def embedded() -> Dataset:
         return Dataset(**read_npz(path))
 
 
-def source(name: str, *others: str) -> tuple[str, str | None]:
+def source(name: str, *others: str, cifar: bool = False) -> tuple[str, str | None]:
     """Return which images a name means, and the folder of their files.
 
-    "embedded", one of ``others`` that the caller knows, or the folder of Fashion-MNIST.
-    Raises ValueError where there is no such folder, and FileNotFoundError where it does
-    not hold them.
+    "embedded", one of ``others`` that the caller knows, or the folder of Fashion-MNIST,
+    with ``cifar`` also that of the binary files of CIFAR-10 or CIFAR-100. Raises
+    ValueError where there is no such folder, and FileNotFoundError where it does not
+    hold them.
 
     >>> source("embedded")
     ('embedded', None)
@@ -194,8 +211,23 @@ def source(name: str, *others: str) -> tuple[str, str | None]:
     if not Path(name).is_dir():
         known = ", ".join(map(repr, names))
         raise ValueError(f"images must be {known} or a folder, got {name!r}")
+    of = published_in(Path(name))
+    if of in IMAGE_OPTIONS and cifar:
+        return of, name
     idx_file(Path(name), "train-images-idx3-ubyte")
     return "fashion_mnist", name
+
+
+def published_in(folder: Path) -> str:
+    """Say which published data set a folder holds, by one of its files; "" for none.
+
+    >>> published_in(Path("nowhere"))
+    ''
+    """
+    for of, name in SIGNS.items():
+        if any(folder.glob(name)):
+            return of
+    return ""
 
 
 def read_images(of: str, folder: StrPath | None = None) -> Dataset:
@@ -206,11 +238,21 @@ def read_images(of: str, folder: StrPath | None = None) -> Dataset:
     """
     if of == "embedded":
         return embedded()
-    if of != "fashion_mnist":
-        raise ValueError(f"images must be of 'embedded' or 'fashion_mnist', got {of!r}")
+    if of not in SIGNS:
+        names = ", ".join(map(repr, SIGNS))
+        raise ValueError(f"images must be of 'embedded', {names}, got {of!r}")
     if folder is None:
-        raise ValueError("images of 'fashion_mnist' need the folder of its files")
-    return fashion_mnist(folder)
+        raise ValueError(f"images of {of!r} need the folder of its files")
+    if of == "fashion_mnist":
+        return fashion_mnist(folder)
+    root = Path(folder)
+    if of == "cifar100":
+        fine = [read_cifar100(root / name) for name in ("train.bin", "test.bin")]
+        return Dataset(*fine[0], *fine[1])
+    batches = sorted(root.glob("data_batch_*.bin"))
+    if not batches:
+        raise ValueError(f"{root} holds test_batch.bin and no data_batch_*.bin")
+    return Dataset(*read_cifar10(batches), *read_cifar10(root / "test_batch.bin"))
 
 
 def write_subset(folder: StrPath, output: StrPath) -> None:

@@ -114,6 +114,18 @@ def first_blocks(s: Any, rows: Any) -> Iterator[str]:
     yield f"first blocks skipped least of their groups: {sum(least)} of {len(least)}"
 
 
+def fluctuation(_: Any, rows: Any) -> Iterator[str]:
+    """Yield how many points more the cp deviates where steps are eight times as large.
+
+    Deviations are those of ``controller_rows``, in points of cp.
+    """
+    usual, large = (
+        [100 * row["deviation"] for row in rows if row["run"] == name]
+        for name in ("target 20 %", "target 20 %, steps x 8")
+    )
+    yield gain("deviation of cp, steps x 8 less usual steps", large, usual)
+
+
 # the others
 
 
@@ -196,6 +208,16 @@ STUDIES = (
         "it is below them, at their cp, by t (FOLDER)",
         "30 min",
         **ALONE | {"static_bits": (2, 3, 4), "seeds": FIVE},
+    ),
+    experiment(
+        "dfs_large_steps",
+        "dfs_controller",
+        "large steps make cp fluctuate: its deviation at 20 %, steps x 8 less usual "
+        "ones, by t, 5 seeds",
+        "30 min",
+        more=fluctuation,
+        targets=(0.2,),
+        seeds=FIVE,
     ),
     experiment(
         "dfs_low_cp",

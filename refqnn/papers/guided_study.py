@@ -51,10 +51,13 @@ class Guiding:
     width: float = 0.5
     images: int = 4000
     test_images: int = 1000
+    #: "embedded", or the folder of Fashion-MNIST, CIFAR-10 or CIFAR-100
+    data: str = "embedded"
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def __post_init__(self) -> None:
         check_settings(self, seeds=0, epochs=1, images=PRESET.batch, test_images=1)
+        data.source(self.data, cifar=True)
         check_bits(self.bits, least=1)
         resnet(self.depth, width=self.width, rng=None)  # no arrays: a check
         guided_objective(self.lam)
@@ -62,9 +65,11 @@ class Guiding:
 
 def guided_stages(s: Guiding, folder: Path) -> Iterator[Stage]:
     """Yield the float network of every seed, then the ways that start from it."""
-    common = {key: value for key, value in asdict(s).items() if key != "seeds"}
+    of, files = data.source(s.data, cifar=True)
+    common = {k: v for k, v in asdict(s).items() if k not in {"seeds", "data"}}
+    common |= {"of": of} if files else {}
     seeds = [{"seed": seed} | common for seed in s.seeds]
-    function = partial(way_run, folder=str(folder))
+    function = partial(way_run, folder=str(folder), files=files)
     yield Stage(function, [{"way": "float"} | seed for seed in seeds], "starts")
     runs = [{"way": way} | seed for way in WAYS[1:] for seed in seeds]
     yield Stage(function, runs, "ways")
@@ -90,13 +95,17 @@ def trained_stages(
     lam: float,
     images: int,
     test_images: int,
+    of: str = "embedded",
+    files: str | None = None,
     **network: Any,
 ) -> Any:
     """Train a way from the values of ``source``, or go on; return its stages."""
-    pictures = data.embedded().first(images, test_images)
+    pictures = data.read_images(of, files).first(images, test_images)
+    network |= data.IMAGE_OPTIONS.get(of, {})
     config, pair = {"network": "resnet"} | network, (bits, bits)
     both: Row = {"weight_bits": bits, "activation_bits": bits}
     length = {"epochs": epochs, "images": images, "lam": lam, "bits": bits, **network}
+    length |= {"of": of} if files else {}
     how: Row = {
         "seed": seed,
         "test": pictures[2:],

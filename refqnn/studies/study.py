@@ -55,6 +55,7 @@ MODULES: Mapping[str, str] = MappingProxyType(
                 "dfs_first_blocks",
                 "dfs_few_bits",
                 "dfs_few_bits_static",
+                "dfs_large_steps",
                 "dfs_low_cp",
                 "haq_learns",
                 "pareto_inverted",

@@ -9,6 +9,7 @@ from tables.networks import pixels
 from tables.study_runs import run_quick
 
 from refqnn.core import Run
+from refqnn.cost import c_size_bits
 from refqnn.networks import build
 from refqnn.nn import steps_per_epoch
 from refqnn.papers.pareto import study, study_curves, study_dual_precision
@@ -22,6 +23,7 @@ from refqnn.papers.pareto.single_training import (
 from refqnn.papers.pareto.sizes import size_shares
 from refqnn.papers.pareto.study_curves import standard_error, verdicts
 from refqnn.papers.pareto.study_dual_precision import FAMILIES, METHODS
+from refqnn.papers.printed_tables import read_table
 from refqnn.studies.study import study_named
 from refqnn.studies.sweep import Outcome
 
@@ -347,10 +349,14 @@ def test_families_of_curves_are_those_of_their_titles():
         (member,) = families[f"vgg11{name}"].members
         assert member["variant"] == name
         assert families[f"vgg11{name}"].title == f"VGG11, variant {name.upper()}"
-    assert all(0 < width < 1 for one in families.values() for width in one.widths)
+    wide = families["resnet26_wide"]
+    assert wide.widths == (10,)
+    assert "resnet26_wide" not in study_curves.DRAWN  # days of training
+    ours = (one for one in families.values() if one is not wide)
+    assert all(0 < width < 1 for one in ours for width in one.widths)
     figures = {name: family.figure for name, family in families.items()}
     first = [name for name, figure in figures.items() if figure == 1]
-    assert first == ["resnet", "vgg11", "mobilenetv2"]
+    assert first == ["resnet", "vgg11", "mobilenetv2", "resnet26_wide"]
     second = [name for name, figure in figures.items() if figure == 2]
     assert second == ["inv_resnet26", "mobilenetv2_dw4", "inv_resnet26_dw4"]
     for name in second[1:]:  # of experiments, not of the paper's figures
@@ -367,3 +373,32 @@ def test_the_best_pair_is_a_cell_of_the_grid():
         for n, given in enumerate(accuracies)
     ]
     assert study_dual_precision.best_pair(scores) == {"weight_bits": 3}
+
+
+def test_the_papers_widths_have_the_sizes_of_figure_1():
+    """ResNet-20, -26 and -56 of 4 bits, and the right-most points, on CIFAR-100."""
+    size = {}
+    for name in ("resnet", "resnet26_wide"):
+        for config in study_curves.paper_family(name).members:
+            width = 10.0 if name == "resnet26_wide" else 1.0
+            network = config | {"width": width, "weight_bits": 4}
+            made = build(network | {"classes": 100, "in_channels": 3})
+            size[name, config["depth"]] = round(c_size_bits(made) / 1e6, 3)
+    known = [size["resnet", depth] for depth in (20, 26, 56)]
+    assert known == [1.124, 1.511, 3.446]
+    assert size["resnet26_wide", 26] == pytest.approx(146.16, abs=0.005)
+
+
+def test_widths_of_fewer_bits_are_near_the_printed_ones():
+    (four, _, one) = study_curves.networks_of(
+        study_curves.paper_family("resnet")._replace(
+            members=[{"network": "resnet", "depth": 26}], widths=(2.0,)
+        ),
+        4,
+        "cifar100",
+    )
+    printed = [r for r in read_table("pareto_widths.csv") if r["figure"] == "1a"]
+    widest = {int(r["bits"]): float(r["widths"].split()[-1]) for r in printed[:3]}
+    assert four["width"] == widest[4]
+    assert one["width"] == pytest.approx(widest[1], rel=0.03)
+    refuses("has none", study_curves.CurvesSettings, scale="paper")

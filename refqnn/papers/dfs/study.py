@@ -21,7 +21,7 @@ import numpy as np
 from refqnn import plots
 from refqnn.papers.dfs import least_skip_share
 from refqnn.papers.dfs.printed import printed_table
-from refqnn.papers.dfs.systems import Lengths, Machinery, stages
+from refqnn.papers.dfs.systems import Machinery, stages
 from refqnn.papers.scalable import BITS
 from refqnn.studies.study import Stage, Study, check_settings, table
 from refqnn.studies.sweep import Outcomes, Row
@@ -255,7 +255,7 @@ def controller_figure(s: Controller, __: Outcomes, runs: Outcomes) -> Row:
 
 
 @dataclass(frozen=True)
-class Tables(Lengths):
+class Tables(Machinery):
     """Steps and targets of both signs.
 
     The alphas of table 2 are the paper's, 1e-6 to 1e-3 on a sum over samples and
@@ -271,7 +271,8 @@ def tables_stages(s: Tables, folder: Path) -> Iterator[Stage]:
     pairs = dict.fromkeys([(1, 0.4), *((a, t) for a in s.alphas for t in s.targets)])
     kinds: list[Row] = [{"target": 0.4, "sign": "constant"}]
     kinds += [{"target": t} | ({} if a == 1 else {"alpha": a}) for a, t in pairs]
-    return stages(s, [{"system": "dfs"} | kind for kind in kinds], folder)
+    own = {"system": "dfs"} | s.changes()
+    return stages(s, [own | kind for kind in kinds], folder)
 
 
 def tables_rows(_: Tables, __: Outcomes, runs: Outcomes) -> list[Row]:

@@ -34,6 +34,9 @@ from refqnn.studies.study import Stage, check_settings
 from refqnn.studies.sweep import Row, Rows
 
 DEPTH, WIDTH = 14, 0.25
+#: training images that there are
+MOST_IMAGES = {"embedded": 4000, "fashion_mnist": 60_000}
+MOST_IMAGES |= dict.fromkeys(data.IMAGE_OPTIONS, 50_000)
 SETTINGS = dfs.Settings(backbone_steps=600, joint_steps=800)
 #: SkipNet's hybrid training: iterations, rate, weight of the policy term. The release
 #: trains 10 000 iterations at 1e-4 and 0.01; these were chosen on seed 0, for cp to
@@ -50,8 +53,13 @@ JUDGED = 4
 def dataset(
     images: int, of: str = "embedded", files: str | None = None
 ) -> data.Dataset:
-    """Return a data set, halved, with ``images`` to train on and all to test."""
+    """Return a data set with ``images`` to train on and all to test.
+
+    CIFAR stays at 32 x 32, as in the paper; others are halved.
+    """
     part = data.read_images(of, files).first(images)
+    if of in data.IMAGE_OPTIONS:
+        return part
     return part._replace(
         train_images=data.halve(part.train_images),
         test_images=data.halve(part.test_images),
@@ -95,7 +103,7 @@ def start_of(
     if (depth, width, of) != (DEPTH, WIDTH, "embedded"):
         name += f"_{depth}_{width:g}_{of}"
     rng = np.random.default_rng(seed if stream is None else [seed, stream])
-    size: Row = {"depth": depth, "width": width}
+    size: Row = {"depth": depth, "width": width, **data.IMAGE_OPTIONS.get(of, {})}
     kept = Path(folder) / f"{name}.npz"
     return Start(rng, dataset(images, of, files), settings(steps), size, kept)
 
@@ -312,7 +320,7 @@ class Lengths:
     steps: int | None = None
     depth: int = DEPTH
     width: float = WIDTH
-    #: "embedded", or the folder of Fashion-MNIST's files
+    #: "embedded", or the folder of Fashion-MNIST, CIFAR-10 or CIFAR-100
     data: str = "embedded"
 
     def place(self) -> Row:
@@ -320,20 +328,24 @@ class Lengths:
         own = {
             "depth": self.depth,
             "width": self.width,
-            "of": data.source(self.data)[0],
+            "of": self.images_of()[0],
         }
         usual = {"depth": DEPTH, "width": WIDTH, "of": "embedded"}
         return {name: value for name, value in own.items() if value != usual[name]}
 
+    def images_of(self) -> tuple[str, str | None]:
+        """Give the data set and the folder of its files."""
+        return data.source(self.data, cifar=True)
+
     def files(self) -> str | None:
         """Give the folder of the images, which a run is not known by."""
-        return data.source(self.data)[1]
+        return self.images_of()[1]
 
     def __post_init__(self) -> None:
         check_settings(self, seeds=0, steps=1)
         blocks_of(self.depth)
         check_sizes(self.width, 10, 1)
-        most = 60_000 if self.files() else len(data.embedded().train_images)
+        most = MOST_IMAGES[self.images_of()[0]]
         if not SETTINGS.batch <= self.images <= most:
             raise ValueError(
                 f"images must be in [{SETTINGS.batch}, {most}], a batch and all there "

@@ -17,6 +17,7 @@ embedded subset of Fashion-MNIST, or all of it.
     textures        any                               any number       2 000
     embedded        14 (halved), 28, 32 (padded)      4 000 at most    1 000
     fashion_mnist   the same                          60 000 at most   10 000
+    cifar10, -100   32, in colour                     50 000 at most   10 000
 """
 
 from collections.abc import Mapping
@@ -37,12 +38,13 @@ from refqnn.nn import PARETO_CIFAR, Conv2d, Sequential, fit
 from refqnn.papers.pareto.figure4 import MeanAbsVariance
 
 PRESET = replace(PARETO_CIFAR, batch=64)
-#: how the pixels of a set become numbers near 0, where not as the network says
+#: what a network must know of its images: how pixels become numbers near 0, channels
 INPUTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "textures": {"image_scale": 1.0, "image_zero_point": 0},
         "embedded": {},
         "fashion_mnist": {},
+        **data.IMAGE_OPTIONS,
     }
 )
 #: textures to judge by, and how many places a side their crops begin at, if not said: 5
@@ -52,6 +54,7 @@ TO_JUDGE_BY, SHIFTS = 2000, 3
 #: epochs of all there are: 700, 496 and 937 steps
 EPOCHS: Mapping[str, int] = MappingProxyType(
     {"textures": 1, "embedded": 8, "fashion_mnist": 1}
+    | dict.fromkeys(data.IMAGE_OPTIONS, 1)
 )
 
 
@@ -139,17 +142,28 @@ def named_images(name: str, *, size: int = 14) -> tuple[dict[str, Any], str | No
     """Return the ``images`` and the ``folder`` of a run on all training images.
 
     "textures" (10 pixels a side, as many as 700 batches), "embedded", or the folder of
-    Fashion-MNIST's files. Raises ValueError where there is no such folder, and
-    FileNotFoundError where it does not hold them.
+    Fashion-MNIST, CIFAR-10 or CIFAR-100 (always 32 pixels a side). Raises ValueError
+    where there is no such folder, and FileNotFoundError where it does not hold them.
 
     >>> named_images("embedded")
     ({'of': 'embedded', 'size': 14, 'train': 4000}, None)
     """
-    of, folder = data.source(name, "textures")
+    of, folder = data.source(name, "textures", cifar=True)
     if of == "textures":
         return {"of": of, "size": 10, "train": 700 * PRESET.batch}, None
+    if of in data.IMAGE_OPTIONS:
+        return {"of": of, "size": 32, "train": 50_000}, folder
     train = 4000 if of == "embedded" else 60_000
     return {"of": of, "size": size, "train": train}, folder
+
+
+def made_for(of: str) -> dict[str, Any]:
+    """Give the channels and classes of networks for a data set, where not 1 and 10.
+
+    >>> made_for("embedded"), made_for("cifar100")
+    ({}, {'in_channels': 3, 'classes': 100})
+    """
+    return dict(data.IMAGE_OPTIONS.get(of, {}))
 
 
 def at_size(images: Array, size: int) -> Array:

@@ -29,8 +29,14 @@ from refqnn.cost import c_size_bits
 from refqnn.networks import build
 from refqnn.papers.pareto.alignment import Curve, domination, width_grid
 from refqnn.papers.pareto.dual_precision import aligned_network
-from refqnn.papers.pareto.single_training import EPOCHS, named_images, pareto_run
+from refqnn.papers.pareto.single_training import (
+    EPOCHS,
+    made_for,
+    named_images,
+    pareto_run,
+)
 from refqnn.papers.pareto.sizes import size_shares
+from refqnn.papers.printed_tables import read_table
 from refqnn.studies.study import Stage, Study, check_settings, table
 from refqnn.studies.sweep import Outcomes, Row, Rows
 
@@ -85,6 +91,7 @@ MOBILE = {
     "rounding": "int",
     "last": "scaled",
 }
+RESNET26 = {"network": "resnet", "depth": 26}
 RESNETS = [{"network": "resnet", "depth": depth} for depth in (8, 14, 20)]
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
@@ -104,6 +111,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             [{**MOBILE, "depthwise_bits": 4}],
             INVERTED,
         ),
+        "resnet26_wide": Family(1, "10 x ResNet-26", [RESNET26], (10.0,), 32),
         "inv_resnet26_dw4": Family(
             2,
             "Inv-ResNet26, depth-wise at 4 bits",
@@ -113,7 +121,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
     }
 )
 #: families of the paper's figures: those that are asked for in experiments come last
-DRAWN = tuple(FAMILIES)[:-2]
+DRAWN = tuple(FAMILIES)[:-3]
 
 
 @final
@@ -133,22 +141,47 @@ class CurvesSettings:
     activation_bits: int = 4
     #: of the 4-bit networks, if not those of the family
     widths: tuple[float, ...] = ()
+    #: depths and widths: "ours", or the "paper"'s (appendix C), for images of 32 x 32
+    scale: str = "ours"
 
     def __post_init__(self) -> None:
         check_settings(self, families=FAMILIES, seeds=0, sizes=1, epochs=1, train=1)
-        check_settings(self, activation_bits=1)
+        check_settings(self, activation_bits=1, scale=("ours", "paper"))
+        for name in self.families:
+            self.family(name)
 
     def family(self, name: str) -> Family:
         """Give a family with the widths that were asked for."""
-        own = FAMILIES[name]
+        own = FAMILIES[name] if self.scale == "ours" else paper_family(name)
         return own._replace(widths=self.widths) if self.widths else own
 
 
-def networks_of(family: Family, activation_bits: int) -> Iterator[Row]:
-    """Yield the networks of every member and size, of 4, 2 and 1 bits."""
+def paper_family(name: str) -> Family:
+    """Give a family of figure 1 with the depths and widths of appendix C.
+
+    >>> paper_family("mobilenetv2").widths
+    (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+    """
+    every = {(r["family"], r["bits"]): r for r in read_table("pareto_widths.csv")}
+    row = every.get((name, str(BITS[0])))
+    if row is None:
+        raise ValueError(f"families of figure 1 have printed widths, {name!r} has none")
+    own = FAMILIES[name]._replace(size=32, widths=(*map(float, row["widths"].split()),))
+    depths = [int(depth) for depth in row["depths"].split()]
+    if len(depths) > 1:
+        own = own._replace(title=f"ResNet-{depths[0]} to -{depths[-1]}")
+    members = [{"network": "resnet", "depth": depth} for depth in depths]
+    return own._replace(members=members or own.members)
+
+
+def networks_of(
+    family: Family, activation_bits: int, of: str = "embedded"
+) -> Iterator[Row]:
+    """Yield the networks of every member and size, of 4, 2 and 1 bits, for images."""
     for config in family.members:
         for width in family.widths:
             own = {**config, "activation_bits": activation_bits, "width": width}
+            own |= made_for(of)
             yield own | {"weight_bits": BITS[0]}
             target = c_size_bits(build(own | {"weight_bits": BITS[0]}))
             for bits in BITS[1:]:
@@ -164,16 +197,14 @@ def how_many(s: CurvesSettings, family: Family) -> int:
 
 def curves_stages(s: CurvesSettings, _: Path) -> Iterator[Stage]:
     """Yield a run for every network and seed."""
-    images, folder = named_images(s.images)
-    images["train"] = TRAIN.get(images["of"], images["train"])
-    runs = [
-        run_of(network, seed, s, images | {"size": family.size})
-        for family in map(s.family, s.families)
-        for network in islice(
-            networks_of(family, s.activation_bits), how_many(s, family)
-        )
-        for seed in s.seeds
-    ]
+    runs, folder = [], None
+    for family in map(s.family, s.families):
+        images, folder = named_images(s.images, size=family.size)
+        of = images["of"]
+        images["train"] = TRAIN.get(of, images["train"])
+        networks = networks_of(family, s.activation_bits, of)
+        chosen = islice(networks, how_many(s, family))
+        runs += [run_of(n, seed, s, images) for n in chosen for seed in s.seeds]
     yield Stage(partial(pareto_run, folder=folder), runs, "curves")
 
 
@@ -246,10 +277,10 @@ def verdicts(rows: Rows) -> Iterator[str]:
         yield ", ".join(won) or "not comparable"
 
 
-def curves_lines(_: CurvesSettings, rows: Mapping[str, list[Row]]) -> Iterator[str]:
+def curves_lines(s: CurvesSettings, rows: Mapping[str, list[Row]]) -> Iterator[str]:
     """Yield widths and accuracies by size and bits, with standard errors; verdicts."""
     for name, networks in rows.items():
-        yield f"{FAMILIES[name].title}: width and accuracy, %, of {BITS} bits"
+        yield f"{s.family(name).title}: width and accuracy, %, of {BITS} bits"
         yield from table(
             {"C_size, kbit": f"{networks[i]['c_size_bits'] / 1e3:.1f}"}
             | {
@@ -275,7 +306,7 @@ def curves_figures(s: CurvesSettings, outcomes: Outcomes) -> Row:
     rows = curves_rows(s, outcomes)
     panels: dict[int, list[plots.SizePanel]] = {}
     for name, network_points in rows.items():
-        family = FAMILIES[name]
+        family = s.family(name)
         curves = [
             size_curve(f"{bits}W{s.activation_bits}A", chosen, "c_size_bits")
             for (_, bits), chosen in by_curve(network_points).items()

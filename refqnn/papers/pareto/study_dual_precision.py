@@ -35,7 +35,7 @@ from refqnn.nn import Sequential
 from refqnn.papers.pareto.dual_precision import PRECISIONS, aligned_network, best, grid
 from refqnn.papers.pareto.flexible import policy_run
 from refqnn.papers.pareto.sensitivity import mean_text
-from refqnn.papers.pareto.single_training import named_images, pareto_run
+from refqnn.papers.pareto.single_training import made_for, named_images, pareto_run
 from refqnn.papers.pareto.sizes import size_shares, table3
 from refqnn.papers.pareto.study_curves import run_of, scores_of, size_curve
 from refqnn.studies.study import Stage, Study, check_settings, paired_interval, table
@@ -97,19 +97,19 @@ class DualSettings:
 
     def config(self, family: Family) -> dict[str, Any]:
         """Give the network of a family; shortcuts are convolutions at fixed ends."""
+        own = {**family.config, **made_for(named_images(self.images)[0]["of"])}
         if self.ends == "scaled":
-            return dict(family.config)
+            return own
         fixed: Row = {"ends_width": (self.widths or family.widths)[0]}
-        return {**family.config, **fixed} | (
-            {} if family.separable else {"shortcut": "B"}
-        )
+        return own | fixed | ({} if family.separable else {"shortcut": "B"})
 
     def measure(self, network: Sequential) -> int:
         """Compute in bits what the methods have in common."""
         if self.align_by == "size":
             return c_size_bits(network)
-        side = named_images(self.images)[0]["size"]
-        return count(network, (1, side, side)).footprint_bits_separate_maxima()
+        images, _ = named_images(self.images)
+        channels, side = made_for(images["of"]).get("in_channels", 1), images["size"]
+        return count(network, (channels, side, side)).footprint_bits_separate_maxima()
 
 
 def runs_of(

@@ -31,17 +31,19 @@ CALIBRATION, BATCH = 256, 64
 #: test images in memory layer by layer
 AT_A_TIME = 1000
 #: the last training images, which a search judges by
-HELD_OUT = {"embedded": 512, "fashion_mnist": 2000}
+HELD_OUT = {"embedded": 512, "fashion_mnist": 2000, "cifar10": 2000, "cifar100": 2000}
 
 
 def image_parts(of: str, images: int, folder: str | None = None) -> dict[str, Any]:
     """Return ``images`` to train on, and the other parts, by their names above.
 
-    ``of`` and ``folder`` as ``data.source`` returns them. Raises ValueError for no
-    images to train on and for more than are not held out.
+    Images are halved, but for those of CIFAR. ``of`` and ``folder`` as ``data.source``
+    returns them. Raises ValueError for no images to train on and for more than are not
+    held out.
     """
     whole = data.read_images(of, folder)
-    train_images, labels = data.halve(whole.train_images), whole.train_labels
+    smaller = (lambda x: x) if of in data.IMAGE_OPTIONS else data.halve
+    train_images, labels = smaller(whole.train_images), whole.train_labels
     kept = len(labels) - HELD_OUT[of]
     if not 1 <= images <= kept:
         raise ValueError(f"images must be in [1, {kept}] for {of}, got {images}")
@@ -49,7 +51,7 @@ def image_parts(of: str, images: int, folder: str | None = None) -> dict[str, An
         "train": (train_images[:images], labels[:images]),
         "calibration": train_images[: min(CALIBRATION, images)],
         "search": (train_images[kept:], labels[kept:]),
-        "test": (data.halve(whole.test_images), whole.test_labels),
+        "test": (smaller(whole.test_images), whole.test_labels),
     }
 
 

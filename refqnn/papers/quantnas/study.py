@@ -59,6 +59,7 @@ SPACES = {"small": SMALL, "large": LARGE}
 COSTS = {"bit_operations": "bit operations", "c_size": "bits", "latency": "seconds"}
 #: images to train on, if not said
 TRAIN = {"embedded": 3000, "fashion_mnist": 58_000}
+TRAIN |= dict.fromkeys(data.IMAGE_OPTIONS, 48_000)
 CHANCE = 0.1
 
 
@@ -89,16 +90,16 @@ def front_stages(s: FrontSettings, folder: Path) -> Iterator[Stage]:
 
     The latency table of the space is measured once and stays in the folder.
     """
-    of, files = data.source(s.images)
+    of, files = data.source(s.images, cifar=True)
     images = s.train or TRAIN[of]
     image_parts(of, images, files)
-    table = table_path(folder, s.space)
+    table = table_path(folder, s.space, of)
     if s.cost == "latency":
         folder.mkdir(parents=True, exist_ok=True)
         with lock(table):
             if not table.exists():
-                measure(SPACES[s.space], rng=np.random.default_rng(0)).save(table)
-    price_of(s.cost, s.space, folder)
+                measure(space_of(s.space, of), rng=np.random.default_rng(0)).save(table)
+    price_of(s.cost, s.space, folder, of)
     net = {"steps": s.steps, "images": images, "of": of, "space": s.space}
     runs = [
         {"scales": scales, "seed": seed} | net | {"cost": s.cost, "subnets": s.subnets}
@@ -126,7 +127,7 @@ def front_run(
     a first look.
     """
     judge = judge_of(**net, runs=runs)
-    price = price_of(cost, net.get("space", "small"), runs)
+    price = price_of(cost, net.get("space", "small"), runs, net.get("of", "embedded"))
     rows = {net["scales"]: front_row(judge, price, net["seed"], subnets)}
     if net["scales"] == "shared":
         rows["oracle"] = front_row(judge.by_oracle(), price, net["seed"], subnets)
@@ -149,21 +150,41 @@ def judge_of(
     path = Path(runs) / f"{of}_{space}_{scales}_{seed}_{steps}_{images}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     net = train_supernet(
-        SPACES[space], seed, parts["train"], scales=scales, steps=steps, checkpoint=path
+        space_of(space, of),
+        seed,
+        parts["train"],
+        scales=scales,
+        steps=steps,
+        checkpoint=path,
     )
     return Judge(net, parts, Memo(path.with_suffix(f".{scales}.jsonl")))
 
 
-def table_path(runs: str | Path, space: str) -> Path:
+def space_of(name: str, of: str) -> Space:
+    """Give a space for a data set: CIFAR has three channels of 32 x 32.
+
+    >>> space_of("small", "embedded").size, space_of("small", "cifar100").classes
+    (14, 100)
+    """
+    own: Any = {}
+    if of in data.IMAGE_OPTIONS:
+        own = {**data.IMAGE_OPTIONS[of], "size": 32}
+    return SPACES[name]._replace(**own)
+
+
+def table_path(runs: str | Path, space: str, of: str = "embedded") -> Path:
     """Return the file of the latency table of a space among the runs."""
-    return Path(runs) / f"latency_{space}.json"
+    name = f"{space}_{of}" if of in data.IMAGE_OPTIONS else space
+    return Path(runs) / f"latency_{name}.json"
 
 
-def price_of(cost: str, space: str, runs: str | Path) -> Callable[[Genotype], float]:
+def price_of(
+    cost: str, space: str, runs: str | Path, of: str = "embedded"
+) -> Callable[[Genotype], float]:
     """Return one of ``COSTS`` as a function; the latency table is that of the runs."""
-    chosen = SPACES[space]
+    chosen = space_of(space, of)
     if cost == "latency":
-        table = load_table(table_path(runs, space))
+        table = load_table(table_path(runs, space, of))
         return lambda genotype: table.cost(genotype, chosen)
     models = {"bit_operations": bit_operations, "c_size": c_size}
     if cost not in models:
@@ -228,7 +249,7 @@ def integers_run(
 ) -> Row:
     """Save the most accurate subnet of a front as integers; return how they agree."""
     judge = judge_of(**net, runs=runs)
-    price = price_of(cost, net["space"], runs)
+    price = price_of(cost, net["space"], runs, net["of"])
     points = search_points(judge.net.space, judge.accuracy, price, net["seed"], subnets)
     best = max(front(points), key=lambda point: point.accuracy)
     integer, report = compare_integers(judge, best.genotype)

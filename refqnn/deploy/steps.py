@@ -149,14 +149,9 @@ class LayerStep:
             real = (self.sum.scale / self.grid.scale).reshape(at)
             codes = integer.requantize_real(acc, real, z, q_min=low, q_max=high)
             return {f"{self.name}.accumulator": acc, self.name: codes}
+        m, e = self.multiplier.reshape(at), self.shift.reshape(at)
         codes = integer.requantize(
-            acc,
-            self.multiplier.reshape(at),
-            self.shift.reshape(at),
-            self.grid.zero_point,
-            q_min=self.grid.q_min,
-            q_max=self.grid.q_max,
-            rounding=self.rounding,
+            acc, m, e, z, q_min=low, q_max=high, rounding=self.rounding
         )
         return {f"{self.name}.accumulator": acc, self.name: codes}
 
@@ -234,14 +229,9 @@ class PoolStep:
         """source: (N, C, H, W)  ->  codes: (N, C)"""
         x = values[self.source]
         acc = integer.sum_pool2d(x, zero_point=self.x_zero_point)
+        m, e, (z, low, high) = self.multiplier, self.shift, self.grid[1:]
         codes = integer.requantize(
-            acc,
-            self.multiplier,
-            self.shift,
-            self.grid.zero_point,
-            q_min=self.grid.q_min,
-            q_max=self.grid.q_max,
-            rounding=self.rounding,
+            acc, m, e, z, q_min=low, q_max=high, rounding=self.rounding
         )
         return {f"{self.name}.accumulator": acc, self.name: codes}
 

@@ -111,23 +111,11 @@ def row(
     return Row(kind, *names, error, f"{numbers}: {mistake}")
 
 
-def value_rows(
+def paired_rows(
     kind: str, pairs: dict[str, list[str]], ours: dict[str, Float],
     theirs: dict[str, Float], tolerance: float,
 ) -> list[Row]:  # fmt: skip
-    """Compare the values of both sides."""
-    return [
-        row(kind, (name, there), ours[name], theirs[there], tolerance)
-        for name, names in pairs.items()
-        for there in names
-    ]
-
-
-def layer_rows(
-    kind: str, pairs: dict[str, list[str]], ours: dict[str, Float],
-    theirs: dict[str, Float], tolerance: float,
-) -> list[Row]:  # fmt: skip
-    """Compare outputs, or gradients of outputs, in the order of ``ours``."""
+    """Compare values, outputs or gradients of outputs, in the order of ``ours``."""
     return [
         row(kind, (name, there), y, theirs[there], tolerance)
         for name, y in ours.items()
@@ -157,7 +145,7 @@ def gradient_rows(
     waiting = shared_groups(values, theirs)
     rows = []
     for layer, dy in ours.output_grads.items():
-        rows += layer_rows(
+        rows += paired_rows(
             "gradient of output", layers, {layer: dy}, theirs.output_grads, tolerance
         )
         for name in ours.grads:

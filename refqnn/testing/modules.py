@@ -23,9 +23,8 @@ from refqnn.testing.comparison import (
     Comparison,
     Side,
     gradient_rows,
-    layer_rows,
+    paired_rows,
     row,
-    value_rows,
 )
 from refqnn.testing.networks import in_float64
 
@@ -67,8 +66,8 @@ def compare_module(
     mine, labels = our_side(ours, pixels, labels, run)
     theirs = torch_side(module.train(training), layers, numbers, labels)
     rows = [
-        *value_rows("value", values, mine.values, theirs.values, tolerance),
-        *layer_rows("output", layers, mine.outputs, theirs.outputs, tolerance),
+        *paired_rows("value", values, mine.values, theirs.values, tolerance),
+        *paired_rows("output", layers, mine.outputs, theirs.outputs, tolerance),
         row("logits", ("network", "module"), mine.logits, theirs.logits, tolerance),
         row("loss", ("network", "module"), mine.loss, theirs.loss, tolerance),
         *gradient_rows(layers, values, (mine, theirs), tolerance),

@@ -185,7 +185,7 @@ def other_calls(evidence: Evidence, subject: Subject, wanted: int) -> Iterator[I
     left_out, name = list(subject.left_out), subject.family.name
     unanswered = [call for call, _ in (*evidence.refused, *left_out)]
     answered = [call for call, _ in evidence.answered]
-    left = regions.visits_and_pairs(name, unanswered).any(axis=0).astype(np.int64)
+    left = np.asarray(regions.visits_and_pairs(name, unanswered).any(axis=0), np.int64)
     left[: len(regions.regions_of(name))] = VISITS if unanswered else 0
     left -= regions.visits_and_pairs(name, answered).sum(axis=0)
     for call in regions.pool(name, OTHERS, start=3):

@@ -11,15 +11,14 @@ from tables.networks import TINY, pixels, tiny
 from refqnn.core import Run, named_modules, named_params
 from refqnn.networks import resnet
 from refqnn.nn import SGD, Training, cosine, fit
-from refqnn.nn import checkpoint as checkpoints
 from refqnn.testing.networks import (
     calibrate,
     check_batch_independence,
+    check_network,
     check_same_state,
     state_of,
 )
 
-SIZE = 8
 
 
 def images(name, rng, **options):
@@ -52,31 +51,10 @@ def test_gradient_check_rejects_a_broken_network(broken, rng, monkeypatch):
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_replay_changes_no_state(name, rng):
+def test_networks_keep_every_law(name, rng):
+    """A replay and an evaluation change nothing; images are apart; files keep bits."""
     network = tiny(rng, **TINY[name])
-    x = images(name, rng)
-    recording = Run(training=True).recording()
-    y, _ = network.forward(x, recording)
-    before = state_of(network)
-    again, _ = network.forward(x, Run(training=True).replaying(recording.tape))
-    np.testing.assert_allclose(again, y, rtol=1e-12, atol=1e-12)
-    check_same_state(state_of(network), before)
-
-
-@pytest.mark.parametrize("name", TINY)
-def test_eval_changes_no_state(name, rng):
-    x = images(name, rng)
-    network = calibrate(tiny(rng, **TINY[name]), x)
-    before = state_of(network)
-    network.forward(x, Run())
-    check_same_state(state_of(network), before)
-
-
-@pytest.mark.parametrize("name", TINY)
-def test_batch_independence_in_eval(name, rng):
-    x = images(name, rng, n=4)
-    network = calibrate(tiny(rng, **TINY[name]), x)
-    check_batch_independence(network, x, Run(), bound=1e-10)
+    check_network(network, images(name, rng), np.array([0, 1, 2]))
 
 
 def test_batch_independence_rejects_batch_statistics(rng):
@@ -84,19 +62,6 @@ def test_batch_independence_rejects_batch_statistics(rng):
         check_batch_independence(
             tiny(rng), images("float", rng), Run(training=True), bound=1e-10
         )
-
-
-@pytest.mark.parametrize("name", TINY)
-def test_save_and_load_give_the_same_bits(name, rng, tmp_path):
-    x = images(name, rng)
-    network = calibrate(tiny(rng, **TINY[name]), x)
-    checkpoints.save(tmp_path / "a.npz", checkpoints.of_network(network))
-    other = tiny(np.random.default_rng(1), **TINY[name])
-    checkpoints.restore(other, checkpoints.load(tmp_path / "a.npz"))
-    check_same_state(state_of(other), state_of(network))
-    np.testing.assert_array_equal(
-        other.forward(x, Run())[0], network.forward(x, Run())[0]
-    )
 
 
 def test_same_state_check_rejects():

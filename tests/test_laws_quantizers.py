@@ -38,7 +38,6 @@ NO_METHOD = {"__init__.py", "checks.py", "module.py"}
 DTYPES = (np.float32, np.float64)
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-every_pair = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 
 seeds = st.integers(0, 2**32 - 1)
@@ -227,6 +226,8 @@ def test_degenerate_input_gives_finite_levels(row, dtype, case):
     y = row.apply(v)
     assert (y.shape, y.dtype) == (v.shape, v.dtype)
     np.testing.assert_array_equal(np.isfinite(y), True)
+    # where the scale is 0, the sign is that of the code
+    assert case == "subnormal" or not np.signbit(y[y == 0]).any()
     check_codes(row.module(), v)
     if row.uniform:
         check_scale(row.module(), v)
@@ -506,13 +507,56 @@ def test_learned_parameters_have_a_group_and_a_step_keeps_their_domain(make, val
     assert np.isfinite(module.encode(v)[1]).all()
 
 
-@pytest.mark.parametrize("make", [qz.FixedPoint, qz.Affine, qz.LSQ])
+#: modules that can be asked for 2 bits and for 8; a basis has a bit an element
+SEVERAL = [
+    m
+    for m in BITS
+    if {2, 8} <= {*BITS[m]} and not issubclass(m, (qz.LQWeight, qz.LQActivation))
+]
+
+
+@pytest.mark.parametrize("make", SEVERAL)
 def test_bits_of_a_call_override_those_of_the_module(make):
     v = np.linspace(-1, 1, 200)[None]
     module = make(bits=8)
     module.forward(v, Run(training=True))
     assert np.unique(module.forward(v, Run(), bits=2)[0]).size <= 4
     assert np.unique(module.forward(v, Run())[0]).size > 16
+
+
+#: a value, parameters and options: each term of a parameter's gradient is alike
+SUMS = {
+    "abc_activation": (0.75, ([0.0], [1.0]), {}),
+    "kmeans_weight": (1.0, ([0.5, 2.0],), {}),
+    "learned_min_max": (9.0, (-1.0, 2.0), {"bits": 2}),
+    "lq": (9.0, ([1.0, 2.0],), {"signed": True}),
+    "lsq": (9.0, (1.0,), {"q_n": 0, "q_p": 3}),
+    "lsq_plus": (9.0, (1.0, 0.5), {"q_p": 3}),
+    "pact": (9.0, (1.0,), {"bits": 2}),
+    "qil_activation": (0.75, (0.5, 0.5), {"bits": 4}),
+    "qil_weight": (0.75, (0.5, 0.5, 1.0), {"bits": 4}),
+    "syq": (1.0, (1.0,), {"eta": 0.05, "group": "layer"}),
+    "ttq": (1.0, (1.0, 1.0), {"t": 0.5}),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_gradients_of_parameters_are_summed_in_float64(name):
+    """dy = (1, 2^-24, 2^-24, ...): a sum in float32 loses some of it."""
+    value, parameters, options = SUMS[name]
+    forward, backward = getattr(qz, name), getattr(qz, f"{name}_backward")
+    v, dy = (np.full((1, 2**12), each, np.float32) for each in (value, 2.0**-24))
+    dy[0, 0] = 1
+    cache = forward(v, *map(np.array, parameters), **options)[1]
+    terms = backward(np.eye(1, 2**12, dtype=np.float32), cache)[1:]
+    for term, got in zip(terms, backward(dy, cache)[1:], strict=True):
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, term * dy.sum(dtype=float), rtol=2.0**-23)
+
+
+def test_every_pair_with_parameters_is_in_the_table_of_sums():
+    learned = {pair.forward.__name__ for pair in PAIRS if len(pair.wrt) > 1}
+    assert learned == set(SUMS)
 
 
 # -- the table itself -----------------------------------------------------------------

@@ -47,6 +47,7 @@ def test_every_form_is_named(name, rng):
     assert_named(name, variants_of(name, rng, 12), inputs=INPUTS[name])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", INPUTS)
 def test_every_form_is_that_of_an_independent_loop(name, rng):
     assert_loops(name, variants_of(name, rng, 8))

@@ -30,15 +30,8 @@ from refqnn.papers.guided import (
     two_stage_bits,
 )
 from refqnn.quantizers import dorefa_activation
+from refqnn.testing import check_op
 from refqnn.testing.networks import check_same_state, slopes, state_of
-from refqnn.testing.pairs import (
-    Pair,
-    check_dtype,
-    check_linear_in_dy,
-    check_loop,
-    check_untouched,
-    check_vjp,
-)
 
 NET = {"network": "resnet", "depth": 8, "width": 0.13, "classes": 3}
 LOW = NET | {"weight_bits": 2, "activation_bits": 2}
@@ -72,36 +65,6 @@ def loop(a_full, a_low, *, bits, mean_over):
     return total / {"images": len(a_full), "elements": a_full.size, None: 1}[mean_over]
 
 
-PAIR = Pair(
-    "guidance",
-    guidance,
-    guidance_backward,
-    draw,
-    loop,
-    wrt=(0, 1),
-    straight_through=True,
-)
-
-
-@drawn
-def test_the_laws_of_pairs(seed):
-    rng = np.random.default_rng(seed)
-    args, options = PAIR.draw(rng)
-    check_vjp(PAIR, args, options, rng)
-    check_linear_in_dy(PAIR, args, options, rng)
-    check_untouched(PAIR, args, options, rng)
-    check_loop(PAIR, args, options)
-    check_dtype(PAIR, args, options, rng)
-
-
-def test_frozen_at_its_own_point_it_gives_the_same(rng):
-    a_full, a_low = features(rng)
-    Rh, cache = guidance(a_full, a_low, bits=2)
-    again, replayed = guidance(a_full, a_low, bits=2, frozen=cache)
-    np.testing.assert_allclose(again, Rh, rtol=1e-14)
-    np.testing.assert_allclose(replayed.D, cache.D, rtol=0, atol=1e-15)
-
-
 def test_the_gradient_of_a_low_needs_no_freezing(rng):
     a_full, a_low = features(rng)
     _, cache = guidance(a_full, a_low, bits=2)
@@ -111,6 +74,11 @@ def test_the_gradient_of_a_low_needs_no_freezing(rng):
     )
     claimed = np.sum(guidance_backward(1.0, cache)[1] * along)
     np.testing.assert_allclose((above - below) / (2 * step), claimed, rtol=1e-8)
+
+
+def test_the_laws_of_pairs():
+    options = {"wrt": (0, 1), "frozen": True, "loop": loop, "examples": 100}
+    check_op(guidance, guidance_backward, draw, **options)
 
 
 @drawn
@@ -133,17 +101,6 @@ def test_the_ends_of_the_clip_let_the_gradient_through():
     da_full, da_low = guidance_backward(2.0, cache)
     np.testing.assert_array_equal(da_full, [[0, -1, 1, 0]])
     np.testing.assert_array_equal(da_low, [[1, 1, -1, -1]])
-
-
-def test_what_the_sum_is_divided_by(rng):
-    a_full, a_low = features(rng)
-    mean, _ = guidance(a_full, a_low, bits=2)
-    total, _ = guidance(a_full, a_low, bits=2, mean_over=None)
-    each, _ = guidance(a_full, a_low, bits=2, mean_over="elements")
-    parts = [guidance(a_full[i : i + 1], a_low[i : i + 1], bits=2)[0] for i in range(3)]
-    np.testing.assert_allclose(mean, np.mean(parts), rtol=1e-14)
-    np.testing.assert_allclose(total, np.sum(parts), rtol=1e-14)
-    np.testing.assert_allclose(each, np.sum(parts) / a_full.size, rtol=1e-14)
 
 
 def test_the_sum_is_rounded_once_in_float32(rng):
@@ -303,17 +260,6 @@ def test_without_guidance_each_network_is_trained_as_if_alone():
         if which == "low":
             for key in ("test_loss", "test_accuracy", "train_accuracy"):
                 assert [r[key] for r in own] == [r[key] for r in records]
-
-
-def test_with_guidance_they_are_not():
-    states = []
-    for lam in (0.0, 0.1):
-        pair = guided_pair(LOW, rng=np.random.default_rng(4))
-        fit(start(pair, guided_objective(lam)), toy(), epochs=1)
-        states.append((state_of(pair.full), state_of(pair.low)))
-    for one, other in zip(*states, strict=True):
-        with pytest.raises(AssertionError):
-            check_same_state(one, other)
 
 
 def test_what_it_predicts_is_what_low_does(rng):

@@ -45,12 +45,6 @@ def test_codes_are_odd():
     assert q.dtype == np.int8
 
 
-def test_zeros_stay_zeros_without_a_sign():
-    y, _ = binary(np.array([[0.0, -0.0], [1.0, -1.0]]))
-    np.testing.assert_array_equal(y[0], 0)
-    assert not np.signbit(y[0]).any()
-
-
 def test_unknown_groups_raise():
     for call in (lambda: binary(np.ones((1, 1)), group="row"), lambda: Binary("row")):
         with pytest.raises(ValueError, match="group must be"):

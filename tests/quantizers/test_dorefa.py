@@ -11,9 +11,7 @@ from refusals import refuses
 from refqnn.core import Param, Run
 from refqnn.nn import Conv2d
 from refqnn.quantizers import (
-    DoReFaActivation,
     DoReFaGradient,
-    DoReFaWeight,
     binary,
     dorefa_activation,
     dorefa_activation_backward,
@@ -189,28 +187,6 @@ def test_bits_out_of_range_raise(bits):
         refuses(r"bits must be an int in \[1, 16\]", call)
 
 
-def test_the_module_draws_noise_in_training_only(rng):
-    y, dy = rng.normal(size=(2, 2, 50))
-    module = DoReFaGradient(bits=2)
-    out, cache = module.forward(y, Run(training=True, rng=rng))
-    np.testing.assert_array_equal(out, y)
-    once = module.backward(dy, cache)
-    assert np.unique(np.abs(once)).size <= 4  # two levels of |.| for each sample
-    np.testing.assert_array_equal(module.backward(dy, cache), once)
-    for run in (Run(), Run(training=True).replaying([])):
-        np.testing.assert_array_equal(
-            module.backward(dy, module.forward(y, run)[1]), dy
-        )
-    refuses(r"needs noise: pass Run\(rng", module.forward, y, Run(training=True))
-
-
-def test_bits_of_a_call_choose_the_gradient_levels(rng):
-    y = rng.normal(size=(1, 400))
-    module = DoReFaGradient(bits=8)
-    _, cache = module.forward(y, Run(training=True, rng=rng), bits=1)
-    assert np.unique(module.backward(y, cache)).size == 2
-
-
 def test_a_convolution_sends_the_quantized_gradient_on(rng):
     x, w = rng.normal(size=(2, 1, 4, 4)), rng.normal(size=(2, 1, 1, 1))
     conv = Conv2d(Param(w), grad_quant=DoReFaGradient(bits=2))
@@ -227,10 +203,3 @@ def test_a_convolution_sends_the_quantized_gradient_on(rng):
 
 
 # -- modules --------------------------------------------------------------------------
-
-
-def test_bits_of_a_call_override_those_of_the_modules():
-    v = np.linspace(-1, 2, 200)[None]
-    for module in (DoReFaWeight(bits=8), DoReFaActivation(bits=8)):
-        assert np.unique(module.forward(v, Run(), bits=2)[0]).size == 4
-        assert np.unique(module.forward(v, Run())[0]).size > 16

@@ -82,13 +82,6 @@ def test_neighbouring_floats_as_levels_are_told_apart():
         assert low <= t < levels[0, 1]
 
 
-def test_levels_of_two_bits():
-    _, levels = codes_and_levels(np.zeros(1), np.array([0.5, 2.0]), signed=True)
-    np.testing.assert_array_equal(levels, [-2.5, -1.5, 1.5, 2.5])
-    _, levels = codes_and_levels(np.zeros(1), np.array([2.0, 0.5]), signed=False)
-    np.testing.assert_array_equal(levels, [0, 0.5, 2, 2.5])
-
-
 # -- QEM ------------------------------------------------------------------------------
 
 
@@ -109,17 +102,7 @@ def test_neither_half_of_a_step_raises_the_error(signed, seed, k, ridge):
 
 
 @signs
-@given(seed=seeds, k=st.integers(1, 4))
-def test_what_is_left_is_orthogonal_to_every_bit(signed, seed, k):
-    rng = np.random.default_rng(seed)
-    x, v = rng.normal(size=50), rng.normal(size=k)
-    b = codes_of(x, v, signed=signed)
-    star = qem_step(x, v, signed=signed, ridge=0)
-    np.testing.assert_allclose(b.T @ (x - b @ star), 0, atol=1e-10)
-
-
-@signs
-@given(seed=seeds, ridge=st.sampled_from([1e-4, 0.5]))
+@given(seed=seeds, ridge=st.sampled_from([0, 1e-4, 0.5]))
 def test_a_step_solves_the_ridge_equation(signed, seed, ridge):
     rng = np.random.default_rng(seed)
     x, v = rng.normal(size=50), rng.normal(size=3)
@@ -127,18 +110,6 @@ def test_a_step_solves_the_ridge_equation(signed, seed, ridge):
     star = qem_step(x, v, signed=signed, ridge=ridge)
     left = (b.T @ b + ridge * np.eye(3)) @ star
     np.testing.assert_allclose(left, b.T @ x + ridge * v, atol=1e-10)
-
-
-@signs
-@given(seed=seeds)
-def test_a_step_is_the_best_basis_for_its_codes(signed, seed):
-    rng = np.random.default_rng(seed)
-    x, v = rng.normal(size=50), rng.normal(size=2)
-    b = codes_of(x, v, signed=signed)
-    star = qem_step(x, v, signed=signed, ridge=0)
-    best = np.sum((x - b @ star) ** 2)
-    for other in star + 0.01 * rng.normal(size=(20, 2)):
-        assert np.sum((x - b @ other) ** 2) >= best - 1e-12
 
 
 @given(seed=seeds)
@@ -219,19 +190,6 @@ def test_bad_arguments_of_the_solver_raise():
 
 
 # -- gradients ------------------------------------------------------------------------
-
-
-@signs
-@pytest.mark.parametrize("shape", [(3,), (4, 3)])
-def test_the_gradient_of_the_basis_is_the_true_derivative(signed, shape, rng):
-    x, dy = rng.normal(size=(2, 4, 20))
-    v = rng.normal(size=shape)
-    dv = lq_backward(dy, lq(x, v, signed=signed)[1])[1]
-    for at in np.ndindex(shape):
-        step = np.zeros(shape)
-        step[at] = 1e-7
-        ends = [np.sum(dy * lq(x, v + s, signed=signed)[0]) for s in (step, -step)]
-        np.testing.assert_allclose((ends[0] - ends[1]) / 2e-7, dv[at], atol=1e-5)
 
 
 def test_only_activations_above_the_largest_level_pass_no_gradient():

@@ -197,9 +197,26 @@ def test_a_gradient_transform_acts_in_training_only():
     y, cache = module.forward(X[:3], Run(training=True, rng=np.random.default_rng(0)))
     np.testing.assert_array_equal(y, X[:3])
     np.testing.assert_array_equal(module.backward(dy, cache), 3.5)
-    np.testing.assert_array_equal(module.backward(dy, module.forward(y, Run())[1]), 1)
+    for run in (Run(), Run(training=True).replaying([])):
+        np.testing.assert_array_equal(module.backward(dy, module.forward(y, run)[1]), 1)
+    refuses(r"needs noise: pass Run\(rng", module.forward, y, Run(training=True))
     refuses("bits must be an int", Halved, bits=0)
     refuses("bits must be an int", module.forward, y, Run(), bits=17)
+
+
+@pytest.mark.parametrize(
+    ("make", "transform"),
+    [
+        (qz.DoReFaGradient, qz.dorefa_gradient),
+        (qz.MinMaxGradient, qz.min_max_gradient),
+    ],
+)
+def test_the_transforms_of_gradients(make, transform, rng):
+    dy, module = rng.normal(size=(2, 50)), make(bits=8)
+    run = Run(training=True, rng=np.random.default_rng(1))
+    got = module.backward(dy, module.forward(dy, run, bits=2)[1])
+    noise = np.random.default_rng(1).random(dy.shape) - 0.5
+    np.testing.assert_array_equal(got, transform(dy, noise, bits=2))
 
 
 @pytest.mark.parametrize(

@@ -44,37 +44,6 @@ def test_forward_and_backward_by_plain_loops(group, levels, eta):
     np.testing.assert_allclose(dalpha, want, rtol=1e-12)
 
 
-@pytest.mark.parametrize("group", SHAPES)
-@pytest.mark.parametrize(("levels", "eta"), [(3, 0.05), (2, 0.0)])
-def test_the_gradient_of_alpha_is_the_true_one(group, levels, eta):
-    w, dy = kernels(3), kernels(4)
-    alpha = scales(5, SHAPES[group])
-    options = {"eta": eta, "levels": levels, "group": group}
-    _, dalpha = syq_backward(dy, syq(w, alpha, **options)[1])
-    for index in np.ndindex(alpha.shape):
-        step = np.zeros(alpha.shape)
-        step[index] = 1e-3
-        above, below = (
-            np.sum(dy * syq(w, alpha + s * step, **options)[0]) for s in (1, -1)
-        )
-        np.testing.assert_allclose(dalpha[index], (above - below) / 2e-3, rtol=1e-9)
-
-
-def test_the_gradient_of_alpha_is_summed_in_float64():
-    w = np.ones((2**12, 1, 1, 1), np.float32)
-    dy = np.full(w.shape, 2.0**-20, np.float32)
-    dy[0] = 8.0
-    _, dalpha = syq_backward(dy, syq(w, np.array(1.0), eta=0.05, group="layer")[1])
-    assert (dalpha.dtype, dalpha) == (np.float32, np.float32(8 + 4095 * 2.0**-20))
-
-
-def test_the_slope_is_alpha_outside_and_1_inside_the_dead_zone():
-    w = np.array([-4.0, -1.0, 0.0, 0.5, 2.0])[:, None]
-    _, cache = syq(w, np.array(3.0), eta=0.25, group="layer")
-    dw, _ = syq_backward(np.ones_like(w), cache)
-    np.testing.assert_array_equal(dw.ravel(), [3, 1, 1, 1, 3])
-
-
 def test_a_binary_zero_is_positive_and_its_slope_alpha():
     w = np.array([[0.0, -0.0, -2.0]])
     y, cache = syq(w, np.array(0.5), eta=0, levels=2, group="layer")
@@ -90,26 +59,11 @@ def test_a_weight_at_the_threshold_is_0():
     np.testing.assert_array_equal(y, [[1, 0, 0, 1]])
 
 
-def test_the_threshold_is_one_for_the_layer():
-    w = np.zeros((1, 1, 1, 2))
-    w[0, 0, 0] = 8.0, 1.0
-    y, _ = syq(w, np.ones((1, 2)), eta=0.25)
-    np.testing.assert_array_equal(y.ravel(), [1, 0])
-
-
 def test_zeros_stay_zero_with_three_levels_only():
     w = np.zeros((2, 1, 3, 3))
     for eta in (0.0, 0.05):
         np.testing.assert_array_equal(syq(w, np.ones((3, 3)), eta=eta)[0], 0)
     np.testing.assert_array_equal(syq(w, np.ones((3, 3)), eta=0, levels=2)[0], 1)
-
-
-@pytest.mark.parametrize(("levels", "eta"), [(3, 0.05), (2, 0.0)])
-def test_the_levels_of_a_layer(levels, eta):
-    w = kernels(6, (20, 10, 3, 3))
-    alpha = np.arange(1.0, 10).reshape(3, 3)
-    y, _ = syq(w, alpha, eta=eta, levels=levels)
-    assert np.unique(y).size == 18 + (levels == 3)
 
 
 @given(seed=st.integers(0, 2**32 - 1))

@@ -8,11 +8,9 @@ from refusals import refuses
 from refqnn.core import Run
 from refqnn.quantizers import (
     TSQActivation,
-    TSQWeight,
     gaussian_delta,
     learn_transformation,
     optimal_ternary,
-    ternary,
     transformation_objective,
     transformation_step,
     tsq_activation,
@@ -165,29 +163,13 @@ def least_error(w):
     return best
 
 
-@pytest.mark.parametrize("n", range(1, 8))
+@pytest.mark.parametrize("n", range(1, 9))
 def test_no_ternary_vector_is_nearer(n, rng):
     for i in range(4):
         w = rng.normal(size=n) * rng.lognormal(size=n)
         w = np.round(w * 2) / 2 if i == 0 else w
         y, _ = optimal_ternary(w[None])
         np.testing.assert_allclose(np.sum((w - y) ** 2), least_error(w), atol=1e-12)
-
-
-def test_eight_weights_by_brute_force(rng):
-    w = rng.normal(size=8)
-    error = np.sum((w - optimal_ternary(w[None])[0]) ** 2)
-    np.testing.assert_allclose(error, least_error(w), rtol=1e-12)
-
-
-def test_the_error_is_at_most_that_of_twn(rng):
-    w = rng.normal(size=(40, 200)) * rng.lognormal(size=(40, 200))
-    errors = [
-        np.sum((w - y) ** 2, axis=1)
-        for y in (optimal_ternary(w)[0], ternary(w, variant="twn")[0])
-    ]
-    assert np.all(errors[0] <= errors[1] * (1 + 1e-12))
-    assert np.any(errors[0] < errors[1])
 
 
 def test_of_equal_errors_the_fewest_are_kept():
@@ -413,13 +395,6 @@ def test_a_wrong_t_stays_until_z_is_half_a_step_away(rng):
     for share, want in ((0.49, t), (0.51, near)):
         state = Transformation(0.5, t, v + share * (aim - v), np.zeros(50, int))
         np.testing.assert_array_equal(t_step(state, x).t, want)
-
-
-def test_learned_weights_are_fixed_points_of_the_module():
-    w, x, y = problem(6)
-    learned = learn_transformation(w, x, y, **GRID, lams=[1.0] * 5)
-    v = (learned.alpha * learned.t)[None]
-    np.testing.assert_array_equal(TSQWeight().forward(v, Run())[0], v)
 
 
 def test_bad_problems_raise():

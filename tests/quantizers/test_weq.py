@@ -145,14 +145,6 @@ def test_an_odd_number_of_levels_loses_the_energy_around_zero(levels):
     np.testing.assert_allclose(np.sum(y**2), np.sum(w[~near] ** 2), rtol=1e-13)
 
 
-@pytest.mark.parametrize("levels", LEVELS)
-def test_quantizing_twice_is_quantizing_once(levels):
-    for seed in range(20):
-        for n in (9, 30, 200):
-            once = weq_weight(heavy(seed, n), levels=levels)[0]
-            np.testing.assert_array_equal(weq_weight(once, levels=levels)[0], once)
-
-
 def with_split_ties(w, levels):
     """The same search with boundaries anywhere, and values at or above them."""
     positions = ascent(w, levels, split_ties=True)

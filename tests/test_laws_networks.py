@@ -20,7 +20,6 @@ from refqnn.testing.networks import (
 )
 
 
-
 def images(name, rng, **options):
     return pixels(rng, channels=TINY[name].get("in_channels", 1), **options)
 

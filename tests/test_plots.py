@@ -272,6 +272,20 @@ def test_the_tradeoff_draws_every_run_and_the_base():
     assert name.xy == (0, 81)
 
 
+def test_panels_join_means_and_keep_the_colour_of_a_system():
+    dfs, other = [(0.2, 0.8), (0.2, 0.82), (0.4, 0.83)], [(0.3, 0.7)]
+    panels = [("3", "", {"DFS": dfs}), ("7", "", {"HAQ": other, "DFS": dfs})]
+    first, second = plots.tradeoff_panels(panels, 0.81).axes
+    base, dots, line = first.lines
+    assert [*base.get_ydata()] == [81, 81]
+    np.testing.assert_allclose(line.get_xydata(), [[20, 81], [40, 83]])
+    assert len(dots.get_xdata()) == 3
+    colours = [x.get_color() for x in second.lines if x.get_label() == "DFS"]
+    assert colours == [dots.get_color()] == [line.get_color()]
+    assert second.lines[1].get_color() != dots.get_color()  # HAQ
+    assert first.get_title("left") == "3"
+
+
 def test_percentages_of_their_own_are_rings_of_the_same_colour():
     points = {"DFS": [(0.2, 0.82)], "HAQ": [(0.25, 0.8), (0.5, 0.81)]}
     axes = plots.tradeoff(points, 0.81, own={"HAQ": [(0.2, 0.8), (0.4, 0.81)]}).axes[0]

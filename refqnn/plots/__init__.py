@@ -23,6 +23,7 @@ from refqnn.plots.quantizer import transfer as transfer
 from refqnn.plots.routing import controller as controller
 from refqnn.plots.routing import decisions as decisions
 from refqnn.plots.routing import tradeoff as tradeoff
+from refqnn.plots.routing import tradeoff_panels as tradeoff_panels
 from refqnn.plots.search import search_fronts as search_fronts
 from refqnn.plots.search import subnet_scales as subnet_scales
 from refqnn.plots.style import save as save

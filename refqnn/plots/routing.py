@@ -56,26 +56,75 @@ def tradeoff(
     note = "a dot: one seed; DFS's cp for every system: gated blocks, b_w b_x / 32^2"
     note += "; a ring: the percentage that a system gives itself" if own else ""
     set_titles(axes, "Accuracy against computation percentage", note)
-    axes.axhline(100 * base, color=GREY, linestyle="--", linewidth=1)
-    axes.annotate(base_name, (0, 100 * base), va="bottom", color=GREY)
-    for k, ((name, pairs), colour) in enumerate(
-        zip(points.items(), COURSES, strict=False)
-    ):
-        cp, accuracy = 100 * np.array(pairs, float).T
-        size = max(9 - 1.5 * k, 4)  # where dots coincide, all are seen
-        axes.plot(cp, accuracy, "o", color=colour, alpha=0.7, label=name, ms=size)
+    draw_base(axes, base, base_name)
+    for k, (name, pairs) in enumerate(points.items()):
+        colour = draw_dots(axes, k, name, pairs)
         if own and name in own:
             cp, accuracy = 100 * np.array(own[name], float).T
             axes.plot(cp, accuracy, "o", color=colour, mfc="none")
     axes.set_xscale("symlog", linthresh=10)
     axes.set_xlim(-0.5, 110)
     axes.set_xticks([0, 5, 10, 20, 40, 60, 100])
+    name_axes(axes)
     axes.xaxis.set_major_formatter(PercentFormatter(100, decimals=0))
-    axes.yaxis.set_major_formatter(PercentFormatter(100))  # steps may be of 2.5
-    axes.set_xlabel("computation percentage on the test images")
-    axes.set_ylabel("accuracy")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+@styled
+def tradeoff_panels(
+    panels: Sequence[tuple[str, str, Mapping[str, Sequence[tuple[float, float]]]]],
+    base: float,
+) -> Figure:
+    """Draw accuracy against computation percentage, a panel a question.
+
+    panels: (title, note, {name: (cp, accuracy) of every run}); means over the runs of a
+    percentage are joined. A system has one colour in every panel.
+    """
+    figure = Figure((4.2 * len(panels), 4.4), layout="constrained")
+    names = dict.fromkeys(name for *_, points in panels for name in points)
+    places = {name: k for k, name in enumerate(names)}
+    for axes, (title, note, points) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
+        set_titles(axes, title, note)
+        draw_base(axes, base, "32 bits")
+        for name, pairs in points.items():
+            colour = draw_dots(axes, places[name], name, pairs)
+            groups: dict[float, list[float]] = {}
+            for cp, accuracy in pairs:
+                groups.setdefault(round(100 * cp, 1), []).append(100 * accuracy)
+            cps = sorted(groups)
+            axes.plot(cps, [np.mean(groups[cp]) for cp in cps], "-", color=colour)
+        name_axes(axes)
+        axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def draw_base(axes: Axes, base: float, name: str) -> None:
+    """Draw the accuracy to compare with."""
+    axes.axhline(100 * base, color=GREY, linestyle="--", linewidth=1)
+    at_the_left = axes.get_yaxis_transform()
+    axes.annotate(name, (0, 100 * base), None, at_the_left, va="bottom", color=GREY)
+
+
+def draw_dots(
+    axes: Axes, k: int, name: str, pairs: Sequence[tuple[float, float]]
+) -> str:
+    """Draw system k, its runs (cp, accuracy) as dots; return its colour."""
+    colour = COURSES[k % len(COURSES)]
+    size = max(9 - 1.5 * k, 4)  # where dots coincide, all are seen
+    cp, accuracy = 100 * np.array(pairs, float).T
+    axes.plot(cp, accuracy, "o", color=colour, alpha=0.7, label=name, ms=size)
+    return colour
+
+
+def name_axes(axes: Axes) -> None:
+    """Name the axes of accuracy against computation percentage."""
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(100))  # steps may be of 2.5
+    axes.set_xlabel("computation percentage on the test images")
+    axes.set_ylabel("accuracy")
 
 
 @styled

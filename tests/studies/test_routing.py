@@ -9,7 +9,7 @@ from refusals import refuses
 
 from refqnn.core import Run
 from refqnn.papers import dfs
-from refqnn.papers.dfs import systems
+from refqnn.papers.dfs import study, systems
 from refqnn.papers.dfs.adaptivity import accuracy_by, decisions_of
 from refqnn.papers.dfs.decisions import grows, haq_panels
 from refqnn.papers.dfs.printed import printed_table
@@ -64,6 +64,7 @@ def test_the_tradeoff_and_the_decisions_share_their_runs(run, folder):
         "HAQ (weights only), 20 % of the size",
     ]
     assert rows["base, 32 bits"][0]["cp"] == 1
+    assert (folder / "dfs_tradeoff_panels.png").stat().st_size > 10_000
     (control,) = rows["DFS, skip or keep, target 20 %"]
     assert control["options"] == [0, 32]
     assert rows["static (scalable), 8 bits"][0]["cp"] == 1 / 16
@@ -250,6 +251,17 @@ WRONG = [
 @pytest.mark.parametrize(("name", "given", "message"), WRONG)
 def test_wrong_settings_are_refused(name, given, message):
     refuses(message, study_named(name).settings_with, **given)
+
+
+def test_panels_hold_the_systems_of_the_papers_figures():
+    names = [*study.NAMES.values()]
+    points = {name: [(0.05, 0.8), (0.4, 0.9)] for name in names}
+    three, seven, eleven = (choose(points) for *_, choose in study.PANELS)
+    assert [*three] == ["DFS", "SkipNet"]
+    assert [*seven] == ["DFS", "static (scalable)", "HAQ (weights only)"]
+    assert eleven == {"DFS": [(0.05, 0.8)]}
+    del points["SkipNet"]
+    assert study.PANELS[0][2](points) == {}
 
 
 def test_a_keep_share_that_falls_does_not_grow():

@@ -11,7 +11,7 @@ keep", options 0 and 32), at one target and seed: SkipNet is also trained otherw
 Rule: it holds where the paired 95 % interval over at least five seeds lies above 0.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ QUICK = {"images": 512, "steps": 120}
 #: alpha of the scale-free loss where steps are large; it is 1 where nothing is said
 LARGE = 8.0
 CONTROL = [0, 32]
+#: (cp, accuracy) of every run of a system
+Points = dict[str, list[tuple[float, float]]]
 REWARDS = (0.0, 2.0, 3.0, 3.5, 4.0, 8.0)
 
 
@@ -159,12 +161,12 @@ def tradeoff_lines(_: Tradeoff, rows: dict[str, list[Row]]) -> list[str]:
     return table(means)
 
 
-def curves(runs: Outcomes, key: str) -> dict[str, list[tuple[float, float]]]:
+def curves(runs: Outcomes, key: str) -> Points:
     """Return the points (percentage, accuracy) of every system, one-step runs left out.
 
     ``key`` names the percentage; runs that have none of that name are left out.
     """
-    points: dict[str, list[tuple[float, float]]] = {}
+    points: Points = {}
     for run, result, _ in runs:
         if run.get("two_step", True) and run.get("bits") != 32 and key in result:
             name = NAMES[run["system"]]
@@ -177,7 +179,42 @@ def tradeoff_figure(_: Tradeoff, __: Outcomes, runs: Outcomes) -> Row:
     """Draw accuracy against cp; rings are the systems' own percentages."""
     base = [o.result["accuracy"] for o in runs if o.run.get("bits") == 32]
     own = curves(runs, "ratio") | curves(runs, "cp_skipnet")
-    return {"": plots.tradeoff(curves(runs, "cp"), float(np.mean(base)), own=own)}
+    points, accuracy = curves(runs, "cp"), float(np.mean(base))
+    figures = {"": plots.tradeoff(points, accuracy, own=own)}
+    panels = [(title, note, choose(points)) for title, note, choose in PANELS]
+    if shown := [panel for panel in panels if panel[2]]:
+        figures["_panels"] = plots.tradeoff_panels(shown, accuracy)
+    return figures
+
+
+def named(*names: str) -> Callable[[Points], Points]:
+    """Return a function that keeps the systems of these names, if there are all."""
+
+    def keep(points: Points) -> Points:
+        every = set(names) <= {*points}
+        return {name: points[name] for name in names} if every else {}
+
+    return keep
+
+
+def few(points: Points) -> Points:
+    """Keep the runs of DFS at a low cp, as figure 11 does."""
+    low = [pair for pair in points.get(NAMES["dfs"], ()) if pair[0] <= LOW]
+    return {NAMES["dfs"]: low} if low else {}
+
+
+#: the largest cp of figure 11: all blocks at 8 bits have 6.25 %
+LOW = 0.065
+#: title, note and systems of the panels that stand for the paper's figures
+PANELS: tuple[tuple[str, str, Callable[[Points], Points]], ...] = (
+    ("Figures 3 to 6", "DFS against SkipNet", named(NAMES["dfs"], NAMES["skipnet"])),
+    (
+        "Figure 7",
+        "DFS, one number of bits, bits by layer",
+        named(NAMES["dfs"], NAMES["static"], NAMES["haq"]),
+    ),
+    ("Figure 11", "DFS where blocks must be skipped", few),
+)
 
 
 # What steers the cp of DFS

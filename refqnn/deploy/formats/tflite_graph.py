@@ -257,11 +257,10 @@ def add_step(
     operation: str,
     shape: Shape,
     options: dict[str, Any],
-    grid: Grid | None = None,
 ) -> Step:
-    """Add a step of one source, on the grid of that if none is given."""
+    """Add a step of one source, on the grid of that."""
     step = OperationStep(
-        name, (source.name,), ("x",), shape, operation, options, grid or source.grid
+        name, (source.name,), ("x",), shape, operation, options, source.grid
     )
     if name in node.reader.steps:
         raise node.refusal(f"two tensors are called {name!r}")

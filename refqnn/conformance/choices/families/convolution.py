@@ -125,12 +125,11 @@ def conv2d_inputs(
     x_zero_point: int = 7,
     padding: Padding = ((0, 1), (0, 1)),
     stride: int = 1,
-    kernel: int = 3,
 ) -> Inputs:
-    """Draw codes that fill their dtypes, 4 channels in, 6 out."""
+    """Draw codes that fill their dtypes, 4 channels in, 6 out, kernels of 3 x 3."""
     c, o = 4, 6
     x = rng.integers(0, 256, (n, c, side, side)).astype(np.uint8)
-    w = rng.integers(-128, 128, (o, c // groups, kernel, kernel)).astype(np.int8)
+    w = rng.integers(-128, 128, (o, c // groups, 3, 3)).astype(np.int8)
     b = rng.integers(-1000, 1000, o).astype(np.int32)
     return draws.call(conv2d, x, w, b, x_zero_point, 0, stride, padding, 1, groups)
 

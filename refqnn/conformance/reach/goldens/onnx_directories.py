@@ -116,8 +116,8 @@ def qlinear_conv(call: Call) -> Golden:
         **window_of(call.attributes),
         accumulator="int64",
     )
-    real = np.broadcast_to(ratio(call, (1, 4, 6)).ravel(), out)[:, None, None]
-    return requantization_by(call, acc, real, 7)
+    real = np.broadcast_to(ratio(call).ravel(), out)[:, None, None]
+    return requantization_by(call, acc, real)
 
 
 def qlinear_matmul(call: Call) -> Golden:
@@ -126,20 +126,19 @@ def qlinear_matmul(call: Call) -> Golden:
         call.array(place).astype(np.int64) - call.array(place + 2).astype(np.int64)
         for place in (0, 3)
     )
-    return requantization_by(call, a @ b, ratio(call, (1, 4, 6)), 7)
+    return requantization_by(call, a @ b, ratio(call))
 
 
-def ratio(call: Call, places: tuple[int, int, int]) -> Float:
+def ratio(call: Call) -> Float:
     """x_scale w_scale / y_scale, rounded to float32 after each operation"""
-    x, w, y = (call.array(place).astype(np.float32) for place in places)
+    x, w, y = (call.array(place).astype(np.float32) for place in (1, 4, 6))
     return np.asarray(x * w / y)
 
 
-def requantization_by(call: Call, acc: Int, real: Float, zero: int) -> Golden:
+def requantization_by(call: Call, acc: Int, real: Float) -> Golden:
     """Make the golden of requantize: sums ``acc`` by one real number a channel."""
     multiplier, shift = integer.quantize_multiplier(real.astype(np.float64))
-    z = call.array(zero).item()
-    y = call.output.array
+    z, y = call.array(7).item(), call.output.array
     return requantization(acc, multiplier, shift, z, call.ends(), y)
 
 

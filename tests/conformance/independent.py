@@ -263,9 +263,9 @@ def fma(a, b, c):
 def summed(c, sign, bits, sx, a, zx, sy, b, zy, s, z):  # noqa: PLR0911 - an answer each
     form, one = c["sum_rescaling"], F32(1)
     fx, fy, fs = F32(sx), F32(sy), F32(s)
-    if form == "exact":
+    if form in {"exact", "half_away"}:
         real = (Fraction(sx) * (a - zx) + sign * Fraction(sy) * (b - zy)) / Fraction(s)
-        return z + to_integer(real, "half_even")
+        return z + to_integer(real, "half_even" if form == "exact" else form)
     if form == "onnxruntime":
         rx, ry = fx / fs, F32(sign) * (fy / fs)
         inside = F32(z) - fma(zx, rx, ry * F32(zy))

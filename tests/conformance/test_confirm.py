@@ -128,6 +128,75 @@ def test_a_narrow_range_is_refuted_with_its_region_and_smallest_input():
     assert "want" in found.smallest
 
 
+def with_inputs(name, **changes):
+    """A kernel that reads some arguments through ``changes``."""
+    right, names = variant(name), list(FAMILIES[name].arguments)
+
+    def kernel(*inputs):
+        return right(
+            *(changes.get(k, np.asarray)(v) for k, v in zip(names, inputs, strict=True))
+        )
+
+    return kernel
+
+
+def first_rows(n, axis):
+    """Zero what an unrolled loop of n steps along an axis does not read."""
+
+    def read(w):
+        w = np.array(w)
+        w[(slice(None),) * axis + (slice(n, None),)] = 0
+        return w
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "change"),
+    [
+        ("conv2d", "dilation", lambda d: np.minimum(d, 2)),
+        ("conv2d", "stride", lambda s: np.minimum(s, 3)),
+        ("conv2d", "padding", lambda p: np.minimum(p, 2)),
+        ("conv2d", "w", first_rows(5, 2)),
+        ("conv2d", "w", first_rows(24, 0)),
+        ("conv2d", "x", first_rows(2, 0)),
+        ("conv2d", "x", first_rows(18, 2)),
+        ("conv_transpose2d", "stride", lambda s: np.minimum(s, 3)),
+        ("conv_transpose2d", "x", first_rows(6, 3)),
+        ("linear", "w", first_rows(32, 0)),
+        ("matmul", "y", first_rows(32, 1)),
+        ("max_pool2d", "x", first_rows(4, 1)),
+    ],
+)
+def test_a_kernel_of_small_layers_is_refuted_by_large_ones(name, argument, change):
+    found = identify(with_inputs(name, **{argument: change}), name, in_process=True)
+    assert not found.explained
+
+
+def test_a_product_in_double_is_no_product_of_integers():
+    """Its 62 bits are rounded to 53 beside a tie."""
+
+    def double(acc, multiplier, shift, zero_point, q_min, q_max):
+        t = np.ldexp(acc * np.asarray(multiplier, np.float64), np.asarray(shift) - 31)
+        return np.clip(np.floor(t + 0.5) + zero_point, q_min, q_max)
+
+    found = identify(double, "requantize", in_process=True)
+    assert found.complaint.startswith("fits everything but")
+
+
+def test_shapes_of_answers():
+    """One number for one element is an array; another shape is named beside ours."""
+    right = variant("quantize")
+    number = identify(
+        lambda *a: right(*a)[0].item() if a[0].size == 1 else right(*a)[0],
+        "quantize",
+        in_process=True,
+    )
+    assert number.explained
+    last = identify(lambda value, *_: value, "adam", in_process=True)
+    assert last.complaint.endswith("of shapes y (1,); wanted y (4, 1)")
+
+
 def test_the_smallest_failure_is_one_element_where_one_fails_alone():
     def wrong(x, s, z, lo, hi):
         return rounded(x / s, z, lo, hi) + (x > 3)
@@ -262,7 +331,7 @@ def test_calls_that_confirm_travel_through_files(tmp_path):
     assert identify_files(tmp_path / "p.npz", outputs).explained
     found = identify_files(tmp_path / "p.npz", wrong)
     assert not found.explained
-    shown = "kernel=1, stride=2, padding=0   y[0, 0, 0, 0]: want 127   got 126"
+    shown = "kernel=2, stride=1, padding=0   y[0, 0, 0, 0]: want 242   got 241"
     assert shown in found.smallest
 
 

@@ -203,6 +203,7 @@ STRUCTURES = {
     "axis 1 is permuted: [2, 0, 1]": (W[:, [2, 0, 1]], W),
     "nibble order": (W.reshape(-1, 2)[:, ::-1].reshape(W.shape), W),
     "multiples of 2^16": (W + 65536 * (W > 20), W),
+    "want modulo 2^8 -> read or stored as unsigned": ((W - 9) % 256, W - 9),
     "saturation": (np.minimum(W, 20), W),
     "1 NaN": (np.where(W == 3, np.nan, W), W * 1.0),
     "nothing was computed": (0 * W, W),
@@ -314,6 +315,8 @@ def test_two_wrong_ends_are_saturation_and_one_is_not():
     assert any("saturation" in line for line in structural(np.minimum(want, 5), want))
     one = structural(np.array([1, 2, 9, 5]), want)
     assert not any("saturation" in line for line in one)
+    inside = structural(np.array([1, 0, 10, 8]), want)  # ends, but not nearer than want
+    assert not any("saturation" in line for line in inside)
 
 
 def test_offsets_of_channels_need_two_values_of_each():

@@ -272,7 +272,14 @@ def test_the_laws_of_forms_refuse_what_they_should(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("form", "q"), [("exact", 18), ("tflite", 19), ("xnnpack", 19), ("separate", 19)]
+    ("form", "q"),
+    [
+        ("exact", 18),
+        ("half_away", 19),
+        ("tflite", 19),
+        ("xnnpack", 19),
+        ("separate", 19),
+    ],
 )
 def test_a_tie_tells_how_a_sum_is_rounded(form, q):
     """(37 - 0) / 2 = 18.5: to even, away from 0, up."""

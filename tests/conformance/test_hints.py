@@ -216,6 +216,7 @@ def test_results_that_depend_on_the_position_are_told():
     assert compare(tail, want).where == (
         "all among the last 4 of 100 elements -> remainder of a vector loop",
     )
+    assert "remainder" in str(compare(tail.reshape(5, 20), want.reshape(5, 20)).where)
     assert compare(lanes, want).where == (
         "all at positions 3 modulo 8 -> lanes of a vector",
     )

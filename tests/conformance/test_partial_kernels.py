@@ -75,6 +75,8 @@ def test_supports_that_refuses_everything_checks_nothing():
     assert not asked.explained
     assert asked.inputs == 0
     assert "nothing that the function supports" in str(asked)
+    with pytest.raises(ValueError, match=r"supports\(\{x, .* KeyError: 'group'"):
+        identify(conv, "conv2d", supports=lambda call: call["group"] == 1)
 
 
 def bare(x, w):

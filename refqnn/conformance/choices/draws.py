@@ -11,6 +11,8 @@ from refqnn._types import Array, Float, Int
 from refqnn.conformance.choices.kinds import RANGES, ranges
 
 Generator = np.random.Generator
+#: elements of a call above which layers are large in every direction
+MOST = 99
 #: scales that are powers of two, and scales that are not
 SCALES = (1.0, 0.5, 2.0, 0.1, 0.3, 0.7, 41.0, 49.0)
 

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from refqnn._types import Bool
-from refqnn.conformance.choices import coverage
+from refqnn.conformance.choices import coverage, draws
 from refqnn.conformance.choices.families import Inputs, family_of
 from refqnn.conformance.choices.kinds import LENGTHS
 
@@ -21,6 +21,8 @@ POOL = 600
 TIMES = 4
 #: what makes numbers small and large; powers of two, so that ties stay ties
 FACTORS = (2.0**-20, 2.0**11)
+#: calls of large layers
+LARGE = 8
 #: elements of a call, in turn
 SIZES = (*LENGTHS, 24)
 
@@ -62,7 +64,7 @@ def covering(family: str) -> tuple[Inputs, ...]:
     if not regions_of(family):
         return tuple(pool(family, 2 * len(SIZES)))
     chosen = coverage.choose_calls(regions_of(family), pool(family), TIMES)
-    return (*chosen, *far_from_one(family))
+    return (*chosen, *far_from_one(family), *large_layers(family))
 
 
 def pool(family: str, size: int = POOL, start: int = 0) -> list[Inputs]:
@@ -89,6 +91,15 @@ def far_from_one(family: str) -> list[Inputs]:
     names = family_of(family).scaled
     calls = pool(family, len(SIZES), start=2) if names else []
     return [scale_call(call, names, f) for f in FACTORS for call in calls]
+
+
+def large_layers(family: str) -> list[Inputs]:
+    """Return calls larger than those of ``pool``, where a family has such."""
+    known = family_of(family)
+    if known.wide is None or not any(r.endswith("large") for r in known.regions):
+        return []
+    rngs = [np.random.default_rng([3, seed]) for seed in range(LARGE)]
+    return [known.wide(rng, draws.MOST + 1) for rng in rngs]
 
 
 def scale_call(call: Inputs, names: Iterable[str], factor: float) -> Inputs:

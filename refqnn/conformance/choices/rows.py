@@ -1,9 +1,11 @@
-"""Regions of rows of outputs: those longer than a kernel computes at once."""
+"""Regions of layers larger than a kernel computes at once, or in unrolled loops."""
 
 from collections.abc import Callable
 from functools import partial
 
-from refqnn.conformance.choices.kinds import Inputs, Regions, regions_named
+import numpy as np
+
+from refqnn.conformance.choices.kinds import Inputs, Regions, regions_named, where
 from refqnn.geometry import output_size, window
 
 
@@ -17,6 +19,23 @@ def long_rows(outputs: Callable[[Inputs], int]) -> Regions:
         for over in range(4)
     }
     return regions_named("sum", tests, lambda call: (outputs(call),))
+
+
+#: many examples and channels; not as many as fill an accumulator
+LARGE_BATCHES = where(
+    "x",
+    {
+        "above two examples, large": lambda x: len(x) > 2,
+        "many channels, large": lambda x: 16 < x.shape[1] < 100,
+    },
+)
+LARGE_ROWS = where("w", {"above 32 rows, large": lambda w: len(w) > 32})
+#: what a convolution may have been unrolled for is less
+LARGE_LAYERS = LARGE_BATCHES | where(
+    "w", {"above 6 x 6, large": lambda w: min(w.shape[2:]) > 6}
+)
+for _name in ("stride", "padding", "dilation", "groups"):
+    LARGE_LAYERS |= where(_name, {"large": lambda size: np.any(size > 5)})
 
 
 def windows_in_a_row(call: Inputs) -> int:

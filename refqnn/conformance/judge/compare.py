@@ -239,20 +239,20 @@ def pattern(wrong: Bool) -> list[str]:
 
 
 def positions(wrong: Bool) -> str:
-    """Say so if every mismatch is in a tail, or at every k-th element, of a vector.
+    """Say so if every mismatch is in a tail, or at every k-th element of a vector.
 
     >>> positions(np.arange(37) >= 32)
     'all among the last 5 of 37 elements -> remainder of a vector loop'
     """
     n, places = wrong.size, np.flatnonzero(wrong)
-    if wrong.ndim != 1 or n < 2 * FEW or len(places) < 2:
+    if n < 2 * FEW or len(places) < 2:
         return ""
     for lanes in (64, 32, 16, 8, 4):
         tail = n % lanes
         if 1 < tail < n / 2 and places[0] >= n - tail and len(places) > tail / 2:
             where = f"all among the last {tail} of {n} elements"
             return f"{where} -> remainder of a vector loop"
-    if len(places) < FEW or np.all(wrong):
+    if wrong.ndim != 1 or len(places) < FEW or np.all(wrong):
         return ""
     for lanes in (16, 8, 4, 2):
         rest = np.unique(places % lanes)

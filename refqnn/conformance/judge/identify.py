@@ -76,7 +76,8 @@ def identify(
         decision = decide(subject, usable)
         if decision.complaint:
             return conclude(usable, (), decision.asked, complaint=decision.complaint)
-        evidence = confirmation.gather(subject, calls if confirm else ())
+        further = (*calls, *separating_calls(known)) if confirm else ()
+        evidence = confirmation.gather(subject, further)
         return weigh(subject, usable, decision, evidence)
 
 
@@ -108,6 +109,12 @@ def weigh(
     decision = ask_all(subject, known, decision)
     none = refutation(subject, known, decision, arrays, seen.answered)
     return replace(none, **about)
+
+
+def separating_calls(known: Table) -> list[Inputs]:
+    """Return few calls that tell all variants apart, but for those that one refuses."""
+    few = known.discriminating()
+    return [known.probes[p] for p in few if not np.any(known.outcomes[p] == REFUSED)]
 
 
 def fixed_range(subject: Subject, variants: Sequence[Choices]) -> UnknownAnswer | None:

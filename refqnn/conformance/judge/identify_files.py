@@ -200,7 +200,7 @@ def identify_files(
     decision = Decision(list(range(len(known.variants))), chosen, {}, 0, [])
     for probe, answer in zip(chosen, answers, strict=False):
         try:
-            vector = as_vector(answer, known.outcomes[probe].shape[1])
+            vector = as_vector(known, probe, answer)
         except BadAnswer as error:
             return conclude(known, [], chosen, str(error))
         decision.answers[probe] = vector

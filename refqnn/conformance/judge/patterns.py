@@ -104,18 +104,20 @@ def wraps(got: Array, want: Array) -> str:
     if not np.all(np.isfinite(away)) or np.any(away != np.rint(away)):
         return ""
     for n in (32, 24, 16, 8):
+        if got.min() >= 0 and equal(got, np.mod(want, 2.0**n)).all():
+            return f"got is want modulo 2^{n} -> read or stored as unsigned"
         if np.all(np.fmod(away, 2.0**n) == 0):
             return f"differences are multiples of 2^{n} -> accumulator of {n} bits"
     return ""
 
 
 def saturates(got: Array, want: Array) -> str:
-    """Say so if every wrong value is one of the two ends."""
+    """Say so if got is want, clipped at the ends of got."""
     wrong = ~equal(got, want)
-    ends = np.unique(got[wrong])
-    inside = got.min() < ends.min() and ends.max() < got.max()
-    if wrong.sum() < 2 or len(ends) > 2 or inside:
+    clipped = np.clip(want, got.min(), got.max())
+    if wrong.sum() < 2 or not equal(got, clipped).all():
         return ""
+    ends = np.unique(got[wrong])
     return f"every wrong value is {' or '.join(f'{e:g}' for e in ends)} -> saturation"
 
 
@@ -170,7 +172,8 @@ def near_ties(exact: Array, got: Array, want: Array) -> str:
     wrong = ~equal(got, want)
     if not wrong.any():
         return ""
-    gap = np.abs(np.abs(exact[wrong] % 1) - 0.5)
+    with np.errstate(invalid="ignore"):  # the remainder of infinity
+        gap = np.abs(np.abs(exact[wrong] % 1) - 0.5)
     if not np.all(gap <= NEAR):
         return ""
     return (

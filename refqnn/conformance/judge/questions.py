@@ -117,14 +117,20 @@ def ask(subject: Subject, known: Table, probe: int) -> Array:
         if not np.any(outcomes == REFUSED):
             raise
         return np.full(outcomes.shape[1], REFUSED, np.float64)
-    return as_vector(outputs, outcomes.shape[1])
+    return as_vector(known, probe, outputs)
 
 
-def as_vector(outputs: Outputs, want: int) -> Array:
-    """Return everything a function returned as one vector of ``want`` numbers."""
+def as_vector(known: Table, probe: int, outputs: Outputs) -> Array:
+    """Return everything a function returned as one vector; raise for another size."""
     vector = as_one_vector([outputs])
-    if len(vector) != want:
-        raise BadAnswer(f"returned {len(vector)} numbers, want {want}")
+    if len(vector) != known.outcomes[probe].shape[1]:
+        family = known.family
+        like = family.outputs_or_none(family.default, known.probes[probe]) or {}
+        got, want = (
+            ", ".join(f"{name} {np.shape(value)}" for name, value in each.items())
+            for each in (outputs, like)
+        )
+        raise BadAnswer(f"returned arrays of shapes {got}; wanted {want}")
     return vector
 
 

@@ -149,8 +149,8 @@ class Subject:
     def ask(self, call: Inputs) -> Outputs:
         """Call the function; return its outputs, scalars for scalars.
 
-        A flat output of an elementwise family takes the shape of its input; Broken
-        where it has another size.
+        A flat output of an elementwise family takes the shape of its input, and so
+        does the number for one element; Broken where it has another size.
         """
         name = self.family.elementwise
         data = np.asarray(call[name]) if name else np.zeros(0)
@@ -176,7 +176,9 @@ class Subject:
         if not data.ndim:
             return {k: v.reshape(()) if v.size == 1 else v for k, v in outputs.items()}
         return {
-            k: v.reshape(data.shape) if v.shape == (data.size,) else v
+            k: v.reshape(data.shape)
+            if v.shape == (data.size,) or (k == first and not v.ndim)
+            else v
             for k, v in outputs.items()
         }
 
@@ -214,7 +216,15 @@ class Subject:
 
     def is_supported(self, call: Inputs) -> bool:
         """Return whether a call is in the part that is judged."""
-        return self.supports is None or bool(self.supports(dict(call)))
+        if self.supports is None:
+            return True
+        try:
+            return bool(self.supports(dict(call)))
+        except Exception as error:
+            raise ValueError(
+                f"supports({{{', '.join(call)}}}) must be true or false: "
+                f"{one_line(error)}"
+            ) from error
 
     def is_defined(self, call: Inputs) -> bool:
         """Return whether the reference accepts a call."""

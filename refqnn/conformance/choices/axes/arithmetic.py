@@ -158,6 +158,7 @@ sum_rescaling: how is a sum of codes on two grids brought to a third?
         PyTorch quantized.add on x86
     separate | z + M(s_x / s, x - z_x) + M(s_y / s, y - z_y), each rounded |
         kernels that bring both operands to the grid of the sum first
+    half_away | as exact, but ties go away from 0 | kernels in C that call round
 product_rescaling: how is a product of codes brought to its grid?
     exact | z + round(s_x s_y / s (x - z_x) (y - z_y)), one exact rounding | refqnn
     onnxruntime | round(r (x - z_x) (y - z_y) + z), r = s_x s_y / s |

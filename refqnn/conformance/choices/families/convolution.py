@@ -209,20 +209,22 @@ DEEP = {
 
 def wide_conv2d(rng: np.random.Generator, n: int) -> Inputs:
     """Draw planes of any geometry; sums of 16-bit codes that no int32 holds."""
-    kernel = draws.pick(rng, *KERNELS)
+    large = n > draws.MOST
+    kernel = draws.pick(rng, *(LARGE_KERNELS if large else KERNELS))
     x_dtype = draws.pick(rng, "uint8", "int8", "int16")
     w_dtype = draws.pick(rng, "int8", "int8", "uint8")
-    groups, each, out = draws.pick(rng, *CHANNELS)
-    deep = rng.random() < 0.15  # enough products to pass 32 bits
+    groups, each, out = draws.pick(rng, *(LARGE_CHANNELS if large else CHANNELS))
+    deep = rng.random() < 0.15 and not large  # enough products to pass 32 bits
     each = 600 if deep and groups == 1 else each
-    stride, dilation = draws.pair(rng, 1, 1, 2, 3), draws.pair(rng, 1, 1, 2)
-    padding = draws.padding(rng, 0 if deep else 2)
+    stride = draws.pair(rng, *((1, 4, 7) if large else (1, 1, 2, 3)))
+    dilation = draws.pair(rng, *((1, 3, 6) if large else (1, 1, 2)))
+    padding = draws.padding(rng, 0 if deep else 6 if large else 2)
     reach = [d * (k - 1) + 1 for d, k in zip(both(dilation), kernel, strict=True)]
-    most = 3 if deep else max(min(n, 9), 2)
-    h, w = (r + int(rng.integers(0, most)) for r in reach)
+    most = 3 if deep else 20 if large else max(min(n, 9), 2)
+    h, w = (r + int(rng.integers(12 if large else 0, most)) for r in reach)
     if not deep and rng.random() < 0.2:  # rows above what a kernel computes at once
         h, w, stride = reach[0], w + int(rng.integers(8, 13)), 1
-    shape = draws.pick(rng, 1, 2), groups * each, h, w
+    shape = draws.pick(rng, 1, 3 if large else 2), groups * each, h, w
     weights = draws.codes(rng, (groups * out, each, *kernel), w_dtype)
     x = draws.codes(rng, shape, x_dtype)
     outputs = groups * out
@@ -232,11 +234,13 @@ def wide_conv2d(rng: np.random.Generator, n: int) -> Inputs:
 
 #: heights and widths of kernels, drawn at random
 KERNELS = ((1, 1), (3, 3), (2, 2), (3, 2), (1, 3), (5, 5), (2, 7))
+LARGE_KERNELS = ((7, 7), (3, 3), (9, 4), (1, 1))
 #: groups, channels in and channels out of each
 CHANNELS = (
     (1, 3, 4), (1, 1, 1), (1, 7, 2), (1, 2, 11), (2, 2, 3), (3, 2, 2),
     (4, 1, 1), (3, 1, 2), (5, 1, 3),
 )  # fmt: skip
+LARGE_CHANNELS = ((1, 3, 37), (1, 18, 3), (8, 2, 3), (18, 1, 1))
 
 
 def both(size: int | Pair) -> Pair:
@@ -277,9 +281,16 @@ def wide_linear(rng: np.random.Generator, n: int) -> Inputs:
     x_dtype = draws.pick(rng, "uint8", "int8", "int16")
     w_dtype = draws.pick(rng, "int8", "int8", "uint8")
     deep = rng.random() < 0.25
+    large = n > draws.MOST
     i = 600 if deep else int(draws.pick(rng, 1, 2, 3, 7, 8, 64, 65))
-    o = int(draws.pick(rng, 1, 3, 8, int(rng.integers(9, 20))))
-    rows = i if rng.random() < 0.1 and not deep else max(min(n, 65) // o, 1)
+    o = int(draws.pick(rng, 1, 3, 8, int(rng.integers(9, 20)))) + 70 * large
+    rows = (
+        30
+        if large
+        else i
+        if rng.random() < 0.1 and not deep
+        else max(min(n, 65) // o, 1)
+    )
     x = draws.codes(rng, (rows, i), x_dtype)
     w = draws.codes(rng, (o, i), w_dtype)
     # beside a square matrix (O,) could be read along either axis
@@ -304,13 +315,17 @@ CONV2D = (
         "dilation: pairs",
         "groups: groups",
     )
+    | rows.LARGE_LAYERS
+    | kinds.where("x", {"planes, large": lambda x: min(x.shape[2:]) > 17})
     | kinds.wide_sums(partial(real_sums, integer.conv2d), 16, 24, 32)
     | rows.long_rows(rows.windows_in_a_row)
+    | rows.LARGE_ROWS
     | kinds.where("w", {"above eight outputs": lambda w: len(w) > 8})
 )
 LINEAR = (
     CODES
     | kinds.regions("x: columns values 1 7 64 65, matrix", "w: matrix")
+    | rows.LARGE_ROWS
     | kinds.wide_sums(partial(real_sums, integer.linear), 16, 24, 32)
     | rows.long_rows(lambda call: len(call["w"]))
 )

@@ -68,9 +68,16 @@ def wide(rng: np.random.Generator, n: int) -> Inputs:
     """Draw matrices of any size, one or more; sums that no int32 holds."""
     deep = rng.random() < 0.25
     k = 600 if deep else int(draws.pick(rng, 1, 2, 3, 7, 8, 64, 65))
-    j = int(draws.pick(rng, 1, 3, 8, int(rng.integers(9, 20))))
-    i = k if rng.random() < 0.1 and not deep else max(min(n, 65) // j, 1)
-    leading = draws.pick(rng, (), (), (1,), (2,)) if not deep else ()
+    large = n > draws.MOST
+    j = int(draws.pick(rng, 1, 3, 8, int(rng.integers(9, 20)))) + 40 * large
+    i = (
+        35
+        if large
+        else k
+        if rng.random() < 0.1 and not deep
+        else max(min(n, 65) // j, 1)
+    )
+    leading = draws.pick(rng, (), (), (1,), (3 if large else 2,)) if not deep else ()
     dtypes = draws.pick(rng, "uint8", "int8", "int16"), draws.pick(rng, "int8", "uint8")
     a = draws.codes(rng, (*leading, i, k), dtypes[0])
     b = draws.codes(rng, (*leading, k, j), dtypes[1])
@@ -112,6 +119,7 @@ FAMILIES = (
         )
         | kinds.where("x", {"several matrices": lambda x: x.ndim > 2 and len(x) > 1})
         | kinds.where("y", {"square": lambda y: y.shape[-1] == y.shape[-2] > 1})
+        | kinds.where("y", {"above 32 columns, large": lambda y: y.shape[-1] > 32})
         | kinds.wide_sums(sums_of, 16, 24, 32)
         | rows.long_rows(lambda call: call["y"].shape[-1]),
     ),

@@ -146,19 +146,23 @@ def draw_max(rng: np.random.Generator, n: int) -> Inputs:
 
 def wide_planes(rng: np.random.Generator, n: int) -> Inputs:
     """Draw windows of any geometry, some whose sum 16 bits do not hold."""
-    large = rng.random() < 0.15
-    kernel = draws.pair(rng, 33, 40) if large else draws.pair(rng, 1, 2, 3, 4, 6)
+    many = n > draws.MOST  # channels and examples, wide paddings
+    large = rng.random() < 0.15 and not many
+    sizes = (5, 7) if many else (33, 40) if large else (1, 2, 3, 4, 6)
+    kernel = draws.pair(rng, *sizes)
     (kh, kw) = np.broadcast_to(kernel, 2).tolist()
     least = min(kh, kw) - 1
-    padding = draws.padding(rng, min(least, 2))
+    padding = draws.padding(rng, min(least, 6 if many else 2))
     even = len({side for sides in padding for side in sides}) == 1
-    stride = draws.pick(rng, kernel, draws.pair(rng, 1, 2, 3))
-    h, w = (k + int(rng.integers(0, 3 if large else 8)) for k in (kh, kw))
+    stride = draws.pick(rng, kernel, draws.pair(rng, *((2, 4) if many else (1, 2, 3))))
+    h, w = (
+        k + int(rng.integers(0, 3 if large else 20 if many else 8)) for k in (kh, kw)
+    )
     if not large and rng.random() < 0.2:  # rows above what a kernel computes at once
         h, w, stride = kh, w + int(rng.integers(8, 13)), 1
-    channels = max(min(n // 8, 3), 1)
+    channels = 18 if many else max(min(n // 8, 3), 1)
     dtype = draws.pick(rng, "int8", "uint8")
-    x = draws.codes(rng, (draws.pick(rng, 1, 2), channels, h, w), dtype)
+    x = draws.codes(rng, (draws.pick(rng, 1, 3 if many else 2), channels, h, w), dtype)
     x = draws.high(x, 16) if large else x
     if not large and rng.random() < 0.3:  # means near an end of the type
         x = draws.high(x, 24) if rng.random() < 0.5 else ~draws.high(x, 24)
@@ -192,6 +196,7 @@ PLANES = kinds.regions(
     "stride: pairs",
     "padding: padding",
 ) | {
+    "padding: above 2, large": lambda call: bool(np.max(call["padding"]) > 2),
     "kernel: unlike the stride": lambda call: bool(
         np.any(np.subtract(call["kernel"], call["stride"]))
     ),
@@ -199,6 +204,7 @@ PLANES = kinds.regions(
         np.any(call["padding"]) and np.max(call["stride"]) < np.min(call["kernel"])
     ),
     "padding: a number": lambda call: np.ndim(call["padding"]) == 0,
+    **rows.LARGE_BATCHES,
     **rows.long_rows(rows.windows_in_a_row),
 }
 

@@ -8,6 +8,7 @@ here. Real numbers are float32 where nothing else is said.
 """
 
 from collections.abc import Callable
+from fractions import Fraction
 from functools import cache, partial
 from typing import Any
 
@@ -23,6 +24,7 @@ from refqnn.integer.arithmetic import (
     fused_multiply_add,
     multiply,
     product_codes,
+    round_rational,
     saturated_rint,
     sum_codes,
     xnnpack_sum,
@@ -30,6 +32,8 @@ from refqnn.integer.arithmetic import (
 from refqnn.integer.rounding import round_half_away
 
 ONE = np.float32(1)
+#: less than any distance of a sum of codes from a tie
+LEAST = Fraction(1, 2**300)
 
 
 def dequantized_sum(given: Operands, sign: int, *, torch: bool) -> Int:
@@ -53,6 +57,14 @@ def separate_sum(given: Operands, sign: int) -> Int:
     return z + multiply(given.x - zx, sx / s) + sign * multiply(given.y - zy, sy / s)
 
 
+def half_away_sum(given: Operands, sign: int) -> Int:
+    """z + round((s_x (x - z_x) +- s_y (y - z_y)) / s), exactly, ties away from 0"""
+    (sx, sy, s), (zx, zy, z) = map(Fraction, given.scales), given.zeros
+    terms = [(given.x - zx, sx / s), (given.y - zy, sign * sy / s)]
+    away = np.sign(sum(n * float(r) for n, r in terms)).astype(np.int64)
+    return z + round_rational([*terms, (away, LEAST)])
+
+
 def float_product(given: Operands, form: str) -> Int:
     """z + round(r (x - z_x) (y - z_y)) for a ratio r of float32, or operation by it"""
     s, (zx, zy, z) = np.array(given.scales, np.float32), given.zeros
@@ -70,6 +82,7 @@ SUMS: dict[str, Callable[[Operands, int], Int]] = {
     "torch": partial(dequantized_sum, torch=True),
     "xnnpack": xnnpack_sum,
     "separate": separate_sum,
+    "half_away": half_away_sum,
 }
 
 

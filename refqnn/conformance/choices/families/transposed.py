@@ -21,6 +21,7 @@ from refqnn.conformance.choices import axes, draws, kinds
 from refqnn.conformance.choices.coverage import few
 from refqnn.conformance.choices.families import convolution, operands
 from refqnn.conformance.choices.family import Choices, Family, Inputs, Outputs
+from refqnn.conformance.choices.rows import LARGE_LAYERS
 from refqnn.geometry import Pair
 from refqnn.integer.transposed import by_output
 
@@ -143,17 +144,24 @@ def draw(rng: np.random.Generator, n: int) -> Inputs:
 
 def wide(rng: np.random.Generator, n: int) -> Inputs:
     """Draw planes of any geometry; sums of 16-bit codes that no int32 holds."""
-    kernel = draws.pick(rng, *convolution.KERNELS)
+    large = n > draws.MOST
+    kernel = draws.pick(
+        rng, *(convolution.LARGE_KERNELS if large else convolution.KERNELS)
+    )
     dtypes = draws.pick(rng, "uint8", "int8", "int16"), draws.pick(rng, "int8", "uint8")
-    groups, each, out = draws.pick(rng, *convolution.CHANNELS)
-    deep = rng.random() < 0.15
+    groups, each, out = draws.pick(
+        rng, *(convolution.LARGE_CHANNELS if large else convolution.CHANNELS)
+    )
+    deep = rng.random() < 0.15 and not large
     if deep:
         groups, each, out, kernel = 1, 600, 1, (1, 1)
-    stride, dilation = draws.pair(rng, 1, 2, 2, 3), draws.pair(rng, 1, 1, 2)
-    h, k = (
-        int(v) for v in rng.integers(1, 3 if deep else min(max(n, 24) // 6, 4) + 1, 2)
+    stride = draws.pair(rng, *((1, 4, 6) if large else (1, 2, 2, 3)))
+    dilation = draws.pair(rng, *((1, 6) if large else (1, 1, 2)))
+    most = 11 if large else 3 if deep else min(max(n, 24) // 6, 4) + 1
+    h, k = (int(v) for v in rng.integers(9 if large else 1, most, 2))
+    x = draws.codes(
+        rng, (draws.pick(rng, 1, 3 if large else 2), groups * each, h, k), dtypes[0]
     )
-    x = draws.codes(rng, (draws.pick(rng, 1, 2), groups * each, h, k), dtypes[0])
     w = draws.codes(rng, (groups * each, out, *kernel), dtypes[1])
     extra = draws.pair(rng, 0, 0, 1)
     size = [
@@ -166,7 +174,7 @@ def wide(rng: np.random.Generator, n: int) -> Inputs:
             strict=True,
         )
     ]
-    padding = draws.padding(rng, min((min(size) - 1) // 2, 2))
+    padding = draws.padding(rng, min((min(size) - 1) // 2, 6 if large else 2))
     outputs = groups * out
     sums = convolution.operands_of_sums(rng, x, w, outputs, outputs, deep=deep)
     return draws.call(evaluate, *sums, stride, padding, extra, dilation, groups)
@@ -188,6 +196,7 @@ REGIONS = (
         "dilation: pairs",
         "groups: number 1 2 3",
     )
+    | LARGE_LAYERS
     | kinds.where(
         "output_padding",
         {

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from checkers import check_module
 from tables.networks import pixels, tiny
 
 from refqnn import quantizers as q
 from refqnn.core import Run, named_modules
 from refqnn.networks import METHODS, Method, build, resnet
+from refqnn.testing import check_network
 from refqnn.testing.networks import calibrate
 
 #: the bits a method's weights are defined for, where not all are
@@ -21,16 +21,13 @@ def network_of(method, rng, **options):
     for _, module in named_modules(network):
         if isinstance(module, q.PACT):
             module.set_alpha(0.8)  # some activations are clipped
-            module.decay = 0.0  # it is no part of the loss
     return network
 
 
 @every_method
-def test_gradient_check_at_frozen_residuals(method, rng):
+def test_networks_of_every_method_keep_the_laws(method, rng):
     network = network_of(method, rng)
-    x = pixels(rng, dtype=np.float64)
-    calibrate(network, x)
-    check_module(network, x, Run(training=True, rng=rng), rng, bound=3e-6)
+    assert check_network(network, pixels(rng), np.array([0, 1, 2])).gradients > 20
 
 
 @every_method

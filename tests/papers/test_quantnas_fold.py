@@ -14,9 +14,9 @@ from refqnn.papers.quantnas.fold import (
 )
 from refqnn.quantizers import lsq
 from refqnn.quantizers.learned_step_size import lsq_backward
+from refqnn.testing import check_gradients, check_op
 
 OPTIONS = {"q_n": 8, "q_p": 7, "grad_scale": 0.3, "stride": 2, "padding": 1}
-NAMES = ("x", "w", "gamma", "beta", "s")
 
 
 def drawn(rng, dtype=np.float64):
@@ -35,57 +35,36 @@ def given(rng):
     return Statistics(rng.standard_normal(4), rng.uniform(0.5, 2, 4))
 
 
-def slope(loss, arrays, i, along, step=1e-6):
-    """Return the central difference of the loss along a direction of one array."""
-    ends = []
-    for side in (step, -step):
-        moved = list(arrays)
-        moved[i] = arrays[i] + side * along
-        ends.append(loss(*moved))
-    return (ends[0] - ends[1]) / (2 * step)
-
-
-@pytest.mark.parametrize("i", range(5), ids=NAMES)
 @pytest.mark.parametrize("statistics", ["batch", "given"])
-def test_gradients_equal_differences_of_the_frozen_form(rng, statistics, i):
+def test_the_laws_of_pairs(rng, statistics):
     arrays = drawn(rng)
     at = given(rng) if statistics == "given" else None
     options = OPTIONS | {"statistics": at}
-    y, cache = folded_conv2d(*arrays, **options)
+    cache = folded_conv2d(*arrays, **options)[1]
     u = cache.quant.u
     assert 0 < np.mean(cache.quant.inside()) < 1, "some weights must saturate"
     assert np.abs(u - np.rint(u)).max() > 0.1
-    dy = rng.standard_normal(y.shape)
-    grads = folded_conv2d_backward(dy, cache)
 
-    def loss(*moved):
-        return np.sum(dy * folded_conv2d(*moved, **options, frozen=cache)[0])
+    def draw(_):
+        return tuple(arrays), options
 
-    for _ in range(3):
-        along = rng.standard_normal(arrays[i].shape)
-        want = slope(loss, arrays, i, along)
-        np.testing.assert_allclose(np.sum(grads[i] * along), want, rtol=1e-6)
+    pair = folded_conv2d, folded_conv2d_backward
+    check_op(*pair, draw, wrt=(0, 1, 2, 3, 4), frozen=True, examples=3)
 
 
 def test_the_activation_step_in_front_equals_differences_of_the_frozen_form(rng):
-    x, w, gamma, beta, s = drawn(rng)
-    s_x, grid = np.array(0.2), {"q_n": 0, "q_p": 7, "grad_scale": 0.5}
-    options = OPTIONS
-    codes, first = lsq(x, s_x, **grid)
-    y, second = folded_conv2d(codes, w, gamma, beta, s, **options)
-    dy = rng.standard_normal(y.shape)
-    dx, ds_x = lsq_backward(folded_conv2d_backward(dy, second).dx, first)
+    x, *others = drawn(rng)
+    grid = {"q_n": 0, "q_p": 7, "grad_scale": 0.5}
 
-    def loss(x, s_x):
-        codes, _ = lsq(x, s_x, **grid, frozen=first)
-        y, _ = folded_conv2d(codes, w, gamma, beta, s, **options, frozen=second)
-        return np.sum(dy * y)
+    def forward(x, s_x, *, frozen=(None, None)):
+        codes, first = lsq(x, s_x, **grid, frozen=frozen[0])
+        y, second = folded_conv2d(codes, *others, **OPTIONS, frozen=frozen[1])
+        return y, (first, second)
 
-    along = rng.standard_normal(x.shape)
-    want = slope(loss, (x, s_x), 0, along)
-    np.testing.assert_allclose(np.sum(dx * along), want, rtol=1e-6)
-    want = slope(loss, (x, s_x), 1, np.ones(()))
-    np.testing.assert_allclose(ds_x, want, rtol=1e-6)
+    def backward(dy, cache):
+        return lsq_backward(folded_conv2d_backward(dy, cache[1]).dx, cache[0])
+
+    check_gradients(forward, backward, [x, np.array(0.2)], wrt=(0, 1), frozen=True)
 
 
 def test_folding_is_exact_without_quantization(rng):
@@ -117,18 +96,6 @@ def test_weights_are_quantized_after_folding(rng):
     want, _ = lsq(w_f, s, q_n=8, q_p=7)
     np.testing.assert_array_equal(cache.conv_y.w, want)
     assert np.abs(cache.conv_y.w / s - np.rint(cache.conv_y.w / s)).max() < 1e-9
-
-
-def test_gradients_are_linear_in_dy_and_arguments_stay(rng):
-    arrays = drawn(rng)
-    before = [a.copy() for a in arrays]
-    y, cache = folded_conv2d(*arrays, **OPTIONS)
-    one, two = rng.standard_normal((2, *y.shape))
-    parts = [folded_conv2d_backward(dy, cache) for dy in (one, two, one + 2 * two)]
-    for a, b, both in zip(*parts, strict=True):
-        np.testing.assert_allclose(both, a + 2 * b, rtol=1e-9, atol=1e-9)
-    for a, b in zip(arrays, before, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def test_float32_gradients_are_those_of_float64(rng):

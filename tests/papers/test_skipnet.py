@@ -12,6 +12,7 @@ from refqnn import data
 from refqnn.core import Run, named_params, zero_grads
 from refqnn.papers import dfs, skipnet
 from refqnn.papers.skipnet import Hybrid, Supervised, skipnet_cp
+from refqnn.testing.networks import slopes
 
 every_gate = pytest.mark.parametrize("gate", skipnet.GATES)
 
@@ -147,21 +148,10 @@ def test_score_function_gradient_is_the_exact_gradient_in_expectation(rng):
         np.testing.assert_allclose(
             score[name], whole[name], rtol=1e-9, atol=1e-12, err_msg=name
         )
-        numerical, claimed = slopes(param, score[name], objective, rng)
+        numerical, claimed = slopes(param, objective, rng, 1e-7, score[name])
         np.testing.assert_allclose(
             claimed, numerical, rtol=1e-6, atol=1e-8, err_msg=name
         )
-
-
-def slopes(param, grad, objective, rng, step=1e-7):
-    """Return the numerical and the claimed derivative along a random direction."""
-    along, value = rng.standard_normal(param.value.shape), param.value
-    ends = []
-    for side in (step, -step):
-        param.value = value + side * along
-        ends.append(objective())
-    param.value = value
-    return (ends[0] - ends[1]) / (2 * step), np.sum(grad * along)
 
 
 def test_without_weight_the_gates_of_a_sampled_path_learn_nothing(rng):

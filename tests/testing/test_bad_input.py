@@ -45,6 +45,10 @@ def into_input(v):
     return np.rint(v, out=v).copy()
 
 
+def declines(_):
+    raise ValueError("bits must be 3")
+
+
 BUFFERS = {}
 QUANTIZERS = [
     (lambda v: v[:], "gives its input, or a part of it"),
@@ -54,6 +58,11 @@ QUANTIZERS = [
     (lambda v: np.ma.masked_greater(np.rint(v), 1), "gives MaskedArray for the shape"),
     (lambda v: (), "gives tuple for the shape"),  # noqa: ARG005
     (lambda v: np.where(v < 0, np.nan, v), r"nan at \[0, 1\], for -0.06"),
+    (np.log2, "gives NaN or infinity"),
+    (lambda v: v.astype(np.float64), "gives the dtype float64 for float32"),
+    (lambda v: v[:1], r"gives \(1, 7\) for the shape \(3, 7\)"),
+    (lambda v: v.tolist(), "gives list for the shape"),
+    (declines, "nothing was checked: declines raises for v = .*bits must be 3"),
     (lambda v: {}["scale"], "raises KeyError .*: 'scale'"),  # noqa: ARG005
 ]
 

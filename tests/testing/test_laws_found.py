@@ -105,48 +105,6 @@ def test_wrong_codes_and_gradients_of_a_module_are_named():
         check_quantizer(SlightlyWrong)
 
 
-def counts_calls():
-    calls = []
-
-    def forward(v):
-        calls.append(v)
-        return np.clip(v, -len(calls), len(calls))
-
-    return forward
-
-
-def writes(v):
-    v[...] = np.rint(v)
-    return v
-
-
-def unlucky(_):
-    raise KeyError("scale")
-
-
-def declines(_):
-    raise ValueError("bits must be 3")
-
-
-@pytest.mark.parametrize(
-    ("forward", "says"),
-    [
-        (lambda v: v * np.nan, "gives NaN or infinity"),
-        (np.log2, "gives NaN or infinity"),
-        (lambda v: v.astype(np.float64), "gives the dtype float64 for float32"),
-        (lambda v: v[:1], r"gives \(1, 7\) for the shape \(3, 7\)"),
-        (lambda v: v.tolist(), "gives list for the shape"),
-        (writes, "writes writes into its input"),
-        (counts_calls(), "gives another answer when it is called again"),
-        (unlucky, "unlucky raises KeyError for v = "),
-        (declines, "nothing was checked: declines raises for v = .*bits must be 3"),
-    ],
-)
-def test_what_is_no_quantizer_is_named(forward, says):
-    with pytest.raises(AssertionError, match=says):
-        check_quantizer(forward)
-
-
 def test_a_backward_without_a_frozen_form_is_held_to_linearity_and_shape():
     def forward(v):
         return np.rint(v), v

@@ -187,7 +187,7 @@ def tradeoff_figure(_: Tradeoff, __: Outcomes, runs: Outcomes) -> Row:
     return figures
 
 
-def named(*names: str) -> Callable[[Points], Points]:
+def systems(*names: str) -> Callable[[Points], Points]:
     """Return a function that keeps the systems of these names, if there are all."""
 
     def keep(points: Points) -> Points:
@@ -207,11 +207,11 @@ def few(points: Points) -> Points:
 LOW = 0.065
 #: title, note and systems of the panels that stand for the paper's figures
 PANELS: tuple[tuple[str, str, Callable[[Points], Points]], ...] = (
-    ("Figures 3 to 6", "DFS against SkipNet", named(NAMES["dfs"], NAMES["skipnet"])),
+    ("Figures 3 to 6", "DFS against SkipNet", systems(NAMES["dfs"], NAMES["skipnet"])),
     (
         "Figure 7",
         "DFS, one number of bits, bits by layer",
-        named(NAMES["dfs"], NAMES["static"], NAMES["haq"]),
+        systems(NAMES["dfs"], NAMES["static"], NAMES["haq"]),
     ),
     ("Figure 11", "DFS where blocks must be skipped", few),
 )

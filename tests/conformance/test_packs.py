@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from refqnn.conformance.choices.families import FAMILIES
+from refqnn.conformance.choices.kinds import LENGTHS
 from refqnn.conformance.judge.calls import Broken
 from refqnn.conformance.reach import (
     exports,
@@ -32,7 +33,9 @@ BITS = json.loads((Path(__file__).parent / "bits.json").read_text())
 
 def bits(pack):
     """Digest the calls of a pack and of its family, and what is compared exactly."""
-    asked = FAMILIES[pack.family].candidates()
+    of = FAMILIES[pack.family]
+    drawn = (of.draw(np.random.default_rng(n), n) for n in LENGTHS)
+    asked = [*of.candidates(), *drawn]
     arrays = {
         f"{i}/{k}": np.asarray(v) for i, c in enumerate(asked) for k, v in c.items()
     }

@@ -68,3 +68,8 @@ def test_without_regions_nothing_is_visited(monkeypatch):
     monkeypatch.setitem(FAMILIES, "bare", replace(FAMILIES["sgd"], regions={}))
     assert regions_visited("bare", pool("bare", 3)) == set()
     assert len(covering("bare")) == 2 * len(regions.SIZES)
+
+
+def test_above_eight_outputs_begins_at_nine():
+    inside = regions_of("conv2d")["w: above eight outputs"]
+    assert [inside({"w": np.zeros((n, 1, 1, 1))}) for n in (8, 9)] == [False, True]

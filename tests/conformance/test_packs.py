@@ -27,8 +27,10 @@ from refqnn.conformance.reach.packs import Unreadable
 ROOT = Path(__file__).parent.parent.parent
 
 
-#: digests of ``bits``; an entry changes with a line under Numerics in CHANGELOG.md
-BITS = json.loads((Path(__file__).parent / "bits.json").read_text())
+#: digests of ``bits``. Whoever changes a draw writes them anew, and a line under
+#: Numerics in CHANGELOG.md: PYTHONPATH=.:tests python -m conformance.test_packs
+TABLE = Path(__file__).parent / "bits.json"
+BITS = json.loads(TABLE.read_text())
 
 
 def bits(pack):
@@ -378,3 +380,8 @@ def test_packs_are_the_same_bytes_in_another_process_on_another_day(tmp_path):
     pack_files.write(packs.generate("requantize"), tmp_path / "here")
     for name in ("manifest.json", "vectors.npz"):
         assert (other / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+
+
+if __name__ == "__main__":
+    table = {name: bits(packs.generate(name)) for name in FAMILIES}
+    TABLE.write_text(json.dumps(table, indent=1) + "\n")

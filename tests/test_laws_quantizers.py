@@ -262,6 +262,58 @@ def test_bits_are_an_int_in_the_range_of_the_method(make, bits):
         refuses("bits", make().forward, np.ones((1, 2)), Run(training=True), bits=bits)
 
 
+#: module -> beginning of the message -> options that are refused with it
+WRONG = {
+    qz.ABCActivation: {"bases must be": [{"bases": n} for n in (0, 17, True, 2.0)]},
+    qz.ABCWeight: {"bases must be": [{"bases": n} for n in (0, 17, True, 2.0)]},
+    qz.Affine: {
+        "rounding must be one of": [{"rounding": "nearest"}],
+        "decay must lie in": [{"decay": d} for d in (1.0, -0.1, 2.0, np.nan)],
+    },
+    qz.Balanced: {
+        "split must be": [{"split": "mode"}],
+        "scale must be": [{"scale": "min"}],
+    },
+    qz.Binary: {"group must be 'filter' or 'layer'": [{"group": "row"}]},
+    qz.HAQLinear: {"threshold must be": [{"threshold": "kl"}]},
+    qz.KMeansWeight: {"reduction must be": [{"reduction": "max"}]},
+    qz.LQActivation: {"ema must be": [{"ema": "none"}]},
+    qz.LQWeight: {"ema must be": [{"ema": "none"}]},
+    qz.LSQ: {
+        "of must be": [{"of": "bias"}],
+        "channels must be": [{"channels": n} for n in (0, -1, True, 2.0)],
+    },
+    qz.MinMax: {"of must be": [{"of": "bias"}], "keep must lie in": [{"keep": 1.0}]},
+    qz.PACT: {
+        "percentile must": [{"percentile": p} for p in (-1.0, 101.0, np.nan)],
+        "decay must": [{"decay": -1.0}],
+        "start must": [{"start": s} for s in (0.0, np.nan)],
+        "alpha_min must": [{"alpha_min": 0.0}],
+        "scope must": [{"scope": "all"}],
+    },
+    qz.SAWB: {"must be": [{"levels": "x"}, {"gradient": "x"}, {"bits": 7}]},
+    qz.SYQ: {
+        "eta must be 0 with 2 levels": [{"levels": 2, "eta": 0.05}],
+        "levels must be 2 or 3": [{"levels": 4}],
+        "group must be": [{"group": "filter"}],
+    },
+    qz.TTQ: {"t must lie in": [{"t": -0.5}]},
+    qz.TWN: {"group must be 'filter' or 'layer'": [{"group": "row"}]},
+    qz.Ternary: {"variant must be resolved, printed or twn": [{"variant": "x"}]},
+    qz.WEQActivation: {"levels must be an int": [{"levels": 1}]},
+    qz.WEQWeight: {"levels must be an int": [{"levels": 1}]},
+    qz.XnorWeight: {"gradient must be exact, paper or rel": [{"gradient": "adam"}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("make", "message", "options"),
+    [(m, text, o) for m, own in WRONG.items() for text in own for o in own[text]],
+)
+def test_options_outside_their_domain_raise(make, message, options):
+    refuses(message, make, **options)
+
+
 @pytest.mark.parametrize("make", BITS)
 def test_four_bits_are_the_default_where_there_is_a_choice(make):
     assert make().bits == max(b for b in BITS[make] if b <= 4)

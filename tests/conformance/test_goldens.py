@@ -390,6 +390,7 @@ def directory(folder, kind, arrays, output, **attributes):
     (data / "output_0.pb").write_bytes(to_tensor(output, "y").SerializeToString())
 
 
+@pytest.mark.once
 def test_zero_points_and_biases_may_be_left_out(tmp_path, rng):
     x = rng.integers(0, 256, (1, 2, 5, 5)).astype(np.uint8)
     w = rng.integers(-128, 128, (3, 2, 2, 2)).astype(np.int8)
@@ -479,6 +480,7 @@ def sights(root):
     return suite, score, seen
 
 
+@pytest.mark.once
 def test_what_the_cases_of_quantize_linear_cannot_see(onnx_suite):
     """design/conformance.md section 1: half away, reciprocal and zero-point order."""
     suite, score, seen = sights(onnx_suite / "QuantizeLinear")
@@ -542,6 +544,7 @@ def test_layers_and_steps_of_onnx_are_read(
     assert reason in suite.reasons()
 
 
+@pytest.mark.once
 def test_zero_points_of_channels_are_read(onnx_suite):
     suite, score, _ = sights(onnx_suite / "ConvInteger")
     assert suite.unread == {}

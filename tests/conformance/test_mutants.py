@@ -29,6 +29,7 @@ def test_every_mutant_is_seen_or_proven_equivalent(name, record_property):
     assert [m for m in unseen if not why_equivalent(name, m)] == []
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_proven_equivalent_is_equal_on_other_calls(name):
     family = FAMILIES[name]
@@ -40,6 +41,7 @@ def test_what_is_proven_equivalent_is_equal_on_other_calls(name):
             assert family.same(got, right), (mutant.name, call)
 
 
+@pytest.mark.once
 def test_every_reason_is_needed():
     for families, names, reason in EQUIVALENT:
         assert any(

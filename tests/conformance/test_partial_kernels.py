@@ -351,6 +351,7 @@ def test_what_a_kernel_refuses_is_replaced_until_it_is_refuted(bits):
     assert "multiplier_bits" not in answer.certain
 
 
+@pytest.mark.once
 def test_rare_regions_of_what_a_partial_kernel_takes_are_looked_for():
     """One number for all channels, int32 only: a shifted product of 33 bits wraps."""
 

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from refqnn.conformance.choices.profiles import matrix
 from refqnn.conformance.choices.reveal import axes_table
 
@@ -13,6 +15,7 @@ def generated(name):
     return re.search(rf"<!-- {name} -->\n(.*?)<!-- end -->", text, re.DOTALL)[1]
 
 
+@pytest.mark.once
 def test_the_table_of_axes_is_generated():
     assert generated("axes") == axes_table()
 

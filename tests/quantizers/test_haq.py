@@ -334,24 +334,17 @@ def test_weights_that_are_all_zero_leave_the_clip_unknown():
     assert module.clip.value == 2
 
 
-def test_clips_and_options_that_are_none_raise():
+def test_clips_that_are_none_raise():
     for wrong in (0.0, -1.0, np.nan, np.inf, np.ones(2)):
         refuses("clip must be one positive number", HAQLinear().set_clip, wrong)
-    refuses("threshold must be", HAQLinear, threshold="kl")
-    refuses("reduction must be", KMeansWeight, reduction="max")
 
 
 def test_the_first_training_pass_finds_the_codebook(rng):
-    w, dy = rng.normal(size=(2, 20, 30))
+    w = rng.normal(size=(20, 30))
     module = KMeansWeight(bits=3, reduction="mean")
-    y, cache = module.forward(w, Run(training=True))
+    y, _ = module.forward(w, Run(training=True))
     found = kmeans(w, 8)
     np.testing.assert_array_equal(module.centroids.value, found)
-    dv = module.backward(dy, cache)
-    module.backward(dy, cache)
-    want = kmeans_weight_backward(dy, kmeans_weight(w, found, reduction="mean")[1])
-    np.testing.assert_array_equal(dv, want[0])
-    np.testing.assert_allclose(module.centroids.grad, 2 * want[1])
     module.forward(2 * w, Run(training=True))
     np.testing.assert_array_equal(module.centroids.value, found)
     np.testing.assert_array_equal(module.forward(w, Run())[0], y)

@@ -306,7 +306,6 @@ def test_filters_give_the_buffer_its_final_shape(rng):
 
 
 @MODULES
-def test_options_that_are_none_raise(make):
-    refuses("ema must be", make, ema="none")
+def test_bits_are_those_of_the_basis(make):
     with pytest.raises(ValueError, match="bits must be 4, the length of the basis"):
         make().forward(np.ones((1, 2)), Run(), bits=3)

@@ -86,7 +86,6 @@ def test_levels_of_weights_and_activations():
     assert lsq_levels(2, signed=True) == (2, 1)
     assert lsq_levels(1, signed=False) == (0, 1)
     refuses(r"bits must be an int in \[2, 16\], got 1", lsq_levels, 1, signed=True)
-    refuses("of must be", LSQ, of="bias")
     assert LSQ(bits=1, of="activation").ends() == (0, 1)
 
 

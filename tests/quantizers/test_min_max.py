@@ -119,9 +119,7 @@ def test_a_range_is_set_without_training():
     refuses("lo must not exceed hi", module.set_range, 2, 1)
 
 
-def test_settings_that_are_none_raise():
-    refuses("of must be", MinMax, of="bias")
-    refuses("keep must lie in", MinMax, keep=1.0)
+def test_without_a_true_zero_there_is_no_integer_zero_point():
     with pytest.raises(ValueError, match="no integer zero-point"):
         MinMax(of="weight", true_zero=False).quantize(np.ones((1, 2)))
 

@@ -102,14 +102,6 @@ def test_resolved_shrinks_by_the_kept_share_at_every_pass():
     np.testing.assert_array_equal(ternary(fixed, variant="twn")[0], fixed)
 
 
-@given(filters)
-def test_the_scale_of_twn_is_the_least_squares_one(w):
-    y, _ = ternary(w, variant="twn")
-    error = np.sum((y - w) ** 2, 1)
-    for factor in (0.99, 1.01):
-        np.testing.assert_array_less(error, np.sum((factor * y - w) ** 2, 1) + 1e-9)
-
-
 def test_decision_boundaries_are_the_thresholds():
     v = np.array([[1.0, 3.0]])
     np.testing.assert_allclose(Ternary().decision_boundaries(v), [[-1.4, 1.4]])
@@ -124,11 +116,3 @@ def test_a_filter_below_the_normal_numbers_has_codes_0(variant):
     np.testing.assert_array_equal(q, 0)
     np.testing.assert_array_equal(scale, 0)
     assert not np.signbit(ternary(w, variant=variant)[0]).any()
-
-
-def test_unknown_variants_raise():
-    for call in (lambda: ternary(np.ones((1, 1)), variant="ttq"), lambda: Ternary("x")):
-        with pytest.raises(
-            ValueError, match="variant must be resolved, printed or twn"
-        ):
-            call()

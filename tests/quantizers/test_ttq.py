@@ -105,5 +105,3 @@ def test_the_share_of_the_threshold_is_the_module_s():
     w = np.array([[1.0, 0.4]])
     np.testing.assert_array_equal(TTQ(t=0.5).forward(w, Run())[0], [[1, 0]])
     np.testing.assert_array_equal(TTQ(t=0.3).forward(w, Run())[0], [[1, 1]])
-    with pytest.raises(ValueError, match="t must lie in"):
-        TTQ(t=-0.5)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from refqnn.quantizers import TWN, ternary, twn
+from refqnn.quantizers import ternary, twn
 
 GAUSSIAN = norm.ppf((np.arange(200_000) + 0.5) / 200_000)[None]
 seeds = st.integers(0, 2**32 - 1)
@@ -60,19 +60,5 @@ def test_another_threshold_is_closer():
     assert np.mean((best - GAUSSIAN) ** 2) < np.mean((twn(GAUSSIAN)[0] - GAUSSIAN) ** 2)
 
 
-@given(seeds)
-def test_the_scale_is_the_least_squares_one(seed):
-    w = np.random.default_rng(seed).normal(size=(3, 7))
-    y, _ = twn(w)
-    q = np.sign(y)
-    np.testing.assert_allclose(np.abs(y).max(), np.sum(w * q) / np.sum(q * q))
-
-
 def test_a_weight_on_the_threshold_is_dropped():
     np.testing.assert_array_equal(twn(np.array([[0.7], [-1.3]]))[0], [[0], [-1.3]])
-
-
-def test_an_unknown_group_raises():
-    for call in (lambda: twn(np.ones((1, 1)), group="row"), lambda: TWN(group="row")):
-        with pytest.raises(ValueError, match="group must be 'filter' or 'layer'"):
-            call()

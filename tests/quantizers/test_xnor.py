@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from refqnn.ops import conv2d
 from refqnn.quantizers import (
-    XnorWeight,
     binary,
     scale_map,
     xnor_activation,
@@ -156,11 +155,6 @@ def test_the_scale_map_brings_a_convolution_closer(rng):
     mapped = signs * scale_map(x, kernel=3)
     flat = signs * np.abs(x).mean()
     assert np.sum((mapped - want) ** 2) < 0.95 * np.sum((flat - want) ** 2)
-
-
-def test_a_reading_that_is_unknown_raises():
-    with pytest.raises(ValueError, match="gradient must be exact, paper or released"):
-        XnorWeight(gradient="adam")
 
 
 def test_the_exact_gradient_is_that_of_every_filter_apart(rng):

@@ -1,5 +1,6 @@
 """Binary weights of Pareto, equation 4, a scale a filter or a layer."""
 
+import numpy as np
 from tables.quantizers.row import (
     Row,
     filters,
@@ -39,6 +40,9 @@ PAIRS = [
     pair(
         f"binary, {group}",
         lambda rng, group=group: ((weights(rng),), {"group": group}),
+        wrong=(
+            ("group must be 'filter' or 'layer'", (np.ones((1, 1)),), {"group": "row"}),
+        ),
     )
     for group in ("filter", "layer")
 ]

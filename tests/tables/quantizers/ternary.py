@@ -1,5 +1,6 @@
 """Ternary weights of Pareto, equation 3, as printed, as resolved, and TWN."""
 
+import numpy as np
 from tables.quantizers.row import Row, laws, pair, weights
 
 from refqnn import quantizers as qz
@@ -47,6 +48,13 @@ PAIRS = [
     pair(
         f"ternary, {variant}",
         lambda rng, variant=variant: ((weights(rng),), {"variant": variant}),
+        wrong=(
+            (
+                "variant must be resolved, printed or twn",
+                (np.ones((1, 1)),),
+                {"variant": "ttq"},
+            ),
+        ),
     )
     for variant in ("resolved", "printed", "twn")
 ]

@@ -1,5 +1,6 @@
 """Ternary Weight Networks, a scale a layer or a filter."""
 
+import numpy as np
 from tables.quantizers.row import Row, filters, laws, layer, pair, weights
 
 from refqnn import quantizers as qz
@@ -29,6 +30,9 @@ PAIRS = [
     pair(
         f"twn, {group}",
         lambda rng, group=group: ((weights(rng),), {"group": group}),
+        wrong=(
+            ("group must be 'filter' or 'layer'", (np.ones((1, 1)),), {"group": "row"}),
+        ),
     )
     for group in ("layer", "filter")
 ]

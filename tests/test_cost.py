@@ -36,15 +36,6 @@ def made(depth=8, **options):
     return resnet(depth, rng=np.random.default_rng(0), **options)
 
 
-@pytest.mark.parametrize(
-    ("depth", "size"), [(20, 1_123_712), (26, 1_510_784), (56, 3_446_144)]
-)
-def test_pareto_sizes_at_4_bits(depth, size):
-    # printed as 1.124, 1.511 and 3.446 Mbit: CIFAR-100, option A, ends at 8 bits
-    network = made(depth, classes=100, in_channels=3, weight_bits=4)
-    assert cost(network, (3, 8, 8)).c_size_bits == size
-
-
 def test_resnet20_multiply_adds():
     # stem 16 * 27 * 32^2, stage 1: 6 * 16 * 144 * 32^2, stages 2 and 3: half the first
     # convolution and five whole ones each, classifier 64 * 10

@@ -148,20 +148,6 @@ def repr_of_kinds(network):
     return [(name, type(m).__name__) for name, m in named_modules(network)]
 
 
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({}, "network must be one of .*resnet.*, got None"),
-        ({"network": "unknown"}, "got 'unknown'"),
-        ({"network": "resnet"}, "does not fit: .*depth"),
-        ({"network": "resnet", "depth": 8, "colour": 1}, "does not fit: .*colour"),
-    ],
-)
-def test_a_configuration_that_does_not_fit(config, message):
-    with pytest.raises(ValueError, match=message):
-        build(config)
-
-
 def test_one_generator_one_network():
     one, same, other = (
         resnet(8, width=0.2, rng=np.random.default_rng(s)) for s in (1, 1, 2)

@@ -493,13 +493,6 @@ def test_defaults(kind):
     assert {name: getattr(kind, name) for name in DEFAULTS[kind]} == DEFAULTS[kind]
 
 
-def test_relu6_stops_at_6():
-    x = np.array([-1.0, 0.5, 6.0, 7.0])
-    y, cache = ReLU6().forward(x, Run())
-    np.testing.assert_array_equal(y, [0, 0.5, 6, 6])
-    np.testing.assert_array_equal(ReLU6().backward(np.ones(4), cache), [0, 1, 0, 0])
-
-
 def test_a_residual_adds_before_what_comes_after():
     body = Sequential({"conv": Conv2d(Param(np.full((1, 1, 1, 1), -3.0)))})
     layer = Residual(body, None, Sequential({"relu": ReLU()}))

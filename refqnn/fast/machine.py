@@ -19,11 +19,11 @@ import numpy as np
 
 from refqnn._types import Float, Int
 from refqnn.fast.compiler import njit
+from refqnn.fast.packing import copy
 from refqnn.fast.scaling import WIDTH, scale
 from refqnn.fast.tiles import (
     OUTER_QUADS,
     OUTER_WIDE,
-    copy,
     outer_quads,
     outer_quads_wide,
     weave,

@@ -1,11 +1,72 @@
 """Images into flat planes and out of them, block by block (``refqnn.fast.planes``)."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+from numba import types
+from numba.extending import intrinsic, overload
 
 from refqnn._types import Array, Float
 from refqnn.fast.compiler import njit
 from refqnn.fast.planes import Layout, Outputs
-from refqnn.fast.tiles import copy
+from refqnn.fast.vectors import VECTOR_BYTES, Vectors
+
+
+def copy(out: Array, to: int, x: Array, at: int, count: int) -> None:
+    """Copy neighbours; compiled, by halves of a vector or by 16 bytes.
+
+    The last part overlaps the one before. Fewer numbers, and those whose dtype changes,
+    are copied one by one.
+    """
+    out[to : to + count] = x[at : at + count]
+
+
+def _part(share: int) -> Callable[..., Any]:
+    """Return a copy of so many numbers as one ``share``-th of a vector holds."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, to, _, at = args
+        ll = Vectors(context, builder, sig, args)
+        x, out = builder.gep(ll.data(2), [at]), builder.gep(ll.data(0), [to])
+        ll.copy_part(x, out, share)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def emit(typingctx, out, to, x, at):
+        return types.void(out, to, x, at), build
+
+    return emit
+
+
+SMALL = VECTOR_BYTES // 16
+copy_half, copy_small = _part(2), _part(SMALL)
+
+
+@overload(copy)
+def _compiled(out, to, x, at, count):
+    number, lanes = out.dtype, 8 * VECTOR_BYTES // out.dtype.bitwidth
+    half, small = lanes // 2, lanes // SMALL
+
+    def convert(out, to, x, at, count):
+        for i in range(count):
+            out[to + i] = number(x[at + i])
+
+    def parts(out, to, x, at, count):
+        last = count - (half if count >= half else small)
+        if last < 0:
+            for i in range(count):
+                out[to + i] = x[at + i]
+        elif count >= half:
+            for i in range(0, last, half):
+                copy_half(out, to + i, x, at + i)
+            copy_half(out, to + last, x, at + last)
+        else:
+            for i in range(0, last, small):
+                copy_small(out, to + i, x, at + i)
+            copy_small(out, to + last, x, at + last)
+
+    return parts if out.dtype == x.dtype else convert
 
 
 @njit()
@@ -79,16 +140,17 @@ def unpack(
     into: Outputs,
 ) -> None:
     """Copy a block of outputs into y, without the gaps between rows."""
-    number = y.dtype.type
+    number, flat = y.dtype.type, y.reshape(-1)
+    channels, height, width = y.shape[1:]
     last = min(first + lie.images, y.shape[0])
     for n in range(first, last):
         for o in range(count):
             for p in range(into.rows):
                 at = o * lie.span + (n - first) * lie.image + p * lie.row
-                row = y[n, o0 + o, into.top + p * into.down, into.left :]
+                row = (n * channels + o0 + o) * height + into.top + p * into.down
+                to = row * width + into.left
                 if into.right == 1:
-                    for q in range(into.cols):
-                        row[q] = number(out[at + q])
+                    copy(flat, to, out, at, into.cols)
                 else:
                     for q in range(into.cols):
-                        row[q * into.right] = number(out[at + q])
+                        flat[to + q * into.right] = number(out[at + q])

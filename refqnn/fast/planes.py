@@ -87,6 +87,26 @@ def input_grad_axis(size: int, out: int, axis: int, at: Window, remainder: int) 
     return Axis(1, out, -(-(size - remainder) // stride), tuple(taps))
 
 
+def in_one_row(
+    rows: Axis, cols: Axis, *images: Array
+) -> tuple[Axis, Axis, tuple[Array, ...]]:
+    """Give planes that a 1x1 window of stride 1 reads as one row each; others as is.
+
+    images: (N, C, H, W) each  ->  (N, C, 1, H W)
+
+    >>> axis = Axis(stride=1, plane=4, out=4, taps=((0, 0, 0),))
+    >>> rows, cols, (x,) = in_one_row(axis, axis, np.zeros((2, 3, 4, 4)))
+    >>> rows.out, cols.out, x.shape
+    (1, 16, (2, 3, 1, 16))
+    """
+    point = ((0, 0, 0),)
+    if any((a.stride, a.plane, a.taps) != (1, a.out, point) for a in (rows, cols)):
+        return rows, cols, images
+    size = rows.out * cols.out
+    flat = tuple(image.reshape(*image.shape[:2], 1, size) for image in images)
+    return Axis(1, 1, 1, point), Axis(1, size, size, point), flat
+
+
 class Layout(NamedTuple):
     """Where a block of images lies in memory, and what each tap's offset is."""
 
@@ -161,6 +181,7 @@ def layout(
     per: int = 1,
     shares: int = 1,
     kept: int = 0,
+    whole: int = 1,
 ) -> Layout:
     """Lay out blocks of images for the taps of two axes.
 
@@ -169,9 +190,10 @@ def layout(
     ``tile`` is the number of neighbouring outputs that are computed together; ``per``
     real channels share each of the ``channels``. ``shares`` workers take the blocks in
     turn. ``kept`` channels of outputs lie beside the planes, in the same cache, until
-    they are copied into y; 0 where none do.
+    they are copied into y; 0 where none do. An image takes a multiple of ``whole``
+    entries.
     """
-    row, image = cols.pitch, rows.pitch * cols.pitch
+    row, image = cols.pitch, -(-rows.pitch * cols.pitch // whole) * whole
     keys = sorted({(a, b) for _, a, _ in rows.taps for _, b, _ in cols.taps})
     plane_of = {key: index for index, key in enumerate(keys)}
     most = min(_OUTPUTS, _KEPT // kept) if kept else _OUTPUTS
@@ -208,10 +230,11 @@ def layout(
 def tile_weights(w: Array, rows: int) -> Array:
     """Order weights as the outer tiles read them, the last tile filled with zeros.
 
-    w: (O, K)  ->  (ceil(O / rows), K, rows)
+    w: (..., O, K)  ->  (..., ceil(O / rows), K, rows)
     """
-    o, k = w.shape
+    *groups, o, k = w.shape
     tiles = -(-o // rows)
-    padded = np.zeros((tiles * rows, k), w.dtype)
-    padded[:o] = w
-    return np.ascontiguousarray(padded.reshape(tiles, rows, k).transpose(0, 2, 1))
+    padded = np.zeros((*groups, tiles * rows, k), w.dtype)
+    padded[..., :o, :] = w
+    padded = padded.reshape(*groups, tiles, rows, k)
+    return np.ascontiguousarray(padded.swapaxes(-1, -2))

@@ -135,7 +135,7 @@ class Program:
         )
         blocks = block_weights(w, groups)
         rows = tile_rows(blocks.shape[:2])
-        tiles = np.stack([tile_weights(b.reshape(len(b), -1), rows) for b in blocks])
+        tiles = tile_weights(blocks.reshape(*blocks.shape[:2], -1), rows)
         factor = np.left_shift(np.int64(1), np.broadcast_to(fraction_bits, bias.shape))
         zero = source_codes.zero_point + source_codes.sign
         total = w.astype(np.int64).reshape(len(w), -1).sum(axis=1)

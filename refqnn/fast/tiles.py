@@ -211,43 +211,6 @@ def _outer_loop(rows: int, vectors: int, runs: int, product: str) -> Tile:
     return build
 
 
-def _copy_halves() -> Tile:
-    """Return a copy of neighbours, half a vector at a time."""
-
-    def copy(out: Array, to: int, x: Array, at: int, count: int) -> None:
-        out[to : to + count] = x[at : at + count]
-
-    @intrinsic
-    def emit(typingctx, out, to, x, at):
-        return types.void(out, to, x, at), _one_half
-
-    @overload(copy)
-    def compiled(out, to, x, at, count):
-        half = VECTOR_BYTES // (out.dtype.bitwidth // 8) // 2
-
-        def call(out, to, x, at, count):
-            if count < half:
-                for i in range(count):
-                    out[to + i] = x[at + i]
-                return
-            last = count - half
-            for i in range(0, last, half):
-                emit(out, to + i, x, at + i)  # type: ignore[call-arg]
-            emit(out, to + last, x, at + last)  # type: ignore[call-arg]
-
-        return call
-
-    return copy
-
-
-def _one_half(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    _, to, _, at = args
-    ll = Vectors(context, builder, sig, args)
-    x, out = builder.gep(ll.data(2), [at]), builder.gep(ll.data(0), [to])
-    ll.copy_half(x, out)
-    return context.get_dummy_value()
-
-
 def _weave(vectors: int, runs: int) -> Tile:
     """Return the tile that puts four rows of bytes into one row of int32.
 
@@ -379,7 +342,6 @@ def _dot_loop(rows: int, taps: int) -> Tile:
     return build
 
 
-copy = _copy_halves()
 weave = _weave(OUTER_QUADS.vectors, OUTER_QUADS.runs)
 outer_wide = _outer(*OUTER_WIDE)
 outer_halves = _outer(*OUTER_HALVES)

@@ -115,10 +115,11 @@ class Vectors:
                 )
             self.builder.store(value, self._run(pointer, lanes), align=self.bytes)
 
-    def copy_half(self, pointer: Any, into: Any) -> None:
-        """Copy half a vector."""
-        half = self.builder.load(self._run(pointer, self.lanes // 2), align=self.bytes)
-        self.builder.store(half, self._run(into, self.lanes // 2), align=self.bytes)
+    def copy_part(self, pointer: Any, into: Any, share: int) -> None:
+        """Copy one ``share``-th of a vector."""
+        lanes = self.lanes // share
+        part = self.builder.load(self._run(pointer, lanes), align=self.bytes)
+        self.builder.store(part, self._run(into, lanes), align=self.bytes)
 
     def add(self, a: Any, b: Any) -> Any:
         """a + b, lane by lane"""

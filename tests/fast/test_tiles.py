@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from refqnn.fast import tiles
+from refqnn.fast import packing, tiles
 from refqnn.fast.tiles import lanes_of
 
 OUTER = {
@@ -101,14 +101,20 @@ def test_outer_tile_takes_int32_as_four_bytes(size, product, rng):
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32, np.float64])
-@pytest.mark.parametrize("count", [0, 1, 3, 4, 8, 9, 17, 40])
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 7, 8, 9, 17, 40])
 def test_copies_write_their_neighbours_only(dtype, count, rng):
     x = rng.integers(-99, 99, 60).astype(dtype)
     out = np.full(60, 7, dtype)
     want = out.copy()
     want[5 : 5 + count] = x[11 : 11 + count]
-    jitted(tiles.copy)(out, 5, x, 11, count)
+    jitted(packing.copy)(out, 5, x, 11, count)
     np.testing.assert_array_equal(out, want)
+
+
+def test_a_copy_changes_the_dtype():
+    out = np.zeros(9, np.int32)
+    jitted(packing.copy)(out, 1, np.arange(8), 2, 5)
+    np.testing.assert_array_equal(out, [0, 2, 3, 4, 5, 6, 0, 0, 0])
 
 
 def test_four_rows_of_bytes_are_woven_into_one_of_int32(rng):

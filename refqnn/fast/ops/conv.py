@@ -11,6 +11,11 @@ from numba import get_num_threads, prange
 
 from refqnn._types import Array, Float, Int
 from refqnn.fast.compiler import njit
+from refqnn.fast.depthwise import (
+    correlate_planes,
+    one_channel,
+    weight_grads_of_planes,
+)
 from refqnn.fast.packing import pack, pack_rows, unpack
 from refqnn.fast.planes import (
     Axis,
@@ -18,6 +23,7 @@ from refqnn.fast.planes import (
     Outputs,
     forward_axis,
     gapless_starts,
+    in_one_row,
     input_grad_axis,
     layout,
     taps,
@@ -107,16 +113,25 @@ def conv2d_weight_grad(dy: Float, x: Float, at: Window, groups: int) -> Float:
     c, h, width = x.shape[1:]
     og, cg = o // groups, c // groups
     rows, cols = forward_axis(h, ho, 0, at), forward_axis(width, wo, 1, at)
-    lie = layout(rows, cols, channels=cg, images=n, tile=lanes_of(dy.dtype))
+    rows, cols, (x, dy) = in_one_row(rows, cols, x, dy)
+    lanes, single = lanes_of(dy.dtype), groups > 1 and og == cg == 1
+    images, whole = (n * c, lanes) if single else (n, 1)
+    lie = layout(rows, cols, channels=cg, images=images, tile=lanes, whole=whole)
     wide = og >= DOT_WIDE.rows
     tile = DOT_WIDE if wide else DOT_NARROW
     offsets = lie.offsets.reshape(-1)
     k = offsets.size
     padded = np.concatenate([offsets, np.repeat(offsets[-1:], -k % tile.taps)])
     lines = -(-og // tile.rows) * tile.rows
-    blocks = -(-n // lie.images) if n else 0
-    partial = np.zeros((blocks, groups, lines * padded.size), dy.dtype)
-    _weight_grads(x, dy, partial, padded, lie, lines, wide, get_num_threads())
+    parts = n if single else -(-n // lie.images) if n else 0
+    partial = np.zeros((parts, groups, lines * padded.size), dy.dtype)
+    workers = get_num_threads()
+    if single:
+        x, dy = one_channel(x), one_channel(dy)
+        sums = partial.reshape(n * c, padded.size)
+        weight_grads_of_planes(x, dy, sums, padded, lie, workers)
+    else:
+        _weight_grads(x, dy, partial, padded, lie, lines, wide, workers)
     total = partial.sum(axis=0, dtype=np.float64).reshape(groups, lines, -1)
     return np.ascontiguousarray(
         total[:, :og, :k].reshape(o, cg, *at.kernel).astype(dy.dtype)
@@ -146,12 +161,15 @@ def correlate(
     """
     o, at, workers = w.shape[0], taps(rows, cols), get_num_threads()
     og = o // groups
+    if step == (1, 1):
+        rows, cols, (x, y) = in_one_row(rows, cols, x, y)
     flat = w[:, :, at.rows, at.cols]
     per = 2 if w.dtype == np.int16 else 1
     flat = flat if per == 1 else pair_channels(flat)
     lanes, wide = lanes_of(flat.dtype), og >= 4
     tile = OUTER_WIDE if wide else OUTER_NARROW
     into = Outputs(rows.out, cols.out, *corner, *step)
+    single = groups > 1 and og == w.shape[1] == 1
     # rows of whole runs need no gaps between them, and go where they belong at once
     fits = og % tile.rows == 0 and y.dtype == flat.dtype and into.is_whole(y)
     direct = wide and fits and cols.out % (lanes // 2) == 0
@@ -160,16 +178,17 @@ def correlate(
         cols,
         channels=flat.shape[1],
         per=per,
-        images=x.shape[0],
+        images=x.shape[0] * groups if single else x.shape[0],
         tile=tile.vectors * lanes,
         shares=workers,
         kept=0 if direct else og,
+        whole=lanes if single else 1,
     )
     if y.size == 0 or lie.offsets.size == 0:
         y[:, :, corner[0] :: step[0], corner[1] :: step[1]] = bias[:, None, None]
         return
     flat = flat.reshape(groups, og, -1)
-    tiles = np.stack([tile_weights(group, tile.rows) for group in flat])
+    tiles = tile_weights(flat, tile.rows)
     biases = np.zeros((groups, tiles.shape[1] * tile.rows), flat.dtype)
     biases[:, :og] = bias.reshape(groups, -1)
     run = lanes // 2 if direct and cols.out % lanes else lanes
@@ -180,8 +199,13 @@ def correlate(
         )
     kind = NARROW if not wide else WIDE if run == lanes else HALVES
     x = np.ascontiguousarray(x, x.dtype if per == 2 else flat.dtype)
-    whole = y.reshape(-1) if direct else np.empty(0, flat.dtype)
     offsets = lie.offsets.reshape(-1)
+    if single:
+        x, y = one_channel(x), one_channel(y)
+        w, bias = tiles.reshape(groups, -1), biases.reshape(-1)
+        correlate_planes(x, w, bias, y, offsets, lie, into, lanes, workers)
+        return
+    whole = y.reshape(-1) if direct else np.empty(0, flat.dtype)
     _correlate(
         x, tiles, biases, y, whole, offsets, lie, into, starts, run, kind, workers
     )

@@ -116,7 +116,7 @@ def with_names(
     return output, lambda dy, cache: answer("backward", backward, dy, cache)
 
 
-def drawn_call(pair: Pair, rng: np.random.Generator) -> tuple[Arguments, Options]:
+def drawn_call(pair: Any, rng: np.random.Generator) -> tuple[Arguments, Options]:
     """Draw arguments and options; ValueError for a draw that gives anything else."""
     call: Any = pair.draw(rng)
     if not isinstance(call, tuple) or len(call) != 2 or not isinstance(call[1], dict):

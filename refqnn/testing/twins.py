@@ -13,6 +13,7 @@ import numba
 import numpy as np
 
 from refqnn._types import Array
+from refqnn.testing.pairs import drawn_call
 from refqnn.testing.trials import answer, check_callable
 
 #: allowed absolute error of each output: bound(args, kwargs, want)
@@ -67,7 +68,7 @@ def check_twin(
     row = Twin(name, definition, fast, draw or draw_array, allowed)
     for seed in range(examples):
         rng = np.random.default_rng(seed)
-        args, kwargs = row.draw(rng)
+        args, kwargs = drawn_call(row, rng)
         check_pure(row, *map_arrays((tuple(args), kwargs), np.copy))
         compare_twin(row, args, kwargs)
         check_scattered(row, args, kwargs)

@@ -164,6 +164,7 @@ def first_rows(n, axis):
         ("conv_transpose2d", "stride", lambda s: np.minimum(s, 3)),
         ("conv_transpose2d", "x", first_rows(6, 3)),
         ("linear", "w", first_rows(32, 0)),
+        ("resize_nearest", "x", first_rows(24, 2)),
         ("matmul", "y", first_rows(32, 1)),
         ("max_pool2d", "x", first_rows(4, 1)),
     ],

@@ -198,6 +198,8 @@ def test_wrong_questions_are_value_errors(args, wrt, options, message):
 def test_a_draw_that_gives_no_arguments():
     with pytest.raises(ValueError, match=r"draw\(rng\) must give \(args, options\)"):
         check_op(square, square_backward, lambda _: X)
+    with pytest.raises(ValueError, match=r"draw\(rng\) must give \(args, options\)"):
+        check_twin(square, square, draw=lambda _: [X])
 
 
 @pytest.mark.parametrize(

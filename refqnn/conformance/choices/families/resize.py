@@ -162,12 +162,23 @@ def draw(rng: np.random.Generator, n: int) -> Inputs:
 
 def wide(rng: np.random.Generator, n: int) -> Inputs:
     """Draw planes of codes and a size: larger, smaller or the same, of each side."""
-    h, w = (int(v) for v in rng.integers(1, max(min(n // 4, 14), 3), 2))
+    large = n > draws.MOST
+    least, most = (30, 70) if large else (1, max(min(n // 4, 14), 3))
+    h, w = (int(v) for v in rng.integers(least, most, 2))
     dtype = draws.pick(rng, "int8", "uint8")
     shape = draws.pick(rng, 1, 2), draws.pick(rng, 1, 3), h, w
     x = draws.laid_out(rng, draws.codes(rng, shape, dtype))
     size = tuple(
-        int(draws.pick(rng, 1, side, 2 * side, (side + 1) // 2, rng.integers(1, 20)))
+        int(
+            draws.pick(
+                rng,
+                1,
+                side,
+                2 * side,
+                (side + 1) // 2,
+                rng.integers(1, 20 + 80 * large),
+            )
+        )
         for side in (h, w)
     )
     return {"x": x, "size": size}
@@ -187,6 +198,7 @@ REGIONS = kinds.regions(
         "smaller": lambda n, m: m < n,
         "the same": lambda n, m: np.all(m == n),
         "of one code": lambda n, _: n == 1,
+        "of 30 codes and more, large": lambda n, _: n.min() >= 30,
     },
     sides,
 )

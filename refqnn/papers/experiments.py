@@ -267,7 +267,8 @@ STUDIES = (
         more=fan_in_odds,
         images="textures",
         tables=("table2",),
-        shifts=(5, 6, 8, 8, 10),
+        # tuned on seeds 1000 and 1001: 61.9, 60.0, 63.8, 57.5 and 58.2 % at 4 bits
+        shifts=(4, 7, 5, 9, 7),
         seeds=tuple(range(8)),
     ),
     experiment(

@@ -255,7 +255,9 @@ def test_other_dtypes_raise(row, dtype):
 @pytest.mark.parametrize("bits", [-1, 0, 1, 2, 3, 8, 16, 17, True, 4.0, "4", None])
 def test_bits_are_an_int_in_the_range_of_the_method(make, bits):
     if type(bits) is int and bits in BITS[make]:
-        assert make(bits=bits).bits == bits
+        module, v = make(bits=bits), heavy_tailed(4)
+        assert module.bits == bits
+        assert module.forward(v, Run(training=True))[0].shape == v.shape
         return
     refuses(r"bits must be an int in \[\d+, \d+\], got", make, bits=bits)
     if bits is not None:

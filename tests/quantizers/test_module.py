@@ -242,26 +242,6 @@ def test_a_learned_number_stays_positive():
     assert p.project(np.array(0.25)) == 0.25
 
 
-@pytest.mark.parametrize(
-    ("make", "least", "most"),
-    [
-        (qz.FixedPoint, 2, 16),
-        (qz.HAQLinear, 2, 16),
-        (qz.SAWB, 2, 8),
-        (qz.TWN, 2, 2),
-        (qz.Ternary, 2, 2),
-        (qz.DoReFaWeight, 1, 16),
-    ],
-)
-def test_fewest_and_most_bits(make, least, most, rng):
-    v = rng.normal(size=(3, 4))
-    for bits in (least, most):
-        assert make(bits=bits).forward(v, Run(training=True))[0].shape == v.shape
-    for bits in (least - 1, most + 1):
-        with pytest.raises(ValueError, match="bits must be"):
-            make(bits=bits).forward(v, Run(training=True))
-
-
 def test_modules_have_few_bits_and_no_clipped_gradients_unless_they_are_asked():
     every = [getattr(qz, name) for name in dir(qz)]
     usual = [getattr(m, "bits", None) for m in every if isinstance(m, type)]

@@ -8,7 +8,7 @@ import pytest
 
 from refqnn.papers import dfs, experiments
 from refqnn.papers.claims import FILE, read_claims
-from refqnn.papers.dfs import random_gates, systems
+from refqnn.papers.dfs import adaptivity, random_gates, systems
 from refqnn.studies.study import MODULES, study_named
 from refqnn.studies.sweep import Outcome
 
@@ -196,3 +196,20 @@ def test_a_search_tunes_on_a_batch_and_judges_by_a_quarter(monkeypatch, short):
     settings = (1, 3, 2) if short else (10, 40, 15)
     names = ("tuned", "judged", "steps", "episodes", "warm_up")
     assert [asked[k] for k in names] == [size, 85 - size, *settings]
+
+
+def test_rows_of_adaptivity_compare_own_decisions_with_those_of_others():
+    """Of each run: own decisions, those of another image, the most common path."""
+    scores, cps = [(0.9, 0.8, 0.6), (0.8, 0.8, 0.7)], [(0.2, 0.3, 0.4), (0.1, 0.3, 0.4)]
+    runs = [
+        SimpleNamespace(
+            run={"target": 0.2}, result={"accuracy": a, "cp": c, "paths": 3}
+        )
+        for a, c in zip(scores, cps, strict=True)
+    ]
+    settings = adaptivity.Adaptivity(targets=(0.2,))
+    (row,) = adaptivity.adaptivity_rows(settings, [], runs)
+    np.testing.assert_allclose(row["cp_percent"], [20, 10])
+    assert row["gain_over_another"][0] == pytest.approx(5)
+    assert row["gain_over_common"][0] == pytest.approx(20)
+    assert row["verdict"] == "undecided"

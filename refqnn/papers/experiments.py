@@ -3,7 +3,7 @@
 An experiment is a study with settings of its own: ``refqnn study dfs_above_base``. Its
 rule, what it ``shows``, was written before it was run. A run is recorded as it ends, so
 that an experiment goes on where it was cut off; ``takes`` is its time on two cores,
-scaled from shorter runs. What says FOLDER wants ``--set data=FOLDER`` (or ``images=``),
+scaled from shorter runs. What says FOLDER wants ``--data FOLDER``,
 the files of Fashion-MNIST: the 1 000 test images that come along decide nothing.
 
 "by t" in a rule: the paired 95 % interval over the seeds lies above 0 (it holds) or

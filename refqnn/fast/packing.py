@@ -49,8 +49,10 @@ def _compiled(out, to, x, at, count):
     half, small = lanes // 2, lanes // SMALL
 
     def convert(out, to, x, at, count):
+        # of slices no index can be negative, which lets the loop become vectors
+        row, numbers = out[to : to + count], x[at : at + count]
         for i in range(count):
-            out[to + i] = number(x[at + i])
+            row[i] = number(numbers[i])
 
     def parts(out, to, x, at, count):
         last = count - (half if count >= half else small)

@@ -284,13 +284,11 @@ def wide_linear(rng: np.random.Generator, n: int) -> Inputs:
     large = n > draws.MOST
     i = 600 if deep else int(draws.pick(rng, 1, 2, 3, 7, 8, 64, 65))
     o = int(draws.pick(rng, 1, 3, 8, int(rng.integers(9, 20)))) + 70 * large
-    rows = (
-        30
-        if large
-        else i
-        if rng.random() < 0.1 and not deep
-        else max(min(n, 65) // o, 1)
-    )
+    if large:
+        rows = 30
+    else:
+        square = rng.random() < 0.1 and not deep
+        rows = i if square else max(min(n, 65) // o, 1)
     x = draws.codes(rng, (rows, i), x_dtype)
     w = draws.codes(rng, (o, i), w_dtype)
     # beside a square matrix (O,) could be read along either axis

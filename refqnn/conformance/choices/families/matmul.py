@@ -70,13 +70,11 @@ def wide(rng: np.random.Generator, n: int) -> Inputs:
     k = 600 if deep else int(draws.pick(rng, 1, 2, 3, 7, 8, 64, 65))
     large = n > draws.MOST
     j = int(draws.pick(rng, 1, 3, 8, int(rng.integers(9, 20)))) + 40 * large
-    i = (
-        35
-        if large
-        else k
-        if rng.random() < 0.1 and not deep
-        else max(min(n, 65) // j, 1)
-    )
+    if large:
+        i = 35
+    else:
+        square = rng.random() < 0.1 and not deep
+        i = k if square else max(min(n, 65) // j, 1)
     leading = draws.pick(rng, (), (), (1,), (3 if large else 2,)) if not deep else ()
     dtypes = draws.pick(rng, "uint8", "int8", "int16"), draws.pick(rng, "int8", "uint8")
     a = draws.codes(rng, (*leading, i, k), dtypes[0])

@@ -155,9 +155,8 @@ def wide_planes(rng: np.random.Generator, n: int) -> Inputs:
     padding = draws.padding(rng, min(least, 6 if many else 2))
     even = len({side for sides in padding for side in sides}) == 1
     stride = draws.pick(rng, kernel, draws.pair(rng, *((2, 4) if many else (1, 2, 3))))
-    h, w = (
-        k + int(rng.integers(0, 3 if large else 20 if many else 8)) for k in (kh, kw)
-    )
+    most = 3 if large else 20 if many else 8
+    h, w = (k + int(rng.integers(0, most)) for k in (kh, kw))
     if not large and rng.random() < 0.2:  # rows above what a kernel computes at once
         h, w, stride = kh, w + int(rng.integers(8, 13)), 1
     channels = 18 if many else max(min(n // 8, 3), 1)

@@ -201,6 +201,8 @@ REFUSED = {
     "shape": (row("RELU", [codes(4), codes(5)]), r"the file states \(5,\)"),
     "computed": (row("FULLY_CONNECTED", [codes(4), codes(4), codes(4)]),
                  "must be constant"),
+    "axis": (row("FULLY_CONNECTED", [codes(4), W._replace(scale=np.float32([1, 2]),
+                 axis=1), codes(2)]), "have 2 along 1"),
     "weights": (row("FULLY_CONNECTED", [codes(4), W._replace(dtype="uint8",
                     data=W.data.astype(np.uint8)), whole([1, 2, 3]), codes(2)]),
                 r"the bias must be \(2,\)"),

@@ -249,12 +249,10 @@ def check_chance(torch: Any, module: Any, x: Any) -> None:
             with torch.no_grad():
                 twice.append(copy.deepcopy(module)(x))
         except (TypeError, RuntimeError) as error:
-            hint = (
-                ", it may need dtype='float32'"
-                if "double" in str(error).lower()
-                else ""
-            )
-            raise ValueError(f"the module raises: {error}{hint}") from error
+            message = f"the module raises: {error}"
+            if "double" in str(error).lower():
+                message += ", it may need dtype='float32'"
+            raise ValueError(message) from error
     if isinstance(twice[0], torch.Tensor) and not torch.equal(
         *map(torch.nan_to_num, twice)
     ):

@@ -233,6 +233,13 @@ def test_sums_in_any_semantics_are_exported_as_tables(rng, operation, semantics)
         np.testing.assert_array_equal(got, network.forward(codes), strict=True)
 
 
+def test_a_resize_of_codes_has_no_operator():
+    grid, options = Grid(0.5, 3, 0, 255), {"size": (4, 4), "mode": "bilinear"}
+    step = OperationStep("y", ("x",), ("x",), (2, 4, 4), "resize", options, grid)
+    network = IntegerNetwork((ImageStep("x", (2, 3, 3), grid), step))
+    refuses("y: resize has no operator of ONNX", to_onnx, network)
+
+
 @pytest.mark.parametrize("counted", [False, True])
 def test_pools_and_clips_of_floats_are_exported(rng, counted):
     """Edges of a mean count or not; ends of a clip are attributes or constants."""

@@ -190,7 +190,7 @@ def other_calls(evidence: Evidence, subject: Subject, wanted: int) -> Iterator[I
     left -= regions.visits_and_pairs(name, answered).sum(axis=0)
     for call in regions.pool(name, OTHERS, start=3):
         before = len(evidence.answered)
-        if evidence.broken or (before >= wanted and left.max() <= 0):
+        if evidence.broken or (before >= wanted and left.max(initial=0) <= 0):
             break
         usable = subject.usable(call)
         if usable is None:

@@ -69,6 +69,8 @@ def move_codes(graph: Graph, step: OperationStep) -> str:
     x, name, options = step.sources[0], f"{step.name}.moved", step.options
     if step.operation == "clip":
         return x
+    if step.operation == "resize":
+        raise ValueError(f"{step.name}: resize has no operator of ONNX")
     if step.operation == "max_pool2d":
         return node(graph, "MaxPool", [x], name, **pool_attributes(options))
     return rearrange(graph, x, name, options, step.grid.dtype)

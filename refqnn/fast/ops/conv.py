@@ -123,7 +123,7 @@ def conv2d_weight_grad(dy: Float, x: Float, at: Window, groups: int) -> Float:
     k = offsets.size
     padded = np.concatenate([offsets, np.repeat(offsets[-1:], -k % tile.taps)])
     lines = -(-og // tile.rows) * tile.rows
-    parts = n if single else -(-n // lie.images) if n else 0
+    parts = n if single else -(-n // max(lie.images, 1))
     partial = np.zeros((parts, groups, lines * padded.size), dy.dtype)
     workers = get_num_threads()
     if single:

@@ -36,7 +36,11 @@ from refqnn.quantizers import (
     Ternary,
     min_max_gradient,
 )
-from refqnn.testing.networks import check_backward_adds
+from refqnn.testing.networks import (
+    check_backward_adds,
+    check_same_state,
+    state_of,
+)
 
 
 def param(rng, *shape, group="weight"):
@@ -158,6 +162,19 @@ def test_gradients(name, training, rng):
 def test_backward_adds_and_arguments_are_left_alone(name, rng):
     make, shape = LAYERS[name]
     check_backward_adds(make(rng), rng.standard_normal(shape), Run(training=True), rng)
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if "batch norm" in name])
+def test_running_statistics_move_in_training_alone(name, rng):
+    make, shape = LAYERS[name]
+    layer, x = make(rng), rng.standard_normal(shape)
+    before = state_of(layer)
+    layer.forward(x, Run())
+    layer.forward(x, Run(training=True).replaying([]))
+    check_same_state(state_of(layer), before)
+    layer.forward(x, Run(training=True))
+    with pytest.raises(AssertionError):
+        check_same_state(state_of(layer), before)
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -12,8 +12,6 @@ from refqnn.studies.study import study_named
 pytestmark = pytest.mark.compiled
 DFS = {"images": 85, "steps": 1, "depth": 8, "width": 0.13, "seeds": (0,)}
 PARETO = {"train": 128, "epochs": 1, "seeds": (0,)}
-FRONT = {"steps": 1, "train": 64, "subnets": 1, "seeds": (0,)}
-GUIDED = {"width": 0.1, "epochs": 3, "images": 80, "test_images": 5, "seeds": (0,)}
 ONE_EACH = {"skipping": (), "one_step": (), "control": (), "rewards": (2.0,)}
 ONE_EACH |= {"targets": (0.2,), "static_bits": (), "ratios": ()}
 #: study -> settings of its shortest runs

@@ -3,7 +3,6 @@
 import argparse
 import importlib
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def plug_in(module: str) -> None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        why = traceback.format_exception_only(error)[-1]
+        why = f"{type(error).__name__}: {error}"
         raise ValueError(f"--plugin {module} cannot be imported: {why}") from error
 
 

@@ -49,7 +49,10 @@ def run(options: Namespace) -> Answer:
         return {"settings": chosen.settings_line()}, chosen.settings_line()
     given = settings_of(options)
     if options.data is not None:
-        given[images_setting(chosen)] = options.data
+        setting = images_setting(chosen)
+        if setting in given:
+            raise ValueError(f"--data and --set {setting}= exclude each other")
+        given[setting] = options.data
     settings = chosen.settings_with(quick=options.quick, **given)
     folder = options.runs or Path("runs") / (chosen.folder or chosen.name)
     figure = options.figure or folder / f"{chosen.name}.png"

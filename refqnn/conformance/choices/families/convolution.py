@@ -218,9 +218,10 @@ def wide_conv2d(rng: np.random.Generator, n: int) -> Inputs:
     each = 600 if deep and groups == 1 else each
     stride = draws.pair(rng, *((1, 4, 7) if large else (1, 1, 2, 3)))
     dilation = draws.pair(rng, *((1, 3, 6) if large else (1, 1, 2)))
-    padding = draws.padding(rng, 0 if deep else 6 if large else 2)
+    padding = draws.padding(rng, (6 if large else 2) * (not deep))
     reach = [d * (k - 1) + 1 for d, k in zip(both(dilation), kernel, strict=True)]
-    most = 3 if deep else 20 if large else max(min(n, 9), 2)
+    small = 3 if deep else max(min(n, 9), 2)
+    most = 20 if large else small
     h, w = (r + int(rng.integers(12 if large else 0, most)) for r in reach)
     if not deep and rng.random() < 0.2:  # rows above what a kernel computes at once
         h, w, stride = reach[0], w + int(rng.integers(8, 13)), 1

@@ -148,14 +148,16 @@ def wide_planes(rng: np.random.Generator, n: int) -> Inputs:
     """Draw windows of any geometry, some whose sum 16 bits do not hold."""
     many = n > draws.MOST  # channels and examples, wide paddings
     large = rng.random() < 0.15 and not many
-    sizes = (5, 7) if many else (33, 40) if large else (1, 2, 3, 4, 6)
+    sizes = (33, 40) if large else (1, 2, 3, 4, 6)
+    sizes = (5, 7) if many else sizes
     kernel = draws.pair(rng, *sizes)
     (kh, kw) = np.broadcast_to(kernel, 2).tolist()
     least = min(kh, kw) - 1
     padding = draws.padding(rng, min(least, 6 if many else 2))
     even = len({side for sides in padding for side in sides}) == 1
     stride = draws.pick(rng, kernel, draws.pair(rng, *((2, 4) if many else (1, 2, 3))))
-    most = 3 if large else 20 if many else 8
+    beyond = 3 if large else 8
+    most = 20 if many else beyond
     h, w = (k + int(rng.integers(0, most)) for k in (kh, kw))
     if not large and rng.random() < 0.2:  # rows above what a kernel computes at once
         h, w, stride = kh, w + int(rng.integers(8, 13)), 1

@@ -157,7 +157,8 @@ def wide(rng: np.random.Generator, n: int) -> Inputs:
         groups, each, out, kernel = 1, 600, 1, (1, 1)
     stride = draws.pair(rng, *((1, 4, 6) if large else (1, 2, 2, 3)))
     dilation = draws.pair(rng, *((1, 6) if large else (1, 1, 2)))
-    most = 11 if large else 3 if deep else min(max(n, 24) // 6, 4) + 1
+    small = 3 if deep else min(max(n, 24) // 6, 4) + 1
+    most = 11 if large else small
     h, k = (int(v) for v in rng.integers(9 if large else 1, most, 2))
     x = draws.codes(
         rng, (draws.pick(rng, 1, 3 if large else 2), groups * each, h, k), dtypes[0]

@@ -302,7 +302,7 @@ HEAD = next(stream.lines(packs.generate("max_pool2d")))
         ([HEAD, "garbage"], "line 2 is no JSON"),
         ([HEAD, "[1]"], "line 2 is no JSON object"),
         ([HEAD, "[" * 100_000], "line 2 is JSON nested more than 64 deep"),
-        ([HEAD, '{"call": 99, "y": 1}'], "call 99 is none of 0 to 2"),
+        ([HEAD, '{"call": 99, "y": 1}'], r"call 99 is none of 0 to \d+"),
         ([HEAD, '{"y": 1}'], "call None is none of"),
         ([HEAD, '{"call": true, "y": 1}'], "call True is none of"),
         ([HEAD, '{"call": 0, "y": 1}'] * 2, "call None is none of"),

@@ -211,7 +211,7 @@ def wide_conv2d(rng: np.random.Generator, n: int) -> Inputs:
     """Draw planes of any geometry; sums of 16-bit codes that no int32 holds."""
     large = n > draws.MOST
     kernel = draws.pick(rng, *(LARGE_KERNELS if large else KERNELS))
-    x_dtype = draws.pick(rng, "uint8", "int8", "int16")
+    x_dtype = draws.pick(rng, "uint8", "int8", "int8" if large else "int16")
     w_dtype = draws.pick(rng, "int8", "int8", "uint8")
     groups, each, out = draws.pick(rng, *(LARGE_CHANNELS if large else CHANNELS))
     deep = rng.random() < 0.15 and not large  # enough products to pass 32 bits

@@ -148,7 +148,8 @@ def wide(rng: np.random.Generator, n: int) -> Inputs:
     kernel = draws.pick(
         rng, *(convolution.LARGE_KERNELS if large else convolution.KERNELS)
     )
-    dtypes = draws.pick(rng, "uint8", "int8", "int16"), draws.pick(rng, "int8", "uint8")
+    x_dtype = draws.pick(rng, "uint8", "int8", "int8" if large else "int16")
+    dtypes = x_dtype, draws.pick(rng, "int8", "uint8")
     groups, each, out = draws.pick(
         rng, *(convolution.LARGE_CHANNELS if large else convolution.CHANNELS)
     )

@@ -240,7 +240,6 @@ TORCH = profile(
             zero_point_when = before_rounding, nan = q_max | 9 | x86 with FMA
     fake_quantize_per_tensor_affine | fake_quantize | scaling = reciprocal,
             straight_through = rounded_inclusive, scale_gradient = none | 8
-    quantized.add | add | sum_rescaling = torch | 4 | x86 with FMA
     quantized.cat | concat | concat_rescaling = torch | 2 | x86 with FMA
     quantized.mul | mul | product_rescaling = reciprocal | 4
     max_pool2d | max_pool2d | as refqnn | 1
@@ -280,6 +279,10 @@ UNEXPLAINED = {
     ("torch", "_fake_quantize_learnable_per_tensor_affine"): (
         "forward as fake_quantize_per_tensor_affine; the backward pass rounds "
         "fma(x, 1 / scale, zero_point) again, and moves zero-points below 0"
+    ),
+    ("torch", "quantized.add"): (
+        "vectors as sum_rescaling = torch (x86 with FMA); a lone element adds the "
+        "zero-point before it rounds: -0.5 + 1 gives 0, not 1"
     ),
     ("openvino", "QuantizeLinear"): (
         "beside ties: x = 0.09657204 is half of scale 0.19314408 and gives 1, not 0; "

@@ -50,7 +50,7 @@ def bits(pack):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_pack_detects_every_variant_and_has_the_bits_of_every_machine(name):
+def test_a_pack_detects_every_variant_and_keeps_the_bits_of_its_calls(name):
     pack = packs.generate(name)
     assert packs.score(pack)[1] == []
     assert bits(pack) == BITS[name]

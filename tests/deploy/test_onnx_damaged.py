@@ -107,6 +107,17 @@ def test_changed_constants(whole, data):
     attempt(made)
 
 
+@pytest.mark.parametrize("axis", [99, -5, "a", 1.5, [0]])
+def test_axes_that_weights_do_not_have_are_named(whole, axis):
+    made = copy(whole)
+    weights = [i.name for i in made.graph.initializer if len(i.dims) == 4]
+    node = next(n for n in made.graph.node if n.input[0] in weights)
+    kept = [a for a in node.attribute if a.name != "axis"]
+    del node.attribute[:]
+    node.attribute.extend([*kept, onnx.helper.make_attribute("axis", axis)])
+    refuses("DequantizeLinear .*axis must lie in", import_onnx, made)
+
+
 def test_orders_that_run_in_a_circle(whole):
     made = copy(whole)
     nodes = list(made.graph.node)[::-1]

@@ -85,7 +85,10 @@ def test_the_policy_gradient_goes_through_the_critic(seed):
         return -critic(q, s, a)[0].mean(), None
 
     assert value == forward(*p)[0]
-    backward = lambda dy, _: tuple(dy * grad for grad in found)  # noqa: E731
+
+    def backward(dy, _):
+        return tuple(dy * grad for grad in found)
+
     check_gradients(forward, backward, p, wrt=range(len(p)))
 
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from refqnn._types import Array, Float
 from refqnn.conformance.carry import runtimes_litert as litert
-from refqnn.conformance.carry import runtimes_onnx as on
+from refqnn.conformance.carry import runtimes_onnx as in_onnx
 from refqnn.conformance.carry import runtimes_others as others
-from refqnn.conformance.carry import runtimes_torch as of_torch
+from refqnn.conformance.carry import runtimes_torch as in_torch
 from refqnn.conformance.choices.families.means import is_whole_plane
 from refqnn.conformance.choices.kinds import Inputs
 from refqnn.deploy.formats.tflite_run import MICRO
@@ -59,34 +59,37 @@ def numpy_quantize(
 
 #: operators of ONNX, whose functions take what runs a node first
 ONNX: dict[str, tuple[str, Function]] = {
-    "QuantizeLinear": ("quantize", partial(on.onnx_affine, "QuantizeLinear")),
-    "DequantizeLinear": ("dequantize", partial(on.onnx_affine, "DequantizeLinear")),
-    "QLinearConv": ("requantize", on.onnx_requantize),
-    "ConvInteger": ("conv2d", on.onnx_conv2d),
-    "MatMulInteger": ("linear", on.onnx_linear),
-    "MatMulInteger of two arrays": ("matmul", on.onnx_matmul),
-    "Resize, nearest": ("resize_nearest", partial(on.onnx_resize, "nearest")),
-    "LSTM": ("lstm_cell", on.onnx_lstm),
-    "BatchNormalization": ("batch_norm", on.onnx_batch_norm),
+    "QuantizeLinear": ("quantize", partial(in_onnx.onnx_affine, "QuantizeLinear")),
+    "DequantizeLinear": (
+        "dequantize",
+        partial(in_onnx.onnx_affine, "DequantizeLinear"),
+    ),
+    "QLinearConv": ("requantize", in_onnx.onnx_requantize),
+    "ConvInteger": ("conv2d", in_onnx.onnx_conv2d),
+    "MatMulInteger": ("linear", in_onnx.onnx_linear),
+    "MatMulInteger of two arrays": ("matmul", in_onnx.onnx_matmul),
+    "Resize, nearest": ("resize_nearest", partial(in_onnx.onnx_resize, "nearest")),
+    "LSTM": ("lstm_cell", in_onnx.onnx_lstm),
+    "BatchNormalization": ("batch_norm", in_onnx.onnx_batch_norm),
 }
 #: operators of onnxruntime alone
 ONNXRUNTIME: dict[str, tuple[str, Function]] = {
     **{
         kind: (family, partial(fn, kind))
         for kind, family, fn in (
-            ("QLinearAdd", "add", on.onnx_sum),
-            ("QLinearMul", "mul", on.onnx_sum),
-            ("QLinearSigmoid", "sigmoid", on.onnx_table),
-            ("QLinearLeakyRelu", "leaky_relu", on.onnx_table),
-            ("QLinearAveragePool", "mean_pool2d", on.onnx_mean),
-            ("QLinearGlobalAveragePool", "mean_pool2d", on.onnx_mean),
+            ("QLinearAdd", "add", in_onnx.onnx_sum),
+            ("QLinearMul", "mul", in_onnx.onnx_sum),
+            ("QLinearSigmoid", "sigmoid", in_onnx.onnx_table),
+            ("QLinearLeakyRelu", "leaky_relu", in_onnx.onnx_table),
+            ("QLinearAveragePool", "mean_pool2d", in_onnx.onnx_mean),
+            ("QLinearGlobalAveragePool", "mean_pool2d", in_onnx.onnx_mean),
         )
     },
-    "QLinearConcat": ("concat", on.onnx_concat),
-    "QLinearSoftmax": ("softmax", on.onnx_softmax),
+    "QLinearConcat": ("concat", in_onnx.onnx_concat),
+    "QLinearSoftmax": ("softmax", in_onnx.onnx_softmax),
     "Resize, linear": (
         "resize_bilinear",
-        partial(on.onnx_resize, "linear", on.onnxruntime),
+        partial(in_onnx.onnx_resize, "linear", in_onnx.onnxruntime),
     ),
 }
 #: which calls they take, where these are few
@@ -95,25 +98,25 @@ SUPPORTS: dict[str, Callable[[Inputs], bool]] = {
     "QLinearGlobalAveragePool": is_whole_plane,
 }
 TORCH: dict[str, tuple[str, Function]] = {
-    "quantize_per_tensor": ("quantize", of_torch.torch_quantize),
-    "fake_quantize_per_tensor_affine": ("fake_quantize", of_torch.torch_fake_quantize),
+    "quantize_per_tensor": ("quantize", in_torch.torch_quantize),
+    "fake_quantize_per_tensor_affine": ("fake_quantize", in_torch.torch_fake_quantize),
     "_fake_quantize_learnable_per_tensor_affine": (
         "fake_quantize",
-        of_torch.torch_learnable,
+        in_torch.torch_learnable,
     ),
-    "max_pool2d": ("max_pool2d", of_torch.torch_max_pool2d),
-    "quantized avg_pool2d": ("avg_pool2d", of_torch.torch_avg_pool2d),
-    "quantized.add": ("add", partial(of_torch.torch_sum, "add")),
-    "quantized.cat": ("concat", of_torch.torch_concat),
-    "quantized.mul": ("mul", partial(of_torch.torch_sum, "mul")),
+    "max_pool2d": ("max_pool2d", in_torch.torch_max_pool2d),
+    "quantized avg_pool2d": ("avg_pool2d", in_torch.torch_avg_pool2d),
+    "quantized.add": ("add", partial(in_torch.torch_sum, "add")),
+    "quantized.cat": ("concat", in_torch.torch_concat),
+    "quantized.mul": ("mul", partial(in_torch.torch_sum, "mul")),
     **{
-        f"interpolate, {mode}": ("resize_nearest", partial(of_torch.torch_resize, mode))
+        f"interpolate, {mode}": ("resize_nearest", partial(in_torch.torch_resize, mode))
         for mode in ("nearest", "nearest-exact")
     },
-    "lstm_cell": ("lstm_cell", of_torch.torch_lstm_cell),
-    "batch_norm": ("batch_norm", of_torch.torch_batch_norm),
-    "cross_entropy": ("softmax_cross_entropy", of_torch.torch_loss),
-    "optim.SGD": ("sgd", of_torch.torch_sgd),
+    "lstm_cell": ("lstm_cell", in_torch.torch_lstm_cell),
+    "batch_norm": ("batch_norm", in_torch.torch_batch_norm),
+    "cross_entropy": ("softmax_cross_entropy", in_torch.torch_loss),
+    "optim.SGD": ("sgd", in_torch.torch_sgd),
 }
 #: operators whose sums OpenVINO adds up in float32
 FLOAT32_SUMS = ("ConvInteger", "MatMulInteger", "MatMulInteger of two arrays")
@@ -133,10 +136,10 @@ OTHERS: dict[tuple[str, str], tuple[str, Function]] = {
     ),
     ("tvm", "relax.quantize"): ("quantize", others.tvm_quantize),
     ("tvm", "relax.dequantize"): ("dequantize", others.tvm_dequantize),
-    ("qonnx", "Quant"): ("quantize", on.qonnx_quant),
+    ("qonnx", "Quant"): ("quantize", in_onnx.qonnx_quant),
     ("numpy", "rint and clip"): ("quantize", numpy_quantize),
 }
-RUNNERS = {"onnxruntime": on.onnxruntime, "onnx": on.reference}
+RUNNERS = {"onnxruntime": in_onnx.onnxruntime, "onnx": in_onnx.reference}
 BOXES = (
     *(
         Box(

@@ -180,6 +180,17 @@ def padding(rng: Generator, most: int = 2) -> tuple[tuple[int, int], tuple[int, 
     )
 
 
+def product(rng: Generator, n: int) -> tuple[int, int, int, bool]:
+    """Draw I, K and J of (I, K) x (K, J), and whether int32 cannot hold the sums."""
+    deep = bool(rng.random() < 0.25)
+    k = 600 if deep else int(pick(rng, 1, 2, 3, 7, 8, 64, 65))
+    j = int(pick(rng, 1, 3, 8, int(rng.integers(9, 20))))
+    if n > MOST:
+        return 30, k, j + 70, deep
+    square = rng.random() < 0.1 and not deep
+    return k if square else max(min(n, 65) // j, 1), k, j, deep
+
+
 def offset(rng: Generator, dtype: str) -> int:
     """Return a zero-point of a dtype: 0, odd, any, or an end."""
     info = np.iinfo(dtype)

@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
-
-from refqnn.conformance.choices.kinds import Inputs, Regions, regions_named, where
+from refqnn.conformance.choices.kinds import (
+    Inputs,
+    Regions,
+    regions,
+    regions_named,
+    where,
+)
 from refqnn.geometry import output_size, window
 
 
@@ -31,11 +35,11 @@ LARGE_BATCHES = where(
 )
 LARGE_ROWS = where("w", {"above 32 rows, large": lambda w: len(w) > 32})
 #: what a convolution may have been unrolled for is less
-LARGE_LAYERS = LARGE_BATCHES | where(
-    "w", {"above 6 x 6, large": lambda w: min(w.shape[2:]) > 6}
+LARGE_LAYERS = (
+    LARGE_BATCHES
+    | regions("stride padding dilation groups: large")
+    | where("w", {"above 6 x 6, large": lambda w: min(w.shape[2:]) > 6})
 )
-for _name in ("stride", "padding", "dilation", "groups"):
-    LARGE_LAYERS |= where(_name, {"large": lambda size: np.any(size > 5)})
 
 
 def windows_in_a_row(call: Inputs) -> int:

@@ -225,7 +225,7 @@ def dequantize_linear(reader: Reader, node: Node) -> None:
     if node.inputs[0] in reader.constants:
         q, scale = (constant_input(reader, node, at) for at in (0, 1))
         zero = constant_input(reader, node, 2, np.zeros((), q.dtype))
-        axis = node.attributes.get("axis", 1)
+        axis = axis_of_scales(node, q, scale)
         block = int(node.attributes.get("block_size", 0))
         if {q.dtype.kind, zero.dtype.kind} - {"i", "u"} or scale.dtype.kind != "f":
             raise unsupported_error(node, f"codes are {q.dtype}, scales {scale.dtype}")
@@ -271,11 +271,19 @@ def store_same(reader: Reader, node: Node, value: Real) -> None:
         store_rearranged(reader, node.output, flat, made)
 
 
+def axis_of_scales(node: Node, v: Any, scale: Any) -> int:
+    """Read the axis of which every index has a scale; raise where there is none."""
+    axis, rank = node.attributes.get("axis", 1), v.ndim
+    if not isinstance(axis, int) or (scale.size > 1 and not -rank <= axis < rank):
+        raise unsupported_error(node, f"axis must lie in [{-rank}, {rank}): {axis}")
+    return axis
+
+
 def quantize_constant(reader: Reader, node: Node, v: Any) -> Any:
     """Return the codes of constant weights, per tensor or per index of an axis."""
     scale = constant_input(reader, node, 1).astype(np.float32)
     zero = constant_input(reader, node, 2, np.uint8(0))
-    axis = int(node.attributes.get("axis", 1)) % max(v.ndim, 1)
+    axis = axis_of_scales(node, v, scale) % max(v.ndim, 1)
     shape = (-1, *(1,) * (v.ndim - 1 - axis)) if scale.size > 1 else ()
     info = np.iinfo(zero.dtype)
     return quantize(

@@ -10,7 +10,7 @@ y = bias + sum of c over the window and the group     (3)   kernel, weight_layou
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -207,41 +207,66 @@ DEEP = {
 }
 
 
+class Sizes(NamedTuple):
+    """What convolutions are drawn from, each as likely; h and w are drawn apart."""
+
+    kernels: tuple[Pair, ...]
+    #: groups, channels in and channels out of each
+    channels: tuple[tuple[int, int, int], ...]
+    dtypes: tuple[str, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    #: the most rows of padding on a side
+    padding: int
+    #: one example, or so many
+    examples: int
+
+
+USUAL = Sizes(
+    ((1, 1), (3, 3), (2, 2), (3, 2), (1, 3), (5, 5), (2, 7)),
+    (
+        (1, 3, 4), (1, 1, 1), (1, 7, 2), (1, 2, 11), (2, 2, 3), (3, 2, 2),
+        (4, 1, 1), (3, 1, 2), (5, 1, 3),
+    ),
+    ("uint8", "int8", "int16"), (1, 1, 2, 3), (1, 1, 2), 2, 2,
+)  # fmt: skip
+#: 32 bits hold what these sum
+LARGE = Sizes(
+    ((7, 7), (3, 3), (9, 4), (1, 1)),
+    ((1, 3, 37), (1, 18, 3), (8, 2, 3), (18, 1, 1)),
+    ("uint8", "int8", "int8"), (1, 4, 7), (1, 3, 6), 6, 3,
+)  # fmt: skip
+
+
+def sizes_of(n: int) -> Sizes:
+    """Choose the sizes of layers for calls of about n elements."""
+    return LARGE if n > draws.MOST else USUAL
+
+
 def wide_conv2d(rng: np.random.Generator, n: int) -> Inputs:
     """Draw planes of any geometry; sums of 16-bit codes that no int32 holds."""
-    large = n > draws.MOST
-    kernel = draws.pick(rng, *(LARGE_KERNELS if large else KERNELS))
-    x_dtype = draws.pick(rng, "uint8", "int8", "int8" if large else "int16")
+    sizes = sizes_of(n)
+    kernel = draws.pick(rng, *sizes.kernels)
+    x_dtype = draws.pick(rng, *sizes.dtypes)
     w_dtype = draws.pick(rng, "int8", "int8", "uint8")
-    groups, each, out = draws.pick(rng, *(LARGE_CHANNELS if large else CHANNELS))
-    deep = rng.random() < 0.15 and not large  # enough products to pass 32 bits
+    groups, each, out = draws.pick(rng, *sizes.channels)
+    deep = rng.random() < 0.15 and sizes is USUAL  # enough products to pass 32 bits
     each = 600 if deep and groups == 1 else each
-    stride = draws.pair(rng, *((1, 4, 7) if large else (1, 1, 2, 3)))
-    dilation = draws.pair(rng, *((1, 3, 6) if large else (1, 1, 2)))
-    padding = draws.padding(rng, (6 if large else 2) * (not deep))
+    stride, dilation = (draws.pair(rng, *of) for of in (sizes.strides, sizes.dilations))
+    padding = draws.padding(rng, 0 if deep else sizes.padding)
     reach = [d * (k - 1) + 1 for d, k in zip(both(dilation), kernel, strict=True)]
-    small = 3 if deep else max(min(n, 9), 2)
-    most = 20 if large else small
-    h, w = (r + int(rng.integers(12 if large else 0, most)) for r in reach)
+    least, most = (0, 3 if deep else max(min(n, 9), 2))
+    if sizes is LARGE:
+        least, most = 12, 20
+    h, w = (r + int(rng.integers(least, most)) for r in reach)
     if not deep and rng.random() < 0.2:  # rows above what a kernel computes at once
         h, w, stride = reach[0], w + int(rng.integers(8, 13)), 1
-    shape = draws.pick(rng, 1, 3 if large else 2), groups * each, h, w
+    shape = draws.pick(rng, 1, sizes.examples), groups * each, h, w
     weights = draws.codes(rng, (groups * out, each, *kernel), w_dtype)
     x = draws.codes(rng, shape, x_dtype)
     outputs = groups * out
     sums = operands_of_sums(rng, x, weights, outputs, outputs, deep=deep)
     return draws.call(conv2d, *sums, stride, padding, dilation, groups)
-
-
-#: heights and widths of kernels, drawn at random
-KERNELS = ((1, 1), (3, 3), (2, 2), (3, 2), (1, 3), (5, 5), (2, 7))
-LARGE_KERNELS = ((7, 7), (3, 3), (9, 4), (1, 1))
-#: groups, channels in and channels out of each
-CHANNELS = (
-    (1, 3, 4), (1, 1, 1), (1, 7, 2), (1, 2, 11), (2, 2, 3), (3, 2, 2),
-    (4, 1, 1), (3, 1, 2), (5, 1, 3),
-)  # fmt: skip
-LARGE_CHANNELS = ((1, 3, 37), (1, 18, 3), (8, 2, 3), (18, 1, 1))
 
 
 def both(size: int | Pair) -> Pair:
@@ -281,15 +306,7 @@ def wide_linear(rng: np.random.Generator, n: int) -> Inputs:
     """Draw rows of any length; sums of 16-bit codes that no int32 holds."""
     x_dtype = draws.pick(rng, "uint8", "int8", "int16")
     w_dtype = draws.pick(rng, "int8", "int8", "uint8")
-    deep = rng.random() < 0.25
-    large = n > draws.MOST
-    i = 600 if deep else int(draws.pick(rng, 1, 2, 3, 7, 8, 64, 65))
-    o = int(draws.pick(rng, 1, 3, 8, int(rng.integers(9, 20)))) + 70 * large
-    if large:
-        rows = 30
-    else:
-        square = rng.random() < 0.1 and not deep
-        rows = i if square else max(min(n, 65) // o, 1)
+    rows, i, o, deep = draws.product(rng, n)
     x = draws.codes(rng, (rows, i), x_dtype)
     w = draws.codes(rng, (o, i), w_dtype)
     # beside a square matrix (O,) could be read along either axis

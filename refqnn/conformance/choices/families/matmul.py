@@ -66,16 +66,9 @@ def candidates() -> list[Inputs]:
 
 def wide(rng: np.random.Generator, n: int) -> Inputs:
     """Draw matrices of any size, one or more; sums that no int32 holds."""
-    deep = rng.random() < 0.25
-    k = 600 if deep else int(draws.pick(rng, 1, 2, 3, 7, 8, 64, 65))
-    large = n > draws.MOST
-    j = int(draws.pick(rng, 1, 3, 8, int(rng.integers(9, 20)))) + 40 * large
-    if large:
-        i = 35
-    else:
-        square = rng.random() < 0.1 and not deep
-        i = k if square else max(min(n, 65) // j, 1)
-    leading = draws.pick(rng, (), (), (1,), (3 if large else 2,)) if not deep else ()
+    i, k, j, deep = draws.product(rng, n)
+    several = 3 if n > draws.MOST else 2
+    leading = () if deep else draws.pick(rng, (), (), (1,), (several,))
     dtypes = draws.pick(rng, "uint8", "int8", "int16"), draws.pick(rng, "int8", "uint8")
     a = draws.codes(rng, (*leading, i, k), dtypes[0])
     b = draws.codes(rng, (*leading, k, j), dtypes[1])

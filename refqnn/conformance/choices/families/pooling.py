@@ -126,7 +126,7 @@ def draw(rng: np.random.Generator, n: int) -> Inputs:
     """Draw planes with padding, about n windows."""
     k = int(rng.choice([2, 4, 6]))
     shape = (max(n // 48, 1), 3, 4 * k - 2, 4 * k - 2)
-    zero_point = rng.choice([3, -5, 7])
+    zero_point = int(rng.choice([3, -5, 7]))
     return inputs(rng, shape, k, 1, zero_point)
 
 
@@ -146,26 +146,28 @@ def draw_max(rng: np.random.Generator, n: int) -> Inputs:
 
 def wide_planes(rng: np.random.Generator, n: int) -> Inputs:
     """Draw windows of any geometry, some whose sum 16 bits do not hold."""
-    many = n > draws.MOST  # channels and examples, wide paddings
-    large = rng.random() < 0.15 and not many
-    sizes = (33, 40) if large else (1, 2, 3, 4, 6)
-    sizes = (5, 7) if many else sizes
+    many = n > draws.MOST
+    full = rng.random() < 0.15 and not many
+    sizes: tuple[int, ...] = (1, 2, 3, 4, 6)
+    strides: tuple[int, ...] = (1, 2, 3)
+    most, room = 2, 8
+    if full:  # windows of more than a thousand codes
+        sizes, room = (33, 40), 3
+    if many:  # examples and channels, wide paddings
+        sizes, strides, most, room = (5, 7), (2, 4), 6, 20
     kernel = draws.pair(rng, *sizes)
     (kh, kw) = np.broadcast_to(kernel, 2).tolist()
-    least = min(kh, kw) - 1
-    padding = draws.padding(rng, min(least, 6 if many else 2))
+    padding = draws.padding(rng, min(kh - 1, kw - 1, most))
     even = len({side for sides in padding for side in sides}) == 1
-    stride = draws.pick(rng, kernel, draws.pair(rng, *((2, 4) if many else (1, 2, 3))))
-    beyond = 3 if large else 8
-    most = 20 if many else beyond
-    h, w = (k + int(rng.integers(0, most)) for k in (kh, kw))
-    if not large and rng.random() < 0.2:  # rows above what a kernel computes at once
+    stride = draws.pick(rng, kernel, draws.pair(rng, *strides))
+    h, w = (k + int(rng.integers(0, room)) for k in (kh, kw))
+    if not full and rng.random() < 0.2:  # rows above what a kernel computes at once
         h, w, stride = kh, w + int(rng.integers(8, 13)), 1
-    channels = 18 if many else max(min(n // 8, 3), 1)
+    examples, channels = (3, 18) if many else (2, max(min(n // 8, 3), 1))
     dtype = draws.pick(rng, "int8", "uint8")
-    x = draws.codes(rng, (draws.pick(rng, 1, 3 if many else 2), channels, h, w), dtype)
-    x = draws.high(x, 16) if large else x
-    if not large and rng.random() < 0.3:  # means near an end of the type
+    x = draws.codes(rng, (draws.pick(rng, 1, examples), channels, h, w), dtype)
+    x = draws.high(x, 16) if full else x
+    if not full and rng.random() < 0.3:  # means near an end of the type
         x = draws.high(x, 24) if rng.random() < 0.5 else ~draws.high(x, 24)
     x = draws.laid_out(rng, x)
     return draws.call(max_pool2d, x, kernel, stride, padding[0][0] if even else padding)

@@ -168,18 +168,10 @@ def wide(rng: np.random.Generator, n: int) -> Inputs:
     dtype = draws.pick(rng, "int8", "uint8")
     shape = draws.pick(rng, 1, 2), draws.pick(rng, 1, 3), h, w
     x = draws.laid_out(rng, draws.codes(rng, shape, dtype))
+    beyond = 100 if large else 20
     size = tuple(
-        int(
-            draws.pick(
-                rng,
-                1,
-                side,
-                2 * side,
-                (side + 1) // 2,
-                rng.integers(1, 20 + 80 * large),
-            )
-        )
-        for side in (h, w)
+        int(draws.pick(rng, 1, n, 2 * n, (n + 1) // 2, rng.integers(1, beyond)))
+        for n in (h, w)
     )
     return {"x": x, "size": size}
 

@@ -119,9 +119,8 @@ def on_grids(rng: np.random.Generator, x: Int, ends: tuple[int, int]) -> Inputs:
 def wide(rng: np.random.Generator, n: int) -> Inputs:
     """Draw codes of both types, rows of any length, many of them close together."""
     dtype = draws.pick(rng, "int8", "uint8")
-    shape = (
-        (1, int(rng.integers(500, 1100))) if rng.random() < 0.05 else draws.dims(rng, n)
-    )
+    long = rng.random() < 0.05
+    shape = (1, int(rng.integers(500, 1100))) if long else draws.dims(rng, n)
     x = draws.codes(rng, shape, dtype)
     x = draws.high(x, 9) if rng.random() < 0.3 else x
     call = on_grids(rng, draws.laid_out(rng, x), draws.code_range(rng, 8))

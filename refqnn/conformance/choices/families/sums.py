@@ -32,7 +32,7 @@ from refqnn.integer.arithmetic import (
 from refqnn.integer.rounding import round_half_away
 
 ONE = np.float32(1)
-#: less than any distance of a sum of codes from a tie
+#: less than any distance of a sum of codes from a tie, with scales of float32
 LEAST = Fraction(1, 2**300)
 
 

@@ -144,26 +144,21 @@ def draw(rng: np.random.Generator, n: int) -> Inputs:
 
 def wide(rng: np.random.Generator, n: int) -> Inputs:
     """Draw planes of any geometry; sums of 16-bit codes that no int32 holds."""
-    large = n > draws.MOST
-    kernel = draws.pick(
-        rng, *(convolution.LARGE_KERNELS if large else convolution.KERNELS)
-    )
-    x_dtype = draws.pick(rng, "uint8", "int8", "int8" if large else "int16")
-    dtypes = x_dtype, draws.pick(rng, "int8", "uint8")
-    groups, each, out = draws.pick(
-        rng, *(convolution.LARGE_CHANNELS if large else convolution.CHANNELS)
-    )
+    sizes = convolution.sizes_of(n)
+    large = sizes is convolution.LARGE
+    kernel = draws.pick(rng, *sizes.kernels)
+    dtypes = draws.pick(rng, *sizes.dtypes), draws.pick(rng, "int8", "uint8")
+    groups, each, out = draws.pick(rng, *sizes.channels)
     deep = rng.random() < 0.15 and not large
     if deep:
         groups, each, out, kernel = 1, 600, 1, (1, 1)
-    stride = draws.pair(rng, *((1, 4, 6) if large else (1, 2, 2, 3)))
-    dilation = draws.pair(rng, *((1, 6) if large else (1, 1, 2)))
-    small = 3 if deep else min(max(n, 24) // 6, 4) + 1
-    most = 11 if large else small
-    h, k = (int(v) for v in rng.integers(9 if large else 1, most, 2))
-    x = draws.codes(
-        rng, (draws.pick(rng, 1, 3 if large else 2), groups * each, h, k), dtypes[0]
-    )
+    stride, dilation = (draws.pair(rng, *of) for of in (sizes.strides, sizes.dilations))
+    least, most = (1, 3 if deep else min(max(n, 24) // 6, 4) + 1)
+    if large:
+        least, most = 9, 11
+    h, k = (int(v) for v in rng.integers(least, most, 2))
+    shape = draws.pick(rng, 1, sizes.examples), groups * each, h, k
+    x = draws.codes(rng, shape, dtypes[0])
     w = draws.codes(rng, (groups * each, out, *kernel), dtypes[1])
     extra = draws.pair(rng, 0, 0, 1)
     size = [
@@ -176,7 +171,7 @@ def wide(rng: np.random.Generator, n: int) -> Inputs:
             strict=True,
         )
     ]
-    padding = draws.padding(rng, min((min(size) - 1) // 2, 6 if large else 2))
+    padding = draws.padding(rng, min((min(size) - 1) // 2, sizes.padding))
     outputs = groups * out
     sums = convolution.operands_of_sums(rng, x, w, outputs, outputs, deep=deep)
     return draws.call(evaluate, *sums, stride, padding, extra, dilation, groups)

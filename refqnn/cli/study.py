@@ -29,7 +29,7 @@ def arguments(command: Parser) -> None:
     add("--workers", type=count, metavar="N", help="processes (one a core)")
     add("--cluster", metavar="ADDRESS", help="of a scheduler of Dask, instead")
     add("--figure", type=Path, metavar="PATH", help="(FOLDER/NAME.png)")
-    add("--data", metavar="FOLDER", help="images, as its setting data= or images=")
+    add("--data", metavar="FOLDER", help="of images, for its setting data= or images=")
     text = "settings of the study; --set alone lists them"
     add("--set", nargs="*", action="extend", metavar="KEY=VALUE", help=text)
 

@@ -14,11 +14,10 @@ DFS = {"images": 85, "steps": 1, "depth": 8, "width": 0.13, "seeds": (0,)}
 PARETO = {"train": 128, "epochs": 1, "seeds": (0,)}
 ONE_EACH = {"skipping": (), "one_step": (), "control": (), "rewards": (2.0,)}
 ONE_EACH |= {"targets": (0.2,), "static_bits": (), "ratios": ()}
-#: study -> settings of its shortest runs
+#: study -> settings of its shortest runs; pareto_sensitivity runs by the command below
 RUN = {
     "dfs_tradeoff": DFS | ONE_EACH,
     "dfs_two_steps": DFS | {"gate_seeds": (0,), "skips": 0.0},
-    "pareto_sensitivity": PARETO | {"tables": ("table2",), "kinds": 1},
     "pareto_curves": PARETO | {"families": ("resnet",), "sizes": 1},
     "quantnas_front": {"steps": 1, "train": 64, "subnets": 1, "seeds": (0,)},
     "guided_training": {"width": 0.1, "images": 80, "test_images": 5, "seeds": (0,)},

@@ -152,7 +152,8 @@ def correlate(
 ) -> None:
     """Write ``bias[o] + sum over c and taps of w x`` into ``y``.
 
-    x: (N, C, H, W), w: (O, C // G, Kh, Kw), bias: (O,)  ->  y: (N, O, ...), written
+    x: (N, C, H, W), w: (O, C // G, Kh, Kw), bias: (O,)  ->  y: (N, O, ...), written:
+    contiguous in memory
 
     Sums are carried in the dtype of w; int16 weights are taken in pairs of channels and
     carried in int32. int64 words of w and x hold 64 signs each, and a product is

@@ -93,7 +93,6 @@ ALONE: dict[str, dict[str, Test]] = {
         "above 1": lambda size: np.all(size > 1),
         "h unlike w": lambda size: size.ndim and size[0] != size[1],
     },
-    "large": {"large": lambda size: np.any(size > 5)},
     "kernels": {
         "1 x 1": lambda w: w.shape[2:] == (1, 1),
         "square": lambda w: w.shape[2] == w.shape[3] > 1,

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+
 from refqnn.conformance.choices.kinds import (
     Inputs,
     Regions,
-    regions,
+    Test,
     regions_named,
     where,
 )
@@ -35,9 +37,13 @@ LARGE_BATCHES = where(
 )
 LARGE_ROWS = where("w", {"above 32 rows, large": lambda w: len(w) > 32})
 #: what a convolution may have been unrolled for is less
+LARGE: dict[str, Test] = {"large": lambda size: np.any(size > 5)}
 LARGE_LAYERS = (
     LARGE_BATCHES
-    | regions("stride padding dilation groups: large")
+    | where("stride", LARGE)
+    | where("padding", LARGE)
+    | where("dilation", LARGE)
+    | where("groups", LARGE)
     | where("w", {"above 6 x 6, large": lambda w: min(w.shape[2:]) > 6})
 )
 

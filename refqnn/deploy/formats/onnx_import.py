@@ -272,7 +272,7 @@ def store_same(reader: Reader, node: Node, value: Real) -> None:
 
 
 def axis_of_scales(node: Node, v: Any, scale: Any) -> int:
-    """Read the axis of which every index has a scale; raise where there is none."""
+    """Read the axis that has a scale for every index, one of the axes of v."""
     axis, rank = node.attributes.get("axis", 1), v.ndim
     if not isinstance(axis, int) or (scale.size > 1 and not -rank <= axis < rank):
         raise unsupported_error(node, f"axis must lie in [{-rank}, {rank}): {axis}")
